@@ -1,0 +1,16 @@
+"""The student alone: RetinaNet R18-FPN on BCCD, 12 epochs from scratch.
+
+    python tools/train.py configs/bccd/student.py
+"""
+_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './_base_/bccd.py']
+
+model = dict(
+    # No pre-trained weights: every stage and its batch norm is trained.
+    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
+    bbox_head=dict(
+        num_classes=3,
+        in_channels=128,
+        feat_channels=128,
+        stacked_convs=2,
+        anchor_generator=dict(octave_base_scale=3)))

@@ -1,0 +1,153 @@
+"""Read weights: without running code from the file, and without letting a misfit pass."""
+import os
+from typing import Any, Dict, List
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.utils import digit_version
+from torch import nn
+
+SHOWN = 5
+"""How many keys an error lists before it counts the rest."""
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Let torch read what MMEngine writes beside the weights, with ``weights_only=True``.
+
+    MMEngine 0.10 stores its log history in every checkpoint and calls ``torch.load`` plainly, so
+    since torch 2.6 it cannot read its own files (``resume``, ``load_from``). The types allowed here
+    hold numbers and run no code.
+    """
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        torch.serialization.add_safe_globals(_number_types())
+
+
+def _number_types() -> List[Any]:
+    core = np._core if hasattr(np, '_core') else np.core  # renamed in NumPy 2
+    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    types: List[Any] = [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar]
+    types += [type(np.dtype(code)) for code in '?bBhHiIlLqQefd']
+    if digit_version(torch.__version__) >= digit_version('2.6'):
+        types += [
+            # Files written under NumPy 1 or 2 name these two by other modules.
+            (reconstruct, 'numpy.core.multiarray._reconstruct'),
+            (reconstruct, 'numpy._core.multiarray._reconstruct'),
+            (scalar, 'numpy.core.multiarray.scalar'),
+            (scalar, 'numpy._core.multiarray.scalar'),
+            (_statistic, 'builtins.getattr'),
+        ]
+    return types
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """What a checkpoint's log history may ask of ``getattr``: HistoryBuffer's own statistics."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(owner, name)
+    raise ValueError(f'Unsupported getattr({owner}, {name!r}) in a checkpoint')
+
+
+def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
+    """Read a checkpoint file onto the CPU.
+
+    Args:
+        source (str): Path, or http(s) address; a download is kept where torch.hub keeps its own.
+        trust (bool): Read it as a pickle that may run code. Defaults to False.
+
+    Returns:
+        dict: The checkpoint, its weights under ``'state_dict'``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint, or holds more than weights and numbers.
+    """
+    path = _download(source) if urlparse(source).scheme in ('http', 'https') else source
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f'no teacher checkpoint at `{path}` (looked from {os.getcwd()}); '
+            'give `teacher.checkpoint` the path or address of the weights')
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
+    except Exception as error:  # torch raises half a dozen types for a file it cannot read
+        if 'weights_only' not in str(error) and 'Unsupported' not in str(error):
+            raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
+                             f'{_first_line(error)}') from error
+        raise ValueError(
+            f'`{path}` holds more than weights and was not opened, because such a file can run '
+            f'code ({_first_line(error)}); if you trust where it comes from, write '
+            '`trust_checkpoint=True` beside `checkpoint`') from error
+    if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint.get('model', checkpoint), meta={})
+    weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else checkpoint
+    if not isinstance(weights, dict) or not any(isinstance(v, torch.Tensor)
+                                                for v in weights.values()):
+        raise ValueError(f'`{path}` holds no weights: expected a dict with `state_dict`, '
+                         f'but found {type(weights).__name__}')
+    return checkpoint
+
+
+def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:
+    """Load weights that must fit the model key by key and shape by shape.
+
+    Args:
+        model (nn.Module): Receives the weights.
+        checkpoint (dict): As read by :func:`read_checkpoint`.
+        source (str): Where it came from, for the message.
+
+    Raises:
+        ValueError: If keys are missing or unexpected, or shapes differ; the message lists them.
+    """
+    prefix = 'module.'  # left by checkpoints of a model wrapper
+    weights = {
+        key[len(prefix):] if key.startswith(prefix) else key: value
+        for key, value in checkpoint['state_dict'].items()
+    }
+    own = model.state_dict()
+    misshapen = [
+        f'{key}: {tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model'
+        for key, value in own.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    result = None
+    if not misshapen:
+        result = model.load_state_dict(weights, strict=False)
+    # Files older than `num_batches_tracked` are whole without it.
+    missing = [k for k in (result.missing_keys if result else own.keys() - weights.keys())
+               if not k.endswith('num_batches_tracked')]
+    unexpected = result.unexpected_keys if result else weights.keys() - own.keys()
+    problems = [('with other shapes', misshapen), ('missing in the file', missing),
+                ('unknown to the model', unexpected)]
+    if any(found for _, found in problems):
+        raise ValueError(
+            f'the checkpoint `{source}` does not fit its config ({type(model).__name__}): ' +
+            '; '.join(f'{len(found)} {what} ({_shorten(sorted(found))})'
+                      for what, found in problems if found) +
+            '; give the config that this checkpoint was trained with')
+
+
+def _download(url: str) -> str:
+    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    path = os.path.join(folder, os.path.basename(urlparse(url).path))
+    if not os.path.isfile(path):
+        os.makedirs(folder, exist_ok=True)
+        print_log(f'Downloading the teacher, {url} to {path}', 'current')
+        try:
+            torch.hub.download_url_to_file(url, path)
+        except OSError as error:
+            raise FileNotFoundError(
+                f'could not download the teacher checkpoint {url}: {error}; download it by hand '
+                'and give `teacher.checkpoint` its path') from error
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if 'GLOBAL' in line] or [str(error)]
+    return lines[0].strip()[:200]
+
+
+def _shorten(items: List[str]) -> str:
+    rest = len(items) - SHOWN
+    return ', '.join(items[:SHOWN]) + (f' and {rest} more' if rest > 0 else '')
+
+

@@ -1,0 +1,74 @@
+"""Which of the teacher's classes is which of the student's? Matched by name, never by chance."""
+from typing import Any, List, Optional, Sequence
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .runner import current_runner
+
+
+def classes_of_checkpoint(checkpoint: dict) -> Optional[List[str]]:
+    """Class names a checkpoint was trained on, None where it does not say.
+
+    MMEngine writes ``meta['dataset_meta']['classes']``, mmdet 2.x and mmseg 0.x wrote
+    ``meta['CLASSES']``.
+    """
+    meta = checkpoint.get('meta') or {}
+    dataset_meta = meta.get('dataset_meta') or {}
+    return _names(dataset_meta.get('classes') or dataset_meta.get('CLASSES') or
+                  meta.get('CLASSES'))
+
+
+def classes_of_config(config: Config) -> Optional[List[str]]:
+    """Class names of the data a config trains on, None where it names no data set."""
+    dataset = (config.get('train_dataloader') or {}).get('dataset')
+    while dataset is not None:
+        names = (dataset.get('metainfo') or {}).get('classes')
+        if names:
+            return _names(names)
+        inner = dataset.get('dataset') or dataset.get('datasets')
+        if not inner:
+            break
+        dataset = inner[0] if isinstance(inner, (list, tuple)) else inner
+    if dataset is None or 'type' not in dataset:
+        return None
+    cls = dataset['type']
+    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    return _names(getattr(cls, 'METAINFO', {}).get('classes'))
+
+
+def classes_of_run() -> Optional[List[str]]:
+    """Class names of the training set of the running Runner, None outside of one."""
+    runner = current_runner()
+    dataset = getattr(runner.train_dataloader, 'dataset', None) if runner else None
+    return _names((getattr(dataset, 'metainfo', None) or {}).get('classes'))
+
+
+def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[List[int]]:
+    """For each of the student's classes, the teacher's column.
+
+    Args:
+        student (Sequence[str]): The student's classes, in the order of its columns.
+        teacher (Sequence[str]): The teacher's.
+
+    Returns:
+        list[int] | None: Indices into the teacher's classes; None if both lists are equal.
+
+    Raises:
+        ValueError: If the teacher lacks one of the student's classes; the message names it and
+            shows both lists.
+    """
+    if list(student) == list(teacher):
+        return None
+    missing = [name for name in student if name not in teacher]
+    if missing:
+        raise ValueError(
+            f'the teacher does not know {len(missing)} of the student\'s classes: '
+            f'{", ".join(missing)}; the student has {list(student)}, the teacher '
+            f'{list(teacher)}; give a teacher trained on these classes, or rename those of the '
+            'data set\'s `metainfo`')
+    return [list(teacher).index(name) for name in student]
+
+
+def _names(names: Any) -> Optional[List[str]]:
+    return [names] if isinstance(names, str) else list(names) if names else None

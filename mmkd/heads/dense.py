@@ -1,0 +1,50 @@
+"""Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
+import sys
+from typing import Any, Dict, List, Optional, Sequence
+
+from torch import Tensor, nn
+
+from ..registry import HEADS
+from .base import HeadAdapter, Point
+
+
+@HEADS.register_module()
+class DenseHead(HeadAdapter):
+    """Detectors whose ``bbox_head`` is one of mmdet's dense heads.
+
+    All of them return the class scores first, a list over levels of (N, anchors·classes, H, W), and
+    tell activation and number of classes by ``use_sigmoid_cls`` and ``cls_out_channels``. So the
+    point 'cls' needs no module path, whatever the layer inside is called.
+    """
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        # A model of mmdet has imported mmdet; no reason to import it for other models.
+        module = sys.modules.get('mmdet.models.dense_heads.base_dense_head')
+        return module is not None and isinstance(
+            getattr(model, 'bbox_head', None), module.BaseDenseHead)
+
+    @staticmethod
+    def points(model: nn.Module) -> Dict[str, Point]:
+        activation = _activation(model.bbox_head)
+        if not activation:  # YOLOv3, CenterNet, ...: no class logits of their own
+            return {}
+        return dict(cls=Point('cls', 'bbox_head', _class_scores, **activation))
+
+    @staticmethod
+    def activated(model: nn.Module, path: str) -> Dict[str, Any]:
+        return _activation(model.bbox_head) if path.startswith('bbox_head.') else {}
+
+    @staticmethod
+    def run(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:
+        model.bbox_head.forward(model.extract_feat(inputs))
+
+
+def _class_scores(calls: List[Any]) -> List[Tensor]:
+    return [level for outputs in calls for level in outputs[0]]
+
+
+def _activation(head: nn.Module) -> Dict[str, Any]:
+    if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
+        return {}
+    return dict(use_sigmoid=head.use_sigmoid_cls, num_classes=head.cls_out_channels)

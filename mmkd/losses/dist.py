@@ -1,0 +1,77 @@
+"""DIST: the student keeps the teacher's relations between and within classes (2022)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..registry import MODELS
+from .base import LogitLoss, weighted_mean
+
+EPS = 1e-8
+"""Added to the product of the norms, as in the authors' code."""
+
+
+@MODELS.register_module()
+class DISTLoss(LogitLoss):
+    r"""One minus Pearson's correlation, over the classes of a position and over the positions of a
+    class.
+
+    `Knowledge Distillation from A Stronger Teacher <https://arxiv.org/abs/2205.10536>`_, equations
+    9 to 11. With :math:`P = act(logits / \tau)` as a matrix of M positions (of all images) times
+    C classes and :math:`\rho` Pearson's correlation:
+
+    - inter-class: :math:`1 - \frac{1}{M} \sum_m \rho(P^S_{m,:}, P^T_{m,:})`,
+    - intra-class: :math:`1 - \frac{1}{C} \sum_c \rho(P^S_{:,c}, P^T_{:,c})`,
+
+    and the loss is :math:`\tau^2 (\beta \cdot inter + \gamma \cdot intra)`. Equal to the authors'
+    code: a row or column that is constant on either side has :math:`\rho = 0`. Labels, background
+    and ignored pixels play no role unless ``weight`` says so; with ``weight`` the mean over
+    positions and the moments of each class are weighted.
+
+    Args:
+        beta (float): Weight of the inter-class relation. Defaults to 1.0.
+        gamma (float): Weight of the intra-class relation. Defaults to 1.0.
+        tau (float): Temperature, greater than 0. Defaults to 1.0.
+        use_sigmoid (bool, optional): Sigmoid or softmax. None is softmax when the loss is used
+            alone, the head's own activation inside a Distiller. Defaults to None.
+        loss_weight (float): Factor of the result. Defaults to 1.0.
+    """
+
+    def __init__(self,
+                 beta: float = 1.0,
+                 gamma: float = 1.0,
+                 tau: float = 1.0,
+                 use_sigmoid: Optional[bool] = None,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(tau, use_sigmoid, loss_weight)
+        self.beta = float(beta)
+        self.gamma = float(gamma)
+
+    def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+        if self.use_sigmoid:
+            student, teacher = student.sigmoid(), teacher.sigmoid()
+        else:
+            student, teacher = student.softmax(1), teacher.softmax(1)
+        inter = 1 - weighted_mean(pearson(student.T, teacher.T), weight)
+        intra = 1 - pearson(student, teacher, weight).mean()
+        return self.beta * inter + self.gamma * intra
+
+
+def pearson(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
+    """Pearson's correlation of each column of ``a`` with the same column of ``b``.
+
+    Args:
+        a (Tensor): Float (M, C).
+        b (Tensor): Float (M, C).
+        weight (Tensor, optional): Float (M,), weight of each row, not all zero. Defaults to None.
+
+    Returns:
+        Tensor: (C,) in [-1, 1]; 0, with a finite gradient, where a column is constant.
+    """
+    if weight is None:
+        a, b = a - a.mean(0), b - b.mean(0)
+    else:
+        root = weight.sqrt().unsqueeze(1)
+        a, b = root * (a - weighted_mean(a, weight)), root * (b - weighted_mean(b, weight))
+    # The norm's gradient at 0 is 0 in torch, so a constant column needs no care of its own.
+    return (a * b).sum(0) / (torch.norm(a, dim=0) * torch.norm(b, dim=0) + EPS)

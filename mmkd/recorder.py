@@ -1,0 +1,49 @@
+"""Watch the outputs of modules while a model runs, and leave no trace behind."""
+from contextlib import ExitStack, contextmanager
+from typing import Any, Dict, Iterable, Iterator, List
+
+from torch import nn
+
+
+@contextmanager
+def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Dict[str, List[Any]]]:
+    """Collect what modules return inside the block.
+
+    ``forward`` of the module itself is wrapped, not hooked: mmseg calls ``head.forward(x)``, where
+    hooks do not fire. Only this instance changes, because teacher and student are often of one
+    class, and only inside the block, so that copies (EMA) and recomputation in backward
+    (``with_cp``) are not recorded.
+
+    Args:
+        model (nn.Module): The model that is about to run.
+        paths (Iterable[str]): Dotted module paths in it.
+
+    Yields:
+        dict[str, list]: By path, one entry per call, in order.
+    """
+    outputs: Dict[str, List[Any]] = {}
+    with ExitStack() as stack:
+        for path in paths:
+            outputs[path] = []
+            stack.enter_context(_watched(model.get_submodule(path), outputs[path]))
+        yield outputs
+
+
+@contextmanager
+def _watched(module: nn.Module, calls: List[Any]) -> Iterator[None]:
+    before = module.__dict__.get('forward')
+    forward = module.forward
+
+    def watched_forward(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        calls.append(output)
+        return output
+
+    module.forward = watched_forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before  # type: ignore[method-assign]

@@ -1,0 +1,15 @@
+"""Where mmkd's classes are found by name.
+
+``MODELS`` is a child of MMEngine's root registry, so a config of any OpenMMLab project finds
+``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are chosen by looking
+at a model, never by a config.
+"""
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmkd',
+    locations=['mmkd.losses', 'mmkd.teachers', 'mmkd.distiller'])
+HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.heads'])

@@ -1,0 +1,87 @@
+"""Is the stack that mmkd works with installed? Asked once, at import, of the package metadata."""
+from importlib.metadata import PackageNotFoundError, version
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+
+class Requirement(NamedTuple):
+    """A package, the name of its maintained fork, and the versions known to work."""
+    name: str
+    fork: Optional[str]
+    at_least: Tuple[int, ...]
+    below: Tuple[int, ...]
+    is_needed: bool
+
+
+REQUIREMENTS = (
+    Requirement('torch', None, (2, 1), (3, ), True),
+    Requirement('mmengine', 'onedl-mmengine', (0, 10), (1, ), True),
+    Requirement('mmcv', 'onedl-mmcv', (2, 0), (2, 2), True),
+    Requirement('mmdet', 'onedl-mmdetection', (3, 0), (4, ), False),
+    Requirement('mmsegmentation', 'onedl-mmsegmentation', (1, 0), (2, ), False),
+)
+"""mmdet 3.3 and mmsegmentation 1.2 refuse mmcv 2.2 and later; a fork sets its own bounds."""
+
+
+def check_installed() -> None:
+    """Check names and versions of the installed packages.
+
+    Raises:
+        ImportError: If a needed package is absent or a version does not fit. The message lists
+            every finding and the command that mends it; mmkd installs nothing by itself.
+    """
+    findings = find_problems(_installed_versions())
+    if findings:
+        raise ImportError('mmkd cannot work with the packages of this environment:\n' +
+                          '\n'.join(f'  - {finding}' for finding in findings))
+
+
+def find_problems(installed: Dict[str, str]) -> List[str]:
+    """List what is missing or does not fit.
+
+    Args:
+        installed (dict[str, str]): Version by package name.
+
+    Returns:
+        list[str]: One sentence per finding, with the remedy.
+    """
+    findings = []
+    for need in REQUIREMENTS:
+        span = f'>={_dotted(need.at_least)},<{_dotted(need.below)}'
+        if need.fork in installed:
+            continue
+        found = installed.get(need.name)
+        if found is None:
+            if need.name == 'mmcv' and 'mmcv-lite' in installed:
+                findings.append('mmcv-lite has no compiled operators; `pip uninstall mmcv-lite`, '
+                                f'then `pip install "mmcv{span}" --no-build-isolation`')
+            elif need.is_needed:
+                findings.append(f'{need.name} is not installed; `pip install "{need.name}{span}"`')
+        elif not need.at_least <= _numbers(found) < need.below:
+            findings.append(f'{need.name} {found} is installed, but mmkd works with {span}; '
+                            f'`pip install "{need.name}{span}"`')
+    return findings
+
+
+def _installed_versions() -> Dict[str, str]:
+    names = [n for need in REQUIREMENTS for n in (need.name, need.fork) if n] + ['mmcv-lite']
+    installed = {}
+    for name in names:
+        try:
+            installed[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return installed
+
+
+def _numbers(text: str) -> Tuple[int, ...]:
+    """Leading numbers of a version: '2.13.0+cpu' gives (2, 13, 0)."""
+    numbers: List[int] = []
+    for part in text.split('+')[0].split('.'):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _dotted(numbers: Tuple[int, ...]) -> str:
+    return '.'.join(map(str, numbers))

@@ -1,0 +1,23 @@
+"""Build the teacher without moving the student's random numbers."""
+import random
+from contextlib import contextmanager
+from typing import Iterator
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def preserved_rng() -> Iterator[None]:
+    """Put the generators of Python, NumPy and torch back as they were on leaving.
+
+    A network draws random numbers while it is constructed. Without this, the student of a
+    distilled run would see other augmentations than the same student alone with the same seed.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,2 @@
+"""The version of mmkd, read by setup.py without importing the package."""
+__version__ = '0.1.0'
