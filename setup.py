@@ -1,4 +1,4 @@
-"""Packaging: the library, and its configs and tools as mmkd/.mim, where OpenMMLab looks for them."""
+"""Packaging: the library, and its configs and tools as mmkd/.mim, as OpenMMLab expects them."""
 import os
 import shutil
 
@@ -49,8 +49,8 @@ setup(
     package_data={'mmkd': ['py.typed']},
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
-    # torch, mmengine, mmcv, mmdet and mmseg are not asked for: an environment that has them, official or fork,
-    # CPU or CUDA, must stay as it is. mmkd looks at their versions when it is imported.
+    # torch, mmengine, mmcv, mmdet and mmseg are not asked for: an environment that has them,
+    # official or fork, CPU or CUDA, stays as it is. mmkd looks at their versions at import.
     install_requires=['numpy'],
     extras_require={
         'det': ['mmdet>=3.0,<4'],

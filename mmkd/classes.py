@@ -33,7 +33,9 @@ def classes_of_config(config: Config) -> Optional[List[str]]:
     if dataset is None or 'type' not in dataset:
         return None
     cls = dataset['type']
-    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    if isinstance(cls, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the default scope's
+            cls = registry.get(cls)
     return _names(getattr(cls, 'METAINFO', {}).get('classes'))
 
 

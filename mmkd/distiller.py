@@ -56,9 +56,8 @@ class Distiller(BaseModel):
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        if isinstance(teacher, dict):
-            teacher = MODELS.build(teacher, default_args=dict(type='mmkd.FrozenTeacher'))
-        self.teacher = teacher
+        self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else MODELS.build(
+            teacher, default_args=dict(type='mmkd.FrozenTeacher'))
         if isinstance(distill, dict) or not all(isinstance(entry, dict) for entry in distill):
             raise TypeError('`distill` is a list of dicts, for instance '
                             f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r}")
@@ -136,7 +135,6 @@ class Distiller(BaseModel):
     def _report(self) -> None:
         """Compare the shapes on a blank image, and log what will be compared with what."""
         device = next(self.student.parameters()).device
-        seen, told = {}, {}
         for size in PROBE_SIZES:
             blank = torch.zeros(1, 3, size, size, device=device)
             try:

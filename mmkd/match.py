@@ -56,7 +56,7 @@ class Match:
                 raise ValueError(
                     f'`{self.on_student}` belongs to no head that tells its activation; write '
                     f'`use_sigmoid=True` or `False` in the entry of {type(self.loss).__name__}')
-            self.loss.use_sigmoid = self.student_point.use_sigmoid
+            setattr(self.loss, 'use_sigmoid', self.student_point.use_sigmoid)  # noqa: B010
 
     def find_on_teacher(self, teacher: nn.Module, student_classes: Optional[Sequence[str]],
                         teacher_classes: Optional[Sequence[str]]) -> None:

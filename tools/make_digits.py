@@ -51,10 +51,11 @@ def place_digit(image: np.ndarray, labels: np.ndarray, taken: np.ndarray, digit:
                 label: int, rng: np.random.Generator) -> List[float]:
     """Draw one digit where no other is; return its box [x, y, w, h], [] if no place was found."""
     size = len(image)
-    side = int(np.exp(rng.uniform(np.log(14), np.log(52))))
+    side = int(np.exp(rng.uniform(np.log(16), np.log(56))))
     angle, aspect = rng.uniform(-12, 12), rng.uniform(0.8, 1.2)
     height, width = side, max(8, int(side * aspect))
-    ink = cv2.resize(digit.astype(np.float32) / 16, (width, height), interpolation=cv2.INTER_CUBIC)
+    ink = np.pad(digit.astype(np.float32) / 16, 1)  # ink reaches the rim of the 8x8 scans
+    ink = cv2.resize(ink, (width, height), interpolation=cv2.INTER_CUBIC)
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
     ink = np.clip(cv2.warpAffine(ink, turn, (width, height)), 0, 1)
     rows, columns = np.where((ink > 0.4).any(1))[0], np.where((ink > 0.4).any(0))[0]

@@ -36,7 +36,7 @@ class DenseHead(HeadAdapter):
         return _activation(model.bbox_head) if path.startswith('bbox_head.') else {}
 
     @staticmethod
-    def run(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:
+    def run(model: Any, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:
         model.bbox_head.forward(model.extract_feat(inputs))
 
 
@@ -44,7 +44,7 @@ def _class_scores(calls: List[Any]) -> List[Tensor]:
     return [level for outputs in calls for level in outputs[0]]
 
 
-def _activation(head: nn.Module) -> Dict[str, Any]:
+def _activation(head: Any) -> Dict[str, Any]:
     if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
         return {}
     return dict(use_sigmoid=head.use_sigmoid_cls, num_classes=head.cls_out_channels)

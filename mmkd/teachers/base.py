@@ -26,7 +26,7 @@ class BaseTeacher(metaclass=ABCMeta):
         self.classes: Optional[List[str]] = None
 
     @abstractmethod
-    def prepare(self, student: nn.Module) -> None:
+    def prepare(self, student: Any) -> None:
         """Set ``model`` and ``classes``. Called once, before the first batch and never for a test.
 
         Args:

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
@@ -47,7 +47,7 @@ class FrozenTeacher(BaseTeacher):
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
 
-    def prepare(self, student: nn.Module) -> None:
+    def prepare(self, student: Any) -> None:
         """Build the teacher, load its weights, and check that both fit.
 
         Raises:

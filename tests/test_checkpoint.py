@@ -1,0 +1,96 @@
+"""Files: read without running their code, loaded only if they fit."""
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from mmkd.checkpoint import load_exactly, read_checkpoint
+
+
+class Payload:
+    """A pickle that would create a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path, )
+
+
+def write(path, **extra):
+    torch.save(dict(state_dict=nn.Linear(2, 3).state_dict(), meta={}, **extra), path)
+    return str(path)
+
+
+def test_hostile_file_does_not_run(tmp_path):
+    mark = str(tmp_path / 'ran')
+    path = write(tmp_path / 'evil.pth', extra=Payload(mark))
+    with pytest.raises(ValueError, match=r'was not opened, .*run code.*`trust_checkpoint=True`'):
+        read_checkpoint(path)
+    assert not os.path.exists(mark)
+    plain = tmp_path / 'plain.pth'
+    plain.write_bytes(pickle.dumps(dict(state_dict=Payload(mark))))
+    with pytest.raises(ValueError, match='trust_checkpoint=True'):
+        read_checkpoint(str(plain))
+    assert not os.path.exists(mark)
+
+
+def test_trusted_file_is_read(tmp_path):
+    path = write(tmp_path / 'odd.pth', extra=Payload(str(tmp_path / 'made')))
+    assert 'weight' in read_checkpoint(path, trust=True)['state_dict']
+    assert os.path.exists(tmp_path / 'made')
+
+
+def test_getattr_in_a_file_gives_nothing_but_statistics(tmp_path):
+    class Reach:
+
+        def __reduce__(self):
+            return getattr, (HistoryBuffer, '__init__')
+
+    path = write(tmp_path / 'reach.pth', extra=Reach())
+    with pytest.raises(ValueError, match='trust_checkpoint=True'):
+        read_checkpoint(path)
+
+
+def test_what_mmengine_writes_is_read(tmp_path):
+    history = HistoryBuffer([1., 2.], [1, 1])
+    path = write(tmp_path / 'run.pth', message_hub=dict(
+        log_scalars=dict(loss=history), runtime_info=dict(number=np.float64(0.1), i=np.int64(3))))
+    read = read_checkpoint(path)['message_hub']
+    assert read['log_scalars']['loss'].mean() == 1.5
+    assert read['runtime_info']['number'] == 0.1
+
+
+def test_cut_file_and_other_content(tmp_path):
+    path = write(tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
+    with pytest.raises(ValueError, match='may be cut short'):
+        read_checkpoint(str(tmp_path / 'cut.pth'))
+    (tmp_path / 'text.pth').write_text('hello')
+    with pytest.raises(ValueError, match=r'text.pth'):
+        read_checkpoint(str(tmp_path / 'text.pth'))
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='holds no weights: expected a dict.*found list'):
+        read_checkpoint(str(tmp_path / 'list.pth'))
+    with pytest.raises(FileNotFoundError, match='no teacher checkpoint at `nowhere.pth`'):
+        read_checkpoint('nowhere.pth')
+    assert os.path.isfile(path)
+
+
+def test_bare_weights_and_wrapper_prefix_are_understood(tmp_path):
+    weights = nn.Linear(2, 3).state_dict()
+    torch.save({f'module.{k}': v for k, v in weights.items()}, tmp_path / 'bare.pth')
+    model = nn.Linear(2, 3)
+    load_exactly(model, read_checkpoint(str(tmp_path / 'bare.pth')), 'bare.pth')
+    assert torch.equal(model.weight, weights['weight'])
+
+
+def test_long_lists_of_keys_are_cut(tmp_path):
+    model = nn.Sequential(*[nn.Linear(1, 1) for _ in range(9)])
+    with pytest.raises(ValueError, match=r'18 missing in the file \(0.bias.* and 13 more\)'):
+        load_exactly(model, dict(state_dict=dict()), 'x.pth')

@@ -1,0 +1,315 @@
+"""The Distiller through MMEngine's Runner: what it adds, and what it must leave alone."""
+import copy
+import os
+
+import pytest
+import torch
+from conftest import detector_config, distiller, retinanet, save_teacher
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_checkpoint
+
+from mmkd.losses import DISTLoss, KDLoss
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
+
+
+def build(model):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(copy.deepcopy(model))
+
+
+def record_losses(runner):
+    """Every iteration's losses, as the model returned them."""
+    model, seen = runner.model, []
+    forward = model.forward
+
+    def watched(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        if isinstance(out, dict):
+            seen.append({k: sum(v).item() if isinstance(v, list) else v.item()
+                         for k, v in out.items()})
+        return out
+
+    model.forward = watched
+    return seen
+
+
+def train(config):
+    runner = Runner.from_cfg(config)
+    losses = record_losses(runner)
+    runner.train()
+    return runner, losses
+
+
+def snapshot(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def test_trains_and_logs_the_loss_under_its_own_name(shapes, tmp_path, teacher):
+    model = distiller(retinanet(), teacher, dict(type='mmkd.DISTLoss', on='cls'),
+                      dict(type='mmkd.KDLoss', on='cls', loss_weight=0.1))
+    _, losses = train(detector_config(shapes, model, str(tmp_path / 'run')))
+    assert len(losses) == 2
+    assert list(losses[0]) == ['loss_cls', 'loss_bbox', 'loss_cls_dist', 'loss_cls_kd']
+    assert losses[0]['loss_cls_dist'] > 0
+    assert losses[0]['loss_cls_kd'] > 0
+
+
+@pytest.mark.parametrize('loss', [DISTLoss, KDLoss])
+def test_loss_is_that_of_the_recorded_logits_level_by_level(shapes, tmp_path, teacher, loss):
+    model = build(distiller(retinanet(), teacher, dict(type=f'mmkd.{loss.__name__}', on='cls')))
+    model.init_weights()
+    inputs = torch.randn(2, 3, 64, 96)
+    runner = Runner.from_cfg(detector_config(shapes, retinanet(), str(tmp_path / 'plain')))
+    data = next(iter(runner.build_dataloader(runner.cfg.train_dataloader)))
+    data = model.data_preprocessor(data, True)
+    inputs, samples = data['inputs'], data['data_samples']
+    model.eval()  # the same batch statistics when run by hand
+    got = model(inputs, samples, mode='loss')[f'loss_cls_{loss.__name__[:-4].lower()}']
+    student = model.student.bbox_head(model.student.extract_feat(inputs))[0]
+    network = model.teacher.model
+    told = network.bbox_head(network.extract_feat(inputs))[0]
+    expected = [loss(use_sigmoid=True)(s, t) for s, t in zip(student, told)]
+    assert [v.item() for v in got] == [v.item() for v in expected]
+
+
+def test_checkpoint_is_the_plain_students(shapes, tmp_path, teacher):
+    config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'))
+    runner, _ = train(config)
+    path = str(tmp_path / 'run' / 'epoch_1.pth')
+    saved = torch.load(path, weights_only=True)
+    plain = build(retinanet())
+    assert list(saved['state_dict']) == list(plain.state_dict())
+    plain.load_state_dict(saved['state_dict'], strict=True)
+
+    image = torch.randn(1, 3, 64, 96)
+    runner.model.eval(), plain.eval()
+    with torch.no_grad():
+        for one, other in zip(runner.model(image), plain(image)):
+            assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+def test_plain_checkpoint_loads_before_distillation(shapes, tmp_path, teacher):
+    """And the task's losses of the first iteration are those of the plain run."""
+    start = save_teacher(tmp_path / 'start.pth', retinanet(), seed=5)['checkpoint']
+    changes = dict(load_from=start)
+    _, plain = train(detector_config(shapes, retinanet(), str(tmp_path / 'plain'), **changes))
+    _, distilled = train(detector_config(shapes, distiller(retinanet(), teacher),
+                                         str(tmp_path / 'distilled'), **changes))
+    for name in ('loss_cls', 'loss_bbox'):
+        assert distilled[0][name] == plain[0][name]
+
+
+def test_with_weight_zero_the_run_is_the_plain_run_to_the_bit(shapes, tmp_path, teacher):
+    plain, _ = train(detector_config(shapes, retinanet(), str(tmp_path / 'plain')))
+    entry = dict(type='mmkd.DISTLoss', on='cls', loss_weight=0.)
+    other, _ = train(detector_config(shapes, distiller(retinanet(), teacher, entry),
+                                     str(tmp_path / 'zero')))
+    weights = other.model.state_dict()
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_teacher_does_not_change_and_is_nowhere_in_the_student(shapes, tmp_path, teacher):
+    config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
+                             custom_hooks=[dict(type='EMAHook')])
+    runner = Runner.from_cfg(config)
+    before = torch.load(teacher['checkpoint'], weights_only=True)['state_dict']
+    runner.train()
+    network = runner.model.teacher.model
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not any(module.training for module in network.modules())
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+    of_teacher = {id(t) for t in [*network.parameters(), *network.buffers()]}
+    ema = next(h for h in runner.hooks if type(h).__name__ == 'EMAHook').ema_model
+    places = dict(
+        parameters=runner.model.parameters(),
+        buffers=runner.model.buffers(),
+        optimizer=(p for g in runner.optim_wrapper.param_groups for p in g['params']),
+        ema=[*ema.parameters(), *ema.buffers()])
+    for place, tensors in places.items():
+        assert not of_teacher & {id(t) for t in tensors}, place
+    names = set(build(retinanet()).state_dict())
+    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    assert set(saved['state_dict']) == names
+    assert set(saved['ema_state_dict']) == {f'module.{name}' for name in names} | {'steps'}
+    assert len(ema.state_dict()) == len(names) + 1
+
+
+def test_train_mode_reaches_the_student_only(teacher):
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    for mode in (True, False, True):
+        model.train(mode)
+        assert model.training is model.student.training is model.bbox_head.training is mode
+        assert not model.teacher.model.training
+
+
+def test_teacher_moves_with_the_student(teacher):
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    model.to(torch.float64)
+    assert next(model.teacher.model.parameters()).dtype == torch.float64
+    assert next(model.student.parameters()).dtype == torch.float64
+    model.to('meta')
+    assert next(model.teacher.model.parameters()).device.type == 'meta'
+
+
+def test_sync_batch_norm_conversion_passes_the_teacher_by(teacher):
+    from mmengine.model import convert_sync_batchnorm
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    model = convert_sync_batchnorm(model)
+    assert type(model.student.backbone.bn1).__name__ == 'SyncBatchNorm'
+    assert type(model.teacher.model.backbone.bn1).__name__ == 'BatchNorm2d'
+
+
+def test_is_its_student_to_whoever_looks_inside(teacher):
+    model = build(distiller(retinanet(), teacher))
+    plain = build(retinanet())
+    assert [n for n, _ in model.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    assert [n for n, _ in model.named_modules()] == [n for n, _ in plain.named_modules()]
+    assert model.bbox_head is model.student.bbox_head
+    assert model.with_neck is True
+    assert model.test_cfg == plain.test_cfg
+    with pytest.raises(AttributeError, match='no_such_thing'):
+        model.no_such_thing  # noqa: B018
+
+
+def test_copy_has_weights_of_its_own_and_shares_the_teacher(teacher):
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    twin = copy.deepcopy(model)
+    assert twin.teacher is model.teacher
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert twin.bbox_head is twin.student.bbox_head is not model.bbox_head
+    assert model.backbone.conv1.weight.abs().sum() > 0
+
+
+def test_testing_needs_no_teacher(shapes, tmp_path, teacher):
+    _, _ = train(detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run')))
+    path = str(tmp_path / 'run' / 'epoch_1.pth')
+    gone = dict(config='no/such/config.py', checkpoint='no/such/file.pth')
+    distilled = Runner.from_cfg(detector_config(
+        shapes, distiller(retinanet(), gone), str(tmp_path / 'test'), load_from=path))
+    plain = Runner.from_cfg(detector_config(
+        shapes, retinanet(), str(tmp_path / 'plain_test'), load_from=path))
+    assert distilled.test() == plain.test()
+    assert distilled.model.teacher.model is None
+
+
+def test_resumed_run_ends_like_an_uninterrupted_one(shapes, tmp_path, teacher):
+    def config(name, epochs, **changes):
+        return detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / name),
+                               **{'train_cfg.max_epochs': epochs,
+                                  'train_dataloader.dataset.pipeline.3.prob': 0.}, **changes)
+    whole, _ = train(config('whole', 2))
+    train(config('parts', 1))
+    parts, losses = train(config('parts', 2, resume=True))
+    assert len(losses) == 2  # MMEngine's own checkpoint was read and only the rest was trained
+    assert parts.epoch == whole.epoch == 2
+    expected = whole.model.state_dict()
+    for name, value in parts.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_init_weights_leaves_the_teacher_as_loaded(teacher):
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    before = snapshot(model.teacher.model)
+    model.init_weights()
+    for name, value in snapshot(model.teacher.model).items():
+        assert torch.equal(value, before[name])
+
+
+def test_gradient_accumulation_and_bf16_autocast_train(shapes, tmp_path, teacher):
+    config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
+                             **{'optim_wrapper.accumulative_counts': 2})
+    runner = Runner.from_cfg(config)
+    losses = record_losses(runner)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        runner.train()
+    assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in losses)
+
+
+@pytest.mark.parametrize(('entry', 'error', 'message'), [
+    (dict(type='mmkd.DISTLoss', on='csl'), ValueError,
+     'no point `csl` in RetinaNet; closest: `cls`'),
+    (dict(type='mmkd.DISTLoss', on='bbox_head.retina_clss'), ValueError,
+     'closest: `bbox_head.retina_cls`'),
+    (dict(type='mmkd.DISTLoss'), ValueError, "needs a loss and a point.*on='cls'"),
+    (dict(on='cls'), ValueError, 'needs a loss and a point'),
+    (dict(type='mmdet.FocalLoss', on='cls'), TypeError, 'FocalLoss is no loss between'),
+    (dict(type='mmkd.DISTLoss', on=dict(student='cls')), ValueError, '`on` is a point or dict'),
+])
+def test_mistakes_in_an_entry_are_named(teacher, entry, error, message):
+    with pytest.raises(error, match=message):
+        build(distiller(retinanet(), teacher, entry))
+
+
+def test_two_entries_of_one_name_are_refused(teacher):
+    entry = dict(type='mmkd.DISTLoss', on='cls')
+    with pytest.raises(ValueError, match='two entries of `distill` are called `loss_cls_dist`'):
+        build(distiller(retinanet(), teacher, entry, dict(entry)))
+    build(distiller(retinanet(), teacher, entry, dict(entry, name='loss_again')))
+
+
+def test_distill_must_be_a_list(teacher):
+    model = distiller(retinanet(), teacher)
+    model['distill'] = model['distill'][0]
+    with pytest.raises(TypeError, match='`distill` is a list of dicts'):
+        build(model)
+
+
+def test_checkpointed_block_is_refused_with_the_reason(shapes, tmp_path, teacher):
+    student = retinanet()
+    student['backbone']['with_cp'] = True
+    entry = dict(type='mmkd.KDLoss', on=dict(student='backbone.layer1.0.conv1',
+                                             teacher='backbone.layer1.0.conv1'), use_sigmoid=True)
+    config = detector_config(shapes, distiller(student, dict(teacher, config=teacher['config'])),
+                             str(tmp_path / 'run'))
+    config.model.distill = [entry]
+    with pytest.raises(ValueError, match='with_cp=True|differ in shape'):
+        Runner.from_cfg(config).train()
+
+
+def test_six_lines_from_an_empty_directory(shapes, tmp_path, teacher, monkeypatch):
+    """Written as the README shows it, in another folder, trained by mmdet's own tool."""
+    import subprocess
+    import sys
+
+    import mmdet
+    plain = detector_config(shapes, retinanet(), str(tmp_path / 'plain'))
+    plain.pop('custom_imports')
+    plain.dump(str(tmp_path / 'my_retinanet.py'))
+    (tmp_path / 'distilled.py').write_text(f'''
+_base_ = ['./my_retinanet.py']
+custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+model = dict(
+    _delete_=True,
+    type='mmkd.Distiller',
+    student=_base_.model,
+    teacher=dict(config={teacher['config']!r}, checkpoint={teacher['checkpoint']!r}),
+    distill=[dict(type='mmkd.DISTLoss', on='cls')])
+''')
+    folder = tmp_path / 'elsewhere'
+    folder.mkdir()
+    tools = os.path.join(os.path.dirname(mmdet.__file__), '.mim', 'tools')
+    for command in ((f'{tools}/train.py', '../distilled.py', '--work-dir', 'out'),
+                    (f'{tools}/test.py', '../distilled.py', 'out/epoch_1.pth')):
+        result = subprocess.run([sys.executable, '-W', 'ignore', *command], cwd=folder,
+                                capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-2000:]
+    assert 'loss_cls_dist' in (folder / 'out').joinpath(
+        next(p for p in os.listdir(folder / 'out') if p.startswith('2')), 'vis_data',
+        'scalars.json').read_text()
+    plain_model = build(retinanet())
+    load_checkpoint(plain_model, str(folder / 'out' / 'epoch_1.pth'), strict=True)

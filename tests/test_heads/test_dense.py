@@ -1,0 +1,136 @@
+"""Point 'cls' on every dense head of mmdet that keeps its convention, without a module path."""
+import copy
+import importlib
+
+import pytest
+import torch
+from conftest import retinanet
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+
+from mmkd.heads import DenseHead, adapter_of, find_point
+from mmkd.recorder import recording
+from mmkd.zoo import config_path
+
+SMALL_RESNET = dict(depth=18, base_channels=8, frozen_stages=-1, init_cfg=None)
+SMALL_NECK = dict(in_channels=[8, 16, 32, 64], out_channels=16)
+SMALL_HEAD = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1)
+
+# Config of the zoo, what shrinks it, and the activation its head has.
+ZOO = {
+    'retinanet/retinanet_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK, bbox_head=SMALL_HEAD), True, 9),
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, norm_cfg=None)), True, 1),
+    'atss/atss_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, feat_channels=32)), True, 1),
+    'gfl/gfl_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, feat_channels=32)), True, 1),
+    'paa/paa_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, feat_channels=32)), True, 1),
+    'vfnet/vfnet_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, feat_channels=32)), True, 1),
+    'tood/tood_r50_fpn_1x_coco.py': (
+        dict(backbone=SMALL_RESNET, neck=SMALL_NECK,
+             bbox_head=dict(SMALL_HEAD, feat_channels=32, stacked_convs=2)), True, 1),
+    'yolox/yolox_tiny_8xb8-300e_coco.py': (
+        dict(backbone=dict(widen_factor=0.125), neck=dict(in_channels=[32, 64, 128],
+                                                          out_channels=16),
+             bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16)), True, 1),
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py': (
+        dict(backbone=dict(widen_factor=0.125, init_cfg=None),
+             neck=dict(in_channels=[32, 64, 128], out_channels=16),
+             bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16)), True, 1),
+    'ssd/ssd300_coco.py': (dict(bbox_head=dict(num_classes=3)), False, None),
+}
+
+
+def build(path, changes):
+    config = Config.fromfile(config_path(f'mmdet::{path}'))
+    config.merge_from_dict(dict(model=copy.deepcopy(changes)))
+    for imported in (config.get('custom_imports') or {}).get('imports', []):
+        importlib.import_module(imported)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(config.model)
+
+
+def batch(size):
+    from mmdet.structures import DetDataSample
+    samples = []
+    for _ in range(2):
+        sample = DetDataSample(metainfo=dict(
+            img_shape=(size, size), pad_shape=(size, size), batch_input_shape=(size, size),
+            ori_shape=(size, size), scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[8., 8., 60., 56.], [30., 40., 90., 100.]]),
+            labels=torch.tensor([0, 2]))
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample)
+    return torch.randn(2, 3, size, size), samples
+
+
+@pytest.mark.parametrize('path', ZOO)
+def test_cls_needs_no_module_path(path):
+    changes, use_sigmoid, anchors = ZOO[path]
+    model = build(path, changes)
+    point = find_point(model, 'cls')
+    assert isinstance(adapter_of(model), DenseHead)
+    assert point.use_sigmoid is use_sigmoid
+    assert point.num_classes == (3 if use_sigmoid else 4)
+
+    MessageHub.get_instance('dense').update_info('epoch', 0)  # TOOD asks for it
+    inputs, samples = batch(300 if path.startswith('ssd') else 128)
+    model.train()
+    with recording(model, [point.path]) as seen:
+        model(inputs, samples, mode='loss')
+    levels = point.levels(seen[point.path])
+    assert all(level.shape[0] == 2 and level.shape[1] % point.num_classes == 0 for level in levels)
+    if anchors:
+        assert {level.shape[1] for level in levels} == {anchors * point.num_classes}
+
+    # Whoever asks the teacher gets the same levels, and the loss reaches the backbone.
+    model.zero_grad()
+    sum(level.sum() for level in levels).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.backbone.parameters())
+    model.eval()
+    with torch.no_grad(), recording(model, [point.path]) as told:
+        DenseHead.run(model, inputs)
+    assert [v.shape for v in point.levels(told[point.path])] == [v.shape for v in levels]
+
+
+def test_named_point_and_module_path_are_the_same_tensors():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(Config(dict(model=retinanet())).model)
+    named, dotted = find_point(model, 'cls'), find_point(model, 'bbox_head.retina_cls')
+    assert (dotted.use_sigmoid, dotted.num_classes) == (named.use_sigmoid, named.num_classes)
+    with recording(model, [named.path, dotted.path]) as seen:
+        DenseHead.run(model, torch.randn(1, 3, 64, 64))
+    ours, theirs = named.levels(seen[named.path]), dotted.levels(seen[dotted.path])
+    assert len(ours) == 5
+    assert all(a is b for a, b in zip(ours, theirs))
+
+
+def test_path_outside_the_head_has_no_activation():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(Config(dict(model=retinanet())).model)
+    assert find_point(model, 'backbone.layer1').use_sigmoid is None
+
+
+def test_unknown_family_is_named():
+    with pytest.raises(ValueError, match='does not know the points of a Linear'):
+        find_point(torch.nn.Linear(2, 2), 'cls')
+
+
+def test_misspelt_path_names_the_nearest():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(Config(dict(model=retinanet())).model)
+    with pytest.raises(ValueError, match=r'no point `neck.fpn_convs.7`.*`neck\.fpn_convs\.\d'):
+        find_point(model, 'neck.fpn_convs.7')

@@ -1,0 +1,198 @@
+"""The frozen teacher: fed what it was trained on, same classes, nothing silent about its files."""
+import copy
+
+import pytest
+import torch
+from conftest import CLASSES, detector_config, distiller, retinanet, save_teacher
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+
+from mmkd import FrozenTeacher
+
+
+def build(model):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(copy.deepcopy(model))
+
+
+def prepared(teacher, student=None, *distill):
+    model = build(distiller(student or retinanet(), teacher, *distill))
+    model.prepare()
+    return model
+
+
+def train(shapes, tmp_path, model, **changes):
+    Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes)).train()
+
+
+def test_config_may_be_a_path_a_dict_or_a_config(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    path = str(tmp_path / 'teacher.py')
+    Config(teacher['config']).dump(path)
+    for config in (path, teacher['config'], Config(teacher['config'])):
+        found = prepared(dict(config=config, checkpoint=teacher['checkpoint'])).teacher
+        assert type(found.model).__name__ == 'RetinaNet'
+    with pytest.raises(TypeError, match='`teacher.config` must be a path or a config, but got int'):
+        FrozenTeacher(7)
+
+
+def test_a_distillation_config_gives_its_student(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    chained = dict(default_scope='mmdet', model=distiller(retinanet(), dict(config='gone.py')))
+    found = prepared(dict(config=chained, checkpoint=teacher['checkpoint'])).teacher
+    assert type(found.model).__name__ == 'RetinaNet'
+
+
+def test_config_without_checkpoint_is_an_error_unless_none_is_written():
+    config = dict(default_scope='mmdet', model=retinanet())
+    with pytest.raises(ValueError, match=r'no published checkpoint; write `checkpoint=`.*None'):
+        prepared(dict(config=config))
+    assert prepared(dict(config=config, checkpoint=None)).teacher.model is not None
+
+
+def test_missing_files_are_found_before_the_first_batch(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    for entry, message in (
+        (dict(teacher, checkpoint=str(tmp_path / 'gone.pth')), 'no teacher checkpoint at'),
+        (dict(teacher, config='configs/gone.py'), 'no teacher config `configs/gone.py`'),
+        (dict(config='mmdet::retinanet/retinanet_r5_fpn_1x_coco.py'),
+         'closest in its folder: retinanet_r50_fpn_1x_coco.py'),
+        (dict(config='mmdte::retinanet/x.py'), 'package `mmdte`'),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            train(shapes, tmp_path, distiller(retinanet(), entry))
+
+
+@pytest.mark.parametrize(('model', 'message'), [
+    (retinanet(depth=50), 'missing in the file'),
+    (retinanet(width=16), r'with other shapes \(backbone.*in the file.*in the model'),
+    (retinanet(depth=10 + 8, channels=24), 'with other shapes'),
+])
+def test_checkpoint_of_another_architecture(shapes, tmp_path, model, message):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    entry = dict(teacher, config=dict(default_scope='mmdet', model=model))
+    with pytest.raises(ValueError, match=f'does not fit its config.*{message}'):
+        train(shapes, tmp_path, distiller(retinanet(), entry))
+
+
+def test_checkpoint_with_more_than_the_model_knows(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    checkpoint['state_dict']['extra.weight'] = torch.zeros(1)
+    torch.save(checkpoint, teacher['checkpoint'])
+    with pytest.raises(ValueError, match=r'1 unknown to the model \(extra.weight\)'):
+        prepared(teacher)
+
+
+def test_other_classes_are_refused_by_name(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=('disc', 'square', 'cat'))
+    with pytest.raises(ValueError, match=r"does not know 1 .* classes: cross; .*'cat'"):
+        train(shapes, tmp_path, distiller(retinanet(), teacher))
+
+
+def test_another_number_of_classes_is_refused_where_names_are_unknown(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=5), classes=())
+    with pytest.raises(ValueError, match='3 columns for classes in the student and 5'):
+        prepared(teacher)
+
+
+def test_classes_in_another_order_are_remapped(shapes, tmp_path, monkeypatch):
+    """Teacher columns (cross, extra, disc, square) for the student's (disc, square, cross)."""
+    names = ('cross', 'extra', 'disc', 'square')
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=4), classes=names)
+    monkeypatch.setattr('mmkd.distiller.classes_of_run', lambda: list(CLASSES))
+    model = prepared(teacher)
+    network, image = model.teacher.model, torch.randn(2, 3, 64, 64)
+    told = model.teacher.look(image, None, ['bbox_head'])
+    seen = dict(bbox_head=[model.student.bbox_head(model.student.extract_feat(image))])
+    _, levels = model.matches[0].levels(seen, told)
+    raw = network.bbox_head(network.extract_feat(image))[0]
+    for level, whole in zip(levels, raw):
+        for anchor in range(9):
+            for column, name in enumerate(CLASSES):
+                torch.testing.assert_close(level[:, anchor * 3 + column],
+                                           whole[:, anchor * 4 + names.index(name)])
+
+
+def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=())
+    teacher['config']['train_dataloader'] = dict(dataset=dict(
+        type='RepeatDataset', times=2,
+        dataset=dict(type='CocoDataset', metainfo=dict(classes=('a', 'b', 'c')))))
+    assert prepared(teacher).teacher.classes == ['a', 'b', 'c']
+    teacher['config']['train_dataloader'] = dict(dataset=dict(type='VOCDataset'))
+    assert prepared(teacher).teacher.classes[:2] == ['aeroplane', 'bicycle']
+
+
+def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
+    """BGR, std 1, under an RGB student: its logits on the student's batch are its own."""
+    caffe = dict(type='DetDataPreprocessor', mean=[103.53, 116.28, 123.675], std=[1., 1., 1.],
+                 bgr_to_rgb=False, pad_size_divisor=32)
+    other = retinanet()
+    other['data_preprocessor'] = caffe
+    model = prepared(save_teacher(tmp_path / 'teacher.pth', other))
+    images = [torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8),
+              torch.randint(0, 256, (3, 64, 70), dtype=torch.uint8)]
+    from mmdet.structures import DetDataSample
+    samples = [DetDataSample(metainfo=dict(img_shape=tuple(i.shape[1:]))) for i in images]
+    batch = dict(inputs=images, data_samples=samples)
+    students = model.data_preprocessor(copy.deepcopy(batch))
+    told = model.teacher.look(students['inputs'], students['data_samples'], ['bbox_head'])
+
+    alone = model.teacher.model
+    inputs = alone.data_preprocessor(copy.deepcopy(batch))['inputs']
+    expected = alone.bbox_head(alone.extract_feat(inputs))[0]
+    assert not torch.allclose(inputs, students['inputs'])
+    for got, level in zip(told['bbox_head'][0][0], expected):
+        torch.testing.assert_close(got, level, rtol=1e-3, atol=1e-4)
+
+
+def test_preprocessor_that_cannot_be_read_is_an_error(tmp_path):
+    @MODELS.register_module(name='Odd', force=True)
+    class Odd(torch.nn.Module):
+        pass
+
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    teacher['config']['model'] = dict(teacher['config']['model'],
+                                      data_preprocessor=dict(type='Odd'))
+    with pytest.raises(ValueError, match='cannot tell how Odd normalises images'):
+        prepared(teacher)
+
+
+def test_softmax_student_and_sigmoid_teacher_are_refused(tmp_path):
+    softmax = retinanet(loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False))
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    with pytest.raises(ValueError, match='activated by softmax.*by sigmoid'):
+        prepared(teacher, softmax)
+
+
+def test_softmax_head_is_compared_anchor_by_anchor(tmp_path):
+    softmax = retinanet(loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False))
+    model = prepared(save_teacher(tmp_path / 'teacher.pth', softmax), softmax)
+    image = torch.randn(2, 3, 64, 64)
+    seen = dict(bbox_head=[model.student.bbox_head(model.student.extract_feat(image))])
+    student, teacher = model.matches[0].levels(
+        seen, model.teacher.look(image, None, ['bbox_head']))
+    assert student[0].shape == teacher[0].shape == (2 * 9, 4, 8, 8)
+    raw = seen['bbox_head'][0][0][0]
+    assert torch.equal(student[0][1 * 9 + 2], raw[1, 2 * 4:3 * 4])
+
+
+def test_other_anchors_are_refused_with_the_shapes(tmp_path):
+    dense = retinanet(anchor_generator=dict(scales_per_octave=1))
+    teacher = save_teacher(tmp_path / 'teacher.pth', dense)
+    with pytest.raises(ValueError, match=r'differ in shape: \[\(1, 27, 16, 16\).*\(1, 9, 16, 16\)'):
+        prepared(teacher)
+
+
+def test_checkpoint_address_comes_from_the_model_index(monkeypatch):
+    asked = []
+    monkeypatch.setattr('torch.hub.download_url_to_file',
+                        lambda url, path: asked.append(url) or (_ for _ in ()).throw(OSError('-')))
+    monkeypatch.setattr('torch.hub.get_dir', lambda: '/nonexistent/hub')
+    monkeypatch.setattr('os.makedirs', lambda *args, **kwargs: None)
+    teacher = FrozenTeacher('mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py')
+    with pytest.raises(FileNotFoundError, match='could not download the teacher checkpoint https:'):
+        teacher.prepare(torch.nn.Identity())
+    assert asked[0].endswith('retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth')

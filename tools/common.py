@@ -1,0 +1,43 @@
+"""What the command-line tools share: options as mmdet's have them, and the config they make."""
+import argparse
+import os
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options that training and testing have in common."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, key=value; lists as key="[a,b]" or key=a,b, '
+        'nested ones as key="[(a,b),(c,d)]", without blanks')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+        help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with what the command line says of it; for the folder, that goes first."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        config.work_dir = os.path.join('./work_dirs', name)
+    return config
+
+
+def build_runner(config: Config) -> Any:
+    """The Runner that the config asks for."""
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

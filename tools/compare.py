@@ -1,0 +1,246 @@
+"""Train a teacher, a student alone and the same student distilled, and compare them.
+
+    python tools/compare.py configs/bccd --data-root data/bccd/ --seeds 0 1 2
+
+FOLDER holds `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
+`dist.py`, ...). Runs go one after another; a run that is finished and unchanged is not repeated.
+In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and per run its log and
+checkpoint.
+"""
+import argparse
+import glob
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from statistics import mean, median, stdev
+from typing import Any, Dict, List, Optional
+
+from compare_plots import plot_curves, plot_sheet
+from mmengine.config import Config, DictAction
+from tqdm import tqdm
+
+TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST')
+PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?loss: ([\d.]+)')
+TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', help='folder of configs')
+    parser.add_argument('--work-dir', help='defaults to work_dirs/<name of the folder>')
+    parser.add_argument('--data-root', help='folder of the data, in place of the configs\'')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0],
+                        help='seeds of the students; the teacher has seed 0')
+    parser.add_argument('--methods', nargs='+', help='which students, by name of their config; '
+                        'all by default')
+    parser.add_argument('--holdout', type=int, metavar='N',
+                        help='choose settings without the validation set: every N-th training '
+                        'image is validated on and left out of training')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        help='override settings of the students, as in tools/train.py')
+    parser.add_argument('--tag', default='', help='name of such a variant, added to its run')
+    parser.add_argument('--teacher-checkpoint', help='use this one and train no teacher')
+    parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
+                        help='images in sheet.png; 0 for none')
+    args = parser.parse_args()
+    if not os.path.isfile(os.path.join(args.folder, 'teacher.py')):
+        parser.error(f'no teacher.py in {args.folder}')
+    args.work_dir = args.work_dir or os.path.join(
+        'work_dirs', os.path.basename(os.path.normpath(args.folder)))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    students = find_students(args)
+    teacher = finish_run(args, 'teacher', 0, make_config(args, 'teacher', 0))
+    runs = {'teacher': [teacher]}
+    for seed in args.seeds:
+        for name in students:
+            config = make_config(args, name, seed, teacher['checkpoint'])
+            runs.setdefault(name + args.tag, []).append(
+                finish_run(args, name + args.tag, seed, config))
+
+    table = make_table(runs)
+    write(args.work_dir, 'table.md', table)
+    write(args.work_dir, 'results.json', json.dumps(runs, indent=1))
+    plot_curves(runs, {name: title_of(name) for name in runs},
+                os.path.join(args.work_dir, 'curves.png'))
+    if args.sheet and not args.tag:
+        last = list(runs)[-1]
+        plot_sheet([(title_of(name), runs[name][0]) for name in ('student', last, 'teacher')
+                    if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.png'))
+    print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
+
+
+def find_students(args: argparse.Namespace) -> List[str]:
+    """Names of the students' configs: alone, KD, DIST, then any other."""
+    names = [os.path.splitext(os.path.basename(p))[0]
+             for p in sorted(glob.glob(os.path.join(args.folder, '*.py')))]
+    order = [*TITLES, *sorted(set(names) - set(TITLES))]
+    names = [name for name in order if name in names and name != 'teacher']
+    unknown = set(args.methods or names) - set(names)
+    if unknown:
+        raise SystemExit(f'no config of {sorted(unknown)} in {args.folder}; there are {names}')
+    return [name for name in names if name in (args.methods or names)]
+
+
+def make_config(args: argparse.Namespace, name: str, seed: int,
+                teacher_checkpoint: Optional[str] = None) -> Config:
+    """The config of one run."""
+    config = Config.fromfile(os.path.join(args.folder, f'{name}.py'))
+    if args.data_root:
+        old = config.data_root
+        config = Config(replace_prefix(config.to_dict(), old, args.data_root))
+    if args.holdout:
+        hold_out(config, args)
+    config.randomness = dict(seed=seed)
+    if name != 'teacher':
+        config.merge_from_dict(dict(args.cfg_options))
+    if 'teacher' in config.model:
+        config.model.teacher.checkpoint = teacher_checkpoint
+    return config
+
+
+def replace_prefix(value: Any, old: str, new: str) -> Any:
+    """Replace a leading path in every string of a nested config."""
+    if isinstance(value, dict):
+        return {k: replace_prefix(v, old, new) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(replace_prefix(v, old, new) for v in value)
+    if isinstance(value, str) and value.startswith(old):
+        return os.path.join(new, value[len(old):])
+    return value
+
+
+def hold_out(config: Config, args: argparse.Namespace) -> None:
+    """Split the training images in two, and validate on the smaller part."""
+    data = config.train_dataloader.dataset
+    with open(os.path.join(data.data_root, data.ann_file)) as file:
+        content = json.load(file)
+    images = sorted(content['images'], key=lambda image: image['id'])
+    held = {image['id'] for image in images[args.holdout - 1::args.holdout]}
+    paths = {}
+    for split, is_chosen in (('train', lambda i: i not in held), ('val', lambda i: i in held)):
+        part = dict(content, images=[i for i in images if is_chosen(i['id'])],
+                    annotations=[a for a in content['annotations'] if is_chosen(a['image_id'])])
+        paths[split] = os.path.abspath(
+            write(args.work_dir, f'holdout_{split}.json', json.dumps(part)))
+    for loader in (config.val_dataloader, config.test_dataloader):
+        loader.dataset.ann_file = paths['val']
+        loader.dataset.data_prefix = data.data_prefix
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        evaluator.ann_file = paths['val']
+    data.ann_file = paths['train']
+
+
+def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:
+    """Train, unless the same run is there already; return its figures."""
+    folder = os.path.join(args.work_dir, name, f'seed{seed}')
+    if name == 'teacher' and args.teacher_checkpoint:
+        return dict(checkpoint=args.teacher_checkpoint, config=config.pretty_text, curve=[])
+    fingerprint = hashlib.sha256(config.pretty_text.encode()).hexdigest()
+    result_path = os.path.join(folder, 'result.json')
+    if os.path.isfile(result_path):
+        with open(result_path) as file:
+            result = json.load(file)
+        if result['fingerprint'] == fingerprint:
+            print(f'{title_of(name)}, seed {seed}: done before, AP {result["AP"]:.1f}')
+            return result
+        os.remove(result_path)
+    config_path = write(folder, 'config.py', config.pretty_text)
+    train(config_path, folder, f'{title_of(name)}, seed {seed}', config.train_cfg.max_epochs)
+    result = read_figures(folder)
+    result.update(fingerprint=fingerprint, config=config_path, parameters=count_parameters(config))
+    write(folder, 'result.json', json.dumps(result))
+    return result
+
+
+def train(config_path: str, folder: str, title: str, epochs: int) -> None:
+    """Run tools/train.py with a progress bar; its output goes to train.log."""
+    # A waiting thread of OpenMP spins by default, which hurts whoever shares the cores.
+    environment = dict(os.environ, OMP_WAIT_POLICY='PASSIVE', PYTHONUNBUFFERED='1')
+    log_path = os.path.join(folder, 'train.log')
+    command = [sys.executable, '-W', 'ignore', TRAIN_TOOL, config_path, '--work-dir', folder]
+    with open(log_path, 'w') as log, tqdm(desc=title, ncols=100, unit='it') as bar, \
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            found = PROGRESS.search(line)
+            if found:
+                epoch, step, steps = map(int, found.groups()[:3])
+                bar.total = epochs * steps
+                bar.set_postfix(loss=found.group(4), refresh=False)
+                bar.update((epoch - 1) * steps + step - bar.n)
+        bar.update((bar.total or 0) - bar.n if process.wait() == 0 else 0)
+    if process.returncode:
+        with open(log_path) as log:
+            raise SystemExit(f'{title} failed; the end of {log_path}:\n' +
+                             ''.join(log.readlines()[-15:]))
+
+
+def read_figures(folder: str) -> Dict[str, Any]:
+    """What the newest log in the folder says: AP by epoch, seconds per iteration, checkpoint."""
+    newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
+    with open(newest) as file:
+        lines = [json.loads(line) for line in file]
+    scores = [line for line in lines if 'coco/bbox_mAP' in line]
+    with open(os.path.join(folder, 'last_checkpoint')) as file:
+        checkpoint = file.read().strip()
+    return dict(
+        AP=100 * scores[-1]['coco/bbox_mAP'],
+        AP50=100 * scores[-1]['coco/bbox_mAP_50'],
+        curve=[[line['step'], 100 * line['coco/bbox_mAP']] for line in scores],
+        seconds=median(line['time'] for line in lines if 'loss' in line),
+        checkpoint=checkpoint)
+
+
+def count_parameters(config: Config) -> int:
+    """Parameters of the model that is shipped."""
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model.get('student', config.model))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
+    """Markdown: a line per model, mean and standard deviation over its seeds."""
+    lines = ['| model | seeds | AP | AP50 | parameters | seconds per iteration |',
+             '|---|---|---|---|---|---|']
+    for name, results in runs.items():
+        if 'AP' not in results[0]:
+            continue
+        lines.append(f'| {title_of(name)} | {len(results)} | {spread(results, "AP")} | '
+                     f'{spread(results, "AP50")} | {results[0]["parameters"] / 1e6:.2f} M | '
+                     f'{mean(r["seconds"] for r in results):.3f} |')
+    return '\n'.join(lines) + '\n'
+
+
+def spread(results: List[Dict[str, Any]], key: str) -> str:
+    values = [result[key] for result in results]
+    return f'{mean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def title_of(name: str) -> str:
+    for known, title in TITLES.items():
+        if name.startswith(known):
+            return title + name[len(known):]
+    return f'student + {name}'
+
+
+def write(folder: str, name: str, text: str) -> str:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    with open(path, 'w') as file:
+        file.write(text)
+    return path
+
+
+if __name__ == '__main__':
+    main()
