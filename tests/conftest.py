@@ -25,7 +25,8 @@ def retinanet(depth: int = 18, classes: int = 3, width: int = 8, channels: int =
         neck=dict(in_channels=[width * expansion * 2**i for i in range(4)],
                   out_channels=channels),
         bbox_head=dict(num_classes=classes, in_channels=channels, feat_channels=channels,
-                       stacked_convs=1, **bbox_head))))
+                       stacked_convs=1, **bbox_head),
+        test_cfg=dict(score_thr=0.))))  # untrained models must find something too
     return config.model.to_dict()
 
 

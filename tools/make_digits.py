@@ -29,7 +29,7 @@ BACKGROUND = 10
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', help='where the data set is written')
-    parser.add_argument('--train', type=int, default=480, help='number of training images')
+    parser.add_argument('--train', type=int, default=640, help='number of training images')
     parser.add_argument('--val', type=int, default=160, help='number of validation images')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels')
     parser.add_argument('--seed', type=int, default=0)

@@ -1,7 +1,7 @@
 """DIST: the teacher's relations between and within classes, on the class logits of every level.
 
-    python tools/compare.py configs/bccd        # trains the teacher first
-    python tools/train.py configs/bccd/dist.py  # with the teacher at the path below
+    python tools/compare.py configs/bccd          # trains the teacher first
+    python tools/train.py configs/bccd/dist.py   # with the teacher at the path below
 """
 _base_ = ['./student.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 """KD: the teacher's class probabilities, position by position, on every level.
 
-    python tools/compare.py configs/bccd        # trains the teacher first
-    python tools/train.py configs/bccd/kd.py  # with the teacher at the path below
+    python tools/compare.py configs/bccd          # trains the teacher first
+    python tools/train.py configs/bccd/kd.py     # with the teacher at the path below
 """
 _base_ = ['./student.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 """DIST: the teacher's relations between and within classes, on the class logits of every level.
 
-    python tools/compare.py configs/digits        # trains the teacher first
-    python tools/train.py configs/digits/dist.py  # with the teacher at the path below
+    make demo                                      # trains the teacher first
+    python tools/train.py configs/digits/dist.py   # with the teacher at the path below
 """
 _base_ = ['./student.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
@@ -12,5 +12,5 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/digits/teacher/seed0/epoch_24.pth'),
+        checkpoint='work_dirs/demo/teacher/seed0/epoch_12.pth'),
     distill=[dict(type='mmkd.DISTLoss', on='cls')])

@@ -1,0 +1,126 @@
+"""The command-line tools, run as a user runs them."""
+import glob
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import detector_config, distiller, retinanet, save_teacher
+from mmengine.config import Config
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def run(tool, *args, cwd, check=True):
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', os.path.join(ROOT, 'tools', tool), *map(str, args)],
+        cwd=cwd, capture_output=True, text=True)
+    assert not check or result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture
+def config(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    config = detector_config(shapes, distiller(retinanet(), teacher), 'unused')
+    config.pop('work_dir')
+    config.default_hooks.visualization = dict(type='DetVisualizationHook')
+    config.auto_scale_lr = dict(base_batch_size=16)
+    config.dump(str(tmp_path / 'dist.py'))
+    return 'dist.py'
+
+
+def test_train_then_resume_then_test(config, tmp_path):
+    run('train.py', config, cwd=tmp_path)
+    first = tmp_path / 'work_dirs' / 'dist' / 'epoch_1.pth'
+    assert first.is_file()
+    out = run('train.py', config, '--resume', '--auto-scale-lr', '--cfg-options',
+              'train_cfg.max_epochs=2', cwd=tmp_path)
+    assert 'resumed epoch: 1' in out.stdout + out.stderr
+    saved = torch.load(tmp_path / 'work_dirs' / 'dist' / 'epoch_2.pth', weights_only=True)
+    assert saved['meta']['epoch'] == 2
+    run('train.py', config, '--resume', first, '--work-dir', 'again', '--cfg-options',
+        'train_cfg.max_epochs=2', cwd=tmp_path)
+    assert (tmp_path / 'again' / 'epoch_2.pth').is_file()
+
+    (tmp_path / 'teacher.pth').unlink()
+    out = run('test.py', config, first, '--work-dir', 'tested', '--out', 'found.pkl',
+              '--show-dir', 'shown', cwd=tmp_path)
+    assert 'coco/bbox_mAP' in out.stdout + out.stderr
+    with open(tmp_path / 'found.pkl', 'rb') as file:
+        found = pickle.load(file)
+    assert len(found) == 4
+    assert {'pred_instances', 'img_id'} <= set(found[0])
+    assert len(glob.glob(str(tmp_path / 'tested' / '*' / 'shown' / '*.png'))) == 4
+
+
+def test_mistakes_on_the_command_line(config, tmp_path):
+    result = run('test.py', config, 'x.pth', '--out', 'x.json', cwd=tmp_path, check=False)
+    assert result.returncode == 2
+    assert '--out must end in .pkl' in result.stderr
+    content = Config.fromfile(str(tmp_path / config))
+    content.pop('auto_scale_lr')
+    content.dump(str(tmp_path / 'no_base.py'))
+    result = run('train.py', 'no_base.py', '--auto-scale-lr', cwd=tmp_path, check=False)
+    assert '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...)' in result.stderr
+
+
+def test_missing_teacher_stops_training_before_the_first_batch(config, tmp_path):
+    (tmp_path / 'teacher.pth').unlink()
+    result = run('train.py', config, cwd=tmp_path, check=False)
+    assert result.returncode != 0
+    assert 'no teacher checkpoint at' in result.stderr
+    assert 'Epoch(train)' not in result.stdout + result.stderr
+
+
+def test_digits_are_a_coco_and_a_cityscapes_data_set(tmp_path):
+    import cv2
+    import numpy as np
+    run('make_digits.py', 'digits', '--train', '3', '--val', '2', cwd=tmp_path)
+    run('make_digits.py', 'again', '--train', '3', '--val', '2', cwd=tmp_path)
+    content = json.loads((tmp_path / 'digits/annotations/instances_train.json').read_text())
+    assert len(content['images']) == 3
+    assert [c['name'] for c in content['categories']] == list('0123456789')
+    boxes = 0
+    for image in content['images']:
+        path = os.path.join('leftImg8bit', 'train', image['file_name'])
+        pixels = cv2.imread(str(tmp_path / 'digits' / path))
+        assert pixels.shape == (image['height'], image['width'], 3)
+        assert np.array_equal(pixels, cv2.imread(str(tmp_path / 'again' / path)))
+        label_path = path.replace('leftImg8bit/', 'gtFine/').replace(
+            '_leftImg8bit.png', '_gtFine_labelTrainIds.png')
+        labels = cv2.imread(str(tmp_path / 'digits' / label_path), cv2.IMREAD_GRAYSCALE)
+        for item in (a for a in content['annotations'] if a['image_id'] == image['id']):
+            x, y, w, h = map(int, item['bbox'])
+            inside = labels[y:y + h, x:x + w]
+            assert (inside == item['category_id']).any(0).sum() == w  # the box is tight
+            boxes += 1
+    assert boxes == len(content['annotations']) > 3
+
+
+def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
+    folder = tmp_path / 'pair'
+    folder.mkdir()
+    detector_config(shapes, retinanet(), 'unused').dump(str(folder / 'student.py'))
+    detector_config(shapes, retinanet(width=12), 'unused').dump(str(folder / 'teacher.py'))
+    (folder / 'dist.py').write_text('''
+_base_ = ['./student.py']
+model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
+             teacher=dict(config='{{ fileDirname }}/teacher.py', checkpoint='set by the tool'),
+             distill=[dict(type='mmkd.DISTLoss', on='cls')])
+''')
+    out = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '2', cwd=tmp_path).stdout
+    work = tmp_path / 'work_dirs' / 'pair'
+    results = json.loads((work / 'results.json').read_text())
+    assert {name: len(runs) for name, runs in results.items()} == dict(
+        teacher=1, student=2, dist=2)
+    assert results['dist'][0]['parameters'] == results['student'][0]['parameters']
+    assert results['teacher'][0]['parameters'] > results['student'][0]['parameters']
+    assert '| student + DIST | 2 |' in out
+    assert (work / 'curves.png').stat().st_size > 5000
+    assert (work / 'sheet.png').stat().st_size > 5000
+    again = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '0', cwd=tmp_path).stdout
+    assert again.count('done before') == 5
