@@ -144,7 +144,7 @@ class Distiller(BaseModel):
                 told = self.teacher.look(blank, None,
                                          sorted({m.teacher_point.path for m in self.matches}))
                 break
-            except (RuntimeError, AssertionError):  # too small for this network
+            except (RuntimeError, ValueError, AssertionError):  # too small for this network
                 continue
         else:
             print_log('Shapes of student and teacher could not be tried on a blank image; they '

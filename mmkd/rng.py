@@ -15,7 +15,9 @@ def preserved_rng() -> Iterator[None]:
     distilled run would see other augmentations than the same student alone with the same seed.
     """
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    # Only this process's device: asking the others would open a context on each of them.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..registry import HEADS
@@ -25,14 +26,16 @@ class DenseHead(HeadAdapter):
             getattr(model, 'bbox_head', None), module.BaseDenseHead)
 
     @staticmethod
-    def points(model: nn.Module) -> Dict[str, Point]:
+    def points(model: Any) -> Dict[str, Point]:
         activation = _activation(model.bbox_head)
         if not activation:  # YOLOv3, CenterNet, ...: no class logits of their own
             return {}
-        return dict(cls=Point('cls', 'bbox_head', _class_scores, **activation))
+        is_activated = getattr(model.bbox_head.loss_cls, 'activated', False)
+        levels = _logits_of_probabilities if is_activated else _class_scores
+        return dict(cls=Point('cls', 'bbox_head', levels, **activation))
 
     @staticmethod
-    def activated(model: nn.Module, path: str) -> Dict[str, Any]:
+    def activated(model: Any, path: str) -> Dict[str, Any]:
         return _activation(model.bbox_head) if path.startswith('bbox_head.') else {}
 
     @staticmethod
@@ -42,6 +45,11 @@ class DenseHead(HeadAdapter):
 
 def _class_scores(calls: List[Any]) -> List[Tensor]:
     return [level for outputs in calls for level in outputs[0]]
+
+
+def _logits_of_probabilities(calls: List[Any]) -> List[Tensor]:
+    """TOOD's head returns probabilities; losses apply the activation themselves."""
+    return [torch.logit(level.float(), eps=1e-6) for level in _class_scores(calls)]
 
 
 def _activation(head: Any) -> Dict[str, Any]:

@@ -106,6 +106,17 @@ def test_cls_needs_no_module_path(path):
     assert [v.shape for v in point.levels(told[point.path])] == [v.shape for v in levels]
 
 
+def test_head_that_activates_its_scores_gives_logits_all_the_same():
+    path = 'tood/tood_r50_fpn_1x_coco.py'
+    model = build(path, ZOO[path][0]).eval()
+    point = find_point(model, 'cls')
+    with torch.no_grad(), recording(model, [point.path]) as seen:
+        DenseHead.run(model, torch.randn(1, 3, 256, 256))
+    probabilities = seen['bbox_head'][0][0]
+    for logits, level in zip(point.levels(seen[point.path]), probabilities):
+        torch.testing.assert_close(logits.sigmoid(), level)
+
+
 def test_named_point_and_module_path_are_the_same_tensors():
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(Config(dict(model=retinanet())).model)
