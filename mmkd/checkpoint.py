@@ -1,5 +1,8 @@
 """Read weights: without running code from the file, and without letting a misfit pass."""
+import hashlib
 import os
+import re
+from collections import OrderedDict
 from typing import Any, Dict, List
 from urllib.parse import urlparse
 
@@ -78,12 +81,14 @@ def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
             f'code ({_first_line(error)}); if you trust where it comes from, write '
             '`trust_checkpoint=True` beside `checkpoint`') from error
     if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
-        checkpoint = dict(state_dict=checkpoint.get('model', checkpoint), meta={})
+        checkpoint = dict(state_dict=checkpoint.get('model', checkpoint))
     weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else checkpoint
-    if not isinstance(weights, dict) or not any(isinstance(v, torch.Tensor)
-                                                for v in weights.values()):
-        raise ValueError(f'`{path}` holds no weights: expected a dict with `state_dict`, '
-                         f'but found {type(weights).__name__}')
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(f'`{path}` holds no weights: expected a dict with `state_dict`, tensors '
+                         f'by name, but found {type(weights).__name__}')
+    if not isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'] = {}
     return checkpoint
 
 
@@ -98,24 +103,21 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
     Raises:
         ValueError: If keys are missing or unexpected, or shapes differ; the message lists them.
     """
-    prefix = 'module.'  # left by checkpoints of a model wrapper
-    weights = {
-        key[len(prefix):] if key.startswith(prefix) else key: value
-        for key, value in checkpoint['state_dict'].items()
-    }
+    weights = OrderedDict((key.removeprefix('module.'), value)  # left by a model wrapper
+                          for key, value in checkpoint['state_dict'].items())
+    # The version of each layer: some rename their keys when they load an older one.
+    weights._metadata = getattr(checkpoint['state_dict'], '_metadata', None)  # type: ignore
     own = model.state_dict()
     misshapen = [
         f'{key}: {tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model'
         for key, value in own.items()
         if key in weights and weights[key].shape != value.shape
     ]
-    result = None
+    missing, unexpected = list(own.keys() - weights.keys()), list(weights.keys() - own.keys())
     if not misshapen:
-        result = model.load_state_dict(weights, strict=False)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
     # Files older than `num_batches_tracked` are whole without it.
-    missing = [k for k in (result.missing_keys if result else own.keys() - weights.keys())
-               if not k.endswith('num_batches_tracked')]
-    unexpected = result.unexpected_keys if result else weights.keys() - own.keys()
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     problems = [('with other shapes', misshapen), ('missing in the file', missing),
                 ('unknown to the model', unexpected)]
     if any(found for _, found in problems):
@@ -124,11 +126,20 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
             '; '.join(f'{len(found)} {what} ({_shorten(sorted(found))})'
                       for what, found in problems if found) +
             '; give the config that this checkpoint was trained with')
+    broken = [key for key, value in model.state_dict().items()
+              if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
+                         f'in {_shorten(broken)}; its training went wrong, give another one')
 
 
 def _download(url: str) -> str:
     folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urlparse(url).path))
+    name = os.path.basename(urlparse(url).path)
+    # Published names end in a hash; another name may stand for several files.
+    if not re.search(r'-[0-9a-f]{8}\.\w+$', name):
+        name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
+    path = os.path.join(folder, name)
     if not os.path.isfile(path):
         os.makedirs(folder, exist_ok=True)
         print_log(f'Downloading the teacher, {url} to {path}', 'current')

@@ -13,7 +13,7 @@ def classes_of_checkpoint(checkpoint: dict) -> Optional[List[str]]:
     MMEngine writes ``meta['dataset_meta']['classes']``, mmdet 2.x and mmseg 0.x wrote
     ``meta['CLASSES']``.
     """
-    meta = checkpoint.get('meta') or {}
+    meta = checkpoint.get('meta', {})
     dataset_meta = meta.get('dataset_meta') or {}
     return _names(dataset_meta.get('classes') or dataset_meta.get('CLASSES') or
                   meta.get('CLASSES'))
@@ -57,9 +57,14 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
         list[int] | None: Indices into the teacher's classes; None if both lists are equal.
 
     Raises:
-        ValueError: If the teacher lacks one of the student's classes; the message names it and
-            shows both lists.
+        ValueError: If the teacher lacks one of the student's classes, or a name stands twice in a
+            list; the message names it and shows the lists.
     """
+    for side, names in (('student', student), ('teacher', teacher)):
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        if twice:
+            raise ValueError(f'the {side} has classes of one name, {", ".join(twice)}: '
+                             f'{list(names)}; give each a name of its own')
     if list(student) == list(teacher):
         return None
     missing = [name for name in student if name not in teacher]

@@ -1,5 +1,4 @@
 """The meeting place: a student, a teacher, and what is compared between them."""
-import logging
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
 
@@ -9,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
+from .build import build_entry
 from .classes import classes_of_run
 from .heads import adapter_of
 from .match import Match
@@ -18,7 +18,8 @@ from .rng import preserved_rng
 from .teachers import BaseTeacher
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
-                 '_state_dict_hooks', '_load_state_dict_pre_hooks', '_load_state_dict_post_hooks')
+                 '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
+                 '_load_state_dict_post_hooks')
 """What torch and MMEngine walk when they look into a module."""
 
 PROBE_SIZES = (128, 320, 512)
@@ -44,23 +45,31 @@ class Distiller(BaseModel):
             the point; see :class:`mmkd.match.Match`.
 
     Raises:
-        TypeError: If ``distill`` is not a sequence of dicts.
-        ValueError: If a point does not exist in the student or two entries have one name.
+        TypeError: If an argument is not of the kind above.
+        ValueError: If ``distill`` is empty, a point does not exist in the student, or two entries
+            have one name.
     """
 
     def __init__(self, student: Union[dict, nn.Module], teacher: Union[dict, BaseTeacher],
                  distill: Sequence[dict]) -> None:
         super().__init__()
+        if isinstance(student, dict) and 'type' not in student:
+            raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
+                            f'{list(student)}')
         student = student if isinstance(student, nn.Module) else MMENGINE_MODELS.build(student)
         for table in SHARED_TABLES:
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else MODELS.build(
-            teacher, default_args=dict(type='mmkd.FrozenTeacher'))
-        if isinstance(distill, dict) or not all(isinstance(entry, dict) for entry in distill):
+        self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else build_entry(
+            teacher, MODELS, '`teacher`', 'mmkd.FrozenTeacher')
+        if not isinstance(distill, (list, tuple)) or not all(
+                isinstance(entry, dict) for entry in distill):
             raise TypeError('`distill` is a list of dicts, for instance '
                             f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r}")
+        if not distill:
+            raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
+                             "instance dict(type='mmkd.DISTLoss', on='cls')")
         self.matches: List[Match] = [Match(**entry) for entry in distill]
         names = [match.name for match in self.matches]
         for name in names:
@@ -89,6 +98,10 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        return self._distilled_losses(inputs, data_samples)
+
+    @torch.compiler.disable  # what is recorded comes and goes with every step
+    def _distilled_losses(self, inputs: Tensor, data_samples: Optional[list]) -> Dict[str, Any]:
         self.prepare()
         with recording(self.student, {m.student_point.path for m in self.matches}) as seen:
             losses = self.student(inputs, data_samples, mode='loss')
@@ -125,7 +138,7 @@ class Distiller(BaseModel):
             teacher = self.teacher.model
             assert teacher is not None
             parameter = next(self.student.parameters())
-            teacher.to(parameter.device)
+            teacher.to(parameter.device, parameter.dtype)
             student_classes = classes_of_run()
             for match in self.matches:
                 match.find_on_teacher(teacher, student_classes, self.teacher.classes)
@@ -134,22 +147,23 @@ class Distiller(BaseModel):
 
     def _report(self) -> None:
         """Compare the shapes on a blank image, and log what will be compared with what."""
-        device = next(self.student.parameters()).device
         for size in PROBE_SIZES:
-            blank = torch.zeros(1, 3, size, size, device=device)
+            side, like = 'student', next(self.student.parameters())
+            blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
             try:
                 with torch.no_grad(), _evaluating(self.student), recording(
                         self.student, {m.student_point.path for m in self.matches}) as seen:
                     adapter_of(self.student).run(self.student, blank)
+                side = 'teacher'
                 told = self.teacher.look(blank, None,
                                          sorted({m.teacher_point.path for m in self.matches}))
                 break
-            except (RuntimeError, ValueError, AssertionError):  # too small for this network
-                continue
+            except (RuntimeError, ValueError, AssertionError) as error:
+                problem = error  # perhaps the image is too small for the network
         else:
-            print_log('Shapes of student and teacher could not be tried on a blank image; they '
-                      'are compared at the first step', 'current', logging.WARNING)
-            return
+            raise ValueError(
+                f'the {side} does not run on a blank image of {size}x{size} pixels: {problem}; '
+                'look whether the parts of its config fit together') from problem
         for match in self.matches:
             with torch.no_grad():
                 student, _ = match.levels(seen, told)
@@ -169,6 +183,14 @@ class Distiller(BaseModel):
             if 'student' not in self.__dict__:  # while unpickled or copied
                 raise
             return getattr(self.student, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Whoever sets `model.test_cfg` means the student's, if it is the student that has one.
+        student = self.__dict__.get('student')
+        if student is not None and name in student.__dict__ and name not in self.__dict__:
+            setattr(student, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> 'Distiller':
         """Set the student's mode. The teacher stays in eval mode."""

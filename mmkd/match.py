@@ -4,9 +4,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
+from .build import build_entry
 from .classes import match_classes
 from .heads import Point, find_point
-from .losses import DistillLoss
+from .losses import DistillLoss, LogitLoss
 from .registry import MODELS
 
 
@@ -23,9 +24,13 @@ class Match:
         **loss: The loss: ``type`` and its arguments.
 
     Raises:
-        TypeError: If ``type`` is no distillation loss.
-        ValueError: If ``on`` or ``type`` is missing.
+        TypeError: If an argument is of the wrong type, or ``type`` is no distillation loss.
+        ValueError: If ``on`` or ``type`` is missing, or MMEngine would not add up what is called
+            ``name``.
     """
+
+    student_point: Point
+    teacher_point: Point
 
     def __init__(self,
                  on: Union[str, Dict[str, str], None] = None,
@@ -35,28 +40,39 @@ class Match:
         if on is None or 'type' not in loss:
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
                              f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}")
-        if isinstance(on, dict) and set(on) != {'student', 'teacher'}:
-            raise ValueError("`on` is a point or dict(student=point, teacher=point), but got "
-                             f'{on}')
-        self.on_student, self.on_teacher = (
-            (on['student'], on['teacher']) if isinstance(on, dict) else (on, on))
-        self.loss: DistillLoss = MODELS.build(loss)
+        sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
+        if set(sides) != {'student', 'teacher'} or not all(
+                isinstance(point, str) for point in sides.values()):
+            raise TypeError("`on` is a point, such as 'cls', or dict(student=point, "
+                            f'teacher=point), but got {on!r}')
+        if per_anchor not in (None, True, False):
+            raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}')
+        self.on_student, self.on_teacher = sides['student'], sides['teacher']
+        self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`')
         if not isinstance(self.loss, DistillLoss):
             raise TypeError(f'{type(self.loss).__name__} is no loss between student and teacher; '
                             'derive it from mmkd.losses.DistillLoss')
+        if any(True for _ in self.loss.parameters()):
+            raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
+                            'would train or save; mmkd has no place for such losses yet')
         method = type(self.loss).__name__.removesuffix('Loss').lower()
         self.name = name or f'loss_{self.on_student.replace(".", "_")}_{method}'
+        if not isinstance(self.name, str) or 'loss' not in self.name:
+            raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
+                             f'up, but got {self.name!r}')
         self.per_anchor = per_anchor
+        self._columns: Optional[List[int]] = None
 
     def find_on_student(self, student: nn.Module) -> None:
         """Find the point in the student, and take from its head what the loss was not told."""
-        self.student_point = find_point(student, self.on_student)
-        if getattr(self.loss, 'use_sigmoid', False) is None:
+        self.student_point = find_point(student, self.on_student, 'student')
+        if isinstance(self.loss, LogitLoss) and self.loss.use_sigmoid is None:
             if self.student_point.use_sigmoid is None:
                 raise ValueError(
-                    f'`{self.on_student}` belongs to no head that tells its activation; write '
-                    f'`use_sigmoid=True` or `False` in the entry of {type(self.loss).__name__}')
-            setattr(self.loss, 'use_sigmoid', self.student_point.use_sigmoid)  # noqa: B010
+                    f'`{self.on_student}` of the student is not known to be class logits, so its '
+                    "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
+                    f'`False` in the entry of {type(self.loss).__name__}')
+            self.loss.use_sigmoid = self.student_point.use_sigmoid
 
     def find_on_teacher(self, teacher: nn.Module, student_classes: Optional[Sequence[str]],
                         teacher_classes: Optional[Sequence[str]]) -> None:
@@ -65,21 +81,32 @@ class Match:
         Raises:
             ValueError: If the two points cannot be compared: other activations or other classes.
         """
-        self.teacher_point = find_point(teacher, self.on_teacher)
-        self._columns: Optional[List[int]] = None
+        self.teacher_point = find_point(teacher, self.on_teacher, 'teacher')
+        self._columns = None
         one, other = self.student_point, self.teacher_point
+        if student_classes and teacher_classes:
+            self._columns = match_classes(student_classes, teacher_classes)
         if one.num_classes is None or other.num_classes is None:
+            if self._columns is not None and isinstance(self.loss, LogitLoss):
+                raise ValueError(
+                    f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is '
+                    "not known to be class logits, so its columns cannot be put right; compare "
+                    "'cls'")
+            self._columns = None
             return
         if one.use_sigmoid != other.use_sigmoid:
             raise ValueError(
                 f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
                 f'of the teacher by {_activation(other)}; their probabilities cannot be compared')
-        if student_classes and teacher_classes:
-            self._columns = match_classes(student_classes, teacher_classes)
-            if self._columns is not None:
-                # Columns after the classes' own are the background's; the last ones stay last.
-                extra = range(len(teacher_classes), other.num_classes)
-                self._columns = [*self._columns, *extra]
+        # A softmax head has a column for the background, after those of the classes.
+        named = other.num_classes - (not other.use_sigmoid)
+        if teacher_classes and len(teacher_classes) != named:
+            raise ValueError(
+                f'the teacher\'s head has columns for {named} classes, but its checkpoint or '
+                f'config names {len(teacher_classes)}: {list(teacher_classes)}; give it the '
+                "`metainfo` that it was trained with")
+        if self._columns is not None:
+            self._columns = [*self._columns, *range(named, other.num_classes)]
         columns = len(self._columns) if self._columns is not None else other.num_classes
         if one.num_classes != columns:
             raise ValueError(

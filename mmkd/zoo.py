@@ -64,8 +64,12 @@ def published_checkpoint(config: Any) -> str:
 
 
 def _mim_folder(package: str) -> str:
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except ModuleNotFoundError:  # 'no_such.package'
+        spec = None
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'the package `{package}` of the teacher config '
-                                f'`{package}::…` is not installed')
+                                f'`{package}::…` is not installed; mmdet\'s configs are '
+                                '`mmdet::…`, mmsegmentation\'s `mmseg::…`')
     return os.path.join(os.path.dirname(spec.origin), '.mim')

@@ -18,6 +18,11 @@ def test_missing_class_is_named_with_both_lists():
         match_classes(['a', 'c'], ['a', 'b'])
 
 
+def test_a_name_that_stands_twice_is_refused():
+    with pytest.raises(ValueError, match=r"the teacher has classes of one name, a: \['a', 'a'\]"):
+        match_classes(['a'], ['a', 'a'])
+
+
 @pytest.mark.parametrize('meta', [
     dict(dataset_meta=dict(classes=('a', 'b'))), dict(dataset_meta=dict(CLASSES=('a', 'b'))),
     dict(CLASSES=('a', 'b'))])

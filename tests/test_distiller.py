@@ -244,13 +244,21 @@ def test_gradient_accumulation_and_bf16_autocast_train(shapes, tmp_path, teacher
 
 @pytest.mark.parametrize(('entry', 'error', 'message'), [
     (dict(type='mmkd.DISTLoss', on='csl'), ValueError,
-     'no point `csl` in RetinaNet; closest: `cls`'),
+     r'no point `csl` in the student \(RetinaNet\); closest: `cls`'),
     (dict(type='mmkd.DISTLoss', on='bbox_head.retina_clss'), ValueError,
      'closest: `bbox_head.retina_cls`'),
     (dict(type='mmkd.DISTLoss'), ValueError, "needs a loss and a point.*on='cls'"),
     (dict(on='cls'), ValueError, 'needs a loss and a point'),
     (dict(type='mmdet.FocalLoss', on='cls'), TypeError, 'FocalLoss is no loss between'),
-    (dict(type='mmkd.DISTLoss', on=dict(student='cls')), ValueError, '`on` is a point or dict'),
+    (dict(type='mmkd.DISTLoss', on=dict(student='cls')), TypeError, '`on` is a point, such as'),
+    (dict(type='mmkd.DISTLoss', on=['cls']), TypeError, r"but got \['cls'\]"),
+    (dict(type='mmkd.DISTLos', on='cls'), ValueError, 'no type `mmkd.DISTLos`.*`mmkd.DISTLoss`'),
+    (dict(type='DISTLoss', on='cls', betta=2.), TypeError,
+     'DISTLoss has no argument `betta`.*closest: `beta`.*it takes `beta`, `gamma`'),
+    (dict(type='mmkd.DISTLoss', on='cls', name='dist_cls'), ValueError, "must contain 'loss'"),
+    (dict(type='mmkd.DISTLoss', on='cls', name=7), ValueError, "must contain 'loss'"),
+    (dict(type='mmkd.DISTLoss', on='cls', per_anchor='x'), TypeError, '`per_anchor` must be'),
+    (dict(type='mmkd.DISTLoss', on='neck'), ValueError, '`neck` of the student is not known to be'),
 ])
 def test_mistakes_in_an_entry_are_named(teacher, entry, error, message):
     with pytest.raises(error, match=message):
@@ -264,23 +272,127 @@ def test_two_entries_of_one_name_are_refused(teacher):
     build(distiller(retinanet(), teacher, entry, dict(entry, name='loss_again')))
 
 
-def test_distill_must_be_a_list(teacher):
-    model = distiller(retinanet(), teacher)
-    model['distill'] = model['distill'][0]
-    with pytest.raises(TypeError, match='`distill` is a list of dicts'):
-        build(model)
+@pytest.mark.parametrize(('part', 'value', 'error', 'message'), [
+    ('distill', dict(type='mmkd.DISTLoss', on='cls'), TypeError, '`distill` is a list of dicts'),
+    ('distill', None, TypeError, '`distill` is a list of dicts'),
+    ('distill', [], ValueError, '`distill` is empty'),
+    ('teacher', 'x.pth', TypeError, "`teacher` must be a dict, but got str: 'x.pth'"),
+    ('teacher', dict(checkpoint='x.pth'), TypeError, 'FrozenTeacher needs `config`; it takes'),
+    ('teacher', dict(config='x.py', chekpoint='x.pth'), TypeError, 'closest: `checkpoint`'),
+    ('student', dict(model=retinanet()), TypeError, 'must be a model, such as `_base_.model`'),
+])
+def test_mistakes_in_the_model_are_named(teacher, part, value, error, message):
+    with pytest.raises(error, match=message):
+        build(dict(distiller(retinanet(), teacher), **{part: value}))
+
+
+def test_loss_with_parameters_is_refused(teacher):
+    from mmkd import MODELS as OURS
+    from mmkd.losses import DistillLoss
+
+    @OURS.register_module(force=True)
+    class Learned(DistillLoss):
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def compare(self, student, teacher, weight):
+            return (student - teacher).mean() * self.scale
+
+    with pytest.raises(TypeError, match='Learned has parameters of its own'):
+        build(distiller(retinanet(), teacher, dict(type='mmkd.Learned', on='cls')))
+
+
+def test_name_of_a_loss_of_the_student_is_refused(shapes, tmp_path, teacher):
+    entry = dict(type='mmkd.DISTLoss', on='cls', name='loss_bbox')
+    with pytest.raises(ValueError, match='has a loss `loss_bbox` of its own'):
+        train(detector_config(shapes, distiller(retinanet(), teacher, entry),
+                              str(tmp_path / 'run')))
+
+
+def test_point_that_does_not_run_in_training_is_refused(teacher):
+    student = retinanet()
+    student['backbone']['out_indices'] = (0, 1, 2, 3)
+    entry = dict(type='mmkd.KDLoss', on='bbox_head.loss_cls', use_sigmoid=True)
+    with pytest.raises(ValueError, match='was not passed in this step'):
+        build(distiller(student, teacher, entry)).prepare()
+
+
+def test_another_point_on_the_teachers_side(teacher):
+    entry = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='bbox_head.retina_cls'))
+    model = build(distiller(retinanet(), teacher, entry))
+    model.prepare()
+    match, = model.matches
+    assert (match.student_point.path, match.teacher_point.path) == (
+        'bbox_head', 'bbox_head.retina_cls')
+    assert match.name == 'loss_cls_kd'
+    with pytest.raises(ValueError, match='no point `csl` in the teacher'):
+        build(distiller(retinanet(), teacher, dict(
+            type='mmkd.KDLoss', on=dict(student='cls', teacher='csl')))).prepare()
+
+
+@pytest.mark.parametrize('per_anchor', [None, True])
+def test_anchors_jointly_or_one_by_one(teacher, per_anchor):
+    entry = dict(type='mmkd.DISTLoss', on='cls', per_anchor=per_anchor)
+    model = build(distiller(retinanet(), teacher, entry))
+    model.prepare()
+    image = torch.randn(2, 3, 64, 64)
+    seen = dict(bbox_head=[model.student.bbox_head(model.student.extract_feat(image))])
+    levels, _ = model.matches[0].levels(seen, model.teacher.look(image, None, ['bbox_head']))
+    assert levels[0].shape == ((18, 3, 8, 8) if per_anchor else (2, 27, 8, 8))
+
+
+def test_keys_of_older_checkpoints_are_renamed_by_the_student(teacher):
+    """SingleStageDetector takes a two-stage model's `rpn_head` for its `bbox_head`."""
+    plain = build(retinanet())
+    old = {k.replace('bbox_head', 'rpn_head'): v for k, v in plain.state_dict().items()}
+    model = build(distiller(retinanet(), teacher))
+    model.load_state_dict(old, strict=True)
+    assert torch.equal(model.bbox_head.retina_cls.weight, plain.bbox_head.retina_cls.weight)
+
+
+def test_steps_and_loss_parsing_are_the_students_own(teacher):
+    model = build(distiller(retinanet(), teacher))
+    for name in ('val_step', 'test_step', 'parse_losses'):
+        setattr(model.student, name, lambda data, name=name: f'{name} of the student')
+        assert getattr(model, name)(None) == f'{name} of the student'
+
+
+def test_attributes_are_set_on_whom_they_belong_to(teacher):
+    model = build(distiller(retinanet(), teacher))
+    model.test_cfg = dict(score_thr=0.7)
+    assert model.student.test_cfg == dict(score_thr=0.7)
+    assert 'test_cfg' not in model.__dict__
+
+
+def test_mmengines_compile_option_trains_the_same(shapes, tmp_path, teacher):
+    runs = [train(detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / name),
+                                  **changes))[1]
+            for name, changes in (('plain', {}), ('compiled', {'compile': dict(backend='eager')}))]
+    assert runs[0] == runs[1]
+
+
+def test_parameter_groups_are_those_of_the_plain_student(teacher):
+    from mmengine.optim import build_optim_wrapper
+    config = dict(optimizer=dict(type='SGD', lr=1., weight_decay=0.1), paramwise_cfg=dict(
+        norm_decay_mult=0., custom_keys={'backbone.layer1': dict(lr_mult=0.1)}))
+    groups = []
+    for model in (build(retinanet()), build(distiller(retinanet(), teacher))):
+        names = {id(p): n for n, p in model.named_parameters()}
+        wrapper = build_optim_wrapper(model, copy.deepcopy(config))
+        groups.append([([names[id(p)] for p in g['params']], g['lr'], g['weight_decay'])
+                       for g in wrapper.param_groups])
+    assert groups[0] == groups[1]
+    assert (['backbone.layer1.0.conv1.weight'], 0.1, 0.1) in groups[0]
 
 
 def test_checkpointed_block_is_refused_with_the_reason(shapes, tmp_path, teacher):
-    student = retinanet()
+    student = retinanet(width=12)  # as wide as the teacher, so that only the gradient is amiss
     student['backbone']['with_cp'] = True
-    entry = dict(type='mmkd.KDLoss', on=dict(student='backbone.layer1.0.conv1',
-                                             teacher='backbone.layer1.0.conv1'), use_sigmoid=True)
-    config = detector_config(shapes, distiller(student, dict(teacher, config=teacher['config'])),
-                             str(tmp_path / 'run'))
-    config.model.distill = [entry]
-    with pytest.raises(ValueError, match='with_cp=True|differ in shape'):
-        Runner.from_cfg(config).train()
+    entry = dict(type='mmkd.KDLoss', on='backbone.layer2.0.conv1', use_sigmoid=True)
+    with pytest.raises(ValueError, match=r'has no gradient.*with_cp=True'):
+        train(detector_config(shapes, distiller(student, teacher, entry), str(tmp_path / 'run')))
 
 
 def test_six_lines_from_an_empty_directory(shapes, tmp_path, teacher, monkeypatch):

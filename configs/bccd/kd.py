@@ -13,4 +13,4 @@ model = dict(
     teacher=dict(
         config='{{ fileDirname }}/teacher.py',
         checkpoint='work_dirs/bccd/teacher/seed0/epoch_24.pth'),
-    distill=[dict(type='mmkd.KDLoss', on='cls')])
+    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=5.0)])

@@ -33,9 +33,14 @@ class Point:
 class HeadAdapter(metaclass=ABCMeta):
     """What is known of one family of models.
 
+    Attributes:
+        family (str): What an mmdet or mmseg user calls these models.
+
     A subclass registers with ``@mmkd.HEADS.register_module()``; the first one that fits a model,
     the latest registered first, speaks for it.
     """
+
+    family: str
 
     @staticmethod
     @abstractmethod
@@ -50,7 +55,7 @@ class HeadAdapter(metaclass=ABCMeta):
     @staticmethod
     @abstractmethod
     def activated(model: nn.Module, path: str) -> Dict[str, Any]:
-        """``use_sigmoid`` and ``num_classes`` of logits at a module path, {} if there are none."""
+        """``use_sigmoid`` and ``num_classes`` if a module computes the class logits, else {}."""
 
     @staticmethod
     @abstractmethod
@@ -64,8 +69,12 @@ class HeadAdapter(metaclass=ABCMeta):
         """
 
 
-def adapter_of(model: nn.Module) -> HeadAdapter:
+def adapter_of(model: nn.Module, side: str = 'model') -> HeadAdapter:
     """The adapter of a model's family.
+
+    Args:
+        model (nn.Module): Student or teacher.
+        side (str): Which of them, for the message. Defaults to 'model'.
 
     Raises:
         ValueError: If no adapter fits.
@@ -74,17 +83,18 @@ def adapter_of(model: nn.Module) -> HeadAdapter:
         if adapter.fits(model):
             return adapter()
     raise ValueError(
-        f'mmkd does not know the points of a {type(model).__name__}; it knows '
-        f'{", ".join(HEADS.module_dict)}; register an adapter of your own with '
-        '`@mmkd.HEADS.register_module()`, see docs/architecture.md')
+        f'the {side} is a {type(model).__name__}, whose points mmkd does not know; it knows '
+        f'{", ".join(adapter.family for adapter in HEADS.module_dict.values())}; register an '
+        'adapter of your own with `@mmkd.HEADS.register_module()`, see docs/architecture.md')
 
 
-def find_point(model: nn.Module, name: str) -> Point:
+def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     """Find a point by its name in the family or by a dotted module path.
 
     Args:
         model (nn.Module): Student or teacher.
         name (str): For instance 'cls' or 'bbox_head.retina_cls'.
+        side (str): 'student' or 'teacher', for the message. Defaults to 'model'.
 
     Returns:
         Point: The point.
@@ -92,7 +102,7 @@ def find_point(model: nn.Module, name: str) -> Point:
     Raises:
         ValueError: If there is neither; the message names the nearest that exist.
     """
-    adapter = adapter_of(model)
+    adapter = adapter_of(model, side)
     points = adapter.points(model)
     if name in points:
         return points[name]
@@ -101,10 +111,10 @@ def find_point(model: nn.Module, name: str) -> Point:
         return Point(name, name, tensors_of, **adapter.activated(model, name))
     nearest = get_close_matches(name, [*points, *modules], n=3, cutoff=0.4)
     raise ValueError(
-        f'no point `{name}` in {type(model).__name__}; ' +
+        f'no point `{name}` in the {side} ({type(model).__name__}); ' +
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +
-        f'points are {"".join(f"`{point}`, " for point in points)}and every dotted path of '
-        '`model.named_modules()`')
+        ''.join(f'`{point}` is a point of it, and ' for point in points) +
+        'every dotted path of its `named_modules()`')
 
 
 def tensors_of(calls: List[Any]) -> List[Tensor]:

@@ -18,6 +18,8 @@ class DenseHead(HeadAdapter):
     point 'cls' needs no module path, whatever the layer inside is called.
     """
 
+    family = 'single-stage detectors of mmdet with a dense head'
+
     @staticmethod
     def fits(model: nn.Module) -> bool:
         # A model of mmdet has imported mmdet; no reason to import it for other models.
@@ -30,13 +32,20 @@ class DenseHead(HeadAdapter):
         activation = _activation(model.bbox_head)
         if not activation:  # YOLOv3, CenterNet, ...: no class logits of their own
             return {}
-        is_activated = getattr(model.bbox_head.loss_cls, 'activated', False)
+        is_activated = getattr(getattr(model.bbox_head, 'loss_cls', None), 'activated', False)
         levels = _logits_of_probabilities if is_activated else _class_scores
         return dict(cls=Point('cls', 'bbox_head', levels, **activation))
 
     @staticmethod
     def activated(model: Any, path: str) -> Dict[str, Any]:
-        return _activation(model.bbox_head) if path.startswith('bbox_head.') else {}
+        layer, head = model.get_submodule(path), model.bbox_head
+        activation = _activation(head)
+        # A tower or the box layer is no logits, even where its channels happen to divide.
+        is_class_layer = (
+            activation and path.startswith('bbox_head.') and 'cls' in path.rpartition('_')[2]
+            and getattr(layer, 'out_channels', None) ==
+            getattr(head, 'num_base_priors', 1) * activation['num_classes'])
+        return activation if is_class_layer else {}
 
     @staticmethod
     def run(model: Any, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:

@@ -1,6 +1,6 @@
 """How far is the student from the teacher? Tensors in, a scalar out."""
-from .base import DistillLoss
+from .base import DistillLoss, LogitLoss
 from .dist import DISTLoss
 from .kd import KDLoss
 
-__all__ = ['DISTLoss', 'DistillLoss', 'KDLoss']
+__all__ = ['DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss']

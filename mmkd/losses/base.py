@@ -1,4 +1,5 @@
 """What every distillation loss shares: checks, precision, levels, weights of positions."""
+import math
 from abc import ABCMeta, abstractmethod
 from typing import List, Optional, Sequence, Union
 
@@ -17,7 +18,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.loss_weight = float(loss_weight)
+        self.loss_weight = finite_number('loss_weight', loss_weight)
 
     def forward(self,
                 student: TensorOrLevels,
@@ -40,7 +41,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
         Raises:
             TypeError: If the student is one tensor and the teacher a list, or the reverse.
-            ValueError: If shapes or numbers of levels differ; the message shows both.
+            ValueError: If shapes or numbers of levels differ, or a weight is negative; the message
+                shows what was found.
         """
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
@@ -70,9 +72,14 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
                 f'{type(self).__name__} needs one weight per position, {tuple(positions)}, '
                 f'but got {tuple(weight.shape)}')
         with torch.autocast(device_type=student.device.type, enabled=False):
-            student, teacher = _at_least_fp32(student), _at_least_fp32(teacher.detach())
+            dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype),
+                                        torch.float32)
+            student, teacher = student.to(dtype), teacher.detach().to(dtype)
             if weight is not None:
-                weight = weight.detach().to(student.dtype)
+                weight = weight.detach().to(dtype)
+                if (weight < 0).any():
+                    raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
+                                     f'smallest is {weight.min().item():g}')
             return self.loss_weight * self.compare(student, teacher, weight)
 
     @abstractmethod
@@ -100,6 +107,7 @@ class LogitLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
+        TypeError: If an argument is of the wrong type.
         ValueError: If ``tau`` is not greater than 0.
     """
 
@@ -108,9 +116,11 @@ class LogitLoss(DistillLoss):
                  use_sigmoid: Optional[bool] = None,
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        if not tau > 0:
+        self.tau = finite_number('tau', tau)
+        if self.tau <= 0:
             raise ValueError(f'`tau` must be greater than 0, but got {tau}')
-        self.tau = float(tau)
+        if use_sigmoid not in (None, True, False):
+            raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}')
         self.use_sigmoid = use_sigmoid
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
@@ -118,7 +128,13 @@ class LogitLoss(DistillLoss):
         # Only a given weight is looked at: reading a value makes a GPU wait.
         if student.numel() == 0 or (weight is not None and not weight.any()):
             return student.sum() * 0
-        weight = student.new_ones(student.shape[0]) if weight is None else weight.flatten()
+        if weight is None:
+            weight = student.new_ones(student.shape[0])
+        else:
+            weight = weight.flatten()
+            # Whatever stands at a masked position, even NaN, must not reach the sums.
+            is_masked = (weight == 0).unsqueeze(1)
+            student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
         return self.compare_rows(student / self.tau, teacher / self.tau, weight) * self.tau**2
 
     @abstractmethod
@@ -135,6 +151,20 @@ class LogitLoss(DistillLoss):
         """
 
 
+def finite_number(name: str, value: float) -> float:
+    """Check an argument.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is infinite or not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f'`{name}` must be a number, but got {value!r}')
+    if not math.isfinite(value):
+        raise ValueError(f'`{name}` must be finite, but got {value}')
+    return float(value)
+
+
 def to_rows(x: Tensor) -> Tensor:
     """Bring (N, C, *positions) to (N·positions, C)."""
     return x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1]) if x.dim() > 2 else x
@@ -144,7 +174,3 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """Mean over dimension 0 of (M, ...) with weights (M,) that are not all zero."""
     weight = weight / weight.sum()
     return torch.tensordot(weight, values, dims=1)
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..registry import MODELS
-from .base import LogitLoss, weighted_mean
+from .base import LogitLoss, finite_number, weighted_mean
 
 EPS = 1e-8
 """Added to the product of the norms, as in the authors' code."""
@@ -44,8 +44,8 @@ class DISTLoss(LogitLoss):
                  use_sigmoid: Optional[bool] = None,
                  loss_weight: float = 1.0) -> None:
         super().__init__(tau, use_sigmoid, loss_weight)
-        self.beta = float(beta)
-        self.gamma = float(gamma)
+        self.beta = finite_number('beta', beta)
+        self.gamma = finite_number('gamma', gamma)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         if self.use_sigmoid:

@@ -1,7 +1,7 @@
 """The usual teacher: a trained model that stays as it is."""
 from typing import Any, Dict, List, Optional, Sequence, Union
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
@@ -14,7 +14,7 @@ from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
 from .base import BaseTeacher
 
-FROM_INDEX = 'index'
+LEFT_OUT = '<published>'
 """The default of ``checkpoint``: look it up, which None must not mean."""
 
 
@@ -32,17 +32,23 @@ class FrozenTeacher(BaseTeacher):
             Defaults to False.
 
     Raises:
-        TypeError: If ``config`` is neither path nor config.
+        TypeError: If an argument is of the wrong type.
     """
 
     def __init__(self,
                  config: Union[str, dict, Config],
-                 checkpoint: Optional[str] = FROM_INDEX,
+                 checkpoint: Optional[str] = LEFT_OUT,
                  trust_checkpoint: bool = False) -> None:
         super().__init__()
         if not isinstance(config, (str, dict, Config)):
             raise TypeError('`teacher.config` must be a path or a config, but got '
                             f'{type(config).__name__}')
+        if not (checkpoint is None or isinstance(checkpoint, str)):
+            raise TypeError('`teacher.checkpoint` must be a path, an address or None, but got '
+                            f'{checkpoint!r}')
+        if not isinstance(trust_checkpoint, bool):
+            raise TypeError('`teacher.trust_checkpoint` must be True or False, but got '
+                            f'{trust_checkpoint!r}')
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
@@ -57,12 +63,13 @@ class FrozenTeacher(BaseTeacher):
         """
         config = self._read_config()
         checkpoint: Dict[str, Any] = {}
-        if self.checkpoint == FROM_INDEX:
+        if self.checkpoint == LEFT_OUT:
             self.checkpoint = published_checkpoint(self.config)
         if self.checkpoint is not None:
             checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint)
 
-        with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')):
+        # A config that names no scope is read in the student's.
+        with DefaultScope.overwrite_default_scope(config.get('default_scope')):
             model = MMENGINE_MODELS.build(_model_config(config))
             self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
         if self.checkpoint is None:
@@ -78,18 +85,27 @@ class FrozenTeacher(BaseTeacher):
 
     def _read_config(self) -> Config:
         if isinstance(self.config, str):
-            return Config.fromfile(config_path(self.config))
-        config = Config(self.config) if not isinstance(self.config, Config) else self.config
-        if 'model' not in config:
-            raise ValueError('`teacher.config` must hold a `model`, but its keys are '
-                             f'{list(config.keys())}')
+            path, shown = config_path(self.config), f'`{self.config}`'
+            try:
+                config = Config.fromfile(path)
+            except Exception as error:  # whatever the file's own code raises
+                raise ValueError(f'the teacher config {shown} cannot be read: '
+                                 f'{type(error).__name__}: {error}') from error
+        else:
+            shown = '`teacher.config`'
+            config = self.config if isinstance(self.config, Config) else Config(self.config)
+        if not isinstance(config.get('model'), dict):
+            hint = ('; it looks like the model itself, write dict(model=...)'
+                    if 'type' in config else '')
+            raise ValueError(f'{shown} must hold a `model`, but its keys are '
+                             f'{list(config.keys())}{hint}')
         return config
 
 
-def _model_config(config: Config) -> dict:
+def _model_config(config: Config) -> ConfigDict:
     model = config.model
     if 'student' in model:  # a distillation config: what it trained is the teacher now
         model = model.student
     if 'data_preprocessor' in config:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
+        model = ConfigDict(dict(data_preprocessor=config.data_preprocessor, **model))
     return model

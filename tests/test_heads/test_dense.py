@@ -129,19 +129,27 @@ def test_named_point_and_module_path_are_the_same_tensors():
     assert all(a is b for a, b in zip(ours, theirs))
 
 
-def test_path_outside_the_head_has_no_activation():
+@pytest.mark.parametrize('path', ['backbone.layer1', 'bbox_head.cls_convs.0.conv',
+                                  'bbox_head.retina_reg'])
+def test_only_class_logits_have_an_activation(path):
+    # 12 classes and 9 anchors: 108 channels of scores, and a tower of as many; 36 of boxes.
+    model = retinanet(classes=12, channels=108)
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(Config(dict(model=retinanet())).model)
-    assert find_point(model, 'backbone.layer1').use_sigmoid is None
+        model = MODELS.build(Config(dict(model=model)).model)
+    assert find_point(model, path).use_sigmoid is None
+    assert find_point(model, path).num_classes is None
+    assert find_point(model, 'bbox_head.retina_cls').num_classes == 12
 
 
 def test_unknown_family_is_named():
-    with pytest.raises(ValueError, match='does not know the points of a Linear'):
+    with pytest.raises(ValueError, match='the model is a Linear, whose points mmkd does not know; '
+                       'it knows single-stage detectors of mmdet'):
         find_point(torch.nn.Linear(2, 2), 'cls')
 
 
 def test_misspelt_path_names_the_nearest():
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(Config(dict(model=retinanet())).model)
-    with pytest.raises(ValueError, match=r'no point `neck.fpn_convs.7`.*`neck\.fpn_convs\.\d'):
+    with pytest.raises(ValueError, match=r'no point `neck.fpn_convs.7` in the model '
+                       r'\(RetinaNet\); closest: `neck\.fpn_convs\.\d'):
         find_point(model, 'neck.fpn_convs.7')

@@ -110,6 +110,26 @@ def test_levels_are_compared_one_by_one(make):
         loss(s, t).item() for s, t in zip(student, teacher)]
 
 
+@pytest.mark.parametrize('make', LOSSES)
+@pytest.mark.parametrize('poison', [float('nan'), float('-inf')])
+def test_what_stands_at_a_masked_position_does_not_matter(make, poison):
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5, 4)
+    mask = torch.tensor([1., 0., 1., 1., 0.])
+    expected = make()(student, teacher, mask)
+    student[1], teacher[4] = poison, poison
+    assert check_finite(make(), student, teacher, mask).item() == expected.item()
+
+
+@pytest.mark.parametrize('make', LOSSES)
+def test_sides_may_have_different_precisions(make):
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5, 4)
+    expected = make()(student.double(), teacher.double())
+    assert make()(student, teacher.double()) == expected
+    assert make()(student.double(), teacher) == expected
+
+
 def test_errors_show_what_was_given():
     loss = KDLoss()
     with pytest.raises(ValueError, match=r'\(2, 3\).*\(2, 4\)'):
@@ -122,5 +142,17 @@ def test_errors_show_what_was_given():
         loss(torch.zeros(2, 3), [torch.zeros(2, 3)])
     with pytest.raises(ValueError, match='`tau` must be greater than 0, but got 0'):
         DISTLoss(tau=0)
-    with pytest.raises(ValueError, match='`tau`'):
-        KDLoss(tau=float('nan'))
+    with pytest.raises(ValueError, match='weights of 0 or more, but the smallest is -1'):
+        loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([1., -1.]))
+
+
+@pytest.mark.parametrize(('arguments', 'error', 'message'), [
+    (dict(tau=float('nan')), ValueError, '`tau` must be finite'),
+    (dict(tau='4'), TypeError, "`tau` must be a number, but got '4'"),
+    (dict(loss_weight=float('inf')), ValueError, '`loss_weight` must be finite'),
+    (dict(beta=None), TypeError, '`beta` must be a number'),
+    (dict(use_sigmoid='True'), TypeError, "`use_sigmoid` must be True, False or None, but got 'T"),
+])
+def test_arguments_are_checked(arguments, error, message):
+    with pytest.raises(error, match=message):
+        DISTLoss(**arguments)

@@ -1,5 +1,6 @@
 """The frozen teacher: fed what it was trained on, same classes, nothing silent about its files."""
 import copy
+import os
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmkd import FrozenTeacher
+from mmkd.checkpoint import read_checkpoint
 
 
 def build(model):
@@ -22,8 +24,17 @@ def prepared(teacher, student=None, *distill):
     return model
 
 
+def classes_of(entry):
+    teacher = FrozenTeacher(**entry)
+    teacher.prepare(build(retinanet()))
+    return teacher.classes
+
+
 def train(shapes, tmp_path, model, **changes):
-    Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes)).train()
+    """A training run that must stop before its first batch."""
+    runner = Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes))
+    runner.model.__dict__['train_step'] = lambda *args, **kwargs: pytest.fail('a batch was trained')
+    runner.train()
 
 
 def test_config_may_be_a_path_a_dict_or_a_config(tmp_path):
@@ -120,9 +131,9 @@ def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path
     teacher['config']['train_dataloader'] = dict(dataset=dict(
         type='RepeatDataset', times=2,
         dataset=dict(type='CocoDataset', metainfo=dict(classes=('a', 'b', 'c')))))
-    assert prepared(teacher).teacher.classes == ['a', 'b', 'c']
+    assert classes_of(teacher) == ['a', 'b', 'c']
     teacher['config']['train_dataloader'] = dict(dataset=dict(type='VOCDataset'))
-    assert prepared(teacher).teacher.classes[:2] == ['aeroplane', 'bicycle']
+    assert classes_of(teacher)[:2] == ['aeroplane', 'bicycle']
 
 
 def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
@@ -132,8 +143,8 @@ def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
     other = retinanet()
     other['data_preprocessor'] = caffe
     model = prepared(save_teacher(tmp_path / 'teacher.pth', other))
-    images = [torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8),
-              torch.randint(0, 256, (3, 64, 70), dtype=torch.uint8)]
+    images = [torch.randint(0, 256, (3, 50, 96), dtype=torch.uint8),  # padded below
+              torch.randint(0, 256, (3, 64, 40), dtype=torch.uint8)]  # padded to the right
     from mmdet.structures import DetDataSample
     samples = [DetDataSample(metainfo=dict(img_shape=tuple(i.shape[1:]))) for i in images]
     batch = dict(inputs=images, data_samples=samples)
@@ -146,6 +157,101 @@ def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
     assert not torch.allclose(inputs, students['inputs'])
     for got, level in zip(told['bbox_head'][0][0], expected):
         torch.testing.assert_close(got, level, rtol=1e-3, atol=1e-4)
+
+
+def test_checkpoint_that_runs_code_is_refused_by_a_training_run(shapes, tmp_path):
+    class Payload:
+
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'ran'), )
+
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    torch.save(dict(checkpoint, extra=Payload()), teacher['checkpoint'])
+    with pytest.raises(ValueError, match=r'run code.*`trust_checkpoint=True`'):
+        train(shapes, tmp_path, distiller(retinanet(), teacher))
+    assert not (tmp_path / 'ran').exists()
+    assert prepared(dict(teacher, trust_checkpoint=True)).teacher.model is not None
+    assert (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('model = dict(', 'teacher.py` cannot be read: SyntaxError'),
+    ('import no_such_package', 'teacher.py` cannot be read|must hold a `model`'),
+    ('a = 1', r"teacher.py` must hold a `model`, but its keys are \['a'\]"),
+])
+def test_config_files_that_cannot_be_read_are_named(tmp_path, text, message):
+    (tmp_path / 'teacher.py').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        prepared(dict(config=str(tmp_path / 'teacher.py'), checkpoint=None))
+
+
+def test_model_in_place_of_a_config_gets_a_hint():
+    with pytest.raises(ValueError, match=r'looks like the model itself, write dict\(model='):
+        prepared(dict(config=retinanet(), checkpoint=None))
+
+
+def test_config_without_a_scope_is_read_in_the_students():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(distiller(
+            retinanet(), dict(config=dict(model=retinanet()), checkpoint=None)))
+        model.prepare()
+    assert type(model.teacher.model).__name__ == 'RetinaNet'
+
+
+@pytest.mark.parametrize(('entry', 'message'), [
+    (dict(checkpoint=7), '`teacher.checkpoint` must be a path, an address or None, but got 7'),
+    (dict(trust_checkpoint='yes'), "must be True or False, but got 'yes'"),
+])
+def test_types_of_arguments(entry, message):
+    with pytest.raises(TypeError, match=message):
+        FrozenTeacher('x.py', **entry)
+
+
+def test_broken_weights_are_refused(tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    checkpoint['state_dict']['bbox_head.retina_cls.bias'][3] = float('nan')
+    torch.save(checkpoint, teacher['checkpoint'])
+    with pytest.raises(ValueError, match='infinite or not a number, in bbox_head.retina_cls.bias'):
+        prepared(teacher)
+
+
+def test_parts_of_a_teacher_that_do_not_fit_together_are_found_early():
+    broken = retinanet()
+    broken['neck']['in_channels'] = [8, 16, 32, 65]
+    with pytest.raises(ValueError, match='the teacher does not run on a blank image of 512x512'):
+        prepared(dict(config=dict(default_scope='mmdet', model=broken), checkpoint=None))
+
+
+def test_names_and_columns_of_the_teacher_must_agree(tmp_path, monkeypatch):
+    names = (*CLASSES, 'ring')
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=names)
+    monkeypatch.setattr('mmkd.distiller.classes_of_run', lambda: list(CLASSES))
+    with pytest.raises(ValueError, match='columns for 3 classes, but .* names 4'):
+        prepared(teacher)
+
+
+def test_background_column_stays_the_last_when_classes_are_remapped(tmp_path, monkeypatch):
+    names = ('cross', 'disc', 'square')
+    softmax = retinanet(loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False))
+    teacher = save_teacher(tmp_path / 'teacher.pth', softmax, classes=names)
+    monkeypatch.setattr('mmkd.distiller.classes_of_run', lambda: list(CLASSES))
+    model = prepared(teacher, softmax)
+    image = torch.randn(1, 3, 64, 64)
+    seen = dict(bbox_head=[model.student.bbox_head(model.student.extract_feat(image))])
+    _, levels = model.matches[0].levels(seen, model.teacher.look(image, None, ['bbox_head']))
+    network = model.teacher.model
+    raw = network.bbox_head(network.extract_feat(image))[0][0].unflatten(1, (9, 4))
+    torch.testing.assert_close(levels[0], raw[0][:, [1, 2, 0, 3]])
+
+
+def test_logits_that_cannot_be_remapped_are_refused(tmp_path, monkeypatch):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=CLASSES[::-1])
+    monkeypatch.setattr('mmkd.distiller.classes_of_run', lambda: list(CLASSES))
+    entry = dict(type='mmkd.KDLoss', on='bbox_head.cls_convs.0.conv', use_sigmoid=True)
+    with pytest.raises(ValueError, match=r"another order.*compare 'cls'"):
+        prepared(teacher, None, entry)
 
 
 def test_preprocessor_that_cannot_be_read_is_an_error(tmp_path):
@@ -184,6 +290,22 @@ def test_other_anchors_are_refused_with_the_shapes(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', dense)
     with pytest.raises(ValueError, match=r'differ in shape: \[\(1, 27, 16, 16\).*\(1, 9, 16, 16\)'):
         prepared(teacher)
+
+
+def test_downloads_are_kept_apart_and_used_again(tmp_path, monkeypatch):
+    asked = []
+
+    def download(url, path):
+        asked.append(url)
+        torch.save(dict(state_dict={'weight': torch.full((1, ), float(len(asked)))}), path)
+
+    monkeypatch.setattr('torch.hub.download_url_to_file', download)
+    monkeypatch.setattr('torch.hub.get_dir', lambda: str(tmp_path))
+    urls = ['https://one.example/epoch_12.pth', 'https://two.example/epoch_12.pth']
+    for _ in range(2):
+        found = [read_checkpoint(url)['state_dict']['weight'].item() for url in urls]
+        assert found == [1, 2]
+    assert asked == urls
 
 
 def test_checkpoint_address_comes_from_the_model_index(monkeypatch):
