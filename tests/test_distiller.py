@@ -381,7 +381,7 @@ def test_parameter_groups_are_those_of_the_plain_student(teacher):
     for model in (build(retinanet()), build(distiller(retinanet(), teacher))):
         names = {id(p): n for n, p in model.named_parameters()}
         wrapper = build_optim_wrapper(model, copy.deepcopy(config))
-        groups.append([([names[id(p)] for p in g['params']], g['lr'], g['weight_decay'])
+        groups.append([([names.get(id(p)) for p in g['params']], g['lr'], g['weight_decay'])
                        for g in wrapper.param_groups])
     assert groups[0] == groups[1]
     assert (['backbone.layer1.0.conv1.weight'], 0.1, 0.1) in groups[0]
