@@ -78,6 +78,7 @@ class Distiller(BaseModel):
                                  'a `name=` of its own')
         for match in self.matches:
             match.find_on_student(student)
+        self._student_paths = {match.student_point.path for match in self.matches}
         self._is_prepared = False
 
     # --- training -------------------------------------------------------------------------------
@@ -103,10 +104,9 @@ class Distiller(BaseModel):
     @torch.compiler.disable  # what is recorded comes and goes with every step
     def _distilled_losses(self, inputs: Tensor, data_samples: Optional[list]) -> Dict[str, Any]:
         self.prepare()
-        with recording(self.student, {m.student_point.path for m in self.matches}) as seen:
+        with recording(self.student, self._student_paths) as seen:
             losses = self.student(inputs, data_samples, mode='loss')
-        told = self.teacher.look(inputs, data_samples,
-                                 sorted({m.teacher_point.path for m in self.matches}))
+        told = self.teacher.look(inputs, data_samples, self._teacher_paths)
         for match in self.matches:
             if match.name in losses:
                 raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
@@ -142,6 +142,7 @@ class Distiller(BaseModel):
             student_classes = classes_of_run()
             for match in self.matches:
                 match.find_on_teacher(teacher, student_classes, self.teacher.classes)
+            self._teacher_paths = {match.teacher_point.path for match in self.matches}
             self._report()
         self._is_prepared = True
 
@@ -152,11 +153,10 @@ class Distiller(BaseModel):
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
             try:
                 with torch.no_grad(), _evaluating(self.student), recording(
-                        self.student, {m.student_point.path for m in self.matches}) as seen:
+                        self.student, self._student_paths) as seen:
                     adapter_of(self.student).run(self.student, blank)
                 side = 'teacher'
-                told = self.teacher.look(blank, None,
-                                         sorted({m.teacher_point.path for m in self.matches}))
+                told = self.teacher.look(blank, None, self._teacher_paths)
                 break
             except (RuntimeError, ValueError, AssertionError) as error:
                 problem = error  # perhaps the image is too small for the network

@@ -52,7 +52,7 @@ class Match:
         if not isinstance(self.loss, DistillLoss):
             raise TypeError(f'{type(self.loss).__name__} is no loss between student and teacher; '
                             'derive it from mmkd.losses.DistillLoss')
-        if any(True for _ in self.loss.parameters()):
+        if next(self.loss.parameters(), None) is not None:
             raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
                             'would train or save; mmkd has no place for such losses yet')
         method = type(self.loss).__name__.removesuffix('Loss').lower()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from conftest import detector_config, distiller, retinanet, save_teacher
+from conftest import CLASSES, detector_config, distiller, retinanet, save_teacher
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
@@ -401,6 +401,7 @@ def test_six_lines_from_an_empty_directory(shapes, tmp_path, teacher, monkeypatc
     import sys
 
     import mmdet
+    from mmdet.apis import init_detector
     plain = detector_config(shapes, retinanet(), str(tmp_path / 'plain'))
     plain.pop('custom_imports')
     plain.dump(str(tmp_path / 'my_retinanet.py'))
@@ -425,5 +426,7 @@ model = dict(
     assert 'loss_cls_dist' in (folder / 'out').joinpath(
         next(p for p in os.listdir(folder / 'out') if p.startswith('2')), 'vis_data',
         'scalars.json').read_text()
-    plain_model = build(retinanet())
-    load_checkpoint(plain_model, str(folder / 'out' / 'epoch_1.pth'), strict=True)
+    path = str(folder / 'out' / 'epoch_1.pth')
+    load_checkpoint(build(retinanet()), path, strict=True)
+    detector = init_detector(str(tmp_path / 'my_retinanet.py'), path, device='cpu')
+    assert detector.dataset_meta['classes'] == CLASSES

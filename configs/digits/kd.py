@@ -3,14 +3,6 @@
     make demo                                      # trains the teacher first
     python tools/train.py configs/digits/kd.py     # with the teacher at the path below
 """
-_base_ = ['./student.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['./dist.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    teacher=dict(
-        config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/demo/teacher/seed0/epoch_12.pth'),
-    distill=[dict(type='mmkd.KDLoss', on='cls')])
+model = dict(distill=[dict(type='mmkd.KDLoss', on='cls')])

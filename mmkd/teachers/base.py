@@ -1,6 +1,6 @@
 """What every teacher is to the Distiller."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +34,13 @@ class BaseTeacher(metaclass=ABCMeta):
         """
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             paths: Sequence[str]) -> Dict[str, List[Any]]:
+             paths: Iterable[str]) -> Dict[str, List[Any]]:
         """Run the teacher on the student's batch and record what it says.
 
         Args:
             inputs (Tensor): Float (N, 3, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
-            paths (Sequence[str]): Modules to record.
+            paths (Iterable[str]): Modules to record.
 
         Returns:
             dict[str, list]: By path, the outputs of each call, without gradient.

@@ -1,5 +1,5 @@
 """The usual teacher: a trained model that stays as it is."""
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -80,7 +80,7 @@ class FrozenTeacher(BaseTeacher):
         self.model = model.eval().requires_grad_(False)
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             paths: Sequence[str]) -> Dict[str, List[Any]]:
+             paths: Iterable[str]) -> Dict[str, List[Any]]:
         return super().look(self.renormalize(inputs, data_samples), data_samples, paths)
 
     def _read_config(self) -> Config:
