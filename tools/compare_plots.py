@@ -8,12 +8,14 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mmkd.checkpoint import load_exactly, read_checkpoint
+
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 Boxes = List[Tuple[Sequence[float], str, float]]
-SCORE_THRESHOLD = 0.4
+SCORE_THRESHOLD = 0.3
 
 
 def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], path: str) -> None:
@@ -54,14 +56,15 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
     height, width = samples[0]['inputs'].shape[1:]
     figure, axes = plt.subplots(
         rows, len(columns), squeeze=False,
-        figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.4))
+        figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.6))
     for column, (title, boxes) in enumerate(columns):
-        axes[0][column].set_title(title)
+        axes[0][column].set_title(
+            title if column == 0 else f'{title}\n(scores above {SCORE_THRESHOLD})')
         for row, sample in enumerate(samples):
             image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
             _draw(axes[row][column], image, boxes[row], dataset.metainfo['classes'])
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -69,8 +72,7 @@ def _load(run: Dict[str, Any]) -> torch.nn.Module:
     """The shipped model alone: a distilled checkpoint fits its plain student's config exactly."""
     config = Config.fromfile(run['config'])
     model = MODELS.build(config.model.get('student', config.model)).eval()
-    checkpoint = torch.load(run['checkpoint'], map_location='cpu', weights_only=True)
-    model.load_state_dict(checkpoint['state_dict'], strict=True)
+    load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
     return model
 
 
