@@ -170,6 +170,28 @@ def test_sync_batch_norm_conversion_passes_the_teacher_by(teacher):
     assert type(model.teacher.model.backbone.bn1).__name__ == 'BatchNorm2d'
 
 
+def test_distributed_wrapper_sees_the_student_only(tmp_path, shapes, teacher):
+    from mmengine.model import MMDistributedDataParallel
+    from mmengine.optim import build_optim_wrapper
+    model = build(distiller(retinanet(), teacher))
+    model.init_weights()
+    runner = Runner.from_cfg(detector_config(shapes, retinanet(), str(tmp_path / 'plain')))
+    data = next(iter(runner.build_dataloader(runner.cfg.train_dataloader)))
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        wrapped = MMDistributedDataParallel(model, device_ids=None)
+        own = [*model.student.parameters(), *model.student.buffers()]
+        for seen in ([*wrapped.parameters(), *wrapped.buffers()],
+                     [*wrapped._module_parameters, *wrapped.modules_buffers]):
+            assert {id(t) for t in seen} <= {id(t) for t in own}
+        optimizer = build_optim_wrapper(wrapped, dict(optimizer=dict(type='SGD', lr=0.01)))
+        log = wrapped.train_step(data, optimizer)
+        assert log['loss_cls_dist'] > 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_is_its_student_to_whoever_looks_inside(teacher):
     model = build(distiller(retinanet(), teacher))
     plain = build(retinanet())
