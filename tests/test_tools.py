@@ -121,6 +121,6 @@ model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
     assert results['teacher'][0]['parameters'] > results['student'][0]['parameters']
     assert '| student + DIST | 2 |' in out
     assert (work / 'curves.png').stat().st_size > 5000
-    assert (work / 'sheet.jpg').stat().st_size > 5000
+    assert (work / 'sheet.png').stat().st_size > 5000
     again = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '0', cwd=tmp_path).stdout
     assert again.count('done before') == 5

@@ -4,7 +4,7 @@
 
 FOLDER holds `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
 `dist.py`, ...). Runs go one after another; a run that is finished and unchanged is not repeated.
-In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.jpg`, and per run its log and
+In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and per run its log and
 checkpoint.
 """
 import argparse
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tag', default='', help='name of such a variant, added to its run')
     parser.add_argument('--teacher-checkpoint', help='use this one and train no teacher')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
-                        help='images in sheet.jpg; 0 for none')
+                        help='images in sheet.png; 0 for none')
     args = parser.parse_args()
     if not os.path.isfile(os.path.join(args.folder, 'teacher.py')):
         parser.error(f'no teacher.py in {args.folder}')
@@ -73,7 +73,7 @@ def main() -> None:
     if args.sheet and not args.tag:
         last = list(runs)[-1]
         plot_sheet([(title_of(name), runs[name][0]) for name in ('student', last, 'teacher')
-                    if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.jpg'))
+                    if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.png'))
     print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
 
 
