@@ -82,6 +82,7 @@ def _load(run: Dict[str, Any]) -> torch.nn.Module:
 def _true_boxes(sample: dict) -> Boxes:
     truth = sample['data_samples'].gt_instances
     boxes = truth.bboxes.tensor if hasattr(truth.bboxes, 'tensor') else truth.bboxes
+    boxes = boxes * _scale(sample, boxes)
     return [(box, label, 1.) for box, label in zip(boxes.tolist(), truth.labels.tolist())]
 
 
@@ -89,9 +90,17 @@ def _found_boxes(model: torch.nn.Module, sample: dict) -> Boxes:
     with torch.no_grad():
         found = model.test_step(pseudo_collate([sample]))[0].pred_instances
     found = found[found.scores > SCORE_THRESHOLD]
-    # The detections are in the file's pixels, the picture is in those of the network's input.
-    scale = found.bboxes.new_tensor(sample['data_samples'].get('scale_factor', (1., 1.))).repeat(2)
-    return list(zip((found.bboxes * scale).tolist(), found.labels.tolist(), found.scores.tolist()))
+    boxes = found.bboxes * _scale(sample, found.bboxes)
+    return list(zip(boxes.tolist(), found.labels.tolist(), found.scores.tolist()))
+
+
+def _scale(sample: dict, like: torch.Tensor) -> torch.Tensor:
+    """From the file's pixels to the picture's, which are those of the network's input.
+
+    mmdet's detections are in the file's pixels, and so are the true boxes of its test pipelines,
+    which load annotations after the resize.
+    """
+    return like.new_tensor(sample['data_samples'].get('scale_factor', (1., 1.))).repeat(2)
 
 
 def _draw(axes: Any, image: Any, boxes: Boxes, classes: Sequence[str]) -> None:
@@ -102,5 +111,5 @@ def _draw(axes: Any, image: Any, boxes: Boxes, classes: Sequence[str]) -> None:
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False,
                                  edgecolor=colour, linewidth=1.5))
         text = classes[int(label)] + (f' {score:.1f}' if score < 1 else '')
-        axes.text(left, top - 1, text, fontsize=7, color='white', va='bottom',
+        axes.text(left, top - 1, text, fontsize=6, color='white', va='bottom', clip_on=True,
                   bbox=dict(facecolor=colour, edgecolor='none', pad=0.8))
