@@ -5,8 +5,9 @@ check_installed()
 
 from .checkpoint import allow_mmengine_checkpoints
 from .distiller import Distiller
-from .losses import DISTLoss, KDLoss
-from .registry import HEADS, MODELS
+from .hooks import DistillHook, TeacherEvalHook
+from .losses import DISTLoss, KDLoss, MSELoss
+from .registry import HEADS, HOOKS, MODELS
 from .teachers import FrozenTeacher
 from .version import __version__
 
@@ -14,10 +15,14 @@ allow_mmengine_checkpoints()
 
 __all__ = [
     'HEADS',
+    'HOOKS',
     'MODELS',
     'DISTLoss',
+    'DistillHook',
     'Distiller',
     'FrozenTeacher',
     'KDLoss',
+    'MSELoss',
+    'TeacherEvalHook',
     '__version__'
 ]

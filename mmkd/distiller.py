@@ -1,29 +1,22 @@
 """The meeting place: a student, a teacher, and what is compared between them."""
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
-import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from .build import build_entry
-from .classes import classes_of_run
-from .heads import adapter_of
+from .connectors import join_optimizer, share_gradients
+from .distillation import Distillation
+from .hooks import StateHook
 from .match import Match
-from .recorder import recording
 from .registry import MODELS
-from .rng import preserved_rng
+from .runner import current_runner
 from .teachers import BaseTeacher
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
                  '_load_state_dict_post_hooks')
 """What torch and MMEngine walk when they look into a module."""
-
-PROBE_SIZES = (128, 320, 512)
-"""Heights and widths, in pixels, of the blank image that tells the shapes before training."""
 
 
 @MODELS.register_module()
@@ -61,25 +54,7 @@ class Distiller(BaseModel):
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else build_entry(
-            teacher, MODELS, '`teacher`', 'mmkd.FrozenTeacher')
-        if not isinstance(distill, (list, tuple)) or not all(
-                isinstance(entry, dict) for entry in distill):
-            raise TypeError('`distill` is a list of dicts, for instance '
-                            f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r}")
-        if not distill:
-            raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
-                             "instance dict(type='mmkd.DISTLoss', on='cls')")
-        self.matches: List[Match] = [Match(**entry) for entry in distill]
-        names = [match.name for match in self.matches]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f'two entries of `distill` are called `{name}`; give one of them '
-                                 'a `name=` of its own')
-        for match in self.matches:
-            match.find_on_student(student)
-        self._student_paths = {match.student_point.path for match in self.matches}
-        self._is_prepared = False
+        self.distillation = Distillation(student, teacher, distill)
 
     # --- training -------------------------------------------------------------------------------
 
@@ -99,20 +74,7 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        return self._distilled_losses(inputs, data_samples)
-
-    @torch.compiler.disable  # what is recorded comes and goes with every step
-    def _distilled_losses(self, inputs: Tensor, data_samples: Optional[list]) -> Dict[str, Any]:
-        self.prepare()
-        with recording(self.student, self._student_paths) as seen:
-            losses = self.student(inputs, data_samples, mode='loss')
-        told = self.teacher.look(inputs, data_samples, self._teacher_paths)
-        for match in self.matches:
-            if match.name in losses:
-                raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
-                                 'entry of `distill` another `name=`')
-            losses[match.name] = match.compare(seen, told)
-        return losses
+        return self.distillation.losses(self.student, inputs, data_samples)
 
     def init_weights(self) -> None:
         """Initialise the student, and only it; then get the teacher ready.
@@ -126,53 +88,38 @@ class Distiller(BaseModel):
     def prepare(self) -> None:
         """Build the teacher and check that it fits the student. The second call does nothing.
 
+        Under a Runner, connectors join its optimizer and its checkpoints.
+
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
             ValueError: If teacher and student cannot be compared as the config asks; the message
                 says what was found and what to do.
         """
-        if self._is_prepared:
+        if self.distillation.is_prepared:
             return
-        with preserved_rng():
-            self.teacher.prepare(self.student)
-            teacher = self.teacher.model
-            assert teacher is not None
-            parameter = next(self.student.parameters())
-            teacher.to(parameter.device, parameter.dtype)
-            student_classes = classes_of_run()
-            for match in self.matches:
-                match.find_on_teacher(teacher, student_classes, self.teacher.classes)
-            self._teacher_paths = {match.teacher_point.path for match in self.matches}
-            self._report()
-        self._is_prepared = True
+        self.distillation.prepare()
+        runner = current_runner()
+        if runner is not None and self.distillation.parameters:
+            share_gradients(self.distillation.parameters)
+            join_optimizer(self.distillation.parameters, runner.optim_wrapper)
+            runner.register_hook(StateHook(self.distillation))
 
-    def _report(self) -> None:
-        """Compare the shapes on a blank image, and log what will be compared with what."""
-        for size in PROBE_SIZES:
-            side, like = 'student', next(self.student.parameters())
-            blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
-            try:
-                with torch.no_grad(), _evaluating(self.student), recording(
-                        self.student, self._student_paths) as seen:
-                    adapter_of(self.student).run(self.student, blank)
-                side = 'teacher'
-                told = self.teacher.look(blank, None, self._teacher_paths)
-                break
-            except (RuntimeError, ValueError, AssertionError) as error:
-                problem = error  # perhaps the image is too small for the network
-        else:
-            raise ValueError(
-                f'the {side} does not run on a blank image of {size}x{size} pixels: {problem}; '
-                'look whether the parts of its config fit together') from problem
-        for match in self.matches:
-            with torch.no_grad():
-                student, _ = match.levels(seen, told)
-            print_log(
-                f'{match.name}: `{match.student_point.name}` of the student '
-                f'({match.student_point.path}) with `{match.teacher_point.name}` of the teacher '
-                f'({match.teacher_point.path}), {type(match.loss).__name__} x '
-                f'{match.loss.loss_weight:g}, at {size}x{size} pixels: '
-                f'{", ".join("x".join(map(str, level.shape)) for level in student)}', 'current')
+    def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+        """As any model's; a training loop of one's own trains the connectors by this, too."""
+        self.prepare()
+        if self.distillation.parameters:
+            join_optimizer(self.distillation.parameters, optim_wrapper)
+        return super().train_step(data, optim_wrapper)
+
+    @property
+    def teacher(self) -> BaseTeacher:
+        """Who teaches."""
+        return self.distillation.teacher
+
+    @property
+    def matches(self) -> List[Match]:
+        """What is compared, one for each entry of ``distill``."""
+        return self.distillation.matches
 
     # --- being the student ----------------------------------------------------------------------
 
@@ -200,7 +147,7 @@ class Distiller(BaseModel):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'Distiller':
         super()._apply(fn, recurse)
-        self.teacher._apply(fn)
+        self.distillation._apply(fn)
         return self
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -222,14 +169,3 @@ class Distiller(BaseModel):
         """As the student's."""
         return self.student.parse_losses(losses)
 
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block, afterwards each module's own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -1,14 +1,19 @@
 """One line of the config's ``distill``: a point on both sides, the loss between them, its name."""
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from .build import build_entry
 from .classes import match_classes
-from .heads import Point, find_point
+from .connectors import connect
+from .heads import Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
+from .recorder import Records
 from .registry import MODELS
+
+CONNECTORS = ('auto', 'conv', None)
 
 
 class Match:
@@ -21,6 +26,14 @@ class Match:
             (N·anchors, classes, H, W), or jointly, (N, anchors·classes, H, W). Defaults to None:
             jointly for sigmoid, as the authors of DIST do; one by one for softmax, which has no
             meaning otherwise.
+        stage (int | str, optional): Of a cascade: the stage that is compared, or 'mean', the mean
+            logits of the teacher's stages. Defaults to None: stage by stage if both are cascades,
+            the first stage if one of them is.
+        mask (str, optional): Which positions count: 'valid' leaves out the pixels that the loss of
+            a segmentor ignores. Defaults to None, all positions.
+        connector (str, optional): What is put on the student's features before they are compared:
+            'auto', a 1x1 convolution where the channels differ from the teacher's; 'conv', one in
+            any case; None, nothing. Logits never get one. Defaults to 'auto'.
         **loss: The loss: ``type`` and its arguments.
 
     Raises:
@@ -36,6 +49,9 @@ class Match:
                  on: Union[str, Dict[str, str], None] = None,
                  name: Optional[str] = None,
                  per_anchor: Optional[bool] = None,
+                 stage: Union[int, str, None] = None,
+                 mask: Optional[str] = None,
+                 connector: Optional[str] = 'auto',
                  **loss: Any) -> None:
         if on is None or 'type' not in loss:
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
@@ -47,6 +63,8 @@ class Match:
                             f'teacher=point), but got {on!r}')
         if per_anchor not in (None, True, False):
             raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}')
+        if connector not in CONNECTORS:
+            raise ValueError(f"`connector` must be 'auto', 'conv' or None, but got {connector!r}")
         self.on_student, self.on_teacher = sides['student'], sides['teacher']
         self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`')
         if not isinstance(self.loss, DistillLoss):
@@ -61,7 +79,13 @@ class Match:
             raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                              f'up, but got {self.name!r}')
         self.per_anchor = per_anchor
+        self.stage = stage
+        self.mask = mask
+        self.connector = connector
+        self.connectors = nn.ModuleList()
         self._columns: Optional[List[int]] = None
+
+    # --- what is compared with what -------------------------------------------------------------
 
     def find_on_student(self, student: nn.Module) -> None:
         """Find the point in the student, and take from its head what the loss was not told."""
@@ -73,55 +97,126 @@ class Match:
                     "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                     f'`False` in the entry of {type(self.loss).__name__}')
             self.loss.use_sigmoid = self.student_point.use_sigmoid
+        masks = adapter_of(student).masks
+        if self.mask is not None and self.mask not in masks:
+            raise ValueError(
+                f'no mask `{self.mask}` for the student, which is one of the '
+                f'{adapter_of(student).family}; ' +
+                (f'it has {", ".join(map(repr, masks))}' if masks else 'leave `mask` out'))
+        if self.connector == 'conv' and self.student_point.num_classes is not None:
+            raise ValueError(f"`connector='conv'`, but `{self.on_student}` of the student is class "
+                             'logits, which are compared as they are; leave `connector` out')
 
     def find_on_teacher(self, teacher: nn.Module, student_classes: Optional[Sequence[str]],
                         teacher_classes: Optional[Sequence[str]]) -> None:
         """Find the point in the teacher and decide which of its columns are the student's.
 
         Raises:
-            ValueError: If the two points cannot be compared: other activations or other classes.
+            ValueError: If the two points cannot be compared: other activations, other classes,
+                other stages, predictions at given places on one side only.
         """
         self.teacher_point = find_point(teacher, self.on_teacher, 'teacher')
+        if bool(self.student_point.asked_at) != bool(self.teacher_point.asked_at):
+            raise ValueError(
+                f'`{self.on_student}` of the student predicts for {_places(self.student_point)}, '
+                f'`{self.on_teacher}` of the teacher for {_places(self.teacher_point)}; compare '
+                "'neck', or give a teacher of the student's kind")
+        self._choose_stages()
         self._columns = None
         one, other = self.student_point, self.teacher_point
-        if student_classes and teacher_classes:
-            self._columns = match_classes(student_classes, teacher_classes)
         if one.num_classes is None or other.num_classes is None:
-            if self._columns is not None and isinstance(self.loss, LogitLoss):
+            reordered = student_classes and teacher_classes and isinstance(
+                self.loss, LogitLoss) and match_classes(student_classes, teacher_classes)
+            if reordered:
                 raise ValueError(
                     f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is '
                     "not known to be class logits, so its columns cannot be put right; compare "
                     "'cls'")
-            self._columns = None
             return
         if one.use_sigmoid != other.use_sigmoid:
             raise ValueError(
                 f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
                 f'of the teacher by {_activation(other)}; their probabilities cannot be compared')
-        # A softmax head has a column for the background, after those of the classes.
-        named = other.num_classes - (not other.use_sigmoid)
+        if one.num_named and other.num_named:
+            self._match_columns(student_classes, teacher_classes)
+        columns = len(self._columns) if self._columns is not None else other.num_classes
+        if one.num_classes != columns:
+            raise ValueError(
+                f'the heads have {one.num_classes} columns for classes in the student and '
+                f'{columns} in the teacher; the student\'s classes are '
+                f'{_shown(student_classes)}, the teacher\'s {_shown(teacher_classes)}; give a '
+                'teacher of the same classes')
+
+    def _match_columns(self, student_classes: Optional[Sequence[str]],
+                       teacher_classes: Optional[Sequence[str]]) -> None:
+        named, columns = self.teacher_point.num_named, self.teacher_point.num_classes
+        assert columns is not None
         if teacher_classes and len(teacher_classes) != named:
             raise ValueError(
                 f'the teacher\'s head has columns for {named} classes, but its checkpoint or '
                 f'config names {len(teacher_classes)}: {list(teacher_classes)}; give it the '
                 "`metainfo` that it was trained with")
-        if self._columns is not None:
-            self._columns = [*self._columns, *range(named, other.num_classes)]
-        columns = len(self._columns) if self._columns is not None else other.num_classes
-        if one.num_classes != columns:
+        if not (student_classes and teacher_classes):
+            return
+        self._columns = match_classes(student_classes, teacher_classes)
+        if self._columns is not None and columns < named:
             raise ValueError(
-                f'`{one.name}` has {one.num_classes} columns for classes in the student and '
-                f'{columns} in the teacher; the student\'s classes are '
-                f'{_shown(student_classes)}, the teacher\'s {_shown(teacher_classes)}; give a '
-                'teacher of the same classes')
+                f'the teacher\'s classes are {list(teacher_classes)}, the student\'s '
+                f'{list(student_classes)}, and its head has {columns} column for them, so the '
+                'order cannot be put right; give a teacher of the same classes')
+        if self._columns is not None:
+            self._columns = [*self._columns, *range(named, columns)]
 
-    def compare(self, student_calls: Dict[str, List[Any]],
-                teacher_calls: Dict[str, List[Any]]) -> List[Tensor]:
+    def _choose_stages(self) -> None:
+        one, other = self.student_point, self.teacher_point
+        if self.stage is not None and other.stages:
+            self.teacher_point = other.at_stage(self.stage)
+        elif self.stage is not None:
+            if self.stage == 'mean' and one.stages:
+                raise ValueError("`stage='mean'` is of the teacher's stages, but "
+                                 f'`{self.on_teacher}` of the teacher has no stages')
+            self.student_point = one.at_stage(self.stage)
+        elif len(one.stages) == len(other.stages):
+            return
+        elif one.stages and other.stages:
+            raise ValueError(
+                f'`{one.name}` has {len(one.stages)} stages in the student and '
+                f"{len(other.stages)} in the teacher; write `stage=0` or `stage='mean'` for the "
+                "teacher's")
+        elif other.stages:  # the authors' choice: the stage trained for what RPNs propose
+            self.teacher_point = other.at_stage(0)
+        else:
+            self.student_point = one.at_stage(0)
+
+    @property
+    def student_paths(self) -> Set[str]:
+        """Modules of the student that must be watched."""
+        return {*self.student_point.paths, *self.student_point.asked_at}
+
+    @property
+    def asked(self) -> List[Tuple[str, Tuple[str, ...]]]:
+        """What the teacher is asked: the student's module that knows where, and teacher's paths.
+
+        One entry per such module; it is '' where the teacher needs no telling.
+        """
+        one, other = self.student_point, self.teacher_point
+        if not one.asked_at:
+            return [('', other.paths)]
+        if other.stages:  # stage by stage
+            return [(at, stage.paths) for at, stage in zip(one.asked_at, other.stages)]
+        return [(at, other.paths) for at in one.asked_at]
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def compare(self, seen: Records, told: Dict[str, Records], student: nn.Module,
+                data_samples: Optional[Sequence]) -> List[Tensor]:
         """The loss of one step.
 
         Args:
-            student_calls (dict): What was recorded of the student, by module path.
-            teacher_calls (dict): What was recorded of the teacher.
+            seen (dict): What was recorded of the student.
+            told (dict): What was recorded of the teacher, by where it was asked.
+            student (nn.Module): The student, which knows its masks.
+            data_samples (Sequence, optional): The N samples.
 
         Returns:
             list[Tensor]: A scalar per level. MMEngine adds them up.
@@ -129,36 +224,98 @@ class Match:
         Raises:
             ValueError: If the point was not passed or the shapes differ.
         """
-        student, teacher = self.levels(student_calls, teacher_calls)
-        return self.loss(student, teacher)  # type: ignore[return-value]
+        levels, teacher = self.levels(seen, told)
+        weight = None
+        if self.mask is not None:
+            weight = [adapter_of(student).weight(student, self.mask, level, data_samples)
+                      for level in levels]
+        return self.loss(levels, teacher, weight)  # type: ignore[return-value]
 
-    def levels(self, student_calls: Dict[str, List[Any]],
-               teacher_calls: Dict[str, List[Any]]) -> Tuple[List[Tensor], List[Tensor]]:
-        """Both sides, level by level, the teacher's columns in the student's order."""
-        student = self.student_point.levels(student_calls[self.student_point.path])
-        teacher = self.teacher_point.levels(teacher_calls[self.teacher_point.path])
-        for side, levels, point in (('student', student, self.student_point),
-                                    ('teacher', teacher, self.teacher_point)):
+    def levels(self, seen: Records, told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
+        """Both sides as the loss gets them.
+
+        The student's levels have gone through the connectors, the teacher's columns stand in the
+        student's order, its maps have the student's size.
+        """
+        student, teacher = self._recorded(seen, told)
+        teacher = [self._resize(t, s) for t, s in zip(teacher, student)]
+        if self.connectors:
+            student = [connector(s) for connector, s in zip(self.connectors, student)]
+        shapes = [[tuple(level.shape) for level in side] for side in (student, teacher)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f'`{self.student_point.name}` of the student and `{self.teacher_point.name}` of '
+                f'the teacher differ in shape: {shapes[0]} and {shapes[1]}; ' +
+                ('give a teacher with the same levels, anchors and classes'
+                 if self.student_point.num_classes is not None else
+                 "write `connector='auto'` where channels differ, or choose another point"))
+        if self._is_per_anchor():
+            student = [self._split_anchors(level) for level in student]
+            teacher = [self._split_anchors(level) for level in teacher]
+        return student, teacher
+
+    def fit(self, seen: Records, told: Dict[str, Records]) -> str:
+        """Make the connectors that a first look calls for.
+
+        Returns:
+            str: What is compared with what, for the log.
+        """
+        with torch.no_grad():
+            student, teacher = self._recorded(seen, told)
+            notes = []
+            can_connect = (self.connector is not None and self.student_point.num_classes is None
+                           and all(s.dim() == t.dim() > 1 for s, t in zip(student, teacher)))
+            if can_connect:
+                connectors = connect(student, teacher, self.connector or '')
+                if any(True for _ in connectors.parameters()):
+                    self.connectors = connectors
+                    notes = [f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
+                             for one, s, t in zip(connectors, student, teacher)
+                             if not isinstance(one, nn.Identity)]
+            notes += [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
+                      for s, t in zip(student, teacher) if self._resize(t, s) is not t]
+            levels, _ = self.levels(seen, told)
+        one, other = self.student_point, self.teacher_point
+        return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}) with '
+                f'`{other.name}` of the teacher ({", ".join(other.paths)}), '
+                f'{type(self.loss).__name__} x {self.loss.loss_weight:g}, ' +
+                ', '.join('x'.join(map(str, level.shape)) for level in levels) +
+                ''.join(f'; {note}' for note in notes))
+
+    def _recorded(self, seen: Records,
+                  told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
+        one, other = self.student_point, self.teacher_point
+        student = one.levels(seen)
+        if other.stages:
+            teacher = [level for (at, _), stage in zip(self.asked, other.stages)
+                       for level in stage.levels(told[at])]
+        else:
+            teacher = [level for at, _ in self.asked for level in other.levels(told[at])]
+        for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
                     f'`{point.name}` of the {side} was not passed in this step: its module '
-                    f'`{point.path}` did not run; choose a module that runs in training')
+                    f'`{", ".join(point.paths)}` did not run; choose a module that runs in '
+                    'training')
+        if len(student) != len(teacher):
+            raise ValueError(
+                f'`{one.name}` of the student has {len(student)} levels, `{other.name}` of the '
+                f'teacher {len(teacher)}: {[tuple(s.shape) for s in student]} and '
+                f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
         if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
             raise ValueError(
                 f'`{self.student_point.name}` of the student has no gradient: it is frozen, or '
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
-        teacher = [self._reorder(level) for level in teacher]
-        shapes = [[tuple(level.shape) for level in side] for side in (student, teacher)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f'`{self.student_point.name}` of the student and `{self.teacher_point.name}` of '
-                f'the teacher differ in shape: {shapes[0]} and {shapes[1]}; give a teacher with '
-                'the same levels, anchors and classes')
-        if self._is_per_anchor():
-            student = [self._split_anchors(level) for level in student]
-            teacher = [self._split_anchors(level) for level in teacher]
-        return student, teacher
+        return student, [self._reorder(level) for level in teacher]
+
+    def _resize(self, teacher: Tensor, student: Tensor) -> Tensor:
+        is_map = self.student_point.is_map and self.teacher_point.is_map
+        if not is_map or teacher.shape[2:] == student.shape[2:] or not (
+                teacher.dim() == student.dim() == 4):
+            return teacher
+        return interpolate(teacher, size=student.shape[2:], mode='bilinear',
+                           align_corners=self.student_point.align_corners)
 
     def _reorder(self, level: Tensor) -> Tensor:
         if self._columns is None:
@@ -179,5 +336,13 @@ def _activation(point: Point) -> str:
     return 'sigmoid' if point.use_sigmoid else 'softmax'
 
 
+def _places(point: Point) -> str:
+    return 'RoIs' if point.asked_at else 'a map'
+
+
 def _shown(classes: Optional[Sequence[str]]) -> str:
     return str(list(classes)) if classes else 'unknown'
+
+
+def _size(level: Tensor) -> str:
+    return 'x'.join(map(str, level.shape[2:]))

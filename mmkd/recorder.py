@@ -1,13 +1,24 @@
 """Watch the outputs of modules while a model runs, and leave no trace behind."""
 from contextlib import ExitStack, contextmanager
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 from torch import nn
 
 
+class Call(NamedTuple):
+    """One call of a watched module."""
+    args: Tuple[Any, ...]
+    """Its positional arguments."""
+    output: Any
+
+
+Records = Dict[str, List[Call]]
+"""The calls of one run, in order, by dotted module path."""
+
+
 @contextmanager
-def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Dict[str, List[Any]]]:
-    """Collect what modules return inside the block.
+def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
+    """Collect what modules are given and return inside the block.
 
     ``forward`` of the module itself is wrapped, not hooked: mmseg calls ``head.forward(x)``, where
     hooks do not fire. Only this instance changes, because teacher and student are often of one
@@ -19,24 +30,24 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Dict[str, List
         paths (Iterable[str]): Dotted module paths in it.
 
     Yields:
-        dict[str, list]: By path, one entry per call, in order.
+        dict[str, list[Call]]: By path, one entry per call, in order.
     """
-    outputs: Dict[str, List[Any]] = {}
+    records: Records = {}
     with ExitStack() as stack:
         for path in paths:
-            outputs[path] = []
-            stack.enter_context(_watched(model.get_submodule(path), outputs[path]))
-        yield outputs
+            records[path] = []
+            stack.enter_context(_watched(model.get_submodule(path), records[path]))
+        yield records
 
 
 @contextmanager
-def _watched(module: nn.Module, calls: List[Any]) -> Iterator[None]:
+def _watched(module: nn.Module, calls: List[Call]) -> Iterator[None]:
     before = module.__dict__.get('forward')
     forward = module.forward
 
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        calls.append(output)
+        calls.append(Call(args, output))
         return output
 
     module.forward = watched_forward  # type: ignore[method-assign]

@@ -1,9 +1,10 @@
 """Where mmkd's classes are found by name.
 
-``MODELS`` is a child of MMEngine's root registry, so a config of any OpenMMLab project finds
-``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are chosen by looking
-at a model, never by a config.
+``MODELS`` and ``HOOKS`` are children of MMEngine's root registries, so a config of any OpenMMLab
+project finds ``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are
+chosen by looking at a model, never by a config.
 """
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -12,4 +13,5 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmkd',
     locations=['mmkd.losses', 'mmkd.teachers', 'mmkd.distiller'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.heads'])

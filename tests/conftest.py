@@ -122,3 +122,15 @@ def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1) 
     torch.save(dict(meta=dict(dataset_meta=dict(classes=tuple(classes))),
                     state_dict=network.state_dict()), path)
     return dict(config=dict(default_scope='mmdet', model=model), checkpoint=str(path))
+
+
+def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
+    """What student and teacher of a Distiller say of a batch, without losses."""
+    from mmkd.heads import adapter_of
+    from mmkd.recorder import recording
+    distillation = model.distillation
+    adapter, paths = adapter_of(model.student), distillation._student_paths
+    with recording(model.student, paths) as seen:
+        adapter.predict(model.student, adapter.extract(model.student, inputs), paths,
+                        adapter.made_up(inputs))
+    return seen, distillation._ask(seen, inputs, samples)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from conftest import CLASSES, detector_config, distiller, retinanet, save_teacher
+from conftest import CLASSES, detector_config, distiller, observe, retinanet, save_teacher
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
@@ -346,8 +346,8 @@ def test_another_point_on_the_teachers_side(teacher):
     model = build(distiller(retinanet(), teacher, entry))
     model.prepare()
     match, = model.matches
-    assert (match.student_point.path, match.teacher_point.path) == (
-        'bbox_head', 'bbox_head.retina_cls')
+    assert (match.student_point.paths, match.teacher_point.paths) == (
+        ('bbox_head', ), ('bbox_head.retina_cls', ))
     assert match.name == 'loss_cls_kd'
     with pytest.raises(ValueError, match='no point `csl` in the teacher'):
         build(distiller(retinanet(), teacher, dict(
@@ -360,8 +360,7 @@ def test_anchors_jointly_or_one_by_one(teacher, per_anchor):
     model = build(distiller(retinanet(), teacher, entry))
     model.prepare()
     image = torch.randn(2, 3, 64, 64)
-    seen = dict(bbox_head=[model.student.bbox_head(model.student.extract_feat(image))])
-    levels, _ = model.matches[0].levels(seen, model.teacher.look(image, None, ['bbox_head']))
+    levels, _ = model.matches[0].levels(*observe(model, image))
     assert levels[0].shape == ((18, 3, 8, 8) if per_anchor else (2, 27, 8, 8))
 
 

@@ -11,7 +11,8 @@ def test_records_calls_of_the_module_and_of_its_forward():
     with recording(model, ['0']) as seen:
         a = model[0](torch.ones(1, 2))
         b = model[0].forward(torch.ones(1, 2))
-    assert [x.data_ptr() for x in seen['0']] == [a.data_ptr(), b.data_ptr()]
+    assert [call.output.data_ptr() for call in seen['0']] == [a.data_ptr(), b.data_ptr()]
+    assert all(call.args[0].tolist() == [[1, 1]] for call in seen['0'])
 
 
 def test_leaves_no_trace_even_after_an_error():
@@ -39,5 +40,5 @@ def test_wrapper_of_somebody_else_is_kept():
     model[0].forward = theirs
     with recording(model, ['0']) as seen:
         model(torch.ones(1, 2))
-    assert seen['0'][0].tolist() == [[7, 7, 7]]
+    assert seen['0'][0].output.tolist() == [[7, 7, 7]]
     assert model[0].forward is theirs

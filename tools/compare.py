@@ -22,8 +22,13 @@ from compare_plots import plot_curves, plot_sheet
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
-TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST')
-PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?loss: ([\d.]+)')
+TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
+              dist_mimic='student + DIST + mimic')
+FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
+           'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1)}
+"""What the tables show: name in the log, and the factor that makes it per cent."""
+PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
+                      r'.*?loss: ([\d.]+)')
 ENVIRONMENT = dict(
     PYTHONUNBUFFERED='1',
     # A waiting thread of OpenMP spins by default, which hurts whoever shares the cores.
@@ -157,11 +162,13 @@ def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -
         with open(result_path) as file:
             result = json.load(file)
         if result['fingerprint'] == fingerprint:
-            print(f'{title_of(name)}, seed {seed}: done before, AP {result["AP"]:.1f}')
+            figure = columns_of(result)[0]
+            print(f'{title_of(name)}, seed {seed}: done before, {figure} {result[figure]:.1f}')
             return result
         os.remove(result_path)
     config_path = write(folder, 'config.py', config.pretty_text)
-    train(config_path, folder, f'{title_of(name)}, seed {seed}', config.train_cfg.max_epochs)
+    train(config_path, folder, f'{title_of(name)}, seed {seed}',
+          config.train_cfg.get('max_epochs', 1))
     result = read_figures(folder)
     result.update(fingerprint=fingerprint, config=config_path, parameters=count_parameters(config))
     write(folder, 'result.json', json.dumps(result))
@@ -181,7 +188,7 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
             log.write(line)
             found = PROGRESS.search(line)
             if found:
-                epoch, step, steps = map(int, found.groups()[:3])
+                epoch, step, steps = (int(number or 1) for number in found.groups()[:3])
                 bar.total = epochs * steps
                 bar.set_postfix(loss=found.group(4), refresh=False)
                 bar.update((epoch - 1) * steps + step - bar.n)
@@ -193,17 +200,19 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
 
 
 def read_figures(folder: str) -> Dict[str, Any]:
-    """What the newest log in the folder says: AP by epoch, seconds per iteration, checkpoint."""
+    """What the newest log in the folder says: figures, their curve, seconds, checkpoint."""
     newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     with open(newest) as file:
         lines = [json.loads(line) for line in file]
-    scores = [line for line in lines if 'coco/bbox_mAP' in line]
+    scores = [line for line in lines if any(key in line for key, _ in FIGURES.values())]
+    figures = {name: factor * scores[-1][key]
+               for name, (key, factor) in FIGURES.items() if key in scores[-1]}
+    main_key, main_factor = FIGURES[next(iter(figures))]
     with open(os.path.join(folder, 'last_checkpoint')) as file:
         checkpoint = file.read().strip()
     return dict(
-        AP=100 * scores[-1]['coco/bbox_mAP'],
-        AP50=100 * scores[-1]['coco/bbox_mAP_50'],
-        curve=[[line['step'], 100 * line['coco/bbox_mAP']] for line in scores],
+        figures,
+        curve=[[line['step'], main_factor * line[main_key]] for line in scores],
         seconds=median(line['time'] for line in lines if 'loss' in line),
         checkpoint=checkpoint)
 
@@ -218,15 +227,21 @@ def count_parameters(config: Config) -> int:
 
 def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
     """Markdown: a line per model, mean and standard deviation over its seeds."""
-    lines = ['| model | seeds | AP | AP50 | parameters | seconds per iteration |',
-             '|---|---|---|---|---|---|']
+    columns = next(filter(None, (columns_of(results[0]) for results in runs.values())))
+    titles = ['model', 'seeds', *columns, 'parameters', 'seconds per iteration']
+    rows = [titles, ['---'] * len(titles)]
     for name, results in runs.items():
-        if 'AP' not in results[0]:
-            continue
-        lines.append(f'| {title_of(name)} | {len(results)} | {spread(results, "AP")} | '
-                     f'{spread(results, "AP50")} | {results[0]["parameters"] / 1e6:.2f} M | '
-                     f'{mean(r["seconds"] for r in results):.3f} |')
-    return '\n'.join(lines) + '\n'
+        if columns_of(results[0]):
+            rows.append([title_of(name), str(len(results)),
+                         *(spread(results, column) for column in columns),
+                         f'{results[0]["parameters"] / 1e6:.2f} M',
+                         f'{mean(r["seconds"] for r in results):.3f}'])
+    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def columns_of(result: Dict[str, Any]) -> List[str]:
+    """Names of the figures a run has; none for a teacher that was trained elsewhere."""
+    return [name for name in FIGURES if name in result]
 
 
 def spread(results: List[Dict[str, Any]], key: str) -> str:
@@ -235,9 +250,9 @@ def spread(results: List[Dict[str, Any]], key: str) -> str:
 
 
 def title_of(name: str) -> str:
-    for known, title in TITLES.items():
+    for known in sorted(TITLES, key=len, reverse=True):
         if name.startswith(known):
-            return title + name[len(known):]
+            return TITLES[known] + name[len(known):]
     return f'student + {name}'
 
 

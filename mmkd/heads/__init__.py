@@ -1,8 +1,10 @@
-"""Where, in a model, are the logits and features that student and teacher are compared by?
-
-One file per family of models. To add a family, copy ``dense.py``.
-"""
-from .base import HeadAdapter, Point, adapter_of, find_point
+"""Where are the points in a model? To add a family, subclass ``HeadAdapter`` in a file."""
+from .base import HeadAdapter, Point, adapter_of, find_point, points_of
 from .dense import DenseHead
+from .roi import RoIHead
+from .segmentor import Segmentor
 
-__all__ = ['DenseHead', 'HeadAdapter', 'Point', 'adapter_of', 'find_point']
+__all__ = [
+    'DenseHead', 'HeadAdapter', 'Point', 'RoIHead', 'Segmentor', 'adapter_of', 'find_point',
+    'points_of'
+]

@@ -1,11 +1,13 @@
 """Points and how they are found: by a family's name for them or by a dotted module path."""
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
+from ..recorder import Call, Records
 from ..registry import HEADS
 
 
@@ -15,19 +17,62 @@ class Point:
 
     Attributes:
         name (str): As the config writes it: 'cls', or a dotted module path.
-        path (str): Dotted path of the module whose output is looked at.
-        levels (Callable): Turns the outputs of all calls of that module in one step into a list of
+        paths (tuple[str]): Dotted paths of the modules whose calls are looked at.
+        read (Callable): Turns the calls of each of these modules in one step into a list of
             tensors (N, C, *positions), one per level.
         use_sigmoid (bool, optional): What activates the logits, None where the point has none.
         num_classes (int, optional): Columns of one prediction, background included where the head
             has a column for it; channels are a multiple of it if the head has anchors. None where
             the point has no logits.
+        num_named (int): How many of these columns, the first ones, stand for the data set's
+            classes. Defaults to 0, as for objectness.
+        is_map (bool): Whether the levels are maps that may be interpolated to another size.
+        align_corners (bool): How such a map is interpolated, as the head does it itself.
+        asked_at (tuple[str]): Where the head predicts at places that it is given: for each level
+            the module whose second argument are these places, such as RoIs (R, 5). The other side
+            is then asked at the same places. Defaults to (), a grid of the head's own.
+        stages (tuple[Point]): Where the head predicts in several stages: each of them.
     """
     name: str
-    path: str
-    levels: Callable[[List[Any]], List[Tensor]]
+    paths: Tuple[str, ...]
+    read: Callable[..., List[Tensor]]
     use_sigmoid: Optional[bool] = None
     num_classes: Optional[int] = None
+    num_named: int = 0
+    is_map: bool = False
+    align_corners: bool = False
+    asked_at: Tuple[str, ...] = ()
+    stages: Tuple['Point', ...] = ()
+
+    def levels(self, records: Records) -> List[Tensor]:
+        """What was recorded at this point."""
+        return self.read(*(records[path] for path in self.paths))
+
+    def at_stage(self, stage: Union[int, str]) -> 'Point':
+        """One of the stages, or the mean of their logits.
+
+        Args:
+            stage (int | str): Number of the stage from 0, or 'mean'.
+
+        Raises:
+            ValueError: If the head has no such stage.
+        """
+        if stage == 'mean' and self.stages:
+            return replace(self.stages[0], name=self.name, read=_mean_of(self.stages),
+                           paths=tuple(path for one in self.stages for path in one.paths))
+        if isinstance(stage, bool) or stage not in range(len(self.stages)):
+            raise ValueError(
+                f'`stage={stage!r}`, but `{self.name}` has ' +
+                (f"stages 0 to {len(self.stages) - 1}, and 'mean'" if self.stages else
+                 'no stages; leave `stage` out'))
+        return self.stages[stage]  # type: ignore[index]
+
+
+def _mean_of(stages: Sequence[Point]) -> Callable[..., List[Tensor]]:
+    def read(*calls: List[Call]) -> List[Tensor]:
+        levels = [stage.read(one) for stage, one in zip(stages, calls)]
+        return [torch.stack(same).mean(0) for same in zip(*levels)]
+    return read
 
 
 class HeadAdapter(metaclass=ABCMeta):
@@ -50,23 +95,79 @@ class HeadAdapter(metaclass=ABCMeta):
     @staticmethod
     @abstractmethod
     def points(model: nn.Module) -> Dict[str, Point]:
-        """Every named point of the model, by name."""
+        """Every named point of the head, by name. 'backbone' and 'neck' are there anyway."""
 
     @staticmethod
-    @abstractmethod
-    def activated(model: nn.Module, path: str) -> Dict[str, Any]:
-        """``use_sigmoid`` and ``num_classes`` if a module computes the class logits, else {}."""
+    def about(model: nn.Module, path: str) -> Dict[str, Any]:
+        """Fields of :class:`Point` that are known of any module of the model, by its path."""
+        return {}
 
     @staticmethod
-    @abstractmethod
-    def run(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:
-        """Run the model past all of its points, without losses and predictions.
+    def extract(model: Any, inputs: Tensor) -> Any:
+        """Run the model up to where its heads begin.
 
         Args:
             model (nn.Module): In eval mode.
             inputs (Tensor): Float (N, 3, H, W), normalised.
-            data_samples (Sequence, optional): The N samples.
+
+        Returns:
+            Any: The features, as the heads want them.
         """
+        return model.extract_feat(inputs)
+
+    @staticmethod
+    @abstractmethod
+    def predict(model: nn.Module, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None) -> None:
+        """Run what lies behind the features, as far as it is looked at: no losses, no NMS.
+
+        Args:
+            model (nn.Module): In eval mode.
+            features (Any): From :meth:`extract`.
+            paths (Iterable[str]): Modules that must run.
+            at (Tensor, optional): Where to predict, for points with ``asked_at``.
+        """
+
+    @staticmethod
+    def made_up(inputs: Tensor) -> Optional[Tensor]:
+        """Any places to predict at, where the family asks for them; to learn shapes from."""
+        return None
+
+    @staticmethod
+    def weight(model: nn.Module, mask: str, level: Tensor,
+               data_samples: Optional[Sequence]) -> Tensor:
+        """Weight of each position that a mask asks for.
+
+        Args:
+            model (nn.Module): The student.
+            mask (str): Name of the mask.
+            level (Tensor): (N, C, *positions).
+            data_samples (Sequence, optional): The N samples.
+
+        Returns:
+            Tensor: (N, *positions), 0 or more.
+        """
+        raise NotImplementedError
+
+    masks: Tuple[str, ...] = ()
+    """Names that :meth:`weight` knows."""
+
+    @staticmethod
+    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+        """Bring a prediction to another model's classes.
+
+        Args:
+            prediction (DetDataSample | SegDataSample): Changed in place.
+            columns (Sequence[int], optional): For each of the other model's classes, this one's.
+                None if they are the same.
+        """
+        if columns is not None and 'pred_instances' in prediction:
+            instances = prediction.pred_instances
+            of_column = {column: number for number, column in enumerate(columns)}
+            labels = [of_column.get(label, -1) for label in instances.labels.tolist()]
+            instances.labels = instances.labels.new_tensor(labels)
+            prediction.pred_instances = instances[instances.labels >= 0]
+        return prediction
 
 
 def adapter_of(model: nn.Module, side: str = 'model') -> HeadAdapter:
@@ -88,6 +189,15 @@ def adapter_of(model: nn.Module, side: str = 'model') -> HeadAdapter:
         'adapter of your own with `@mmkd.HEADS.register_module()`, see docs/architecture.md')
 
 
+def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:
+    """Every named point of a model: those of its head, and the feature maps before it."""
+    points = adapter_of(model, side).points(model)
+    for part in ('neck', 'backbone'):
+        if isinstance(getattr(model, part, None), nn.Module):
+            points[part] = Point(part, (part, ), tensors_of, is_map=True)
+    return points
+
+
 def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     """Find a point by its name in the family or by a dotted module path.
 
@@ -102,30 +212,36 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     Raises:
         ValueError: If there is neither; the message names the nearest that exist.
     """
-    adapter = adapter_of(model, side)
-    points = adapter.points(model)
+    points = points_of(model, side)
     if name in points:
         return points[name]
     modules = [path for path, _ in model.named_modules() if path]
     if name in modules:
-        return Point(name, name, tensors_of, **adapter.activated(model, name))
+        about = dict(read=tensors_of, is_map=True)
+        about.update(adapter_of(model, side).about(model, name))
+        return Point(name, (name, ), **about)  # type: ignore[arg-type]
     nearest = get_close_matches(name, [*points, *modules], n=3, cutoff=0.4)
     raise ValueError(
         f'no point `{name}` in the {side} ({type(model).__name__}); ' +
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +
-        ''.join(f'`{point}` is a point of it, and ' for point in points) +
-        'every dotted path of its `named_modules()`')
+        f'points of it are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
+        'of its `named_modules()`')
 
 
-def tensors_of(calls: List[Any]) -> List[Tensor]:
+def is_asked(paths: Iterable[str], part: str) -> bool:
+    """Whether one of the modules is ``part`` or inside of it."""
+    return any(f'{path}.'.startswith(f'{part}.') for path in paths)
+
+
+def tensors_of(calls: List[Call]) -> List[Tensor]:
     """Every tensor that a module returned, call by call: one level each.
 
     Raises:
         TypeError: If the module returned something other than tensors or a sequence of tensors.
     """
     tensors: List[Tensor] = []
-    for output in calls:
-        outputs = output if isinstance(output, (list, tuple)) else [output]
+    for call in calls:
+        outputs = call.output if isinstance(call.output, (list, tuple)) else [call.output]
         if not all(isinstance(one, Tensor) for one in outputs):
             raise TypeError(
                 'a point must return a tensor or a sequence of tensors, but got '

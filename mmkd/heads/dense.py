@@ -1,12 +1,13 @@
 """Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional
 
 import torch
 from torch import Tensor, nn
 
+from ..recorder import Call
 from ..registry import HEADS
-from .base import HeadAdapter, Point
+from .base import HeadAdapter, Point, is_asked
 
 
 @HEADS.register_module()
@@ -29,39 +30,46 @@ class DenseHead(HeadAdapter):
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
-        activation = _activation(model.bbox_head)
-        if not activation:  # YOLOv3, CenterNet, ...: no class logits of their own
+        logits = logits_of_dense_head(model.bbox_head)
+        if not logits:  # YOLOv3, CenterNet, ...: no class logits of their own
             return {}
         is_activated = getattr(getattr(model.bbox_head, 'loss_cls', None), 'activated', False)
-        levels = _logits_of_probabilities if is_activated else _class_scores
-        return dict(cls=Point('cls', 'bbox_head', levels, **activation))
+        read = _logits_of_probabilities if is_activated else class_scores
+        return dict(cls=Point('cls', ('bbox_head', ), read, **logits))
 
     @staticmethod
-    def activated(model: Any, path: str) -> Dict[str, Any]:
+    def about(model: Any, path: str) -> Dict[str, Any]:
         layer, head = model.get_submodule(path), model.bbox_head
-        activation = _activation(head)
+        logits = logits_of_dense_head(head)
         # A tower or the box layer is no logits, even where its channels happen to divide.
         is_class_layer = (
-            activation and path.startswith('bbox_head.') and 'cls' in path.rpartition('_')[2]
+            logits and path.startswith('bbox_head.') and 'cls' in path.rpartition('_')[2]
             and getattr(layer, 'out_channels', None) ==
-            getattr(head, 'num_base_priors', 1) * activation['num_classes'])
-        return activation if is_class_layer else {}
+            getattr(head, 'num_base_priors', 1) * logits['num_classes'])
+        return dict(logits, is_map=False) if is_class_layer else {}
 
     @staticmethod
-    def run(model: Any, inputs: Tensor, data_samples: Optional[Sequence] = None) -> None:
-        model.bbox_head.forward(model.extract_feat(inputs))
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None) -> None:
+        if is_asked(paths, 'bbox_head'):
+            model.bbox_head.forward(features)
 
 
-def _class_scores(calls: List[Any]) -> List[Tensor]:
-    return [level for outputs in calls for level in outputs[0]]
+def class_scores(calls: List[Call]) -> List[Tensor]:
+    """The first of what a dense head returns: class scores, level by level."""
+    return [level for call in calls for level in call.output[0]]
 
 
-def _logits_of_probabilities(calls: List[Any]) -> List[Tensor]:
-    """TOOD's head returns probabilities; losses apply the activation themselves."""
-    return [torch.logit(level.float(), eps=1e-6) for level in _class_scores(calls)]
-
-
-def _activation(head: Any) -> Dict[str, Any]:
+def logits_of_dense_head(head: Any) -> Dict[str, Any]:
+    """Activation and columns, as fields of a :class:`Point`; {} for heads that do not tell."""
     if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
         return {}
-    return dict(use_sigmoid=head.use_sigmoid_cls, num_classes=head.cls_out_channels)
+    use_sigmoid, columns = head.use_sigmoid_cls, head.cls_out_channels
+    # With softmax the last column is the background's.
+    return dict(use_sigmoid=use_sigmoid, num_classes=columns,
+                num_named=columns if use_sigmoid else columns - 1)
+
+
+def _logits_of_probabilities(calls: List[Call]) -> List[Tensor]:
+    """TOOD's head returns probabilities; losses apply the activation themselves."""
+    return [torch.logit(level.float(), eps=1e-6) for level in class_scores(calls)]

@@ -2,5 +2,6 @@
 from .base import DistillLoss, LogitLoss
 from .dist import DISTLoss
 from .kd import KDLoss
+from .mse import MSELoss
 
-__all__ = ['DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss']
+__all__ = ['DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss']

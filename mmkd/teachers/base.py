@@ -1,12 +1,20 @@
-"""What every teacher is to the Distiller."""
+"""What every teacher is to a distillation."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..heads import adapter_of
-from ..recorder import recording
+from ..recorder import Records, recording
+
+
+class Question(NamedTuple):
+    """What a teacher is asked."""
+    paths: Iterable[str]
+    """Its modules to be recorded."""
+    at: Optional[Tensor] = None
+    """Where to predict, such as RoIs (R, 5); None on the head's own grid."""
 
 
 class BaseTeacher(metaclass=ABCMeta):
@@ -34,21 +42,29 @@ class BaseTeacher(metaclass=ABCMeta):
         """
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             paths: Iterable[str]) -> Dict[str, List[Any]]:
-        """Run the teacher on the student's batch and record what it says.
+             questions: Dict[str, Question]) -> Dict[str, Records]:
+        """Run the teacher on the student's batch, as far as it is asked, and record what it says.
 
         Args:
             inputs (Tensor): Float (N, 3, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
-            paths (Iterable[str]): Modules to record.
+            questions (dict[str, Question]): By a key of the caller's.
 
         Returns:
-            dict[str, list]: By path, the outputs of each call, without gradient.
+            dict[str, Records]: The recorded calls by the same key, without gradient.
         """
         assert self.model is not None, 'prepare() comes first'
-        with torch.no_grad(), recording(self.model, paths) as outputs:
-            adapter_of(self.model).run(self.model, inputs, data_samples)
-        return outputs
+        adapter = adapter_of(self.model)
+        told: Dict[str, Records] = {}
+        with torch.no_grad():
+            paths = {path for question in questions.values() for path in question.paths}
+            with recording(self.model, paths) as before:
+                features = adapter.extract(self.model, inputs)
+            for key, question in questions.items():
+                with recording(self.model, question.paths) as behind:
+                    adapter.predict(self.model, features, question.paths, question.at)
+                told[key] = {path: before[path] + calls for path, calls in behind.items()}
+        return told
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:

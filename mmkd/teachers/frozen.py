@@ -1,5 +1,5 @@
 """The usual teacher: a trained model that stays as it is."""
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -10,9 +10,10 @@ from torch import Tensor
 from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
 from ..inputs import Renormalize
+from ..recorder import Records
 from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
-from .base import BaseTeacher
+from .base import BaseTeacher, Question
 
 LEFT_OUT = '<published>'
 """The default of ``checkpoint``: look it up, which None must not mean."""
@@ -80,8 +81,8 @@ class FrozenTeacher(BaseTeacher):
         self.model = model.eval().requires_grad_(False)
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             paths: Iterable[str]) -> Dict[str, List[Any]]:
-        return super().look(self.renormalize(inputs, data_samples), data_samples, paths)
+             questions: Dict[str, Question]) -> Dict[str, Records]:
+        return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
 
     def _read_config(self) -> Config:
         if isinstance(self.config, str):

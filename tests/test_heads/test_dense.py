@@ -77,6 +77,11 @@ def batch(size):
     return torch.randn(2, 3, size, size), samples
 
 
+def look(model, inputs):
+    """As a teacher does."""
+    DenseHead.predict(model, DenseHead.extract(model, inputs), ['bbox_head'])
+
+
 @pytest.mark.parametrize('path', ZOO)
 def test_cls_needs_no_module_path(path):
     changes, use_sigmoid, anchors = ZOO[path]
@@ -89,9 +94,9 @@ def test_cls_needs_no_module_path(path):
     MessageHub.get_instance('dense').update_info('epoch', 0)  # TOOD asks for it
     inputs, samples = batch(300 if path.startswith('ssd') else 128)
     model.train()
-    with recording(model, [point.path]) as seen:
+    with recording(model, point.paths) as seen:
         model(inputs, samples, mode='loss')
-    levels = point.levels(seen[point.path])
+    levels = point.levels(seen)
     assert all(level.shape[0] == 2 and level.shape[1] % point.num_classes == 0 for level in levels)
     if anchors:
         assert {level.shape[1] for level in levels} == {anchors * point.num_classes}
@@ -101,19 +106,19 @@ def test_cls_needs_no_module_path(path):
     sum(level.sum() for level in levels).backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.backbone.parameters())
     model.eval()
-    with torch.no_grad(), recording(model, [point.path]) as told:
-        DenseHead.run(model, inputs)
-    assert [v.shape for v in point.levels(told[point.path])] == [v.shape for v in levels]
+    with torch.no_grad(), recording(model, point.paths) as told:
+        look(model, inputs)
+    assert [v.shape for v in point.levels(told)] == [v.shape for v in levels]
 
 
 def test_head_that_activates_its_scores_gives_logits_all_the_same():
     path = 'tood/tood_r50_fpn_1x_coco.py'
     model = build(path, ZOO[path][0]).eval()
     point = find_point(model, 'cls')
-    with torch.no_grad(), recording(model, [point.path]) as seen:
-        DenseHead.run(model, torch.randn(1, 3, 256, 256))
-    probabilities = seen['bbox_head'][0][0]
-    for logits, level in zip(point.levels(seen[point.path]), probabilities):
+    with torch.no_grad(), recording(model, point.paths) as seen:
+        look(model, torch.randn(1, 3, 256, 256))
+    probabilities = seen['bbox_head'][0].output[0]
+    for logits, level in zip(point.levels(seen), probabilities):
         torch.testing.assert_close(logits.sigmoid(), level)
 
 
@@ -122,9 +127,9 @@ def test_named_point_and_module_path_are_the_same_tensors():
         model = MODELS.build(Config(dict(model=retinanet())).model)
     named, dotted = find_point(model, 'cls'), find_point(model, 'bbox_head.retina_cls')
     assert (dotted.use_sigmoid, dotted.num_classes) == (named.use_sigmoid, named.num_classes)
-    with recording(model, [named.path, dotted.path]) as seen:
-        DenseHead.run(model, torch.randn(1, 3, 64, 64))
-    ours, theirs = named.levels(seen[named.path]), dotted.levels(seen[dotted.path])
+    with recording(model, named.paths + dotted.paths) as seen:
+        look(model, torch.randn(1, 3, 64, 64))
+    ours, theirs = named.levels(seen), dotted.levels(seen)
     assert len(ours) == 5
     assert all(a is b for a, b in zip(ours, theirs))
 

@@ -1,0 +1,110 @@
+"""Segmentors of mmseg: PSPNet, DeepLabV3, FCN, SegFormer, cascades such as OCRNet, ..."""
+import sys
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ..recorder import Call
+from ..registry import HEADS
+from .base import HeadAdapter, Point, is_asked
+
+
+@HEADS.register_module()
+class Segmentor(HeadAdapter):
+    """mmseg's EncoderDecoder and CascadeEncoderDecoder.
+
+    Points are 'cls', the logits of the decode head (of a cascade the last one's; 'cls.0', 'cls.1',
+    ... are each one's), and 'aux', those of the auxiliary head ('aux.0', 'aux.1', ... of several).
+    Logits are compared at the head's own size, before they are enlarged to that of the image.
+    """
+
+    family = 'segmentors of mmseg'
+    masks = ('valid', )
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmseg.models.segmentors')
+        return module is not None and isinstance(model, module.EncoderDecoder)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        points = {}
+        for name, part, whole in (('cls', 'decode_head', -1), ('aux', 'auxiliary_head', 0)):
+            heads = getattr(model, part, None)
+            if isinstance(heads, nn.ModuleList):
+                paths = {f'{name}.{i}': f'{part}.{i}' for i in range(len(heads))}
+                paths[name] = f'{part}.{range(len(heads))[whole]}'
+            else:
+                paths = {name: part} if heads is not None else {}
+            for point, path in paths.items():
+                logits = _logits(model.get_submodule(path))
+                if logits:
+                    points[point] = Point(point, (path, ), _logits_of_call, **logits)
+        return points
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        head, _, layer = path.rpartition('.')
+        if layer == 'conv_seg' and hasattr(model.get_submodule(head), 'out_channels'):
+            return _logits(model.get_submodule(head))
+        return {}
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None) -> None:
+        if is_asked(paths, 'decode_head'):
+            if isinstance(model.decode_head, nn.ModuleList):
+                output: List[Any] = []
+                for number, head in enumerate(model.decode_head):
+                    output = [head.forward(features, *output)]
+                    if not any(is_asked(paths, f'decode_head.{later}')
+                               for later in range(number + 1, len(model.decode_head))):
+                        break
+            else:
+                model.decode_head.forward(features)
+        heads = getattr(model, 'auxiliary_head', None)
+        if isinstance(heads, nn.ModuleList):
+            for number, head in enumerate(heads):
+                if is_asked(paths, f'auxiliary_head.{number}'):
+                    head.forward(features)
+        elif is_asked(paths, 'auxiliary_head'):
+            heads.forward(features)  # type: ignore[union-attr]
+
+    @staticmethod
+    def weight(model: Any, mask: str, level: Tensor, data_samples: Optional[Sequence]) -> Tensor:
+        """'valid': 0 where the label, at the logits' size, is the one that the loss ignores."""
+        heads = model.decode_head
+        head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples or ()])
+        # Floats are exact up to 2**24, far beyond any label.
+        labels = interpolate(labels.float(), size=level.shape[2:], mode='nearest').squeeze(1)
+        return labels.ne(head.ignore_index).to(level.dtype)
+
+    @staticmethod
+    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+        if columns is not None:
+            logits = prediction.seg_logits.data[list(columns)]
+            prediction.pred_sem_seg.data = logits.argmax(0, keepdim=True)
+        return prediction
+
+
+def _logits_of_call(calls: List[Call]) -> List[Tensor]:
+    """The first call is that of the loss: a cascade runs a head again for the next one's sake."""
+    outputs = [call.output for call in calls[:1]]
+    return [one[0] if isinstance(one, (list, tuple)) else one for one in outputs]
+
+
+def _logits(head: Any) -> Dict[str, Any]:
+    """Fields of a :class:`Point`; {} for a head that predicts no map of classes."""
+    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
+        return {}
+    losses = getattr(head, 'loss_decode', None)
+    losses = losses if isinstance(losses, nn.ModuleList) else [losses]
+    return dict(
+        use_sigmoid=any(getattr(loss, 'use_sigmoid', False) for loss in losses),
+        num_classes=head.out_channels,
+        num_named=head.num_classes,
+        is_map=True,
+        align_corners=bool(head.align_corners))

@@ -1,0 +1,82 @@
+"""Distill the model of a running project whose ``model`` may not be touched."""
+from typing import Any, Optional, Sequence, Union
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from ..distillation import Distillation
+from ..registry import HOOKS
+from ..teachers import BaseTeacher
+
+
+@HOOKS.register_module()
+class DistillHook(Hook):
+    """Adds the losses of distillation to the model that a Runner trains, whatever it is called.
+
+    .. code-block:: python
+
+        custom_hooks = [
+            dict(type='mmkd.DistillHook', teacher=dict(config=..., checkpoint=...),
+                 distill=[dict(type='mmkd.DISTLoss', on='cls')])]
+
+    The numbers are those of :class:`mmkd.Distiller`, to the bit. It attaches when training begins
+    and detaches when it ends, and needs no teacher in a test.
+
+    Args:
+        teacher (dict | BaseTeacher): As of :class:`mmkd.Distiller`.
+        distill (Sequence[dict]): As of :class:`mmkd.Distiller`; logits only: nothing that would
+            have to be trained and saved beside the model.
+    """
+
+    # After EMAHook has copied the model, which must not copy what is attached.
+    priority = 'VERY_LOW'
+
+    def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict]) -> None:
+        self.teacher = teacher
+        self.distill = distill
+        self.distillation: Optional[Distillation] = None
+        self._detach = lambda: None
+
+    def before_train(self, runner: Any) -> None:
+        """Attach to the model.
+
+        Raises:
+            TypeError: If the model is a :class:`mmkd.Distiller` already, or the teacher is one that
+                cannot be built.
+            ValueError: If teacher and student cannot be compared as the config asks, or an entry
+                needs a connector.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'distillation'):
+            raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
+                            'there, and take mmkd.DistillHook out of `custom_hooks`')
+        distillation = Distillation(model, self.teacher, self.distill)
+        distillation.prepare()
+        if distillation.parameters:
+            raise ValueError(
+                f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '
+                'or save from a hook; use the model `mmkd.Distiller`, or compare logits or '
+                'features of equal channels with `connector=None`')
+        forward = model.forward
+        had_own = 'forward' in model.__dict__
+
+        def distilled_forward(inputs: torch.Tensor, data_samples: Optional[list] = None,
+                              mode: str = 'tensor') -> Any:
+            if mode != 'loss':
+                return forward(inputs, data_samples, mode=mode)
+            return distillation.losses(forward, inputs, data_samples)
+
+        def detach() -> None:
+            if had_own:
+                model.forward = forward
+            else:
+                del model.forward
+            self.distillation = None
+
+        model.forward = distilled_forward
+        self.distillation, self._detach = distillation, detach
+
+    def after_train(self, runner: Any) -> None:
+        """Leave the model as it was."""
+        self._detach()

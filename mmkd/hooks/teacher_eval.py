@@ -1,0 +1,110 @@
+"""Is the teacher worth learning from? Asked once, before training."""
+import logging
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+
+from ..classes import match_classes
+from ..distillation import Distillation
+from ..heads import adapter_of
+from ..registry import HOOKS
+from ..rng import preserved_rng
+from .distill import DistillHook
+
+CHANCE = {
+    'coco/bbox_mAP': lambda classes: 0.01,
+    # One class everywhere: its IoU is at most 100, that of the others 0.
+    'mIoU': lambda classes: 100 / classes,
+}
+"""What knowing nothing can reach at most, for a number of classes."""
+
+
+@HOOKS.register_module()
+class TeacherEvalHook(Hook):
+    """Scores the teacher, and the student as it starts, on the validation set before training.
+
+    Warns when the teacher is no better than chance or than the student: a wrong checkpoint, other
+    classes, inputs it does not know. Not on resume. The training run stays as it is, to the bit.
+
+    Args:
+        metric (str, optional): The metric that decides, larger is better, such as
+            'coco/bbox_mAP'. Defaults to None: COCO's box AP or mIoU, else the first one.
+    """
+
+    priority = 'LOWEST'  # after DistillHook has built the teacher
+
+    def __init__(self, metric: Optional[str] = None) -> None:
+        self.metric = metric
+        self.scores: Dict[str, Dict[str, float]] = {}
+
+    def before_train(self, runner: Any) -> None:
+        """Score both.
+
+        Raises:
+            ValueError: If the run has no distillation or no validation, or no such metric.
+        """
+        if runner.iter > 0:
+            return
+        distillation = _distillation_of(runner)
+        if runner.val_loop is None:
+            raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
+                             'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
+        distillation.prepare()
+        teacher, student = distillation.teacher.model, distillation.student
+        with preserved_rng():
+            loader = runner.build_dataloader(runner.cfg.val_dataloader, seed=runner.seed)
+            classes = loader.dataset.metainfo.get('classes') or ()
+            columns = None
+            if classes and distillation.teacher.classes:
+                columns = match_classes(classes, distillation.teacher.classes)
+            adapter = adapter_of(teacher)  # type: ignore[arg-type]
+            for name, model, relabel in (
+                    ('teacher', teacher, lambda one: adapter.relabel(one, columns)),
+                    ('student', student, lambda one: one)):
+                self.scores[name] = _score(runner, loader, model, relabel)
+                runner.visualizer.add_scalars(
+                    {f'{name}/{key}': value for key, value in self.scores[name].items()}, step=0)
+        self._judge(len(classes))
+
+    def _judge(self, classes: int) -> None:
+        metric = self.metric or next((name for name in CHANCE if name in self.scores['teacher']),
+                                     next(iter(self.scores['teacher'])))
+        if metric not in self.scores['teacher']:
+            raise ValueError(f'no metric `{metric}` in the validation; it has '
+                             f'{", ".join(self.scores["teacher"])}')
+        teacher, student = (self.scores[name][metric] for name in ('teacher', 'student'))
+        print_log(f'Before training, {metric}: teacher {teacher:g}, student {student:g}', 'current')
+        chance = CHANCE.get(metric, lambda classes: float('-inf'))(max(classes, 1))
+        for limit, what in ((chance, 'than chance'), (student, 'than the student before training')):
+            if teacher <= limit:
+                print_log(
+                    f'The teacher is no better {what}: {metric} {teacher:g}, against {limit:g}. '
+                    'Look at its checkpoint, its classes, and whether it knows this kind of data',
+                    'current', logging.WARNING)
+
+
+def _distillation_of(runner: Any) -> Distillation:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    found: List[Optional[Distillation]] = [getattr(model, 'distillation', None)]
+    found += [hook.distillation for hook in runner.hooks if isinstance(hook, DistillHook)]
+    for one in found:
+        if one is not None:
+            return one
+    raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is no mmkd.Distiller, and '
+                     'there is no mmkd.DistillHook; take the hook out of `custom_hooks`')
+
+
+def _score(runner: Any, loader: Any, model: Any, relabel: Callable) -> Dict[str, float]:
+    evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in loader:
+            predictions = [relabel(one) for one in model.val_step(batch)]
+            evaluator.process(data_samples=predictions, data_batch=batch)
+    model.train(was_training)
+    return evaluator.evaluate(len(loader.dataset))

@@ -1,0 +1,34 @@
+"""MSE: the student's features, or logits, become the teacher's (hint, mimic)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from ..registry import MODELS
+from .base import DistillLoss
+
+
+@MODELS.register_module()
+class MSELoss(DistillLoss):
+    r"""Mean squared difference.
+
+    :math:`\frac{1}{M C} \sum_m \sum_c (S_{m,c} - T_{m,c})^2` over M positions of all images and C
+    channels, without normalisation. The hint of `FitNets <https://arxiv.org/abs/1412.6550>`_,
+    section 2.2; on the neck, with a 1x1 convolution on the student, the feature imitation ("mimic")
+    that DIST's authors add for detectors.
+
+    Args:
+        loss_weight (float): Factor of the result. Defaults to 1.0.
+    """
+
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+        if student.numel() == 0:
+            return student.sum() * 0
+        if weight is None:
+            return mse_loss(student, teacher)
+        weight = weight.unsqueeze(1)
+        # Whatever stands at a masked position, even NaN, must not reach the sum.
+        difference = torch.where(weight > 0, student - teacher, 0.)
+        total = weight.sum() * student.shape[1]
+        return (weight * difference.square()).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
