@@ -139,13 +139,13 @@ class Distillation:
 
     def _ask(self, seen: Records, inputs: Tensor,
              data_samples: Optional[Sequence]) -> Dict[str, Records]:
-        questions = {}
+        questions: Dict[str, Question] = {}
         for at, paths in self._asked.items():
-            if at and not seen[at]:
-                raise ValueError(f'`{at}` of the student did not run in this step, so it is not '
-                                 'known where it predicts; choose a point that runs in training')
-            # The last call: some samplers run the head on candidates before.
-            questions[at] = Question(paths, seen[at][-1].args[1].detach() if at else None)
+            if not at:
+                questions[at] = Question(paths)
+            elif seen[at]:  # a cascade stops where nothing is proposed
+                # The last call: some samplers run the head on candidates before.
+                questions[at] = Question(paths, seen[at][-1].args[1].detach())
         return self.teacher.look(inputs, data_samples, questions)
 
     # --- what is trained and saved beside the student -------------------------------------------

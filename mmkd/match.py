@@ -224,6 +224,8 @@ class Match:
         Raises:
             ValueError: If the point was not passed or the shapes differ.
         """
+        if not any(at in told for at, _ in self.asked):  # a cascade that stopped before this stage
+            return [next(student.parameters()).new_zeros(())]
         levels, teacher = self.levels(seen, told)
         weight = None
         if self.mask is not None:
@@ -286,11 +288,9 @@ class Match:
                   told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
         one, other = self.student_point, self.teacher_point
         student = one.levels(seen)
-        if other.stages:
-            teacher = [level for (at, _), stage in zip(self.asked, other.stages)
-                       for level in stage.levels(told[at])]
-        else:
-            teacher = [level for at, _ in self.asked for level in other.levels(told[at])]
+        stages = other.stages or [other] * len(self.asked)
+        teacher = [level for (at, _), stage in zip(self.asked, stages) if at in told
+                   for level in stage.levels(told[at])]
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(

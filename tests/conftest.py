@@ -1,4 +1,5 @@
 """Shrunken but real models and data, shared by all tests."""
+import copy
 import json
 import os
 from typing import Any, Dict, List
@@ -30,6 +31,57 @@ def retinanet(depth: int = 18, classes: int = 3, width: int = 8, channels: int =
     return config.model.to_dict()
 
 
+def two_stage(kind: str = 'faster-rcnn', depth: int = 18, classes: int = 3, width: int = 8,
+              channels: int = 16, **roi_head: Any) -> dict:
+    """mmdet's Faster, Cascade or Cascade Mask R-CNN, narrow enough for a test."""
+    config = Config.fromfile(_mmdet(f'_base_/models/{kind}_r50_fpn.py'))
+    expansion = 1 if depth < 50 else 4
+    box = dict(in_channels=channels, fc_out_channels=32, num_classes=classes)
+    extractors = [name for name in config.model.roi_head if name.endswith('roi_extractor')]
+    config.merge_from_dict(dict(model=dict(
+        backbone=dict(depth=depth, base_channels=width, frozen_stages=-1, norm_eval=False,
+                      init_cfg=None),
+        neck=dict(in_channels=[width * expansion * 2**i for i in range(4)],
+                  out_channels=channels),
+        rpn_head=dict(in_channels=channels, feat_channels=channels,
+                      anchor_generator=dict(scales=[2])),
+        roi_head=dict({name: dict(out_channels=channels) for name in extractors}, **roi_head),
+        test_cfg=dict(rcnn=dict(score_thr=0.)))))
+    model = config.model
+    heads = model.roi_head.bbox_head
+    for head in heads if isinstance(heads, list) else [heads]:
+        head.update(box)
+    if 'mask_head' in model.roi_head:
+        model.roi_head.mask_head.update(
+            in_channels=channels, conv_out_channels=channels, num_classes=classes)
+    stages = model.train_cfg.rcnn
+    for stage in stages if isinstance(stages, list) else [stages]:
+        stage.sampler.num = 16
+    return model.to_dict()
+
+
+def segmentor(kind: str = 'pspnet', depth: int = 18, width: int = 8, classes: int = 19,
+              **decode_head: Any) -> dict:
+    """mmseg's PSPNet or DeepLabV3 on a narrow ResNet-d8, with its auxiliary head."""
+    config = Config.fromfile(_mmseg(f'_base_/models/{kind}_r50-d8.py'))
+    stages = [width * (1 if depth < 50 else 4) * 2**i for i in range(4)]
+    norm = dict(type='BN', requires_grad=True)
+    config.merge_from_dict(dict(model=dict(
+        pretrained=None,
+        data_preprocessor=dict(size=(64, 64)),
+        backbone=dict(depth=depth, stem_channels=width, base_channels=width, norm_cfg=norm),
+        decode_head=dict(dict(in_channels=stages[3], channels=16, num_classes=classes,
+                              norm_cfg=norm), **decode_head),
+        auxiliary_head=dict(in_channels=stages[2], channels=8, num_classes=classes,
+                            norm_cfg=norm))))
+    return config.model.to_dict()
+
+
+def _mmseg(inner: str) -> str:
+    import mmseg
+    return os.path.join(os.path.dirname(mmseg.__file__), '.mim', 'configs', inner)
+
+
 def _mmdet(inner: str) -> str:
     import mmdet
     return os.path.join(os.path.dirname(mmdet.__file__), '.mim', 'configs', inner)
@@ -56,6 +108,66 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / 'instances.json').write_text(json.dumps(
         dict(images=images, annotations=annotations, categories=categories)))
     return str(folder)
+
+
+@pytest.fixture(scope='session')
+def streets(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of 4 images of 80x64 in Cityscapes' layout: bands of classes 0, 2 and 13, and 255."""
+    folder = tmp_path_factory.mktemp('streets')
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for part in ('leftImg8bit', 'gtFine'):
+            os.makedirs(folder / part / split / 'town')
+        for number in range(4):
+            labels = np.repeat(np.array([2, 13, 0, 255], dtype=np.uint8), 16)[:, None]
+            labels = np.roll(np.tile(labels, (1, 80)), 8 * number, axis=0)
+            image = rng.integers(0, 60, (64, 80, 3), dtype=np.uint8)
+            image += (labels[..., None] % 7 * 25).astype(np.uint8)
+            stem = f'{split}/town/town_{number:06d}'
+            cv2.imwrite(str(folder / 'leftImg8bit' / f'{stem}_leftImg8bit.png'), image)
+            cv2.imwrite(str(folder / 'gtFine' / f'{stem}_gtFine_labelTrainIds.png'), labels)
+    return str(folder)
+
+
+def segmentor_config(data: str, model: dict, work_dir: str, **changes: Any) -> Config:
+    """A whole config as a user of mmseg has it: two iterations of batch 2, evaluated once."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='RandomCrop', crop_size=(64, 64)),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackSegInputs'),
+    ]
+    test_pipeline = [pipeline[0], dict(type='Resize', scale=(80, 64)), pipeline[1], pipeline[-1]]
+    dataset = dict(type='CityscapesDataset', data_root=data)
+    loaders = {split: dict(
+        batch_size=size, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=size > 1),
+        dataset=dict(**dataset, pipeline=steps, data_prefix=dict(
+            img_path=f'leftImg8bit/{split}', seg_map_path=f'gtFine/{split}')))
+        for split, size, steps in (('train', 2, pipeline), ('val', 1, test_pipeline))}
+    evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+    config = Config(dict(
+        default_scope='mmseg',
+        custom_imports=dict(imports=['mmkd'], allow_failed_imports=False),
+        model=model,
+        work_dir=work_dir,
+        train_dataloader=loaders['train'],
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)),
+        val_dataloader=loaders['val'],
+        val_evaluator=evaluator,
+        val_cfg=dict(type='ValLoop'),
+        test_dataloader=loaders['val'],
+        test_evaluator=evaluator,
+        test_cfg=dict(type='TestLoop'),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+                           checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        log_processor=dict(by_epoch=False),
+        visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),
+        randomness=dict(seed=0),
+        experiment_name=os.path.basename(work_dir)))
+    config.merge_from_dict(changes)
+    return config
 
 
 def detector_config(data: str, model: dict, work_dir: str, classes: Any = CLASSES,
@@ -107,12 +219,11 @@ def distiller(student: dict, teacher: Any, *distill: dict) -> dict:
                 distill=list(distill) or [dict(type='mmkd.DISTLoss', on='cls')])
 
 
-def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1) -> dict:
+def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1,
+                 scope: str = 'mmdet') -> dict:
     """Train nothing, but write a checkpoint as MMEngine would; return the `teacher` entry."""
-    from mmengine.registry import MODELS, DefaultScope
     torch.manual_seed(seed)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        network = MODELS.build(Config(dict(model=model)).model)
+    network = build(model, scope)
     network.init_weights()
     # Statistics as after training: batch norm in the wrong mode is noticed only by them.
     for module in network.modules():
@@ -121,7 +232,39 @@ def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1) 
             module.running_var.uniform_(0.8, 1.2)
     torch.save(dict(meta=dict(dataset_meta=dict(classes=tuple(classes))),
                     state_dict=network.state_dict()), path)
-    return dict(config=dict(default_scope='mmdet', model=model), checkpoint=str(path))
+    return dict(config=dict(default_scope=scope, model=model), checkpoint=str(path))
+
+
+def build(model: dict, scope: str = 'mmdet') -> Any:
+    """Build a model as a Runner does, without initialising it."""
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(Config(dict(model=copy.deepcopy(model))).model)
+
+
+def record_losses(runner: Any) -> List[Dict[str, float]]:
+    """Every iteration's losses, as the model returned them."""
+    model, seen = runner.model, []
+    forward = model.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        if isinstance(out, dict):
+            seen.append({k: sum(v).item() if isinstance(v, list) else v.item()
+                         for k, v in out.items()})
+        return out
+
+    model.forward = watched
+    return seen
+
+
+def train(config: Config) -> tuple:
+    """Run a config; return its Runner and every iteration's losses."""
+    from mmengine.runner import Runner
+    runner = Runner.from_cfg(config)
+    losses = record_losses(runner)
+    runner.train()
+    return runner, losses
 
 
 def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:

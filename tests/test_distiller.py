@@ -4,8 +4,17 @@ import os
 
 import pytest
 import torch
-from conftest import CLASSES, detector_config, distiller, observe, retinanet, save_teacher
-from mmengine.registry import MODELS, DefaultScope
+from conftest import (
+    CLASSES,
+    build,
+    detector_config,
+    distiller,
+    observe,
+    record_losses,
+    retinanet,
+    save_teacher,
+    train,
+)
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
 
@@ -15,34 +24,6 @@ from mmkd.losses import DISTLoss, KDLoss
 @pytest.fixture
 def teacher(tmp_path):
     return save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
-
-
-def build(model):
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(copy.deepcopy(model))
-
-
-def record_losses(runner):
-    """Every iteration's losses, as the model returned them."""
-    model, seen = runner.model, []
-    forward = model.forward
-
-    def watched(*args, **kwargs):
-        out = forward(*args, **kwargs)
-        if isinstance(out, dict):
-            seen.append({k: sum(v).item() if isinstance(v, list) else v.item()
-                         for k, v in out.items()})
-        return out
-
-    model.forward = watched
-    return seen
-
-
-def train(config):
-    runner = Runner.from_cfg(config)
-    losses = record_losses(runner)
-    runner.train()
-    return runner, losses
 
 
 def snapshot(model):

@@ -16,7 +16,7 @@ from .distill import DistillHook
 
 CHANCE = {
     'coco/bbox_mAP': lambda classes: 0.01,
-    # One class everywhere: its IoU is at most 100, that of the others 0.
+    # One class everywhere: its IoU is at most 100, that of the others 0 (if all of them occur).
     'mIoU': lambda classes: 100 / classes,
 }
 """What knowing nothing can reach at most, for a number of classes."""

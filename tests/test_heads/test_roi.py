@@ -1,0 +1,289 @@
+"""Two-stage detectors: the teacher speaks of the student's RoIs, and of nothing else."""
+import pytest
+import torch
+from conftest import (
+    build,
+    detector_config,
+    distiller,
+    observe,
+    retinanet,
+    save_teacher,
+    segmentor,
+    train,
+    two_stage,
+)
+from mmengine.structures import InstanceData
+
+from mmkd import DISTLoss, KDLoss
+from mmkd.heads import RoIHead, find_point
+from mmkd.recorder import recording
+
+DIST = dict(type='mmkd.DISTLoss', on='cls')
+
+
+@pytest.fixture(scope='module')
+def teachers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('teachers')
+    models = dict(standard=two_stage(width=12), cascade=two_stage('cascade-rcnn', width=12),
+                  mask=two_stage('cascade-mask-rcnn', width=12))
+    return {name: save_teacher(folder / f'{name}.pth', model) for name, model in models.items()}
+
+
+def batch(boxes=((8., 8., 60., 56.), (30., 40., 90., 100.))):
+    from mmdet.structures import DetDataSample
+    torch.manual_seed(0)
+    samples = []
+    for _ in range(2):
+        sample = DetDataSample(metainfo=dict(
+            img_shape=(128, 128), pad_shape=(128, 128), batch_input_shape=(128, 128),
+            ori_shape=(128, 128), scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(boxes).reshape(-1, 4),
+            labels=torch.arange(len(boxes)))
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample)
+    return torch.randn(2, 3, 128, 128), samples
+
+
+def prepared(student, teacher, *entries):
+    torch.manual_seed(3)
+    model = build(distiller(student, teacher, *(entries or [DIST])))
+    model.init_weights()
+    return model
+
+
+def step(model, inputs, samples):
+    """One training step: the losses, what was seen, and what was told."""
+    distillation, kept = model.distillation, {}
+    ask = distillation._ask
+
+    def watched(seen, *args):
+        kept['seen'], kept['told'] = seen, ask(seen, *args)
+        return kept['told']
+
+    distillation._ask = watched
+    losses = model(inputs, samples, mode='loss')
+    del distillation._ask
+    return losses, kept['seen'], kept['told']
+
+
+def by_hand(network, inputs, rois, stage=None):
+    """The teacher's logits at the student's RoIs, by mmdet's own method."""
+    with torch.no_grad():
+        features = network.extract_feat(inputs)
+        where = () if stage is None else (stage, )
+        return network.roi_head._bbox_forward(*where, features, rois)['cls_score']
+
+
+@pytest.mark.parametrize(('kind', 'stage'), [
+    ('standard', None), ('cascade', None), ('cascade', 0), ('cascade', 2), ('cascade', 'mean'),
+    ('mask', None)])
+def test_teacher_speaks_of_the_students_rois(teachers, kind, stage):
+    entry = dict(DIST) if stage is None else dict(DIST, stage=stage)
+    model = prepared(two_stage(), teachers[kind], entry)
+    inputs, samples = batch()
+    losses, seen, told = step(model, inputs, samples)
+    rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+    assert len(rois) == 2 * 16
+    network = model.teacher.model
+    if stage == 'mean':
+        expected = sum(by_hand(network, inputs, rois, i) for i in range(3)) / 3
+    else:
+        expected = by_hand(network, inputs, rois, None if kind == 'standard' else stage or 0)
+    (student, ), (teacher, ) = model.matches[0].levels(seen, told)
+    assert torch.equal(student, seen['roi_head.bbox_head'][-1].output[0])
+    torch.testing.assert_close(teacher, expected)
+    assert student.shape == teacher.shape == (32, 4)
+    loss, = losses['loss_cls_dist']
+    torch.testing.assert_close(loss, DISTLoss()(student, expected))
+    loss.backward()
+    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.roi_head.bbox_head.fc_cls.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('stage', [None, 1, 'mean'])
+def test_cascade_to_cascade_goes_stage_by_stage(teachers, stage):
+    model = prepared(two_stage('cascade-rcnn'), teachers['cascade'],
+                     dict(DIST, stage=stage), dict(type='mmkd.KDLoss', on='cls'))
+    inputs, samples = batch()
+    losses, seen, told = step(model, inputs, samples)
+    network = model.teacher.model
+    _, teacher = model.matches[0].levels(seen, told)
+    _, plain = model.matches[1].levels(seen, told)
+    assert len(losses['loss_cls_dist']) == len(losses['loss_cls_kd']) == 3
+    for i in range(3):
+        rois = seen[f'roi_head.bbox_roi_extractor.{i}'][-1].args[1]
+        stages = [by_hand(network, inputs, rois, k) for k in range(3)]
+        expected = {None: stages[i], 1: stages[1], 'mean': sum(stages) / 3}[stage]
+        torch.testing.assert_close(teacher[i], expected)
+        torch.testing.assert_close(plain[i], stages[i])  # not mixed up with the other entry's
+        logits = seen[f'roi_head.bbox_head.{i}'][-1].output[0]
+        torch.testing.assert_close(losses['loss_cls_kd'][i], KDLoss()(logits, stages[i]))
+
+
+@pytest.mark.parametrize('stage', [None, 2])
+def test_cascade_student_of_a_teacher_with_one_stage(teachers, stage):
+    model = prepared(two_stage('cascade-rcnn'), teachers['standard'], dict(DIST, stage=stage))
+    inputs, samples = batch()
+    _, seen, told = step(model, inputs, samples)
+    student, teacher = model.matches[0].levels(seen, told)
+    rois = seen[f'roi_head.bbox_roi_extractor.{stage or 0}'][-1].args[1]
+    torch.testing.assert_close(teacher, [by_hand(model.teacher.model, inputs, rois)])
+    assert torch.equal(student[0], seen[f'roi_head.bbox_head.{stage or 0}'][-1].output[0])
+
+
+def test_module_paths_of_the_authors(teachers):
+    named = prepared(two_stage(), teachers['cascade'])
+    dotted = prepared(two_stage(), teachers['cascade'], dict(DIST, on=dict(
+        student='roi_head.bbox_head.fc_cls', teacher='roi_head.bbox_head.0.fc_cls')))
+    inputs, samples = batch()
+    torch.manual_seed(0)
+    losses = step(named, inputs, samples)[0]
+    torch.manual_seed(0)
+    others = step(dotted, inputs, samples)[0]
+    assert losses['loss_cls_dist'] == others['loss_roi_head_bbox_head_fc_cls_dist']
+
+
+def test_teacher_runs_neither_rpn_nor_masks_nor_other_stages(teachers):
+    model = prepared(two_stage(), teachers['mask'])
+    network = model.teacher.model
+    never = ['rpn_head', 'roi_head.bbox_head.1', 'roi_head.bbox_head.2', 'roi_head.mask_head.0',
+             'roi_head.bbox_head.0.loss_cls']
+    with recording(network, [*never, 'roi_head.bbox_head.0']) as calls:
+        step(model, *batch())
+    assert {path: len(calls[path]) for path in never} == dict.fromkeys(never, 0)
+    assert len(calls['roi_head.bbox_head.0']) == 1
+
+
+def test_rpn_objectness_is_a_point_of_its_own(teachers):
+    model = prepared(two_stage(), teachers['cascade'], dict(DIST, on='rpn_cls'))
+    inputs, samples = batch()
+    losses, seen, told = step(model, inputs, samples)
+    network = model.teacher.model
+    with torch.no_grad():
+        expected = network.rpn_head(network.extract_feat(inputs))[0]
+    student, teacher = model.matches[0].levels(seen, told)
+    assert len(student) == len(losses['loss_rpn_cls_dist']) == 5
+    for got, level, loss, own in zip(teacher, expected, losses['loss_rpn_cls_dist'], student):
+        torch.testing.assert_close(got, level)
+        torch.testing.assert_close(loss, DISTLoss(use_sigmoid=True)(own, level))
+
+
+@pytest.mark.parametrize('student', ['faster-rcnn', 'cascade-rcnn'])
+@pytest.mark.parametrize('proposals', [True, False])
+def test_images_without_objects_and_without_proposals(teachers, student, proposals):
+    student = two_stage(student)
+    if not proposals:
+        student['train_cfg']['rpn_proposal'].update(min_bbox_size=10**6)
+    entries = [DIST]
+    if student['type'] == 'CascadeRCNN':  # a stage that is not reached without proposals
+        entries.append(dict(DIST, on='roi_head.bbox_head.2.fc_cls'))
+    model = prepared(student, teachers['cascade'], *entries)
+    losses, seen, _ = step(model, *batch(boxes=()))
+    rois = seen[next(iter(model.matches[0].student_point.asked_at))][-1].args[1]
+    assert (len(rois) > 0) is proposals
+    total, log = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    assert log['loss_cls_dist'] > 0 or not proposals
+    total.backward()
+
+
+@pytest.mark.parametrize(('student', 'teacher'), [
+    ('faster-rcnn', 'mask'), ('cascade-rcnn', 'cascade'), ('cascade-rcnn', 'standard')])
+def test_trains_and_leaves_the_plain_students_checkpoint(
+        shapes, tmp_path, teachers, student, teacher):
+    plain = two_stage(student)
+    _, losses = train(detector_config(
+        shapes, distiller(plain, teachers[teacher], DIST, dict(DIST, on='rpn_cls')),
+        str(tmp_path / 'run')))
+    assert all(step['loss_cls_dist'] > 0 and step['loss_rpn_cls_dist'] > 0 for step in losses)
+    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    assert 'mmkd' not in saved
+    build(plain).load_state_dict(saved['state_dict'], strict=True)
+
+
+def test_with_weight_zero_the_run_is_the_plain_run_to_the_bit(shapes, tmp_path, teachers):
+    plain, _ = train(detector_config(shapes, two_stage(), str(tmp_path / 'plain')))
+    other, _ = train(detector_config(
+        shapes, distiller(two_stage(), teachers['mask'], dict(DIST, loss_weight=0.)),
+        str(tmp_path / 'zero')))
+    weights = other.model.state_dict()
+    assert all(torch.equal(value, weights[name])
+               for name, value in plain.model.state_dict().items())
+
+
+def test_ohem_compares_what_the_loss_sees_not_the_candidates(teachers):
+    student = two_stage()
+    student['train_cfg']['rcnn']['sampler'].update(type='OHEMSampler')
+    model = prepared(student, teachers['standard'])
+    _, seen, told = step(model, *batch())
+    assert len(seen['roi_head.bbox_head']) > 1
+    (own, ), _ = model.matches[0].levels(seen, told)
+    assert own.shape[0] == 32
+    assert own.requires_grad
+
+
+def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, monkeypatch):
+    teacher = save_teacher(tmp_path / 'teacher.pth', two_stage('cascade-rcnn', classes=4),
+                           classes=('cross', 'extra', 'disc', 'square'))
+    monkeypatch.setattr('mmkd.distillation.classes_of_run', lambda: ['disc', 'square', 'cross'])
+    model = prepared(two_stage(), teacher)
+    inputs, samples = batch()
+    _, seen, told = step(model, inputs, samples)
+    rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+    expected = by_hand(model.teacher.model, inputs, rois, 0)[:, [2, 3, 0, 4]]
+    torch.testing.assert_close(model.matches[0].levels(seen, told)[1], [expected])
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'entry', 'message'), [
+    ('two', 'cascade', dict(stage=3), "stages 0 to 2, and 'mean'"),
+    ('two', 'cascade', dict(stage='last'), "stages 0 to 2, and 'mean'"),
+    ('two', 'standard', dict(stage=0), 'has no stages; leave `stage` out'),
+    ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` is of the teacher's stages"),
+    ('two', 'cascade', dict(mask='valid'), 'no mask `valid` for the student.*leave `mask` out'),
+    ('two', 'cascade', dict(connector='conv'), 'is class logits, which are compared as they are'),
+    ('two', 'dense', {}, r'`cls` of the student predicts for RoIs, `cls` of the teacher for a map'),
+    ('dense', 'standard', {}, r'`cls` of the student predicts for a map, .* for RoIs'),
+])
+def test_mistakes_are_named(tmp_path, teachers, student, teacher, entry, message):
+    student = dict(two=two_stage, cascade=lambda: two_stage('cascade-rcnn'), dense=retinanet)[
+        student]()
+    teacher = teachers.get(teacher) or save_teacher(tmp_path / 'dense.pth', retinanet())
+    with pytest.raises(ValueError, match=message):
+        prepared(student, teacher, dict(DIST, **entry))
+
+
+def test_cascades_of_other_lengths_ask_for_a_stage(tmp_path, teachers):
+    short = two_stage('cascade-rcnn')
+    short['roi_head'].update(num_stages=2, stage_loss_weights=[1, 0.5])
+    short['roi_head']['bbox_head'].pop()
+    short['train_cfg']['rcnn'].pop()
+    with pytest.raises(ValueError, match='2 stages in the student and 3 in the teacher'):
+        prepared(short, teachers['cascade'])
+    model = prepared(short, teachers['cascade'], dict(DIST, stage='mean'))
+    assert len(step(model, *batch())[0]['loss_cls_dist']) == 2
+
+
+def test_seesaw_head_offers_no_logits():
+    model = two_stage()
+    model['roi_head']['bbox_head'].update(loss_cls=dict(
+        type='SeesawLoss', num_classes=3), cls_predictor_cfg=dict(type='NormedLinear'))
+    model = build(model)
+    assert isinstance(RoIHead(), RoIHead)
+    assert set(RoIHead.points(model)) == {'rpn_cls'}
+    with pytest.raises(ValueError, match='no point `cls`'):
+        find_point(model, 'cls')
+
+
+def test_blank_image_needs_no_samples(teachers):
+    """The dry run makes RoIs up: the student has not sampled any yet."""
+    model = prepared(two_stage(), teachers['cascade'])
+    seen, told = observe(model, torch.randn(1, 3, 64, 96))
+    student, teacher = model.matches[0].levels(seen, told)
+    assert student[0].shape == teacher[0].shape == (2, 4)
+
+
+def test_segmentor_has_no_rois(teachers):
+    with pytest.raises(ValueError, match='predicts for a map, `cls` of the teacher for RoIs'):
+        build(distiller(segmentor(), teachers['standard']), 'mmseg').prepare()

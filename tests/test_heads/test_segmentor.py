@@ -1,0 +1,261 @@
+"""Segmentors: decode head and auxiliary heads, other sizes, ignored pixels."""
+import copy
+
+import pytest
+import torch
+from conftest import (
+    build,
+    distiller,
+    observe,
+    save_teacher,
+    segmentor,
+    segmentor_config,
+    train,
+)
+from torch.nn.functional import interpolate
+
+from mmkd import DISTLoss, KDLoss
+from mmkd.heads import Segmentor, find_point
+
+DIST = dict(type='mmkd.DISTLoss', on='cls')
+AUX = dict(type='mmkd.DISTLoss', on='aux', loss_weight=0.4)
+
+
+def cityscapes():
+    from mmseg.datasets import CityscapesDataset
+    return CityscapesDataset.METAINFO['classes']
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp('t') / 'deeplab.pth', segmentor('deeplabv3', 50),
+                        cityscapes(), scope='mmseg')
+
+
+def prepared(student, teacher, *entries):
+    torch.manual_seed(3)
+    model = build(distiller(student, teacher, *entries), 'mmseg')
+    model.init_weights()
+    return model
+
+
+def batch(size=64):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    torch.manual_seed(0)
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 19, (1, size, size)))
+        samples.append(sample)
+    return torch.randn(2, 3, size, size), samples
+
+
+@pytest.mark.parametrize('kind', ['pspnet', 'deeplabv3'])
+def test_total_is_dist_of_main_and_four_tenths_of_dist_of_aux(teacher, kind):
+    model = prepared(segmentor(kind), teacher, DIST, AUX).eval()
+    inputs, samples = batch()
+    losses = model(inputs, samples, mode='loss')
+    student, network = model.student, model.teacher.model
+    own, told = student.extract_feat(inputs), network.extract_feat(inputs)
+    main = DISTLoss()(student.decode_head(own), network.decode_head(told))
+    aux = DISTLoss()(student.auxiliary_head(own), network.auxiliary_head(told))
+    total = sum(sum(value) for name, value in losses.items() if name.endswith('_dist'))
+    torch.testing.assert_close(total, main + 0.4 * aux)
+    assert {'decode.loss_ce', 'aux.loss_ce', 'loss_cls_dist', 'loss_aux_dist'} <= set(losses)
+
+
+def test_softmax_over_all_pixels_by_default(teacher):
+    model = prepared(segmentor(), teacher, dict(type='mmkd.KDLoss', on='cls')).eval()
+    inputs, samples = batch()
+    loss, = model(inputs, samples, mode='loss')['loss_cls_kd']
+    s = model.student.decode_head(model.student.extract_feat(inputs)).double()
+    network = model.teacher.model
+    t = network.decode_head(network.extract_feat(inputs)).double()
+    p, q = t.softmax(1), s.softmax(1)
+    torch.testing.assert_close(loss.double(), (p * (p / q).log()).sum(1).mean(),
+                               rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_teacher_of_another_stride_is_interpolated(tmp_path, align_corners):
+    coarse = segmentor(align_corners=not align_corners)
+    coarse['backbone'].update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+    teacher = save_teacher(tmp_path / 't.pth', coarse, cityscapes(), scope='mmseg')
+    model = prepared(segmentor(align_corners=align_corners), teacher, DIST)
+    inputs, _ = batch()
+    (student, ), (got, ) = model.matches[0].levels(*observe(model.eval(), inputs))
+    network = model.teacher.model
+    raw = network.decode_head(network.extract_feat(inputs))
+    assert raw.shape[2:] == (2, 2)
+    assert student.shape[2:] == got.shape[2:] == (8, 8)
+    torch.testing.assert_close(got, interpolate(raw, size=(8, 8), mode='bilinear',
+                                                align_corners=align_corners))
+
+
+def test_mask_leaves_ignored_pixels_out(teacher):
+    masked = dict(DIST, mask='valid', name='loss_masked')
+    model = prepared(segmentor(), teacher, DIST, masked).eval()
+    inputs, samples = batch()
+    whole = model(inputs, samples, mode='loss')
+    torch.testing.assert_close(whole['loss_masked'], whole['loss_cls_dist'])
+    for sample in samples:
+        sample.gt_sem_seg.data[:, :32] = 255
+    losses = model(inputs, samples, mode='loss')
+    assert losses['loss_cls_dist'] == whole['loss_cls_dist']
+    network = model.teacher.model
+    s = model.student.decode_head(model.student.extract_feat(inputs))[:, :, 4:]
+    t = network.decode_head(network.extract_feat(inputs))[:, :, 4:]
+    torch.testing.assert_close(losses['loss_masked'][0], DISTLoss()(s, t))
+    for sample in samples:
+        sample.gt_sem_seg.data[:] = 255
+    assert model(inputs, samples, mode='loss')['loss_masked'][0] == 0
+    with pytest.raises(ValueError, match="no mask `vald` for the student.*it has 'valid'"):
+        prepared(segmentor(), teacher, dict(DIST, mask='vald'))
+
+
+def test_mask_looks_at_the_ignore_index_of_the_student(teacher):
+    model = prepared(segmentor(ignore_index=7), teacher, dict(DIST, mask='valid'))
+    _, samples = batch()
+    samples[0].gt_sem_seg.data[:] = 7
+    samples[1].gt_sem_seg.data[:] = 255
+    weight = Segmentor.weight(model.student, 'valid', torch.zeros(2, 19, 8, 8), samples)
+    assert weight.sum((1, 2)).tolist() == [0, 64]
+
+
+def two_aux(model):
+    first = copy.deepcopy(model['auxiliary_head'])
+    first.update(in_index=1, in_channels=first['in_channels'] // 2)
+    model['auxiliary_head'] = [first, model['auxiliary_head']]
+    return model
+
+
+def test_auxiliary_heads_by_index(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', two_aux(segmentor(depth=50)), cityscapes(),
+                           scope='mmseg')
+    model = prepared(two_aux(segmentor()), teacher, dict(AUX, on='aux.0'), dict(AUX, on='aux.1'),
+                     dict(AUX, on=dict(student='aux.1', teacher='aux.0'), name='loss_cross'))
+    inputs, samples = batch()
+    losses = model.eval()(inputs, samples, mode='loss')
+    network = model.teacher.model
+    own = model.student.extract_feat(inputs)
+    told = network.extract_feat(inputs)
+    logits = [[head(x) for head in one.auxiliary_head]
+              for one, x in ((model.student, own), (network, told))]
+    for name, i, k in (('loss_aux_0_dist', 0, 0), ('loss_aux_1_dist', 1, 1), ('loss_cross', 1, 0)):
+        loss, = losses[name]
+        torch.testing.assert_close(loss, 0.4 * DISTLoss()(logits[0][i], logits[1][k]))
+
+
+def ocrnet(width=8):
+    model = segmentor(width=width)
+    main = dict(model['decode_head'], type='OCRHead', channels=16, ocr_channels=8)
+    main.pop('pool_scales')
+    model.update(type='CascadeEncoderDecoder', num_stages=2,
+                 decode_head=[model.pop('auxiliary_head'), main])
+    return model
+
+
+def test_cascade_of_decode_heads(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', ocrnet(12), cityscapes(), scope='mmseg')
+    model = prepared(ocrnet(), teacher, DIST, dict(DIST, on='cls.0', loss_weight=0.4)).eval()
+    inputs, samples = batch()
+    losses = model(inputs, samples, mode='loss')
+    pairs = []
+    for one in (model.student, model.teacher.model):
+        features = one.extract_feat(inputs)
+        first = one.decode_head[0](features)
+        pairs.append((first, one.decode_head[1](features, first)))
+    torch.testing.assert_close(losses['loss_cls_dist'][0], DISTLoss()(pairs[0][1], pairs[1][1]))
+    torch.testing.assert_close(losses['loss_cls_0_dist'][0],
+                               0.4 * DISTLoss()(pairs[0][0], pairs[1][0]))
+
+
+def test_teacher_runs_only_the_heads_that_are_asked(teacher):
+    from mmkd.recorder import recording
+    for entry, runs in ((DIST, [1, 0]), (AUX, [0, 1]),
+                        (dict(type='mmkd.MSELoss', on='backbone'), [0, 0])):
+        model = prepared(segmentor(), teacher, entry)
+        with recording(model.teacher.model, ['decode_head', 'auxiliary_head']) as calls:
+            model(*batch(), mode='loss')
+        assert [len(one) for one in calls.values()] == runs
+
+
+def test_trains_and_leaves_the_plain_students_checkpoint(streets, tmp_path, teacher):
+    plain = segmentor()
+    config = segmentor_config(streets, distiller(plain, teacher, DIST, AUX), str(tmp_path / 'run'))
+    runner, losses = train(config)
+    assert all(step['loss_cls_dist'] > 0 and step['loss_aux_dist'] > 0 for step in losses)
+    saved = torch.load(str(tmp_path / 'run' / 'iter_2.pth'), weights_only=True)
+    network = build(plain, 'mmseg')
+    assert list(saved['state_dict']) == list(network.state_dict())
+    network.load_state_dict(saved['state_dict'], strict=True)
+    assert isinstance(runner.message_hub.get_scalar('val/mIoU').current(), float)
+
+
+def test_with_weight_zero_the_run_is_the_plain_run(streets, tmp_path, teacher):
+    """Dropout draws random numbers in every step: the teacher must not.
+
+    The last layer's bias may differ in the last bit: torch sums its gradient in another order when
+    it is a sum of two terms, even if one of them is zero.
+    """
+    plain, _ = train(segmentor_config(streets, segmentor(), str(tmp_path / 'plain')))
+    other, _ = train(segmentor_config(
+        streets, distiller(segmentor(), teacher, dict(DIST, loss_weight=0.)),
+        str(tmp_path / 'zero')))
+    weights = other.model.state_dict()
+    for name, value in plain.model.state_dict().items():
+        if name == 'decode_head.conv_seg.bias':
+            torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-8)
+        else:
+            assert torch.equal(value, weights[name]), name
+
+
+def test_binary_head_with_one_column():
+    model = build(segmentor(classes=2, out_channels=1, threshold=0.5, loss_decode=dict(
+        type='CrossEntropyLoss', use_sigmoid=True)), 'mmseg')
+    point = find_point(model, 'cls')
+    assert (point.use_sigmoid, point.num_classes, point.num_named) == (True, 1, 2)
+
+
+def test_one_column_cannot_be_reordered(tmp_path, monkeypatch):
+    binary = segmentor(classes=2, out_channels=1, threshold=0.5, loss_decode=dict(
+        type='CrossEntropyLoss', use_sigmoid=True))
+    teacher = save_teacher(tmp_path / 't.pth', binary, ('cell', 'background'), scope='mmseg')
+    monkeypatch.setattr('mmkd.distillation.classes_of_run', lambda: ['background', 'cell'])
+    with pytest.raises(ValueError, match='has 1 column for them.*cannot be put right'):
+        prepared(binary, teacher, dict(type='mmkd.KDLoss', on='cls'))
+
+
+def test_classes_in_another_order_are_remapped(tmp_path, monkeypatch):
+    names = ('sky', 'road', 'car', 'tree')
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), names, scope='mmseg')
+    monkeypatch.setattr('mmkd.distillation.classes_of_run', lambda: ['road', 'sky', 'car'])
+    model = prepared(segmentor(classes=3), teacher, DIST).eval()
+    inputs, _ = batch()
+    _, (got, ) = model.matches[0].levels(*observe(model, inputs))
+    network = model.teacher.model
+    raw = network.decode_head(network.extract_feat(inputs))
+    torch.testing.assert_close(got, raw[:, [1, 0, 2]])
+
+
+def test_class_layer_by_its_path(teacher):
+    model = prepared(segmentor(), teacher, DIST, dict(DIST, on='decode_head.conv_seg')).eval()
+    losses = model(*batch(), mode='loss')
+    assert losses['loss_cls_dist'] == losses['loss_decode_head_conv_seg_dist']
+    assert find_point(model.student, 'decode_head.conv_seg').num_classes == 19
+    assert find_point(model.student, 'decode_head.bottleneck').num_classes is None
+
+
+def test_losses_are_those_of_the_head_in_training_mode(teacher):
+    """mmseg's heads call their own forward; what is compared is what the task's loss saw."""
+    model = prepared(segmentor(dropout_ratio=0.), teacher, dict(type='mmkd.KDLoss', on='cls'))
+    inputs, samples = batch()
+    seen = []
+    forward = model.student.decode_head.forward
+    model.student.decode_head.forward = lambda x: seen.append(forward(x)) or seen[-1]
+    loss, = model(inputs, samples, mode='loss')['loss_cls_kd']
+    network = model.teacher.model
+    told = network.decode_head(network.extract_feat(inputs))
+    assert len(seen) == 1
+    torch.testing.assert_close(loss, KDLoss()(seen[0], told))
