@@ -36,6 +36,8 @@ class Distiller(BaseModel):
             'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``.
         distill (Sequence[dict]): What is compared: each entry a loss with its arguments and ``on``,
             the point; see :class:`mmkd.match.Match`.
+        data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
+            Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
 
     Raises:
         TypeError: If an argument is not of the kind above.
@@ -44,12 +46,15 @@ class Distiller(BaseModel):
     """
 
     def __init__(self, student: Union[dict, nn.Module], teacher: Union[dict, BaseTeacher],
-                 distill: Sequence[dict]) -> None:
+                 distill: Sequence[dict], data_preprocessor: Optional[dict] = None) -> None:
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
                             f'{list(student)}')
-        student = student if isinstance(student, nn.Module) else MMENGINE_MODELS.build(student)
+        if isinstance(student, dict):
+            if data_preprocessor is not None and student.get('data_preprocessor') is None:
+                student = dict(student, data_preprocessor=data_preprocessor)
+            student = MMENGINE_MODELS.build(student)
         for table in SHARED_TABLES:
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already

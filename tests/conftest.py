@@ -112,7 +112,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope='session')
 def streets(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of 4 images of 80x64 in Cityscapes' layout: bands of classes 0, 2 and 13, and 255."""
+    """Folder of 4 images of 80x64 in Cityscapes' layout: bands of classes 0, 2 and 13, and 255.
+
+    With the files that Cityscapes' own evaluation reads: label ids and instance ids.
+    """
+    ids = np.zeros(256, dtype=np.uint16)
+    ids[[0, 2, 13]] = 7, 11, 26  # road, building, car
     folder = tmp_path_factory.mktemp('streets')
     rng = np.random.default_rng(0)
     for split in ('train', 'val'):
@@ -125,7 +130,11 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> str:
             image += (labels[..., None] % 7 * 25).astype(np.uint8)
             stem = f'{split}/town/town_{number:06d}'
             cv2.imwrite(str(folder / 'leftImg8bit' / f'{stem}_leftImg8bit.png'), image)
-            cv2.imwrite(str(folder / 'gtFine' / f'{stem}_gtFine_labelTrainIds.png'), labels)
+            for kind, picture in (('labelTrainIds', labels),
+                                  ('labelIds', ids[labels].astype(np.uint8)),
+                                  ('instanceIds', np.where(labels == 13, 26001, ids[labels]))):
+                path = str(folder / 'gtFine' / f'{stem}_gtFine_{kind}.png')
+                cv2.imwrite(path, picture.astype(np.uint16 if kind == 'instanceIds' else np.uint8))
     return str(folder)
 
 

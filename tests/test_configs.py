@@ -4,11 +4,13 @@ import glob
 import os
 
 import pytest
+import torch
+from conftest import build, train
 from mmengine.config import Config
-from mmengine.fileio import load
+from mmengine.fileio import dump, load
 from mmengine.registry import MODELS, DefaultScope
 
-from mmkd import Distiller, DISTLoss, KDLoss
+from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
 from mmkd.zoo import config_path, published_checkpoint
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -26,34 +28,155 @@ def test_builds(path):
         MODELS.build(copy.deepcopy(config.model))
 
 
-@pytest.mark.parametrize(('path', 'loss'), [
-    ('configs/dist/retinanet_r50.py', DISTLoss), ('configs/kd/retinanet_r50.py', KDLoss)])
-def test_coco_recipe_is_the_authors(path, loss):
-    config = read(path)
+RECIPES = sorted(p for folder in ('dist', 'kd', 'dist_mimic')
+                 for p in glob.glob(os.path.join(ROOT, 'configs', folder, '*.py')))
+TEACHERS = {
+    'retinanet_r50': 'retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth',
+    'faster_rcnn_r50': 'cascade_mask_rcnn_x101_64x4d_fpn_20e_coco_20200512_161033-bdb5126a.pth',
+    'deeplabv3_r18': 'deeplabv3_r101-d8_512x1024_80k_cityscapes_20200606_113503-9e428899.pth',
+    'pspnet_r18': 'deeplabv3_r101-d8_512x1024_80k_cityscapes_20200606_113503-9e428899.pth',
+}
+LOSSES = {'dist': DISTLoss, 'kd': KDLoss, 'dist_mimic': DISTLoss}
+
+
+def names_of(path):
+    folder, name = os.path.split(os.path.relpath(path, os.path.join(ROOT, 'configs')))
+    return folder, os.path.splitext(name)[0]
+
+
+def built(path):
+    config = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        return config, MODELS.build(copy.deepcopy(config.model))
+
+
+def test_there_are_ten_recipes():
+    assert len(RECIPES) == 10
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=['/'.join(names_of(p)) for p in RECIPES])
+def test_recipe_compares_what_the_authors_compare(path):
+    folder, name = names_of(path)
+    config, model = built(path)
+    assert isinstance(model, Distiller)
+    first, *others = model.matches
+    is_segmentor = config.default_scope == 'mmseg'
+    assert type(first.loss) is LOSSES[folder]
+    assert (first.loss.loss_weight, first.loss.tau) == (1., 1.)
+    assert first.loss.use_sigmoid is (name == 'retinanet_r50')
+    assert first.student_point.num_classes == dict(retinanet_r50=80, faster_rcnn_r50=81).get(
+        name, 19)
+    if is_segmentor:
+        aux, = others
+        assert type(aux.loss) is LOSSES[folder]
+        assert (aux.on_student, aux.loss.loss_weight, aux.mask) == ('aux', 0.4, None)
+    elif folder == 'dist_mimic':
+        mimic, = others
+        assert (type(mimic.loss), mimic.loss.loss_weight) == (MSELoss, 1.)
+        assert (mimic.on_student, mimic.connector) == ('neck', 'conv')
+    else:
+        assert not others
+    assert first.stage == (0 if name == 'faster_rcnn_r50' else None)
+    assert published_checkpoint(config.model.teacher.config).endswith(TEACHERS[name])
+
+
+@pytest.mark.parametrize(('name', 'lr', 'plain'), [
+    ('retinanet_r50', 0.01, 'retinanet/retinanet_r50_fpn_2x_coco.py'),
+    ('faster_rcnn_r50', 0.02, 'faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py')])
+def test_detector_is_trained_as_the_authors_train_it(name, lr, plain):
+    config = read(f'configs/dist/{name}.py')
     assert config.optim_wrapper.optimizer == dict(
-        type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+        type='SGD', lr=lr, momentum=0.9, weight_decay=1e-4)
     assert 'clip_grad' not in config.optim_wrapper
     warmup, steps = config.param_scheduler
     assert (warmup.type, warmup.start_factor, warmup.end) == ('LinearLR', 0.001, 500)
     assert (steps.milestones, steps.gamma) == ([16, 22], 0.1)
     assert config.train_cfg.max_epochs == 24
     assert config.train_dataloader.batch_size == 2
-    plain = read(config_path('mmdet::retinanet/retinanet_r50_fpn_2x_coco.py')).model
+    plain = read(config_path(f'mmdet::{plain}')).model
     student = config.model.student.to_dict()
     student.pop('_scope_', None)
     assert student == plain.to_dict()
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(copy.deepcopy(config.model))
-    assert isinstance(model, Distiller)
-    match, = model.matches
-    assert type(match.loss) is loss
-    assert (match.loss.loss_weight, match.loss.tau, match.loss.use_sigmoid) == (1., 1., True)
-    assert match.student_point.num_classes == 80
-    assert published_checkpoint(config.model.teacher.config).endswith(
-        'retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth')
 
 
-def test_model_index_names_configs_that_exist():
-    for file in load(os.path.join(ROOT, 'model-index.yml'))['Import']:
-        for model in load(os.path.join(ROOT, file))['Models']:
-            assert os.path.isfile(os.path.join(ROOT, model['Config']))
+@pytest.mark.parametrize('name', ['deeplabv3_r18', 'pspnet_r18'])
+def test_segmentor_is_trained_as_the_authors_train_it(name):
+    config = read(f'configs/dist/{name}.py')
+    assert config.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.02, momentum=0.9, weight_decay=5e-4)
+    assert not config.optim_wrapper.get('paramwise_cfg')
+    poly, = config.param_scheduler
+    assert (poly.type, poly.power, poly.eta_min, poly.end) == ('PolyLR', 0.9, 1e-4, 40000)
+    assert (config.train_cfg.max_iters, config.train_cfg.val_interval) == (40000, 400)
+    assert config.default_hooks.checkpoint.save_best == 'mIoU'
+    assert config.train_dataloader.batch_size == 2
+    steps = config.train_dataloader.dataset.pipeline
+    assert [step.type for step in steps] == [
+        'LoadImageFromFile', 'LoadAnnotations', 'RandomChoiceResize', 'RandomCrop', 'RandomFlip',
+        'PackSegInputs']
+    assert [width / 2048 for width, _ in steps[2].scales] == pytest.approx(
+        [0.5 + k / 10 for k in range(16)], abs=1e-3)
+    assert steps[3].crop_size == (512, 1024)
+    student = config.model.student
+    assert (student.decode_head.channels, student.auxiliary_head.channels) == (128, 64)
+    assert student.decode_head.align_corners is student.auxiliary_head.align_corners is True
+    assert student.auxiliary_head.loss_decode.loss_weight == 0.4
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=['/'.join(names_of(p)) for p in RECIPES])
+def test_recipe_trains_and_its_checkpoint_is_the_plain_students(path, coco, streets, tmp_path):
+    """The models as they are, on small images; weights that would be downloaded are random."""
+    config = Config.fromfile(path)
+    model = config.model
+    model.teacher.checkpoint = None
+    model.student.update(pretrained=None) if 'pretrained' in model.student else \
+        model.student.backbone.update(init_cfg=None)
+    teacher = Config.fromfile(config_path(model.teacher.config))
+    teacher.model.update(pretrained=None) if 'pretrained' in teacher.model else \
+        teacher.model.backbone.update(init_cfg=None)
+    model.teacher.config = teacher.to_dict()
+    data = config.train_dataloader.dataset
+    steps = data.pipeline
+    if config.default_scope == 'mmseg':
+        data.data_root = streets
+        steps[2].scales, steps[3].crop_size = [(80, 64)], (64, 64)
+        model.student.data_preprocessor.size = (64, 64)
+        config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+    else:
+        data.update(data_root='', ann_file=f'{coco}/instances.json', data_prefix=dict(img=coco),
+                    filter_cfg=None)
+        steps[2].scale = (96, 64)
+        config.train_cfg.max_epochs = 1
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        config[key] = None
+    config.default_hooks.checkpoint.pop('save_best', None)
+    config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    config.work_dir = str(tmp_path / 'run')
+    runner, losses = train(config)
+    assert len(losses) == 2
+    for match in runner.model.matches:
+        assert all(0 < step[match.name] < float('inf') for step in losses)
+    saved = torch.load(glob.glob(str(tmp_path / 'run' / '*.pth'))[0], weights_only=True)
+    plain = build(model.student, config.default_scope)
+    plain.load_state_dict(saved['state_dict'], strict=True)
+    assert ('mmkd' in saved) is (names_of(path)[0] == 'dist_mimic')
+
+
+@pytest.fixture(scope='session')
+def coco(shapes, tmp_path_factory):
+    """The shapes under names of COCO's classes."""
+    folder = tmp_path_factory.mktemp('coco')
+    for path in glob.glob(os.path.join(shapes, '*.png')):
+        os.symlink(path, folder / os.path.basename(path))
+    content = load(os.path.join(shapes, 'instances.json'))
+    for category, name in zip(content['categories'], ('person', 'bicycle', 'car')):
+        category['name'] = name
+    dump(content, str(folder / 'instances.json'))
+    return str(folder)
+
+
+def test_model_index_names_every_recipe():
+    named = [os.path.join(ROOT, model['Config'])
+             for file in load(os.path.join(ROOT, 'model-index.yml'))['Import']
+             for model in load(os.path.join(ROOT, file))['Models']]
+    assert sorted(named) == RECIPES

@@ -8,7 +8,14 @@ import sys
 
 import pytest
 import torch
-from conftest import detector_config, distiller, retinanet, save_teacher
+from conftest import (
+    detector_config,
+    distiller,
+    retinanet,
+    save_teacher,
+    segmentor,
+    segmentor_config,
+)
 from mmengine.config import Config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,6 +62,35 @@ def test_train_then_resume_then_test(config, tmp_path):
     assert len(found) == 4
     assert {'pred_instances', 'img_id'} <= set(found[0])
     assert len(glob.glob(str(tmp_path / 'tested' / '*' / 'shown' / '*.png'))) == 4
+
+
+def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_path):
+    from mmseg.datasets import CityscapesDataset
+    teacher = save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),
+                           CityscapesDataset.METAINFO['classes'], scope='mmseg')
+    config = segmentor_config(
+        streets, distiller(segmentor(), teacher), 'unused', custom_hooks=[
+            dict(type='mmkd.TeacherEvalHook')])
+    config.pop('work_dir')
+    config.val_evaluator = config.test_evaluator = [
+        dict(type='IoUMetric', iou_metrics=['mIoU']),
+        dict(type='CityscapesMetric', output_dir='predicted', keep_results=True)]
+    config.default_hooks.visualization = dict(type='SegVisualizationHook')
+    config.dump(str(tmp_path / 'seg.py'))
+    out = run('train.py', 'seg.py', cwd=tmp_path)
+    assert 'Before training, mIoU: teacher' in out.stdout + out.stderr
+    (tmp_path / 'teacher.pth').unlink()
+    out = run('test.py', 'seg.py', 'work_dirs/seg/iter_2.pth', '--work-dir', 'tested',
+              '--out', 'found.pkl', '--show-dir', 'shown', cwd=tmp_path)
+    text = out.stdout + out.stderr
+    assert 'mIoU' in text
+    assert 'averageScoreCategories' in text
+    assert len(glob.glob(str(tmp_path / 'predicted' / '*.png'))) == 4
+    with open(tmp_path / 'found.pkl', 'rb') as file:
+        assert len(pickle.load(file)) == 4
+    shown = [p for p in glob.glob(str(tmp_path / '**' / '*.png'), recursive=True)
+             if 'vis_image' in p or 'shown' in p]
+    assert len(shown) == 4
 
 
 def test_mistakes_on_the_command_line(config, tmp_path):

@@ -107,6 +107,6 @@ def _model_config(config: Config) -> ConfigDict:
     model = config.model
     if 'student' in model:  # a distillation config: what it trained is the teacher now
         model = model.student
-    if 'data_preprocessor' in config:
-        model = ConfigDict(dict(data_preprocessor=config.data_preprocessor, **model))
+    if 'data_preprocessor' in config:  # the model's own comes first, as in MMEngine's Runner
+        model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model

@@ -259,3 +259,18 @@ def test_losses_are_those_of_the_head_in_training_mode(teacher):
     told = network.decode_head(network.extract_feat(inputs))
     assert len(seen) == 1
     torch.testing.assert_close(loss, KDLoss()(seen[0], told))
+
+
+def test_preprocessor_beside_the_model_is_the_students(streets, tmp_path, teacher):
+    """mmseg's configs have it there, and MMEngine's Runner hands it to the model."""
+    plain = segmentor()
+    shared = plain.pop('data_preprocessor')
+    teacher = dict(teacher, config=dict(teacher['config'], data_preprocessor=dict(
+        type='SegDataPreProcessor', mean=[0.] * 3, std=[1.] * 3)))
+    config = segmentor_config(streets, distiller(plain, teacher, DIST), str(tmp_path / 'run'))
+    config.data_preprocessor = shared
+    runner, _ = train(config)
+    # The teacher's model has one of its own, which comes before that beside it.
+    for model in (runner.model.student, runner.model.teacher.model):
+        mean = model.data_preprocessor.mean.flatten().tolist()
+        assert mean == pytest.approx(shared['mean'])

@@ -1,0 +1,10 @@
+"""DeepLabV3 on a dilated ResNet-18: mmseg's, with the heads as wide as DIST's authors have them."""
+_base_ = ['mmseg::_base_/models/deeplabv3_r50-d8.py', './cityscapes_40k.py']
+
+# align_corners as the authors enlarge the logits; mmseg does not.
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    pretrained='open-mmlab://resnet18_v1c',
+    backbone=dict(depth=18),
+    decode_head=dict(in_channels=512, channels=128, align_corners=True),
+    auxiliary_head=dict(in_channels=256, channels=64, align_corners=True))

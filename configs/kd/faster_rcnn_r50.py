@@ -1,0 +1,13 @@
+"""KD: Cascade Mask R-CNN X101-64x4d (45.6 AP, 20e) teaches Faster R-CNN R50 on COCO, 2x schedule.
+
+The DIST authors' recipe with KD in place of DIST: temperature 1, weight 1, mean over the RoIs that
+the student sampled.
+
+Published: student alone 38.4, with KD 39.7 AP (as quoted of the paper). Not repeated by us: it
+takes 8 GPUs.
+
+    tools/dist_train.sh configs/kd/faster_rcnn_r50.py 8
+"""
+_base_ = ['../dist/faster_rcnn_r50.py']
+
+model = dict(distill=[dict(type='mmkd.KDLoss', on='cls', stage=0)])
