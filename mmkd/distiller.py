@@ -55,6 +55,7 @@ class Distiller(BaseModel):
             if data_preprocessor is not None and student.get('data_preprocessor') is None:
                 student = dict(student, data_preprocessor=data_preprocessor)
             student = MMENGINE_MODELS.build(student)
+        assert isinstance(student, nn.Module)
         for table in SHARED_TABLES:
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already

@@ -10,6 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+import mmkd  # noqa: F401  so that torch reads MMEngine's checkpoints, whichever test comes first
+
 torch.set_num_threads(1)
 
 CLASSES = ('disc', 'square', 'cross')

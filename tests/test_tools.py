@@ -75,7 +75,7 @@ def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_pa
     config.val_evaluator = config.test_evaluator = [
         dict(type='IoUMetric', iou_metrics=['mIoU']),
         dict(type='CityscapesMetric', output_dir='predicted', keep_results=True)]
-    config.default_hooks.visualization = dict(type='SegVisualizationHook')
+    config.default_hooks.visualization = dict(type='SegVisualizationHook', interval=1)
     config.dump(str(tmp_path / 'seg.py'))
     out = run('train.py', 'seg.py', cwd=tmp_path)
     assert 'Before training, mIoU: teacher' in out.stdout + out.stderr
@@ -88,14 +88,25 @@ def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_pa
     assert len(glob.glob(str(tmp_path / 'predicted' / '*.png'))) == 4
     with open(tmp_path / 'found.pkl', 'rb') as file:
         assert len(pickle.load(file)) == 4
-    shown = [p for p in glob.glob(str(tmp_path / '**' / '*.png'), recursive=True)
-             if 'vis_image' in p or 'shown' in p]
+    shown = glob.glob(str(tmp_path / 'shown' / '**' / '*.png'), recursive=True)
     assert len(shown) == 4
+
+    # As mmseg's own tool has it: --out FOLDER, and --tta.
+    config.tta_model = dict(type='SegTTAModel')
+    config.tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[
+        [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+        [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]
+    config.test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+    config.dump(str(tmp_path / 'seg.py'))
+    out = run('test.py', 'seg.py', 'work_dirs/seg/iter_2.pth', '--out', 'pictures', '--tta',
+              cwd=tmp_path)
+    assert 'mIoU' in out.stdout + out.stderr
+    assert len(glob.glob(str(tmp_path / 'pictures' / '*.png'))) == 4
 
 
 def test_mistakes_on_the_command_line(config, tmp_path):
     result = run('test.py', config, 'x.pth', '--out', 'x.json', cwd=tmp_path, check=False)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert '--out must end in .pkl' in result.stderr
     content = Config.fromfile(str(tmp_path / config))
     content.pop('auto_scale_lr')

@@ -133,6 +133,9 @@ def replace_prefix(value: Any, old: str, new: str) -> Any:
 def hold_out(config: Config, args: argparse.Namespace) -> None:
     """Split the training images in two, and validate on the smaller part."""
     data = config.train_dataloader.dataset
+    if 'ann_file' not in data:
+        raise SystemExit('--holdout splits the annotation file of a COCO data set; this data set, '
+                         f'{data.type}, has none')
     with open(os.path.join(data.data_root, data.ann_file)) as file:
         content = json.load(file)
     images = sorted(content['images'], key=lambda image: image['id'])

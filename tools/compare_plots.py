@@ -1,8 +1,9 @@
-"""The pictures of tools/compare.py: learning curves, and detections side by side."""
+"""The pictures of tools/compare.py: learning curves, and predictions side by side."""
 from statistics import mean
 from typing import Any, Dict, List, Sequence, Tuple
 
 import matplotlib
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -13,14 +14,18 @@ from mmkd.checkpoint import load_exactly, read_checkpoint
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 Boxes = List[Tuple[Sequence[float], str, float]]
 SCORE_THRESHOLD = 0.3
+IGNORED = 255
+"""The label of pixels that mmseg's metrics leave out."""
 
 
 def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], path: str) -> None:
-    """AP on the validation set over epochs: mean of the seeds, with the range between them."""
+    """AP over epochs, or mIoU over iterations: mean of the seeds, with the range between them."""
+    is_detector = any('AP' in result for results in runs.values() for result in results)
+    figure_name, step = ('AP', 'epoch') if is_detector else ('mIoU', 'iteration')
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for name, results in runs.items():
         curves = [result['curve'] for result in results]
@@ -30,13 +35,13 @@ def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], p
         scores = [[score for _, score in curve] for curve in curves]
         if name == 'teacher':
             axes.axhline(scores[0][-1], color='grey', linestyle='--',
-                         label=f'teacher, after {epochs[-1]} epochs')
+                         label=f'teacher, after {epochs[-1]} {step}s')
             continue
         line, = axes.plot(epochs, [mean(s) for s in zip(*scores)], marker='o', label=titles[name])
         if len(scores) > 1:
             axes.fill_between(epochs, [min(s) for s in zip(*scores)],
                               [max(s) for s in zip(*scores)], color=line.get_color(), alpha=0.2)
-    axes.set(xlabel='epoch', ylabel='AP (validation)')
+    axes.set(xlabel=step, ylabel=f'{figure_name} (validation)')
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
@@ -45,26 +50,36 @@ def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], p
 
 
 def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: str) -> None:
-    """Images spread evenly over the validation set: ground truth, then each model's detections."""
+    """Images spread evenly over the validation set: ground truth, then each model's predictions."""
     config = Config.fromfile(models[0][1]['config'])
     with DefaultScope.overwrite_default_scope(config.default_scope):
         dataset = DATASETS.build(config.val_dataloader.dataset)
         samples = [dataset[i * len(dataset) // rows] for i in range(rows)]
-        columns = [('ground truth', [_true_boxes(sample) for sample in samples])]
+        is_segmentor = 'gt_sem_seg' in samples[0]['data_samples']
+        truth, found, draw = (
+            (_true_labels, _found_labels, _draw_labels) if is_segmentor else
+            (_true_boxes, _found_boxes, _draw_boxes))
+        columns: List[Tuple[str, List[Any]]] = [
+            ('ground truth', [truth(sample) for sample in samples])]
         for title, run in models:
             model = _load(run)
-            columns.append((title, [_found_boxes(model, sample) for sample in samples]))
+            columns.append((title, [found(model, sample) for sample in samples]))
     height, width = samples[0]['inputs'].shape[1:]
+    legend = 0.8 if is_segmentor else 0.
     figure, axes = plt.subplots(
         rows, len(columns), squeeze=False,
-        figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.6))
-    for column, (title, boxes) in enumerate(columns):
-        axes[0][column].set_title(
-            title if column == 0 else f'{title}\n(scores above {SCORE_THRESHOLD})')
+        figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.6 + legend))
+    for column, (title, predictions) in enumerate(columns):
+        above = '' if column == 0 or is_segmentor else f'\n(scores above {SCORE_THRESHOLD})'
+        axes[0][column].set_title(title + above)
         for row, sample in enumerate(samples):
             image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
-            _draw(axes[row][column], image, boxes[row], dataset.metainfo['classes'])
-    figure.tight_layout()
+            axes[row][column].axis('off')
+            draw(axes[row][column], image, predictions[row], dataset.metainfo)
+    bottom = 0.
+    if is_segmentor:
+        bottom = _draw_legend(figure, columns[0][1], dataset.metainfo)
+    figure.tight_layout(rect=(0, bottom, 1, 1))
     figure.savefig(path, dpi=100)
     with Image.open(path) as image:  # 256 colours: a third of the size, and looks the same
         image.convert('RGB').quantize(256).save(path, optimize=True)
@@ -103,13 +118,42 @@ def _scale(sample: dict, like: torch.Tensor) -> torch.Tensor:
     return like.new_tensor(sample['data_samples'].get('scale_factor', (1., 1.))).repeat(2)
 
 
-def _draw(axes: Any, image: Any, boxes: Boxes, classes: Sequence[str]) -> None:
+def _draw_boxes(axes: Any, image: Any, boxes: Boxes, metainfo: Dict[str, Any]) -> None:
     axes.imshow(image)
-    axes.axis('off')
     for (left, top, right, bottom), label, score in boxes:
         colour = plt.get_cmap('tab10')(int(label) % 10)
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False,
                                  edgecolor=colour, linewidth=1.5))
-        text = classes[int(label)] + (f' {score:.1f}' if score < 1 else '')
+        text = metainfo['classes'][int(label)] + (f' {score:.1f}' if score < 1 else '')
         axes.text(left, top - 1, text, fontsize=6, color='white', va='bottom', clip_on=True,
                   bbox=dict(facecolor=colour, edgecolor='none', pad=0.8))
+
+
+def _true_labels(sample: dict) -> np.ndarray:
+    return sample['data_samples'].gt_sem_seg.data[0].numpy()
+
+
+def _found_labels(model: torch.nn.Module, sample: dict) -> np.ndarray:
+    with torch.no_grad():
+        found = model.test_step(pseudo_collate([sample]))[0].pred_sem_seg.data[0].numpy()
+    # mmseg scores no pixel without a label; neither is one shown.
+    truth = _true_labels(sample)
+    return np.where(truth == IGNORED, IGNORED, found)
+
+
+def _draw_labels(axes: Any, image: Any, labels: np.ndarray, metainfo: Dict[str, Any]) -> None:
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    colours[:len(metainfo['palette'])] = metainfo['palette']
+    size = labels.shape[1], labels.shape[0]  # labels have the size of the file
+    shown = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size))
+    axes.imshow((0.3 * shown + 0.7 * colours[labels]).astype(np.uint8))
+
+
+def _draw_legend(figure: Any, labels: Sequence[np.ndarray], metainfo: Dict[str, Any]) -> float:
+    """Colours of the classes that occur; returns the height they take, as a share of the whole."""
+    occurring = sorted({int(one) for image in labels for one in np.unique(image)} - {IGNORED})
+    figure.legend(
+        handles=[Patch(color=np.array(metainfo['palette'][i]) / 255, label=metainfo['classes'][i])
+                 for i in occurring],
+        loc='lower center', ncols=6, frameon=False)
+    return 0.8 / figure.get_figheight()

@@ -3,6 +3,7 @@
     python tools/test.py configs/dist/retinanet_r50.py work_dirs/retinanet_r50/epoch_24.pth
 """
 import argparse
+from typing import Optional
 
 from common import add_common_options, build_runner, load_config
 from mmengine.config import Config
@@ -13,16 +14,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path or address of the checkpoint')
-    parser.add_argument('--out', help='write the predictions to this .pkl file')
+    parser.add_argument('--out', help='write the predictions to this .pkl file, or those of a '
+                        'segmentor as pictures into this folder')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation, as '
+                        '`tta_model` and `tta_pipeline` of the config describe it')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='save the painted predictions in this folder, which '
                         'lies in the work dir, under the run\'s time')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds per window')
     add_common_options(parser)
-    args = parser.parse_args()
-    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error(f'--out must end in .pkl or .pickle, but got {args.out}')
-    return args
+    return parser.parse_args()
 
 
 def show_predictions(config: Config, args: argparse.Namespace) -> None:
@@ -41,18 +42,41 @@ def show_predictions(config: Config, args: argparse.Namespace) -> None:
             config.visualizer.save_dir = args.show_dir
 
 
+def augment(config: Config) -> None:
+    """Wrap the model and swap the pipeline for test-time augmentation."""
+    if 'tta_model' not in config or 'tta_pipeline' not in config:
+        raise SystemExit('--tta needs tta_model and tta_pipeline in the config; inherit those of '
+                         'mmdet (_base_/schedules/schedule_*.py) or mmseg (_base_/datasets)')
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    config.model = dict(config.tta_model, module=config.model)
+
+
+def write_predictions(config: Config, out: str) -> Optional[dict]:
+    """Have the predictions written; a metric to add, if the config's own does not do it."""
+    scope = config.get('default_scope')
+    if out.endswith(('.pkl', '.pickle')):
+        # mmdet's own packs masks; other projects use MMEngine's.
+        return dict(type='DumpDetResults' if scope == 'mmdet' else 'DumpResults',
+                    out_file_path=out)
+    if scope != 'mmseg' or not isinstance(config.test_evaluator, dict):
+        raise SystemExit(f'--out must end in .pkl or .pickle, but got {out}; a folder is for '
+                         'segmentors with one metric')
+    config.test_evaluator.update(output_dir=out, keep_results=True)
+    return None
+
+
 def main() -> None:
     args = parse_args()
     config = load_config(args)
     config.load_from = args.checkpoint
     if args.show or args.show_dir:
         show_predictions(config, args)
+    if args.tta:
+        augment(config)
+    metric = write_predictions(config, args.out) if args.out is not None else None
     runner = build_runner(config)
-    if args.out is not None:
-        # mmdet's own packs masks; other projects use MMEngine's.
-        dump = 'DumpDetResults' if config.get('default_scope') == 'mmdet' else 'DumpResults'
-        runner.test_evaluator.metrics.append(
-            METRICS.build(dict(type=dump, out_file_path=args.out)))
+    if metric is not None:
+        runner.test_evaluator.metrics.append(METRICS.build(metric))
     runner.test()
 
 
