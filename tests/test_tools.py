@@ -171,3 +171,24 @@ model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
     assert (work / 'sheet.png').stat().st_size > 5000
     again = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '0', cwd=tmp_path).stdout
     assert again.count('done before') == 5
+
+
+def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
+    folder = tmp_path / 'pair'
+    folder.mkdir()
+    segmentor_config(streets, segmentor(), 'unused').dump(str(folder / 'student.py'))
+    segmentor_config(streets, segmentor(width=12), 'unused').dump(str(folder / 'teacher.py'))
+    (folder / 'dist.py').write_text('''
+_base_ = ['./student.py']
+model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
+             teacher=dict(config='{{ fileDirname }}/teacher.py', checkpoint='set by the tool'),
+             distill=[dict(type='mmkd.DISTLoss', on='cls')])
+''')
+    out = run('compare.py', 'pair', '--sheet', '2', cwd=tmp_path).stdout
+    assert '| model | seeds | mIoU | mAcc | parameters |' in out
+    assert '| student + DIST | 1 |' in out
+    work = tmp_path / 'work_dirs' / 'pair'
+    for picture in ('curves.png', 'sheet.png'):
+        assert (work / picture).stat().st_size > 5000
+    refused = run('compare.py', 'pair', '--holdout', '2', cwd=tmp_path, check=False)
+    assert '--holdout splits the annotation file of a COCO data set' in refused.stderr

@@ -80,12 +80,14 @@ class HeadAdapter(metaclass=ABCMeta):
 
     Attributes:
         family (str): What an mmdet or mmseg user calls these models.
+        masks (tuple[str]): Names of masks that :meth:`weight` knows. Defaults to ().
 
     A subclass registers with ``@mmkd.HEADS.register_module()``; the first one that fits a model,
     the latest registered first, speaks for it.
     """
 
     family: str
+    masks: Tuple[str, ...] = ()
 
     @staticmethod
     @abstractmethod
@@ -148,9 +150,6 @@ class HeadAdapter(metaclass=ABCMeta):
             Tensor: (N, *positions), 0 or more.
         """
         raise NotImplementedError
-
-    masks: Tuple[str, ...] = ()
-    """Names that :meth:`weight` knows."""
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
