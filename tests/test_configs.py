@@ -14,7 +14,8 @@ from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
 from mmkd.zoo import config_path, published_checkpoint
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '*', '*.py')))
+CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))
+                 if os.path.basename(os.path.dirname(p)) != '_base_')
 
 
 def read(path):
