@@ -2,6 +2,7 @@
 from typing import Any, List, Optional, Sequence
 
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
 from .runner import current_runner
@@ -44,6 +45,35 @@ def classes_of_run() -> Optional[List[str]]:
     runner = current_runner()
     dataset = getattr(runner.train_dataloader, 'dataset', None) if runner else None
     return _names((getattr(dataset, 'metainfo', None) or {}).get('classes'))
+
+
+def check_label_order() -> None:
+    """Look whether the labels of the training set stand for the names it gives.
+
+    mmdet's CocoDataset numbers labels in the order of the annotation file, whatever the order of
+    ``metainfo``. As long as both sides do so nobody notices; matched by name, classes would be
+    compared crosswise.
+
+    Raises:
+        ValueError: If the orders differ; the message shows both.
+    """
+    runner = current_runner()
+    dataset: Any = getattr(runner.train_dataloader, 'dataset', None) if runner else None
+    while hasattr(dataset, 'dataset'):  # RepeatDataset and the like
+        dataset = dataset.dataset
+    names = _names((getattr(dataset, 'metainfo', None) or {}).get('classes'))
+    default = _names(getattr(type(dataset), 'METAINFO', {}).get('classes'))
+    if not hasattr(dataset, 'cat2label') or names is None or names == default:
+        return
+    content = load(dataset.ann_file)
+    of_id = {category['id']: category['name'] for category in content.get('categories', [])}
+    labels = sorted(dataset.cat2label.items(), key=lambda pair: pair[1])
+    order = [of_id.get(category) for category, _ in labels]
+    if order != [name for name in names if name in order]:
+        raise ValueError(
+            f'the classes of the data set are {names} by its `metainfo`, but mmdet numbers them in '
+            f'the order of {dataset.ann_file}, {order}; write `metainfo` in the order of the file, '
+            'or they cannot be matched with the teacher\'s by name')
 
 
 def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[List[int]]:

@@ -4,6 +4,7 @@ Connectors are no part of the student: its checkpoint must not hold them, and a 
 has been built before their shapes are known. So they join the optimizer by themselves, and average
 their gradients over processes by themselves.
 """
+import math
 from typing import Any, Iterable, List, Sequence
 
 from mmengine.optim import OptimWrapper
@@ -51,7 +52,8 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.register_post_accumulate_grad_hook(average)
 
 
-def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any) -> None:
+def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
+                   lr_scale: float = 1.) -> None:
     """Have parameters trained by the student's optimizer, at its base learning rate.
 
     They go into a group that is there already, because learning-rate schedules hold the groups
@@ -60,6 +62,8 @@ def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any) -> None:
     Args:
         parameters (list[nn.Parameter]): The connectors'.
         optim_wrapper (OptimWrapper): MMEngine's wrapper of the student's optimizer.
+        lr_scale (float): By what MMEngine has multiplied all learning rates (``auto_scale_lr``).
+            Defaults to 1.0.
 
     Raises:
         TypeError: If it is no OptimWrapper of one optimizer.
@@ -75,13 +79,23 @@ def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any) -> None:
     new = [one for one in parameters if id(one) not in known]
     if not new:
         return
-    base = optimizer.defaults
+    lr = optimizer.defaults['lr'] * lr_scale
+    decay = optimizer.defaults.get('weight_decay')
     for group in optimizer.param_groups:
-        if group.get('initial_lr', group['lr']) == base['lr'] and group.get(
-                'weight_decay') == base.get('weight_decay'):
+        if math.isclose(group.get('initial_lr', group['lr']), lr) and (
+                group.get('weight_decay') == decay):
             group['params'].extend(new)
             return
     raise ValueError(
-        'no parameter of the student is trained with the base learning rate '
-        f"{base['lr']:g} and weight decay {base.get('weight_decay', 0):g}, so the connectors find "
-        'no group of the optimizer to join; leave `paramwise_cfg` of some parameter at 1')
+        f'no parameter of the student is trained with the base learning rate {lr:g} and weight '
+        f'decay {decay or 0:g}, so the connectors find no group of the optimizer to join; leave '
+        '`paramwise_cfg` of some parameter at 1')
+
+
+def lr_scale_of(runner: Any) -> float:
+    """By what MMEngine's Runner multiplies all learning rates, 1.0 unless it is asked to."""
+    scaling = runner.auto_scale_lr
+    if not (scaling and scaling.get('enable')):
+        return 1.
+    per_process = getattr(runner.train_dataloader, 'batch_size', None)
+    return per_process * runner.world_size / scaling['base_batch_size']

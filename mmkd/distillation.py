@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .build import build_entry
-from .classes import classes_of_run
+from .classes import check_label_order, classes_of_run
 from .heads import adapter_of
 from .match import Match
 from .recorder import Records, recording
@@ -78,6 +78,8 @@ class Distillation:
             parameter = next(self.student.parameters())
             self.teacher.model.to(parameter.device, parameter.dtype)
             student_classes = classes_of_run()
+            if self.teacher.classes != student_classes:
+                check_label_order()
             for match in self.matches:
                 match.find_on_teacher(self.teacher.model, student_classes, self.teacher.classes)
             self._student_paths = set().union(*(match.student_paths for match in self.matches))
@@ -102,12 +104,13 @@ class Distillation:
                 side = 'teacher'
                 told = self._ask(seen, blank, None)
                 break
-            except (RuntimeError, ValueError, AssertionError) as error:
-                problem = error  # perhaps the image is too small for the network
+            except Exception as error:  # perhaps the image is too small for the network
+                problem = error
         else:
             raise ValueError(
-                f'the {side} does not run on a blank image of {size}x{size} pixels: {problem}; '
-                'look whether the parts of its config fit together') from problem
+                f'the {side} does not run on a blank image of {size}x{size} pixels: '
+                f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
+                'together, and whether `on` names a point of its family') from problem
         for match in self.matches:
             print_log(f'{match.fit(seen, told)} (an image of {size}x{size} pixels)', 'current')
 
@@ -139,13 +142,10 @@ class Distillation:
 
     def _ask(self, seen: Records, inputs: Tensor,
              data_samples: Optional[Sequence]) -> Dict[str, Records]:
-        questions: Dict[str, Question] = {}
-        for at, paths in self._asked.items():
-            if not at:
-                questions[at] = Question(paths)
-            elif seen[at]:  # a cascade stops where nothing is proposed
-                # The last call: some samplers run the head on candidates before.
-                questions[at] = Question(paths, seen[at][-1].args[1].detach())
+        places = {at: where for match in self.matches
+                  for at, where in match.student_point.places(seen).items()}
+        questions = {at: Question(paths, places.get(at)) for at, paths in self._asked.items()
+                     if not at or at in places}  # a cascade stops where nothing is proposed
         return self.teacher.look(inputs, data_samples, questions)
 
     # --- what is trained and saved beside the student -------------------------------------------
@@ -175,14 +175,17 @@ class Distillation:
             ValueError: If it is that of another distillation.
         """
         saved, own = state.get('connectors', {}), self.connectors
-        shapes = [{name: {key: tuple(value.shape) for key, value in connectors.items()}
-                   for name, connectors in one.items()}
+        shapes = [{f'{name}.{key}': tuple(value.shape)
+                   for name, connectors in one.items() for key, value in connectors.items()}
                   for one in (saved, self.state_dict().get('connectors', {}))]
         if shapes[0] != shapes[1]:
+            differ = [{key: shape for key, shape in one.items() if other.get(key) != shape}
+                      for one, other in (shapes, shapes[::-1])]
             raise ValueError(
-                f'the checkpoint has connectors {shapes[0] or "of no loss"}, the config asks for '
-                f'{shapes[1] or "none"}; resume with the `distill` that it was trained with, or '
-                'start from its weights with `load_from` and without `resume`')
+                'the checkpoint has other connectors than the config asks for; in the checkpoint '
+                f'alone: {differ[0] or "none"}, in the config alone: {differ[1] or "none"}; resume '
+                'with the `distill` that it was trained with, or start from its weights with '
+                '`load_from` and without `resume`')
         for name, connectors in own.items():
             connectors.load_state_dict(saved[name])
 

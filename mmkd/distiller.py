@@ -5,7 +5,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from .connectors import join_optimizer, share_gradients
+from .connectors import join_optimizer, lr_scale_of, share_gradients
 from .distillation import Distillation
 from .hooks import StateHook
 from .match import Match
@@ -104,10 +104,11 @@ class Distiller(BaseModel):
         if self.distillation.is_prepared:
             return
         self.distillation.prepare()
-        runner = current_runner()
-        if runner is not None and self.distillation.parameters:
-            share_gradients(self.distillation.parameters)
-            join_optimizer(self.distillation.parameters, runner.optim_wrapper)
+        parameters, runner = self.distillation.parameters, current_runner()
+        share_gradients(parameters)
+        if runner is not None:
+            if parameters:
+                join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
             runner.register_hook(StateHook(self.distillation))
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:

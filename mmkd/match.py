@@ -1,7 +1,9 @@
 """One line of the config's ``distill``: a point on both sides, the loss between them, its name."""
+import logging
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -26,9 +28,10 @@ class Match:
             (N·anchors, classes, H, W), or jointly, (N, anchors·classes, H, W). Defaults to None:
             jointly for sigmoid, as the authors of DIST do; one by one for softmax, which has no
             meaning otherwise.
-        stage (int | str, optional): Of a cascade: the stage that is compared, or 'mean', the mean
-            logits of the teacher's stages. Defaults to None: stage by stage if both are cascades,
-            the first stage if one of them is.
+        stage (int | str, optional): Of a cascade teacher: the stage that speaks, or 'mean', the
+            mean logits of its stages; a student that is a cascade, too, hears it in all of its
+            stages. Of a cascade student whose teacher is none: the stage that listens. Defaults to
+            None: stage by stage if both are cascades, the first stage if one of them is.
         mask (str, optional): Which positions count: 'valid' leaves out the pixels that the loss of
             a segmentor ignores. Defaults to None, all positions.
         connector (str, optional): What is put on the student's features before they are compared:
@@ -224,7 +227,7 @@ class Match:
         Raises:
             ValueError: If the point was not passed or the shapes differ.
         """
-        if not any(at in told for at, _ in self.asked):  # a cascade that stopped before this stage
+        if not any(at in told for at, _ in self.asked):  # a cascade that stopped before its stage
             return [next(student.parameters()).new_zeros(())]
         levels, teacher = self.levels(seen, told)
         weight = None
@@ -265,24 +268,38 @@ class Match:
         with torch.no_grad():
             student, teacher = self._recorded(seen, told)
             notes = []
-            can_connect = (self.connector is not None and self.student_point.num_classes is None
-                           and all(s.dim() == t.dim() > 1 for s, t in zip(student, teacher)))
-            if can_connect:
-                connectors = connect(student, teacher, self.connector or '')
-                if any(True for _ in connectors.parameters()):
-                    self.connectors = connectors
-                    notes = [f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
-                             for one, s, t in zip(connectors, student, teacher)
-                             if not isinstance(one, nn.Identity)]
-            notes += [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
-                      for s, t in zip(student, teacher) if self._resize(t, s) is not t]
+            if self.student_point.num_classes is None:
+                self._check_features(student, teacher)
+                if self.connector is not None:
+                    connectors = connect(student, teacher, self.connector)
+                    if any(True for _ in connectors.parameters()):
+                        self.connectors = connectors
+                        notes = [f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
+                                 for one, s, t in zip(connectors, student, teacher)
+                                 if not isinstance(one, nn.Identity)]
+            resized = [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
+                       for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             levels, _ = self.levels(seen, told)
+        if len(resized) == len(student) > 1:
+            print_log(f'{self.name}: every level of the teacher has another size than the '
+                      "student's; levels are paired by their order, so look whether their strides "
+                      f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
         one, other = self.student_point, self.teacher_point
         return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}) with '
                 f'`{other.name}` of the teacher ({", ".join(other.paths)}), '
                 f'{type(self.loss).__name__} x {self.loss.loss_weight:g}, ' +
                 ', '.join('x'.join(map(str, level.shape)) for level in levels) +
-                ''.join(f'; {note}' for note in notes))
+                ''.join(f'; {note}' for note in notes + resized))
+
+    def _check_features(self, student: List[Tensor], teacher: List[Tensor]) -> None:
+        for side, point, levels in (('student', self.student_point, student),
+                                    ('teacher', self.teacher_point, teacher)):
+            if any(level.dim() not in (2, 4) for level in levels):
+                raise ValueError(
+                    f'`{point.name}` of the {side} returns {[tuple(v.shape) for v in levels]}; '
+                    'features are compared as maps (N, C, H, W) or vectors (N, C), and of others, '
+                    'such as tokens (N, L, C), it is not known where the channels are; choose a '
+                    "module that returns maps, such as 'backbone'")
 
     def _recorded(self, seen: Records,
                   told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
@@ -294,9 +311,9 @@ class Match:
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
-                    f'`{point.name}` of the {side} was not passed in this step: its module '
-                    f'`{", ".join(point.paths)}` did not run; choose a module that runs in '
-                    'training')
+                    f'`{point.name}` of the {side} was not passed: its module '
+                    f'`{", ".join(point.paths)}` did not run on the way to the points of this '
+                    'family; choose one of them, or a module before the heads')
         if len(student) != len(teacher):
             raise ValueError(
                 f'`{one.name}` of the student has {len(student)} levels, `{other.name}` of the '

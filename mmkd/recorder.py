@@ -1,5 +1,6 @@
 """Watch the outputs of modules while a model runs, and leave no trace behind."""
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 from torch import nn
@@ -10,6 +11,8 @@ class Call(NamedTuple):
     args: Tuple[Any, ...]
     """Its positional arguments."""
     output: Any
+    order: int = 0
+    """Number of calls that were recorded before it, of any module."""
 
 
 Records = Dict[str, List[Call]]
@@ -33,21 +36,22 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
         dict[str, list[Call]]: By path, one entry per call, in order.
     """
     records: Records = {}
+    numbers = count()
     with ExitStack() as stack:
         for path in paths:
             records[path] = []
-            stack.enter_context(_watched(model.get_submodule(path), records[path]))
+            stack.enter_context(_watched(model.get_submodule(path), records[path], numbers))
         yield records
 
 
 @contextmanager
-def _watched(module: nn.Module, calls: List[Call]) -> Iterator[None]:
+def _watched(module: nn.Module, calls: List[Call], numbers: Iterator[int]) -> Iterator[None]:
     before = module.__dict__.get('forward')
     forward = module.forward
 
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        calls.append(Call(args, output))
+        calls.append(Call(args, output, next(numbers)))
         return output
 
     module.forward = watched_forward  # type: ignore[method-assign]

@@ -117,6 +117,16 @@ def test_vectors_get_a_linear_layer():
     assert [type(layer) for layer in layers] == [nn.Linear, nn.Identity]
 
 
+def test_levels_of_other_strides_are_warned_of(tmp_path, monkeypatch):
+    """P2 to P6 against P3 to P7, paired by order."""
+    other = retinanet()
+    other['neck'].update(start_level=0, add_extra_convs=False)
+    lines = []
+    monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: lines.append(text))
+    prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
+    assert 'every level of the teacher has another size' in lines[0]
+
+
 def test_the_log_says_what_was_chosen(wide, monkeypatch):
     lines = []
     monkeypatch.setattr('mmkd.distillation.print_log', lambda text, *args: lines.append(text))
@@ -183,6 +193,15 @@ def test_connectors_join_the_group_of_the_base_learning_rate(shapes, tmp_path, w
     assert ours <= {id(p) for p in homes[0]['params']}
 
 
+def test_connectors_follow_a_scaled_learning_rate(shapes, tmp_path, wide):
+    runner, _ = train(run(shapes, tmp_path / 'run', wide,
+                          auto_scale_lr=dict(enable=True, base_batch_size=16)))
+    group, = runner.optim_wrapper.param_groups
+    assert group['lr'] == pytest.approx(0.001 * 2 / 16)
+    assert {id(p) for p in runner.model.distillation.parameters} <= {
+        id(p) for p in group['params']}
+
+
 def test_no_group_of_the_base_learning_rate_is_an_error():
     from mmengine.optim import OptimWrapper
     wrapper = OptimWrapper(torch.optim.SGD(
@@ -209,11 +228,14 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
 def test_resume_with_other_connectors_is_refused(shapes, tmp_path, wide, equal):
     train(run(shapes, tmp_path / 'run', wide))
     entry = dict(MIMIC, name='loss_other')
-    with pytest.raises(ValueError, match=r"has connectors .*loss_neck_mse.* asks for .*loss_other"):
+    with pytest.raises(ValueError, match='other connectors .*checkpoint alone: .*loss_neck_mse.*'
+                       'config alone: .*loss_other'):
         train(run(shapes, tmp_path / 'run', wide, entry, epochs=2, resume=True))
     train(run(shapes, tmp_path / 'plain', equal))
-    with pytest.raises(ValueError, match='has connectors of no loss, the config asks for'):
+    with pytest.raises(ValueError, match='checkpoint alone: none, .* alone: .*loss_neck'):
         train(run(shapes, tmp_path / 'plain', wide, epochs=2, resume=True))
+    with pytest.raises(ValueError, match='checkpoint alone: .*loss_neck.*, .*alone: none'):
+        train(run(shapes, tmp_path / 'run', equal, epochs=2, resume=True))
 
 
 def test_weights_to_start_from_need_no_connectors(shapes, tmp_path, wide, equal):

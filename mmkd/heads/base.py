@@ -2,6 +2,7 @@
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -48,6 +49,20 @@ class Point:
         """What was recorded at this point."""
         return self.read(*(records[path] for path in self.paths))
 
+    def places(self, records: Records) -> Dict[str, Tensor]:
+        """Where the head predicted, by the module of ``asked_at`` that was told.
+
+        Of its calls the one that the point's own last call came from: candidates may have been
+        tried before (OHEM), masks are predicted after it. A stage that was not reached is left out.
+        """
+        places = {}
+        for at, path in zip(self.asked_at, self.paths):
+            for last in records[path][-1:]:
+                for call in records[at]:
+                    if call.order <= last.order:
+                        places[at] = call.args[1].detach()
+        return places
+
     def at_stage(self, stage: Union[int, str]) -> 'Point':
         """One of the stages, or the mean of their logits.
 
@@ -58,9 +73,10 @@ class Point:
             ValueError: If the head has no such stage.
         """
         if stage == 'mean' and self.stages:
-            return replace(self.stages[0], name=self.name, read=_mean_of(self.stages),
+            return replace(self.stages[0], name=self.name, read=partial(_mean, self.stages),
                            paths=tuple(path for one in self.stages for path in one.paths))
-        if isinstance(stage, bool) or stage not in range(len(self.stages)):
+        is_number = isinstance(stage, int) and not isinstance(stage, bool)
+        if not is_number or stage not in range(len(self.stages)):
             raise ValueError(
                 f'`stage={stage!r}`, but `{self.name}` has ' +
                 (f"stages 0 to {len(self.stages) - 1}, and 'mean'" if self.stages else
@@ -68,11 +84,9 @@ class Point:
         return self.stages[stage]  # type: ignore[index]
 
 
-def _mean_of(stages: Sequence[Point]) -> Callable[..., List[Tensor]]:
-    def read(*calls: List[Call]) -> List[Tensor]:
-        levels = [stage.read(one) for stage, one in zip(stages, calls)]
-        return [torch.stack(same).mean(0) for same in zip(*levels)]
-    return read
+def _mean(stages: Sequence[Point], *calls: List[Call]) -> List[Tensor]:
+    levels = [stage.read(one) for stage, one in zip(stages, calls)]
+    return [torch.stack(same).mean(0) for same in zip(*levels)]
 
 
 class HeadAdapter(metaclass=ABCMeta):

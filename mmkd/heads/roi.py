@@ -24,10 +24,9 @@ class RoIHead(HeadAdapter):
     def fits(model: nn.Module) -> bool:
         module = sys.modules.get('mmdet.models.roi_heads')
         head = getattr(model, 'roi_head', None)
-        # Sparse R-CNN and its kin hand queries from stage to stage beside the RoIs.
         return module is not None and isinstance(
-            head, (module.StandardRoIHead, module.CascadeRoIHead)) and not isinstance(
-                head, module.SparseRoIHead) and head.with_bbox
+            head, (module.StandardRoIHead, module.CascadeRoIHead)
+        ) and head.with_bbox and not _needs_more_than_rois(head, module)
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
@@ -40,7 +39,7 @@ class RoIHead(HeadAdapter):
         elif stages:
             points['cls'] = Point(
                 'cls', tuple(stage.paths[0] for stage in stages),
-                lambda *calls: [level for one in calls for level in _class_scores_of_rois(one)],
+                _class_scores_of_stages,
                 asked_at=tuple(stage.asked_at[0] for stage in stages), stages=stages,
                 **_stages(model.roi_head)[0][2])
         if getattr(model, 'rpn_head', None) is not None:
@@ -77,6 +76,12 @@ class RoIHead(HeadAdapter):
         return whole_image.repeat(2, 1)  # two, because one row has no relations
 
 
+def _needs_more_than_rois(head: Any, module: Any) -> bool:
+    """Whether the box head also wants queries, a semantic or a global feature, or more images."""
+    return isinstance(head, (module.SparseRoIHead, module.TridentRoIHead)) or any(
+        getattr(head, part, False) for part in ('with_semantic', 'with_glbctx'))
+
+
 def _is_cascade(roi_head: Any) -> bool:
     return isinstance(roi_head.bbox_head, nn.ModuleList)
 
@@ -103,6 +108,10 @@ def _logits(bbox_head: Any) -> Dict[str, Any]:
 
 def _class_scores_of_rois(calls: List[Call]) -> List[Tensor]:
     return [call.output[0] for call in calls[-1:]]
+
+
+def _class_scores_of_stages(*stages: List[Call]) -> List[Tensor]:
+    return [level for calls in stages for level in _class_scores_of_rois(calls)]
 
 
 def _last_call(calls: List[Call]) -> List[Tensor]:

@@ -1,5 +1,7 @@
 """Segmentors of mmseg: PSPNet, DeepLabV3, FCN, SegFormer, cascades such as OCRNet, ..."""
+import inspect
 import sys
+from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import torch
@@ -10,14 +12,18 @@ from ..recorder import Call
 from ..registry import HEADS
 from .base import HeadAdapter, Point, is_asked
 
+PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
+"""Which of several outputs in training is the one that the head gives alone in a test."""
+
 
 @HEADS.register_module()
 class Segmentor(HeadAdapter):
     """mmseg's EncoderDecoder and CascadeEncoderDecoder.
 
-    Points are 'cls', the logits of the decode head (of a cascade the last one's; 'cls.0', 'cls.1',
-    ... are each one's), and 'aux', those of the auxiliary head ('aux.0', 'aux.1', ... of several).
-    Logits are compared at the head's own size, before they are enlarged to that of the image.
+    Points are 'cls', the logits of the decode head (of a cascade the last one's that predicts a
+    map; 'cls.0', 'cls.1', ... are each one's), and 'aux', those of the auxiliary head ('aux.0',
+    'aux.1', ... of several). Logits are compared at the head's own size, before they are enlarged
+    to that of the image.
     """
 
     family = 'segmentors of mmseg'
@@ -32,23 +38,26 @@ class Segmentor(HeadAdapter):
     def points(model: Any) -> Dict[str, Point]:
         points = {}
         for name, part, whole in (('cls', 'decode_head', -1), ('aux', 'auxiliary_head', 0)):
-            heads = getattr(model, part, None)
+            heads: Any = getattr(model, part, None)
+            found = {name: part} if heads is not None else {}
             if isinstance(heads, nn.ModuleList):
-                paths = {f'{name}.{i}': f'{part}.{i}' for i in range(len(heads))}
-                paths[name] = f'{part}.{range(len(heads))[whole]}'
-            else:
-                paths = {name: part} if heads is not None else {}
-            for point, path in paths.items():
-                logits = _logits(model.get_submodule(path))
-                if logits:
-                    points[point] = Point(point, (path, ), _logits_of_call, **logits)
+                found = {f'{name}.{i}': f'{part}.{i}' for i, head in enumerate(heads)
+                         if _predicts_a_map(head)}
+                if found:
+                    found[name] = list(found.values())[whole]
+            for point, path in found.items():
+                if not _predicts_a_map(model.get_submodule(path)):
+                    continue
+                head = model.get_submodule(path)
+                points[point] = Point(point, (path, ), partial(_first_call, type(head).__name__),
+                                      **_logits(head))
         return points
 
     @staticmethod
     def about(model: Any, path: str) -> Dict[str, Any]:
         head, _, layer = path.rpartition('.')
-        if layer == 'conv_seg' and hasattr(model.get_submodule(head), 'out_channels'):
-            return _logits(model.get_submodule(head))
+        if layer == 'conv_seg' and _predicts_a_map(model.get_submodule(head)):
+            return dict(_logits(model.get_submodule(head)), read=partial(_first_call, layer))
         return {}
 
     @staticmethod
@@ -90,16 +99,31 @@ class Segmentor(HeadAdapter):
         return prediction
 
 
-def _logits_of_call(calls: List[Call]) -> List[Tensor]:
+def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
     """The first call is that of the loss: a cascade runs a head again for the next one's sake."""
-    outputs = [call.output for call in calls[:1]]
-    return [one[0] if isinstance(one, (list, tuple)) else one for one in outputs]
+    levels = []
+    for call in calls[:1]:
+        output = call.output
+        if isinstance(output, (list, tuple)):
+            if kind not in PREDICTION:
+                raise TypeError(
+                    f'{kind} returns {len(output)} outputs in training, and mmkd does not know '
+                    'which of them is the prediction; name the layer, for instance '
+                    "on='decode_head.conv_seg'")
+            output = output[PREDICTION[kind]]
+        levels.append(output)
+    return levels
+
+
+def _predicts_a_map(head: Any) -> bool:
+    """Whether its forward turns features (and a former stage's map) into one map of classes."""
+    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
+        return False
+    _, *others = inspect.signature(head.forward).parameters.values()
+    return all(one.name == 'prev_output' or one.default is not one.empty for one in others)
 
 
 def _logits(head: Any) -> Dict[str, Any]:
-    """Fields of a :class:`Point`; {} for a head that predicts no map of classes."""
-    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
-        return {}
     losses = getattr(head, 'loss_decode', None)
     losses = losses if isinstance(losses, nn.ModuleList) else [losses]
     return dict(

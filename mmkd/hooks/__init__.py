@@ -1,6 +1,6 @@
 """When does something happen? To add a hook, subclass MMEngine's ``Hook`` in a file of its own."""
-from .distill import DistillHook
+from .distill import DistillHook, distillation_of
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
-__all__ = ['DistillHook', 'StateHook', 'TeacherEvalHook']
+__all__ = ['DistillHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']

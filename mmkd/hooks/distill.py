@@ -1,5 +1,5 @@
 """Distill the model of a running project whose ``model`` may not be touched."""
-from typing import Any, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 import torch
 from mmengine.hooks import Hook
@@ -47,7 +47,7 @@ class DistillHook(Hook):
             ValueError: If teacher and student cannot be compared as the config asks, or an entry
                 needs a connector.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = _unwrapped(runner)
         if hasattr(model, 'distillation'):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
                             'there, and take mmkd.DistillHook out of `custom_hooks`')
@@ -56,8 +56,7 @@ class DistillHook(Hook):
         if distillation.parameters:
             raise ValueError(
                 f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '
-                'or save from a hook; use the model `mmkd.Distiller`, or compare logits or '
-                'features of equal channels with `connector=None`')
+                'or save from a hook; use the model `mmkd.Distiller`, or compare logits')
         forward = model.forward
         had_own = 'forward' in model.__dict__
 
@@ -80,3 +79,14 @@ class DistillHook(Hook):
     def after_train(self, runner: Any) -> None:
         """Leave the model as it was."""
         self._detach()
+
+
+def distillation_of(runner: Any) -> Optional[Distillation]:
+    """The distillation of a run, by model or by hook; None if it has none (yet)."""
+    found: List[Optional[Distillation]] = [getattr(_unwrapped(runner), 'distillation', None)]
+    found += [hook.distillation for hook in runner.hooks if isinstance(hook, DistillHook)]
+    return next((one for one in found if one is not None), None)
+
+
+def _unwrapped(runner: Any) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -10,7 +10,7 @@ KEY = 'mmkd'
 
 
 class StateHook(Hook):
-    """Keeps connectors in the checkpoint; the Distiller registers it where there are some.
+    """Keeps connectors in the checkpoint; the Distiller registers it with the Runner.
 
     Args:
         distillation (Distillation): What is trained.
@@ -22,8 +22,10 @@ class StateHook(Hook):
         self.distillation = distillation
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Add the key."""
-        checkpoint[KEY] = self.distillation.state_dict()
+        """Add the key, where there is anything to keep."""
+        state = self.distillation.state_dict()
+        if state:
+            checkpoint[KEY] = state
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Restore it on resume. Weights to start from (``load_from``) need not have it.

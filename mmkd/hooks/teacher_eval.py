@@ -1,18 +1,19 @@
 """Is the teacher worth learning from? Asked once, before training."""
 import logging
-from typing import Any, Callable, Dict, List, Optional
+import os
+import shutil
+import tempfile
+from typing import Any, Callable, Dict, Optional
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
 from ..classes import match_classes
-from ..distillation import Distillation
 from ..heads import adapter_of
 from ..registry import HOOKS
 from ..rng import preserved_rng
-from .distill import DistillHook
+from .distill import distillation_of
 
 CHANCE = {
     'coco/bbox_mAP': lambda classes: 0.01,
@@ -48,14 +49,18 @@ class TeacherEvalHook(Hook):
         """
         if runner.iter > 0:
             return
-        distillation = _distillation_of(runner)
+        distillation = distillation_of(runner)
+        if distillation is None:
+            raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is no '
+                             'mmkd.Distiller, and there is no mmkd.DistillHook; take the hook out '
+                             'of `custom_hooks`')
         if runner.val_loop is None:
             raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
                              'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
         distillation.prepare()
         teacher, student = distillation.teacher.model, distillation.student
         with preserved_rng():
-            loader = runner.build_dataloader(runner.cfg.val_dataloader, seed=runner.seed)
+            loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)
             classes = loader.dataset.metainfo.get('classes') or ()
             columns = None
             if classes and distillation.teacher.classes:
@@ -70,12 +75,18 @@ class TeacherEvalHook(Hook):
         self._judge(len(classes))
 
     def _judge(self, classes: int) -> None:
-        metric = self.metric or next((name for name in CHANCE if name in self.scores['teacher']),
-                                     next(iter(self.scores['teacher'])))
-        if metric not in self.scores['teacher']:
-            raise ValueError(f'no metric `{metric}` in the validation; it has '
-                             f'{", ".join(self.scores["teacher"])}')
-        teacher, student = (self.scores[name][metric] for name in ('teacher', 'student'))
+        known = {name: None for one in self.scores.values() for name in one}
+        if self.metric is not None and known and self.metric not in known:
+            raise ValueError(f'no metric `{self.metric}` in the validation; it has '
+                             f'{", ".join(known)}')
+        metric = self.metric or next((name for name in (*CHANCE, *known) if name in known), None)
+        if metric is None:
+            print_log('The validation has no figures for the teacher: it found nothing at all, or '
+                      'the evaluator only writes files. Look at its checkpoint and at '
+                      '`val_evaluator`', 'current', logging.WARNING)
+            return
+        # mmdet's CocoMetric gives no figure where nothing was found.
+        teacher, student = (self.scores[side].get(metric, 0.) for side in ('teacher', 'student'))
         print_log(f'Before training, {metric}: teacher {teacher:g}, student {student:g}', 'current')
         chance = CHANCE.get(metric, lambda classes: float('-inf'))(max(classes, 1))
         for limit, what in ((chance, 'than chance'), (student, 'than the student before training')):
@@ -86,19 +97,9 @@ class TeacherEvalHook(Hook):
                     'current', logging.WARNING)
 
 
-def _distillation_of(runner: Any) -> Distillation:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    found: List[Optional[Distillation]] = [getattr(model, 'distillation', None)]
-    found += [hook.distillation for hook in runner.hooks if isinstance(hook, DistillHook)]
-    for one in found:
-        if one is not None:
-            return one
-    raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is no mmkd.Distiller, and '
-                     'there is no mmkd.DistillHook; take the hook out of `custom_hooks`')
-
-
 def _score(runner: Any, loader: Any, model: Any, relabel: Callable) -> Dict[str, float]:
-    evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
+    folder = tempfile.mkdtemp()
+    evaluator = runner.build_evaluator(_in_folder(runner._val_evaluator, folder))
     evaluator.dataset_meta = loader.dataset.metainfo
     was_training = model.training
     model.eval()
@@ -107,4 +108,16 @@ def _score(runner: Any, loader: Any, model: Any, relabel: Callable) -> Dict[str,
             predictions = [relabel(one) for one in model.val_step(batch)]
             evaluator.process(data_samples=predictions, data_batch=batch)
     model.train(was_training)
-    return evaluator.evaluate(len(loader.dataset))
+    scores = evaluator.evaluate(len(loader.dataset))
+    del evaluator
+    shutil.rmtree(folder, ignore_errors=True)
+    return scores
+
+
+def _in_folder(evaluator: Any, folder: str) -> Any:
+    """Have metrics that write pictures (Cityscapes') write them apart, and not over the run's."""
+    if isinstance(evaluator, (list, tuple)):
+        return [_in_folder(one, os.path.join(folder, str(i))) for i, one in enumerate(evaluator)]
+    if isinstance(evaluator, dict) and 'output_dir' in evaluator:
+        return dict(evaluator, output_dir=os.path.join(folder, 'pictures'))
+    return evaluator

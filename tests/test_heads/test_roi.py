@@ -239,6 +239,8 @@ def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, mo
 @pytest.mark.parametrize(('student', 'teacher', 'entry', 'message'), [
     ('two', 'cascade', dict(stage=3), "stages 0 to 2, and 'mean'"),
     ('two', 'cascade', dict(stage='last'), "stages 0 to 2, and 'mean'"),
+    ('two', 'cascade', dict(stage=1.0), "`stage=1.0`.*stages 0 to 2, and 'mean'"),
+    ('two', 'cascade', dict(stage=True), "`stage=True`.*stages 0 to 2, and 'mean'"),
     ('two', 'standard', dict(stage=0), 'has no stages; leave `stage` out'),
     ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` is of the teacher's stages"),
     ('two', 'cascade', dict(mask='valid'), 'no mask `valid` for the student.*leave `mask` out'),
@@ -287,3 +289,47 @@ def test_blank_image_needs_no_samples(teachers):
 def test_segmentor_has_no_rois(teachers):
     with pytest.raises(ValueError, match='predicts for a map, `cls` of the teacher for RoIs'):
         build(distiller(segmentor(), teachers['standard']), 'mmseg').prepare()
+
+
+def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
+    """Mask heads of a cascade run the box extractor again, on the positive RoIs alone."""
+    student = two_stage('cascade-mask-rcnn', mask_roi_extractor=None)
+    for stage in student['train_cfg']['rcnn']:
+        stage['mask_size'] = 14
+    model = prepared(student, teachers['cascade'])
+    inputs, samples = batch()
+    from mmdet.structures.mask import BitmapMasks
+    for sample in samples:
+        sample.gt_instances.masks = BitmapMasks(
+            torch.ones(2, 128, 128, dtype=torch.uint8).numpy(), 128, 128)
+    _, seen, told = step(model, inputs, samples)
+    _, teacher = model.matches[0].levels(seen, told)
+    for i in range(3):
+        boxes, *masks = seen[f'roi_head.bbox_roi_extractor.{i}']
+        assert len(masks) == 1
+        assert len(masks[0].args[1]) < len(boxes.args[1]) == 32
+        torch.testing.assert_close(
+            teacher[i], by_hand(model.teacher.model, inputs, boxes.args[1], i))
+
+
+def test_heads_that_need_more_than_rois_are_not_taken_for_ones_that_do_not(teachers):
+    """HTC with a semantic branch: its box head would silently do without it, or fail."""
+    semantic = two_stage('cascade-rcnn')
+    semantic['type'] = 'HybridTaskCascade'
+    semantic['roi_head'].update(
+        type='HybridTaskCascadeRoIHead',
+        semantic_roi_extractor=dict(
+            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=14),
+            out_channels=16, featmap_strides=[8]),
+        semantic_head=dict(type='FusedSemanticHead', num_ins=5, fusion_level=1, num_convs=1,
+                           in_channels=16, conv_out_channels=16, num_classes=3))
+    with pytest.raises(ValueError, match='the student is a HybridTaskCascade, whose points mmkd '
+                       'does not know'):
+        prepared(semantic, teachers['cascade'])
+
+
+def test_distiller_of_a_cascade_can_be_pickled(teachers):
+    import pickle
+    model = prepared(two_stage('cascade-rcnn'), teachers['cascade'], dict(DIST, stage='mean'))
+    assert pickle.loads(pickle.dumps(model.matches[0].teacher_point)).name == 'cls'
+    assert pickle.loads(pickle.dumps(model.matches[0].student_point)).name == 'cls'

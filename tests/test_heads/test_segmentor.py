@@ -274,3 +274,91 @@ def test_preprocessor_beside_the_model_is_the_students(streets, tmp_path, teache
     for model in (runner.model.student, runner.model.teacher.model):
         mean = model.data_preprocessor.mean.flatten().tolist()
         assert mean == pytest.approx(shared['mean'])
+
+
+def pidnet():
+    model = segmentor()
+    norm = dict(type='BN')
+    model.pop('auxiliary_head')
+    model.update(
+        backbone=dict(type='PIDNet', in_channels=3, channels=8, ppm_channels=8, num_stem_blocks=1,
+                      num_branch_blocks=1, align_corners=False, norm_cfg=norm),
+        decode_head=dict(
+            type='PIDHead', in_channels=32, channels=16, num_classes=19, norm_cfg=norm,
+            align_corners=True, loss_decode=[
+                dict(type='CrossEntropyLoss', loss_weight=0.4),
+                dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0),
+                dict(type='BoundaryLoss', loss_weight=20.0),
+                dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0)]))
+    return model
+
+
+def test_of_several_outputs_in_training_the_prediction_is_compared(teacher):
+    """PIDNet's branches: p, i, d; in a test it gives i."""
+    from mmengine.structures import PixelData
+    model = prepared(pidnet(), teacher, dict(type='mmkd.KDLoss', on='cls'))
+    inputs, samples = batch()
+    for sample in samples:
+        sample.gt_edge_map = PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long))
+    kept = []
+    forward = model.student.decode_head.forward
+    model.student.decode_head.forward = lambda x: kept.append(forward(x)) or kept[-1]
+    loss, = model(inputs, samples, mode='loss')['loss_cls_kd']
+    network = model.teacher.model
+    told = network.decode_head(network.extract_feat(inputs))
+    torch.testing.assert_close(loss, KDLoss()(kept[0][1], told))
+
+
+def test_head_with_outputs_unknown_to_mmkd_is_refused(teacher):
+    from mmseg.models.decode_heads import FCNHead
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module(force=True)
+    class TwoOutputs(FCNHead):
+        def forward(self, inputs):
+            output = super().forward(inputs)
+            return (output, output) if self.training else output
+
+        def loss_by_feat(self, seg_logits, batch_data_samples):
+            return super().loss_by_feat(seg_logits[0], batch_data_samples)
+
+    student = segmentor()
+    student['decode_head'] = dict(student['auxiliary_head'], type='TwoOutputs')
+    model = prepared(student, teacher, DIST)
+    with pytest.raises(TypeError, match='TwoOutputs returns 2 outputs in training'):
+        model(*batch(), mode='loss')
+
+
+def test_point_head_is_passed_over(tmp_path, teacher):
+    model = segmentor()
+    model.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[
+        model.pop('auxiliary_head'),
+        dict(type='PointHead', in_channels=[32], in_index=[2], channels=8, num_classes=19,
+             num_fcs=1, coarse_pred_each_layer=True, align_corners=False)])
+    network = build(model, 'mmseg')
+    assert find_point(network, 'cls').paths == ('decode_head.0', )
+    with pytest.raises(ValueError, match='no point `cls.1`'):
+        find_point(network, 'cls.1')
+
+
+def test_class_layer_of_a_head_that_a_cascade_runs_twice(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', ocrnet(12), cityscapes(), scope='mmseg')
+    model = prepared(ocrnet(), teacher, dict(DIST, on='decode_head.0.conv_seg'))
+    assert len(model(*batch(), mode='loss')['loss_decode_head_0_conv_seg_dist']) == 1
+
+
+def test_tokens_are_refused(tmp_path):
+    def segformer(width):
+        model = segmentor()
+        model.pop('auxiliary_head')
+        model.update(
+            backbone=dict(type='MixVisionTransformer', embed_dims=width, num_layers=[1, 1, 1, 1],
+                          num_heads=[1, 1, 1, 1]),
+            decode_head=dict(type='SegformerHead', in_channels=[width] * 4, in_index=[0, 1, 2, 3],
+                             channels=16, num_classes=19, align_corners=False))
+        return model
+
+    teacher = save_teacher(tmp_path / 't.pth', segformer(16), cityscapes(), scope='mmseg')
+    prepared(segformer(8), teacher, DIST, dict(type='mmkd.MSELoss', on='backbone'))
+    with pytest.raises(ValueError, match='tokens .*not known where the channels are'):
+        prepared(segformer(8), teacher, dict(type='mmkd.MSELoss', on='backbone.layers.0.1.0'))

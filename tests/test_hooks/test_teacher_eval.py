@@ -80,6 +80,23 @@ def test_warns_of_a_poor_teacher(shapes, tmp_path, monkeypatch, scores, expected
     assert all(part in line for part, line in zip(expected, lines))
 
 
+def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
+    """mmdet's metric has no figures then; the useless teacher is what the hook is for."""
+    silent = retinanet()
+    silent['test_cfg'] = dict(silent['test_cfg'], score_thr=0.99)
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    mute = save_teacher(tmp_path / 'm.pth', silent)
+    for one, student, expected in ((teacher, silent, []), (mute, retinanet(), ['than chance']),
+                                   (mute, silent, ['no figures for the teacher'])):
+        lines = []
+        monkeypatch.setattr('mmkd.hooks.teacher_eval.print_log',
+                            lambda text, *args, lines=lines: lines.append(text))
+        runner, _ = train(detector_config(shapes, distiller(student, one), str(tmp_path / 'run'),
+                                          custom_hooks=[HOOK]))
+        assert all(any(part in line for line in lines) for part in expected)
+        assert bool(hook_of(runner).scores['teacher']) is (one is teacher)
+
+
 def test_segmentor_that_says_one_class_is_no_better_than_chance(streets, tmp_path, monkeypatch):
     from mmengine.logging import print_log as real
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), seg_classes(), scope='mmseg')

@@ -4,18 +4,22 @@ import os
 
 import pytest
 import torch
-from conftest import CLASSES, detector_config, distiller, observe, retinanet, save_teacher
+from conftest import (
+    CLASSES,
+    build,
+    detector_config,
+    distiller,
+    observe,
+    retinanet,
+    save_teacher,
+    train,
+)
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmkd import FrozenTeacher
 from mmkd.checkpoint import read_checkpoint
-
-
-def build(model):
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(copy.deepcopy(model))
 
 
 def prepared(teacher, student=None, *distill):
@@ -30,7 +34,7 @@ def classes_of(entry):
     return teacher.classes
 
 
-def train(shapes, tmp_path, model, **changes):
+def stops(shapes, tmp_path, model, **changes):
     """A training run that must stop before its first batch."""
     runner = Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes))
     runner.model.__dict__['train_step'] = lambda *args, **kwargs: pytest.fail('a batch was trained')
@@ -72,7 +76,7 @@ def test_missing_files_are_found_before_the_first_batch(shapes, tmp_path):
         (dict(config='mmdte::retinanet/x.py'), 'package `mmdte`'),
     ):
         with pytest.raises(FileNotFoundError, match=message):
-            train(shapes, tmp_path, distiller(retinanet(), entry))
+            stops(shapes, tmp_path, distiller(retinanet(), entry))
 
 
 @pytest.mark.parametrize(('model', 'message'), [
@@ -84,7 +88,7 @@ def test_checkpoint_of_another_architecture(shapes, tmp_path, model, message):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
     entry = dict(teacher, config=dict(default_scope='mmdet', model=model))
     with pytest.raises(ValueError, match=f'does not fit its config.*{message}'):
-        train(shapes, tmp_path, distiller(retinanet(), entry))
+        stops(shapes, tmp_path, distiller(retinanet(), entry))
 
 
 def test_checkpoint_with_more_than_the_model_knows(tmp_path):
@@ -99,7 +103,7 @@ def test_checkpoint_with_more_than_the_model_knows(tmp_path):
 def test_other_classes_are_refused_by_name(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=('disc', 'square', 'cat'))
     with pytest.raises(ValueError, match=r"does not know 1 .* classes: cross; .*'cat'"):
-        train(shapes, tmp_path, distiller(retinanet(), teacher))
+        stops(shapes, tmp_path, distiller(retinanet(), teacher))
 
 
 def test_another_number_of_classes_is_refused_where_names_are_unknown(tmp_path):
@@ -122,6 +126,22 @@ def test_classes_in_another_order_are_remapped(shapes, tmp_path, monkeypatch):
             for column, name in enumerate(CLASSES):
                 torch.testing.assert_close(level[:, anchor * 3 + column],
                                            whole[:, anchor * 4 + names.index(name)])
+
+
+def test_names_in_another_order_than_the_labels_are_refused(shapes, tmp_path):
+    """mmdet numbers labels as the annotation file does, whatever `metainfo` says."""
+    swapped = ('cross', 'disc', 'square')
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())  # disc, square, cross, as the file
+    config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
+                             classes=swapped)
+    with pytest.raises(ValueError, match=r"\['cross', 'disc', 'square'\] by its `metainfo`.*"
+                       r"\['disc', 'square', 'cross'\]; write `metainfo` in the order"):
+        train(config)
+    # Where both sides say the same, both have their columns in the file's order.
+    same = save_teacher(tmp_path / 's.pth', retinanet(), classes=swapped)
+    _, losses = train(detector_config(shapes, distiller(retinanet(), same), str(tmp_path / 'same'),
+                                      classes=swapped))
+    assert losses[0]['loss_cls_dist'] > 0
 
 
 def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path):
@@ -167,7 +187,7 @@ def test_checkpoint_that_runs_code_is_refused_by_a_training_run(shapes, tmp_path
     checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
     torch.save(dict(checkpoint, extra=Payload()), teacher['checkpoint'])
     with pytest.raises(ValueError, match=r'run code.*`trust_checkpoint=True`'):
-        train(shapes, tmp_path, distiller(retinanet(), teacher))
+        stops(shapes, tmp_path, distiller(retinanet(), teacher))
     assert not (tmp_path / 'ran').exists()
     assert prepared(dict(teacher, trust_checkpoint=True)).teacher.model is not None
     assert (tmp_path / 'ran').exists()
