@@ -29,6 +29,8 @@ class Distillation:
         student (nn.Module): The student.
         teacher (dict | BaseTeacher): See :class:`mmkd.Distiller`.
         distill (Sequence[dict]): See :class:`mmkd.Distiller`.
+        classes (Sequence[str], optional): Names of the student's classes. Defaults to None, those
+            of the running Runner's training set.
 
     Raises:
         TypeError: If an argument is not of the kind above.
@@ -37,8 +39,9 @@ class Distillation:
     """
 
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher],
-                 distill: Sequence[dict]) -> None:
+                 distill: Sequence[dict], classes: Optional[Sequence[str]] = None) -> None:
         self.student = student
+        self._classes = classes
         self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else build_entry(
             teacher, MODELS, '`teacher`', 'mmkd.FrozenTeacher')
         if not isinstance(distill, (list, tuple)) or not all(
@@ -63,7 +66,8 @@ class Distillation:
     def prepare(self) -> None:
         """Build the teacher, check that it fits the student, and make what connects them.
 
-        The second call does nothing. The random numbers of the run stay as they are.
+        What is compared is logged. The second call does nothing. The random numbers of the run
+        stay as they are.
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
@@ -77,7 +81,7 @@ class Distillation:
             assert self.teacher.model is not None
             parameter = next(self.student.parameters())
             self.teacher.model.to(parameter.device, parameter.dtype)
-            student_classes = classes_of_run()
+            student_classes = self._classes or classes_of_run()
             if self.teacher.classes != student_classes:
                 check_label_order()
             for match in self.matches:
@@ -88,10 +92,12 @@ class Distillation:
                 for at, paths in match.asked:
                     self._asked.setdefault(at, set()).update(paths)
             self._fit()
+        for match in self.matches:
+            print_log(str(match), 'current')
         self.is_prepared = True
 
     def _fit(self) -> None:
-        """Let both sides see a blank image, make the connectors, and log what is compared."""
+        """Let both sides see a blank image, and make the connectors."""
         for size in PROBE_SIZES:
             side, like = 'student', next(self.student.parameters())
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
@@ -112,7 +118,7 @@ class Distillation:
                 f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
                 'together, and whether `on` names a point of its family') from problem
         for match in self.matches:
-            print_log(f'{match.fit(seen, told)} (an image of {size}x{size} pixels)', 'current')
+            match.fit(seen, told)
 
     # --- every step -----------------------------------------------------------------------------
 

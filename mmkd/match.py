@@ -86,6 +86,8 @@ class Match:
         self.mask = mask
         self.connector = connector
         self.connectors = nn.ModuleList()
+        self.shapes: Tuple[List[Tuple[int, ...]], List[Tuple[int, ...]]] = [], []
+        self.notes: List[str] = []
         self._columns: Optional[List[int]] = None
 
     # --- what is compared with what -------------------------------------------------------------
@@ -259,37 +261,42 @@ class Match:
             teacher = [self._split_anchors(level) for level in teacher]
         return student, teacher
 
-    def fit(self, seen: Records, told: Dict[str, Records]) -> str:
-        """Make the connectors that a first look calls for.
+    def fit(self, seen: Records, told: Dict[str, Records]) -> None:
+        """Make the connectors that a first look calls for, and note what was found.
 
-        Returns:
-            str: What is compared with what, for the log.
+        Raises:
+            ValueError: If what was recorded cannot be compared.
         """
         with torch.no_grad():
             student, teacher = self._recorded(seen, told)
-            notes = []
+            self.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
+            self.notes = []
             if self.student_point.num_classes is None:
                 self._check_features(student, teacher)
                 if self.connector is not None:
                     connectors = connect(student, teacher, self.connector)
                     if any(True for _ in connectors.parameters()):
                         self.connectors = connectors
-                        notes = [f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
-                                 for one, s, t in zip(connectors, student, teacher)
-                                 if not isinstance(one, nn.Identity)]
+                        self.notes += [
+                            f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
+                            for one, s, t in zip(connectors, student, teacher)
+                            if not isinstance(one, nn.Identity)]
             resized = [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
-            levels, _ = self.levels(seen, told)
+            self.notes += resized
+            self.levels(seen, told)
         if len(resized) == len(student) > 1:
             print_log(f'{self.name}: every level of the teacher has another size than the '
                       "student's; levels are paired by their order, so look whether their strides "
                       f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
+
+    def __str__(self) -> str:
         one, other = self.student_point, self.teacher_point
-        return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}) with '
-                f'`{other.name}` of the teacher ({", ".join(other.paths)}), '
-                f'{type(self.loss).__name__} x {self.loss.loss_weight:g}, ' +
-                ', '.join('x'.join(map(str, level.shape)) for level in levels) +
-                ''.join(f'; {note}' for note in notes + resized))
+        return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}, '
+                f'{shown_shapes(self.shapes[0])}) with `{other.name}` of the teacher '
+                f'({", ".join(other.paths)}, {shown_shapes(self.shapes[1])}), '
+                f'{type(self.loss).__name__} x {self.loss.loss_weight:g}' +
+                ''.join(f'; {note}' for note in self.notes))
 
     def _check_features(self, student: List[Tensor], teacher: List[Tensor]) -> None:
         for side, point, levels in (('student', self.student_point, student),
@@ -347,6 +354,11 @@ class Match:
 
     def _split_anchors(self, level: Tensor) -> Tensor:
         return level.unflatten(1, (-1, self.student_point.num_classes)).flatten(0, 1)
+
+
+def shown_shapes(shapes: Sequence[Tuple[int, ...]]) -> str:
+    """Shapes of levels, for people: '1x16x8x8, 1x16x4x4'."""
+    return ', '.join('x'.join(map(str, shape)) for shape in shapes)
 
 
 def _activation(point: Point) -> str:

@@ -131,8 +131,10 @@ def test_the_log_says_what_was_chosen(wide, monkeypatch):
     lines = []
     monkeypatch.setattr('mmkd.distillation.print_log', lambda text, *args: lines.append(text))
     prepared(retinanet(), wide, MIMIC)
-    assert lines[0].startswith('loss_neck_mse: `neck` of the student (neck) with `neck` of the '
-                               'teacher (neck), MSELoss x 1, 1x24x16x16, 1x24x8x8')
+    assert lines[0].startswith(
+        'loss_neck_mse: `neck` of the student (neck, 1x16x16x16, 1x16x8x8, 1x16x4x4, 1x16x2x2, '
+        '1x16x1x1) with `neck` of the teacher (neck, 1x24x16x16, ')
+    assert 'MSELoss x 1; Conv2d' in lines[0]
     assert 'Conv2d 16 -> 24 on the student' in lines[0]
 
 

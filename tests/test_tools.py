@@ -192,3 +192,64 @@ model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
         assert (work / picture).stat().st_size > 5000
     refused = run('compare.py', 'pair', '--holdout', '2', cwd=tmp_path, check=False)
     assert '--holdout splits the annotation file of a COCO data set' in refused.stderr
+
+
+def plain(config, path, **changes):
+    """Write a whole config without a fixed work dir."""
+    config.pop('work_dir')
+    config.merge_from_dict(changes)
+    config.dump(str(path))
+
+
+def test_any_pair_without_writing_a_config(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
+    plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'small.py')
+    plain(detector_config(shapes, retinanet(width=12), 'unused'), tmp_path / 'big.py')
+    out = run('train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', 'teacher.pth',
+              '--method', 'dist+mimic', cwd=tmp_path).stdout
+    assert 'bbox_head' in out
+    assert '1x27x16x16' in out
+    folder = tmp_path / 'work_dirs' / 'small_dist_mimic'
+    assert (folder / 'epoch_1.pth').is_file()
+    text = (folder / 'distill.py').read_text()
+    assert len(text.splitlines()) < 20
+    short = Config.fromfile(str(folder / 'distill.py'))
+    assert short.model.distill == [dict(type='mmkd.DISTLoss', on='cls'),
+                                   dict(type='mmkd.MSELoss', on='neck', connector='conv')]
+    # The written file is a config like any other, from another folder, too.
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (tmp_path / 'moved.py').write_text(text.replace('dist+mimic', ''))
+    out = run('train.py', '../moved.py', '--work-dir', 'again', cwd=elsewhere)
+    assert 'loss_neck_mse' in out.stdout + out.stderr
+    assert teacher['checkpoint'] in text
+
+
+def test_pair_that_lacks_the_points_says_which_it_has(shapes, tmp_path):
+    other = retinanet(anchor_generator=dict(scales_per_octave=1))
+    plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'small.py')
+    plain(detector_config(shapes, other, 'unused'), tmp_path / 'big.py')
+    result = run('train.py', 'small.py', '--teacher', 'big.py', cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert '`dist` has nothing to compare in this pair; `cls`: ' in result.stderr
+    assert '`neck`, `backbone`' in result.stderr
+    out = run('inspect_pair.py', 'small.py', 'big.py', cwd=tmp_path).stdout
+    assert 'differ in' in out
+    assert 'as it is' in out
+    result = run('train.py', 'small.py', '--method', 'kd', cwd=tmp_path, check=False)
+    assert '--teacher-checkpoint and --method go with --teacher' in result.stderr
+
+
+def test_imports_of_the_student_are_kept(streets, tmp_path):
+    from mmseg.datasets import CityscapesDataset
+    save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),
+                 CityscapesDataset.METAINFO['classes'], scope='mmseg')
+    imports = {'custom_imports.imports': ['json']}
+    plain(segmentor_config(streets, segmentor(), 'unused', **imports), tmp_path / 'small.py')
+    plain(segmentor_config(streets, segmentor(depth=50), 'unused'), tmp_path / 'big.py')
+    run('train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', 'teacher.pth',
+        '--method', 'kd', cwd=tmp_path)
+    config = Config.fromfile(str(tmp_path / 'work_dirs' / 'small_kd' / 'distill.py'))
+    assert config.custom_imports.imports == ['mmkd', 'json']
+    assert config.model.distill == [dict(type='mmkd.KDLoss', on='cls'),
+                                    dict(type='mmkd.KDLoss', on='aux', loss_weight=0.4)]

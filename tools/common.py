@@ -7,6 +7,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmkd.zoo import config_path
+
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Options that training and testing have in common."""
@@ -23,10 +25,19 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def read_config(name: str) -> Config:
+    """The config of a path or of an installed package's 'package::path'."""
+    return Config.fromfile(config_path(name) if '::' in name else name)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says of it; for the folder, that goes first."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    config = Config.fromfile(args.config)
+    return finish_config(read_config(args.config), args)
+
+
+def finish_config(config: Config, args: argparse.Namespace) -> Config:
+    """Add to a config what the command line says of it."""
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)

@@ -1,15 +1,30 @@
 """Train a model, distilled or plain.
 
     python tools/train.py configs/dist/retinanet_r50.py
+    python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
+
+The second form needs no distillation config: it finds out what can be compared, and writes one into
+the work dir, to be read, edited and run by the first form.
 """
 import argparse
+import os
 
-from common import add_common_options, build_runner, load_config
+from common import add_common_options, build_runner, finish_config, load_config, read_config
+from mmengine.config import Config
+
+from mmkd.checkpoint import read_checkpoint
+from mmkd.classes import classes_of_checkpoint
+from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model, distilled or plain')
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='the config: a path, or package::path')
+    parser.add_argument('--teacher', help='config of a teacher, for a plain student config')
+    parser.add_argument('--teacher-checkpoint', help='its weights; by default those that its '
+                        'package publishes')
+    parser.add_argument('--method', choices=METHODS, help='what is compared, with --teacher; '
+                        'dist by default')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
@@ -20,12 +35,52 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from the given checkpoint, or without one from the latest in the work dir')
     add_common_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.teacher is None and (args.teacher_checkpoint or args.method):
+        parser.error('--teacher-checkpoint and --method go with --teacher')
+    return args
+
+
+def make_pair(args: argparse.Namespace) -> Config:
+    """Write the distillation config of a student and a teacher, and read it."""
+    method = args.method or 'dist'
+    student, teacher = read_config(args.config), read_config(args.teacher)
+    if 'student' in student.get('model', {}):
+        raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
+                         'the plain config of its student')
+    classes = None
+    if args.teacher_checkpoint:
+        classes = classes_of_checkpoint(read_checkpoint(args.teacher_checkpoint))
+    findings = inspect_pair(student, teacher, classes)
+    print(table_of(findings))
+    try:
+        entries = entries_of(method, findings)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    own = student.get('custom_imports') or {}
+    names = [name if '::' in name else os.path.abspath(name)
+             for name in (args.config, args.teacher)]
+    checkpoint = args.teacher_checkpoint
+    if checkpoint and '://' not in checkpoint:
+        checkpoint = os.path.abspath(checkpoint)
+    text = config_text(*names, checkpoint, entries, own.get('imports', ()))
+
+    stem = os.path.splitext(os.path.basename(args.config))[0]
+    name = f'{stem}_{method.replace("+", "_")}'
+    args.work_dir = args.work_dir or os.path.join('work_dirs', name)
+    os.makedirs(args.work_dir, exist_ok=True)
+    path = os.path.join(args.work_dir, 'distill.py')
+    with open(path, 'w') as file:
+        file.write(text)
+    print(f'Wrote {path}:\n\n{text}')
+    config = Config.fromfile(path)
+    # Under a name of its own: MMEngine writes the whole config beside, under the name it is given.
+    return Config(config._cfg_dict, text, os.path.join(args.work_dir, f'{name}.py'))
 
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args)
+    config = finish_config(make_pair(args), args) if args.teacher else load_config(args)
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')

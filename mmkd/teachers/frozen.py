@@ -71,7 +71,7 @@ class FrozenTeacher(BaseTeacher):
 
         # A config that names no scope is read in the student's.
         with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            model = MMENGINE_MODELS.build(_model_config(config))
+            model = MMENGINE_MODELS.build(model_config(config))
             self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
         if self.checkpoint is None:
             print_log('The teacher has random weights, as `checkpoint=None` asks', 'current')
@@ -103,7 +103,8 @@ class FrozenTeacher(BaseTeacher):
         return config
 
 
-def _model_config(config: Config) -> ConfigDict:
+def model_config(config: Config) -> ConfigDict:
+    """The model of a whole config, with the preprocessor that stands beside it."""
     model = config.model
     if 'student' in model:  # a distillation config: what it trained is the teacher now
         model = model.student

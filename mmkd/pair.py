@@ -1,0 +1,170 @@
+"""Which points of two models can be compared, and which of them does a method compare?"""
+from io import StringIO
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from mmengine.config import Config
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .classes import classes_of_config
+from .distillation import Distillation
+from .heads import points_of
+from .match import Match, shown_shapes
+from .teachers import BaseTeacher, FrozenTeacher
+from .teachers.frozen import model_config
+
+METHODS = {
+    'dist': ['mmkd.DISTLoss'],
+    'kd': ['mmkd.KDLoss'],
+    'dist+mimic': ['mmkd.DISTLoss', 'mmkd.MSELoss'],
+    'kd+mimic': ['mmkd.KDLoss', 'mmkd.MSELoss'],
+    'mimic': ['mmkd.MSELoss'],
+}
+"""Losses by the name of the method: those of logits on 'cls' and 'aux', MSE on the features."""
+
+AUX_WEIGHT = 0.4
+"""Weight of the auxiliary head's term: that of its own loss, and DIST's authors' choice."""
+
+
+class Finding(NamedTuple):
+    """What was found of one point."""
+    point: str
+    match: Optional[Match]
+    """None where it cannot be compared."""
+    problem: str
+    """Why not; '' where it can."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.match is None:
+            return 'cannot be compared'
+        return 'through a connector' if self.match.connectors else 'as it is'
+
+
+class GivenTeacher(BaseTeacher):
+    """A teacher that is there already."""
+
+    def __init__(self, model: Any, classes: Optional[List[str]]) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+
+    def prepare(self, student: Any) -> None:
+        """Nothing is left to do."""
+
+
+def inspect_pair(student: Config, teacher: Config,
+                 teacher_classes: Optional[Sequence[str]] = None) -> List[Finding]:
+    """Build both models, let them see a blank image, and try every named point.
+
+    Args:
+        student (Config): A whole config, with a plain model.
+        teacher (Config): Likewise. Its weights are not needed.
+        teacher_classes (Sequence[str], optional): Names of its classes, as a checkpoint has them.
+            Defaults to None, those of its config's data set.
+
+    Returns:
+        list[Finding]: One per point of either model, the student's first.
+
+    Raises:
+        ValueError: If a config holds no model, or a model is of a family that mmkd does not know.
+    """
+    with DefaultScope.overwrite_default_scope(student.get('default_scope')):
+        model = MMENGINE_MODELS.build(model_config(student))
+        classes = classes_of_config(student)
+    frozen = FrozenTeacher(teacher, checkpoint=None)
+    frozen.prepare(model)
+    assert frozen.model is not None
+    given = GivenTeacher(frozen.model, list(teacher_classes or ()) or frozen.classes)
+    names = {**points_of(model, 'student'), **points_of(frozen.model, 'teacher')}
+    findings = []
+    for name in names:
+        # No loss is computed; this one takes logits and features alike.
+        entry = dict(type='mmkd.MSELoss', on=name)
+        try:
+            distillation = Distillation(model, given, [entry], classes)
+            distillation.prepare()
+            findings.append(Finding(name, distillation.matches[0], ''))
+        except (TypeError, ValueError) as error:
+            findings.append(Finding(name, None, str(error)))
+    return findings
+
+
+def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:
+    """The entries of ``distill`` that a method stands for, for a pair.
+
+    Args:
+        method (str): A key of :data:`METHODS`.
+        findings (Sequence[Finding]): From :func:`inspect_pair`.
+
+    Raises:
+        ValueError: If there is no such method, or the pair lacks the points it compares; the
+            message says which points can be compared.
+    """
+    if method not in METHODS:
+        raise ValueError(f'no method `{method}`; there are {", ".join(METHODS)}')
+    found = {finding.point: finding for finding in findings}
+    entries: List[Dict[str, Any]] = []
+    for loss in METHODS[method]:
+        wanted = ['neck', 'backbone'] if loss == 'mmkd.MSELoss' else ['cls']
+        point = next((name for name in wanted if name in found and found[name].match), None)
+        if point is None:
+            problems = [f'`{name}`: ' + (found[name].problem if name in found else
+                                         'neither model has such a point') for name in wanted]
+            able = [finding.point for finding in findings if finding.match]
+            raise ValueError(
+                f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
+                f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
+        if loss == 'mmkd.MSELoss':
+            entries.append(dict(type=loss, on=point, connector='conv'))
+            continue
+        entries.append(dict(type=loss, on=point))
+        if 'aux' in found and found['aux'].match:
+            entries.append(dict(type=loss, on='aux', loss_weight=AUX_WEIGHT))
+    return entries
+
+
+def table_of(findings: Sequence[Finding], width: int = 120) -> str:
+    """A line per point: modules and shapes of both sides, and whether they can be compared."""
+    table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
+    for finding in findings:
+        match = finding.match
+        if match is None:
+            table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
+            continue
+        sides = [f'{", ".join(point.paths)}\n{shown_shapes(shapes)}' for point, shapes in zip(
+            (match.student_point, match.teacher_point), match.shapes)]
+        table.add_row(finding.point, *sides, '; '.join([finding.verdict, *match.notes]))
+    text = StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue()
+
+
+def config_text(student: str, teacher: str, checkpoint: Optional[str],
+                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = ()) -> str:
+    """A distillation config for a pair: short, to be read, edited and run again.
+
+    Args:
+        student (str): Path of the student's config, or 'package::path'.
+        teacher (str): The teacher's.
+        checkpoint (str, optional): The teacher's weights. None leaves the entry out: the published
+            ones of its package.
+        entries (Sequence[dict]): The entries of ``distill``.
+        imports (Sequence[str]): What the student's own ``custom_imports`` import. Defaults to ().
+    """
+    given = '' if checkpoint is None else f', checkpoint={checkpoint!r}'
+    lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
+                    for entry in entries)
+    return (f'_base_ = [{student!r}]\n'
+            f'custom_imports = dict(imports={["mmkd", *imports]!r}, allow_failed_imports=False)\n'
+            '\n'
+            'model = dict(\n'
+            '    _delete_=True,\n'
+            "    type='mmkd.Distiller',\n"
+            '    student=_base_.model,\n'
+            f'    teacher=dict(config={teacher!r}{given}),\n'
+            f'    distill=[\n{lines}    ])\n')
+
