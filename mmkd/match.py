@@ -89,6 +89,7 @@ class Match:
         self.shapes: Tuple[List[Tuple[int, ...]], List[Tuple[int, ...]]] = [], []
         self.notes: List[str] = []
         self._columns: Optional[List[int]] = None
+        self._pairs: Optional[List[Tuple[int, int]]] = None
 
     # --- what is compared with what -------------------------------------------------------------
 
@@ -244,7 +245,7 @@ class Match:
         The student's levels have gone through the connectors, the teacher's columns stand in the
         student's order, its maps have the student's size.
         """
-        student, teacher = self._recorded(seen, told)
+        student, teacher = self._paired(*self._recorded(seen, told))
         teacher = [self._resize(t, s) for t, s in zip(teacher, student)]
         if self.connectors:
             student = [connector(s) for connector, s in zip(self.connectors, student)]
@@ -268,9 +269,14 @@ class Match:
             ValueError: If what was recorded cannot be compared.
         """
         with torch.no_grad():
-            student, teacher = self._recorded(seen, told)
+            self._pairs = pair_levels(*self._recorded(seen, told))
+            student, teacher = self._paired(*self._recorded(seen, told))
             self.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
             self.notes = []
+            if self._pairs is not None:
+                mine, theirs = (list(side) for side in zip(*self._pairs))
+                self.notes.append('levels of one size are compared, the student\'s '
+                                  f'{mine} with the teacher\'s {theirs}')
             if self.student_point.num_classes is None:
                 self._check_features(student, teacher)
                 if self.connector is not None:
@@ -321,17 +327,24 @@ class Match:
                     f'`{point.name}` of the {side} was not passed: its module '
                     f'`{", ".join(point.paths)}` did not run on the way to the points of this '
                     'family; choose one of them, or a module before the heads')
-        if len(student) != len(teacher):
-            raise ValueError(
-                f'`{one.name}` of the student has {len(student)} levels, `{other.name}` of the '
-                f'teacher {len(teacher)}: {[tuple(s.shape) for s in student]} and '
-                f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
         if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
             raise ValueError(
                 f'`{self.student_point.name}` of the student has no gradient: it is frozen, or '
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
         return student, [self._reorder(level) for level in teacher]
+
+    def _paired(self, student: List[Tensor],
+                teacher: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+        if self._pairs is not None:
+            return [student[i] for i, _ in self._pairs], [teacher[k] for _, k in self._pairs]
+        if len(student) != len(teacher):
+            raise ValueError(
+                f'`{self.student_point.name}` of the student has {len(student)} levels, '
+                f'`{self.teacher_point.name}` of the teacher {len(teacher)}, and none are of one '
+                f'size: {[tuple(s.shape) for s in student]} and '
+                f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
+        return student, teacher
 
     def _resize(self, teacher: Tensor, student: Tensor) -> Tensor:
         is_map = self.student_point.is_map and self.teacher_point.is_map
@@ -354,6 +367,25 @@ class Match:
 
     def _split_anchors(self, level: Tensor) -> Tensor:
         return level.unflatten(1, (-1, self.student_point.num_classes)).flatten(0, 1)
+
+
+def pair_levels(student: Sequence[Tensor],
+                teacher: Sequence[Tensor]) -> Optional[List[Tuple[int, int]]]:
+    """Which level of the teacher has the stride of which level of the student.
+
+    Told by the size of the maps for one image, not by the position in the list: P2 to P6 and P3 to
+    P7 have four levels in common.
+
+    Returns:
+        list[tuple[int, int]] | None: Numbers of levels, from 0; None to take the levels as they
+        stand, because all or none agree, or sizes do not tell them apart.
+    """
+    sizes = [[tuple(level.shape[2:]) for level in side] for side in (student, teacher)]
+    are_maps = all(level.dim() == 4 for side in (student, teacher) for level in side)
+    if not are_maps or sizes[0] == sizes[1] or any(len(set(one)) < len(one) for one in sizes):
+        return None
+    pairs = [(i, sizes[1].index(size)) for i, size in enumerate(sizes[0]) if size in sizes[1]]
+    return pairs or None
 
 
 def shown_shapes(shapes: Sequence[Tuple[int, ...]]) -> str:

@@ -83,13 +83,33 @@ def test_unequal_channels_without_a_connector_are_refused(wide):
         prepared(retinanet(), wide, dict(MIMIC, connector='1x1'))
 
 
-def test_levels_of_another_number_are_refused(tmp_path):
+def test_levels_are_paired_by_their_stride(tmp_path):
+    """P3 to P7 learn from P2 to P5: P3, P4 and P5 have a partner."""
     other = retinanet()
-    other['neck'].update(num_outs=4)
-    other['bbox_head']['anchor_generator'].update(strides=[8, 16, 32, 64])
-    teacher = save_teacher(tmp_path / 'four.pth', other)
-    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4'):
-        prepared(retinanet(), teacher, MIMIC)
+    other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
+    other['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32])
+    teacher = save_teacher(tmp_path / 'p2.pth', other)
+    model = prepared(retinanet(), teacher, MIMIC, dict(type='mmkd.DISTLoss', on='cls'))
+    seen, told = observe(model, torch.randn(1, 3, 64, 64))
+    for match, module in zip(model.matches, ('neck', 'bbox_head')):
+        levels, others = match.levels(seen, told)
+        assert [tuple(level.shape[2:]) for level in levels] == [(8, 8), (4, 4), (2, 2)]
+        own, theirs = (calls[0].output for calls in (seen[module], told[''][module]))
+        if module == 'bbox_head':
+            own, theirs = own[0], theirs[0]
+        assert all(torch.equal(a, b) for a, b in zip(levels, own[:3]))
+        assert all(torch.equal(a, b) for a, b in zip(others, theirs[1:]))
+    assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.matches[0])
+
+
+def test_levels_without_a_partner_are_refused(tmp_path):
+    other = retinanet()
+    other['backbone']['strides'] = (1, 1, 1, 1)
+    other['backbone']['dilations'] = (1, 1, 1, 1)
+    other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
+    other['bbox_head']['anchor_generator'].update(strides=[4, 4, 4, 4])
+    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and none are of'):
+        prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
 
 
 def test_backbone_of_another_depth_and_stride(tmp_path):
@@ -118,13 +138,17 @@ def test_vectors_get_a_linear_layer():
 
 
 def test_levels_of_other_strides_are_warned_of(tmp_path, monkeypatch):
-    """P2 to P6 against P3 to P7, paired by order."""
+    """No level has a partner, and there are as many: paired by order, every one interpolated."""
     other = retinanet()
-    other['neck'].update(start_level=0, add_extra_convs=False)
+    other['backbone'].update(strides=(1, 1, 1, 1), dilations=(1, 1, 1, 1))
     lines = []
     monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: lines.append(text))
-    prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
-    assert 'every level of the teacher has another size' in lines[0]
+    prepared(retinanet(), save_teacher(tmp_path / 't.pth', other),
+             dict(type='mmkd.MSELoss', on=dict(student='backbone', teacher='backbone')))
+    assert not lines  # the first stage has the stride of the teacher's
+    model = prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), dict(
+        type='mmkd.MSELoss', on='backbone.layer4'))
+    assert 'interpolated' in str(model.matches[0])
 
 
 def test_the_log_says_what_was_chosen(wide, monkeypatch):
