@@ -65,9 +65,10 @@ def logits_of_dense_head(head: Any) -> Dict[str, Any]:
     if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
         return {}
     use_sigmoid, columns = head.use_sigmoid_cls, head.cls_out_channels
-    # With softmax the last column is the background's.
-    return dict(use_sigmoid=use_sigmoid, num_classes=columns,
-                num_named=columns if use_sigmoid else columns - 1)
+    # With softmax the last column is the background's. An RPN tells objects from background only.
+    named = columns if use_sigmoid else columns - 1
+    is_rpn = any('RPNHead' in cls.__name__ for cls in type(head).__mro__)
+    return dict(use_sigmoid=use_sigmoid, num_classes=columns, num_named=0 if is_rpn else named)
 
 
 def _logits_of_probabilities(calls: List[Call]) -> List[Tensor]:

@@ -158,3 +158,12 @@ def test_misspelt_path_names_the_nearest():
     with pytest.raises(ValueError, match=r'no point `neck.fpn_convs.7` in the model '
                        r'\(RetinaNet\); closest: `neck\.fpn_convs\.\d'):
         find_point(model, 'neck.fpn_convs.7')
+
+
+def test_objectness_is_no_class_of_the_data_set():
+    """A region proposal network alone: one column, whatever the data set's classes are called."""
+    model = build('rpn/rpn_r50_fpn_1x_coco.py', dict(
+        backbone=SMALL_RESNET, neck=SMALL_NECK,
+        rpn_head=dict(in_channels=16, feat_channels=16)))
+    point = find_point(model, 'cls')
+    assert (point.num_classes, point.num_named, point.use_sigmoid) == (1, 0, True)

@@ -15,7 +15,6 @@ from conftest import (
 from mmengine.structures import InstanceData
 
 from mmkd import DISTLoss, KDLoss
-from mmkd.heads import RoIHead, find_point
 from mmkd.recorder import recording
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
@@ -267,15 +266,29 @@ def test_cascades_of_other_lengths_ask_for_a_stage(tmp_path, teachers):
     assert len(step(model, *batch())[0]['loss_cls_dist']) == 2
 
 
-def test_seesaw_head_offers_no_logits():
-    model = two_stage()
-    model['roi_head']['bbox_head'].update(loss_cls=dict(
-        type='SeesawLoss', num_classes=3), cls_predictor_cfg=dict(type='NormedLinear'))
-    model = build(model)
-    assert isinstance(RoIHead(), RoIHead)
-    assert set(RoIHead.points(model)) == {'rpn_cls'}
-    with pytest.raises(ValueError, match='no point `cls`'):
-        find_point(model, 'cls')
+@pytest.mark.parametrize('loss', [
+    dict(type='SeesawLoss', num_classes=3),
+    dict(type='CrossEntropyCustomLoss', num_classes=3),
+    dict(type='CrossEntropyCustomLoss', num_classes=3, use_sigmoid=True)])
+def test_logits_of_a_loss_with_an_activation_of_its_own(tmp_path, loss):
+    """Activated as any other, they are what the loss itself makes of the scores."""
+    def custom(width):
+        model = two_stage(width=width)
+        model['roi_head']['bbox_head'].update(loss_cls=loss)
+        return model
+
+    model = prepared(custom(8), save_teacher(tmp_path / 't.pth', custom(12)))
+    losses, seen, told = step(model, *batch())
+    (own, ), _ = model.matches[0].levels(seen, told)
+    head = model.roi_head.bbox_head
+    expected = head.loss_cls.get_activation(seen['roi_head.bbox_head'][-1].output[0])
+    if loss.get('use_sigmoid'):
+        torch.testing.assert_close(own.sigmoid(), expected[:, :3])
+    else:
+        torch.testing.assert_close(own.softmax(1), expected)
+    assert torch.isfinite(losses['loss_cls_dist'][0])
+    losses['loss_cls_dist'][0].backward()
+    assert head.fc_cls.weight.grad.abs().sum() > 0
 
 
 def test_blank_image_needs_no_samples(teachers):
@@ -312,20 +325,56 @@ def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
             teacher[i], by_hand(model.teacher.model, inputs, boxes.args[1], i))
 
 
-def test_heads_that_need_more_than_rois_are_not_taken_for_ones_that_do_not(teachers):
-    """HTC with a semantic branch: its box head would silently do without it, or fail."""
-    semantic = two_stage('cascade-rcnn')
-    semantic['type'] = 'HybridTaskCascade'
-    semantic['roi_head'].update(
-        type='HybridTaskCascadeRoIHead',
+def htc(kind='HybridTaskCascade'):
+    """HTC with its semantic branch, or SCNet with that and a global one."""
+    model = two_stage('cascade-rcnn' if kind != 'SCNet' else 'cascade-mask-rcnn')
+    model['type'] = kind
+    semantic = dict(num_ins=5, fusion_level=1, num_convs=1, in_channels=16, conv_out_channels=16,
+                    num_classes=3)
+    model['roi_head'].update(
+        type=f'{kind}RoIHead',
         semantic_roi_extractor=dict(
-            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=14),
+            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=7),
             out_channels=16, featmap_strides=[8]),
-        semantic_head=dict(type='FusedSemanticHead', num_ins=5, fusion_level=1, num_convs=1,
-                           in_channels=16, conv_out_channels=16, num_classes=3))
-    with pytest.raises(ValueError, match='the student is a HybridTaskCascade, whose points mmkd '
-                       'does not know'):
-        prepared(semantic, teachers['cascade'])
+        semantic_head=dict(type='FusedSemanticHead', **semantic))
+    if kind == 'SCNet':
+        model['roi_head']['glbctx_head'] = dict(
+            type='GlobalContextHead', num_convs=1, in_channels=16, conv_out_channels=16,
+            num_classes=3)
+        for head in model['roi_head']['bbox_head']:
+            head.update(type='SCNetBBoxHead', num_shared_fcs=2)
+    return model
+
+
+@pytest.mark.parametrize('kind', ['HybridTaskCascade', 'SCNet'])
+def test_box_heads_that_see_the_whole_image_see_it(tmp_path, kind):
+    model = prepared(two_stage(), save_teacher(tmp_path / 't.pth', htc(kind)), dict(DIST, stage=1))
+    inputs, samples = batch()
+    _, seen, told = step(model, inputs, samples)
+    head = model.teacher.model.roi_head
+    with torch.no_grad():
+        features = model.teacher.model.extract_feat(inputs)
+        context = dict(semantic_feat=head.semantic_head(features)[1])
+        if kind == 'SCNet':
+            context['glbctx_feat'] = head.glbctx_head(features)[1]
+        rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+        expected = head._bbox_forward(1, features, rois, **context)['cls_score']
+        blind = head._bbox_forward(1, features, rois, semantic_feat=context['semantic_feat'] * 0,
+                                   **{k: v * 0 for k, v in context.items() if k != 'semantic_feat'})
+    (told, ) = model.matches[0].levels(seen, told)[1]
+    torch.testing.assert_close(told, expected)
+    assert not torch.allclose(told, blind['cls_score'])
+
+
+def test_heads_of_queries_are_not_taken_for_heads_of_rois(teachers):
+    from mmengine.config import Config
+
+    from mmkd.zoo import config_path
+    sparse = Config.fromfile(config_path(
+        'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py')).model.to_dict()
+    sparse['backbone']['init_cfg'] = None
+    with pytest.raises(ValueError, match='the student is a SparseRCNN, whose points mmkd does not'):
+        prepared(sparse, teachers['cascade'])
 
 
 def test_distiller_of_a_cascade_can_be_pickled(teachers):
@@ -333,3 +382,18 @@ def test_distiller_of_a_cascade_can_be_pickled(teachers):
     model = prepared(two_stage('cascade-rcnn'), teachers['cascade'], dict(DIST, stage='mean'))
     assert pickle.loads(pickle.dumps(model.matches[0].teacher_point)).name == 'cls'
     assert pickle.loads(pickle.dumps(model.matches[0].student_point)).name == 'cls'
+
+
+def test_box_head_with_boundaries_of_its_own(teachers):
+    """SABL's box head shares no class with mmdet's others."""
+    from mmengine.config import Config
+
+    from mmkd.zoo import config_path
+    student = two_stage()
+    sabl = Config.fromfile(config_path('mmdet::sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py'))
+    student['roi_head']['bbox_head'] = dict(
+        sabl.model.roi_head.bbox_head.to_dict(), num_classes=3, cls_in_channels=16,
+        reg_in_channels=16, cls_out_channels=16, reg_offset_out_channels=16,
+        reg_cls_out_channels=16)
+    model = prepared(student, teachers['cascade'])
+    assert step(model, *batch())[0]['loss_cls_dist'][0] > 0
