@@ -3,8 +3,9 @@ from .base import HeadAdapter, Point, adapter_of, find_point, points_of
 from .dense import DenseHead
 from .roi import RoIHead
 from .segmentor import Segmentor
+from .solo import GridOfInstances
 
 __all__ = [
-    'DenseHead', 'HeadAdapter', 'Point', 'RoIHead', 'Segmentor', 'adapter_of', 'find_point',
-    'points_of'
+    'DenseHead', 'GridOfInstances', 'HeadAdapter', 'Point', 'RoIHead', 'Segmentor', 'adapter_of',
+    'find_point', 'points_of'
 ]

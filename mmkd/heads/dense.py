@@ -1,6 +1,7 @@
 """Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
 import sys
-from typing import Any, Dict, Iterable, List, Optional
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from .base import HeadAdapter, Point, is_asked
 class DenseHead(HeadAdapter):
     """Detectors whose ``bbox_head`` is one of mmdet's dense heads.
 
-    All of them return the class scores first, a list over levels of (N, anchors·classes, H, W), and
-    tell activation and number of classes by ``use_sigmoid_cls`` and ``cls_out_channels``. So the
-    point 'cls' needs no module path, whatever the layer inside is called.
+    Nearly all of them return the class scores first, a list over levels of (N, anchors·classes, H,
+    W), and tell activation and number of classes by ``use_sigmoid_cls`` and ``cls_out_channels``.
+    So the point 'cls' needs no module path, whatever the layer inside is called. Those that return
+    something else stand in ``OTHERS``.
     """
 
     family = 'single-stage detectors of mmdet with a dense head'
@@ -30,10 +32,18 @@ class DenseHead(HeadAdapter):
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
-        logits = logits_of_dense_head(model.bbox_head)
-        if not logits:  # YOLOv3, CenterNet, ...: no class logits of their own
+        head = model.bbox_head
+        for cls in type(head).__mro__:
+            if cls.__name__ in OTHERS:
+                read, classes = OTHERS[cls.__name__], head.num_classes
+                if read is _classes_of_yolo:
+                    read = partial(read, classes)
+                return dict(cls=Point('cls', ('bbox_head', ), read, use_sigmoid=True,
+                                      num_classes=classes, num_named=classes))
+        logits = logits_of_dense_head(head)
+        if not logits:
             return {}
-        is_activated = getattr(getattr(model.bbox_head, 'loss_cls', None), 'activated', False)
+        is_activated = getattr(getattr(head, 'loss_cls', None), 'activated', False)
         read = _logits_of_probabilities if is_activated else class_scores
         return dict(cls=Point('cls', ('bbox_head', ), read, **logits))
 
@@ -74,3 +84,22 @@ def logits_of_dense_head(head: Any) -> Dict[str, Any]:
 def _logits_of_probabilities(calls: List[Call]) -> List[Tensor]:
     """TOOD's head returns probabilities; losses apply the activation themselves."""
     return [torch.logit(level.float(), eps=1e-6) for level in class_scores(calls)]
+
+
+def _classes_of_yolo(classes: int, calls: List[Call]) -> List[Tensor]:
+    """YOLOv3: per anchor 4 of the box, objectness, then the classes; those of all anchors."""
+    return [level.unflatten(1, (-1, 5 + classes))[:, :, 5:].flatten(1, 2)
+            for level in class_scores(calls)]
+
+
+def _corner_heatmaps(calls: List[Call]) -> List[Tensor]:
+    """CornerNet: heatmaps of the top left corners, then of the bottom right ones."""
+    return [level for call in calls for level in (*call.output[0], *call.output[1])]
+
+
+OTHERS: Dict[str, Callable[..., List[Tensor]]] = {
+    'CenterNetHead': _logits_of_probabilities,
+    'CornerHead': _corner_heatmaps,
+    'YOLOV3Head': _classes_of_yolo,
+}
+"""How the class logits are read from heads that return something else first. All are sigmoid."""

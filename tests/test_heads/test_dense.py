@@ -49,6 +49,14 @@ ZOO = {
              neck=dict(in_channels=[32, 64, 128], out_channels=16),
              bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16)), True, 1),
     'ssd/ssd300_coco.py': (dict(bbox_head=dict(num_classes=3)), False, None),
+    'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py': (
+        dict(backbone=dict(widen_factor=0.25, init_cfg=None),
+             neck=dict(in_channels=[80, 24, 8], out_channels=[16, 16, 16]),
+             bbox_head=dict(num_classes=3, in_channels=[16] * 3, out_channels=[16] * 3)), True, 3),
+    'centernet/centernet_r18_8xb16-crop512-140e_coco.py': (
+        dict(backbone=dict(base_channels=8, init_cfg=None),
+             neck=dict(in_channels=64, num_deconv_filters=(32, 16, 16)),
+             bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16)), True, 1),
 }
 
 
@@ -120,6 +128,56 @@ def test_head_that_activates_its_scores_gives_logits_all_the_same():
     probabilities = seen['bbox_head'][0].output[0]
     for logits, level in zip(point.levels(seen), probabilities):
         torch.testing.assert_close(logits.sigmoid(), level)
+
+
+def test_yolo_reads_the_classes_of_every_anchor():
+    path = 'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py'
+    model = build(path, ZOO[path][0]).eval()
+    point = find_point(model, 'cls')
+    with torch.no_grad(), recording(model, point.paths) as seen:
+        look(model, torch.randn(2, 3, 64, 64))
+    for level, raw in zip(point.levels(seen), seen['bbox_head'][0].output[0]):
+        for anchor in range(3):
+            start = anchor * 8 + 5
+            assert torch.equal(level[:, anchor * 3:anchor * 3 + 3], raw[:, start:start + 3])
+
+
+def test_corner_heatmaps_are_logits():
+    import mmdet.models.dense_heads as heads
+    head = heads.CornerHead(num_classes=3, in_channels=8, num_feat_levels=2, corner_emb_channels=1)
+    model = torch.nn.Module()
+    model.bbox_head = head
+    point = DenseHead.points(model)['cls']
+    with torch.no_grad(), recording(model, point.paths) as seen:
+        outputs = head.forward([torch.randn(1, 8, 16, 16)] * 2)
+    levels = point.levels(seen)
+    assert [tuple(level.shape) for level in levels] == [(1, 3, 16, 16)] * 4
+    assert all(torch.equal(a, b) for a, b in zip(levels, [*outputs[0], *outputs[1]]))
+    assert min(level.min() for level in levels) < 0  # not activated yet
+
+
+@pytest.mark.parametrize('path', ['solo/solo_r50_fpn_1x_coco.py',
+                                  'solo/decoupled-solo_r50_fpn_1x_coco.py',
+                                  'solov2/solov2_r50_fpn_1x_coco.py'])
+def test_solo_gives_logits_in_training_and_test(path):
+    head = dict(num_classes=3, in_channels=16, feat_channels=32, stacked_convs=1)
+    if path.startswith('solov2'):
+        head['mask_feature_head'] = dict(feat_channels=32)
+    model = build(path, dict(backbone=SMALL_RESNET, neck=SMALL_NECK, mask_head=head))
+    point = find_point(model, 'cls')
+    assert (point.num_classes, point.use_sigmoid) == (3, True)
+    adapter, inputs = adapter_of(model), torch.randn(1, 3, 128, 128)
+    both = []
+    for mode in (True, False):
+        model.train(mode)
+        for module in model.modules():  # the same statistics in both modes
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        with torch.no_grad(), recording(model, point.paths) as seen:
+            adapter.predict(model, adapter.extract(model, inputs), point.paths)
+        both.append(point.levels(seen))
+    assert len(both[0]) == 5
+    assert all(torch.equal(a, b) for a, b in zip(*both))
 
 
 def test_named_point_and_module_path_are_the_same_tensors():
