@@ -318,7 +318,7 @@ def test_point_that_does_not_run_in_training_is_refused(teacher):
     student = retinanet()
     student['backbone']['out_indices'] = (0, 1, 2, 3)
     entry = dict(type='mmkd.KDLoss', on='bbox_head.loss_cls', use_sigmoid=True)
-    with pytest.raises(ValueError, match='was not passed in this step'):
+    with pytest.raises(ValueError, match='was not passed: its module'):
         build(distiller(student, teacher, entry)).prepare()
 
 
