@@ -14,6 +14,7 @@ from .heads import Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
 from .recorder import Records
 from .registry import MODELS
+from .sets import pair_sets
 
 CONNECTORS = ('auto', 'conv', None)
 
@@ -332,7 +333,14 @@ class Match:
                 f'`{self.student_point.name}` of the student has no gradient: it is frozen, or '
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
-        return student, [self._reorder(level) for level in teacher]
+        teacher = [self._reorder(level) for level in teacher]
+        if one.boxes is not None and other.boxes is not None:
+            student_boxes = one.boxes(*(seen[path] for path in one.paths))
+            teacher_boxes = other.boxes(*(told[''][path] for path in other.paths))
+            pairs = [pair_sets(s, t, a, b, bool(one.use_sigmoid)) for s, t, a, b in zip(
+                student, teacher, student_boxes, teacher_boxes)]
+            student, teacher = [s for s, _ in pairs], [t for _, t in pairs]
+        return student, teacher
 
     def _paired(self, student: List[Tensor],
                 teacher: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:

@@ -1,5 +1,6 @@
 """Watch the outputs of modules while a model runs, and leave no trace behind."""
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from itertools import count
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
@@ -49,6 +50,7 @@ def _watched(module: nn.Module, calls: List[Call], numbers: Iterator[int]) -> It
     before = module.__dict__.get('forward')
     forward = module.forward
 
+    @wraps(forward)
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
         calls.append(Call(args, output, next(numbers)))

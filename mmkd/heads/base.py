@@ -33,6 +33,9 @@ class Point:
             the module whose second argument are these places, such as RoIs (R, 5). The other side
             is then asked at the same places. Defaults to (), a grid of the head's own.
         stages (tuple[Point]): Where the head predicts in several stages: each of them.
+        boxes (Callable, optional): Where predictions are a set without an order (N, C, queries):
+            reads their boxes (N, 4, queries), (cx, cy, w, h) from 0 to 1, by which, and by class,
+            those of both sides are paired.
     """
     name: str
     paths: Tuple[str, ...]
@@ -44,6 +47,7 @@ class Point:
     align_corners: bool = False
     asked_at: Tuple[str, ...] = ()
     stages: Tuple['Point', ...] = ()
+    boxes: Optional[Callable[..., List[Tensor]]] = None
 
     def levels(self, records: Records) -> List[Tensor]:
         """What was recorded at this point."""
@@ -134,7 +138,7 @@ class HeadAdapter(metaclass=ABCMeta):
     @staticmethod
     @abstractmethod
     def predict(model: nn.Module, features: Any, paths: Iterable[str],
-                at: Optional[Tensor] = None) -> None:
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         """Run what lies behind the features, as far as it is looked at: no losses, no NMS.
 
         Args:
@@ -142,6 +146,7 @@ class HeadAdapter(metaclass=ABCMeta):
             features (Any): From :meth:`extract`.
             paths (Iterable[str]): Modules that must run.
             at (Tensor, optional): Where to predict, for points with ``asked_at``.
+            data_samples (Sequence, optional): The N samples; None for a blank image.
         """
 
     @staticmethod

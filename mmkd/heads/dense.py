@@ -1,7 +1,7 @@
 """Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class DenseHead(HeadAdapter):
 
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
-                at: Optional[Tensor] = None) -> None:
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'bbox_head'):
             model.bbox_head.forward(features)
 

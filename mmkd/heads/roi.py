@@ -67,7 +67,7 @@ class RoIHead(HeadAdapter):
 
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
-                at: Optional[Tensor] = None) -> None:
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'rpn_head'):
             model.rpn_head.forward(features)
         asked = [number for number, (head, extractor, _) in enumerate(_stages(model.roi_head))

@@ -62,7 +62,7 @@ class Segmentor(HeadAdapter):
 
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
-                at: Optional[Tensor] = None) -> None:
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'decode_head'):
             if isinstance(model.decode_head, nn.ModuleList):
                 output: List[Any] = []

@@ -1,6 +1,6 @@
 """Instance segmentors of mmdet that classify the cells of a grid: SOLO, SOLOv2."""
 import sys
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional, Sequence
 
 from torch import Tensor, nn
 
@@ -31,6 +31,6 @@ class GridOfInstances(HeadAdapter):
 
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
-                at: Optional[Tensor] = None) -> None:
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'mask_head'):
             model.mask_head.forward(features)

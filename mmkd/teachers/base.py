@@ -62,7 +62,8 @@ class BaseTeacher(metaclass=ABCMeta):
                 features = adapter.extract(self.model, inputs)
             for key, question in questions.items():
                 with recording(self.model, question.paths) as behind:
-                    adapter.predict(self.model, features, question.paths, question.at)
+                    adapter.predict(self.model, features, question.paths, question.at,
+                                    data_samples)
                 told[key] = {path: before[path] + calls for path, calls in behind.items()}
         return told
 
