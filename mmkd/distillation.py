@@ -102,7 +102,7 @@ class Distillation:
             side, like = 'student', next(self.student.parameters())
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
             try:
-                with torch.no_grad(), _evaluating(self.student), recording(
+                with torch.no_grad(), evaluating(self.student), recording(
                         self.student, self._student_paths) as seen:
                     adapter = adapter_of(self.student)
                     adapter.predict(self.student, adapter.extract(self.student, blank),
@@ -202,7 +202,7 @@ class Distillation:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside the block, afterwards each module's own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -270,8 +270,9 @@ class Match:
             ValueError: If what was recorded cannot be compared.
         """
         with torch.no_grad():
-            self._pairs = pair_levels(*self._recorded(seen, told))
-            student, teacher = self._paired(*self._recorded(seen, told))
+            student, teacher = self._recorded(seen, told)
+            self._pairs = pair_levels(student, teacher)
+            student, teacher = self._paired(student, teacher)
             self.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
             self.notes = []
             if self._pairs is not None:

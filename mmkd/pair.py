@@ -57,28 +57,30 @@ class GivenTeacher(BaseTeacher):
 
 
 def inspect_pair(student: Config, teacher: Config,
-                 teacher_classes: Optional[Sequence[str]] = None) -> List[Finding]:
+                 checkpoint: Optional[str] = None) -> List[Finding]:
     """Build both models, let them see a blank image, and try every named point.
 
     Args:
         student (Config): A whole config, with a plain model.
-        teacher (Config): Likewise. Its weights are not needed.
-        teacher_classes (Sequence[str], optional): Names of its classes, as a checkpoint has them.
-            Defaults to None, those of its config's data set.
+        teacher (Config): Likewise.
+        checkpoint (str, optional): Path or address of the teacher's weights; the class names in it
+            come before those of the config's data set. Defaults to None: they are not needed.
 
     Returns:
         list[Finding]: One per point of either model, the student's first.
 
     Raises:
-        ValueError: If a config holds no model, or a model is of a family that mmkd does not know.
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a config holds no model, a model is of a family that mmkd does not know, or
+            the checkpoint does not fit.
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = MMENGINE_MODELS.build(model_config(student))
         classes = classes_of_config(student)
-    frozen = FrozenTeacher(teacher, checkpoint=None)
+    frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
     assert frozen.model is not None
-    given = GivenTeacher(frozen.model, list(teacher_classes or ()) or frozen.classes)
+    given = GivenTeacher(frozen.model, frozen.classes)
     names = {**points_of(model, 'student'), **points_of(frozen.model, 'teacher')}
     findings = []
     for name in names:

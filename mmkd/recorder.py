@@ -1,8 +1,8 @@
 """Watch the outputs of modules while a model runs, and leave no trace behind."""
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from itertools import count
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 from torch import nn
 
@@ -41,22 +41,16 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
     with ExitStack() as stack:
         for path in paths:
             records[path] = []
-            stack.enter_context(_watched(model.get_submodule(path), records[path], numbers))
+            stack.enter_context(replaced_forward(
+                model.get_submodule(path), partial(_watch, records[path], numbers)))
         yield records
 
 
 @contextmanager
-def _watched(module: nn.Module, calls: List[Call], numbers: Iterator[int]) -> Iterator[None]:
+def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Have one instance run ``wrap(its forward)`` inside the block, and its own again after it."""
     before = module.__dict__.get('forward')
-    forward = module.forward
-
-    @wraps(forward)
-    def watched_forward(*args: Any, **kwargs: Any) -> Any:
-        output = forward(*args, **kwargs)
-        calls.append(Call(args, output, next(numbers)))
-        return output
-
-    module.forward = watched_forward  # type: ignore[method-assign]
+    module.forward = wrap(module.forward)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -64,3 +58,13 @@ def _watched(module: nn.Module, calls: List[Call], numbers: Iterator[int]) -> It
             del module.forward
         else:
             module.forward = before  # type: ignore[method-assign]
+
+
+def _watch(calls: List[Call], numbers: Iterator[int], forward: Callable) -> Callable:
+    @wraps(forward)
+    def watched_forward(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        calls.append(Call(args, output, next(numbers)))
+        return output
+
+    return watched_forward

@@ -52,10 +52,6 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
         a (Tensor): (Q, 4), (cx, cy, w, h).
         b (Tensor): (P, 4).
     """
-    low_a, high_a = a[:, None, :2] - a[:, None, 2:] / 2, a[:, None, :2] + a[:, None, 2:] / 2
-    low_b, high_b = b[None, :, :2] - b[None, :, 2:] / 2, b[None, :, :2] + b[None, :, 2:] / 2
-    shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
-    union = a[:, None, 2:].prod(-1) + b[None, :, 2:].prod(-1) - shared
-    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(-1)
-    tiny = torch.finfo(a.dtype).tiny
-    return shared / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+    # Only mmdet's models predict sets with boxes.
+    from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+    return bbox_overlaps(bbox_cxcywh_to_xyxy(a), bbox_cxcywh_to_xyxy(b), mode='giou')

@@ -148,17 +148,22 @@ def test_digits_are_a_coco_and_a_cityscapes_data_set(tmp_path):
     assert boxes == len(content['annotations']) > 3
 
 
-def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
-    folder = tmp_path / 'pair'
+def write_pair(folder, student, teacher):
+    """A folder as compare.py wants it: teacher, student alone, student with DIST."""
     folder.mkdir()
-    detector_config(shapes, retinanet(), 'unused').dump(str(folder / 'student.py'))
-    detector_config(shapes, retinanet(width=12), 'unused').dump(str(folder / 'teacher.py'))
+    student.dump(str(folder / 'student.py'))
+    teacher.dump(str(folder / 'teacher.py'))
     (folder / 'dist.py').write_text('''
 _base_ = ['./student.py']
 model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
              teacher=dict(config='{{ fileDirname }}/teacher.py', checkpoint='set by the tool'),
              distill=[dict(type='mmkd.DISTLoss', on='cls')])
 ''')
+
+
+def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
+    write_pair(tmp_path / 'pair', detector_config(shapes, retinanet(), 'unused'),
+               detector_config(shapes, retinanet(width=12), 'unused'))
     out = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '2', cwd=tmp_path).stdout
     work = tmp_path / 'work_dirs' / 'pair'
     results = json.loads((work / 'results.json').read_text())
@@ -174,16 +179,8 @@ model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
 
 
 def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
-    folder = tmp_path / 'pair'
-    folder.mkdir()
-    segmentor_config(streets, segmentor(), 'unused').dump(str(folder / 'student.py'))
-    segmentor_config(streets, segmentor(width=12), 'unused').dump(str(folder / 'teacher.py'))
-    (folder / 'dist.py').write_text('''
-_base_ = ['./student.py']
-model = dict(_delete_=True, type='mmkd.Distiller', student=_base_.model,
-             teacher=dict(config='{{ fileDirname }}/teacher.py', checkpoint='set by the tool'),
-             distill=[dict(type='mmkd.DISTLoss', on='cls')])
-''')
+    write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),
+               segmentor_config(streets, segmentor(width=12), 'unused'))
     out = run('compare.py', 'pair', '--sheet', '2', cwd=tmp_path).stdout
     assert '| model | seeds | mIoU | mAcc | parameters |' in out
     assert '| student + DIST | 1 |' in out

@@ -9,8 +9,6 @@ import logging
 from common import read_config
 from mmengine.logging import MMLogger
 
-from mmkd.checkpoint import read_checkpoint
-from mmkd.classes import classes_of_checkpoint
 from mmkd.pair import inspect_pair, table_of
 
 
@@ -25,10 +23,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     MMLogger.get_instance('inspect_pair', log_level=logging.ERROR)
-    classes = None
-    if args.teacher_checkpoint:
-        classes = classes_of_checkpoint(read_checkpoint(args.teacher_checkpoint))
-    print(table_of(inspect_pair(read_config(args.student), read_config(args.teacher), classes)))
+    print(table_of(inspect_pair(read_config(args.student), read_config(args.teacher),
+                                args.teacher_checkpoint)))
 
 
 if __name__ == '__main__':

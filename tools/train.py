@@ -12,8 +12,6 @@ import os
 from common import add_common_options, build_runner, finish_config, load_config, read_config
 from mmengine.config import Config
 
-from mmkd.checkpoint import read_checkpoint
-from mmkd.classes import classes_of_checkpoint
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 
 
@@ -48,10 +46,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     if 'student' in student.get('model', {}):
         raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
                          'the plain config of its student')
-    classes = None
-    if args.teacher_checkpoint:
-        classes = classes_of_checkpoint(read_checkpoint(args.teacher_checkpoint))
-    findings = inspect_pair(student, teacher, classes)
+    findings = inspect_pair(student, teacher, args.teacher_checkpoint)
     print(table_of(findings))
     try:
         entries = entries_of(method, findings)

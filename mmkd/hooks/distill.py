@@ -1,11 +1,13 @@
 """Distill the model of a running project whose ``model`` may not be touched."""
-from typing import Any, List, Optional, Sequence, Union
+from contextlib import ExitStack
+from typing import Any, Callable, List, Optional, Sequence, Union
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ..distillation import Distillation
+from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..teachers import BaseTeacher
 
@@ -36,7 +38,7 @@ class DistillHook(Hook):
         self.teacher = teacher
         self.distill = distill
         self.distillation: Optional[Distillation] = None
-        self._detach = lambda: None
+        self._attached = ExitStack()
 
     def before_train(self, runner: Any) -> None:
         """Attach to the model.
@@ -57,28 +59,23 @@ class DistillHook(Hook):
             raise ValueError(
                 f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '
                 'or save from a hook; use the model `mmkd.Distiller`, or compare logits')
-        forward = model.forward
-        had_own = 'forward' in model.__dict__
 
-        def distilled_forward(inputs: torch.Tensor, data_samples: Optional[list] = None,
-                              mode: str = 'tensor') -> Any:
-            if mode != 'loss':
-                return forward(inputs, data_samples, mode=mode)
-            return distillation.losses(forward, inputs, data_samples)
+        def distil(forward: Callable) -> Callable:
+            def distilled_forward(inputs: torch.Tensor, data_samples: Optional[list] = None,
+                                  mode: str = 'tensor') -> Any:
+                if mode != 'loss':
+                    return forward(inputs, data_samples, mode=mode)
+                return distillation.losses(forward, inputs, data_samples)
 
-        def detach() -> None:
-            if had_own:
-                model.forward = forward
-            else:
-                del model.forward
-            self.distillation = None
+            return distilled_forward
 
-        model.forward = distilled_forward
-        self.distillation, self._detach = distillation, detach
+        self._attached.enter_context(replaced_forward(model, distil))
+        self.distillation = distillation
 
     def after_train(self, runner: Any) -> None:
         """Leave the model as it was."""
-        self._detach()
+        self._attached.close()
+        self.distillation = None
 
 
 def distillation_of(runner: Any) -> Optional[Distillation]:

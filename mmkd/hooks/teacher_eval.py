@@ -1,7 +1,6 @@
 """Is the teacher worth learning from? Asked once, before training."""
 import logging
 import os
-import shutil
 import tempfile
 from typing import Any, Callable, Dict, Optional
 
@@ -10,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from ..classes import match_classes
+from ..distillation import evaluating
 from ..heads import adapter_of
 from ..registry import HOOKS
 from ..rng import preserved_rng
@@ -98,19 +98,15 @@ class TeacherEvalHook(Hook):
 
 
 def _score(runner: Any, loader: Any, model: Any, relabel: Callable) -> Dict[str, float]:
-    folder = tempfile.mkdtemp()
-    evaluator = runner.build_evaluator(_in_folder(runner._val_evaluator, folder))
-    evaluator.dataset_meta = loader.dataset.metainfo
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        for batch in loader:
-            predictions = [relabel(one) for one in model.val_step(batch)]
-            evaluator.process(data_samples=predictions, data_batch=batch)
-    model.train(was_training)
-    scores = evaluator.evaluate(len(loader.dataset))
-    del evaluator
-    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        evaluator = runner.build_evaluator(_in_folder(runner._val_evaluator, folder))
+        evaluator.dataset_meta = loader.dataset.metainfo
+        with torch.no_grad(), evaluating(model):
+            for batch in loader:
+                predictions = [relabel(one) for one in model.val_step(batch)]
+                evaluator.process(data_samples=predictions, data_batch=batch)
+        scores = evaluator.evaluate(len(loader.dataset))
+        del evaluator  # some metrics clean up their folder when they go
     return scores
 
 
