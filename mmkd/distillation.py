@@ -1,6 +1,6 @@
 """What one training step adds: the student is watched, the teacher looks, matches compare."""
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .build import build_entry
 from .classes import check_label_order, classes_of_run
-from .heads import adapter_of
+from .heads import adapter_of, points_of
 from .match import Match
 from .recorder import Records, recording
 from .registry import MODELS
@@ -81,20 +81,55 @@ class Distillation:
             assert self.teacher.model is not None
             parameter = next(self.student.parameters())
             self.teacher.model.to(parameter.device, parameter.dtype)
-            student_classes = self._classes or classes_of_run()
-            if self.teacher.classes != student_classes:
-                check_label_order()
-            for match in self.matches:
-                match.find_on_teacher(self.teacher.model, student_classes, self.teacher.classes)
-            self._student_paths = set().union(*(match.student_paths for match in self.matches))
-            self._asked: Dict[str, Set[str]] = {}
-            for match in self.matches:
-                for at, paths in match.asked:
-                    self._asked.setdefault(at, set()).update(paths)
-            self._fit()
+            try:
+                self.match_points()
+            except ValueError as error:
+                raise ValueError(f'{error}. Of this pair can be compared: '
+                                 f'{self._comparable() or "no point"}') from error
         for match in self.matches:
             print_log(str(match), 'current')
         self.is_prepared = True
+
+    def match_points(self) -> None:
+        """Find the points on the teacher, which is prepared, and try them with a blank image.
+
+        Raises:
+            ValueError: If teacher and student cannot be compared as the config asks.
+        """
+        assert self.teacher.model is not None
+        student_classes = self._classes or classes_of_run()
+        if self.teacher.classes != student_classes:
+            check_label_order()
+        for match in self.matches:
+            match.find_on_teacher(self.teacher.model, student_classes, self.teacher.classes)
+        self._student_paths = set().union(*(match.student_paths for match in self.matches))
+        self._asked: Dict[str, Set[str]] = {}
+        for match in self.matches:
+            for at, paths in match.asked:
+                self._asked.setdefault(at, set()).update(paths)
+        self._fit()
+
+    def trials(self) -> Iterator[Tuple[str, Union[Match, Exception]]]:
+        """Every named point of either side, tried alone on the prepared teacher.
+
+        Yields:
+            tuple[str, Match | Exception]: The point; what compares it, or why nothing can.
+        """
+        assert self.teacher.model is not None
+        for name in {**points_of(self.student, 'student'),
+                     **points_of(self.teacher.model, 'teacher')}:
+            # No loss is computed; this one takes logits and features alike.
+            entry = dict(type='mmkd.MSELoss', on=name)
+            try:
+                trial = Distillation(self.student, self.teacher, [entry], self._classes)
+                trial.match_points()
+                yield name, trial.matches[0]
+            except (TypeError, ValueError) as error:
+                yield name, error
+
+    def _comparable(self) -> str:
+        return ', '.join(f'`{name}`' + (' through a connector' if match.connectors else '')
+                         for name, match in self.trials() if isinstance(match, Match))
 
     def _fit(self) -> None:
         """Let both sides see a blank image, and make the connectors."""

@@ -14,7 +14,7 @@ from .heads import Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
 from .recorder import Records
 from .registry import MODELS
-from .sets import pair_sets
+from .sets import in_order, pair_sets
 
 CONNECTORS = ('auto', 'conv', None)
 
@@ -110,9 +110,9 @@ class Match:
                 f'no mask `{self.mask}` for the student, which is one of the '
                 f'{adapter_of(student).family}; ' +
                 (f'it has {", ".join(map(repr, masks))}' if masks else 'leave `mask` out'))
-        if self.connector == 'conv' and self.student_point.num_classes is not None:
-            raise ValueError(f"`connector='conv'`, but `{self.on_student}` of the student is class "
-                             'logits, which are compared as they are; leave `connector` out')
+        if self.connector == 'conv' and self.student_point.is_prediction:
+            raise ValueError(f"`connector='conv'`, but `{self.on_student}` of the student is a "
+                             'prediction, which is compared as it is; leave `connector` out')
 
     def find_on_teacher(self, teacher: nn.Module, student_classes: Optional[Sequence[str]],
                         teacher_classes: Optional[Sequence[str]]) -> None:
@@ -120,25 +120,33 @@ class Match:
 
         Raises:
             ValueError: If the two points cannot be compared: other activations, other classes,
-                other stages, predictions at given places on one side only.
+                other stages, boxes in another coding, predictions at given places or in no order
+                on one side only.
         """
         self.teacher_point = find_point(teacher, self.on_teacher, 'teacher')
-        if bool(self.student_point.asked_at) != bool(self.teacher_point.asked_at):
+        one, other = self.student_point, self.teacher_point
+        if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
             raise ValueError(
-                f'`{self.on_student}` of the student predicts for {_places(self.student_point)}, '
-                f'`{self.on_teacher}` of the teacher for {_places(self.teacher_point)}; compare '
-                "'neck', or give a teacher of the student's kind")
+                f'`{self.on_student}` of the student predicts for {_places(one)}, '
+                f'`{self.on_teacher}` of the teacher for {_places(other)}; compare \'neck\' or '
+                "'backbone', or give a teacher of the student's kind")
         self._choose_stages()
         self._columns = None
         one, other = self.student_point, self.teacher_point
-        if one.num_classes is None or other.num_classes is None:
-            reordered = student_classes and teacher_classes and isinstance(
-                self.loss, LogitLoss) and match_classes(student_classes, teacher_classes)
-            if reordered:
-                raise ValueError(
-                    f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is '
-                    "not known to be class logits, so its columns cannot be put right; compare "
-                    "'cls'")
+        if one.coding != other.coding:
+            raise ValueError(
+                f'`{one.name}` of the student writes {one.coding or "no boxes"}, `{other.name}` of '
+                f'the teacher {other.coding or "no boxes"}; only boxes of one coding can be '
+                "compared; compare 'cls' or 'neck', or give a teacher of the student's coding")
+        are_logits = one.num_classes is not None and other.num_classes is not None
+        needs_order = one.queries or (isinstance(self.loss, LogitLoss) and not are_logits)
+        is_known = one.num_named and other.num_named
+        if needs_order and not is_known and student_classes and teacher_classes and match_classes(
+                student_classes, teacher_classes):
+            raise ValueError(
+                f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is not '
+                "known to be class logits, so its columns cannot be put right; compare 'cls'")
+        if not are_logits:
             return
         if one.use_sigmoid != other.use_sigmoid:
             raise ValueError(
@@ -256,7 +264,7 @@ class Match:
                 f'`{self.student_point.name}` of the student and `{self.teacher_point.name}` of '
                 f'the teacher differ in shape: {shapes[0]} and {shapes[1]}; ' +
                 ('give a teacher with the same levels, anchors and classes'
-                 if self.student_point.num_classes is not None else
+                 if self.student_point.is_prediction else
                  "write `connector='auto'` where channels differ, or choose another point"))
         if self._is_per_anchor():
             student = [self._split_anchors(level) for level in student]
@@ -279,7 +287,7 @@ class Match:
                 mine, theirs = (list(side) for side in zip(*self._pairs))
                 self.notes.append('levels of one size are compared, the student\'s '
                                   f'{mine} with the teacher\'s {theirs}')
-            if self.student_point.num_classes is None:
+            if not self.student_point.is_prediction:
                 self._check_features(student, teacher)
                 if self.connector is not None:
                     connectors = connect(student, teacher, self.connector)
@@ -335,12 +343,15 @@ class Match:
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
-        if one.boxes is not None and other.boxes is not None:
-            student_boxes = one.boxes(*(seen[path] for path in one.paths))
-            teacher_boxes = other.boxes(*(told[''][path] for path in other.paths))
-            pairs = [pair_sets(s, t, a, b, bool(one.use_sigmoid)) for s, t, a, b in zip(
-                student, teacher, student_boxes, teacher_boxes)]
-            student, teacher = [s for s, _ in pairs], [t for _, t in pairs]
+        if one.queries is not None and other.queries is not None:
+            orders = [pair_sets(mine, theirs._replace(logits=self._reorder(theirs.logits)))
+                      for mine, theirs in zip(
+                          one.queries(*(seen[path] for path in one.paths)),
+                          other.queries(*(told[''][path] for path in other.paths)))]
+            student = [in_order(level, [mine for mine, _ in order], one.query_dim)
+                       for level, order in zip(student, orders)]
+            teacher = [in_order(level, [theirs for _, theirs in order], other.query_dim)
+                       for level, order in zip(teacher, orders)]
         return student, teacher
 
     def _paired(self, student: List[Tensor],
@@ -370,7 +381,7 @@ class Match:
         return anchors[:, :, self._columns].flatten(1, 2)
 
     def _is_per_anchor(self) -> bool:
-        if self.student_point.num_classes is None:
+        if self.student_point.use_sigmoid is None:
             return False
         return not self.student_point.use_sigmoid if self.per_anchor is None else self.per_anchor
 
@@ -407,7 +418,7 @@ def _activation(point: Point) -> str:
 
 
 def _places(point: Point) -> str:
-    return 'RoIs' if point.asked_at else 'a map'
+    return 'RoIs' if point.asked_at else 'queries' if point.queries else 'a grid'
 
 
 def _shown(classes: Optional[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from .classes import classes_of_config
 from .distillation import Distillation
 from .heads import points_of
 from .match import Match, shown_shapes
-from .teachers import BaseTeacher, FrozenTeacher
+from .teachers import FrozenTeacher
 from .teachers.frozen import model_config
 
 METHODS = {
@@ -45,17 +45,6 @@ class Finding(NamedTuple):
         return 'through a connector' if self.match.connectors else 'as it is'
 
 
-class GivenTeacher(BaseTeacher):
-    """A teacher that is there already."""
-
-    def __init__(self, model: Any, classes: Optional[List[str]]) -> None:
-        super().__init__()
-        self.model, self.classes = model, classes
-
-    def prepare(self, student: Any) -> None:
-        """Nothing is left to do."""
-
-
 def inspect_pair(student: Config, teacher: Config,
                  checkpoint: Optional[str] = None) -> List[Finding]:
     """Build both models, let them see a blank image, and try every named point.
@@ -79,20 +68,11 @@ def inspect_pair(student: Config, teacher: Config,
         classes = classes_of_config(student)
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
-    assert frozen.model is not None
-    given = GivenTeacher(frozen.model, frozen.classes)
-    names = {**points_of(model, 'student'), **points_of(frozen.model, 'teacher')}
-    findings = []
-    for name in names:
-        # No loss is computed; this one takes logits and features alike.
-        entry = dict(type='mmkd.MSELoss', on=name)
-        try:
-            distillation = Distillation(model, given, [entry], classes)
-            distillation.prepare()
-            findings.append(Finding(name, distillation.matches[0], ''))
-        except (TypeError, ValueError) as error:
-            findings.append(Finding(name, None, str(error)))
-    return findings
+    entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
+    distillation = Distillation(model, frozen, [entry], classes)
+    return [Finding(name, found if isinstance(found, Match) else None,
+                    '' if isinstance(found, Match) else str(found))
+            for name, found in distillation.trials()]
 
 
 def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:

@@ -1,46 +1,105 @@
 """Which prediction of the teacher is which of the student's, where neither has an order?"""
-from typing import List, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import interpolate, logsigmoid
 
-CLASS_COST, BOX_COST, GIOU_COST = 2., 5., 2.
-"""Weights of the parts of the cost: those by which DETR and its kin match queries and objects."""
+CLASS_COST = 2.
+BOX_COST, GIOU_COST = 5., 2.
+PIXEL_COST, DICE_COST = 5., 5.
+"""Weights of the parts of the cost: those by which DETR and its kin match queries with boxes of
+objects, and Mask2Former with their masks."""
+
+Order = List[Tuple[Tensor, Tensor]]
+"""For each image the numbers of the student's queries, and those of their partners."""
 
 
-def pair_sets(student: Tensor, teacher: Tensor, student_boxes: Tensor, teacher_boxes: Tensor,
-              use_sigmoid: bool) -> Tuple[Tensor, Tensor]:
-    """Bring the predictions of both sides into one order, image by image.
+class Queries(NamedTuple):
+    """Predictions in no order, and what tells them apart."""
+    logits: Tensor
+    """Of the classes, (N, C, Q)."""
+    where: Tensor
+    """Boxes (N, 4, Q), (cx, cy, w, h) from 0 to 1, or logits of masks (N, Q, H, W)."""
+    use_sigmoid: bool
+    """What activates the classes' logits, else softmax."""
+
+    @property
+    def are_masks(self) -> bool:
+        """Whether masks tell where they are, else boxes."""
+        return self.where.dim() == 4
+
+
+def pair_sets(student: Queries, teacher: Queries) -> Order:
+    """Find each prediction's partner, image by image.
 
     The cost of a pair is the L1 distance of its class probabilities (halved: 1 for two that have no
-    class in common), the L1 distance of its boxes, and their generalized IoU; the assignment with
-    the least sum is taken (Hungarian).
+    class in common) and what lies between their places: of boxes the L1 distance and the
+    generalized IoU, of masks the mean divergence of the pixels (KL) and the Dice loss. The
+    assignment with the least sum is taken (Hungarian).
 
     Args:
-        student (Tensor): Logits (N, C, Q).
-        teacher (Tensor): Logits (N, C, P).
-        student_boxes (Tensor): (N, 4, Q), (cx, cy, w, h) from 0 to 1.
-        teacher_boxes (Tensor): (N, 4, P).
-        use_sigmoid (bool): What activates the logits, else softmax.
+        student (Queries): Q predictions per image.
+        teacher (Queries): P predictions per image, of the same classes.
 
     Returns:
-        tuple[Tensor, Tensor]: Logits (N, C, min(Q, P)) of both sides, pair by pair.
+        list[tuple[Tensor, Tensor]]: Per image two (min(Q, P), ), int64: student's and teacher's.
+
+    Raises:
+        ValueError: If one side predicts boxes and the other masks, or their classes differ.
     """
-    pairs: List[Tuple[Tensor, Tensor]] = []
+    if student.are_masks != teacher.are_masks:
+        raise ValueError('predictions are paired by class and place, but the student\'s places are '
+                         f'{_kind(student)}, the teacher\'s {_kind(teacher)}; compare \'neck\' or '
+                         "'backbone', or give a teacher of the student's kind")
+    if student.logits.shape[1] != teacher.logits.shape[1]:
+        raise ValueError(f'the student\'s queries have {student.logits.shape[1]} columns for '
+                         f'classes, the teacher\'s {teacher.logits.shape[1]}; give a teacher of '
+                         'the same classes')
+    order: Order = []
+    distance = _between_masks if student.are_masks else _between_boxes
     with torch.no_grad():
-        probabilities = [side.float().sigmoid() if use_sigmoid else side.float().softmax(1)
-                         for side in (student, teacher)]
-        for image in range(len(student)):
+        probabilities = [side.logits.float().sigmoid() if side.use_sigmoid else
+                         side.logits.float().softmax(1) for side in (student, teacher)]
+        for image in range(len(student.logits)):
             p, q = (side[image].T for side in probabilities)
-            a, b = (side[image].T.float() for side in (student_boxes, teacher_boxes))
-            cost = (CLASS_COST * torch.cdist(p, q, p=1) / 2 + BOX_COST * torch.cdist(a, b, p=1) -
-                    GIOU_COST * generalized_iou(a, b))
+            cost = CLASS_COST * torch.cdist(p, q, p=1) / 2 + distance(
+                student.where[image].float(), teacher.where[image].float())
             rows, columns = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
-            pairs.append((torch.as_tensor(rows, device=student.device),
-                          torch.as_tensor(columns, device=student.device)))
-    return (torch.stack([side[:, rows] for side, (rows, _) in zip(student, pairs)]),
-            torch.stack([side[:, columns] for side, (_, columns) in zip(teacher, pairs)]))
+            order.append((torch.as_tensor(rows, device=cost.device),
+                          torch.as_tensor(columns, device=cost.device)))
+    return order
+
+
+def in_order(level: Tensor, numbers: Sequence[Tensor], dim: int) -> Tensor:
+    """Take the queries of each image by their numbers.
+
+    Args:
+        level (Tensor): (N, ...), queries in dimension ``dim``.
+        numbers (Sequence[Tensor]): N of (K, ), int64.
+        dim (int): The dimension.
+    """
+    one = dim if dim < 0 else dim - 1
+    return torch.stack([image.index_select(one, which) for image, which in zip(level, numbers)])
+
+
+def _between_boxes(a: Tensor, b: Tensor) -> Tensor:
+    """(Q, P) from (4, Q) and (4, P)."""
+    a, b = a.T, b.T
+    return BOX_COST * torch.cdist(a, b, p=1) - GIOU_COST * generalized_iou(a, b)
+
+
+def _between_masks(a: Tensor, b: Tensor) -> Tensor:
+    """(Q, P) from (Q, H, W) and (P, H', W'), logits."""
+    if a.shape[1:] != b.shape[1:]:
+        b = interpolate(b[None], size=a.shape[1:], mode='bilinear', align_corners=False)[0]
+    a, b = a.flatten(1), b.flatten(1)
+    p, q = a.sigmoid(), b.sigmoid()
+    entropy = -(q * logsigmoid(b) + (1 - q) * logsigmoid(-b)).mean(1)
+    cross = -(logsigmoid(a) @ q.T + logsigmoid(-a) @ (1 - q).T) / a.shape[1]
+    dice = 1 - (2 * p @ q.T + 1) / (p.square().sum(1)[:, None] + q.square().sum(1) + 1)
+    return PIXEL_COST * (cross - entropy) + DICE_COST * dice
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -55,3 +114,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     # Only mmdet's models predict sets with boxes.
     from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
     return bbox_overlaps(bbox_cxcywh_to_xyxy(a), bbox_cxcywh_to_xyxy(b), mode='giou')
+
+
+def _kind(queries: Queries) -> str:
+    return 'masks' if queries.are_masks else 'boxes'

@@ -1,12 +1,15 @@
 """Where are the points in a model? To add a family, subclass ``HeadAdapter`` in a file."""
 from .base import HeadAdapter, Point, adapter_of, find_point, points_of
 from .dense import DenseHead
-from .query import QueryHead
+from .query import QueryHead, SparseRoIHead
 from .roi import RoIHead
 from .segmentor import Segmentor
 from .solo import GridOfInstances
 
+# Of two that fit, the later speaks: a mask transformer of mmseg is a segmentor, too.
+from .mask import MaskTransformer, SideAdapter  # isort: skip
+
 __all__ = [
-    'DenseHead', 'GridOfInstances', 'HeadAdapter', 'Point', 'QueryHead', 'RoIHead', 'Segmentor',
-    'adapter_of', 'find_point', 'points_of'
+    'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer', 'Point', 'QueryHead',
+    'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'adapter_of', 'find_point', 'points_of'
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..recorder import Call, Records
 from ..registry import HEADS
+from ..sets import Queries
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,11 @@ class Point:
             the module whose second argument are these places, such as RoIs (R, 5). The other side
             is then asked at the same places. Defaults to (), a grid of the head's own.
         stages (tuple[Point]): Where the head predicts in several stages: each of them.
-        boxes (Callable, optional): Where predictions are a set without an order (N, C, queries):
-            reads their boxes (N, 4, queries), (cx, cy, w, h) from 0 to 1, by which, and by class,
-            those of both sides are paired.
+        queries (Callable, optional): Where predictions are a set without an order: reads, as
+            ``read`` does, the :class:`mmkd.sets.Queries` by which those of both sides are paired.
+        query_dim (int): The dimension of the levels that counts the queries. Defaults to -1.
+        coding (str): How boxes are written as numbers, where the point predicts boxes: only points
+            of one coding can be compared. Defaults to '', no boxes.
     """
     name: str
     paths: Tuple[str, ...]
@@ -47,7 +50,14 @@ class Point:
     align_corners: bool = False
     asked_at: Tuple[str, ...] = ()
     stages: Tuple['Point', ...] = ()
-    boxes: Optional[Callable[..., List[Tensor]]] = None
+    queries: Optional[Callable[..., List[Queries]]] = None
+    query_dim: int = -1
+    coding: str = ''
+
+    @property
+    def is_prediction(self) -> bool:
+        """Whether it is compared as it is, class logits, masks or boxes; else it is features."""
+        return self.num_classes is not None or bool(self.coding)
 
     def levels(self, records: Records) -> List[Tensor]:
         """What was recorded at this point."""

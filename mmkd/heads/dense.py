@@ -45,7 +45,11 @@ class DenseHead(HeadAdapter):
             return {}
         is_activated = getattr(getattr(head, 'loss_cls', None), 'activated', False)
         read = _logits_of_probabilities if is_activated else class_scores
-        return dict(cls=Point('cls', ('bbox_head', ), read, **logits))
+        points = dict(cls=Point('cls', ('bbox_head', ), read, **logits))
+        coding = _coding(head)
+        if coding:
+            points['reg'] = Point('reg', ('bbox_head', ), _boxes, coding=coding)
+        return points
 
     @staticmethod
     def about(model: Any, path: str) -> Dict[str, Any]:
@@ -103,3 +107,29 @@ OTHERS: Dict[str, Callable[..., List[Tensor]]] = {
     'YOLOV3Head': _classes_of_yolo,
 }
 """How the class logits are read from heads that return something else first. All are sigmoid."""
+
+CODED = dict(
+    ATSSHead=True, DDODHead=True, FSAFHead=True, GFLHead=True, PAAHead=True, RetinaHead=True,
+    RTMDetHead=True, SSDHead=True, YOLOFHead=True,
+    GARetinaHead=False, TOODHead=False, VFNetHead=False)
+"""Whether a head's second output, in training and test alike, is what its coder decodes at its
+priors. Guided anchors move, TOOD decodes in its forward, VFNet gives in a test what it refined."""
+
+
+def _coding(head: Any) -> str:
+    kinds = [CODED[cls.__name__] for cls in type(head).__mro__ if cls.__name__ in CODED]
+    if not kinds or not kinds[0]:
+        return ''
+    bins = f', {head.reg_max + 1} bins per side' if hasattr(head, 'reg_max') else ''
+    return f'{described(head.bbox_coder)} from {described(head.prior_generator)}{bins}'
+
+
+def described(part: Any) -> str:
+    """A coder or a generator of priors, and its settings: equal for equal ones."""
+    settings = {name: value.tolist() if isinstance(value, Tensor) else value
+                for name, value in sorted(vars(part).items()) if name != 'base_anchors'}
+    return f'{type(part).__name__}({", ".join(f"{k}={v}" for k, v in settings.items())})'
+
+
+def _boxes(calls: List[Call]) -> List[Tensor]:
+    return [level for call in calls for level in call.output[1]]

@@ -1,26 +1,30 @@
-"""Detectors of mmdet that predict with queries: DETR, Conditional, DAB, Deformable DETR, DINO."""
+"""Detectors of mmdet that predict with queries: DETR and its kin, Sparse R-CNN, QueryInst."""
 import inspect
 import sys
 from functools import partial
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from ..recorder import Call
 from ..registry import HEADS
+from ..sets import Queries
 from .base import HeadAdapter, Point, is_asked
 
-NEED_MORE = ('DDQDETR', 'GLIP', 'GroundingDINO')
-"""Kin of these detectors that also need text, or hide queries of another kind among theirs."""
+NEED_TEXT = ('GLIP', 'GroundingDINO')
+"""Kin of DETR whose classes are words of a prompt, and differ from batch to batch."""
+
+CODING = 'boxes (cx, cy, w, h) from 0 to 1, as parts of the image'
 
 
 @HEADS.register_module()
 class QueryHead(HeadAdapter):
     """Detectors with a transformer whose queries each predict one object.
 
-    The point 'cls' is the class logits of the last decoder layer, (N, C, queries); 'cls.0',
-    'cls.1', ... are those of each layer. A query of the student has no partner by its number:
-    predictions are paired by class and box.
+    The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
+    (N, 4, queries); 'cls.0', 'reg.0', ... are those of each layer. A query of the student has no
+    partner by its number: predictions are paired by class and box.
     """
 
     family = 'detectors of mmdet with queries (DETR and its kin)'
@@ -30,19 +34,16 @@ class QueryHead(HeadAdapter):
         module = sys.modules.get('mmdet.models.detectors.base_detr')
         return module is not None and isinstance(
             model, module.DetectionTransformer) and not any(
-                cls.__name__ in NEED_MORE for cls in type(model).__mro__)
+                cls.__name__ in NEED_TEXT for cls in type(model).__mro__)
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
         head = model.bbox_head
         use_sigmoid = bool(head.loss_cls.use_sigmoid)
-        logits = dict(use_sigmoid=use_sigmoid, num_classes=head.cls_out_channels,
-                      num_named=head.cls_out_channels - (not use_sigmoid))
-        layers = dict(cls=-1, **{f'cls.{i}': i for i in range(model.decoder.num_layers)})
-        return {name: Point(name, ('bbox_head', ),
-                            partial(_of_layer, 0, layer, model.num_queries),
-                            boxes=partial(_of_layer, 1, layer, model.num_queries), **logits)
-                for name, layer in layers.items()}
+        read = partial(_of_layer, model.num_queries, use_sigmoid, getattr(model, 'cache_dict', {}))
+        return points_of_layers(
+            model.decoder.num_layers, lambda layer: (('bbox_head', ), partial(read, layer)),
+            use_sigmoid, head.cls_out_channels)
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
@@ -54,21 +55,134 @@ class QueryHead(HeadAdapter):
         if not any(is_asked(paths, part) for part in ('encoder', 'decoder', 'bbox_head')):
             return
         maps, shape = features
-        head_inputs = model.forward_transformer(maps, data_samples or _blank_samples(shape))
+        head_inputs = model.forward_transformer(maps, samples_of(shape, data_samples))
         wanted = inspect.signature(model.bbox_head.forward).parameters
         model.bbox_head.forward(**{name: head_inputs[name] for name in wanted})
 
 
-def _of_layer(which: int, layer: int, queries: int, calls: List[Call]) -> List[Tensor]:
-    """Logits (0) or boxes (1) of a decoder layer, (N, C, queries).
+@HEADS.register_module()
+class SparseRoIHead(HeadAdapter):
+    """Sparse R-CNN and QueryInst: learned queries, refined by a cascade of RoI heads.
 
-    Denoising queries, which DINO adds in training, come before the others and are left out.
+    Unlike other two-stage detectors they cannot be asked at the student's RoIs, because a query is
+    handed on beside each. So the points are those of DETR and its kin, stage by stage.
     """
-    return [call.output[which][layer][:, -queries:].transpose(1, 2) for call in calls]
+
+    family = 'Sparse R-CNN and QueryInst of mmdet'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmdet.models.roi_heads')
+        return module is not None and isinstance(
+            getattr(model, 'roi_head', None), module.SparseRoIHead)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        head = model.roi_head.bbox_head[0]
+        use_sigmoid = bool(head.loss_cls.use_sigmoid)
+
+        def of_stage(stage: int) -> Tuple[Tuple[str, ...], Callable[..., List[Queries]]]:
+            stage %= model.roi_head.num_stages
+            return ((f'roi_head.bbox_head.{stage}', f'roi_head.bbox_roi_extractor.{stage}'),
+                    partial(_of_stage, model.roi_head.bbox_head[stage].bbox_coder,
+                            model.roi_head.bbox_roi_extractor[stage].featmap_strides[0],
+                            use_sigmoid))
+
+        return points_of_layers(model.roi_head.num_stages, of_stage, use_sigmoid,
+                                head.num_classes + (not use_sigmoid))
+
+    extract = staticmethod(QueryHead.extract)
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if not is_asked(paths, 'roi_head'):
+            return
+        maps, shape = features
+        samples = samples_of(shape, data_samples)
+        proposals = model.rpn_head.predict(maps, samples)
+        metas = [sample.metainfo for sample in samples]
+        boxes = [one.bboxes for one in proposals]
+        queries = torch.stack([one.features for one in proposals])
+        for stage in range(model.roi_head.num_stages):
+            rois = torch.cat([torch.cat([box.new_full((len(box), 1), image), box], dim=1)
+                              for image, box in enumerate(boxes)])
+            results = model.roi_head._bbox_forward(stage, maps, rois, queries, metas)
+            boxes, queries = results['detached_proposals'], results['object_feats']
 
 
-def _blank_samples(shape: Tuple[int, ...]) -> List[Any]:
-    from mmdet.structures import DetDataSample
+def points_of_layers(
+        layers: int, at: Callable[[int], Tuple[Tuple[str, ...], Callable[..., List[Queries]]]],
+        use_sigmoid: bool, columns: int) -> Dict[str, Point]:
+    """'cls' and 'reg' of the last layer, and 'cls.0', 'reg.0', ... of each.
+
+    Args:
+        layers (int): How many there are.
+        at (Callable): Gives, for the number of a layer, the paths to watch and what reads their
+            calls.
+        use_sigmoid (bool): What activates the class logits.
+        columns (int): Of one prediction, background included.
+    """
+    points = {}
+    for suffix, layer in (('', -1), *((f'.{i}', i) for i in range(layers))):
+        paths, queries = at(layer)
+        points[f'cls{suffix}'] = Point(
+            f'cls{suffix}', paths, partial(_logits, queries), use_sigmoid=use_sigmoid,
+            num_classes=columns, num_named=columns - (not use_sigmoid), queries=queries)
+        points[f'reg{suffix}'] = Point(
+            f'reg{suffix}', paths, partial(_places, queries), queries=queries, coding=CODING)
+    return points
+
+
+def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List[Any]:
+    """Samples that tell the sizes which these models ask for; of a blank image its own.
+
+    Args:
+        shape (tuple[int]): Of the batch, (N, 3, H, W).
+        data_samples (Sequence, optional): What there is of the N samples.
+    """
+    from mmengine.structures import BaseDataElement
     size = shape[2:]
-    return [DetDataSample(metainfo=dict(batch_input_shape=size, img_shape=size))
-            for _ in range(shape[0])]
+    return [BaseDataElement(metainfo=dict(dict(img_shape=size, batch_input_shape=size),
+                                          **(sample.metainfo if sample is not None else {})))
+            for sample in (data_samples or [None] * shape[0])]
+
+
+def _logits(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[Tensor]:
+    return [one.logits for one in queries(*calls)]
+
+
+def _places(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[Tensor]:
+    return [one.where for one in queries(*calls)]
+
+
+def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
+              calls: List[Call]) -> List[Queries]:
+    """What DETR's kin predict in a decoder layer, by the queries that predict alone in a test.
+
+    In training denoising queries (DINO) come before them, and dense ones (DDQ, which keeps the
+    numbers of both) after them.
+    """
+    found = []
+    for call in calls:
+        logits, boxes = (output[layer].transpose(1, 2) for output in call.output[:2])
+        end = sum(cache['dis_query_info']) if 'dis_query_info' in cache else logits.shape[2]
+        which = slice(end - count, end)
+        found.append(Queries(logits[..., which], boxes[..., which], use_sigmoid))
+    return found
+
+
+def _of_stage(coder: Any, stride: int, use_sigmoid: bool, heads: List[Call],
+              extractors: List[Call]) -> List[Queries]:
+    """What a stage of Sparse R-CNN predicts; its boxes are offsets to those of the last stage."""
+    found = []
+    for head, extractor in zip(heads, extractors):
+        maps, rois = extractor.args
+        logits, deltas = head.output[:2]
+        boxes = coder.decode(rois[:, 1:].detach(), deltas.flatten(0, 1))
+        height, width = (stride * side for side in maps[0].shape[2:])
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        boxes = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+        found.append(Queries(logits.transpose(1, 2),
+                             boxes.view(len(logits), -1, 4).transpose(1, 2), use_sigmoid))
+    return found

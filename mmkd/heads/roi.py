@@ -4,12 +4,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from ..recorder import Call
 from ..registry import HEADS
 from .base import HeadAdapter, Point, is_asked, tensors_of
-from .dense import class_scores, logits_of_dense_head
+from .dense import class_scores, described, logits_of_dense_head
 
 TINY = 1e-12
 """Probabilities below it have the logarithm of it."""
@@ -21,6 +22,10 @@ class RoIHead(HeadAdapter):
 
     The student predicts at the RoIs that it sampled; another model's own RoIs lie elsewhere, so it
     is asked at the student's: its features, its RoI extractor, its box head. No RPN, no sampling.
+
+    Points are 'cls', the class logits (RoIs, C), 'reg', the offsets of the boxes, 'mask', the
+    logits of the masks at the positive RoIs (RoIs, C, H, W), a mask for every class, and 'rpn_cls',
+    what the RPN says of objects.
     """
 
     family = 'two-stage detectors of mmdet'
@@ -29,25 +34,27 @@ class RoIHead(HeadAdapter):
     def fits(model: nn.Module) -> bool:
         module = sys.modules.get('mmdet.models.roi_heads')
         head = getattr(model, 'roi_head', None)
-        # Sparse R-CNN hands queries on beside the RoIs, TridentNet makes three images of one.
+        # Sparse R-CNN hands queries on beside the RoIs.
         return module is not None and isinstance(
             head, (module.StandardRoIHead, module.CascadeRoIHead)) and not isinstance(
-                head, (module.SparseRoIHead, module.TridentRoIHead)) and head.with_bbox
+                head, module.SparseRoIHead) and head.with_bbox
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
         points = {}
-        stages = tuple(
-            Point('cls', (path, ), partial(_class_scores, head.loss_cls), asked_at=(extractor, ),
-                  **_logits(head))
-            for path, extractor, head in _stages(model.roi_head) if _logits(head))
-        if stages:
-            points['cls'] = stages[0]
-            if _is_cascade(model.roi_head):
-                points['cls'] = replace(
+        for name, part, describe in (('cls', 'bbox', _logits), ('reg', 'bbox', _offsets),
+                                     ('mask', 'mask', _masks)):
+            stages = tuple(
+                Point(name, (path, ), asked_at=(extractor, ), **described)
+                for path, extractor, head in _stages(model.roi_head, part)
+                for described in [describe(head)] if described)
+            if stages and _is_cascade(model.roi_head):
+                points[name] = replace(
                     stages[0], read=partial(_of_stages, stages), stages=stages,
                     paths=tuple(stage.paths[0] for stage in stages),
                     asked_at=tuple(stage.asked_at[0] for stage in stages))
+            elif stages:
+                points[name] = stages[0]
         if getattr(model, 'rpn_head', None) is not None:
             logits = logits_of_dense_head(model.rpn_head)
             if logits:
@@ -58,11 +65,12 @@ class RoIHead(HeadAdapter):
     def about(model: Any, path: str) -> Dict[str, Any]:
         if path == 'rpn_head.rpn_cls':
             return dict(logits_of_dense_head(model.rpn_head), is_map=False)
-        for head_path, extractor, head in _stages(model.roi_head):
-            if is_asked([path], head_path) or is_asked([path], extractor):
-                about = dict(asked_at=(extractor, ), read=_last_call, is_map=False)
-                is_class_layer = path == f'{head_path}.fc_cls' and not _is_custom(head)
-                return dict(about, **_logits(head)) if is_class_layer else about
+        for part in ('bbox', 'mask'):
+            for head_path, extractor, head in _stages(model.roi_head, part):
+                if is_asked([path], head_path) or is_asked([path], extractor):
+                    about = dict(asked_at=(extractor, ), read=_last_call, is_map=False)
+                    is_class_layer = path == f'{head_path}.fc_cls' and not _is_custom(head)
+                    return dict(_logits(head), **about) if is_class_layer else about
         return {}
 
     @staticmethod
@@ -70,12 +78,22 @@ class RoIHead(HeadAdapter):
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'rpn_head'):
             model.rpn_head.forward(features)
-        asked = [number for number, (head, extractor, _) in enumerate(_stages(model.roi_head))
+        asked = [(part, number) for part in ('bbox', 'mask')
+                 for number, (head, extractor, _) in enumerate(_stages(model.roi_head, part))
                  if is_asked(paths, head) or is_asked(paths, extractor)]
-        context = _context(model.roi_head, features) if asked else {}
-        for number in asked:
+        if not asked:
+            return
+        assert at is not None
+        # TridentNet makes three images of one in training, branch after branch.
+        at = torch.cat([at[:, :1] % len(features[0]), at[:, 1:]], dim=1)
+        context = _context(model.roi_head, features)
+        for part, number in asked:
             stage = (number, ) if _is_cascade(model.roi_head) else ()
-            model.roi_head._bbox_forward(*stage, features, at, **context)
+            if part == 'bbox':
+                model.roi_head._bbox_forward(*stage, features, at, **context)
+            else:
+                context.pop('glbctx_feat', None)
+                model.roi_head._mask_forward(*stage, features, at, **context)
 
     @staticmethod
     def made_up(inputs: Tensor) -> Optional[Tensor]:
@@ -88,12 +106,25 @@ def _is_cascade(roi_head: Any) -> bool:
     return isinstance(roi_head.bbox_head, nn.ModuleList)
 
 
-def _stages(roi_head: Any) -> List[Tuple[str, str, Any]]:
-    """Path of the box head, path of the RoI extractor, and the box head, stage by stage."""
-    head, extractor = 'roi_head.bbox_head', 'roi_head.bbox_roi_extractor'
+def _stages(roi_head: Any, part: str) -> List[Tuple[str, str, Any]]:
+    """Path of the head, path of the RoI extractor, and the head, stage by stage.
+
+    Args:
+        roi_head (nn.Module): The RoI head.
+        part (str): 'bbox' or 'mask'. Masks that need more than their RoIs, as SCNet's, or no RoIs
+            of their own, as those of a shared extractor, are left out.
+    """
+    head, extractor = f'{part}_head', f'{part}_roi_extractor'
+    found: Any = getattr(roi_head, head, None)
+    if found is None or (
+            part == 'mask' and getattr(roi_head, 'share_roi_extractor', False)):
+        return []
     if not _is_cascade(roi_head):
-        return [(head, extractor, roi_head.bbox_head)]
-    return [(f'{head}.{i}', f'{extractor}.{i}', one) for i, one in enumerate(roi_head.bbox_head)]
+        return [(f'roi_head.{head}', f'roi_head.{extractor}', found)]
+    if not isinstance(found, nn.ModuleList):
+        return []
+    return [(f'roi_head.{head}.{i}', f'roi_head.{extractor}.{i}', one)
+            for i, one in enumerate(found)]
 
 
 def _context(roi_head: Any, features: Any) -> Dict[str, Any]:
@@ -118,7 +149,28 @@ def _logits(bbox_head: Any) -> Dict[str, Any]:
     use_sigmoid = bool(getattr(bbox_head.loss_cls, 'use_sigmoid', False))
     # A column for the background comes last, with sigmoid too; only custom losses do without.
     has_background = not (_is_custom(bbox_head) and use_sigmoid)
-    return dict(use_sigmoid=use_sigmoid, num_classes=classes + has_background, num_named=classes)
+    return dict(read=partial(_class_scores, bbox_head.loss_cls), use_sigmoid=use_sigmoid,
+                num_classes=classes + has_background, num_named=classes)
+
+
+def _offsets(bbox_head: Any) -> Dict[str, Any]:
+    coder = getattr(bbox_head, 'bbox_coder', None)
+    if type(coder).__name__ != 'DeltaXYWHBBoxCoder' or not getattr(bbox_head, 'with_reg', True):
+        return {}
+    coding = f'offsets from RoIs by {described(coder)}'
+    if bbox_head.reg_class_agnostic:
+        return dict(read=partial(_boxes, 1), coding=f'{coding}, one for all classes')
+    classes = bbox_head.num_classes
+    return dict(read=partial(_boxes, classes), coding=f'{coding}, one for each class',
+                num_classes=classes, num_named=classes)
+
+
+def _masks(mask_head: Any) -> Dict[str, Any]:
+    if not hasattr(mask_head, 'class_agnostic'):
+        return {}
+    classes = 1 if mask_head.class_agnostic else mask_head.num_classes
+    return dict(read=_first_call, use_sigmoid=True, num_classes=classes,
+                num_named=0 if mask_head.class_agnostic else classes)
 
 
 def _class_scores(loss: Any, calls: List[Call]) -> List[Tensor]:
@@ -138,3 +190,14 @@ def _of_stages(stages: Sequence[Point], *calls: List[Call]) -> List[Tensor]:
 
 def _last_call(calls: List[Call]) -> List[Tensor]:
     return tensors_of(calls[-1:])
+
+
+def _first_call(calls: List[Call]) -> List[Tensor]:
+    """HTC runs the mask heads of former stages again, for their features."""
+    return tensors_of(calls[:1])
+
+
+def _boxes(classes: int, calls: List[Call]) -> List[Tensor]:
+    """(RoIs, 4 * classes), the classes within: as class logits have them of several anchors."""
+    return [call.output[1].unflatten(1, (classes, 4)).transpose(1, 2).flatten(1)
+            for call in calls[-1:]]

@@ -225,3 +225,49 @@ def test_objectness_is_no_class_of_the_data_set():
         rpn_head=dict(in_channels=16, feat_channels=16)))
     point = find_point(model, 'cls')
     assert (point.num_classes, point.num_named, point.use_sigmoid) == (1, 0, True)
+
+
+REG = {'retinanet': True, 'atss': True, 'gfl': True, 'paa': True, 'rtmdet': True, 'ssd': True,
+       'fcos': False, 'vfnet': False, 'tood': False, 'yolox': False, 'centernet': False}
+
+
+@pytest.mark.parametrize('path', [path for path in ZOO if path.split('/')[0] in REG])
+def test_boxes_are_a_point_where_training_and_test_write_them_alike(path):
+    changes, *_ = ZOO[path]
+    torch.manual_seed(0)
+    model = build(path, changes)
+    points = DenseHead.points(model)
+    assert ('reg' in points) == REG[path.split('/')[0]]
+    if 'reg' not in points:
+        return
+    # norms and dropout behave differently in training; here only the head's output is looked at
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    found = []
+    size = 300 if 'ssd' in path else 256
+    images = torch.randn(1, 3, size, size)
+    for is_training in (True, False):
+        model.bbox_head.training = is_training
+        with torch.no_grad(), recording(model, points['reg'].paths) as records:
+            features = model.extract_feat(images)
+            model.bbox_head.forward(features)
+        found.append(points['reg'].levels(records))
+    torch.testing.assert_close(*found)
+    assert all(torch.equal(a, b) for a, b in zip(found[0], records['bbox_head'][0].output[1]))
+
+
+def test_boxes_of_another_coding_are_refused():
+    one = DenseHead.points(build('retinanet/retinanet_r50_fpn_1x_coco.py',
+                                 ZOO['retinanet/retinanet_r50_fpn_1x_coco.py'][0]))['reg']
+    same = DenseHead.points(build('retinanet/retinanet_r50_fpn_1x_coco.py',
+                                  ZOO['retinanet/retinanet_r50_fpn_1x_coco.py'][0]))['reg']
+    changes = copy.deepcopy(ZOO['retinanet/retinanet_r50_fpn_1x_coco.py'][0])
+    changes['bbox_head'] = dict(changes['bbox_head'],
+                                bbox_coder=dict(target_stds=[0.1, 0.1, 0.2, 0.2]))
+    stds = DenseHead.points(build('retinanet/retinanet_r50_fpn_1x_coco.py', changes))['reg']
+    changes['bbox_head'] = dict(ZOO['retinanet/retinanet_r50_fpn_1x_coco.py'][0]['bbox_head'],
+                                anchor_generator=dict(octave_base_scale=8))
+    anchors = DenseHead.points(build('retinanet/retinanet_r50_fpn_1x_coco.py', changes))['reg']
+    assert one.coding == same.coding
+    assert len({one.coding, stds.coding, anchors.coding}) == 3

@@ -1,14 +1,15 @@
 """Queries have no order: those of teacher and student are paired by class and box."""
 import itertools
 
+import numpy as np
 import pytest
 import torch
-from conftest import build, distiller, save_teacher
+from conftest import build, distiller, retinanet, save_teacher
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmkd import KDLoss
-from mmkd.sets import generalized_iou, pair_sets
+from mmkd.sets import Queries, generalized_iou, in_order, pair_sets
 from mmkd.zoo import config_path
 
 ZOO = {
@@ -17,6 +18,11 @@ ZOO = {
     'dab': 'dab_detr/dab-detr_r50_8xb2-50e_coco.py',
     'deformable': 'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
     'dino': 'dino/dino-4scale_r50_8xb2-12e_coco.py',
+    'ddq': 'ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py',
+}
+SPARSE = {
+    'sparse': 'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py',
+    'queryinst': 'queryinst/queryinst_r50_fpn_1x_coco.py',
 }
 
 
@@ -67,8 +73,10 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
         losses['loss_cls_kd'][0],
         KDLoss(use_sigmoid=bool(model.bbox_head.loss_cls.use_sigmoid))(own, told))
 
-    # The student's are its own matching queries, in some order; denoising ones are not among them.
-    raw = kept['seen']['bbox_head'][0].output[0][-1][:, -6:]
+    # The student's are its own matching queries, in some order; denoising ones, which come first,
+    # and the dense ones of DDQ, 1.5 times as many, are not among them.
+    raw = kept['seen']['bbox_head'][0].output[0][-1][:, slice(-15, -9) if kind == 'ddq' else
+                                                     slice(-6, None)]
     for image in range(2):
         assert {tuple(row) for row in own[image].T.tolist()} == {
             tuple(row) for row in raw[image].tolist()}
@@ -87,21 +95,61 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
 
 
+def pairs_by_trying(costs):
+    """The best partner of each row, of all assignments."""
+    rows, columns = len(costs), len(costs[0])
+    best = min(itertools.permutations(range(columns), rows),
+               key=lambda order: sum(costs[i][k] for i, k in enumerate(order)))
+    return list(best)
+
+
 def test_pairs_are_the_cheapest_of_all_assignments():
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 4, 4), torch.randn(2, 4, 5)
     boxes = [torch.rand(2, 4, count) / 2 + 0.1 for count in (4, 5)]
-    got = pair_sets(student, teacher, *boxes, use_sigmoid=False)
+    got = pair_sets(Queries(student, boxes[0], False), Queries(teacher, boxes[1], False))
     for image in range(2):
-        def cost(i, k, image=image):
-            p, q = student[image, :, i].softmax(0), teacher[image, :, k].softmax(0)
-            a, b = boxes[0][image, :, i], boxes[1][image, :, k]
-            return ((p - q).abs().sum() + 5 * (a - b).abs().sum() - 2 * giou(a, b)).item()
+        costs = [[((student[image, :, i].softmax(0) - teacher[image, :, k].softmax(0)).abs().sum() +
+                   5 * (boxes[0][image, :, i] - boxes[1][image, :, k]).abs().sum() -
+                   2 * giou(boxes[0][image, :, i], boxes[1][image, :, k])).item()
+                  for k in range(5)] for i in range(4)]
+        assert got[image][0].tolist() == [0, 1, 2, 3]
+        assert got[image][1].tolist() == pairs_by_trying(costs)
 
-        best = min(itertools.permutations(range(5), 4),
-                   key=lambda order: sum(cost(i, k) for i, k in enumerate(order)))
-        assert torch.equal(got[0][image], student[image])
-        assert torch.equal(got[1][image], teacher[image][:, list(best)])
+
+def test_masks_are_paired_by_class_pixels_and_overlap():
+    torch.manual_seed(0)
+    logits = [torch.randn(1, 3, count) for count in (3, 4)]
+    masks = [3 * torch.randn(1, count, 6, 5) for count in (3, 4)]
+    got, = pair_sets(*(Queries(*side, False) for side in zip(logits, masks)))
+    costs = []
+    for i in range(3):
+        row = []
+        for k in range(4):
+            p, q = masks[0][0, i].sigmoid().double(), masks[1][0, k].sigmoid().double()
+            divergence = (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()
+            dice = 1 - (2 * (p * q).sum() + 1) / ((p * p).sum() + (q * q).sum() + 1)
+            classes = (logits[0][0, :, i].softmax(0) - logits[1][0, :, k].softmax(0)).abs().sum()
+            row.append((classes + 5 * divergence + 5 * dice).item())
+        costs.append(row)
+    assert got[1].tolist() == pairs_by_trying(costs)
+
+
+def test_masks_of_another_size_are_enlarged_to_be_paired():
+    torch.manual_seed(0)
+    masks = torch.randn(1, 5, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3) * 5
+    logits, order = torch.zeros(1, 3, 5), torch.tensor([3, 0, 4, 1, 2])
+    small = torch.nn.functional.avg_pool2d(masks[:, order], 2)
+    (_, found), = pair_sets(Queries(logits, masks, False), Queries(logits, small, False))
+    assert order[found].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_boxes_are_not_paired_with_masks():
+    boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False)
+    with pytest.raises(ValueError, match=r'the student\'s places are boxes, the teacher\'s masks'):
+        pair_sets(boxes, boxes._replace(where=torch.zeros(1, 4, 8, 8)))
+    with pytest.raises(ValueError, match="have 3 columns for classes, the teacher's 2"):
+        pair_sets(boxes, boxes._replace(logits=torch.zeros(1, 2, 4)))
 
 
 def giou(a, b):
@@ -131,13 +179,101 @@ def test_same_set_in_another_order_is_no_difference():
     torch.manual_seed(0)
     logits, boxes = torch.randn(1, 3, 7), torch.rand(1, 4, 7) / 2 + 0.1
     order = torch.randperm(7)
-    student, teacher = pair_sets(logits, logits[:, :, order], boxes, boxes[:, :, order], True)
-    assert torch.equal(student, teacher)
+    (mine, theirs), = pair_sets(Queries(logits, boxes, True),
+                                Queries(logits[:, :, order], boxes[:, :, order], True))
+    assert torch.equal(in_order(logits, [mine], -1),
+                       in_order(logits[:, :, order], [theirs], -1))
 
 
-def test_kin_that_needs_text_is_not_taken_for_one_that_does_not(tmp_path):
-    teacher = save_teacher(tmp_path / 't.pth', detector('detr'))
-    ddq = Config.fromfile(config_path('mmdet::ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py')).model
-    ddq.backbone.init_cfg = None
-    with pytest.raises(ValueError, match='the student is a DDQDETR, whose points mmkd does not'):
-        build(distiller(ddq.to_dict(), teacher))
+def test_boxes_of_the_pairs_are_a_point_too(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', detector('dab', queries=9))
+    model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
+    # DETR predicts by softmax, DAB by sigmoid: as boxes they are of one coding.
+    with pytest.raises(ValueError, match='have 4 columns for classes, the teacher\'s 3'):
+        model.init_weights()
+    teacher = save_teacher(tmp_path / 't.pth', detector('detr', queries=9))
+    model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
+    model.init_weights()
+    inputs, samples = batch()
+    loss, = model(inputs, samples, mode='loss')['loss_reg_mse']
+    assert model.matches[0].shapes[0] == [(1, 4, 6)]
+    loss.backward()
+    assert model.bbox_head.reg_ffn.layers[0][0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.bbox_head.fc_cls.parameters())
+
+
+def sparse(kind, queries=6):
+    config = Config.fromfile(config_path(f'mmdet::{SPARSE[kind]}'))
+    model = config.model
+    model.backbone.update(depth=18, base_channels=8, init_cfg=None, frozen_stages=-1)
+    model.neck.in_channels = [8 * 2**i for i in range(4)]
+    model.rpn_head.num_proposals = queries
+    for head in model.roi_head.bbox_head:
+        head.update(num_classes=3, feedforward_channels=32)
+    for head in model.roi_head.get('mask_head', []):
+        head.num_classes = 3
+    return model.to_dict()
+
+
+@pytest.mark.parametrize('kind', SPARSE)
+def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
+    from mmdet.structures.bbox import bbox2roi
+    from mmdet.structures.mask import BitmapMasks
+    teacher = save_teacher(tmp_path / 't.pth', sparse('sparse', queries=9))
+    torch.manual_seed(3)
+    model = build(distiller(sparse(kind), teacher, dict(type='mmkd.KDLoss', on='cls'),
+                            dict(type='mmkd.MSELoss', on='reg.0')))
+    model.init_weights()
+    inputs, samples = batch()
+    for sample in samples:
+        sample.gt_instances.masks = BitmapMasks(np.ones((2, 96, 96), dtype=np.uint8), 96, 96)
+    kept = {}
+    ask = model.distillation._ask
+    model.distillation._ask = lambda seen, *rest: kept.update(
+        seen=seen, told=ask(seen, *rest)) or kept['told']
+    losses = model(inputs, samples, mode='loss')
+    (own, ), (told, ) = model.matches[0].levels(kept['seen'], kept['told'])
+    assert own.shape == told.shape == (2, 3, 6)
+    (loss, ) = losses['loss_cls_kd']
+    torch.testing.assert_close(loss, KDLoss(use_sigmoid=True)(own, told))
+
+    # The teacher's logits and boxes are those of mmdet's own test, stage after stage.
+    network = model.teacher.model
+    with torch.no_grad():
+        features = network.extract_feat(inputs)
+        found = network.rpn_head.predict(features, samples)
+        queries = torch.stack([one.features for one in found])
+        boxes = [one.bboxes for one in found]
+        metas = [sample.metainfo for sample in samples]
+        for stage in range(6):
+            results = network.roi_head._bbox_forward(
+                stage, features, bbox2roi(boxes), queries, metas)
+            boxes, queries = results['detached_proposals'], results['object_feats']
+            if stage == 0:
+                first = torch.stack(boxes) / 96
+    for image in range(2):
+        theirs = results['cls_score'][image]
+        for row in told[image].T:
+            assert (theirs - row).abs().sum(1).min() < 1e-4
+    _, (told, ) = model.matches[1].levels(kept['seen'], kept['told'])
+    for image in range(2):
+        centres, sizes = told[image, :2], told[image, 2:]
+        for row in torch.cat([centres - sizes / 2, centres + sizes / 2]).T:
+            assert (first[image] - row).abs().sum(1).min() < 1e-4
+    loss.backward()
+    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_a_set_is_not_compared_with_a_map(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    model = build(distiller(sparse('sparse'), teacher, dict(type='mmkd.KDLoss', on='cls')))
+    with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
+                       ' for a grid.*Of this pair can be compared: .*`neck` through a connector'):
+        model.init_weights()
+
+
+def test_kin_that_needs_text_is_not_taken_for_one_that_does_not():
+    from mmdet.models import GroundingDINO
+
+    from mmkd.heads import QueryHead
+    assert not QueryHead.fits(GroundingDINO.__new__(GroundingDINO))

@@ -1,4 +1,5 @@
 """Two-stage detectors: the teacher speaks of the student's RoIs, and of nothing else."""
+import numpy as np
 import pytest
 import torch
 from conftest import (
@@ -12,10 +13,12 @@ from conftest import (
     train,
     two_stage,
 )
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmkd import DISTLoss, KDLoss
 from mmkd.recorder import recording
+from mmkd.zoo import config_path
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 
@@ -243,9 +246,9 @@ def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, mo
     ('two', 'standard', dict(stage=0), 'has no stages; leave `stage` out'),
     ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` is of the teacher's stages"),
     ('two', 'cascade', dict(mask='valid'), 'no mask `valid` for the student.*leave `mask` out'),
-    ('two', 'cascade', dict(connector='conv'), 'is class logits, which are compared as they are'),
-    ('two', 'dense', {}, r'`cls` of the student predicts for RoIs, `cls` of the teacher for a map'),
-    ('dense', 'standard', {}, r'`cls` of the student predicts for a map, .* for RoIs'),
+    ('two', 'cascade', dict(connector='conv'), 'is a prediction, which is compared as it is'),
+    ('two', 'dense', {}, 'student predicts for RoIs, `cls` of the teacher for a grid'),
+    ('dense', 'standard', {}, r'`cls` of the student predicts for a grid, .* for RoIs'),
 ])
 def test_mistakes_are_named(tmp_path, teachers, student, teacher, entry, message):
     student = dict(two=two_stage, cascade=lambda: two_stage('cascade-rcnn'), dense=retinanet)[
@@ -300,7 +303,7 @@ def test_blank_image_needs_no_samples(teachers):
 
 
 def test_segmentor_has_no_rois(teachers):
-    with pytest.raises(ValueError, match='predicts for a map, `cls` of the teacher for RoIs'):
+    with pytest.raises(ValueError, match='predicts for a grid, `cls` of the teacher for RoIs'):
         build(distiller(segmentor(), teachers['standard']), 'mmseg').prepare()
 
 
@@ -366,14 +369,12 @@ def test_box_heads_that_see_the_whole_image_see_it(tmp_path, kind):
     assert not torch.allclose(told, blind['cls_score'])
 
 
-def test_heads_of_queries_are_not_taken_for_heads_of_rois(teachers):
-    from mmengine.config import Config
-
-    from mmkd.zoo import config_path
+def test_queries_are_not_taken_for_rois(teachers):
     sparse = Config.fromfile(config_path(
         'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py')).model.to_dict()
     sparse['backbone']['init_cfg'] = None
-    with pytest.raises(ValueError, match='the student is a SparseRCNN, whose points mmkd does not'):
+    with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
+                       ' for RoIs.*Of this pair can be compared: `neck` through a connector'):
         prepared(sparse, teachers['cascade'])
 
 
@@ -386,9 +387,6 @@ def test_distiller_of_a_cascade_can_be_pickled(teachers):
 
 def test_box_head_with_boundaries_of_its_own(teachers):
     """SABL's box head shares no class with mmdet's others."""
-    from mmengine.config import Config
-
-    from mmkd.zoo import config_path
     student = two_stage()
     sabl = Config.fromfile(config_path('mmdet::sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py'))
     student['roi_head']['bbox_head'] = dict(
@@ -397,3 +395,129 @@ def test_box_head_with_boundaries_of_its_own(teachers):
         reg_cls_out_channels=16)
     model = prepared(student, teachers['cascade'])
     assert step(model, *batch())[0]['loss_cls_dist'][0] > 0
+
+
+def with_masks(samples, size=128):
+    from mmdet.structures.mask import BitmapMasks
+    for sample in samples:
+        count = len(sample.gt_instances.bboxes)
+        masks = np.zeros((count, size, size), dtype=np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, sample.gt_instances.bboxes.int().tolist()):
+            mask[y1:y2, x1:x2] = 1
+        sample.gt_instances.masks = BitmapMasks(masks, size, size)
+    return samples
+
+
+@pytest.mark.parametrize('stage', [None, 1])
+def test_masks_are_compared_at_the_positive_rois(teachers, tmp_path, stage):
+    from mmdet.structures.bbox import bbox2roi
+    model = prepared(two_stage('mask-rcnn'), teachers['mask'],
+                     dict(type='mmkd.KDLoss', on='mask', stage=stage), DIST)
+    inputs, samples = batch()
+    samplings = []
+    sample = model.roi_head.bbox_sampler.sample
+    model.roi_head.bbox_sampler.sample = lambda *args, **kwargs: samplings.append(
+        sample(*args, **kwargs)) or samplings[-1]
+    losses, seen, told = step(model, inputs, with_masks(samples))
+    rois = bbox2roi([one.pos_priors for one in samplings])
+    network = model.teacher.model
+    with torch.no_grad():
+        expected = network.roi_head._mask_forward(
+            stage or 0, network.extract_feat(inputs), rois)['mask_preds']
+    (student, ), (teacher, ) = model.matches[0].levels(seen, told)
+    assert student.shape == (len(rois), 3, 28, 28)
+    torch.testing.assert_close(teacher, expected)
+    torch.testing.assert_close(losses['loss_mask_kd'][0],
+                               KDLoss(use_sigmoid=True)(student, expected))
+    losses['loss_mask_kd'][0].backward()
+    assert model.roi_head.mask_head.conv_logits.weight.grad.abs().sum() > 0
+    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.roi_head.bbox_head.fc_cls.weight.grad is None
+
+
+def test_no_objects_no_masks(teachers):
+    model = prepared(two_stage('mask-rcnn'), teachers['mask'], dict(type='mmkd.KDLoss', on='mask'))
+    inputs, samples = batch(boxes=())
+    losses, *_ = step(model, inputs, with_masks(samples))
+    assert sum(losses['loss_mask_kd']) == 0
+    sum(losses['loss_mask_kd']).backward()
+
+
+def test_masks_of_htc_go_stage_by_stage(tmp_path):
+    htc = two_stage('cascade-mask-rcnn')
+    plain = htc['roi_head']
+    plain['type'] = 'HybridTaskCascadeRoIHead'
+    plain['interleaved'] = plain['mask_info_flow'] = True
+    plain['mask_head'] = [dict(plain['mask_head'], type='HTCMaskHead', with_conv_res=number > 0)
+                          for number in range(3)]
+    teacher = save_teacher(tmp_path / 't.pth', htc)
+    model = prepared(htc, teacher, dict(type='mmkd.KDLoss', on='mask'))
+    inputs, samples = batch()
+    _, seen, told = step(model, inputs, with_masks(samples))
+    network = model.teacher.model
+    students, told = model.matches[0].levels(seen, told)
+    assert len(told) == 3
+    for stage in range(3):
+        rois = seen[f'roi_head.mask_roi_extractor.{stage}'][-1].args[1]
+        with torch.no_grad():
+            torch.testing.assert_close(told[stage], network.roi_head._mask_forward(
+                stage, network.extract_feat(inputs), rois)['mask_preds'])
+            torch.testing.assert_close(
+                students[stage].detach(), model.roi_head._mask_forward(
+                    stage, model.extract_feat(inputs), rois)['mask_preds'], atol=0.2, rtol=1)
+
+
+def test_boxes_are_compared_where_both_write_them_alike(teachers, tmp_path):
+    model = prepared(two_stage(), teachers['standard'], dict(type='mmkd.MSELoss', on='reg'))
+    inputs, samples = batch()
+    losses, seen, _ = step(model, inputs, samples)
+    rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+    network = model.teacher.model
+    with torch.no_grad():
+        expected = network.roi_head._bbox_forward(
+            network.extract_feat(inputs), rois)['bbox_pred']
+    own = seen['roi_head.bbox_head'][-1].output[1]
+    torch.testing.assert_close(losses['loss_reg_mse'][0], (own - expected).square().mean())
+    assert own.shape == (32, 12)
+
+    # A cascade writes one box for all classes.
+    with pytest.raises(ValueError, match='`reg` of the student writes offsets.* one for each class,'
+                       ' `reg` of the teacher offsets.* one for all classes; only boxes of one '
+                       'coding.*Of this pair can be compared: `cls`'):
+        prepared(two_stage(), teachers['cascade'], dict(type='mmkd.MSELoss', on='reg'))
+
+
+def test_boxes_of_each_class_follow_the_students_order(tmp_path):
+    config = two_stage()
+    teacher = save_teacher(tmp_path / 't.pth', config, classes=('cross', 'disc', 'square'))
+    torch.manual_seed(3)
+    model = build(distiller(config, teacher, dict(type='mmkd.MSELoss', on='reg')))
+    model.distillation._classes = ['disc', 'square', 'cross']
+    model.init_weights()
+    inputs, samples = batch()
+    losses, seen, _ = step(model, inputs, samples)
+    rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+    network = model.teacher.model
+    with torch.no_grad():
+        theirs = network.roi_head._bbox_forward(
+            network.extract_feat(inputs), rois)['bbox_pred']
+    expected = torch.cat([theirs[:, 4 * k:4 * k + 4] for k in (1, 2, 0)], dim=1)
+    own = seen['roi_head.bbox_head'][-1].output[1]
+    torch.testing.assert_close(losses['loss_reg_mse'][0], (own - expected).square().mean())
+
+
+def test_trident_asks_about_one_image_for_three():
+    config = Config.fromfile(config_path('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py')).model
+    config.backbone.init_cfg = config.roi_head.shared_head.init_cfg = None
+    config.train_cfg.rcnn.sampler.num = 8
+    config = config.to_dict()
+    model = prepared(config, dict(config=dict(model=config, default_scope='mmdet'),
+                                  checkpoint=None))
+    inputs, samples = batch()
+    _, seen, told = step(model, inputs, samples)
+    rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
+    assert rois[:, 0].max() == 5  # 2 images, 3 branches
+    network = model.teacher.model
+    _, (teacher, ) = model.matches[0].levels(seen, told)
+    one = torch.cat([rois[:, :1] % 2, rois[:, 1:]], dim=1)
+    torch.testing.assert_close(teacher, by_hand(network, inputs, one))

@@ -1,0 +1,407 @@
+"""Try mmkd on every config folder of the installed mmdet and mmseg, and write docs/zoo.md.
+
+    python tools/cover_zoo.py                                # all folders
+    python tools/cover_zoo.py mmdet::fcos mmseg::pspnet      # these; prints and writes nothing
+
+Of each folder one config, the lightest by its name, is taken as it is but for its size: fewer
+layers of transformers, fewer queries and proposals, small images, no pretrained weights. A teacher
+of the same family (the backbone deeper where its channels stay the same, as from ResNet-50 to 101)
+teaches it by DIST and KD at 'cls' for one step on random data. A folder passes if
+
+- both losses are finite and above zero,
+- each gives the student's head and its backbone gradient, and the teacher none,
+- after a step of SGD the checkpoint loads into the plain student, strictly.
+"""
+import argparse
+import contextlib
+import copy
+import glob
+import io
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any, Dict, Iterator, List, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import mmkd
+from mmkd.heads import adapter_of
+from mmkd.match import Match
+from mmkd.recorder import recording
+from mmkd.teachers.frozen import model_config
+from mmkd.zoo import config_path
+
+PACKAGES = ('mmdet', 'mmseg')
+IMAGE_SIZES = (128, 256, 512)
+LIGHT_FIRST = ('r18', 'tiny', r'[-_]t[-_]', 'nano', r'[-_]s[-_]', 'small', 'mit-b0', 'r34', 'r50',
+               'base', r'[-_]b[-_]')
+FEWER = dict(num_queries=20, sos_token_num=20, num_proposals=20, nms_pre=100, max_per_img=50)
+
+
+@dataclass
+class Outcome:
+    """What came of a folder."""
+    folder: str
+    config: str = ''
+    is_buildable: bool = False
+    problem: str = ''
+    head: str = ''
+    family: str = ''
+    teacher: str = ''
+    points: List[str] = field(default_factory=list)
+    other_stride: str = ''
+
+
+def main() -> None:
+    args = parse_args()
+    folders = args.folders or [f'{package}::{name}' for package in PACKAGES
+                               for name in folders_of(package)]
+    with ProcessPoolExecutor(args.workers, get_context('spawn')) as pool:
+        outcomes = list(tqdm(pool.map(try_folder, folders), total=len(folders), ncols=80))
+    text = page_of(outcomes)
+    if args.folders:
+        print(text)
+    else:
+        with open(args.out, 'w') as file:
+            file.write(text)
+    for outcome in outcomes:
+        if outcome.problem:
+            print(f'{outcome.folder} ({outcome.config}): {outcome.problem}')
+    print(summary_of(outcomes))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folders', nargs='*', help='package::folder; all by default')
+    parser.add_argument('--out', default='docs/zoo.md', help='the page')
+    parser.add_argument('--workers', type=int, default=2, help='processes, of one thread each')
+    return parser.parse_args()
+
+
+def folders_of(package: str) -> List[str]:
+    """Every folder of configs that a package is installed with."""
+    root = config_root(package)
+    return sorted(name for name in os.listdir(root)
+                  if not name.startswith('_') and glob.glob(os.path.join(root, name, '*.py')))
+
+
+def config_root(package: str) -> str:
+    return os.path.dirname(os.path.dirname(config_path(f'{package}::_base_/default_runtime.py')))
+
+
+# --- one folder ---------------------------------------------------------------------------------
+
+
+def try_folder(name: str) -> Outcome:
+    """Try the lightest config of a folder; if it cannot be built, the next, up to four."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter('ignore')
+    package, _, folder = name.partition('::')
+    paths = sorted(glob.glob(os.path.join(config_root(package), folder, '*.py')), key=weight_of)
+    outcome = Outcome(name)
+    for path in paths[:4]:
+        outcome = try_config(path, name)
+        if outcome.is_buildable:
+            break
+    return outcome
+
+
+def weight_of(path: str) -> Tuple[int, str]:
+    """A guess by the name; configs of test-time augmentation and panoptic data come later."""
+    stem = os.path.basename(path)
+    for rank, pattern in enumerate(LIGHT_FIRST):
+        if re.search(pattern, stem):
+            return rank + ('tta' in stem) * 100, stem
+    return 50 + ('tta' in stem) * 100, stem
+
+
+def try_config(path: str, folder: str) -> Outcome:
+    """Build a student and its teacher, and train one step."""
+    outcome = Outcome(folder, os.path.basename(path))
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            cover(path, outcome)
+    except Exception as error:
+        outcome.problem = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:300]
+        if os.environ.get('MMKD_TRACEBACK'):
+            outcome.problem += '\n' + traceback.format_exc()
+    return outcome
+
+
+def cover(path: str, outcome: Outcome) -> None:
+    """The checks of one config; what is found goes into ``outcome``.
+
+    Raises:
+        Exception: Whatever goes wrong, above all AssertionError with the name of the check.
+    """
+    config = Config.fromfile(path)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    student_config = shrink(model_config(config))
+    teacher_config = deeper(student_config)
+    scope = config.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope):
+        plain = MODELS.build(copy.deepcopy(student_config))
+        outcome.is_buildable = True
+        outcome.head = head_of(plain)
+        torch.manual_seed(0)
+        model = MODELS.build(dict(
+            type='mmkd.Distiller', student=copy.deepcopy(student_config),
+            teacher=dict(config=dict(model=teacher_config, default_scope=scope), checkpoint=None),
+            distill=[dict(type='mmkd.DISTLoss', on='cls'), dict(type='mmkd.KDLoss', on='cls')]))
+        outcome.family = adapter_of(model.student).family
+        try:
+            model.init_weights()
+        except AttributeError:  # SAN can only begin with CLIP's weights
+            model.distillation.prepare()
+        outcome.teacher = difference(student_config, teacher_config)
+        step(model)
+        plain.load_state_dict(model.state_dict(), strict=True)
+        look_at_points(model, outcome)
+
+
+def step(model: Any) -> None:
+    """Train one step, and look where gradients arrive."""
+    before = [p.clone() for p in model.teacher.model.parameters()]
+    for size in IMAGE_SIZES:
+        try:
+            model.train()
+            torch.manual_seed(0)
+            np.random.seed(0)  # samplers of RoIs draw from it
+            losses = model(**batch_of(model, size), mode='loss')
+            break
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            if size == IMAGE_SIZES[-1] or 'mmkd' in str(error):
+                raise
+    terms = {name: sum(losses[name]) for name in ('loss_cls_dist', 'loss_cls_kd')}
+    for name, term in terms.items():
+        assert torch.isfinite(term), f'{name} is {term.item()}'
+        assert term > 0, f'{name} is {term.item()}, as if the teacher were the student'
+        found = torch.autograd.grad(term, list(model.parameters()), retain_graph=True,
+                                    allow_unused=True)
+        touched = {path.split('.')[0] for (path, _), gradient in zip(
+            model.named_parameters(), found) if gradient is not None and gradient.any()}
+        features = touched & {'backbone', 'image_encoder'}
+        assert features, f'{name} gives the backbone no gradient, only {sorted(touched)}'
+        assert touched - features - {'neck'}, f'{name} gives the head no gradient'
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    torch.optim.SGD([p for p in model.parameters() if p.grad is not None], lr=1e-4).step()
+    teacher = list(model.teacher.model.parameters())
+    assert all(p.grad is None for p in teacher), 'the teacher has gradients'
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher)), 'the teacher has changed'
+
+
+def look_at_points(model: Any, outcome: Outcome) -> None:
+    """Try every point, and 'cls' with a teacher that sees the image in another size."""
+    distillation = model.distillation
+    outcome.points = [name + ('*' if found.connectors else '')
+                      for name, found in distillation.trials()
+                      if isinstance(found, Match) and not re.search(r'\.\d+$', name)]
+    point = model.matches[0].student_point
+    if point.asked_at or point.queries:
+        outcome.other_stride = 'any'
+        return
+    outcome.other_stride = 'no'
+    like = next(model.parameters())
+    adapter, paths = adapter_of(model.student), distillation._student_paths
+    with torch.no_grad(), contextlib.suppress(Exception):
+        model.eval()
+        for size in IMAGE_SIZES[1:]:
+            images = [like.new_zeros(1, 3, side, side) for side in (size, 2 * size)]
+            with recording(model.student, paths) as seen:
+                adapter.predict(model.student, adapter.extract(model.student, images[0]), paths)
+            told = distillation._ask(seen, images[1], None)
+            model.matches[0].fit(seen, told)
+            outcome.other_stride = 'interpolated' if point.is_map else 'levels in common'
+            break
+
+
+def head_of(model: Any) -> str:
+    """Class of the head that predicts classes."""
+    for path in ('roi_head.bbox_head', 'panoptic_head', 'bbox_head', 'mask_head', 'decode_head',
+                 'rpn_head'):
+        with contextlib.suppress(AttributeError):
+            head = model.get_submodule(path)
+            while isinstance(head, nn.ModuleList):
+                head = head[-1]
+            kinds = [type(head).__name__]
+            if path.startswith('roi_head'):
+                kinds.insert(0, type(model.roi_head).__name__)
+            return ' / '.join(kinds)
+    return type(model).__name__
+
+
+# --- configs ------------------------------------------------------------------------------------
+
+
+def walk(config: Any) -> Iterator[Dict[str, Any]]:
+    """Every dict inside a config."""
+    if isinstance(config, dict):
+        yield config
+    for value in config.values() if isinstance(config, dict) else config if isinstance(
+            config, (list, tuple)) else ():
+        yield from walk(value)
+
+
+def shrink(model: ConfigDict) -> ConfigDict:
+    """The same model, smaller where that is no other model."""
+    model = copy.deepcopy(model)
+    for part in walk(model):
+        for name in ('init_cfg', 'pretrained', 'checkpoint_file'):
+            if part.get(name) is not None and (name != 'init_cfg' or 'Pretrained' in str(part)):
+                part[name] = None
+        for name, value in FEWER.items():
+            if isinstance(part.get(name), int) and part[name] > value:
+                part[name] = value
+        if part.get('type') == 'SyncBN':  # of several GPUs only
+            part['type'] = 'BN'
+        if part.get('type') == 'RandomSampler' and isinstance(part.get('num'), int):
+            part['num'] = 32
+    preprocessor = model.get('data_preprocessor') or {}
+    preprocessor.pop('batch_augments', None)  # pad to 1024 pixels, or change the size by chance
+    if preprocessor.get('size') is not None:
+        preprocessor.update(size=None, size_divisor=32)
+    for part in ('encoder', 'decoder'):
+        if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
+            model[part]['num_layers'] = 2
+    return model
+
+
+def deeper(student: ConfigDict) -> ConfigDict:
+    """The teacher's: a deeper backbone where its channels stay the same, else the student's own."""
+    teacher = copy.deepcopy(student)
+    backbone = teacher.get('backbone') or {}
+    depth = backbone.get('depth')
+    kind = str(backbone.get('type', ''))
+    if kind.startswith(('ResNe', 'TridentResNet', 'Res2Net', 'DetectoRS')) and depth == 50:
+        backbone['depth'] = 101
+    elif kind == 'SwinTransformer' and list(backbone.get('depths', ())) == [2, 2, 6, 2]:
+        backbone['depths'] = [2, 2, 8, 2]
+    return teacher
+
+
+def difference(student: ConfigDict, teacher: ConfigDict) -> str:
+    """In what the teacher is more than the student."""
+    for name in ('depth', 'depths'):
+        one, other = (side.get('backbone', {}).get(name) for side in (student, teacher))
+        if one != other:
+            return f'{name} {other} over {one}'
+    return 'the same'
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def batch_of(model: Any, size: int) -> Dict[str, Any]:
+    """Two random images with their annotations, as the model's preprocessor gives them."""
+    data = segmentation_batch(model, size) if hasattr(model, 'decode_head') else detection_batch(
+        model, size)
+    return model.data_preprocessor(data, training=True)
+
+
+def detection_batch(model: Any, size: int) -> Dict[str, Any]:
+    from mmdet.testing import demo_mm_inputs
+    heads = [head for head in (getattr(model, 'roi_head', None), getattr(model, 'bbox_head', None),
+                               getattr(model, 'panoptic_head', None)) if head is not None]
+    classes = min([head.num_classes for head in heads
+                   if isinstance(getattr(head, 'num_classes', None), int)] or [80])
+    data = demo_mm_inputs(2, (3, size, size), num_items=[4, 3], num_classes=max(classes, 2),
+                          with_mask=True, with_semantic=True)
+    for sample in data['data_samples']:
+        if classes == 1:
+            sample.gt_instances.labels.zero_()
+    return data
+
+
+def segmentation_batch(model: Any, size: int) -> Dict[str, Any]:
+    from mmseg.structures import SegDataSample
+    generator = torch.Generator().manual_seed(0)
+    head: Any = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else \
+        model.decode_head
+    samples = []
+    for _ in range(2):
+        shape = (size, size)
+        sample = SegDataSample(metainfo=dict(
+            img_shape=shape, ori_shape=shape, pad_shape=shape, scale_factor=(1., 1.), flip=False))
+        # Squares of classes, larger than a cell of any head.
+        coarse = torch.randint(0, head.num_classes, (1, 4, 4), generator=generator)
+        labels = coarse.repeat_interleave(size // 4, 1).repeat_interleave(size // 4, 2)
+        sample.gt_sem_seg = PixelData(data=labels)
+        edges: Tensor = torch.zeros_like(labels)
+        edges[:, ::size // 4], edges[:, :, ::size // 4] = 1, 1
+        sample.gt_edge_map = PixelData(data=edges)
+        samples.append(sample)
+    images = [torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
+              for _ in range(2)]
+    return dict(inputs=images, data_samples=samples)
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def summary_of(outcomes: List[Outcome]) -> str:
+    parts = []
+    for package in PACKAGES:
+        own = [one for one in outcomes if one.folder.startswith(f'{package}::')]
+        built = [one for one in own if one.is_buildable]
+        passed = [one for one in built if not one.problem]
+        if own:
+            parts.append(f'{package}: {len(passed)} of {len(built)} folders that can be built '
+                         f'pass ({len(own)} folders)')
+    return '; '.join(parts)
+
+
+def page_of(outcomes: List[Outcome]) -> str:
+    """docs/zoo.md."""
+    import mmdet
+    import mmseg
+    versions = (f'mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, '
+                f'torch {torch.__version__.split("+")[0]}, mmkd {mmkd.__version__}')
+    lines = [
+        '# The zoo', '',
+        'Which models mmkd distils, tried, not read: written by `python tools/cover_zoo.py`, whose '
+        'head says what a folder must do to pass.', '',
+        f'{summary_of(outcomes)}. With {versions}.', '',
+        '- *points*: what can be compared with this teacher; `*` through a connector.',
+        "- *other stride*: 'cls' with a teacher whose maps are twice as large: *interpolated*; "
+        '*levels in common*, those of one size, are compared; *any*, for the teacher is asked at '
+        "the student's RoIs, or queries are paired; or no.", '']
+    for package in PACKAGES:
+        own = [one for one in outcomes if one.folder.startswith(f'{package}::')]
+        if not own:
+            continue
+        lines += [f'## {package}', '',
+                  '| folder | config | head | family | teacher | points | other stride |',
+                  '|---|---|---|---|---|---|---|']
+        for one in own:
+            if not one.problem:
+                points = ' '.join(f'`{name}`' for name in one.points)
+                lines.append(f'| {one.folder.split("::")[1]} | {one.config} | {one.head} | '
+                             f'{one.family} | {one.teacher} | {points} | {one.other_stride} |')
+        for title, is_buildable in (('Not covered', True), ('Cannot be built here', False)):
+            left = [one for one in own if one.problem and one.is_buildable == is_buildable]
+            if left:
+                lines += ['', f'{title}:', '']
+                lines += [f'- {one.folder.split("::")[1]} ({one.config}): {one.problem}'
+                          for one in left]
+        lines.append('')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
