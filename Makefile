@@ -5,7 +5,7 @@ PYTHON_OF_VENV = $(VENV)/bin/python -W ignore::UserWarning
 # One thread per test process; two processes fill two cores better than one with two threads.
 WORKERS ?= 2
 
-.PHONY: demo test lint types env clean
+.PHONY: demo test test-onedl lint types env clean
 
 env:
 	@tools/setup_env.sh $(VENV)
@@ -16,6 +16,11 @@ demo: env
 
 test: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+# The same suite on the maintained forks, in an environment of its own.
+test-onedl:
+	@STACK=onedl tools/setup_env.sh .venv-onedl
+	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check .

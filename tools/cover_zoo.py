@@ -31,7 +31,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -40,7 +40,7 @@ import mmkd
 from mmkd.heads import adapter_of
 from mmkd.match import Match
 from mmkd.recorder import recording
-from mmkd.teachers.frozen import model_config
+from mmkd.teachers.frozen import FrozenTeacher, model_config
 from mmkd.zoo import config_path
 
 PACKAGES = ('mmdet', 'mmseg')
@@ -150,28 +150,56 @@ def cover(path: str, outcome: Outcome) -> None:
         Exception: Whatever goes wrong, above all AssertionError with the name of the check.
     """
     config = Config.fromfile(path)
-    init_default_scope(config.get('default_scope', 'mmdet'))
     student_config = shrink(model_config(config))
     teacher_config = deeper(student_config)
-    scope = config.get('default_scope')
+    scope = config.get('default_scope') or outcome.folder.split('::')[0]
     with DefaultScope.overwrite_default_scope(scope):
         plain = MODELS.build(copy.deepcopy(student_config))
         outcome.is_buildable = True
         outcome.head = head_of(plain)
         torch.manual_seed(0)
-        model = MODELS.build(dict(
-            type='mmkd.Distiller', student=copy.deepcopy(student_config),
-            teacher=dict(config=dict(model=teacher_config, default_scope=scope), checkpoint=None),
-            distill=[dict(type='mmkd.DISTLoss', on='cls'), dict(type='mmkd.KDLoss', on='cls')]))
-        outcome.family = adapter_of(model.student).family
-        try:
-            model.init_weights()
-        except AttributeError:  # SAN can only begin with CLIP's weights
+        with memory_marked():
+            model = MODELS.build(dict(
+                type='mmkd.Distiller', student=copy.deepcopy(student_config),
+                teacher=dict(type='mmkd.RandomTeacher', checkpoint=None,
+                             config=dict(model=teacher_config, default_scope=scope)),
+                distill=[dict(type='mmkd.DISTLoss', on='cls'),
+                         dict(type='mmkd.KDLoss', on='cls')]))
+            outcome.family = adapter_of(model.student).family
+            initialise(model.student)
             model.distillation.prepare()
         outcome.teacher = difference(student_config, teacher_config)
         step(model)
         plain.load_state_dict(model.state_dict(), strict=True)
         look_at_points(model, outcome)
+
+
+def initialise(model: Any) -> None:
+    """Random weights, also where only a pretrained checkpoint would have brought any."""
+    with contextlib.suppress(AttributeError):  # SAN can only begin with CLIP's weights
+        model.init_weights()
+    for parameter in model.parameters():
+        if parameter.isnan().any():
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+
+@mmkd.MODELS.register_module(force=True)
+class RandomTeacher(FrozenTeacher):
+    """A teacher with random weights, initialised before it says its first word."""
+
+    def prepare(self, student: Any) -> None:
+        super().prepare(student)
+        initialise(self.model)
+
+
+@contextlib.contextmanager
+def memory_marked() -> Iterator[None]:
+    """Memory that nobody has written to holds NaN, not what lay there by chance."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def step(model: Any) -> None:
@@ -191,10 +219,11 @@ def step(model: Any) -> None:
     for name, term in terms.items():
         assert torch.isfinite(term), f'{name} is {term.item()}'
         assert term > 0, f'{name} is {term.item()}, as if the teacher were the student'
-        found = torch.autograd.grad(term, list(model.parameters()), retain_graph=True,
+        trained = {path: p for path, p in model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(term, list(trained.values()), retain_graph=True,
                                     allow_unused=True)
-        touched = {path.split('.')[0] for (path, _), gradient in zip(
-            model.named_parameters(), found) if gradient is not None and gradient.any()}
+        touched = {path.split('.')[0] for path, gradient in zip(trained, found)
+                   if gradient is not None and gradient.any()}
         features = touched & {'backbone', 'image_encoder'}
         assert features, f'{name} gives the backbone no gradient, only {sorted(touched)}'
         assert touched - features - {'neck'}, f'{name} gives the head no gradient'
@@ -276,6 +305,10 @@ def shrink(model: ConfigDict) -> ConfigDict:
     preprocessor.pop('batch_augments', None)  # pad to 1024 pixels, or change the size by chance
     if preprocessor.get('size') is not None:
         preprocessor.update(size=None, size_divisor=32)
+    if 'img_size' in (model.get('backbone') or {}):  # some position embeddings fit no other size
+        model['backbone']['img_size'] = (IMAGE_SIZES[0], IMAGE_SIZES[0])
+    if 'text_encoder' in model:  # each class is read in each of many sentences
+        model['text_encoder'].update(templates=['a photo of a {}.'], num_layers=2)
     for part in ('encoder', 'decoder'):
         if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
             model[part]['num_layers'] = 2

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make a virtual environment with the pinned stack: tools/setup_env.sh [FOLDER, .venv by default]
 #
+# STACK=onedl              the maintained forks in place of OpenMMLab's packages
 # PYTHON=python3.11        the interpreter to make it from
 # MMKD_CPU=1               CPU build even where there is a GPU
 # MMKD_WHEELS=FOLDER       where the compiled mmcv is kept (default ~/.cache/mmkd/wheels)
@@ -13,7 +14,14 @@ source requirements/versions.sh
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 stop() { printf '\n[setup] Cannot go on: %s\n' "$*" >&2; exit 1; }
 
-fingerprint=$(cat requirements/* setup.py tools/setup_env.sh | sha256sum | cut -d' ' -f1)-${MMKD_CPU:-0}
+stack=${STACK:-openmmlab}
+case $stack in
+  openmmlab) mmcv=$MMCV_OPENMMLAB ;;
+  onedl) mmcv=$MMCV_ONEDL ;;
+  *) stop "no stack '$stack'; STACK is openmmlab (default) or onedl." ;;
+esac
+
+fingerprint=$stack-$(cat requirements/* setup.py tools/setup_env.sh | sha256sum | cut -d' ' -f1)-${MMKD_CPU:-0}
 [ "$(cat "$venv/.mmkd-ready" 2>/dev/null)" = "$fingerprint" ] && exit 0
 
 python=${PYTHON:-python3}
@@ -51,19 +59,21 @@ else
   pip install "torch==$TORCH+cpu" 2>/dev/null || pip install "torch==$TORCH"
 fi
 
-say "3/5 mmengine, mmdet, mmsegmentation and what they need"
-pip install --no-deps -r requirements/runtime.txt -r requirements/dev.txt
+say "3/5 mmengine, mmdet, mmsegmentation ($stack) and what they need"
+pip install --no-deps -r requirements/runtime.txt -r "requirements/stack_$stack.txt" \
+  -r requirements/dev.txt
 
 # A wheel compiled against another torch crashes at import: one folder per build of torch.
 tag=$("$bin/python" -c 'import sys, torch; print("torch-{}-{}-cp{}{}".format(
     torch.__version__.split("+")[0], "cu" + torch.version.cuda if torch.version.cuda else "cpu",
     *sys.version_info[:2]))')
 wheels=${MMKD_WHEELS:-${XDG_CACHE_HOME:-$HOME/.cache}/mmkd/wheels}/$tag-gpu$has_gpu
-if ! ls "$wheels"/mmcv-"$MMCV"-*.whl >/dev/null 2>&1; then
-  say "4/5 Compiling mmcv $MMCV for $tag: 5 to 15 minutes, once; the wheel is kept in $wheels"
+wheel=$(echo "${mmcv%%==*}" | tr - _)-${mmcv##*==} # as its file is called
+if ! ls "$wheels/$wheel"-*.whl >/dev/null 2>&1; then
+  say "4/5 Compiling $mmcv for $tag: 5 to 15 minutes, once; the wheel is kept in $wheels"
   mkdir -p "$wheels/.build"
-  MMCV_WITH_OPS=1 FORCE_CUDA=$has_gpu MAX_JOBS=$(nproc) "$bin/python" -m pip wheel \
-    --no-build-isolation --no-deps --no-cache-dir -w "$wheels/.build" "mmcv==$MMCV" \
+  MMCV_WITH_OPS=1 FORCE_CUDA=$has_gpu MAX_JOBS=${MAX_JOBS:-$(nproc)} "$bin/python" -m pip wheel \
+    --no-build-isolation --no-deps --no-cache-dir -w "$wheels/.build" "$mmcv" \
     >"$wheels/.build/log" 2>&1 &
   build=$!
   for ((seconds = 0; ; seconds += 5)); do
@@ -71,14 +81,14 @@ if ! ls "$wheels"/mmcv-"$MMCV"-*.whl >/dev/null 2>&1; then
     [ $((seconds % 60)) = 0 ] && [ $seconds -gt 0 ] && say "    still compiling, $((seconds / 60)) min"
     sleep 5
   done
-  wait $build || stop "mmcv did not compile; the end of $wheels/.build/log:
+  wait $build || stop "$mmcv did not compile; the end of $wheels/.build/log:
 $(tail -n 20 "$wheels/.build/log")"
-  mv "$wheels"/.build/mmcv-*.whl "$wheels/" # only a whole wheel gets here
+  mv "$wheels/.build/$wheel"-*.whl "$wheels/" # only a whole wheel gets here
   rm -rf "$wheels/.build"
 else
-  say "4/5 mmcv $MMCV from $wheels"
+  say "4/5 $mmcv from $wheels"
 fi
-pip install --no-deps --force-reinstall "$wheels"/mmcv-"$MMCV"-*.whl
+pip install --no-deps --force-reinstall "$wheels/$wheel"-*.whl
 
 say "5/5 mmkd itself, and a look whether all of it imports"
 pip install --no-deps --no-build-isolation --editable .

@@ -1,0 +1,64 @@
+"""A slice of docs/zoo.md: of every head class one config, tried as the page says it was."""
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, 'tools'))
+
+import cover_zoo  # noqa: E402
+
+
+def rows():
+    """(package, folder, config, head, points) of every line of the tables."""
+    package = ''
+    with open(os.path.join(ROOT, 'docs', 'zoo.md')) as file:
+        for line in file:
+            if line.startswith('## '):
+                package = line[3:].strip()
+            cells = [cell.strip() for cell in line.strip().strip('|').split('|')]
+            if line.startswith('| ') and cells[0] != 'folder':
+                yield package, cells[0], cells[1], cells[2], cells[5]
+
+
+HEADS = {(package, head): (f'{package}::{folder}', config, points)
+         for package, folder, config, head, points in reversed(list(rows()))}
+
+
+@pytest.mark.parametrize(('folder', 'config', 'points'), HEADS.values(),
+                         ids=[f'{package}-{head}' for package, head in HEADS])
+def test_every_kind_of_head_learns(folder, config, points):
+    package, _, name = folder.partition('::')
+    outcome = cover_zoo.Outcome(folder, config)
+    cover_zoo.cover(os.path.join(cover_zoo.config_root(package), name, config), outcome)
+    assert ' '.join(f'`{point}`' for point in outcome.points) == points
+
+
+def test_page_covers_what_it_should():
+    found = [package for package, *_ in rows()]
+    assert found.count('mmdet') >= 92
+    assert found.count('mmseg') >= 50
+
+
+def test_a_broken_pair_does_not_pass(tmp_path):
+    """A checkpoint of another model, a teacher that is the student: each check can fail."""
+    path = os.path.join(cover_zoo.config_root('mmdet'), 'retinanet', 'retinanet_r18_fpn_1x_coco.py')
+    outcome = cover_zoo.Outcome('mmdet::retinanet', 'retinanet_r18_fpn_1x_coco.py')
+
+    class Same(Exception):
+        pass
+
+    def step(model):
+        model.teacher.model.load_state_dict(model.state_dict())
+        model.teacher.model.train(model.training)
+        with pytest.raises(AssertionError, match='as if the teacher were the student'):
+            cover_zoo_step(model)
+        raise Same
+
+    cover_zoo_step, cover_zoo.step = cover_zoo.step, step
+    try:
+        with pytest.raises(Same):
+            cover_zoo.cover(path, outcome)
+    finally:
+        cover_zoo.step = cover_zoo_step
