@@ -124,7 +124,7 @@ class Distillation:
                 trial = Distillation(self.student, self.teacher, [entry], self._classes)
                 trial.match_points()
                 yield name, trial.matches[0]
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # a point that cannot run cannot be compared
                 yield name, error
 
     def _comparable(self) -> str:

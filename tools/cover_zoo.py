@@ -69,16 +69,17 @@ def main() -> None:
     folders = args.folders or [f'{package}::{name}' for package in PACKAGES
                                for name in folders_of(package)]
     with ProcessPoolExecutor(args.workers, get_context('spawn')) as pool:
-        outcomes = list(tqdm(pool.map(try_folder, folders), total=len(folders), ncols=80))
+        outcomes = []
+        for outcome in tqdm(pool.map(try_folder, folders), total=len(folders), ncols=80):
+            outcomes.append(outcome)
+            if outcome.problem:
+                tqdm.write(f'{outcome.folder} ({outcome.config}): {outcome.problem}')
     text = page_of(outcomes)
     if args.folders:
         print(text)
     else:
         with open(args.out, 'w') as file:
             file.write(text)
-    for outcome in outcomes:
-        if outcome.problem:
-            print(f'{outcome.folder} ({outcome.config}): {outcome.problem}')
     print(summary_of(outcomes))
 
 
@@ -112,12 +113,21 @@ def try_folder(name: str) -> Outcome:
     warnings.simplefilter('ignore')
     package, _, folder = name.partition('::')
     paths = sorted(glob.glob(os.path.join(config_root(package), folder, '*.py')), key=weight_of)
-    outcome = Outcome(name)
+    paths = [path for path in paths if 'type' in (read_config(path).get('model') or {})]
+    outcome = Outcome(name, problem='' if paths else 'no model, only data or schedules')
     for path in paths[:4]:
         outcome = try_config(path, name)
         if outcome.is_buildable:
             break
     return outcome
+
+
+def read_config(path: str) -> Config:
+    """The config, or an empty one where it cannot be read here."""
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    except Exception:  # a base that is not where the file says, a missing package
+        return Config(dict(model=dict(type='')))
 
 
 def weight_of(path: str) -> Tuple[int, str]:
@@ -170,7 +180,12 @@ def cover(path: str, outcome: Outcome) -> None:
             model.distillation.prepare()
         outcome.teacher = difference(student_config, teacher_config)
         step(model)
-        plain.load_state_dict(model.state_dict(), strict=True)
+        try:
+            plain.load_state_dict(model.state_dict(), strict=True)
+        except RuntimeError:  # DDQ has more names for its parameters once it has been trained
+            plain.train()
+            plain(**batch_of(plain, IMAGE_SIZES[0]), mode='loss')
+            plain.load_state_dict(model.state_dict(), strict=True)
         look_at_points(model, outcome)
 
 
@@ -181,6 +196,19 @@ def initialise(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.isnan().any():
             nn.init.trunc_normal_(parameter, std=0.02)
+    # Without a pretrained backbone's statistics, norms that are frozen let activations explode.
+    norms = {norm: norm.momentum for norm in model.modules()
+             if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.
+    with torch.no_grad():
+        images = torch.randn(2, 3, IMAGE_SIZES[0], IMAGE_SIZES[0])
+        with contextlib.suppress(Exception):  # some models take no images of this size
+            adapter_of(model).extract(model, images)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+        norm.train(model.training)
 
 
 @mmkd.MODELS.register_module(force=True)
@@ -292,11 +320,13 @@ def shrink(model: ConfigDict) -> ConfigDict:
     model = copy.deepcopy(model)
     for part in walk(model):
         for name in ('init_cfg', 'pretrained', 'checkpoint_file'):
-            if part.get(name) is not None and (name != 'init_cfg' or 'Pretrained' in str(part)):
+            if part.get(name) is not None and (name != 'init_cfg' or 'checkpoint' in str(part)):
                 part[name] = None
         for name, value in FEWER.items():
             if isinstance(part.get(name), int) and part[name] > value:
                 part[name] = value
+        if part.get('use_torchvision'):  # mmcv's own gives the same
+            part['use_torchvision'] = False
         if part.get('type') == 'SyncBN':  # of several GPUs only
             part['type'] = 'BN'
         if part.get('type') == 'RandomSampler' and isinstance(part.get('num'), int):
@@ -348,16 +378,19 @@ def batch_of(model: Any, size: int) -> Dict[str, Any]:
 
 
 def detection_batch(model: Any, size: int) -> Dict[str, Any]:
-    from mmdet.testing import demo_mm_inputs
-    heads = [head for head in (getattr(model, 'roi_head', None), getattr(model, 'bbox_head', None),
-                               getattr(model, 'panoptic_head', None)) if head is not None]
-    classes = min([head.num_classes for head in heads
-                   if isinstance(getattr(head, 'num_classes', None), int)] or [80])
-    data = demo_mm_inputs(2, (3, size, size), num_items=[4, 3], num_classes=max(classes, 2),
-                          with_mask=True, with_semantic=True)
-    for sample in data['data_samples']:
+    from mmdet.testing import demo_mm_inputs, demo_mm_proposals
+    # An RPN has one class of its own, a head of masks may have one for all.
+    classes = min([head.num_classes for path, head in model.named_modules()
+                   if path.split('.')[0] in ('roi_head', 'bbox_head', 'panoptic_head', 'mask_head')
+                   and isinstance(getattr(head, 'num_classes', None), int)] or [80])
+    data = demo_mm_inputs(2, (3, size, size), num_items=[4, 3],
+                          num_classes=min(max(classes, 2), 80), with_mask=True, with_semantic=True)
+    proposals = demo_mm_proposals([(3, size, size)] * 2, FEWER['num_proposals'])
+    for sample, stored in zip(data['data_samples'], proposals):
         if classes == 1:
             sample.gt_instances.labels.zero_()
+        if hasattr(model, 'roi_head') and getattr(model, 'rpn_head', None) is None:
+            sample.proposals = stored
     return data
 
 

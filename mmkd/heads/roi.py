@@ -155,7 +155,9 @@ def _logits(bbox_head: Any) -> Dict[str, Any]:
 
 def _offsets(bbox_head: Any) -> Dict[str, Any]:
     coder = getattr(bbox_head, 'bbox_coder', None)
-    if type(coder).__name__ != 'DeltaXYWHBBoxCoder' or not getattr(bbox_head, 'with_reg', True):
+    # CrowdDet's head predicts several boxes per RoI.
+    is_one_box = getattr(bbox_head, 'with_reg', True) and not hasattr(bbox_head, 'num_instance')
+    if type(coder).__name__ != 'DeltaXYWHBBoxCoder' or not is_one_box:
         return {}
     coding = f'offsets from RoIs by {described(coder)}'
     if bbox_head.reg_class_agnostic:
