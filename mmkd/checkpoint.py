@@ -120,7 +120,7 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     # Some models (DDQ) give parameters a second name in training; nothing is lost by it.
     unexpected = [key for key in unexpected if not any(
-        value is not weights[key] and _is_same(value, weights[key])
+        value.numel() and value.data_ptr() == weights[key].data_ptr()
         for other, value in weights.items() if other in own)]
     problems = [('with other shapes', misshapen), ('missing in the file', missing),
                 ('unknown to the model', unexpected)]
@@ -135,10 +135,6 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
     if broken:
         raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
                          f'in {_shorten(broken)}; its training went wrong, give another one')
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and bool((one == other).all())
 
 
 def _download(url: str) -> str:

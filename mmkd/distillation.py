@@ -133,6 +133,7 @@ class Distillation:
 
     def _fit(self) -> None:
         """Let both sides see a blank image, and make the connectors."""
+        found = None
         for size in PROBE_SIZES:
             side, like = 'student', next(self.student.parameters())
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
@@ -143,17 +144,19 @@ class Distillation:
                     adapter.predict(self.student, adapter.extract(self.student, blank),
                                     self._student_paths, adapter.made_up(blank))
                 side = 'teacher'
-                told = self._ask(seen, blank, None)
-                break
+                found = seen, self._ask(seen, blank, None)
             except Exception as error:  # perhaps the image is too small for the network
                 problem = error
-        else:
+                continue
+            if not any(match.is_ambiguous(*found) for match in self.matches):
+                break
+        if found is None:
             raise ValueError(
                 f'the {side} does not run on a blank image of {size}x{size} pixels: '
                 f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
                 'together, and whether `on` names a point of its family') from problem
         for match in self.matches:
-            match.fit(seen, told)
+            match.fit(*found)
 
     # --- every step -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """One line of the config's ``distill``: a point on both sides, the loss between them, its name."""
 import logging
+from itertools import product
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
@@ -90,6 +91,8 @@ class Match:
         self.shapes: Tuple[List[Tuple[int, ...]], List[Tuple[int, ...]]] = [], []
         self.notes: List[str] = []
         self._columns: Optional[List[int]] = None
+        self._query_columns: Optional[List[int]] = None
+        self._num_named = 0
         self._pairs: Optional[List[Tuple[int, int]]] = None
 
     # --- what is compared with what -------------------------------------------------------------
@@ -97,6 +100,10 @@ class Match:
     def find_on_student(self, student: nn.Module) -> None:
         """Find the point in the student, and take from its head what the loss was not told."""
         self.student_point = find_point(student, self.on_student, 'student')
+        if isinstance(self.loss, LogitLoss) and self.student_point.coding:
+            raise ValueError(f'`{self.on_student}` of the student is boxes, no class logits that '
+                             f'{type(self.loss).__name__} could turn into probabilities; compare '
+                             'them by mmkd.MSELoss')
         if isinstance(self.loss, LogitLoss) and self.loss.use_sigmoid is None:
             if self.student_point.use_sigmoid is None:
                 raise ValueError(
@@ -133,16 +140,22 @@ class Match:
         self._choose_stages()
         self._columns = None
         one, other = self.student_point, self.teacher_point
-        if one.coding != other.coding:
-            raise ValueError(
-                f'`{one.name}` of the student writes {one.coding or "no boxes"}, `{other.name}` of '
-                f'the teacher {other.coding or "no boxes"}; only boxes of one coding can be '
-                "compared; compare 'cls' or 'neck', or give a teacher of the student's coding")
+        codings = [[stage.coding for stage in side.stages] or [side.coding]
+                   for side in (one, other)]
+        for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
+            if mine != theirs:
+                raise ValueError(
+                    f'`{one.name}` of the student writes {mine or "no boxes"}, `{other.name}` of '
+                    f'the teacher {theirs or "no boxes"}; only boxes of one coding can be '
+                    "compared; compare 'cls' or 'neck', or give a teacher of the student's coding")
         are_logits = one.num_classes is not None and other.num_classes is not None
-        needs_order = one.queries or (isinstance(self.loss, LogitLoss) and not are_logits)
-        is_known = one.num_named and other.num_named
-        if needs_order and not is_known and student_classes and teacher_classes and match_classes(
-                student_classes, teacher_classes):
+        self._query_columns = None
+        if one.queries and student_classes and teacher_classes:
+            self._query_columns = match_classes(student_classes, teacher_classes)
+            self._num_named = len(teacher_classes)
+        elif isinstance(self.loss, LogitLoss) and not are_logits and (
+                student_classes and teacher_classes) and match_classes(
+                    student_classes, teacher_classes):
             raise ValueError(
                 f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is not '
                 "known to be class logits, so its columns cannot be put right; compare 'cls'")
@@ -301,10 +314,17 @@ class Match:
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             self.notes += resized
             self.levels(seen, told)
-        if len(resized) == len(student) > 1:
-            print_log(f'{self.name}: every level of the teacher has another size than the '
+        if resized and len(student) > 1:
+            print_log(f'{self.name}: levels of the teacher have another size than the '
                       "student's; levels are paired by their order, so look whether their strides "
                       f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
+
+    def is_ambiguous(self, seen: Records, told: Dict[str, Records]) -> bool:
+        """Whether the sides differ, and a larger image might tell levels apart by their sizes."""
+        with torch.no_grad():
+            sizes = [[tuple(level.shape[2:]) for level in side]
+                     for side in self._recorded(seen, told)]
+        return sizes[0] != sizes[1] and any(len(set(one)) < len(one) for one in sizes)
 
     def __str__(self) -> str:
         one, other = self.student_point, self.teacher_point
@@ -344,7 +364,7 @@ class Match:
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None:
-            orders = [pair_sets(mine, theirs._replace(logits=self._reorder(theirs.logits)))
+            orders = [pair_sets(mine, theirs._replace(logits=self._reorder_queries(theirs.logits)))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
                           other.queries(*(told[''][path] for path in other.paths)))]
@@ -361,8 +381,8 @@ class Match:
         if len(student) != len(teacher):
             raise ValueError(
                 f'`{self.student_point.name}` of the student has {len(student)} levels, '
-                f'`{self.teacher_point.name}` of the teacher {len(teacher)}, and none are of one '
-                f'size: {[tuple(s.shape) for s in student]} and '
+                f'`{self.teacher_point.name}` of the teacher {len(teacher)}, and their sizes do '
+                f'not tell which belong together: {[tuple(s.shape) for s in student]} and '
                 f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
         return student, teacher
 
@@ -379,6 +399,11 @@ class Match:
             return level
         anchors = level.unflatten(1, (-1, self.teacher_point.num_classes))
         return anchors[:, :, self._columns].flatten(1, 2)
+
+    def _reorder_queries(self, logits: Tensor) -> Tensor:
+        if self._query_columns is None:
+            return logits
+        return logits[:, [*self._query_columns, *range(self._num_named, logits.shape[1])]]
 
     def _is_per_anchor(self) -> bool:
         if self.student_point.use_sigmoid is None:

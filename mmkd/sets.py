@@ -24,11 +24,8 @@ class Queries(NamedTuple):
     """Boxes (N, 4, Q), (cx, cy, w, h) from 0 to 1, or logits of masks (N, Q, H, W)."""
     use_sigmoid: bool
     """What activates the classes' logits, else softmax."""
-
-    @property
-    def are_masks(self) -> bool:
-        """Whether masks tell where they are, else boxes."""
-        return self.where.dim() == 4
+    coding: str = 'masks'
+    """What ``where`` is, in words; only sets of one coding can be paired."""
 
 
 def pair_sets(student: Queries, teacher: Queries) -> Order:
@@ -47,26 +44,33 @@ def pair_sets(student: Queries, teacher: Queries) -> Order:
         list[tuple[Tensor, Tensor]]: Per image two (min(Q, P), ), int64: student's and teacher's.
 
     Raises:
-        ValueError: If one side predicts boxes and the other masks, or their classes differ.
+        ValueError: If the sides tell places in different ways, their numbers of classes differ,
+            or a prediction is infinite or not a number.
     """
-    if student.are_masks != teacher.are_masks:
+    if student.coding != teacher.coding:
         raise ValueError('predictions are paired by class and place, but the student\'s places are '
-                         f'{_kind(student)}, the teacher\'s {_kind(teacher)}; compare \'neck\' or '
+                         f'{student.coding}, the teacher\'s {teacher.coding}; compare \'neck\' or '
                          "'backbone', or give a teacher of the student's kind")
     if student.logits.shape[1] != teacher.logits.shape[1]:
         raise ValueError(f'the student\'s queries have {student.logits.shape[1]} columns for '
                          f'classes, the teacher\'s {teacher.logits.shape[1]}; give a teacher of '
                          'the same classes')
     order: Order = []
-    distance = _between_masks if student.are_masks else _between_boxes
-    with torch.no_grad():
+    distance = _between_masks if student.where.dim() == 4 else _between_boxes
+    # In half precision the sum over the pixels of a mask overflows.
+    with torch.no_grad(), torch.autocast(student.logits.device.type, enabled=False):
         probabilities = [side.logits.float().sigmoid() if side.use_sigmoid else
                          side.logits.float().softmax(1) for side in (student, teacher)]
         for image in range(len(student.logits)):
             p, q = (side[image].T for side in probabilities)
             cost = CLASS_COST * torch.cdist(p, q, p=1) / 2 + distance(
                 student.where[image].float(), teacher.where[image].float())
-            rows, columns = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
+            if not cost.isfinite().all():
+                raise ValueError(
+                    'queries cannot be paired, because a prediction of the student or the teacher '
+                    'is infinite or not a number; look whether the training diverges (learning '
+                    'rate, precision) and whether the teacher has its weights')
+            rows, columns = linear_sum_assignment(cost.cpu().numpy())
             order.append((torch.as_tensor(rows, device=cost.device),
                           torch.as_tensor(columns, device=cost.device)))
     return order
@@ -114,7 +118,3 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     # Only mmdet's models predict sets with boxes.
     from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
     return bbox_overlaps(bbox_cxcywh_to_xyxy(a), bbox_cxcywh_to_xyxy(b), mode='giou')
-
-
-def _kind(queries: Queries) -> str:
-    return 'masks' if queries.are_masks else 'boxes'

@@ -31,7 +31,7 @@ def config_path(name: str) -> str:
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     nearest = get_close_matches(os.path.basename(path), siblings, n=3)
     raise FileNotFoundError(
-        f'no teacher config `{name}` ' +
+        f'no config `{name}` ' +
         (f'(closest in its folder: {", ".join(nearest)})' if nearest else
          f'(looked for {os.path.abspath(path)})'))
 
@@ -69,7 +69,7 @@ def _mim_folder(package: str) -> str:
     except ModuleNotFoundError:  # 'no_such.package'
         spec = None
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f'the package `{package}` of the teacher config '
+        raise FileNotFoundError(f'the package `{package}` of the config '
                                 f'`{package}::…` is not installed; mmdet\'s configs are '
                                 '`mmdet::…`, mmsegmentation\'s `mmseg::…`')
     return os.path.join(os.path.dirname(spec.origin), '.mim')

@@ -102,13 +102,24 @@ def test_levels_are_paired_by_their_stride(tmp_path):
     assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.matches[0])
 
 
+def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
+    """P2 to P7 learn from P3 to P8, of which two are 1x1 where the first blank image is looked at."""
+    student, other = retinanet(), retinanet()
+    student['neck'].update(start_level=0, num_outs=6)
+    student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64, 128])
+    other['neck'].update(num_outs=6)
+    other['bbox_head']['anchor_generator'].update(strides=[8, 16, 32, 64, 128, 256])
+    model = prepared(student, save_teacher(tmp_path / 't.pth', other), MIMIC)
+    assert "student's [1, 2, 3, 4, 5] with the teacher's [0, 1, 2, 3, 4]" in str(model.matches[0])
+
+
 def test_levels_without_a_partner_are_refused(tmp_path):
     other = retinanet()
     other['backbone']['strides'] = (1, 1, 1, 1)
     other['backbone']['dilations'] = (1, 1, 1, 1)
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 4, 4, 4])
-    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and none are of'):
+    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and their sizes do'):
         prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
 
 
@@ -138,14 +149,15 @@ def test_vectors_get_a_linear_layer():
 
 
 def test_levels_of_other_strides_are_warned_of(tmp_path, monkeypatch):
-    """No level has a partner, and there are as many: paired by order, every one interpolated."""
+    """Sizes do not tell levels apart, and there are as many: paired by order and interpolated."""
     other = retinanet()
     other['backbone'].update(strides=(1, 1, 1, 1), dilations=(1, 1, 1, 1))
     lines = []
     monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: lines.append(text))
     prepared(retinanet(), save_teacher(tmp_path / 't.pth', other),
              dict(type='mmkd.MSELoss', on=dict(student='backbone', teacher='backbone')))
-    assert not lines  # the first stage has the stride of the teacher's
+    warning, = (line for line in lines if 'paired by their order' in line)
+    assert "the teacher's 128x128 interpolated to 64x64" in warning
     model = prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), dict(
         type='mmkd.MSELoss', on='backbone.layer4'))
     assert 'interpolated' in str(model.matches[0])

@@ -49,11 +49,11 @@ def test_a_broken_pair_does_not_pass(tmp_path):
     class Same(Exception):
         pass
 
-    def step(model):
+    def step(model, batch):
         model.teacher.model.load_state_dict(model.state_dict())
         model.teacher.model.train(model.training)
         with pytest.raises(AssertionError, match='as if the teacher were the student'):
-            cover_zoo_step(model)
+            cover_zoo_step(model, batch)
         raise Same
 
     cover_zoo_step, cover_zoo.step = cover_zoo.step, step

@@ -241,11 +241,17 @@ def test_imports_of_the_student_are_kept(streets, tmp_path):
     from mmseg.datasets import CityscapesDataset
     save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),
                  CityscapesDataset.METAINFO['classes'], scope='mmseg')
-    imports = {'custom_imports.imports': ['json']}
-    plain(segmentor_config(streets, segmentor(), 'unused', **imports), tmp_path / 'small.py')
+    config = segmentor_config(streets, segmentor(), 'unused')
+    config.custom_imports = dict(imports='json')  # a string is MMEngine's, too
+    plain(config, tmp_path / 'small.py')
     plain(segmentor_config(streets, segmentor(depth=50), 'unused'), tmp_path / 'big.py')
     run('train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', 'teacher.pth',
-        '--method', 'kd', cwd=tmp_path)
+        '--method', 'kd', '--cfg-options', 'model.decode_head.dropout_ratio=0.2',
+        'train_cfg.max_iters=1',
+        cwd=tmp_path)
+    whole = Config.fromfile(str(tmp_path / 'work_dirs' / 'small_kd' / 'small_kd.py'))
+    assert whole.model.student.decode_head.dropout_ratio == 0.2
+    assert whole.train_cfg.max_iters == 1
     config = Config.fromfile(str(tmp_path / 'work_dirs' / 'small_kd' / 'distill.py'))
     assert config.custom_imports.imports == ['mmkd', 'json']
     assert config.model.distill == [dict(type='mmkd.KDLoss', on='cls'),

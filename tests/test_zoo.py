@@ -22,7 +22,7 @@ def test_a_path_is_itself(tmp_path):
 
 @pytest.mark.parametrize(('name', 'message'), [
     ('mmdet::retinanet/retinanet_x11_fpn_1x_coco.py', 'closest in its folder: retinanet_'),
-    ('mmdet::retinanets/x.py', 'no teacher config `mmdet::retinanets/x.py`'),
+    ('mmdet::retinanets/x.py', 'no config `mmdet::retinanets/x.py`'),
     ('no_such_package::x.py', 'package `no_such_package` .* is not installed'),
     ('mm.det::x.py', 'package `mm.det` .* is not installed'),
 ])

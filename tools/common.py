@@ -32,12 +32,12 @@ def read_config(name: str) -> Config:
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says of it; for the folder, that goes first."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return finish_config(read_config(args.config), args)
 
 
 def finish_config(config: Config, args: argparse.Namespace) -> Config:
     """Add to a config what the command line says of it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)

@@ -179,12 +179,13 @@ def cover(path: str, outcome: Outcome) -> None:
             initialise(model.student)
             model.distillation.prepare()
         outcome.teacher = difference(student_config, teacher_config)
-        step(model)
+        batch = batch_that_fits(model)
+        step(model, batch)
         try:
             plain.load_state_dict(model.state_dict(), strict=True)
         except RuntimeError:  # DDQ has more names for its parameters once it has been trained
             plain.train()
-            plain(**batch_of(plain, IMAGE_SIZES[0]), mode='loss')
+            plain(**batch, mode='loss')
             plain.load_state_dict(model.state_dict(), strict=True)
         look_at_points(model, outcome)
 
@@ -230,19 +231,28 @@ def memory_marked() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def step(model: Any) -> None:
+def batch_that_fits(model: Any) -> Dict[str, Any]:
+    """A batch of the smallest size that the student takes by itself."""
+    model.train()
+    if hasattr(model, 'set_epoch'):  # as mmdet's hook does
+        model.set_epoch(0)
+    for size in IMAGE_SIZES:
+        batch = batch_of(model, size)
+        try:
+            model.student(**copy.deepcopy(batch), mode='loss')
+            break
+        except Exception:
+            if size == IMAGE_SIZES[-1]:
+                raise
+    return batch
+
+
+def step(model: Any, batch: Dict[str, Any]) -> None:
     """Train one step, and look where gradients arrive."""
     before = [p.clone() for p in model.teacher.model.parameters()]
-    for size in IMAGE_SIZES:
-        try:
-            model.train()
-            torch.manual_seed(0)
-            np.random.seed(0)  # samplers of RoIs draw from it
-            losses = model(**batch_of(model, size), mode='loss')
-            break
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            if size == IMAGE_SIZES[-1] or 'mmkd' in str(error):
-                raise
+    torch.manual_seed(0)
+    np.random.seed(0)  # samplers of RoIs draw from it
+    losses = model(**copy.deepcopy(batch), mode='loss')
     terms = {name: sum(losses[name]) for name in ('loss_cls_dist', 'loss_cls_kd')}
     for name, term in terms.items():
         assert torch.isfinite(term), f'{name} is {term.item()}'

@@ -22,7 +22,12 @@ case $stack in
 esac
 
 fingerprint=$stack-$(cat requirements/* setup.py tools/setup_env.sh | sha256sum | cut -d' ' -f1)-${MMKD_CPU:-0}
-[ "$(cat "$venv/.mmkd-ready" 2>/dev/null)" = "$fingerprint" ] && exit 0
+ready=$(cat "$venv/.mmkd-ready" 2>/dev/null || true)
+[ "$ready" = "$fingerprint" ] && exit 0
+case $ready in # both stacks own the folders mmengine, mmdet and mmseg
+  "" | "$stack"-*) ;;
+  onedl-* | openmmlab-*) stop "$venv holds the other stack, ${ready%%-*}; give another folder, or remove it." ;;
+esac
 
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || stop "no $python; install Python 3.11 or set PYTHON."

@@ -43,30 +43,43 @@ def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
     method = args.method or 'dist'
     student, teacher = read_config(args.config), read_config(args.teacher)
+    if getattr(student, '_imported_names', None):
+        raise SystemExit(
+            f'{args.config} is written in the new style of MMEngine (read_base), from which the '
+            'distillation config, a file with a `_base_`, cannot inherit; import the student\'s '
+            'model in a config of that style, as in the README, and run it without --teacher')
     if 'student' in student.get('model', {}):
         raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
                          'the plain config of its student')
+    if args.cfg_options:  # they are the student's, which is about to move into the distillation's
+        student.merge_from_dict(args.cfg_options)
+        args.cfg_options = {
+            f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
+            for key, value in args.cfg_options.items()}
     findings = inspect_pair(student, teacher, args.teacher_checkpoint)
     print(table_of(findings))
     try:
         entries = entries_of(method, findings)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    own = student.get('custom_imports') or {}
+    own = (student.get('custom_imports') or {}).get('imports') or []
+    imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
              for name in (args.config, args.teacher)]
     checkpoint = args.teacher_checkpoint
     if checkpoint and '://' not in checkpoint:
         checkpoint = os.path.abspath(checkpoint)
-    text = config_text(*names, checkpoint, entries, own.get('imports', ()))
+    text = config_text(*names, checkpoint, entries, imports)
 
     stem = os.path.splitext(os.path.basename(args.config))[0]
     name = f'{stem}_{method.replace("+", "_")}'
-    args.work_dir = args.work_dir or os.path.join('work_dirs', name)
+    args.work_dir = args.work_dir or student.get('work_dir') or os.path.join('work_dirs', name)
     os.makedirs(args.work_dir, exist_ok=True)
     path = os.path.join(args.work_dir, 'distill.py')
-    with open(path, 'w') as file:
+    # Several processes write the same; none may read half of it.
+    with open(f'{path}.{os.getpid()}', 'w') as file:
         file.write(text)
+    os.replace(file.name, path)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)
     # Under a name of its own: MMEngine writes the whole config beside, under the name it is given.

@@ -87,6 +87,10 @@ class Point:
             ValueError: If the head has no such stage.
         """
         if stage == 'mean' and self.stages:
+            if len({one.coding for one in self.stages}) > 1:
+                raise ValueError(
+                    f"`stage='mean'`, but the stages of `{self.name}` write boxes in different "
+                    'codings, of which there is no mean; name one of the stages')
             return replace(self.stages[0], name=self.name, read=partial(_mean, self.stages),
                            paths=tuple(path for one in self.stages for path in one.paths))
         is_number = isinstance(stage, int) and not isinstance(stage, bool)

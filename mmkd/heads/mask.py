@@ -10,7 +10,7 @@ from ..recorder import Call
 from ..registry import HEADS
 from ..sets import Queries
 from .base import HeadAdapter, Point, is_asked
-from .query import samples_of
+from .query import refuse_inside, samples_of
 from .segmentor import Segmentor
 
 
@@ -39,6 +39,12 @@ class MaskTransformer(HeadAdapter):
                        if hasattr(head, 'num_transformer_decoder_layers') else
                        head.transformer_decoder.num_layers - 1,
                        head.cls_embed.out_features, _of_layer)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        head = _head_of(model)
+        is_before = is_asked([path], f'{head}.pixel_decoder')
+        return {} if is_before else refuse_inside(path, [f'{head}'], "'cls' or 'mask'")
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
@@ -78,6 +84,10 @@ class SideAdapter(HeadAdapter):
     def points(model: Any) -> Dict[str, Point]:
         # One column per word of the vocabulary, and one for the background.
         return _points('decode_head', 0, model.decode_head.num_classes + 1, _of_proposals)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ['decode_head'], "'cls' or 'mask'")
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:

@@ -15,7 +15,9 @@ from .base import HeadAdapter, Point, is_asked
 NEED_TEXT = ('GLIP', 'GroundingDINO')
 """Kin of DETR whose classes are words of a prompt, and differ from batch to batch."""
 
-CODING = 'boxes (cx, cy, w, h) from 0 to 1, as parts of the image'
+OF_IMAGE = 'boxes (cx, cy, w, h) as parts of the image'
+OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
+"""How boxes are written. Sparse R-CNN's are known in pixels, but not where the padding begins."""
 
 
 @HEADS.register_module()
@@ -43,7 +45,11 @@ class QueryHead(HeadAdapter):
         read = partial(_of_layer, model.num_queries, use_sigmoid, getattr(model, 'cache_dict', {}))
         return points_of_layers(
             model.decoder.num_layers, lambda layer: (('bbox_head', ), partial(read, layer)),
-            use_sigmoid, head.cls_out_channels)
+            use_sigmoid, head.cls_out_channels, OF_IMAGE)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ('decoder', 'bbox_head', 'query_embedding'), "'cls' or 'reg'")
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
@@ -89,7 +95,11 @@ class SparseRoIHead(HeadAdapter):
                             use_sigmoid))
 
         return points_of_layers(model.roi_head.num_stages, of_stage, use_sigmoid,
-                                head.num_classes + (not use_sigmoid))
+                                head.num_classes + (not use_sigmoid), OF_BATCH)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ('roi_head', 'rpn_head'), "'cls' or 'reg'")
 
     extract = staticmethod(QueryHead.extract)
 
@@ -113,7 +123,7 @@ class SparseRoIHead(HeadAdapter):
 
 def points_of_layers(
         layers: int, at: Callable[[int], Tuple[Tuple[str, ...], Callable[..., List[Queries]]]],
-        use_sigmoid: bool, columns: int) -> Dict[str, Point]:
+        use_sigmoid: bool, columns: int, coding: str) -> Dict[str, Point]:
     """'cls' and 'reg' of the last layer, and 'cls.0', 'reg.0', ... of each.
 
     Args:
@@ -122,6 +132,7 @@ def points_of_layers(
             calls.
         use_sigmoid (bool): What activates the class logits.
         columns (int): Of one prediction, background included.
+        coding (str): How the boxes are written.
     """
     points = {}
     for suffix, layer in (('', -1), *((f'.{i}', i) for i in range(layers))):
@@ -130,8 +141,21 @@ def points_of_layers(
             f'cls{suffix}', paths, partial(_logits, queries), use_sigmoid=use_sigmoid,
             num_classes=columns, num_named=columns - (not use_sigmoid), queries=queries)
         points[f'reg{suffix}'] = Point(
-            f'reg{suffix}', paths, partial(_places, queries), queries=queries, coding=CODING)
+            f'reg{suffix}', paths, partial(_places, queries), queries=queries, coding=coding)
     return points
+
+
+def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, Any]:
+    """Let a dotted path pass that lies before the queries.
+
+    Raises:
+        ValueError: If it lies behind: its tensors have the queries in no order.
+    """
+    for part in parts:
+        if is_asked([path], part):
+            raise ValueError(f'`{path}` tells of queries, which have no order to compare them by; '
+                             f'compare {instead}, whose queries are paired')
+    return {}
 
 
 def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List[Any]:
@@ -168,7 +192,7 @@ def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
         logits, boxes = (output[layer].transpose(1, 2) for output in call.output[:2])
         end = sum(cache['dis_query_info']) if 'dis_query_info' in cache else logits.shape[2]
         which = slice(end - count, end)
-        found.append(Queries(logits[..., which], boxes[..., which], use_sigmoid))
+        found.append(Queries(logits[..., which], boxes[..., which], use_sigmoid, OF_IMAGE))
     return found
 
 
@@ -184,5 +208,6 @@ def _of_stage(coder: Any, stride: int, use_sigmoid: bool, heads: List[Call],
         boxes = boxes / boxes.new_tensor([width, height, width, height])
         boxes = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
         found.append(Queries(logits.transpose(1, 2),
-                             boxes.view(len(logits), -1, 4).transpose(1, 2), use_sigmoid))
+                             boxes.view(len(logits), -1, 4).transpose(1, 2), use_sigmoid,
+                             OF_BATCH))
     return found

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..recorder import Call
 from ..registry import HEADS
 from .base import HeadAdapter, Point, is_asked, tensors_of
-from .dense import class_scores, described, logits_of_dense_head
+from .dense import class_scores, described, logits_of_dense_head, run_dense_head
 
 TINY = 1e-12
 """Probabilities below it have the logarithm of it."""
@@ -57,7 +57,8 @@ class RoIHead(HeadAdapter):
                 points[name] = stages[0]
         if getattr(model, 'rpn_head', None) is not None:
             logits = logits_of_dense_head(model.rpn_head)
-            if logits:
+            if logits:  # of objects, whatever kind of head it is
+                logits['num_named'] = 0
                 points['rpn_cls'] = Point('rpn_cls', ('rpn_head', ), class_scores, **logits)
         return points
 
@@ -68,7 +69,8 @@ class RoIHead(HeadAdapter):
         for part in ('bbox', 'mask'):
             for head_path, extractor, head in _stages(model.roi_head, part):
                 if is_asked([path], head_path) or is_asked([path], extractor):
-                    about = dict(asked_at=(extractor, ), read=_last_call, is_map=False)
+                    read = _last_call if part == 'bbox' else _first_call
+                    about = dict(asked_at=(extractor, ), read=read, is_map=False)
                     is_class_layer = path == f'{head_path}.fc_cls' and not _is_custom(head)
                     return dict(_logits(head), **about) if is_class_layer else about
         return {}
@@ -77,7 +79,7 @@ class RoIHead(HeadAdapter):
     def predict(model: Any, features: Any, paths: Iterable[str],
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'rpn_head'):
-            model.rpn_head.forward(features)
+            run_dense_head(model.rpn_head, features)
         asked = [(part, number) for part in ('bbox', 'mask')
                  for number, (head, extractor, _) in enumerate(_stages(model.roi_head, part))
                  if is_asked(paths, head) or is_asked(paths, extractor)]

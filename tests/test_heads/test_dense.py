@@ -240,6 +240,8 @@ def test_boxes_are_a_point_where_training_and_test_write_them_alike(path):
     assert ('reg' in points) == REG[path.split('/')[0]]
     if 'reg' not in points:
         return
+    for parameter in model.parameters():  # SSD's norm has whatever lay in memory
+        torch.nn.init.normal_(parameter, std=0.02)
     # norms and dropout behave differently in training; here only the head's output is looked at
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -271,3 +273,18 @@ def test_boxes_of_another_coding_are_refused():
     anchors = DenseHead.points(build('retinanet/retinanet_r50_fpn_1x_coco.py', changes))['reg']
     assert one.coding == same.coding
     assert len({one.coding, stds.coding, anchors.coding}) == 3
+
+
+def test_guided_anchors_predict_classes_everywhere():
+    """In a test the head leaves out where it expects nothing; in training it does not."""
+    config = Config.fromfile(config_path(
+        'mmdet::guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py'))
+    config.merge_from_dict(dict(model=dict(
+        backbone=SMALL_RESNET, neck=SMALL_NECK, bbox_head=SMALL_HEAD)))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model).eval()
+    point = find_point(model, 'cls')
+    with torch.no_grad(), recording(model, point.paths) as records:
+        DenseHead.predict(model, model.extract_feat(torch.randn(2, 3, 128, 128)), point.paths)
+    assert not model.bbox_head.training
+    assert all((level != 0).all() for level in point.levels(records))

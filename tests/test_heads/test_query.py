@@ -1,4 +1,5 @@
 """Queries have no order: those of teacher and student are paired by class and box."""
+import copy
 import itertools
 
 import numpy as np
@@ -145,9 +146,9 @@ def test_masks_of_another_size_are_enlarged_to_be_paired():
 
 
 def test_boxes_are_not_paired_with_masks():
-    boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False)
+    boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False, 'boxes')
     with pytest.raises(ValueError, match=r'the student\'s places are boxes, the teacher\'s masks'):
-        pair_sets(boxes, boxes._replace(where=torch.zeros(1, 4, 8, 8)))
+        pair_sets(boxes, boxes._replace(where=torch.zeros(1, 4, 8, 8), coding='masks'))
     with pytest.raises(ValueError, match="have 3 columns for classes, the teacher's 2"):
         pair_sets(boxes, boxes._replace(logits=torch.zeros(1, 2, 4)))
 
@@ -277,3 +278,72 @@ def test_kin_that_needs_text_is_not_taken_for_one_that_does_not():
 
     from mmkd.heads import QueryHead
     assert not QueryHead.fits(GroundingDINO.__new__(GroundingDINO))
+
+
+def test_half_precision_does_not_disturb_the_pairs():
+    torch.manual_seed(0)
+    masks = 4 * torch.randn(1, 8, 256, 256)
+    order = torch.randperm(8)
+    one, other = Queries(torch.zeros(1, 3, 8), masks, False), Queries(
+        torch.zeros(1, 3, 8), masks[:, order], False)
+    with torch.autocast('cpu', dtype=torch.float16):
+        (_, found), = pair_sets(one, other)
+    assert order[found].tolist() == list(range(8))
+
+
+def test_predictions_that_are_no_numbers_are_named():
+    boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False)
+    with pytest.raises(ValueError, match='infinite or not a number; look whether the training'):
+        pair_sets(boxes, boxes._replace(where=torch.full((1, 4, 4), float('nan'))))
+
+
+@pytest.mark.parametrize(('kind', 'path'), [
+    ('detr', 'bbox_head.fc_cls'), ('detr', 'decoder'), ('sparse', 'roi_head.bbox_head.5.fc_cls'),
+    ('sparse', 'roi_head.bbox_roi_extractor.5')])
+def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
+    make = sparse if kind == 'sparse' else detector
+    teacher = save_teacher(tmp_path / 't.pth', make(kind, queries=9))
+    with pytest.raises(ValueError, match="have no order to compare them by; compare 'cls' or 'reg'"):
+        build(distiller(make(kind), teacher, dict(type='mmkd.MSELoss', on=path)))
+
+
+def test_boxes_in_parts_of_other_sizes_are_not_paired(tmp_path):
+    """Sparse R-CNN's boxes are known in parts of the padded batch, DETR's of the image."""
+    teacher = save_teacher(tmp_path / 't.pth', detector('deformable', queries=9))
+    model = build(distiller(sparse('sparse'), teacher, dict(type='mmkd.KDLoss', on='cls')))
+    with pytest.raises(ValueError, match='parts of the padded image, the teacher.*of the image'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize('classes', [('cross', 'disc', 'square'), ('a', 'cross', 'disc', 'square')])
+def test_boxes_of_queries_follow_the_students_classes(tmp_path, classes):
+    config = detector('detr')
+    other = copy.deepcopy(config)
+    other['bbox_head']['num_classes'] = len(classes)
+    teacher = save_teacher(tmp_path / 't.pth', other, classes=classes)
+    model = build(distiller(config, teacher, dict(type='mmkd.MSELoss', on='reg')))
+    model.distillation._classes = ['disc', 'square', 'cross']
+    model.init_weights()
+    inputs, samples = batch()
+    kept = {}
+    ask = model.distillation._ask
+    model.distillation._ask = lambda seen, *rest: kept.update(
+        seen=seen, told=ask(seen, *rest)) or kept['told']
+    model(inputs, samples, mode='loss')
+    match, = model.matches
+    own, theirs = (point.queries(*calls)[0] for point, calls in (
+        (match.student_point, [kept['seen']['bbox_head']]),
+        (match.teacher_point, [kept['told']['']['bbox_head']])))
+    columns = [*(classes.index(name) for name in ('disc', 'square', 'cross')), len(classes)]
+    pairs = pair_sets(own, theirs._replace(logits=theirs.logits[:, columns]))
+    (student, ), (told, ) = match.levels(kept['seen'], kept['told'])
+    for image, (mine, partners) in enumerate(pairs):
+        assert torch.equal(student[image], own.where[image][:, mine])
+        assert torch.equal(told[image], theirs.where[image][:, partners])
+
+
+def test_boxes_are_no_logits(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', detector('detr'))
+    with pytest.raises(ValueError, match=r'is boxes, no class logits.*by mmkd\.MSELoss'):
+        build(distiller(detector('detr'), teacher,
+                        dict(type='mmkd.KDLoss', on='reg', use_sigmoid=True)))

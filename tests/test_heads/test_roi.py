@@ -513,11 +513,28 @@ def test_trident_asks_about_one_image_for_three():
     config = config.to_dict()
     model = prepared(config, dict(config=dict(model=config, default_scope='mmdet'),
                                   checkpoint=None))
+    network = model.teacher.model
+    for module in [*model.modules(), *network.modules()]:
+        if type(module).__name__ == 'TridentConv':  # which mmdet leaves to a checkpoint
+            torch.nn.init.normal_(module.weight, std=0.02)
     inputs, samples = batch()
     _, seen, told = step(model, inputs, samples)
     rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
     assert rois[:, 0].max() == 5  # 2 images, 3 branches
-    network = model.teacher.model
     _, (teacher, ) = model.matches[0].levels(seen, told)
     one = torch.cat([rois[:, :1] % 2, rois[:, 1:]], dim=1)
     torch.testing.assert_close(teacher, by_hand(network, inputs, one))
+
+
+def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
+    config = two_stage('cascade-rcnn')
+    mse = dict(type='mmkd.MSELoss', on='reg')
+    prepared(config, teachers['cascade'], mse)  # stage by stage they agree
+    with pytest.raises(ValueError, match='only boxes of one coding can be compared'):
+        prepared(config, teachers['cascade'], dict(mse, stage=0))
+    with pytest.raises(ValueError, match='different codings, of which there is no mean'):
+        prepared(config, teachers['cascade'], dict(mse, stage='mean'))
+    other = two_stage('cascade-rcnn')
+    other['roi_head']['bbox_head'][1]['bbox_coder']['target_stds'] = [1., 1., 1., 1.]
+    with pytest.raises(ValueError, match='only boxes of one coding can be compared'):
+        prepared(config, save_teacher(tmp_path / 't.pth', other), mse)

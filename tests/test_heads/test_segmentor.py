@@ -196,8 +196,8 @@ def test_trains_and_leaves_the_plain_students_checkpoint(streets, tmp_path, teac
 def test_with_weight_zero_the_run_is_the_plain_run(streets, tmp_path, teacher):
     """Dropout draws random numbers in every step: the teacher must not.
 
-    The last layer's bias may differ in the last bit: torch sums its gradient in another order when
-    it is a sum of two terms, even if one of them is zero.
+    Weights may differ in the last bits, on some processors: how sums are ordered depends on where
+    tensors lie in memory. Another draw of the dropout would move them by 1e-4 and more.
     """
     plain, _ = train(segmentor_config(streets, segmentor(), str(tmp_path / 'plain')))
     other, _ = train(segmentor_config(
@@ -205,10 +205,7 @@ def test_with_weight_zero_the_run_is_the_plain_run(streets, tmp_path, teacher):
         str(tmp_path / 'zero')))
     weights = other.model.state_dict()
     for name, value in plain.model.state_dict().items():
-        if name == 'decode_head.conv_seg.bias':
-            torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-8)
-        else:
-            assert torch.equal(value, weights[name]), name
+        torch.testing.assert_close(value, weights[name], rtol=1e-6, atol=1e-8, msg=name)
 
 
 def test_binary_head_with_one_column():

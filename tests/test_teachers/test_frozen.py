@@ -70,7 +70,7 @@ def test_missing_files_are_found_before_the_first_batch(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
     for entry, message in (
         (dict(teacher, checkpoint=str(tmp_path / 'gone.pth')), 'no teacher checkpoint at'),
-        (dict(teacher, config='configs/gone.py'), 'no teacher config `configs/gone.py`'),
+        (dict(teacher, config='configs/gone.py'), 'no config `configs/gone.py`'),
         (dict(config='mmdet::retinanet/retinanet_r5_fpn_1x_coco.py'),
          'closest in its folder: retinanet_r50_fpn_1x_coco.py'),
         (dict(config='mmdte::retinanet/x.py'), 'package `mmdte`'),
