@@ -103,7 +103,7 @@ def test_levels_are_paired_by_their_stride(tmp_path):
 
 
 def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
-    """P2 to P7 learn from P3 to P8, of which two are 1x1 where the first blank image is looked at."""
+    """P2 to P7 learn from P3 to P8, of which two are 1x1 for the first blank image."""
     student, other = retinanet(), retinanet()
     student['neck'].update(start_level=0, num_outs=6)
     student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64, 128])
@@ -119,7 +119,7 @@ def test_levels_without_a_partner_are_refused(tmp_path):
     other['backbone']['dilations'] = (1, 1, 1, 1)
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 4, 4, 4])
-    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and their sizes do'):
+    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and their sizes'):
         prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
 
 

@@ -303,7 +303,7 @@ def test_predictions_that_are_no_numbers_are_named():
 def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
     make = sparse if kind == 'sparse' else detector
     teacher = save_teacher(tmp_path / 't.pth', make(kind, queries=9))
-    with pytest.raises(ValueError, match="have no order to compare them by; compare 'cls' or 'reg'"):
+    with pytest.raises(ValueError, match="no order to compare them by; compare 'cls' or 'reg'"):
         build(distiller(make(kind), teacher, dict(type='mmkd.MSELoss', on=path)))
 
 
