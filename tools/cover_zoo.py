@@ -31,6 +31,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -147,7 +148,8 @@ def try_config(path: str, folder: str) -> Outcome:
         with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
             cover(path, outcome)
     except Exception as error:
-        outcome.problem = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:300]
+        first = f'{type(error).__name__}: {error}'.strip().splitlines()[0].split('; it knows')[0]
+        outcome.problem = re.sub(r'\S*/\.mim/configs/', '', first)[:300]
         if os.environ.get('MMKD_TRACEBACK'):
             outcome.problem += '\n' + traceback.format_exc()
     return outcome
@@ -205,6 +207,8 @@ def initialise(model: Any) -> None:
         norm.momentum = 1.
     with torch.no_grad():
         images = torch.randn(2, 3, IMAGE_SIZES[0], IMAGE_SIZES[0])
+        if hasattr(model.data_preprocessor, 'std'):  # 1 where a caffe backbone wants 0 to 255
+            images = images * 64 / model.data_preprocessor.std
         with contextlib.suppress(Exception):  # some models take no images of this size
             adapter_of(model).extract(model, images)
     for norm, momentum in norms.items():
@@ -234,8 +238,7 @@ def memory_marked() -> Iterator[None]:
 def batch_that_fits(model: Any) -> Dict[str, Any]:
     """A batch of the smallest size that the student takes by itself."""
     model.train()
-    if hasattr(model, 'set_epoch'):  # as mmdet's hook does
-        model.set_epoch(0)
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it, as under a Runner
     for size in IMAGE_SIZES:
         batch = batch_of(model, size)
         try:
@@ -337,7 +340,7 @@ def shrink(model: ConfigDict) -> ConfigDict:
                 part[name] = value
         if part.get('use_torchvision'):  # mmcv's own gives the same
             part['use_torchvision'] = False
-        if part.get('type') == 'SyncBN':  # of several GPUs only
+        if part.get('type') in ('SyncBN', 'MMSyncBN'):  # of several GPUs only
             part['type'] = 'BN'
         if part.get('type') == 'RandomSampler' and isinstance(part.get('num'), int):
             part['num'] = 32
