@@ -5,24 +5,35 @@ check_installed()
 
 from .checkpoint import allow_mmengine_checkpoints
 from .distiller import Distiller
-from .hooks import DistillHook, TeacherEvalHook
+from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import DISTLoss, KDLoss, MSELoss
-from .registry import HEADS, HOOKS, MODELS
-from .teachers import FrozenTeacher
+from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
+from .sampler import WeightedSampler
+from .teachers import Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
+from .transforms import PackViews
 from .version import __version__
 
 allow_mmengine_checkpoints()
 
 __all__ = [
+    'DATA_SAMPLERS',
     'HEADS',
     'HOOKS',
     'MODELS',
+    'TRANSFORMS',
+    'Committee',
     'DISTLoss',
     'DistillHook',
+    'DistillScheduleHook',
     'Distiller',
+    'EarlierSelf',
     'FrozenTeacher',
     'KDLoss',
     'MSELoss',
+    'MeanTeacher',
+    'PackViews',
+    'Partner',
     'TeacherEvalHook',
+    'WeightedSampler',
     '__version__'
 ]

@@ -1,5 +1,6 @@
-"""What one training step adds: the student is watched, the teacher looks, matches compare."""
-from contextlib import contextmanager
+"""What one training step adds: networks learn, teachers look, matches compare."""
+from contextlib import ExitStack
+from itertools import permutations
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
@@ -8,29 +9,42 @@ from torch import Tensor, nn
 
 from .build import build_entry
 from .classes import check_label_order, classes_of_run
+from .committee import CommitteeMatch
 from .heads import adapter_of, points_of
+from .inputs import view_of
 from .match import Match
-from .recorder import Records, recording
+from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
-from .teachers import BaseTeacher, Question
+from .targets import hard_targets_mixed
+from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
+from .teachers.partner import computed_once
 
 PROBE_SIZES = (128, 320, 512)
 """Heights and widths, in pixels, of the blank image that tells the shapes before training."""
 
+Told = Dict[str, Dict[Tuple[str, str], Records]]
+"""What was recorded of each teacher, by who asked and where."""
+
 
 class Distillation:
-    """A teacher and what is compared with it, for one student.
+    """Networks and what is compared between them, for one student.
 
     Both ways into training use it: :class:`mmkd.Distiller`, a model, and
     :class:`mmkd.DistillHook`.
 
     Args:
         student (nn.Module): The student.
-        teacher (dict | BaseTeacher): See :class:`mmkd.Distiller`.
+        teacher (dict | BaseTeacher, optional): See :class:`mmkd.Distiller`.
         distill (Sequence[dict]): See :class:`mmkd.Distiller`.
         classes (Sequence[str], optional): Names of the student's classes. Defaults to None, those
             of the running Runner's training set.
+        companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
+
+    Attributes:
+        networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
+            committee as 'teacher.0', 'teacher.1', ...
+        matches (list[Match]): What is compared, one for each entry of ``distill``.
 
     Raises:
         TypeError: If an argument is not of the kind above.
@@ -38,12 +52,21 @@ class Distillation:
             have one name.
     """
 
-    def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher],
-                 distill: Sequence[dict], classes: Optional[Sequence[str]] = None) -> None:
+    def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
+                 distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
+                 companions: Optional[Dict[str, Any]] = None) -> None:
         self.student = student
         self._classes = classes
-        self.teacher: BaseTeacher = teacher if isinstance(teacher, BaseTeacher) else build_entry(
-            teacher, MODELS, '`teacher`', 'mmkd.FrozenTeacher')
+        built = {} if teacher is None else {'teacher': build_network(
+            teacher, '`teacher`', 'mmkd.FrozenTeacher')}
+        for name, one in check_names(companions).items():
+            built[name] = build_network(one, f'companion `{name}`', 'mmkd.Partner')
+        self.itself = Itself(student)
+        self.networks: Dict[str, BaseTeacher] = {'student': self.itself}
+        for name, network in built.items():
+            members = network.members if isinstance(network, Committee) else []
+            self.networks.update({f'{name}.{i}': one for i, one in enumerate(members)} or
+                                 {name: network})
         if not isinstance(distill, (list, tuple)) or not all(
                 isinstance(entry, dict) for entry in distill):
             raise TypeError('`distill` is a list of dicts, for instance '
@@ -51,62 +74,100 @@ class Distillation:
         if not distill:
             raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
                              "instance dict(type='mmkd.DISTLoss', on='cls')")
-        self.matches: List[Match] = [Match(**entry) for entry in distill]
+        self.matches: List[Match] = [
+            self._match(entry, built) for whole in distill for entry in expanded(whole)]
         names = [match.name for match in self.matches]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f'two entries of `distill` are called `{name}`; give one of them '
                                  'a `name=` of its own')
-        for match in self.matches:
-            match.find_on_student(student)
+        for match in self._parts:
+            if match.learner == 'student':
+                match.find_on_student(student)
         self.is_prepared = False
+
+    def _match(self, entry: Dict[str, Any], built: Dict[str, BaseTeacher]) -> Match:
+        match = Match(**entry)
+        known = {'student': self.itself, **built}
+        learners = [name for name, one in known.items() if isinstance(one, LiveNetwork)]
+        for side, name, names in (('teacher', match.source, list(known)),
+                                  ('student', match.learner, learners)):
+            if name not in names:
+                raise ValueError(
+                    f'`{match.name}` compares a point of `{name}` as {side}, but ' +
+                    ('there is no such network' if name not in known else
+                     'it is not trained') +
+                    f'; there {"is" if len(names) == 1 else "are"} '
+                    f'{", ".join(f"`{one}`" for one in names)}' +
+                    ('; give a `teacher`' if name == 'teacher' else ''))
+        source = known[match.source]
+        return CommitteeMatch(entry, source) if isinstance(source, Committee) else match
+
+    @property
+    def _parts(self) -> List[Match]:
+        return [part for match in self.matches for part in match.parts]
+
+    @property
+    def teacher(self) -> BaseTeacher:
+        """Who teaches; of several networks, the first that is not the student."""
+        return next(network for name, network in self.networks.items() if name != 'student')
+
+    @property
+    def partners(self) -> Dict[str, Partner]:
+        """The networks that are trained beside the student, by name."""
+        return {name: network for name, network in self.networks.items()
+                if isinstance(network, Partner)}
 
     # --- before the first batch -----------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Build the teacher, check that it fits the student, and make what connects them.
+        """Build the networks, check that they fit the student, and make what connects them.
 
         What is compared is logged. The second call does nothing. The random numbers of the run
         stay as they are.
 
         Raises:
-            FileNotFoundError: If the teacher's config or checkpoint does not exist.
+            FileNotFoundError: If a config or checkpoint does not exist.
             ValueError: If teacher and student cannot be compared as the config asks; the message
                 says what was found and what to do.
         """
         if self.is_prepared:
             return
+        parameter = next(self.student.parameters())
         with preserved_rng():
-            self.teacher.prepare(self.student)
-            assert self.teacher.model is not None
-            parameter = next(self.student.parameters())
-            self.teacher.model.to(parameter.device, parameter.dtype)
+            for network in self.networks.values():
+                network.prepare(self.student)
+                assert network.model is not None
+                if network is not self.itself:
+                    network.model.to(parameter.device, parameter.dtype)
             try:
                 self.match_points()
             except ValueError as error:
-                raise ValueError(f'{error}. Of this pair can be compared: '
-                                 f'{self._comparable() or "no point"}') from error
-        for match in self.matches:
+                able = self._comparable() if len(self.networks) == 2 else ''
+                raise ValueError(f'{error}' + (
+                    f'. Of this pair can be compared: {able or "no point"}'
+                    if len(self.networks) == 2 else '')) from error
+        for match in self._parts:
             print_log(str(match), 'current')
         self.is_prepared = True
 
     def match_points(self) -> None:
-        """Find the points on the teacher, which is prepared, and try them with a blank image.
+        """Find the points on networks that are prepared, and try them with a blank image.
 
         Raises:
-            ValueError: If teacher and student cannot be compared as the config asks.
+            ValueError: If they cannot be compared as the config asks.
         """
-        assert self.teacher.model is not None
-        student_classes = self._classes or classes_of_run()
-        if self.teacher.classes != student_classes:
-            check_label_order()
-        for match in self.matches:
-            match.find_on_teacher(self.teacher.model, student_classes, self.teacher.classes)
-        self._student_paths = set().union(*(match.student_paths for match in self.matches))
-        self._asked: Dict[str, Set[str]] = {}
-        for match in self.matches:
-            for at, paths in match.asked:
-                self._asked.setdefault(at, set()).update(paths)
+        self.classes = self._classes or classes_of_run()
+        for match in self._parts:
+            teacher = self.networks[match.source]
+            assert teacher.model is not None
+            learns_alike = isinstance(teacher, LiveNetwork) or teacher.classes is None
+            classes = self.classes if learns_alike else teacher.classes
+            if classes != self.classes:
+                check_label_order()
+            if match.learner != 'student':
+                match.find_on_student(self._model(match.learner))
+            match.find_on_teacher(teacher.model, self.classes, classes)
         self._fit()
 
     def trials(self) -> Iterator[Tuple[str, Union[Match, Exception]]]:
@@ -132,38 +193,58 @@ class Distillation:
                          for name, match in self.trials() if isinstance(match, Match))
 
     def _fit(self) -> None:
-        """Let both sides see a blank image, and make the connectors."""
+        """Let all sides see a blank image, and make the connectors."""
         found = None
+        parts = self._parts
         for size in PROBE_SIZES:
             side, like = 'student', next(self.student.parameters())
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
             try:
-                with torch.no_grad(), evaluating(self.student), recording(
-                        self.student, self._student_paths) as seen:
-                    adapter = adapter_of(self.student)
-                    adapter.predict(self.student, adapter.extract(self.student, blank),
-                                    self._student_paths, adapter.made_up(blank))
+                seen = {}
+                for side in {match.learner: None for match in parts}:
+                    with torch.no_grad(), evaluating(self._model(side)):
+                        seen[side] = self.predicted(side, blank)
                 side = 'teacher'
-                found = seen, self._ask(seen, blank, None)
+                found = seen, self.ask(seen, blank, None, parts)
             except Exception as error:  # perhaps the image is too small for the network
                 problem = error
                 continue
-            if not any(match.is_ambiguous(*found) for match in self.matches):
+            if not any(match.is_ambiguous(seen[match.learner], told_to(match, found[1]))
+                       for match in parts):
                 break
         if found is None:
             raise ValueError(
                 f'the {side} does not run on a blank image of {size}x{size} pixels: '
                 f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
                 'together, and whether `on` names a point of its family') from problem
-        for match in self.matches:
-            match.fit(*found)
+        seen, told = found
+        for match in parts:
+            match.fit(seen[match.learner], told_to(match, told))
+
+    def predicted(self, learner: str, inputs: Tensor) -> Records:
+        """What a learner says at the points of a batch, without losses.
+
+        Args:
+            learner (str): Its name.
+            inputs (Tensor): Float (N, 3, H, W), normalised.
+        """
+        model, paths = self._model(learner), watched(self._parts, learner)
+        adapter = adapter_of(model)
+        with recording(model, paths) as seen:
+            adapter.predict(model, adapter.extract(model, inputs), paths, adapter.made_up(inputs))
+        return seen
+
+    def begin(self) -> None:
+        """Tell every network that the student has the weights that it begins with."""
+        for network in self.networks.values():
+            network.begin()
 
     # --- every step -----------------------------------------------------------------------------
 
     @torch.compiler.disable  # what is recorded comes and goes with every step
     def losses(self, forward: Callable[..., Dict[str, Any]], inputs: Tensor,
                data_samples: Optional[list]) -> Dict[str, Any]:
-        """The student's losses and the distillation's.
+        """The student's losses, the partners', and the distillation's.
 
         Args:
             forward (Callable): The student's own forward.
@@ -171,46 +252,113 @@ class Distillation:
             data_samples (list, optional): The N samples.
 
         Returns:
-            dict: The student's losses under their own names, then those of the matches.
+            dict: The student's losses under their own names, the partners' under 'name.loss', then
+            those of the matches.
         """
         self.prepare()
-        with recording(self.student, self._student_paths) as seen:
-            losses = forward(inputs, data_samples, mode='loss')
-        told = self._ask(seen, inputs, data_samples)
+        matches = [match for match in self.matches if match.share and all(
+            self.networks[part.source].is_ready for part in match.parts)]
+        parts = [part for match in matches for part in match.parts]
+        partners = self.partners
+        with ExitStack() as stack:
+            stack.enter_context(computed_once(
+                module for one in partners.values() for module in one.shared_modules))
+            background = {match.name: stack.enter_context(hard_targets_mixed(
+                self._model(match.learner), match.parts[0].student_point, match.share,
+                match.replaces, self.classes)) for match in matches if match.alpha is not None}
+            losses = self.itself.learn(forward, inputs, data_samples, watched(parts, 'student'))
+            for name, partner in partners.items():
+                own = partner.learn_from(self._inputs(partner, inputs, data_samples),
+                                         data_samples, watched(parts, name))
+                losses.update({f'{name}.{key}': value for key, value in own.items()})
+        live: Dict[str, LiveNetwork] = {'student': self.itself, **partners}
+        seen = {name: one.seen for name, one in live.items() if one.seen is not None}
+        told = self.ask(seen, inputs, data_samples, parts)
         for match in self.matches:
             if match.name in losses:
                 raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
                                  'entry of `distill` another `name=`')
-            losses[match.name] = match.compare(seen, told, self.student, data_samples)
+            if match.is_scheduled:  # no 'loss' in the name: shown, and not added up
+                losses[match.name.replace('loss', 'factor', 1)] = inputs.new_tensor(match.factor)
+            if match not in matches:  # it is shown all the same, and nobody runs for it
+                losses[match.name] = [inputs.new_zeros(())]
+                continue
+            losses[match.name] = match.compare_parts(
+                seen[match.learner], [told_to(part, told) for part in match.parts],
+                self._model(match.learner), data_samples, background.get(match.name, ()))
+        for one in live.values():
+            one.forget()
         return losses
 
-    def _ask(self, seen: Records, inputs: Tensor,
-             data_samples: Optional[Sequence]) -> Dict[str, Records]:
-        places = {at: where for match in self.matches
-                  for at, where in match.student_point.places(seen).items()}
-        questions = {at: Question(paths, places.get(at)) for at, paths in self._asked.items()
-                     if not at or at in places}  # a cascade stops where nothing is proposed
-        return self.teacher.look(inputs, data_samples, questions)
+    def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
+            matches: Sequence[Match]) -> Told:
+        """Ask every network what matches want to know of it.
+
+        Args:
+            seen (dict[str, Records]): What was recorded of each learner.
+            inputs (Tensor): Float (N, 3, H, W), normalised for the student.
+            data_samples (Sequence, optional): The N samples.
+            matches (Sequence[Match]): Those that are compared.
+        """
+        questions: Dict[str, Dict[Tuple[str, str], Question]] = {}
+        for match in matches:
+            places = match.student_point.places(seen[match.learner])
+            of_source = questions.setdefault(match.source, {})
+            for at, paths in match.asked:
+                if at and at not in places:  # a cascade stops where nothing is proposed
+                    continue
+                key = key_of(match, at)
+                before = of_source[key].paths if key in of_source else ()
+                of_source[key] = Question({*before, *paths}, places.get(at))
+        told: Told = {}
+        for name, of_source in questions.items():
+            network = self.networks[name]
+            told[name] = network.look(  # type: ignore[assignment]
+                self._inputs(network, inputs, data_samples), data_samples,
+                of_source)  # type: ignore[arg-type]
+        return told
+
+    def after_iter(self, iteration: int) -> None:
+        """Tell every network that a step is over; ``iteration`` counts from 1."""
+        for network in self.networks.values():
+            network.after_iter(iteration)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Tell every network that an epoch is over; ``epoch`` counts from 1."""
+        for network in self.networks.values():
+            network.after_epoch(epoch)
+
+    def _model(self, name: str) -> nn.Module:
+        model = self.networks[name].model
+        assert model is not None
+        return model
+
+    def _inputs(self, network: BaseTeacher, inputs: Tensor,
+                data_samples: Optional[Sequence]) -> Tensor:
+        if network.view is None or data_samples is None:
+            return inputs
+        return view_of(network.view, inputs, data_samples,
+                       self.student.data_preprocessor)  # type: ignore[arg-type]
 
     # --- what is trained and saved beside the student -------------------------------------------
 
     @property
     def connectors(self) -> Dict[str, nn.ModuleList]:
         """Connectors by the name of their loss; known after :meth:`prepare`."""
-        return {match.name: match.connectors for match in self.matches if match.connectors}
+        return {match.name: match.connectors for match in self._parts if match.connectors}
 
     @property
     def parameters(self) -> List[nn.Parameter]:
-        """What is trained beside the student."""
+        """What connectors have to learn."""
         return [p for connectors in self.connectors.values() for p in connectors.parameters()]
 
     def state_dict(self) -> Dict[str, Any]:
         """What a checkpoint must hold beside the student, on the CPU; {} if nothing."""
-        if not self.connectors:
-            return {}
-        return dict(connectors={
-            name: {key: value.cpu() for key, value in connectors.state_dict().items()}
-            for name, connectors in self.connectors.items()})
+        connectors = {name: on_cpu(one.state_dict()) for name, one in self.connectors.items()}
+        networks = {name: on_cpu(network.state_dict()) for name, network in self.networks.items()}
+        networks = {name: state for name, state in networks.items() if state}
+        return {**(dict(connectors=connectors) if connectors else {}),
+                **(dict(networks=networks) if networks else {})}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave.
@@ -230,22 +378,101 @@ class Distillation:
                 f'alone: {differ[0] or "none"}, in the config alone: {differ[1] or "none"}; resume '
                 'with the `distill` that it was trained with, or start from its weights with '
                 '`load_from` and without `resume`')
+        networks = state.get('networks', {})
+        names = [sorted(networks), sorted(self.state_dict().get('networks', {}))]
+        if names[0] != names[1]:
+            raise ValueError(
+                f'the checkpoint holds the networks {names[0]} beside the student, the config '
+                f'asks for {names[1]}; resume with the `teacher` and `companions` that it was '
+                'trained with, or start from its weights with `load_from` and without `resume`')
         for name, connectors in own.items():
             connectors.load_state_dict(saved[name])
+        for name, one in networks.items():
+            self.networks[name].load_state_dict(one)
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        self.teacher._apply(fn)
+        for network in self.networks.values():
+            network._apply(fn)
         for connectors in self.connectors.values():
             connectors._apply(fn)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block, afterwards each module's own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
+    """Build a teacher or companion from its entry in the config."""
+    network = entry if isinstance(entry, BaseTeacher) else build_entry(
+        entry, MODELS, what, default_type)
+    if not isinstance(network, BaseTeacher):
+        raise TypeError(f'{what} is a {type(network).__name__}; derive it from '
+                        'mmkd.teachers.BaseTeacher')
+    return network
+
+
+def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """The companions, if they have names that points can be written with.
+
+    Raises:
+        TypeError: If they are no dict.
+        ValueError: If a name is taken or cannot be one.
+    """
+    if companions is None:
+        return {}
+    if not isinstance(companions, dict):
+        raise TypeError('`companions` must be a dict of networks by name, for instance '
+                        f"dict(partner=dict(type='mmkd.Partner', ...)), but got {companions!r}")
+    for name in companions:
+        if not isinstance(name, str) or not name.isidentifier() or name in ('student', 'teacher'):
+            raise ValueError(f"a companion is called {name!r}; its name must be a word of its own, "
+                             "not 'student' or 'teacher'")
+    return companions
+
+
+def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The entries that one with ``between`` stands for: every network learns from every other.
+
+    `Deep Mutual Learning <https://arxiv.org/abs/1706.00384>`_, equation 7: the terms of K networks
+    are divided by K - 1.
+
+    Raises:
+        TypeError: If ``between`` or ``on`` is not of the right kind.
+        ValueError: If there are not two networks or more.
+    """
+    if 'between' not in entry:
+        return [entry]
+    entry = dict(entry)
+    names, on = entry.pop('between'), entry.get('on')
+    if not isinstance(names, (list, tuple)) or len(set(names)) < 2:
+        raise ValueError("`between` must be two networks or more, for instance ['student', "
+                         f"'partner'], but got {names!r}")
+    if not isinstance(on, str) or ':' in on or 'name' in entry:
+        raise TypeError("`between` goes with one point of all networks, such as on='cls', and "
+                        f'without `name`, but got {entry!r}')
+    weight = entry.pop('loss_weight', 1.) / (len(names) - 1)
+    return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
+                 loss_weight=weight) for one, other in permutations(names, 2)]
+
+
+def watched(matches: Sequence[Match], name: str) -> Set[str]:
+    """Modules of a network in training that must be watched, as learner and as teacher."""
+    paths: Set[str] = set()
+    for match in matches:
+        if match.learner == name:
+            paths |= match.student_paths
+        if match.source == name:
+            paths.update(path for at, asked in match.asked if not at for path in asked)
+    return paths
+
+
+def key_of(match: Match, at: str) -> Tuple[str, str]:
+    """Under which key a match asks: learners share what does not depend on their places."""
+    return (match.learner if at else '', at)
+
+
+def told_to(match: Match, told: Told) -> Dict[str, Records]:
+    """The answers to a match's questions, by where they were asked."""
+    answers = told.get(match.source, {})
+    return {at: answers[key_of(match, at)] for at, _ in match.asked if key_of(match, at) in answers}
+
+
+def on_cpu(state: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Tensors by name, apart from those that go on being trained."""
+    return {key: value.detach().cpu().clone() for key, value in state.items()}

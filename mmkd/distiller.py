@@ -5,9 +5,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from .connectors import join_optimizer, lr_scale_of, share_gradients
+from .beside import join_as_model, join_optimizer, lr_scale_of, share_gradients
 from .distillation import Distillation
-from .hooks import StateHook
+from .hooks import PartnerHook, StateHook
+from .inherit import Inheritance
 from .match import Match
 from .registry import MODELS
 from .runner import current_runner
@@ -32,10 +33,17 @@ class Distiller(BaseModel):
 
     Args:
         student (dict | nn.Module): The student's model config.
-        teacher (dict | BaseTeacher): The teacher. ``type`` may be left out, it is
-            'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``.
+        teacher (dict | BaseTeacher, optional): The teacher. ``type`` may be left out, it is
+            'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``. Defaults to None, where
+            companions teach.
         distill (Sequence[dict]): What is compared: each entry a loss with its arguments and ``on``,
-            the point; see :class:`mmkd.match.Match`.
+            the point; see :class:`mmkd.match.Match`. With ``between=[...]`` it stands for every
+            pair of these networks, each learning from each.
+        companions (dict[str, dict | BaseTeacher], optional): Further networks by name, which can
+            teach and, where they are trained, be taught; ``type`` is 'mmkd.Partner' where it is
+            left out. Defaults to None.
+        inherit (str | dict, optional): What the student starts with of its teacher; see
+            :func:`mmkd.inherit.inherit`. Defaults to None, nothing.
         data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
             Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
 
@@ -45,8 +53,12 @@ class Distiller(BaseModel):
             have one name.
     """
 
-    def __init__(self, student: Union[dict, nn.Module], teacher: Union[dict, BaseTeacher],
-                 distill: Sequence[dict], data_preprocessor: Optional[dict] = None) -> None:
+    def __init__(self, student: Union[dict, nn.Module],
+                 teacher: Union[dict, BaseTeacher, None] = None,
+                 distill: Sequence[dict] = (),
+                 companions: Optional[Dict[str, Any]] = None,
+                 inherit: Union[str, dict, None] = None,
+                 data_preprocessor: Optional[dict] = None) -> None:
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
@@ -60,7 +72,8 @@ class Distiller(BaseModel):
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        self.distillation = Distillation(student, teacher, distill)
+        self.distillation = Distillation(student, teacher, distill, companions=companions)
+        self.inherit = None if inherit is None else Inheritance.of(inherit)
 
     # --- training -------------------------------------------------------------------------------
 
@@ -90,11 +103,14 @@ class Distiller(BaseModel):
         """
         self.student.init_weights()
         self.prepare()
+        if self.inherit is not None:
+            assert self.teacher.model is not None
+            self.inherit.pass_on(self.teacher.model, self.student)
 
     def prepare(self) -> None:
         """Build the teacher and check that it fits the student. The second call does nothing.
 
-        Under a Runner, connectors join its optimizer and its checkpoints.
+        Under a Runner, connectors and partners join its optimizer and its checkpoints.
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
@@ -105,22 +121,30 @@ class Distiller(BaseModel):
             return
         self.distillation.prepare()
         parameters, runner = self.distillation.parameters, current_runner()
-        share_gradients(parameters)
+        partners = self.distillation.partners.values()
+        share_gradients([*parameters, *(p for one in partners for p in one.own_parameters())])
         if runner is not None:
             if parameters:
                 join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
+            for partner in partners:
+                assert partner.model is not None
+                join_as_model(partner.model, partner.own_parameters(), runner)
             runner.register_hook(StateHook(self.distillation))
+            if any(partner.is_kept for partner in partners):
+                runner.register_hook(PartnerHook(self.distillation))
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
-        """As any model's; a training loop of one's own trains the connectors by this, too."""
+        """As any model's; a training loop of one's own trains what is beside by this, too."""
         self.prepare()
-        if self.distillation.parameters:
-            join_optimizer(self.distillation.parameters, optim_wrapper)
+        beside = [*self.distillation.parameters, *(
+            p for one in self.distillation.partners.values() for p in one.own_parameters())]
+        if beside:
+            join_optimizer(beside, optim_wrapper)
         return super().train_step(data, optim_wrapper)
 
     @property
     def teacher(self) -> BaseTeacher:
-        """Who teaches."""
+        """Who teaches; of several networks, the first."""
         return self.distillation.teacher
 
     @property

@@ -79,5 +79,51 @@ class Renormalize:
         return outputs
 
 
+VIEW = 'mmkd_view_{}'
+"""Field of a data sample that holds a view, uint8 (3, H, W), as it was loaded (BGR)."""
+
+
+def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.Module) -> Tensor:
+    """A batch of another view of the same images, made as the student's was.
+
+    Args:
+        name (str): Name of the view, as :class:`mmkd.PackViews` packed it.
+        inputs (Tensor): The student's batch, float (N, 3, H, W), padded.
+        data_samples (Sequence): The N samples, which hold the views.
+        preprocessor (nn.Module): The student's data preprocessor.
+
+    Returns:
+        Tensor: Float (N, 3, H, W), normalised and padded as the student's.
+
+    Raises:
+        ValueError: If the samples hold no such view, or the preprocessor has changed the student's
+            images otherwise.
+    """
+    field = VIEW.format(name)
+    known = Normalization.of(preprocessor)
+    batch = torch.full_like(inputs, known.pad_value)
+    for output, sample in zip(batch, data_samples):
+        if field not in sample:
+            packed = [key[len(VIEW.format('')):] for key in sample.all_keys()
+                      if key.startswith(VIEW.format(''))]
+            raise ValueError(
+                f'a network sees the view `{name}`, but the samples hold ' +
+                (f'the views {packed}' if packed else 'no views') +
+                '; pack it by mmkd.PackViews at the end of the training pipeline')
+        view = sample.get(field).to(inputs)
+        shape = tuple(view.shape[1:])
+        if shape != tuple(sample.img_shape[:2]) or any(
+                a > b for a, b in zip(shape, inputs.shape[2:])):
+            raise ValueError(
+                f'the view `{name}` of an image is {shape}, but the image in the batch '
+                f'{tuple(sample.img_shape[:2])} of {tuple(inputs.shape[2:])}: the data '
+                'preprocessor has changed its size; leave out its `batch_augments`')
+        if known.is_flipped:
+            view = view.flip(0)
+        output[:, :shape[0], :shape[1]] = (
+            view - _channels(known.mean, view)[0]) / _channels(known.std, view)[0]
+    return batch
+
+
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)

@@ -13,11 +13,14 @@ from .classes import match_classes
 from .connectors import connect
 from .heads import Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
+from .losses.base import finite_number
 from .recorder import Records
 from .registry import MODELS
 from .sets import in_order, pair_sets
+from .targets import background_of
 
 CONNECTORS = ('auto', 'conv', None)
+REPLACED = ('all', 'background')
 
 
 class Match:
@@ -25,6 +28,8 @@ class Match:
 
     Args:
         on (str | dict): The point, as both sides call it; or ``dict(student=..., teacher=...)``.
+            A point of another network than student and teacher is written 'network:point', for
+            instance ``dict(student='shallow:cls', teacher='student:cls')``.
         name (str, optional): Name in the log. Defaults to 'loss_<point>_<method>'.
         per_anchor (bool, optional): Whether the anchors of a position are compared one by one,
             (N·anchors, classes, H, W), or jointly, (N, anchors·classes, H, W). Defaults to None:
@@ -39,6 +44,12 @@ class Match:
         connector (str, optional): What is put on the student's features before they are compared:
             'auto', a 1x1 convolution where the channels differ from the teacher's; 'conv', one in
             any case; None, nothing. Logits never get one. Defaults to 'auto'.
+        alpha (float, optional): Mixes soft and hard targets: the term counts ``alpha``, the
+            student's own loss at this point 1 - ``alpha``. Defaults to None, the student's own
+            loss stays whole.
+        replaces (str): Whose hard targets ``alpha`` takes: 'all', or 'background', where the
+            student's labels are background; the soft targets then count there alone, too.
+            Defaults to 'all'.
         **loss: The loss: ``type`` and its arguments.
 
     Raises:
@@ -57,10 +68,14 @@ class Match:
                  stage: Union[int, str, None] = None,
                  mask: Optional[str] = None,
                  connector: Optional[str] = 'auto',
+                 alpha: Optional[float] = None,
+                 replaces: str = 'all',
                  **loss: Any) -> None:
         if on is None or 'type' not in loss:
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
                              f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}")
+        self.entry = dict(on=on, name=name, per_anchor=per_anchor, stage=stage, mask=mask,
+                          connector=connector, alpha=alpha, replaces=replaces, **loss)
         sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
         if set(sides) != {'student', 'teacher'} or not all(
                 isinstance(point, str) for point in sides.values()):
@@ -70,7 +85,15 @@ class Match:
             raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}')
         if connector not in CONNECTORS:
             raise ValueError(f"`connector` must be 'auto', 'conv' or None, but got {connector!r}")
-        self.on_student, self.on_teacher = sides['student'], sides['teacher']
+        (self.learner, self.on_student), (self.source, self.on_teacher) = (
+            split_point(sides[side], side) for side in ('student', 'teacher'))
+        if alpha is not None and not 0 <= finite_number('alpha', alpha) <= 1:
+            raise ValueError(f'`alpha` must be between 0 and 1, but got {alpha}')
+        if replaces not in REPLACED:
+            raise ValueError(f'`replaces` must be one of {", ".join(map(repr, REPLACED))}, but got '
+                             f'{replaces!r}')
+        if replaces != 'all' and alpha is None:
+            raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share")
         self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`')
         if not isinstance(self.loss, DistillLoss):
             raise TypeError(f'{type(self.loss).__name__} is no loss between student and teacher; '
@@ -79,7 +102,10 @@ class Match:
             raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
                             'would train or save; mmkd has no place for such losses yet')
         method = type(self.loss).__name__.removesuffix('Loss').lower()
-        self.name = name or f'loss_{self.on_student.replace(".", "_")}_{method}'
+        whose = '' if self.learner == 'student' else f'{self.learner}_'
+        source = '' if self.source == 'teacher' else f'_from_{self.source}'
+        self.name = name or (
+            f'loss_{whose}{self.on_student.replace(".", "_")}_{method}{source}')
         if not isinstance(self.name, str) or 'loss' not in self.name:
             raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                              f'up, but got {self.name!r}')
@@ -87,6 +113,10 @@ class Match:
         self.stage = stage
         self.mask = mask
         self.connector = connector
+        self.alpha = alpha
+        self.replaces = replaces
+        self.factor = 1.  # schedules change it
+        self.is_scheduled = False
         self.connectors = nn.ModuleList()
         self.shapes: Tuple[List[Tuple[int, ...]], List[Tuple[int, ...]]] = [], []
         self.notes: List[str] = []
@@ -237,7 +267,8 @@ class Match:
     # --- one step -------------------------------------------------------------------------------
 
     def compare(self, seen: Records, told: Dict[str, Records], student: nn.Module,
-                data_samples: Optional[Sequence]) -> List[Tensor]:
+                data_samples: Optional[Sequence],
+                background: Sequence[Tensor] = ()) -> List[Tensor]:
         """The loss of one step.
 
         Args:
@@ -245,6 +276,8 @@ class Match:
             told (dict): What was recorded of the teacher, by where it was asked.
             student (nn.Module): The student, which knows its masks.
             data_samples (Sequence, optional): The N samples.
+            background (Sequence[Tensor]): Where ``replaces='background'``: which labels are
+                background, as :func:`mmkd.targets.hard_targets_mixed` found it. Defaults to ().
 
         Returns:
             list[Tensor]: A scalar per level. MMEngine adds them up.
@@ -252,14 +285,44 @@ class Match:
         Raises:
             ValueError: If the point was not passed or the shapes differ.
         """
-        if not any(at in told for at, _ in self.asked):  # a cascade that stopped before its stage
+        if not self.is_answered(told):  # a cascade that stopped before its stage
             return [next(student.parameters()).new_zeros(())]
         levels, teacher = self.levels(seen, told)
+        return self.compare_levels(levels, teacher, student, data_samples, background)
+
+    def compare_levels(self, levels: List[Tensor], teacher: List[Tensor], student: nn.Module,
+                       data_samples: Optional[Sequence],
+                       background: Sequence[Tensor] = ()) -> List[Tensor]:
+        """As :meth:`compare`, of levels as :meth:`levels` gives them."""
         weight = None
         if self.mask is not None:
             weight = [adapter_of(student).weight(student, self.mask, level, data_samples)
                       for level in levels]
-        return self.loss(levels, teacher, weight)  # type: ignore[return-value]
+        if self.replaces == 'background':
+            found = background_of(background, [level.shape for level in levels], self._anchors())
+            weight = found if weight is None else [a * b for a, b in zip(weight, found)]
+        losses = self.loss(levels, teacher, weight)
+        return [self.share * loss for loss in losses] if self.share != 1 else losses
+
+    @property
+    def parts(self) -> List['Match']:
+        """What asks the teachers: the match itself, or one for each of several teachers."""
+        return [self]
+
+    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Records]], student: nn.Module,
+                      data_samples: Optional[Sequence],
+                      background: Sequence[Tensor] = ()) -> List[Tensor]:
+        """As :meth:`compare`, with what was told to each of the parts."""
+        return self.compare(seen, told[0], student, data_samples, background)
+
+    @property
+    def share(self) -> float:
+        """By what the term is multiplied beside its ``loss_weight``: schedule and ``alpha``."""
+        return self.factor * (1. if self.alpha is None else self.alpha)
+
+    def is_answered(self, told: Dict[str, Records]) -> bool:
+        """Whether the teacher was asked anything: a cascade may stop before its stage."""
+        return any(at in told for at, _ in self.asked)
 
     def levels(self, seen: Records, told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
         """Both sides as the loss gets them.
@@ -410,8 +473,19 @@ class Match:
             return False
         return not self.student_point.use_sigmoid if self.per_anchor is None else self.per_anchor
 
+    def _anchors(self) -> int:
+        if not self._is_per_anchor() or not self.shapes[0]:
+            return 1
+        return self.shapes[0][0][1] // (self.student_point.num_classes or 1)
+
     def _split_anchors(self, level: Tensor) -> Tensor:
         return level.unflatten(1, (-1, self.student_point.num_classes)).flatten(0, 1)
+
+
+def split_point(written: str, side: str) -> Tuple[str, str]:
+    """The network and its point of 'network:point'; of 'point' the network is the side's."""
+    network, colon, point = written.rpartition(':')
+    return (network if colon else side), point
 
 
 def pair_levels(student: Sequence[Tensor],

@@ -47,17 +47,24 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Have one instance run ``wrap(its forward)`` inside the block, and its own again after it."""
-    before = module.__dict__.get('forward')
-    module.forward = wrap(module.forward)  # type: ignore[method-assign]
+def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable],
+                     name: str = 'forward') -> Iterator[None]:
+    """Have one instance run ``wrap(its forward)`` inside the block, and its own again after it.
+
+    Args:
+        module (nn.Module): The instance.
+        wrap (Callable): Turns its method into another.
+        name (str): The method. Defaults to 'forward'.
+    """
+    before = module.__dict__.get(name)
+    module.__dict__[name] = wrap(getattr(module, name))
     try:
         yield
     finally:
         if before is None:
-            del module.forward
+            del module.__dict__[name]
         else:
-            module.forward = before  # type: ignore[method-assign]
+            module.__dict__[name] = before
 
 
 def _watch(calls: List[Call], numbers: Iterator[int], forward: Callable) -> Callable:
@@ -68,3 +75,15 @@ def _watch(calls: List[Call], numbers: Iterator[int], forward: Callable) -> Call
         return output
 
     return watched_forward
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block, afterwards each module's own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

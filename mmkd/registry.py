@@ -1,11 +1,13 @@
 """Where mmkd's classes are found by name.
 
-``MODELS`` and ``HOOKS`` are children of MMEngine's root registries, so a config of any OpenMMLab
-project finds ``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are
-chosen by looking at a model, never by a config.
+All but ``HEADS`` are children of MMEngine's root registries, so a config of any OpenMMLab project
+finds ``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are chosen by
+looking at a model, never by a config.
 """
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -14,4 +16,8 @@ MODELS = Registry(
     scope='mmkd',
     locations=['mmkd.losses', 'mmkd.teachers', 'mmkd.distiller'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.transforms'])
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.sampler'])
 HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.heads'])

@@ -280,11 +280,7 @@ def train(config: Config) -> tuple:
 
 def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
     """What student and teacher of a Distiller say of a batch, without losses."""
-    from mmkd.heads import adapter_of
-    from mmkd.recorder import recording
     distillation = model.distillation
-    adapter, paths = adapter_of(model.student), distillation._student_paths
-    with recording(model.student, paths) as seen:
-        adapter.predict(model.student, adapter.extract(model.student, inputs), paths,
-                        adapter.made_up(inputs))
-    return seen, distillation._ask(seen, inputs, samples)
+    seen = {'student': distillation.predicted('student', inputs)}
+    told = distillation.ask(seen, inputs, samples, distillation.matches)
+    return seen['student'], {at: records for (_, at), records in told['teacher'].items()}

@@ -17,7 +17,8 @@ from conftest import (
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkd.connectors import connect, join_optimizer
+from mmkd.beside import join_optimizer
+from mmkd.connectors import connect
 
 MIMIC = dict(type='mmkd.MSELoss', on='neck')
 

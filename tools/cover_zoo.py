@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmkd
+from mmkd.distillation import told_to
 from mmkd.heads import adapter_of
 from mmkd.match import Match
-from mmkd.recorder import recording
 from mmkd.teachers.frozen import FrozenTeacher, model_config
 from mmkd.zoo import config_path
 
@@ -288,15 +288,13 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
         return
     outcome.other_stride = 'no'
     like = next(model.parameters())
-    adapter, paths = adapter_of(model.student), distillation._student_paths
     with torch.no_grad(), contextlib.suppress(Exception):
         model.eval()
         for size in IMAGE_SIZES[1:]:
             images = [like.new_zeros(1, 3, side, side) for side in (size, 2 * size)]
-            with recording(model.student, paths) as seen:
-                adapter.predict(model.student, adapter.extract(model.student, images[0]), paths)
-            told = distillation._ask(seen, images[1], None)
-            model.matches[0].fit(seen, told)
+            seen = {'student': distillation.predicted('student', images[0])}
+            told = distillation.ask(seen, images[1], None, model.matches[:1])
+            model.matches[0].fit(seen['student'], told_to(model.matches[0], told))
             outcome.other_stride = 'interpolated' if point.is_map else 'levels in common'
             break
 

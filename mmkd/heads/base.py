@@ -37,6 +37,8 @@ class Point:
         queries (Callable, optional): Where predictions are a set without an order: reads, as
             ``read`` does, the :class:`mmkd.sets.Queries` by which those of both sides are paired.
         query_dim (int): The dimension of the levels that counts the queries. Defaults to -1.
+        criteria (tuple[str]): The loss modules that train these logits on labels, in the order of
+            the levels, or one for all. Defaults to (), not known.
         coding (str): How boxes are written as numbers, where the point predicts boxes: only points
             of one coding can be compared. Defaults to '', no boxes.
     """
@@ -53,6 +55,7 @@ class Point:
     queries: Optional[Callable[..., List[Queries]]] = None
     query_dim: int = -1
     coding: str = ''
+    criteria: Tuple[str, ...] = ()
 
     @property
     def is_prediction(self) -> bool:
@@ -258,6 +261,14 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +
         f'points of it are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
         'of its `named_modules()`')
+
+
+def criteria_of(model: nn.Module, head: str, name: str = 'loss_cls') -> Tuple[str, ...]:
+    """Paths of the modules by which a head's logits are trained on labels."""
+    loss = getattr(model.get_submodule(head), name, None)
+    if isinstance(loss, nn.ModuleList):
+        return tuple(f'{head}.{name}.{i}' for i in range(len(loss)))
+    return (f'{head}.{name}', ) if isinstance(loss, nn.Module) else ()
 
 
 def is_asked(paths: Iterable[str], part: str) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..recorder import Call
 from ..registry import HEADS
-from .base import HeadAdapter, Point, is_asked
+from .base import HeadAdapter, Point, criteria_of, is_asked
 
 
 @HEADS.register_module()
@@ -45,7 +45,8 @@ class DenseHead(HeadAdapter):
             return {}
         is_activated = getattr(getattr(head, 'loss_cls', None), 'activated', False)
         read = _logits_of_probabilities if is_activated else class_scores
-        points = dict(cls=Point('cls', ('bbox_head', ), read, **logits))
+        points = dict(cls=Point('cls', ('bbox_head', ), read,
+                                criteria=criteria_of(model, 'bbox_head'), **logits))
         coding = _coding(head)
         if coding:
             points['reg'] = Point('reg', ('bbox_head', ), _boxes, coding=coding)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..recorder import Call
 from ..registry import HEADS
-from .base import HeadAdapter, Point, is_asked, tensors_of
+from .base import HeadAdapter, Point, criteria_of, is_asked, tensors_of
 from .dense import class_scores, described, logits_of_dense_head, run_dense_head
 
 TINY = 1e-12
@@ -45,21 +45,24 @@ class RoIHead(HeadAdapter):
         for name, part, describe in (('cls', 'bbox', _logits), ('reg', 'bbox', _offsets),
                                      ('mask', 'mask', _masks)):
             stages = tuple(
-                Point(name, (path, ), asked_at=(extractor, ), **described)
+                Point(name, (path, ), asked_at=(extractor, ),
+                      criteria=criteria_of(model, path) if name == 'cls' else (), **described)
                 for path, extractor, head in _stages(model.roi_head, part)
                 for described in [describe(head)] if described)
             if stages and _is_cascade(model.roi_head):
                 points[name] = replace(
                     stages[0], read=partial(_of_stages, stages), stages=stages,
                     paths=tuple(stage.paths[0] for stage in stages),
-                    asked_at=tuple(stage.asked_at[0] for stage in stages))
+                    asked_at=tuple(stage.asked_at[0] for stage in stages),
+                    criteria=tuple(one for stage in stages for one in stage.criteria))
             elif stages:
                 points[name] = stages[0]
         if getattr(model, 'rpn_head', None) is not None:
             logits = logits_of_dense_head(model.rpn_head)
             if logits:  # of objects, whatever kind of head it is
                 logits['num_named'] = 0
-                points['rpn_cls'] = Point('rpn_cls', ('rpn_head', ), class_scores, **logits)
+                points['rpn_cls'] = Point('rpn_cls', ('rpn_head', ), class_scores,
+                                          criteria=criteria_of(model, 'rpn_head'), **logits)
         return points
 
     @staticmethod

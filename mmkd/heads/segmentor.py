@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from ..recorder import Call
 from ..registry import HEADS
-from .base import HeadAdapter, Point, is_asked
+from .base import HeadAdapter, Point, criteria_of, is_asked
 
 PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
 """Which of several outputs in training is the one that the head gives alone in a test."""
@@ -50,6 +50,7 @@ class Segmentor(HeadAdapter):
                     continue
                 head = model.get_submodule(path)
                 points[point] = Point(point, (path, ), partial(_first_call, type(head).__name__),
+                                      criteria=criteria_of(model, path, 'loss_decode'),
                                       **_logits(head))
         return points
 

@@ -10,6 +10,7 @@ from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..teachers import BaseTeacher
+from .state import KEY, begin
 
 
 @HOOKS.register_module()
@@ -31,13 +32,15 @@ class DistillHook(Hook):
             have to be trained and saved beside the model.
     """
 
-    # After EMAHook has copied the model, which must not copy what is attached.
-    priority = 'VERY_LOW'
+    # After EMAHook has copied the model, which must not copy what is attached; before
+    # CheckpointHook saves.
+    priority = 'LOW'
 
     def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict]) -> None:
         self.teacher = teacher
         self.distill = distill
         self.distillation: Optional[Distillation] = None
+        self._resumed: Optional[dict] = None
         self._attached = ExitStack()
 
     def before_train(self, runner: Any) -> None:
@@ -55,6 +58,9 @@ class DistillHook(Hook):
                             'there, and take mmkd.DistillHook out of `custom_hooks`')
         distillation = Distillation(model, self.teacher, self.distill)
         distillation.prepare()
+        if distillation.partners:
+            raise ValueError('nothing would train or save a mmkd.Partner from a hook; use the '
+                             'model `mmkd.Distiller`')
         if distillation.parameters:
             raise ValueError(
                 f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '
@@ -69,8 +75,32 @@ class DistillHook(Hook):
 
             return distilled_forward
 
+        if self._resumed is not None:
+            distillation.load_state_dict(self._resumed)
+        begin(distillation, runner)
         self._attached.enter_context(replaced_forward(model, distil))
         self.distillation = distillation
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """A step is over."""
+        if self.distillation is not None:
+            self.distillation.after_iter(runner.iter + 1)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """An epoch is over."""
+        if self.distillation is not None:
+            self.distillation.after_epoch(runner.epoch + 1)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Add what the teacher must have to go on, beside the student."""
+        state = self.distillation.state_dict() if self.distillation is not None else {}
+        if state:
+            checkpoint[KEY] = state
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Keep it for :meth:`before_train`, where the teacher is built."""
+        self._resumed = checkpoint.get(KEY, {}) if runner._resume else None
 
     def after_train(self, runner: Any) -> None:
         """Leave the model as it was."""

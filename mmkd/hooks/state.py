@@ -1,7 +1,8 @@
-"""Save and restore what distillation needs beside the student."""
-from typing import Any
+"""Tell the networks beside the student what a run is doing, and keep their state."""
+from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
 
 from ..distillation import Distillation
 
@@ -10,16 +11,34 @@ KEY = 'mmkd'
 
 
 class StateHook(Hook):
-    """Keeps connectors in the checkpoint; the Distiller registers it with the Runner.
+    """Keeps connectors and networks in step with the run; the Distiller registers it.
 
     Args:
-        distillation (Distillation): What is trained.
+        distillation (Distillation): What is kept.
     """
 
-    priority = 'VERY_LOW'
+    # Before CheckpointHook saves, after EMAHook has averaged.
+    priority = 'LOW'
 
     def __init__(self, distillation: Distillation) -> None:
         self.distillation = distillation
+
+    def before_train(self, runner: Any) -> None:
+        """The student has its weights.
+
+        Raises:
+            ValueError: If a network waits for epochs in a run that has none.
+        """
+        begin(self.distillation, runner)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """A step is over."""
+        self.distillation.after_iter(runner.iter + 1)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """An epoch is over."""
+        self.distillation.after_epoch(runner.epoch + 1)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Add the key, where there is anything to keep."""
@@ -35,3 +54,18 @@ class StateHook(Hook):
         """
         if runner._resume:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+
+
+def begin(distillation: Distillation, runner: Any) -> None:
+    """Let the networks begin, if the run is one that they can follow.
+
+    Raises:
+        ValueError: If one of them waits for epochs, and training goes by iterations.
+    """
+    waiting = [name for name, network in distillation.networks.items()
+               if getattr(network, 'every', None) == 'epoch']
+    if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
+        raise ValueError(f"`{waiting[0]}` changes with every epoch, but training goes by "
+                         'iterations; write `every=` a number of iterations, for instance those '
+                         'of one pass over the data')
+    distillation.begin()

@@ -1,19 +1,16 @@
 """Is the teacher worth learning from? Asked once, before training."""
 import logging
-import os
-import tempfile
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from ..classes import match_classes
-from ..distillation import evaluating
 from ..heads import adapter_of
 from ..registry import HOOKS
 from ..rng import preserved_rng
 from .distill import distillation_of
+from .scoring import score
 
 CHANCE = {
     'coco/bbox_mAP': lambda classes: 0.01,
@@ -69,7 +66,7 @@ class TeacherEvalHook(Hook):
             for name, model, relabel in (
                     ('teacher', teacher, lambda one: adapter.relabel(one, columns)),
                     ('student', student, lambda one: one)):
-                self.scores[name] = _score(runner, loader, model, relabel)
+                self.scores[name] = score(runner, loader, model, relabel)
                 runner.visualizer.add_scalars(
                     {f'{name}/{key}': value for key, value in self.scores[name].items()}, step=0)
         self._judge(len(classes))
@@ -95,25 +92,3 @@ class TeacherEvalHook(Hook):
                     f'The teacher is no better {what}: {metric} {teacher:g}, against {limit:g}. '
                     'Look at its checkpoint, its classes, and whether it knows this kind of data',
                     'current', logging.WARNING)
-
-
-def _score(runner: Any, loader: Any, model: Any, relabel: Callable) -> Dict[str, float]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        evaluator = runner.build_evaluator(_in_folder(runner._val_evaluator, folder))
-        evaluator.dataset_meta = loader.dataset.metainfo
-        with torch.no_grad(), evaluating(model):
-            for batch in loader:
-                predictions = [relabel(one) for one in model.val_step(batch)]
-                evaluator.process(data_samples=predictions, data_batch=batch)
-        scores = evaluator.evaluate(len(loader.dataset))
-        del evaluator  # some metrics clean up their folder when they go
-    return scores
-
-
-def _in_folder(evaluator: Any, folder: str) -> Any:
-    """Have metrics that write pictures (Cityscapes') write them apart, and not over the run's."""
-    if isinstance(evaluator, (list, tuple)):
-        return [_in_folder(one, os.path.join(folder, str(i))) for i, one in enumerate(evaluator)]
-    if isinstance(evaluator, dict) and 'output_dir' in evaluator:
-        return dict(evaluator, output_dir=os.path.join(folder, 'pictures'))
-    return evaluator

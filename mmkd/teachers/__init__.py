@@ -1,5 +1,11 @@
 """Who teaches? To add a teacher, subclass ``BaseTeacher`` in a file of its own."""
 from .base import BaseTeacher, Question
+from .committee import Committee
+from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
+from .live import Itself, LiveNetwork
+from .mean import MeanTeacher
+from .partner import Partner
 
-__all__ = ['BaseTeacher', 'FrozenTeacher', 'Question']
+__all__ = ['BaseTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork',
+           'MeanTeacher', 'Partner', 'Question']

@@ -18,27 +18,68 @@ class Question(NamedTuple):
 
 
 class BaseTeacher(metaclass=ABCMeta):
-    """A model that is looked at and never trained by the student's loss.
+    """A network that is looked at while the student trains.
 
     It is no ``nn.Module``, so that nothing that walks the student finds it: no optimizer, no EMA
     copy, no SyncBN conversion, no DDP bucket, no ``init_weights``, no checkpoint. The one gate is
     ``Module._apply`` of the Distiller, by which ``.to()`` and ``.cuda()`` move it along.
 
+    A subclass writes :meth:`prepare`. One that changes while the student trains writes
+    :meth:`after_iter` or :meth:`after_epoch`, and :meth:`state_dict` and :meth:`load_state_dict`,
+    or it would not come back on resume.
+
+    Args:
+        view (str, optional): Which of the views that :class:`mmkd.PackViews` has packed it sees.
+            Defaults to None, what the student sees.
+
     Attributes:
         model (nn.Module | None): The network, None until :meth:`prepare`.
         classes (list[str] | None): Names of its classes, None where unknown.
+        is_ready (bool): Whether it has anything to say yet. While it is False, what it would teach
+            is left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, view: Optional[str] = None) -> None:
         self.model: Optional[nn.Module] = None
         self.classes: Optional[List[str]] = None
+        self.view = view
+        self.is_ready = True
 
     @abstractmethod
     def prepare(self, student: Any) -> None:
         """Set ``model`` and ``classes``. Called once, before the first batch and never for a test.
 
         Args:
-            student (nn.Module): The student, on its device.
+            student (nn.Module): The student, on its device; its weights may still be loaded.
+        """
+
+    def begin(self) -> None:  # noqa: B027
+        """Called when training begins: the student has its weights, loaded or resumed."""
+
+    def after_iter(self, iteration: int) -> None:  # noqa: B027
+        """Called after every step of the optimizer.
+
+        Args:
+            iteration (int): Iterations that are over, from 1.
+        """
+
+    def after_epoch(self, epoch: int) -> None:  # noqa: B027
+        """Called after every epoch of training.
+
+        Args:
+            epoch (int): Epochs that are over, from 1.
+        """
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        """What a checkpoint must hold, so that :meth:`load_state_dict` brings it back; {} if
+        nothing."""
+        return {}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:  # noqa: B027
+        """Take up what :meth:`state_dict` gave.
+
+        Raises:
+            RuntimeError: If it is another network's.
         """
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
@@ -46,7 +87,7 @@ class BaseTeacher(metaclass=ABCMeta):
         """Run the teacher on the student's batch, as far as it is asked, and record what it says.
 
         Args:
-            inputs (Tensor): Float (N, 3, H, W), normalised for the student.
+            inputs (Tensor): Float (N, 3, H, W), normalised for the student; of its view.
             data_samples (Sequence, optional): The N samples.
             questions (dict[str, Question]): By a key of the caller's.
 

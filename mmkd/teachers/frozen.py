@@ -31,6 +31,7 @@ class FrozenTeacher(BaseTeacher):
             the package's model index. None, written out, means a teacher with random weights.
         trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
             Defaults to False.
+        view (str, optional): See :class:`BaseTeacher`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -39,17 +40,10 @@ class FrozenTeacher(BaseTeacher):
     def __init__(self,
                  config: Union[str, dict, Config],
                  checkpoint: Optional[str] = LEFT_OUT,
-                 trust_checkpoint: bool = False) -> None:
-        super().__init__()
-        if not isinstance(config, (str, dict, Config)):
-            raise TypeError('`teacher.config` must be a path or a config, but got '
-                            f'{type(config).__name__}')
-        if not (checkpoint is None or isinstance(checkpoint, str)):
-            raise TypeError('`teacher.checkpoint` must be a path, an address or None, but got '
-                            f'{checkpoint!r}')
-        if not isinstance(trust_checkpoint, bool):
-            raise TypeError('`teacher.trust_checkpoint` must be True or False, but got '
-                            f'{trust_checkpoint!r}')
+                 trust_checkpoint: bool = False,
+                 view: Optional[str] = None) -> None:
+        super().__init__(view)
+        check_source(config, checkpoint, trust_checkpoint)
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
@@ -62,7 +56,7 @@ class FrozenTeacher(BaseTeacher):
             ValueError: If the checkpoint is left out and no index knows it, does not fit the
                 config, or holds more than weights; if the inputs cannot be re-normalised.
         """
-        config = self._read_config()
+        config = read_config(self.config, 'teacher')
         checkpoint: Dict[str, Any] = {}
         if self.checkpoint == LEFT_OUT:
             self.checkpoint = published_checkpoint(self.config)
@@ -84,23 +78,51 @@ class FrozenTeacher(BaseTeacher):
              questions: Dict[str, Question]) -> Dict[str, Records]:
         return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
 
-    def _read_config(self) -> Config:
-        if isinstance(self.config, str):
-            path, shown = config_path(self.config), f'`{self.config}`'
-            try:
-                config = Config.fromfile(path)
-            except Exception as error:  # whatever the file's own code raises
-                raise ValueError(f'the teacher config {shown} cannot be read: '
-                                 f'{type(error).__name__}: {error}') from error
-        else:
-            shown = '`teacher.config`'
-            config = self.config if isinstance(self.config, Config) else Config(self.config)
-        if not isinstance(config.get('model'), dict):
-            hint = ('; it looks like the model itself, write dict(model=...)'
-                    if 'type' in config else '')
-            raise ValueError(f'{shown} must hold a `model`, but its keys are '
-                             f'{list(config.keys())}{hint}')
-        return config
+
+def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any) -> None:
+    """Check the arguments that say which network it is.
+
+    Raises:
+        TypeError: If one is of the wrong type.
+    """
+    if not isinstance(config, (str, dict, Config)):
+        raise TypeError('`teacher.config` must be a path or a config, but got '
+                        f'{type(config).__name__}')
+    if not (checkpoint is None or isinstance(checkpoint, str)):
+        raise TypeError('`teacher.checkpoint` must be a path, an address or None, but got '
+                        f'{checkpoint!r}')
+    if not isinstance(trust_checkpoint, bool):
+        raise TypeError('`teacher.trust_checkpoint` must be True or False, but got '
+                        f'{trust_checkpoint!r}')
+
+
+def read_config(source: Union[str, dict, Config], what: str) -> Config:
+    """The whole config of a network.
+
+    Args:
+        source (str | dict | Config): Path, package::path, or the config itself.
+        what (str): What it is, for messages: 'teacher'.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds no model.
+    """
+    if isinstance(source, str):
+        path, shown = config_path(source), f'`{source}`'
+        try:
+            config = Config.fromfile(path)
+        except Exception as error:  # whatever the file's own code raises
+            raise ValueError(f'the {what} config {shown} cannot be read: '
+                             f'{type(error).__name__}: {error}') from error
+    else:
+        shown = f'`{what}.config`'
+        config = source if isinstance(source, Config) else Config(source)
+    if not isinstance(config.get('model'), dict):
+        hint = ('; it looks like the model itself, write dict(model=...)'
+                if 'type' in config else '')
+        raise ValueError(f'{shown} must hold a `model`, but its keys are '
+                         f'{list(config.keys())}{hint}')
+    return config
 
 
 def model_config(config: Config) -> ConfigDict:

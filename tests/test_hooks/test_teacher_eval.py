@@ -58,7 +58,7 @@ def warnings_of(monkeypatch, config, scores):
     """The hook's warnings when the two models score as given."""
     import mmkd.hooks.teacher_eval as module
     lines, answers = [], iter(scores)
-    monkeypatch.setattr(module, '_score', lambda *args: next(answers))
+    monkeypatch.setattr(module, 'score', lambda *args: next(answers))
     monkeypatch.setattr(module, 'print_log',
                         lambda text, logger, level=20: lines.append(text) if level >= 30 else None)
     train(config)

@@ -1,0 +1,135 @@
+"""How does what is learned beside the student come to be trained?
+
+It is no part of the student: its checkpoint must not hold it, and a distributed wrapper has been
+built before. So connectors and partners join the optimizer by themselves, and average their
+gradients over processes by themselves.
+"""
+import copy
+import math
+from typing import Any, Dict, Iterable, List
+
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from torch import Tensor, distributed, nn
+
+
+def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Start equal in all processes, and average gradients over them: DDP does not know these."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    world = distributed.get_world_size()
+
+    def average(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        distributed.all_reduce(parameter.grad)
+        parameter.grad /= world
+
+    for parameter in parameters:
+        distributed.broadcast(parameter.data, src=0)
+        parameter.register_post_accumulate_grad_hook(average)
+
+
+def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
+                   lr_scale: float = 1.) -> None:
+    """Have parameters trained by the student's optimizer, at its base learning rate.
+
+    They go into a group that is there already, because learning-rate schedules hold the groups
+    they found when they were built. Parameters that are in a group already stay where they are.
+
+    Args:
+        parameters (list[nn.Parameter]): The connectors'.
+        optim_wrapper (OptimWrapper): MMEngine's wrapper of the student's optimizer.
+        lr_scale (float): By what MMEngine has multiplied all learning rates (``auto_scale_lr``).
+            Defaults to 1.0.
+
+    Raises:
+        TypeError: If it is no OptimWrapper of one optimizer.
+        ValueError: If no group has the base learning rate and weight decay.
+    """
+    if not isinstance(optim_wrapper, OptimWrapper):
+        raise TypeError(
+            'connectors are trained by the OptimWrapper of MMEngine\'s Runner, but got '
+            f'{type(optim_wrapper).__name__}; compare points of equal channels, or train with '
+            'Runner and one optimizer')
+    optimizer = optim_wrapper.optimizer
+    known = {id(one) for group in optimizer.param_groups for one in group['params']}
+    new = [one for one in parameters if id(one) not in known]
+    if not new:
+        return
+    lr = optimizer.defaults['lr'] * lr_scale
+    decay = optimizer.defaults.get('weight_decay')
+    for group in optimizer.param_groups:
+        if math.isclose(group.get('initial_lr', group['lr']), lr) and (
+                group.get('weight_decay') == decay):
+            group['params'].extend(new)
+            return
+    raise ValueError(
+        f'no parameter of the student is trained with the base learning rate {lr:g} and weight '
+        f'decay {decay or 0:g}, so the connectors find no group of the optimizer to join; leave '
+        '`paramwise_cfg` of some parameter at 1')
+
+
+def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any) -> None:
+    """Have a network trained as the config's ``optim_wrapper`` would train it as the model.
+
+    ``paramwise_cfg`` holds for it, too. Its parameters join groups of the student's with the same
+    settings, or groups of their own, which learning-rate schedules get to know.
+
+    Args:
+        model (nn.Module): The network.
+        parameters (list[nn.Parameter]): Those of its parameters that the student has not.
+        runner (Runner): With an optimizer and, perhaps, schedules.
+
+    Raises:
+        TypeError: If the Runner trains with something else than an OptimWrapper of one optimizer.
+    """
+    config = runner.cfg.get('optim_wrapper')
+    if not isinstance(config, dict):  # built by hand: there is nothing to build another from
+        return join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        raise TypeError('a partner is trained by the OptimWrapper of MMEngine\'s Runner, but got '
+                        f'{type(runner.optim_wrapper).__name__}; train with Runner and one '
+                        'optimizer')
+    optimizer = runner.optim_wrapper.optimizer
+    new = {id(one) for one in parameters} - {
+        id(one) for group in optimizer.param_groups for one in group['params']}
+    template = build_optim_wrapper(model, copy.deepcopy(config)).optimizer
+    for group in template.param_groups:
+        joining = [one for one in group['params'] if id(one) in new]
+        settings = {name: value for name, value in group.items() if name != 'params'}
+        settings['lr'] *= lr_scale_of(runner)
+        alike = [one for one in optimizer.param_groups if _settings(one) == _settings(settings)]
+        if alike:
+            alike[0]['params'].extend(joining)
+        elif joining:
+            _add_group(optimizer, dict(settings, params=joining), runner)
+
+
+def _settings(group: Dict[str, Any]) -> Dict[str, Any]:
+    """What tells groups apart; the learning rate as it was before any schedule."""
+    own = {name: value for name, value in group.items()
+           if name != 'params' and not name.startswith('initial_')}
+    own.update({name[len('initial_'):]: value for name, value in group.items()
+                if name.startswith('initial_')})
+    return own
+
+
+def _add_group(optimizer: Any, group: Dict[str, Any], runner: Any) -> None:
+    first = optimizer.param_groups[0]
+    schedules: Any = runner.param_schedulers or []
+    for name in [name[len('initial_'):] for name in first if name.startswith('initial_')]:
+        group[f'initial_{name}'] = group[name]
+        if not isinstance(group[name], (list, tuple)):  # Adam's betas are scheduled by element
+            group[name] *= first[name] / first[f'initial_{name}'] if first[f'initial_{name}'] else 1
+    optimizer.add_param_group(group)
+    for schedule in schedules:
+        name = f'initial_{schedule.param_name}'
+        schedule.base_values.append(group.get(name, group.get(schedule.param_name)))
+
+
+def lr_scale_of(runner: Any) -> float:
+    """By what MMEngine's Runner multiplies all learning rates, 1.0 unless it is asked to."""
+    scaling = runner.auto_scale_lr
+    if not (scaling and scaling.get('enable')):
+        return 1.
+    per_process = getattr(runner.train_dataloader, 'batch_size', None)
+    return per_process * runner.world_size / scaling['base_batch_size']

@@ -1,0 +1,115 @@
+"""What becomes of the hard targets where soft ones take their place?"""
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from .heads import Point
+from .recorder import replaced_forward
+
+
+@contextmanager
+def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: str,
+                       classes: Optional[Sequence[str]] = None) -> Iterator[List[Tensor]]:
+    """Leave the hard targets of a point a share of 1 - ``share`` inside the block.
+
+    The loss modules that train the point's logits on labels run as ever; what they return, or for
+    'background' the weight they give each position, is scaled.
+
+    Args:
+        model (nn.Module): The student, about to compute its losses.
+        point (Point): With ``criteria``.
+        share (float): That of the soft targets, 0 to 1.
+        replaces (str): 'all', or 'background'.
+        classes (Sequence[str], optional): The student's; one called 'background' is background.
+
+    Yields:
+        list[Tensor]: For 'background', once the losses have run: per call whether a label is
+        background, bool, shaped as the labels. Empty for 'all'.
+
+    Raises:
+        ValueError: If it is not known which loss module trains the point.
+    """
+    if not point.criteria:
+        raise ValueError(f'`alpha`, but which loss trains `{point.name}` on labels is not known to '
+                         "mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a segmentor")
+    found: List[Tensor] = []
+    assert point.num_classes is not None
+    limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN names none
+    named = [i for i, name in enumerate(classes or ()) if name == 'background']
+    with ExitStack() as stack:
+        for path in point.criteria:
+            wrap = partial(_scaled, share) if replaces == 'all' else partial(
+                _scaled_at_background, share, limit, named, found)
+            stack.enter_context(replaced_forward(model.get_submodule(path), wrap))
+        yield found
+
+
+def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
+                  anchors: int) -> List[Tensor]:
+    """Weights of positions, 1 where a label is background, for the levels of a point.
+
+    Args:
+        labels (Sequence[Tensor]): Bool, per call of the loss: (N, H, W) of a segmentor, of any
+            size; else flat, in the order of image, height, width, anchor, level by level.
+        level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
+        anchors (int): Anchors at one position.
+
+    Returns:
+        list[Tensor]: Float (R,) or (N·anchors, H, W), one per level.
+
+    Raises:
+        ValueError: If there are not as many labels as positions.
+    """
+    if labels and labels[0].dim() == 3:
+        return [interpolate(labels[0].float().unsqueeze(1), size=shape[2:]).squeeze(1)
+                for shape in level_shapes]
+    flat = torch.cat([one.flatten() for one in labels]) if labels else torch.zeros(0)
+    sizes = [shape.numel() // shape[1] for shape in level_shapes]
+    if sum(sizes) != len(flat):
+        raise ValueError(
+            f"`replaces='background'`, but the student's loss had labels for {len(flat)} "
+            f'positions of {sum(sizes)}, so it is not known which are background; write '
+            "`per_anchor=True` where a position has several anchors, or `replaces='all'`")
+    weights = []
+    for one, shape in zip(flat.float().split(sizes), level_shapes):
+        if len(shape) > 2:
+            height, width = shape[2:]
+            one = one.view(-1, height, width, anchors).permute(0, 3, 1, 2).flatten(0, 1)
+        weights.append(one)
+    return weights
+
+
+def _scaled(share: float, forward: Callable) -> Callable:
+    @wraps(forward)
+    def scaled(*args: Any, **kwargs: Any) -> Any:
+        loss = forward(*args, **kwargs)
+        # PAA asks for the loss of single positions to choose among them, which trains nothing.
+        return loss if kwargs.get('reduction_override') == 'none' else loss * (1 - share)
+
+    return scaled
+
+
+def _scaled_at_background(share: float, limit: int, named: List[int], found: List[Tensor],
+                          forward: Callable) -> Callable:
+    @wraps(forward)
+    def scaled(pred: Tensor, target: Any, weight: Optional[Tensor] = None, *args: Any,
+               **kwargs: Any) -> Any:
+        if kwargs.get('reduction_override') == 'none':
+            return forward(pred, target, weight, *args, **kwargs)
+        labels = target[0] if isinstance(target, (tuple, list)) else target
+        if labels.is_floating_point():
+            raise ValueError(
+                "`replaces='background'`, but the student's loss is told scores, not labels, so "
+                "it is not known what is background; write `replaces='all'`")
+        is_background = (labels < 0) | (labels >= limit)
+        for label in named:
+            is_background |= labels == label
+        found.append(is_background)
+        rest = 1 - share * is_background.to(pred.dtype)
+        return forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
+
+    return scaled

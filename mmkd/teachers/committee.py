@@ -1,0 +1,61 @@
+"""Several teachers in the place of one."""
+from typing import Any, List, Optional, Sequence
+
+from ..build import build_entry
+from ..losses.base import finite_number
+from ..registry import MODELS
+from .base import BaseTeacher
+
+AVERAGES = ('probability', 'loss')
+
+
+@MODELS.register_module()
+class Committee(BaseTeacher):
+    r"""Teachers that speak with one voice, each with its own architecture, classes and inputs.
+
+    With K members and weights :math:`w_k` that add up to 1:
+
+    - ``average='probability'``: class logits are compared with the logits of
+      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature
+      (Hinton et al., 2015, section 3: "an ensemble of models");
+    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features are always compared so, each with
+      a connector of its own.
+
+    Args:
+        members (Sequence[dict]): Each a teacher; ``type`` defaults to 'mmkd.FrozenTeacher'.
+        weights (Sequence[float], optional): Of the members, 0 or more, not all 0; made to add up
+            to 1. Defaults to None, all alike.
+        average (str): 'probability' or 'loss'. Defaults to 'probability'.
+
+    Raises:
+        TypeError: If a member is no teacher.
+        ValueError: If there are no members, not as many weights, or no such average.
+    """
+
+    def __init__(self, members: Sequence[dict], weights: Optional[Sequence[float]] = None,
+                 average: str = 'probability') -> None:
+        super().__init__()
+        if not isinstance(members, (list, tuple)) or not members:
+            raise ValueError('`members` must be a list of teachers, for instance '
+                             f'[dict(config=..., checkpoint=...), ...], but got {members!r}')
+        if average not in AVERAGES:
+            raise ValueError(f'`average` must be one of {", ".join(map(repr, AVERAGES))}, but got '
+                             f'{average!r}')
+        self.members: List[BaseTeacher] = [
+            one if isinstance(one, BaseTeacher) else build_entry(
+                one, MODELS, f'member {number} of the committee', 'mmkd.FrozenTeacher')
+            for number, one in enumerate(members)]
+        for number, one in enumerate(self.members):
+            if not isinstance(one, BaseTeacher) or isinstance(one, Committee):
+                raise TypeError(f'member {number} of the committee is a {type(one).__name__}; it '
+                                'must be a teacher, and no committee')
+        weights = [1.] * len(members) if weights is None else [
+            finite_number('weights', weight) for weight in weights]
+        if len(weights) != len(members) or min(weights) < 0 or not sum(weights):
+            raise ValueError(f'`weights` must be {len(members)} numbers of 0 or more, one for each '
+                             f'member and not all 0, but got {weights}')
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.average = average
+
+    def prepare(self, student: Any) -> None:
+        """The members are prepared one by one, by whoever asks them."""

@@ -1,0 +1,89 @@
+"""The mean teacher: a moving average of the student's weights."""
+from typing import Any, Callable, Dict, Optional
+
+from mmengine.hooks import EMAHook
+from mmengine.logging import print_log
+from mmengine.model import BaseAveragedModel, MomentumAnnealingEMA
+from torch import Tensor
+
+from ..losses.base import finite_number
+from ..registry import MODELS
+from ..runner import current_runner
+from .base import BaseTeacher
+
+MOMENTUM = 0.001
+"""Share of the student in the average after each step, as in mmdet's MeanTeacherHook."""
+
+
+@MODELS.register_module()
+class MeanTeacher(BaseTeacher):
+    r"""The average of the student's weights over its past, as teacher of the student.
+
+    `Mean teachers are better role models <https://arxiv.org/abs/1703.01780>`_, section 2: after
+    every step :math:`\theta' \leftarrow (1 - m) \theta' + m \theta`, for weights and running
+    statistics alike. ``momentum`` is MMEngine's: the share of the student, 1 minus the paper's α.
+    Early in training the average must not hold on to random weights, so the share is
+    :math:`\max(m, warmup / (warmup + t))` after t steps.
+
+    Where MMEngine's EMAHook averages the student already and ``momentum`` is left out, that average
+    is the teacher, and there is no second one.
+
+    Args:
+        momentum (float, optional): Share of the student after each step, between 0 and 1. Defaults
+            to None: the average of an EMAHook where the run has one, else 0.001.
+        warmup (int): Steps of the warm-up above, 1 or more. Defaults to 100.
+        view (str, optional): See :class:`BaseTeacher`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self, momentum: Optional[float] = None, warmup: int = 100,
+                 view: Optional[str] = None) -> None:
+        super().__init__(view)
+        if momentum is not None and not 0 < finite_number('momentum', momentum) < 1:
+            raise ValueError('`momentum` is the share of the student in the average, between 0 and '
+                             f'1, for instance 0.001, but got {momentum}')
+        if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 1:
+            raise ValueError(f'`warmup` must be a number of steps, 1 or more, but got {warmup!r}')
+        self.momentum = momentum
+        self.warmup = warmup
+        self.average: Optional[BaseAveragedModel] = None
+        self._is_resumed = False
+
+    def prepare(self, student: Any) -> None:
+        """Copy the student, or take the copy that an EMAHook made."""
+        self._student = student
+        hooks = getattr(current_runner(), 'hooks', ())
+        averages = [hook for hook in hooks if isinstance(hook, EMAHook)]
+        if averages and self.momentum is None:
+            print_log('The mean teacher is the average that EMAHook keeps', 'current')
+            copy = averages[0].ema_model.module
+            self.model = getattr(copy, 'student', copy).eval()
+            return
+        self.average = MomentumAnnealingEMA(student, self.momentum or MOMENTUM, self.warmup,
+                                            update_buffers=True)
+        self.model = self.average.module.eval()
+
+    def begin(self) -> None:
+        """Start from the weights that the student starts from, unless resumed."""
+        if self.average is not None and not self._is_resumed:
+            self.average.module.load_state_dict(self._student.state_dict())
+
+    def after_iter(self, iteration: int) -> None:
+        """Average once more. An EMAHook does so itself."""
+        if self.average is not None:
+            self.average.update_parameters(self._student)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
+        super()._apply(fn)
+        if self.average is not None:  # it holds the tensors, which are others now
+            self.average.avg_parameters = self.average.module.state_dict()
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        return {} if self.average is None else self.average.state_dict()
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        if self.average is not None:
+            self.average.load_state_dict(state)
+            self._is_resumed = True
