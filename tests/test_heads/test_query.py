@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import build, distiller, retinanet, save_teacher
+from conftest import build, distiller, retinanet, save_teacher, step
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -62,12 +62,8 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
                             dict(type='mmkd.DISTLoss', on='cls.0')))
     model.init_weights()
     inputs, samples = batch()
-    kept = {}
-    ask = model.distillation._ask
-    model.distillation._ask = lambda seen, *rest: kept.update(
-        seen=seen, told=ask(seen, *rest)) or kept['told']
-    losses = model(inputs, samples, mode='loss')
-    (own, ), (told, ) = model.matches[0].levels(kept['seen'], kept['told'])
+    losses, seen, told_of = step(model, inputs, samples)
+    (own, ), (told, ) = model.matches[0].levels(seen, told_of)
     columns = model.bbox_head.cls_out_channels
     assert own.shape == told.shape == (2, columns, 6)
     torch.testing.assert_close(
@@ -76,7 +72,7 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
 
     # The student's are its own matching queries, in some order; denoising ones, which come first,
     # and the dense ones of DDQ, 1.5 times as many, are not among them.
-    raw = kept['seen']['bbox_head'][0].output[0][-1][:, slice(-15, -9) if kind == 'ddq' else
+    raw = seen['bbox_head'][0].output[0][-1][:, slice(-15, -9) if kind == 'ddq' else
                                                      slice(-6, None)]
     for image in range(2):
         assert {tuple(row) for row in own[image].T.tolist()} == {
@@ -228,12 +224,8 @@ def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
     inputs, samples = batch()
     for sample in samples:
         sample.gt_instances.masks = BitmapMasks(np.ones((2, 96, 96), dtype=np.uint8), 96, 96)
-    kept = {}
-    ask = model.distillation._ask
-    model.distillation._ask = lambda seen, *rest: kept.update(
-        seen=seen, told=ask(seen, *rest)) or kept['told']
-    losses = model(inputs, samples, mode='loss')
-    (own, ), (told, ) = model.matches[0].levels(kept['seen'], kept['told'])
+    losses, seen, told_of = step(model, inputs, samples)
+    (own, ), (told, ) = model.matches[0].levels(seen, told_of)
     assert own.shape == told.shape == (2, 3, 6)
     (loss, ) = losses['loss_cls_kd']
     torch.testing.assert_close(loss, KDLoss(use_sigmoid=True)(own, told))
@@ -256,7 +248,7 @@ def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
         theirs = results['cls_score'][image]
         for row in told[image].T:
             assert (theirs - row).abs().sum(1).min() < 1e-4
-    _, (told, ) = model.matches[1].levels(kept['seen'], kept['told'])
+    _, (told, ) = model.matches[1].levels(seen, told_of)
     for image in range(2):
         centres, sizes = told[image, :2], told[image, 2:]
         for row in torch.cat([centres - sizes / 2, centres + sizes / 2]).T:
@@ -325,18 +317,14 @@ def test_boxes_of_queries_follow_the_students_classes(tmp_path, classes):
     model.distillation._classes = ['disc', 'square', 'cross']
     model.init_weights()
     inputs, samples = batch()
-    kept = {}
-    ask = model.distillation._ask
-    model.distillation._ask = lambda seen, *rest: kept.update(
-        seen=seen, told=ask(seen, *rest)) or kept['told']
-    model(inputs, samples, mode='loss')
+    _, seen, told_of = step(model, inputs, samples)
     match, = model.matches
     own, theirs = (point.queries(*calls)[0] for point, calls in (
-        (match.student_point, [kept['seen']['bbox_head']]),
-        (match.teacher_point, [kept['told']['']['bbox_head']])))
+        (match.student_point, [seen['bbox_head']]),
+        (match.teacher_point, [told_of['']['bbox_head']])))
     columns = [*(classes.index(name) for name in ('disc', 'square', 'cross')), len(classes)]
     pairs = pair_sets(own, theirs._replace(logits=theirs.logits[:, columns]))
-    (student, ), (told, ) = match.levels(kept['seen'], kept['told'])
+    (student, ), (told, ) = match.levels(seen, told_of)
     for image, (mine, partners) in enumerate(pairs):
         assert torch.equal(student[image], own.where[image][:, mine])
         assert torch.equal(told[image], theirs.where[image][:, partners])

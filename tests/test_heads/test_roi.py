@@ -10,6 +10,7 @@ from conftest import (
     retinanet,
     save_teacher,
     segmentor,
+    step,
     train,
     two_stage,
 )
@@ -53,21 +54,6 @@ def prepared(student, teacher, *entries):
     model = build(distiller(student, teacher, *(entries or [DIST])))
     model.init_weights()
     return model
-
-
-def step(model, inputs, samples):
-    """One training step: the losses, what was seen, and what was told."""
-    distillation, kept = model.distillation, {}
-    ask = distillation._ask
-
-    def watched(seen, *args):
-        kept['seen'], kept['told'] = seen, ask(seen, *args)
-        return kept['told']
-
-    distillation._ask = watched
-    losses = model(inputs, samples, mode='loss')
-    del distillation._ask
-    return losses, kept['seen'], kept['told']
 
 
 def by_hand(network, inputs, rois, stage=None):
