@@ -350,6 +350,12 @@ def shrink(model: ConfigDict) -> ConfigDict:
         model['backbone']['img_size'] = (IMAGE_SIZES[0], IMAGE_SIZES[0])
     if 'text_encoder' in model:  # each class is read in each of many sentences
         model['text_encoder'].update(templates=['a photo of a {}.'], num_layers=2)
+    backbone = model.get('backbone') or {}
+    if backbone.get('type') in ('BEiT', 'MAE', 'VisionTransformer'):  # as many outputs, no more
+        taken = backbone.get('out_indices', -1)
+        count = len(taken) if isinstance(taken, (list, tuple)) else 1
+        backbone.update(num_layers=max(count, 2),
+                        out_indices=tuple(range(count)) if count > 1 else -1)
     for part in ('encoder', 'decoder'):
         if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
             model[part]['num_layers'] = 2
