@@ -141,6 +141,11 @@ class Match:
                     "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                     f'`False` in the entry of {type(self.loss).__name__}')
             self.loss.use_sigmoid = self.student_point.use_sigmoid
+        if self.alpha is not None and not self.student_point.criteria:
+            raise ValueError(
+                f'`alpha`, but which loss trains `{self.on_student}` of the student on labels is '
+                "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
+                'segmentor')
         masks = adapter_of(student).masks
         if self.mask is not None and self.mask not in masks:
             raise ValueError(
@@ -376,7 +381,14 @@ class Match:
             resized = [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             self.notes += resized
-            self.levels(seen, told)
+            levels, _ = self.levels(seen, told)
+        columns = self.student_point.num_classes
+        if self.replaces == 'background' and levels[0].dim() == 4 and (
+                levels[0].shape[1] != columns):
+            raise ValueError(
+                f"`replaces='background'`, but `{self.student_point.name}` of the student has "
+                f'{levels[0].shape[1] // (columns or 1)} anchors at a position, which have labels '
+                'of their own; write `per_anchor=True`')
         if resized and len(student) > 1:
             print_log(f'{self.name}: levels of the teacher have another size than the '
                       "student's; levels are paired by their order, so look whether their strides "

@@ -29,13 +29,7 @@ def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: s
     Yields:
         list[Tensor]: For 'background', once the losses have run: per call whether a label is
         background, bool, shaped as the labels. Empty for 'all'.
-
-    Raises:
-        ValueError: If it is not known which loss module trains the point.
     """
-    if not point.criteria:
-        raise ValueError(f'`alpha`, but which loss trains `{point.name}` on labels is not known to '
-                         "mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a segmentor")
     found: List[Tensor] = []
     assert point.num_classes is not None
     limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN names none

@@ -84,10 +84,10 @@ def test_resumed_run_is_the_uninterrupted_one(package, scheme, shapes, streets, 
     data = dict(mmdet=shapes, mmseg=streets)[package]
     model = SCHEMES[scheme](*MODELS[package])
     step = 'epoch' if package == 'mmdet' else 'iter'
-    whole, losses = train(run(package, data, copy.deepcopy(model), tmp_path / 'whole', 3))
+    _, losses = train(run(package, data, copy.deepcopy(model), tmp_path / 'whole', 3))
     assert all(torch.isfinite(torch.tensor(list(one.values()))).all() for one in losses)
     train(run(package, data, copy.deepcopy(model), tmp_path / 'parts', 2))
-    parts, rest = train(run(package, data, copy.deepcopy(model), tmp_path / 'parts', 3,
+    _, rest = train(run(package, data, copy.deepcopy(model), tmp_path / 'parts', 3,
                             resume=True))
     assert rest == losses[2:]
     ends = [torch.load(tmp_path / name / f'{step}_3.pth', weights_only=True)
@@ -132,6 +132,6 @@ def test_a_teacher_and_partners_of_it(shapes, tmp_path):
         distill=[dict(type='mmkd.DISTLoss', on='cls'),
                  dict(type='mmkd.DISTLoss', on=dict(student='other:cls', teacher='cls')),
                  dict(KD, between=['student', 'other'])])
-    runner, losses = train(run('mmdet', shapes, model, tmp_path / 'run', 1))
+    _, losses = train(run('mmdet', shapes, model, tmp_path / 'run', 1))
     assert {'loss_cls_dist', 'loss_other_cls_dist', 'loss_cls_kd_from_other', 'other.loss_cls',
             'loss_other_cls_kd_from_student'} <= losses[0].keys()

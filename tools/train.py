@@ -2,13 +2,17 @@
 
     python tools/train.py configs/dist/retinanet_r50.py
     python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
+    python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
+    python tools/train.py STUDENT.py --generations 3
 
 The second form needs no distillation config: it finds out what can be compared, and writes one into
-the work dir, to be read, edited and run by the first form.
+the work dir, to be read, edited and run by the first form. The last two train one model after the
+other, each the teacher of the next.
 """
 import argparse
 import os
 
+from chain import assistants, generations, run_chain
 from common import add_common_options, build_runner, finish_config, load_config, read_config
 from mmengine.config import Config
 
@@ -23,6 +27,10 @@ def parse_args() -> argparse.Namespace:
                         'package publishes')
     parser.add_argument('--method', choices=METHODS, help='what is compared, with --teacher; '
                         'dist by default')
+    parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
+                        help='plain configs between teacher and student, the biggest first')
+    parser.add_argument('--generations', type=int, help='how often the model is trained anew, '
+                        'generation 0 by labels alone, the others by the one before')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
@@ -34,8 +42,12 @@ def parse_args() -> argparse.Namespace:
         help='go on from the given checkpoint, or without one from the latest in the work dir')
     add_common_options(parser)
     args = parser.parse_args()
-    if args.teacher is None and (args.teacher_checkpoint or args.method):
-        parser.error('--teacher-checkpoint and --method go with --teacher')
+    if args.teacher is None and (args.teacher_checkpoint or args.assistant or (
+            args.method and not args.generations)):
+        parser.error('--teacher-checkpoint, --method and --assistant go with --teacher')
+    if args.generations is not None and (args.generations < 2 or args.teacher):
+        parser.error('--generations is 2 or more, and goes without --teacher: the first one '
+                     'learns from labels alone')
     return args
 
 
@@ -88,6 +100,11 @@ def make_pair(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
+    if args.assistant or args.generations:
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        args.work_dir = args.work_dir or os.path.join(
+            'work_dirs', f'{name}_{"assistants" if args.assistant else "generations"}')
+        return run_chain(args, assistants(args) if args.assistant else generations(args))
     config = finish_config(make_pair(args), args) if args.teacher else load_config(args)
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'

@@ -1,0 +1,17 @@
+"""Mean teacher: the moving average of the student's weights teaches it by KD, after a warm-up.
+
+    python tools/train.py configs/mean_teacher/retinanet_r18_bccd.py
+"""
+_base_ = ['../bccd/student.py']
+custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+
+model = dict(
+    _delete_=True,
+    type='mmkd.Distiller',
+    student=_base_.model,
+    teacher=dict(type='mmkd.MeanTeacher', momentum=0.01),
+    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=5.0)])
+custom_hooks = [
+    dict(type='mmkd.DistillScheduleHook', schedules=dict(
+        loss_cls_kd=dict(type='warmup', end=3)))
+]

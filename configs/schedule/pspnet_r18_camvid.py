@@ -1,0 +1,13 @@
+"""DIST that begins gently and ends along a cosine; where it is 0, the teacher does not run.
+
+    python tools/train.py configs/schedule/pspnet_r18_camvid.py
+"""
+_base_ = ['../camvid/dist.py']
+
+custom_hooks = [
+    dict(type='mmkd.DistillScheduleHook', schedules={
+        'loss_*_dist': [
+            dict(type='warmup', end=50, by_epoch=False),
+            dict(type='cosine', start_factor=1.0, end_factor=0.0, begin=200, by_epoch=False),
+        ]})
+]

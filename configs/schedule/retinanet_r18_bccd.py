@@ -1,0 +1,10 @@
+"""DIST that begins gently and stops after two thirds of the training; the teacher stops, too.
+
+    python tools/train.py configs/schedule/retinanet_r18_bccd.py
+"""
+_base_ = ['../bccd/dist.py']
+
+custom_hooks = [
+    dict(type='mmkd.DistillScheduleHook', schedules=dict(
+        loss_cls_dist=[dict(type='warmup', end=50, by_epoch=False), dict(type='stop', at=8)]))
+]

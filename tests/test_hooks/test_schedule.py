@@ -1,0 +1,128 @@
+"""Schedules: the factor of every step, a teacher that rests, and what is in the log."""
+import math
+
+import pytest
+import torch
+from conftest import (
+    detector_config,
+    distiller,
+    retinanet,
+    save_teacher,
+    segmentor,
+    segmentor_config,
+    train,
+)
+
+from mmkd.hooks.schedule import Schedule
+
+DIST = dict(type='mmkd.DISTLoss', on='cls')
+
+
+@pytest.mark.parametrize(('entry', 'expected'), [
+    (dict(type='constant', end_factor=0.3), [0.3] * 6),
+    (dict(type='linear'), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    (dict(type='linear', start_factor=1., end_factor=0., begin=2, end=4), [1, 1, 1, 0, 0, 0]),
+    (dict(type='cosine', start_factor=1., end_factor=0.),
+     [(1 + math.cos(math.pi * t / 5)) / 2 for t in range(6)]),
+    (dict(type='step', milestones=[2, 4], gamma=0.1), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+    (dict(type='warmup', end=4), [0.25, 0.5, 0.75, 1, 1, 1]),
+    (dict(type='stop', at=3), [1, 1, 1, 0, 0, 0]),
+])
+def test_factor_over_time(entry, expected):
+    schedule = Schedule(**entry)
+    assert [schedule.factor(step, 6) for step in range(6)] == pytest.approx(expected)
+
+
+def run(shapes, work_dir, teacher, schedules, *entries, epochs=4, **changes):
+    hook = dict(type='mmkd.DistillScheduleHook', schedules=schedules)
+    return detector_config(shapes, distiller(retinanet(), teacher, *entries), str(work_dir), **{
+        'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 10, 'custom_hooks': [hook],
+        'train_dataloader.dataset.pipeline.3.prob': 0., 'train_dataloader.batch_size': 4,
+        **changes})
+
+
+def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    from mmkd.teachers import BaseTeacher
+    looks, look = [], BaseTeacher.look
+
+    def watched(self, inputs, data_samples, questions):
+        looks.append(tuple(inputs.shape))
+        return look(self, inputs, data_samples, questions)
+
+    BaseTeacher.look = watched
+    try:
+        _, losses = train(run(shapes, tmp_path / 'run', teacher, dict(
+            loss_cls_dist=[dict(type='stop', at=2), dict(type='constant', end_factor=0.5)])))
+    finally:
+        BaseTeacher.look = look
+    assert [one['factor_cls_dist'] for one in losses] == [0.5, 0.5, 0., 0.]
+    assert [one['loss_cls_dist'] > 0 for one in losses] == [True, True, False, False]
+    assert [shape[0] for shape in looks if shape[0] == 4] == [4, 4]  # the rest is the dry run
+
+
+def test_factor_is_a_factor_and_comes_back_on_resume(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    schedules = {'loss_*': dict(type='linear', start_factor=0.25, end_factor=1., end=2)}
+    _, whole = train(run(shapes, tmp_path / 'whole', teacher, schedules, DIST, epochs=2))
+    _, plain = train(detector_config(shapes, distiller(retinanet(), teacher, DIST),
+                                     str(tmp_path / 'plain'), **{
+        'train_dataloader.dataset.pipeline.3.prob': 0., 'train_dataloader.batch_size': 4}))
+    assert whole[0]['loss_cls_dist'] == pytest.approx(0.25 * plain[0]['loss_cls_dist'])
+    train(run(shapes, tmp_path / 'parts', teacher, schedules, DIST, epochs=1))
+    _, rest = train(run(shapes, tmp_path / 'parts', teacher, schedules, DIST, epochs=2,
+                        resume=True))
+    assert rest == whole[1:]
+
+
+def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
+    """They have no gradient then; the optimizer goes on, and they with it once the term is back."""
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(channels=24))
+    entry = dict(type='mmkd.MSELoss', on='neck')
+    runner, losses = train(run(shapes, tmp_path / 'run', teacher, dict(
+        loss_neck_mse=dict(type='linear', start_factor=0., end_factor=1., begin=1, end=3)), entry))
+    assert [one['loss_neck_mse'] > 0 for one in losses] == [False, False, True, True]
+    assert all(p.isfinite().all() for p in runner.model.distillation.parameters)
+
+
+@pytest.mark.parametrize(('schedules', 'message'), [
+    ({'loss_cls_kd': dict(type='stop', at=1)}, 'for `loss_cls_kd`, but the terms are called `los'),
+    ({}, '`schedules` must be a dict'),
+    ({'loss_cls_dist': dict(type='exponential')}, "type 'exponential'; there are"),
+    ({'loss_cls_dist': dict(type='stop')}, 'needs `at`'),
+    ({'loss_cls_dist': dict(type='step')}, 'needs `milestones`'),
+    ({'loss_cls_dist': dict(type='warmup')}, 'needs `end`'),
+    ({'loss_cls_dist': dict(type='linear', begin=3, end=2)}, 'must end after it begins'),
+    ({'loss_cls_dist': dict(type='linear', stop=2)}, "unexpected keyword argument 'stop'; it tak"),
+    ({'loss_cls_dist': 0.5}, 'must be a dict with a `type`'),
+])
+def test_mistakes_are_named(shapes, tmp_path, schedules, message):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    with pytest.raises((TypeError, ValueError), match=message):
+        train(run(shapes, tmp_path / 'run', teacher, schedules, DIST))
+
+
+def test_epochs_where_there_are_none_are_refused(streets, tmp_path):
+    teacher = dict(type='mmkd.MeanTeacher')
+    hook = dict(type='mmkd.DistillScheduleHook', schedules={'loss_*': dict(type='stop', at=1)})
+    with pytest.raises(ValueError, match='goes by iterations; write `by_epoch=False`'):
+        train(segmentor_config(streets, distiller(segmentor(), teacher, DIST),
+                               str(tmp_path / 'run'), custom_hooks=[hook]))
+
+
+def test_needs_a_distillation(shapes, tmp_path):
+    hook = dict(type='mmkd.DistillScheduleHook', schedules={'loss_*': dict(type='stop', at=1)})
+    with pytest.raises(ValueError, match='the run has no distillation'):
+        train(detector_config(shapes, retinanet(), str(tmp_path / 'run'), custom_hooks=[hook]))
+
+
+def test_works_with_the_hook(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    hooks = [dict(type='mmkd.DistillScheduleHook', schedules={
+        'loss_*': dict(type='stop', at=1, by_epoch=False)}),
+        dict(type='mmkd.DistillHook', teacher=teacher, distill=[DIST])]
+    runner, losses = train(detector_config(shapes, retinanet(), str(tmp_path / 'run'),
+                                           custom_hooks=hooks))
+    factors = [one for one in losses if 'factor_cls_dist' in one]
+    assert factors == [] or torch.tensor([one['factor_cls_dist'] for one in factors]).sum() == 1
+    assert runner.message_hub.get_scalar('train/factor_cls_dist').data[0].tolist() == [1., 0.]

@@ -1,0 +1,130 @@
+"""The mean teacher: arithmetic of the average, its warm-up, and company of an EMAHook."""
+import copy
+
+import pytest
+import torch
+from conftest import build, detector_config, distiller, retinanet, train
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmkd import MeanTeacher
+
+KD = dict(type='mmkd.KDLoss', on='cls')
+
+
+@pytest.mark.parametrize(('momentum', 'warmup'), [(0.1, 1), (0.01, 4)])
+def test_average_is_that_of_the_formula(momentum, warmup):
+    torch.manual_seed(0)
+    student = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    teacher = MeanTeacher(momentum, warmup)
+    teacher.prepare(student)
+    for parameter in student.parameters():  # weights that were loaded after the teacher was built
+        parameter.data.normal_()
+    teacher.begin()
+    expected = {name: value.double() for name, value in student.state_dict().items()}
+    for step in range(5):
+        for value in student.state_dict().values():
+            value.copy_(torch.randn(value.shape) * 3)
+        teacher.after_iter(step + 1)
+        share = max(momentum, warmup / (warmup + step))
+        for name, value in student.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = (1 - share) * expected[name] + share * value.double()
+    for name, value in teacher.model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+    assert not any(p.requires_grad for p in teacher.model.parameters())
+    assert not teacher.model.training
+
+
+def test_moves_and_goes_on_averaging():
+    student = torch.nn.Linear(2, 3)
+    teacher = MeanTeacher(0.5, 1)
+    teacher.prepare(student)
+    student.double()
+    teacher._apply(lambda value: value.double())
+    teacher.begin()
+    torch.nn.init.ones_(student.weight)
+    teacher.after_iter(1)
+    assert teacher.model.weight.dtype is torch.float64
+    assert torch.equal(teacher.model.weight, student.weight)
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(momentum=0.), dict(momentum=1.), dict(momentum='0.1'), dict(warmup=0), dict(warmup=1.5)])
+def test_mistakes_are_named(arguments):
+    with pytest.raises((ValueError, TypeError), match='`(momentum|warmup)`'):
+        MeanTeacher(**arguments)
+
+
+def run(shapes, work_dir, teacher, hooks=(), **changes):
+    return detector_config(shapes, distiller(retinanet(), teacher, KD), str(work_dir), **{
+        'train_cfg.max_epochs': 2, 'train_dataloader.dataset.pipeline.3.prob': 0.,
+        'custom_hooks': list(hooks), **changes})
+
+
+def test_follows_the_student_in_a_run(shapes, tmp_path):
+    seen = []
+
+    @HOOKS.register_module(force=True)
+    class KeepWeights(Hook):
+        priority = 'LOWEST'
+
+        def before_train(self, runner):
+            self.after_train_iter(runner)
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            seen.append(copy.deepcopy((runner.model.state_dict(),
+                                       runner.model.teacher.model.state_dict())))
+
+    train(run(shapes, tmp_path / 'run', dict(
+        type='mmkd.MeanTeacher', momentum=0.25, warmup=1), [dict(type='KeepWeights')]))
+    name = 'bbox_head.retina_cls.weight'
+    average = seen[0][0][name].double()
+    for step, (student, teacher) in enumerate(seen[1:]):
+        share = max(0.25, 1 / (1 + step))
+        average = (1 - share) * average + share * student[name].double()
+        torch.testing.assert_close(teacher[name].double(), average, rtol=1e-5, atol=1e-7)
+
+
+def test_shares_the_average_of_an_ema_hook(shapes, tmp_path):
+    hook = dict(type='EMAHook', momentum=0.5)
+    runner, losses = train(run(shapes, tmp_path / 'run', dict(type='mmkd.MeanTeacher'), [hook]))
+    average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+    assert runner.model.teacher.average is None
+    own = dict(average.module.named_parameters())
+    for name, value in runner.model.teacher.model.named_parameters():
+        assert value is own[name]
+    assert losses[2]['loss_cls_kd'] > 0
+    # With a momentum of its own there are two averages, each of the student alone.
+    runner, _ = train(run(shapes, tmp_path / 'two', dict(
+        type='mmkd.MeanTeacher', momentum=0.9, warmup=1), [hook]))
+    plain, _ = train(run(shapes, tmp_path / 'one', dict(
+        type='mmkd.MeanTeacher', momentum=0.9, warmup=1)))
+    for one, other in zip(runner.model.teacher.model.parameters(),
+                          plain.model.teacher.model.parameters()):
+        assert torch.equal(one, other)
+
+
+def test_teaches_from_a_hook_and_comes_back(shapes, tmp_path):
+    hook = dict(type='mmkd.DistillHook', distill=[KD],
+                teacher=dict(type='mmkd.MeanTeacher', momentum=0.2, warmup=1))
+    changes = {'train_dataloader.dataset.pipeline.3.prob': 0., 'custom_hooks': [hook],
+               'train_dataloader.batch_size': 4}
+
+    def losses_of(name, epochs, **more):
+        runner = Runner.from_cfg(detector_config(
+            shapes, retinanet(), str(tmp_path / name), **changes, **more,
+            **{'train_cfg.max_epochs': epochs}))
+        runner.train()
+        return torch.load(tmp_path / name / f'epoch_{epochs}.pth', weights_only=True)
+
+    whole = losses_of('whole', 3)
+    losses_of('parts', 2)
+    parts = losses_of('parts', 3, resume=True)
+    for name, value in whole['state_dict'].items():
+        assert torch.equal(value, parts['state_dict'][name])
+    for name, value in whole['mmkd']['networks']['teacher'].items():
+        assert torch.equal(value, parts['mmkd']['networks']['teacher'][name])
+    build(retinanet()).load_state_dict(whole['state_dict'], strict=True)

@@ -1,0 +1,122 @@
+"""Train the members of a committee, each on what those before it found hard.
+
+    python tools/boost.py configs/bccd/student.py --members 3 --work-dir work_dirs/committee
+
+Member 0 sees every image equally often. For each further one, the training images are weighted by
+the committee's loss on them so far (the mean of its members'), and drawn accordingly. In the work
+dir: a folder per member, the weights each was trained with, and `committee.py`, a config in which
+the committee teaches the student by DIST; edit and run it by `tools/train.py`.
+"""
+import argparse
+import json
+import os
+from typing import Any, List
+
+import torch
+from chain import Stage, given_options, last_checkpoint, run_chain
+from common import add_common_options, finish_config, read_config
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from mmkd.checkpoint import load_exactly, read_checkpoint
+from mmkd.recorder import evaluating
+from mmkd.teachers.frozen import model_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='plain config of the members')
+    parser.add_argument('--members', type=int, default=3, help='how many; 3 by default')
+    parser.add_argument('--student', help='plain config of the student; by default the members\'')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate with the real batch size')
+    add_common_options(parser)
+    args = parser.parse_args()
+    if args.members < 2:
+        parser.error('a committee has 2 members or more')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    config = finish_config(read_config(args.config), args)
+    if 'student' in config.model:
+        raise SystemExit(f'{args.config} has a teacher; give the plain config of the members')
+    args.work_dir = args.work_dir or config.work_dir
+    seed = (config.get('randomness') or {}).get('seed') or 0
+    losses: List[torch.Tensor] = []
+    stages: List[Stage] = []
+    for number in range(args.members):
+        name = f'member{number}'
+        own = [f'randomness.seed={seed + number}']
+        if number:
+            path = os.path.abspath(os.path.join(args.work_dir, f'{name}.json'))
+            if not os.path.isfile(path):
+                losses += [losses_of(config, last_checkpoint(os.path.join(
+                    args.work_dir, f'member{k}'))) for k in range(len(losses), number)]
+                write_weights(path, torch.stack(losses).mean(0))
+            own += ['train_dataloader.sampler.type=mmkd.WeightedSampler',
+                    f'train_dataloader.sampler.weights={path}',
+                    # Images of one shape in one batch needs the order of mmdet's own sampler.
+                    'train_dataloader.batch_sampler=None']
+        stages = [Stage(name, [args.config, *(given_options(args) or ['--cfg-options']), *own])]
+        run_chain(args, stages)
+    path = os.path.join(args.work_dir, 'committee.py')
+    with open(path, 'w') as file:
+        file.write(committee_text(args))
+    print(f'Wrote {path}')
+
+
+def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
+    """A model's loss on every training image, with the pipeline of training; (images,)."""
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        model = MODELS.build(model_config(config))
+        loader = Runner.build_dataloader(dict(
+            config.train_dataloader, batch_size=1, batch_sampler=None, drop_last=False,
+            sampler=dict(type='DefaultSampler', shuffle=False)), seed=0)
+    load_exactly(model, read_checkpoint(checkpoint), checkpoint)
+    model.to('cuda' if torch.cuda.is_available() else 'cpu')
+    found: List[Any] = []
+    with torch.no_grad(), evaluating(model):
+        for batch in tqdm(loader, desc=os.path.basename(os.path.dirname(checkpoint))):
+            loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
+            found.append(loss.item())
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def write_weights(path: str, losses: torch.Tensor) -> None:
+    """Weights in proportion to the losses, 1 in the mean; half a file is never left behind."""
+    if not losses.isfinite().all():
+        raise SystemExit(f'the committee\'s loss on {(~losses.isfinite()).sum()} images is not a '
+                         'number; look at the training of its members')
+    weights = (losses / losses.mean()).tolist()
+    with open(f'{path}.part', 'w') as file:
+        json.dump(dict(weights=weights), file)
+    os.replace(f'{path}.part', path)
+
+
+def committee_text(args: argparse.Namespace) -> str:
+    """The config in which the committee teaches."""
+    student = os.path.abspath(args.student or args.config)
+    checkpoints = [last_checkpoint(os.path.join(args.work_dir, f'member{k}'))
+                   for k in range(args.members)]
+    members = ''.join(
+        f'        dict(config={os.path.abspath(args.config)!r},\n'
+        f'             checkpoint={one!r}),\n'
+        for one in checkpoints)
+    return (f'_base_ = [{student!r}]\n'
+            "custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)\n\n"
+            'model = dict(\n'
+            '    _delete_=True,\n'
+            "    type='mmkd.Distiller',\n"
+            '    student=_base_.model,\n'
+            f"    teacher=dict(type='mmkd.Committee', members=[\n{members}    ]),\n"
+            "    distill=[dict(type='mmkd.DISTLoss', on='cls')])\n")
+
+
+if __name__ == '__main__':
+    main()
