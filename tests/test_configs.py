@@ -181,3 +181,62 @@ def test_model_index_names_every_recipe():
              for file in load(os.path.join(ROOT, 'model-index.yml'))['Import']
              for model in load(os.path.join(ROOT, file))['Models']]
     assert sorted(named) == RECIPES
+
+
+SCHEMES = [p for p in CONFIGS if p.endswith(('_bccd.py', '_camvid.py'))]
+
+
+def on_small_data(config, shapes, streets, work_dir):
+    """The config with two iterations of small images, and random weights for its teachers."""
+    loader = config.train_dataloader
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    if config.default_scope == 'mmdet':
+        classes = ('disc', 'square', 'cross')
+        loader.dataset.update(ann_file=os.path.join(shapes, 'instances.json'), data_root='',
+                              data_prefix=dict(img=shapes), metainfo=dict(classes=classes))
+        config.train_cfg.max_epochs = 1
+    else:
+        classes = load_classes()
+        loader.dataset.update(data_root=streets, img_suffix='_leftImg8bit.png')
+        config.train_cfg.max_iters = 2
+    config.merge_from_dict(dict(work_dir=str(work_dir), val_dataloader=None, val_cfg=None,
+                                val_evaluator=None, test_dataloader=None, test_cfg=None,
+                                test_evaluator=None,
+                                experiment_name=str(work_dir).replace(os.sep, '_')))
+    config.default_hooks.checkpoint.interval = 2 if config.default_scope == 'mmseg' else 1
+    teacher = config.model.get('teacher') or {}
+    for number, one in enumerate(teacher.get('members') or [teacher]):
+        if 'checkpoint' in one:
+            path = str(work_dir) + f'_{number}.pth'
+            with DefaultScope.overwrite_default_scope(config.default_scope):
+                network = MODELS.build(Config.fromfile(one.config).model)
+            torch.save(dict(meta=dict(dataset_meta=dict(classes=classes)),
+                            state_dict=network.state_dict()), path)
+            one.checkpoint = path
+    return config
+
+
+def load_classes():
+    from mmseg.datasets import CityscapesDataset
+    return CityscapesDataset.METAINFO['classes']
+
+
+def test_every_scheme_has_a_detector_and_a_segmentor():
+    folders = [os.path.basename(os.path.dirname(p)) for p in SCHEMES]
+    assert len(SCHEMES) == 20
+    assert all(folders.count(name) == 2 for name in folders)
+
+
+@pytest.mark.parametrize('path', SCHEMES, ids=['/'.join(names_of(p)) for p in SCHEMES])
+def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, streets, tmp_path):
+    config = on_small_data(Config.fromfile(path), shapes, streets, tmp_path / 'run')
+    runner, losses = train(config)
+    assert len(losses) == 2
+    terms = [match.name for match in runner.model.matches]
+    assert terms
+    assert all(torch.tensor(one[name]).isfinite() for one in losses for name in terms)
+    data = dict(mmdet='bccd', mmseg='camvid')[config.default_scope]
+    plain = read(f'configs/{data}/student.py').model
+    saved, = glob.glob(str(tmp_path / 'run' / '*_[12].pth'))
+    build(plain.to_dict(), config.default_scope).load_state_dict(
+        torch.load(saved, weights_only=True)['state_dict'], strict=True)

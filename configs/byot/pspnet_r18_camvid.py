@@ -18,7 +18,8 @@ branches = {
             decode_head=dict(
                 type='FCNHead', in_channels=64 * 2**stage // 2, in_index=stage - 1, channels=128,
                 num_convs=1, concat_input=False, num_classes=19, align_corners=False,
-                norm_cfg=_base_.norm_cfg, loss_decode=dict(type='CrossEntropyLoss')),
+                norm_cfg=dict(type='BN', requires_grad=True),
+                loss_decode=dict(type='CrossEntropyLoss')),
             train_cfg=dict(), test_cfg=dict(mode='whole'))))
     for stage in (2, 3)
 }

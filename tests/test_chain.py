@@ -1,0 +1,98 @@
+"""Trainings one after another: generations, assistants, the members of a committee."""
+import json
+import os
+
+import pytest
+import torch
+from conftest import detector_config, distiller, retinanet, save_teacher
+from mmengine.config import Config
+from test_tools import run
+
+
+@pytest.fixture
+def plain(shapes, tmp_path):
+    """A student's config, without validation to be quick."""
+    def write(name, **model):
+        config = detector_config(shapes, retinanet(**model), 'unused', **{
+            'train_cfg.val_interval': 10})
+        config.pop('work_dir')
+        config.pop('experiment_name')
+        config.dump(str(tmp_path / name))
+        return name
+
+    return write
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):
+    teacher = save_teacher(tmp_path / 'unused.pth', retinanet())
+    entry = dict(type='mmkd.KDLoss', on='cls', alpha=0.5)
+    config = Config.fromfile(tmp_path / plain('plain.py'))
+    config.model = distiller(retinanet(), teacher, entry)
+    config.custom_hooks = [dict(type='mmkd.TeacherEvalHook')]
+    config.dump(str(tmp_path / 'born.py'))
+    out = run('train.py', 'born.py', '--generations', 2, cwd=tmp_path)
+    folder = tmp_path / 'work_dirs' / 'born_generations'
+    assert 'generation1/epoch_1.pth' in out.stdout
+    first, second = (weights(folder / f'generation{i}' / 'epoch_1.pth') for i in range(2))
+    name = 'backbone.conv1.weight'
+    assert first.keys() == second.keys()
+    # Initialised anew: ten thousandths of a step apart they would be, were it not.
+    assert (first[name] - second[name]).abs().max() > 0.1
+    used = Config.fromfile(folder / 'generation1' / 'generation1.py').model.teacher.checkpoint
+    assert used.endswith('generation0/epoch_1.pth')
+    log = next((folder / 'generation0').glob('*/*.log')).read_text()
+    assert 'loss_cls_kd' not in log
+    # What is done is not done again.
+    out = run('train.py', 'born.py', '--generations', 2, cwd=tmp_path)
+    assert out.stdout.count('done before') == 2
+
+
+def test_assistants_pass_it_on(tmp_path, plain, shapes):
+    big = save_teacher(tmp_path / 'big.pth', retinanet(width=12))['checkpoint']
+    names = plain('big.py', width=12), plain('middle.py', width=10), plain('small.py')
+    out = run('train.py', names[2], '--teacher', names[0], '--teacher-checkpoint', big,
+              '--assistant', names[1], '--method', 'kd', '--work-dir', 'chain', cwd=tmp_path)
+    assert '[1/2] 0_middle' in out.stdout
+    assert '[2/2] 1_small' in out.stdout
+    teacher = Config.fromfile(tmp_path / 'chain' / '1_small' / 'distill.py').model.teacher
+    assert teacher.config == str(tmp_path / 'middle.py')
+    assert teacher.checkpoint == str(tmp_path / 'chain' / '0_middle' / 'epoch_1.pth')
+    assert weights(teacher.checkpoint)['backbone.conv1.weight'].shape[0] == 10
+
+
+def test_boosting_shows_what_the_committee_finds_hard(tmp_path, plain):
+    out = run('boost.py', plain('plain.py'), '--members', 2, '--work-dir', 'committee',
+              cwd=tmp_path)
+    assert 'committee.py' in out.stdout
+    found = json.loads((tmp_path / 'committee' / 'member1.json').read_text())['weights']
+    assert len(found) == 4
+    assert sum(found) == pytest.approx(4)
+    assert max(found) > min(found) > 0
+    config = Config.fromfile(tmp_path / 'committee' / 'member1' / 'plain.py')
+    assert config.train_dataloader.sampler.type == 'mmkd.WeightedSampler'
+    run('train.py', os.path.join('committee', 'committee.py'), cwd=tmp_path)
+    log = next((tmp_path / 'work_dirs' / 'committee').glob('*/*.log')).read_text()
+    assert 'loss_cls_dist' in log
+
+
+@pytest.mark.parametrize(('tool', 'arguments', 'message'), [
+    ('train.py', ['--generations', 1], '--generations is 2 or more'),
+    ('train.py', ['--generations', 2, '--teacher', 'x.py'], 'goes without --teacher'),
+    ('train.py', ['--assistant', 'x.py'], 'go with --teacher'),
+    ('train.py', ['--generations', 2, '--launcher', 'pytorch'], 'several processes cannot share'),
+    ('boost.py', ['--members', 1], 'a committee has 2 members or more'),
+])
+def test_mistakes_on_the_command_line(tmp_path, plain, tool, arguments, message):
+    out = run(tool, plain('plain.py'), *arguments, cwd=tmp_path, check=False)
+    assert out.returncode != 0
+    assert message in out.stderr
+
+
+def test_stage_that_fails_is_named(tmp_path, plain):
+    out = run('train.py', plain('plain.py'), '--generations', 2, '--cfg-options',
+              'train_dataloader.dataset.ann_file=no/such.json', cwd=tmp_path, check=False)
+    assert 'stage generation0 failed' in out.stderr
