@@ -1,5 +1,7 @@
 """Every scheme runs in a real Runner, comes back on resume to the bit, and leaves plain weights."""
 import copy
+import os
+import re
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from conftest import (
 )
 
 KD = dict(type='mmkd.KDLoss', on='cls')
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def branch_of_detector():
@@ -135,3 +138,24 @@ def test_a_teacher_and_partners_of_it(shapes, tmp_path):
     _, losses = train(run('mmdet', shapes, model, tmp_path / 'run', 1))
     assert {'loss_cls_dist', 'loss_other_cls_dist', 'loss_cls_kd_from_other', 'other.loss_cls',
             'loss_other_cls_kd_from_student'} <= losses[0].keys()
+
+
+def test_scheme_of_the_docs(shapes, tmp_path):
+    """The teacher that docs/schemes/README.md writes down trains, averages, and comes back."""
+    with open(os.path.join(ROOT, 'docs', 'schemes', 'README.md')) as file:
+        blocks = re.findall(r'```python\n(.*?)```', file.read(), re.DOTALL)
+    code, = (block for block in blocks if 'class AverageOfEpochs' in block)
+    assert len(code.splitlines()) < 60
+    exec(code, {})
+    model = distiller(retinanet(), dict(type='mmkd.AverageOfEpochs'), KD)
+    runner, losses = train(run('mmdet', shapes, copy.deepcopy(model), tmp_path / 'whole', 3))
+    assert [one['loss_cls_kd'] > 0 for one in losses] == [False, True, True]
+    ends = [torch.load(tmp_path / 'whole' / f'epoch_{i}.pth', weights_only=True)['state_dict']
+            for i in (1, 2, 3)]
+    for name, value in runner.model.teacher.model.state_dict().items():
+        if value.is_floating_point():
+            expected = sum(end[name].double() for end in ends) / 3
+            torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+    train(run('mmdet', shapes, copy.deepcopy(model), tmp_path / 'parts', 2))
+    _, rest = train(run('mmdet', shapes, copy.deepcopy(model), tmp_path / 'parts', 3, resume=True))
+    assert rest == losses[2:]

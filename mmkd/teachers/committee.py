@@ -16,8 +16,8 @@ class Committee(BaseTeacher):
     With K members and weights :math:`w_k` that add up to 1:
 
     - ``average='probability'``: class logits are compared with the logits of
-      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature
-      (Hinton et al., 2015, section 3: "an ensemble of models");
+      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature, as
+      `Hinton et al. <https://arxiv.org/abs/1503.02531>`_ distil an ensemble;
     - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features are always compared so, each with
       a connector of its own.
 
