@@ -70,6 +70,7 @@ def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
         raise FileNotFoundError(
             f'no teacher checkpoint at `{path}` (looked from {os.getcwd()}); '
             'give `teacher.checkpoint` the path or address of the weights')
+    allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read

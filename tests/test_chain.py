@@ -3,8 +3,7 @@ import json
 import os
 
 import pytest
-import torch
-from conftest import detector_config, distiller, retinanet, save_teacher
+from conftest import detector_config, distiller, retinanet, save_teacher, saved_at
 from mmengine.config import Config
 from test_tools import run
 
@@ -24,7 +23,7 @@ def plain(shapes, tmp_path):
 
 
 def weights(path):
-    return torch.load(path, weights_only=True)['state_dict']
+    return saved_at(path)['state_dict']
 
 
 def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):

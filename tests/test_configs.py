@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from conftest import build, train
+from conftest import build, saved_at, train
 from mmengine.config import Config
 from mmengine.fileio import dump, load
 from mmengine.registry import MODELS, DefaultScope
@@ -239,4 +239,4 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
     plain = read(f'configs/{data}/student.py').model
     saved, = glob.glob(str(tmp_path / 'run' / '*_[12].pth'))
     build(plain.to_dict(), config.default_scope).load_state_dict(
-        torch.load(saved, weights_only=True)['state_dict'], strict=True)
+        saved_at(saved)['state_dict'], strict=True)

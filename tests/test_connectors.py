@@ -10,6 +10,7 @@ from conftest import (
     observe,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
     train,
@@ -198,7 +199,7 @@ def test_connectors_train_and_stay_out_of_the_student(shapes, tmp_path, wide):
     runner.train()
     after = connectors_of(model)['loss_neck_mse'].state_dict()
     assert all(not torch.equal(value, before[name]) for name, value in after.items())
-    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
     assert list(saved['state_dict']) == list(build(retinanet()).state_dict())
     for name, value in saved['mmkd']['connectors']['loss_neck_mse'].items():
         assert torch.equal(value, after[name])
@@ -256,7 +257,7 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
     train(run(shapes, tmp_path / 'parts', wide, epochs=1))
     parts, rest = train(run(shapes, tmp_path / 'parts', wide, epochs=3, resume=True))
     assert rest == whole[2:]
-    end = torch.load(str(tmp_path / 'whole' / 'epoch_3.pth'), weights_only=True)
+    end = saved_at(str(tmp_path / 'whole' / 'epoch_3.pth'))
     for name, value in parts.model.state_dict().items():
         assert torch.equal(value, end['state_dict'][name]), name
     state = parts.model.distillation.state_dict()['connectors']['loss_neck_mse']
@@ -322,4 +323,4 @@ def test_segmentor_learns_the_teachers_features(streets, tmp_path):
     _, losses = train(segmentor_config(streets, distiller(segmentor(), teacher, entry),
                                        str(tmp_path / 'run')))
     assert losses[0]['loss_backbone_layer4_mse'] > 0
-    assert 'mmkd' in torch.load(str(tmp_path / 'run' / 'iter_2.pth'), weights_only=True)
+    assert 'mmkd' in saved_at(str(tmp_path / 'run' / 'iter_2.pth'))

@@ -13,6 +13,7 @@ from conftest import (
     record_losses,
     retinanet,
     save_teacher,
+    saved_at,
     train,
 )
 from mmengine.runner import Runner
@@ -62,7 +63,7 @@ def test_checkpoint_is_the_plain_students(shapes, tmp_path, teacher):
     config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'))
     runner, _ = train(config)
     path = str(tmp_path / 'run' / 'epoch_1.pth')
-    saved = torch.load(path, weights_only=True)
+    saved = saved_at(path)
     plain = build(retinanet())
     assert list(saved['state_dict']) == list(plain.state_dict())
     plain.load_state_dict(saved['state_dict'], strict=True)
@@ -99,7 +100,7 @@ def test_teacher_does_not_change_and_is_nowhere_in_the_student(shapes, tmp_path,
     config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
                              custom_hooks=[dict(type='EMAHook')])
     runner = Runner.from_cfg(config)
-    before = torch.load(teacher['checkpoint'], weights_only=True)['state_dict']
+    before = saved_at(teacher['checkpoint'])['state_dict']
     runner.train()
     network = runner.model.teacher.model
     for name, value in network.state_dict().items():
@@ -117,7 +118,7 @@ def test_teacher_does_not_change_and_is_nowhere_in_the_student(shapes, tmp_path,
     for place, tensors in places.items():
         assert not of_teacher & {id(t) for t in tensors}, place
     names = set(build(retinanet()).state_dict())
-    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
     assert set(saved['state_dict']) == names
     assert set(saved['ema_state_dict']) == {f'module.{name}' for name in names} | {'steps'}
     assert len(ema.state_dict()) == len(names) + 1

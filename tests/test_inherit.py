@@ -1,7 +1,7 @@
 """What a student takes over from its teacher."""
 import pytest
 import torch
-from conftest import build, detector_config, distiller, retinanet, save_teacher, train
+from conftest import build, detector_config, distiller, retinanet, save_teacher, saved_at, train
 from torch import nn
 
 from mmkd.inherit import Inheritance
@@ -78,7 +78,7 @@ def test_weights_that_are_loaded_come_before_what_is_inherited(shapes, tmp_path)
     model = dict(distiller(retinanet(), teacher, DIST), inherit='head')
     runner, _ = train(detector_config(shapes, model, str(tmp_path / 'run'), **{
         'optim_wrapper.optimizer.lr': 0., 'load_from': own}))
-    expected = torch.load(own, weights_only=True)['state_dict']['bbox_head.retina_cls.weight']
+    expected = saved_at(own)['state_dict']['bbox_head.retina_cls.weight']
     assert torch.equal(runner.model.state_dict()['bbox_head.retina_cls.weight'], expected)
 
 

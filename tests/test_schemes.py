@@ -11,6 +11,7 @@ from conftest import (
     distiller,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
     train,
@@ -93,7 +94,7 @@ def test_resumed_run_is_the_uninterrupted_one(package, scheme, shapes, streets, 
     _, rest = train(run(package, data, copy.deepcopy(model), tmp_path / 'parts', 3,
                             resume=True))
     assert rest == losses[2:]
-    ends = [torch.load(tmp_path / name / f'{step}_3.pth', weights_only=True)
+    ends = [saved_at(tmp_path / name / f'{step}_3.pth')
             for name in ('whole', 'parts')]
     assert equal(ends[0]['state_dict'], ends[1]['state_dict'])
     assert equal(ends[0].get('mmkd', {}), ends[1].get('mmkd', {}))
@@ -150,7 +151,7 @@ def test_scheme_of_the_docs(shapes, tmp_path):
     model = distiller(retinanet(), dict(type='mmkd.AverageOfEpochs'), KD)
     runner, losses = train(run('mmdet', shapes, copy.deepcopy(model), tmp_path / 'whole', 3))
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, True, True]
-    ends = [torch.load(tmp_path / 'whole' / f'epoch_{i}.pth', weights_only=True)['state_dict']
+    ends = [saved_at(tmp_path / 'whole' / f'epoch_{i}.pth')['state_dict']
             for i in (1, 2, 3)]
     for name, value in runner.model.teacher.model.state_dict().items():
         if value.is_floating_point():

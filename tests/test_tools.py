@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conftest import (
     detector_config,
     distiller,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
 )
@@ -47,7 +47,7 @@ def test_train_then_resume_then_test(config, tmp_path):
     out = run('train.py', config, '--resume', '--auto-scale-lr', '--cfg-options',
               'train_cfg.max_epochs=2', cwd=tmp_path)
     assert 'resumed epoch: 1' in out.stdout + out.stderr
-    saved = torch.load(tmp_path / 'work_dirs' / 'dist' / 'epoch_2.pth', weights_only=True)
+    saved = saved_at(tmp_path / 'work_dirs' / 'dist' / 'epoch_2.pth')
     assert saved['meta']['epoch'] == 2
     run('train.py', config, '--resume', first, '--work-dir', 'again', '--cfg-options',
         'train_cfg.max_epochs=2', cwd=tmp_path)

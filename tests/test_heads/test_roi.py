@@ -9,6 +9,7 @@ from conftest import (
     observe,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     step,
     train,
@@ -186,7 +187,7 @@ def test_trains_and_leaves_the_plain_students_checkpoint(
         shapes, distiller(plain, teachers[teacher], DIST, dict(DIST, on='rpn_cls')),
         str(tmp_path / 'run')))
     assert all(step['loss_cls_dist'] > 0 and step['loss_rpn_cls_dist'] > 0 for step in losses)
-    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
     assert 'mmkd' not in saved
     build(plain).load_state_dict(saved['state_dict'], strict=True)
 

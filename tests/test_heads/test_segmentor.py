@@ -8,6 +8,7 @@ from conftest import (
     distiller,
     observe,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
     train,
@@ -186,7 +187,7 @@ def test_trains_and_leaves_the_plain_students_checkpoint(streets, tmp_path, teac
     config = segmentor_config(streets, distiller(plain, teacher, DIST, AUX), str(tmp_path / 'run'))
     runner, losses = train(config)
     assert all(step['loss_cls_dist'] > 0 and step['loss_aux_dist'] > 0 for step in losses)
-    saved = torch.load(str(tmp_path / 'run' / 'iter_2.pth'), weights_only=True)
+    saved = saved_at(str(tmp_path / 'run' / 'iter_2.pth'))
     network = build(plain, 'mmseg')
     assert list(saved['state_dict']) == list(network.state_dict())
     network.load_state_dict(saved['state_dict'], strict=True)

@@ -9,6 +9,7 @@ from conftest import (
     distiller,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
     two_stage,
@@ -88,7 +89,7 @@ def test_leaves_the_model_as_it_was_and_ema_copies_it_bare(shapes, tmp_path):
     assert 'forward' not in runner.model.__dict__
     ema = next(h for h in runner.hooks if type(h).__name__ == 'EMAHook').ema_model
     assert 'forward' not in ema.module.__dict__
-    saved = torch.load(str(tmp_path / 'run' / 'epoch_1.pth'), weights_only=True)
+    saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
     assert 'mmkd' not in saved
     build(retinanet()).load_state_dict(saved['state_dict'], strict=True)
 

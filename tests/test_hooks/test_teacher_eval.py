@@ -10,6 +10,7 @@ from conftest import (
     distiller,
     retinanet,
     save_teacher,
+    saved_at,
     segmentor,
     segmentor_config,
     train,
@@ -100,7 +101,7 @@ def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
 def test_segmentor_that_says_one_class_is_no_better_than_chance(streets, tmp_path, monkeypatch):
     from mmengine.logging import print_log as real
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), seg_classes(), scope='mmseg')
-    saved = torch.load(teacher['checkpoint'], weights_only=True)
+    saved = saved_at(teacher['checkpoint'])
     saved['state_dict']['decode_head.conv_seg.bias'][2] = 1e3
     torch.save(saved, teacher['checkpoint'])
     lines = []
@@ -143,7 +144,7 @@ def test_predictions_of_a_teacher_with_other_classes_are_translated():
 def test_classes_in_another_order_score_the_same(shapes, tmp_path):
     """The teacher's columns are permuted, and so are its names: its score stays."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
-    saved = torch.load(teacher['checkpoint'], weights_only=True)
+    saved = saved_at(teacher['checkpoint'])
     order = [2, 0, 1]
     for name in ('weight', 'bias'):
         value = saved['state_dict'][f'bbox_head.retina_cls.{name}']

@@ -12,6 +12,7 @@ from conftest import (
     observe,
     retinanet,
     save_teacher,
+    saved_at,
     train,
 )
 from mmengine.config import Config
@@ -93,7 +94,7 @@ def test_checkpoint_of_another_architecture(shapes, tmp_path, model, message):
 
 def test_checkpoint_with_more_than_the_model_knows(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
-    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    checkpoint = saved_at(teacher['checkpoint'])
     checkpoint['state_dict']['extra.weight'] = torch.zeros(1)
     torch.save(checkpoint, teacher['checkpoint'])
     with pytest.raises(ValueError, match=r'1 unknown to the model \(extra.weight\)'):
@@ -184,7 +185,7 @@ def test_checkpoint_that_runs_code_is_refused_by_a_training_run(shapes, tmp_path
             return os.mkdir, (str(tmp_path / 'ran'), )
 
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
-    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    checkpoint = saved_at(teacher['checkpoint'])
     torch.save(dict(checkpoint, extra=Payload()), teacher['checkpoint'])
     with pytest.raises(ValueError, match=r'run code.*`trust_checkpoint=True`'):
         stops(shapes, tmp_path, distiller(retinanet(), teacher))
@@ -228,7 +229,7 @@ def test_types_of_arguments(entry, message):
 
 def test_broken_weights_are_refused(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
-    checkpoint = torch.load(teacher['checkpoint'], weights_only=True)
+    checkpoint = saved_at(teacher['checkpoint'])
     checkpoint['state_dict']['bbox_head.retina_cls.bias'][3] = float('nan')
     torch.save(checkpoint, teacher['checkpoint'])
     with pytest.raises(ValueError, match='infinite or not a number, in bbox_head.retina_cls.bias'):

@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from conftest import build, detector_config, distiller, retinanet, train
+from conftest import build, detector_config, distiller, retinanet, saved_at, train
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -118,7 +118,7 @@ def test_teaches_from_a_hook_and_comes_back(shapes, tmp_path):
             shapes, retinanet(), str(tmp_path / name), **changes, **more,
             **{'train_cfg.max_epochs': epochs}))
         runner.train()
-        return torch.load(tmp_path / name / f'epoch_{epochs}.pth', weights_only=True)
+        return saved_at(tmp_path / name / f'epoch_{epochs}.pth')
 
     whole = losses_of('whole', 3)
     losses_of('parts', 2)

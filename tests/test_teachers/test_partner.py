@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from conftest import build, detector_config, retinanet, segmentor, train
+from conftest import build, detector_config, retinanet, saved_at, segmentor, train
 from mmdet.testing import demo_mm_inputs
 from mmengine.runner import Runner
 
@@ -177,7 +177,7 @@ def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
         'default_hooks.checkpoint.save_best': 'other/coco/bbox_mAP'}))
     assert {'loss_cls_kd_from_other', 'loss_other_cls_kd_from_student'} <= losses[0].keys()
     path = tmp_path / 'run' / 'other.pth'
-    plain = torch.load(path, weights_only=True)
+    plain = saved_at(path)
     build(retinanet(depth=34)).load_state_dict(plain['state_dict'], strict=True)
     assert plain['meta']['dataset_meta']['classes'] == ('disc', 'square', 'cross')
     scores = Runner.from_cfg(detector_config(
