@@ -72,7 +72,8 @@ def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any)
     """Have a network trained as the config's ``optim_wrapper`` would train it as the model.
 
     ``paramwise_cfg`` holds for it, too. Its parameters join groups of the student's with the same
-    settings, or groups of their own, which learning-rate schedules get to know.
+    settings, or groups of their own, which learning-rate schedules get to know. What is one for a
+    whole optimizer stays one: ``clip_grad`` clips the norm over all networks together.
 
     Args:
         model (nn.Module): The network.

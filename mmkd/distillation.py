@@ -12,12 +12,22 @@ from .classes import check_label_order, classes_of_run
 from .committee import CommitteeMatch
 from .heads import adapter_of, points_of
 from .inputs import view_of
+from .losses.base import finite_number
 from .match import Match
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
 from .targets import hard_targets_mixed
-from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
+from .teachers import (
+    BaseTeacher,
+    Committee,
+    EarlierSelf,
+    Itself,
+    LiveNetwork,
+    MeanTeacher,
+    Partner,
+    Question,
+)
 from .teachers.partner import computed_once
 
 PROBE_SIZES = (128, 320, 512)
@@ -76,6 +86,7 @@ class Distillation:
                              "instance dict(type='mmkd.DISTLoss', on='cls')")
         self.matches: List[Match] = [
             self._match(entry, built) for whole in distill for entry in expanded(whole)]
+        self._check_use(built)
         names = [match.name for match in self.matches]
         for name in names:
             if names.count(name) > 1:
@@ -100,8 +111,30 @@ class Distillation:
                     f'; there {"is" if len(names) == 1 else "are"} '
                     f'{", ".join(f"`{one}`" for one in names)}' +
                     ('; give a `teacher`' if name == 'teacher' else ''))
+        if (match.learner, match.on_student) == (match.source, match.on_teacher) and (
+                match.stage is None):
+            raise ValueError(f'`{match.name}` compares `{match.on_student}` of `{match.learner}` '
+                             'with itself, from which there is nothing to learn')
         source = known[match.source]
         return CommitteeMatch(entry, source) if isinstance(source, Committee) else match
+
+    def _check_use(self, built: Dict[str, BaseTeacher]) -> None:
+        """Whatever stands in the config has its part, and no target is given away twice."""
+        used = {name for match in self.matches for name in (match.learner, match.source)}
+        idle = [name for name in built if name not in used]
+        if idle:
+            raise ValueError(
+                f'`{idle[0]}` neither teaches nor learns: no entry of `distill` names it; compare '
+                f"one of its points, for instance on=dict(student='cls', teacher='{idle[0]}:cls'), "
+                'or leave it out')
+        mixed = [(match.learner, match.on_student) for match in self.matches
+                 if match.alpha is not None]
+        for learner, point in mixed:
+            if mixed.count((learner, point)) > 1:
+                raise ValueError(
+                    f'two entries of `distill` have an `alpha` at `{point}` of `{learner}`, and '
+                    "their shares of the labels' loss would be multiplied; write `alpha` in one, "
+                    'or give the student one `mmkd.Committee`')
 
     @property
     def _parts(self) -> List[Match]:
@@ -109,8 +142,15 @@ class Distillation:
 
     @property
     def teacher(self) -> BaseTeacher:
-        """Who teaches; of several networks, the first that is not the student."""
-        return next(network for name, network in self.networks.items() if name != 'student')
+        """Who teaches: 'teacher', or the first of the networks that stand in its place.
+
+        Raises:
+            ValueError: If there is no network but the student.
+        """
+        for name, network in self.networks.items():
+            if name != 'student':
+                return network
+        raise ValueError('there is no teacher beside the student')
 
     @property
     def partners(self) -> Dict[str, Partner]:
@@ -136,7 +176,8 @@ class Distillation:
         parameter = next(self.student.parameters())
         with preserved_rng():
             for network in self.networks.values():
-                network.prepare(self.student)
+                if network.model is None:  # a copy of the student shares those that are there
+                    network.prepare(self.student)
                 assert network.model is not None
                 if network is not self.itself:
                     network.model.to(parameter.device, parameter.dtype)
@@ -161,9 +202,15 @@ class Distillation:
         for match in self._parts:
             teacher = self.networks[match.source]
             assert teacher.model is not None
-            learns_alike = isinstance(teacher, LiveNetwork) or teacher.classes is None
-            classes = self.classes if learns_alike else teacher.classes
-            if classes != self.classes:
+            is_live = isinstance(teacher, LiveNetwork)
+            classes: Optional[Sequence[str]] = teacher.classes
+            if is_live and classes is not None and self.classes and classes != self.classes:
+                raise ValueError(
+                    f'the checkpoint of `{match.source}` was trained on the classes {classes}, but '
+                    f'it will learn from labels of {self.classes}; give one of the same classes')
+            if is_live or isinstance(teacher, (MeanTeacher, EarlierSelf)):
+                classes = self.classes
+            elif classes != self.classes:
                 check_label_order()
             if match.learner != 'student':
                 match.find_on_student(self._model(match.learner))
@@ -259,36 +306,52 @@ class Distillation:
         matches = [match for match in self.matches if match.share and all(
             self.networks[part.source].is_ready for part in match.parts)]
         parts = [part for match in matches for part in match.parts]
-        partners = self.partners
-        with ExitStack() as stack:
-            stack.enter_context(computed_once(
-                module for one in partners.values() for module in one.shared_modules))
-            background = {match.name: stack.enter_context(hard_targets_mixed(
-                self._model(match.learner), match.parts[0].student_point, match.share,
-                match.replaces, self.classes)) for match in matches if match.alpha is not None}
-            losses = self.itself.learn(forward, inputs, data_samples, watched(parts, 'student'))
-            for name, partner in partners.items():
-                own = partner.learn_from(self._inputs(partner, inputs, data_samples),
-                                         data_samples, watched(parts, name))
-                losses.update({f'{name}.{key}': value for key, value in own.items()})
-        live: Dict[str, LiveNetwork] = {'student': self.itself, **partners}
-        seen = {name: one.seen for name, one in live.items() if one.seen is not None}
-        told = self.ask(seen, inputs, data_samples, parts)
-        for match in self.matches:
-            if match.name in losses:
-                raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
-                                 'entry of `distill` another `name=`')
-            if match.is_scheduled:  # no 'loss' in the name: shown, and not added up
-                losses[match.name.replace('loss', 'factor', 1)] = inputs.new_tensor(match.factor)
-            if match not in matches:  # it is shown all the same, and nobody runs for it
-                losses[match.name] = [inputs.new_zeros(())]
-                continue
-            losses[match.name] = match.compare_parts(
-                seen[match.learner], [told_to(part, told) for part in match.parts],
-                self._model(match.learner), data_samples, background.get(match.name, ()))
-        for one in live.values():
-            one.forget()
+        live: Dict[str, LiveNetwork] = {'student': self.itself, **self.partners}
+        try:
+            losses, background = self._learn(live, matches, forward, inputs, data_samples)
+            seen = {name: one.seen for name, one in live.items() if one.seen is not None}
+            told = self.ask(seen, inputs, data_samples, parts)
+            for match in self.matches:
+                if match.name in losses:
+                    raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
+                                     'entry of `distill` another `name=`')
+                if match.is_scheduled:  # no 'loss' in the name: shown, and not added up
+                    losses[match.name.replace('loss', 'factor')] = inputs.new_tensor(match.factor)
+                if match not in matches:  # it is shown all the same, and nobody runs for it
+                    losses[match.name] = [inputs.new_zeros(())]
+                    continue
+                losses[match.name] = match.compare_parts(
+                    seen[match.learner], [told_to(part, told) for part in match.parts],
+                    self._model(match.learner), data_samples, background.get(match.name, ()))
+        finally:  # what was seen holds the activations of a whole step
+            for one in live.values():
+                one.forget()
         return losses
+
+    def _learn(self, live: Dict[str, LiveNetwork], matches: Sequence[Match],
+               forward: Callable[..., Dict[str, Any]], inputs: Tensor,
+               data_samples: Optional[list]) -> Tuple[Dict[str, Any], Dict[str, List[Tensor]]]:
+        """The networks' own losses, and which labels are background where matches ask for it."""
+        parts = [part for match in matches for part in match.parts]
+        losses: Dict[str, Any] = {}
+        background: Dict[str, List[Tensor]] = {}
+        with computed_once(module for one in self.partners.values()
+                           for module in one.shared_modules):
+            for name, network in live.items():
+                with ExitStack() as stack:
+                    for match in matches:
+                        if match.alpha is not None and match.learner == name:
+                            background[match.name] = stack.enter_context(hard_targets_mixed(
+                                self._model(name), match.parts[0].student_point, match.share,
+                                match.replaces, self.classes))
+                    if isinstance(network, Partner):
+                        own = network.learn_from(self._inputs(network, inputs, data_samples),
+                                                 data_samples, watched(parts, name))
+                        losses.update({f'{name}.{key}': value for key, value in own.items()})
+                    else:
+                        losses.update(network.learn(forward, inputs, data_samples,
+                                                    watched(parts, name)))
+        return losses, background
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
             matches: Sequence[Match]) -> Told:
@@ -420,9 +483,11 @@ def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         raise TypeError('`companions` must be a dict of networks by name, for instance '
                         f"dict(partner=dict(type='mmkd.Partner', ...)), but got {companions!r}")
     for name in companions:
-        if not isinstance(name, str) or not name.isidentifier() or name in ('student', 'teacher'):
+        if not isinstance(name, str) or not name.isidentifier() or (
+                name in ('student', 'teacher') or 'loss' in name):
             raise ValueError(f"a companion is called {name!r}; its name must be a word of its own, "
-                             "not 'student' or 'teacher'")
+                             "not 'student' or 'teacher', and without 'loss', by which MMEngine "
+                             'tells what to add up')
     return companions
 
 
@@ -440,13 +505,13 @@ def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
         return [entry]
     entry = dict(entry)
     names, on = entry.pop('between'), entry.get('on')
-    if not isinstance(names, (list, tuple)) or len(set(names)) < 2:
-        raise ValueError("`between` must be two networks or more, for instance ['student', "
-                         f"'partner'], but got {names!r}")
+    if not isinstance(names, (list, tuple)) or len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError("`between` must be two networks or more, each named once, for instance "
+                         f"['student', 'partner'], but got {names!r}")
     if not isinstance(on, str) or ':' in on or 'name' in entry:
         raise TypeError("`between` goes with one point of all networks, such as on='cls', and "
                         f'without `name`, but got {entry!r}')
-    weight = entry.pop('loss_weight', 1.) / (len(names) - 1)
+    weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
     return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
                  loss_weight=weight) for one, other in permutations(names, 2)]
 

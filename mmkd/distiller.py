@@ -12,7 +12,7 @@ from .inherit import Inheritance
 from .match import Match
 from .registry import MODELS
 from .runner import current_runner
-from .teachers import BaseTeacher
+from .teachers import BaseTeacher, FrozenTeacher
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
@@ -73,6 +73,7 @@ class Distiller(BaseModel):
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
         self.distillation = Distillation(student, teacher, distill, companions=companions)
+        self._steps, self._has_runner = 0, False
         self.inherit = None if inherit is None else Inheritance.of(inherit)
 
     # --- training -------------------------------------------------------------------------------
@@ -104,8 +105,13 @@ class Distiller(BaseModel):
         self.student.init_weights()
         self.prepare()
         if self.inherit is not None:
-            assert self.teacher.model is not None
-            self.inherit.pass_on(self.teacher.model, self.student)
+            teacher = self.distillation.networks.get('teacher')
+            if not isinstance(teacher, FrozenTeacher):
+                raise ValueError('`inherit` takes weights of a trained `teacher`, but it is ' + (
+                    'none or a committee' if teacher is None else f'a {type(teacher).__name__}') +
+                    '; leave out `inherit`, or start from a checkpoint by `load_from`')
+            assert teacher.model is not None
+            self.inherit.pass_on(teacher.model, self.student)
 
     def prepare(self) -> None:
         """Build the teacher and check that it fits the student. The second call does nothing.
@@ -122,6 +128,7 @@ class Distiller(BaseModel):
         self.distillation.prepare()
         parameters, runner = self.distillation.parameters, current_runner()
         partners = self.distillation.partners.values()
+        self._has_runner = runner is not None
         share_gradients([*parameters, *(p for one in partners for p in one.own_parameters())])
         if runner is not None:
             if parameters:
@@ -134,13 +141,26 @@ class Distiller(BaseModel):
                 runner.register_hook(PartnerHook(self.distillation))
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
-        """As any model's; a training loop of one's own trains what is beside by this, too."""
+        """As any model's; a training loop of one's own trains what is beside by this, too.
+
+        Raises:
+            ValueError: If a network waits for epochs, of which such a loop tells nothing.
+        """
         self.prepare()
         beside = [*self.distillation.parameters, *(
             p for one in self.distillation.partners.values() for p in one.own_parameters())]
         if beside:
             join_optimizer(beside, optim_wrapper)
-        return super().train_step(data, optim_wrapper)
+        if not self._steps and not self._has_runner:
+            if any(network.needs_epochs for network in self.distillation.networks.values()):
+                raise ValueError('a network changes with every epoch, of which only a Runner '
+                                 'tells; write `every=` a number of iterations')
+            self.distillation.begin()
+        losses = super().train_step(data, optim_wrapper)
+        self._steps += 1
+        if not self._has_runner:  # the Runner's hooks would tell
+            self.distillation.after_iter(self._steps)
+        return losses
 
     @property
     def teacher(self) -> BaseTeacher:

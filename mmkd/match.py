@@ -216,9 +216,9 @@ class Match:
         assert columns is not None
         if teacher_classes and len(teacher_classes) != named:
             raise ValueError(
-                f'the teacher\'s head has columns for {named} classes, but its checkpoint or '
-                f'config names {len(teacher_classes)}: {list(teacher_classes)}; give it the '
-                "`metainfo` that it was trained with")
+                f'the teacher\'s head has columns for {named} classes, but its checkpoint, config '
+                f'or data names {len(teacher_classes)}: {list(teacher_classes)}; give it the '
+                "`metainfo` that it was trained with, or a head of as many classes")
         if not (student_classes and teacher_classes):
             return
         self._columns = match_classes(student_classes, teacher_classes)

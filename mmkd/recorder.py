@@ -81,7 +81,8 @@ def _watch(calls: List[Call], numbers: Iterator[int], forward: Callable) -> Call
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside the block, afterwards each module's own mode again."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    for module in modes:  # `eval()` of mmdet's backbones freezes stages, which may be shared
+        module.training = False
     try:
         yield
     finally:

@@ -82,7 +82,12 @@ def _scaled(share: float, forward: Callable) -> Callable:
     def scaled(*args: Any, **kwargs: Any) -> Any:
         loss = forward(*args, **kwargs)
         # PAA asks for the loss of single positions to choose among them, which trains nothing.
-        return loss if kwargs.get('reduction_override') == 'none' else loss * (1 - share)
+        if kwargs.get('reduction_override') == 'none':
+            return loss
+        if isinstance(loss, dict):  # Seesaw's, of objectness and classes
+            return {name: value * (1 - share) if 'loss' in name else value
+                    for name, value in loss.items()}
+        return loss * (1 - share)
 
     return scaled
 

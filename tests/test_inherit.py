@@ -85,7 +85,7 @@ def test_weights_that_are_loaded_come_before_what_is_inherited(shapes, tmp_path)
 @pytest.mark.parametrize(('entry', 'message'), [
     ('', "`inherit` names parts"), ([1], '`inherit` names parts'),
     (dict(parts='head', depth='every'), '`depth` of `inherit` must be one of'),
-    (dict(part='head'), '`inherit` cannot be read'),
+    (dict(part='head'), '`inherit` cannot be read'), (3, '`inherit` names parts'),
 ])
 def test_mistakes_are_named(entry, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -98,3 +98,14 @@ def test_part_that_is_not_there_is_named(tmp_path):
     model = build(dict(distiller(retinanet(), teacher, DIST), inherit='nek'))
     with pytest.raises(ValueError, match='names `nek`, but the student has no such part'):
         model.init_weights()
+
+
+def test_inherits_from_a_trained_teacher_alone():
+    for teacher in (dict(type='mmkd.MeanTeacher'), None):
+        model = dict(type='mmkd.Distiller', student=retinanet(), teacher=teacher, inherit='head',
+                     distill=[DIST], companions=None if teacher else dict(other=dict(
+                         config=dict(model=retinanet()))))
+        if not teacher:
+            model['distill'] = [dict(DIST, on=dict(student='cls', teacher='other:cls'))]
+        with pytest.raises(ValueError, match='`inherit` takes weights of a trained `teacher`'):
+            build(model).init_weights()

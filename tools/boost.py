@@ -13,7 +13,7 @@ import os
 from typing import Any, List
 
 import torch
-from chain import Stage, given_options, last_checkpoint, run_chain
+from chain import Stage, first_seed, given_options, last_checkpoint, run_chain
 from common import add_common_options, finish_config, read_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -47,7 +47,7 @@ def main() -> None:
     if 'student' in config.model:
         raise SystemExit(f'{args.config} has a teacher; give the plain config of the members')
     args.work_dir = args.work_dir or config.work_dir
-    seed = (config.get('randomness') or {}).get('seed') or 0
+    seed = first_seed(args, config) or 0
     losses: List[torch.Tensor] = []
     stages: List[Stage] = []
     for number in range(args.members):

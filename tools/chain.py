@@ -38,7 +38,8 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
             'done before' if os.path.isfile(done) else folder), flush=True)
         if os.path.isfile(done):
             continue
-        options = [option.format_map(Checkpoints(args.work_dir)) for option in stage.options]
+        options = [with_checkpoints(option, args.work_dir, stages[:number])
+                   for option in stage.options]
         command = [sys.executable, TRAIN_TOOL, *options, '--work-dir', folder, '--resume', *(
             ['--amp'] if args.amp else []), *(['--auto-scale-lr'] if args.auto_scale_lr else [])]
         found = subprocess.run(command)
@@ -50,14 +51,13 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
     print(f'The last student is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
 
 
-class Checkpoints(dict):
-    """The last checkpoint of a stage, by its name."""
-
-    def __init__(self, work_dir: str) -> None:
-        self.work_dir = work_dir
-
-    def __missing__(self, name: str) -> str:
-        return last_checkpoint(os.path.join(self.work_dir, name))
+def with_checkpoints(option: str, work_dir: str, before: List[Stage]) -> str:
+    """An option with the last checkpoint of a stage in the place of its '{NAME}'."""
+    for stage in before:
+        if f'{{{stage.name}}}' in option:
+            path = last_checkpoint(os.path.join(work_dir, stage.name))
+            option = option.replace(f'{{{stage.name}}}', path)
+    return option
 
 
 def last_checkpoint(folder: str) -> str:
@@ -113,7 +113,7 @@ def generations(args: argparse.Namespace) -> List[Stage]:
     os.makedirs(args.work_dir, exist_ok=True)
     path = os.path.join(args.work_dir, 'generation0.py')
     plain.dump(path)
-    seed = (config.get('randomness') or {}).get('seed')
+    seed = first_seed(args, config)
     stages: List[Stage] = []
     for number in range(args.generations):
         options = given_options(args)
@@ -133,6 +133,12 @@ def generations(args: argparse.Namespace) -> List[Stage]:
                        '--method', args.method or 'kd', *options]
         stages.append(Stage(f'generation{number}', options))
     return stages
+
+
+def first_seed(args: argparse.Namespace, config: Config) -> Optional[int]:
+    """The seed of the first training: of the command line, or the config; None if neither."""
+    given = (args.cfg_options or {}).get('randomness.seed')
+    return given if given is not None else (config.get('randomness') or {}).get('seed')
 
 
 def plain_of(config: Any) -> Config:

@@ -1,6 +1,6 @@
 """PS-KD: the student of the end of the last epoch softens the labels of this one, more and more.
 
-alpha grows as 0.8 * t / T, t = 1 ... T (the paper, equation 9): 0 in the first epoch, which has no
+alpha grows as 0.8 * t / T, t = 1 ... T, and is 0 in the first epoch, which has no
 earlier one. Loss weight as in configs/bccd/kd.py.
 
     python tools/train.py configs/ps_kd/retinanet_r18_bccd.py
@@ -8,7 +8,6 @@ earlier one. Loss weight as in configs/bccd/kd.py.
 _base_ = ['../bccd/student.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
 
-epochs = 12
 model = dict(
     _delete_=True,
     type='mmkd.Distiller',
@@ -17,5 +16,6 @@ model = dict(
     distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=5.0, alpha=0.8)])
 custom_hooks = [
     dict(type='mmkd.DistillScheduleHook', schedules=dict(
-        loss_cls_kd=dict(type='linear', start_factor=1 / epochs, end_factor=1.0)))
+        loss_cls_kd=dict(
+            type='linear', start_factor=1 / _base_.train_cfg.max_epochs, end_factor=1.0)))
 ]

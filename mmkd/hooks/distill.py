@@ -3,18 +3,17 @@ from contextlib import ExitStack
 from typing import Any, Callable, List, Optional, Sequence, Union
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..teachers import BaseTeacher
-from .state import KEY, begin
+from .state import KEY, StateHook
 
 
 @HOOKS.register_module()
-class DistillHook(Hook):
+class DistillHook(StateHook):
     """Adds the losses of distillation to the model that a Runner trains, whatever it is called.
 
     .. code-block:: python
@@ -32,14 +31,10 @@ class DistillHook(Hook):
             have to be trained and saved beside the model.
     """
 
-    # After EMAHook has copied the model, which must not copy what is attached; before
-    # CheckpointHook saves.
-    priority = 'LOW'
-
     def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict]) -> None:
+        super().__init__()
         self.teacher = teacher
         self.distill = distill
-        self.distillation: Optional[Distillation] = None
         self._resumed: Optional[dict] = None
         self._attached = ExitStack()
 
@@ -77,26 +72,9 @@ class DistillHook(Hook):
 
         if self._resumed is not None:
             distillation.load_state_dict(self._resumed)
-        begin(distillation, runner)
-        self._attached.enter_context(replaced_forward(model, distil))
         self.distillation = distillation
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
-        """A step is over."""
-        if self.distillation is not None:
-            self.distillation.after_iter(runner.iter + 1)
-
-    def after_train_epoch(self, runner: Any) -> None:
-        """An epoch is over."""
-        if self.distillation is not None:
-            self.distillation.after_epoch(runner.epoch + 1)
-
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Add what the teacher must have to go on, beside the student."""
-        state = self.distillation.state_dict() if self.distillation is not None else {}
-        if state:
-            checkpoint[KEY] = state
+        super().before_train(runner)
+        self._attached.enter_context(replaced_forward(model, distil))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep it for :meth:`before_train`, where the teacher is built."""

@@ -1,12 +1,12 @@
 """How much does each term count, and from when until when?"""
-import inspect
 import math
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
+from ..losses.base import finite_number
 from ..registry import HOOKS
 from .distill import distillation_of
 
@@ -16,6 +16,7 @@ class Schedule:
 
     Args:
         type (str): 'constant', 'linear', 'cosine', 'step', 'warmup' or 'stop'.
+        by_epoch (bool): Whether steps are epochs, or iterations. Defaults to True.
         start_factor (float): 'linear' and 'cosine': the factor at ``begin``, and before.
             Defaults to 0.0.
         end_factor (float): 'linear' and 'cosine': that of the last step before ``end``, and after;
@@ -25,35 +26,42 @@ class Schedule:
             steps it takes to reach 1, from 1 / ``end`` on. Defaults to None, the end of the run.
         milestones (Sequence[int]): 'step': where the factor is multiplied. Defaults to ().
         gamma (float): 'step': by what. Defaults to 0.1.
-        at (int, optional): 'stop': the step from which the factor is 0. Defaults to None.
-        by_epoch (bool): Whether steps are epochs, or iterations. Defaults to True.
+        at (int): 'stop': the step from which the factor is 0.
 
     Raises:
+        TypeError: If an argument is no number, or not one of the type's.
         ValueError: If an argument is missing or out of its range.
     """
 
-    def __init__(self, type: str, start_factor: float = 0., end_factor: float = 1.,
-                 begin: int = 0, end: Optional[int] = None, milestones: Sequence[int] = (),
-                 gamma: float = 0.1, at: Optional[int] = None, by_epoch: bool = True) -> None:
+    def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
         if type not in SHAPES:
             raise ValueError(f'a schedule has the type {type!r}; there are '
                              f'{", ".join(map(repr, SHAPES))}')
-        if type == 'stop' and at is None:
-            raise ValueError("a schedule of type 'stop' needs `at`, the step from which on the "
-                             'term is left out')
-        if type == 'step' and not milestones:
-            raise ValueError("a schedule of type 'step' needs `milestones`, a list of steps")
-        if type == 'warmup' and end is None:
-            raise ValueError("a schedule of type 'warmup' needs `end`, its number of steps")
-        if end is not None and end <= begin:
-            raise ValueError(f'a schedule must end after it begins, but got begin={begin} and '
-                             f'end={end}')
-        self.shape = SHAPES[type]
-        self.start_factor, self.end_factor = start_factor, end_factor
-        self.begin, self.end = begin, end
-        self.milestones, self.gamma = milestones, gamma
-        self.at = at
+        self.shape, known = SHAPES[type]
+        for name, value in arguments.items():
+            if name not in known:
+                raise TypeError(f"a schedule of type '{type}' has no argument `{name}`; it has "
+                                f'{", ".join(f"`{one}`" for one in known)} and `by_epoch`')
+            for one in value if name == 'milestones' and isinstance(value, (list, tuple)) else [
+                    value]:
+                if finite_number(name, one) < 0:
+                    raise ValueError(f'`{name}` of a schedule must be 0 or more, but got {value}')
+        missing = [name for name in REQUIRED if name in known and name not in arguments
+                   and not (name == 'end' and type != 'warmup')]
+        if missing:
+            raise ValueError(f"a schedule of type '{type}' needs `{missing[0]}`, "
+                             f'{REQUIRED[missing[0]]}')
+        self.start_factor: float = arguments.get('start_factor', 0.)
+        self.end_factor: float = arguments.get('end_factor', 1.)
+        self.begin: int = arguments.get('begin', 0)
+        self.end: Optional[int] = arguments.get('end')
+        self.milestones: Sequence[int] = arguments.get('milestones', ())
+        self.gamma: float = arguments.get('gamma', 0.1)
+        self.at: int = arguments.get('at', 0)
         self.by_epoch = by_epoch
+        if self.end is not None and self.end <= self.begin:
+            raise ValueError(f'a schedule must end after it begins, but got begin={self.begin} and '
+                             f'end={self.end}')
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of one step.
@@ -86,12 +94,17 @@ class Schedule:
         return self.end_factor
 
     def _stop(self, step: int, steps: int) -> float:
-        return 0. if step >= (self.at or 0) else 1.
+        return 0. if step >= self.at else 1.
 
 
-SHAPES: Dict[str, Callable[[Schedule, int, int], float]] = dict(
-    constant=Schedule._constant, linear=Schedule._linear, cosine=Schedule._cosine,
-    step=Schedule._step, warmup=Schedule._warmup, stop=Schedule._stop)
+RAMP = ('start_factor', 'end_factor', 'begin', 'end')
+SHAPES: Dict[str, Tuple[Callable[[Schedule, int, int], float], Tuple[str, ...]]] = dict(
+    constant=(Schedule._constant, ('end_factor', )), linear=(Schedule._linear, RAMP),
+    cosine=(Schedule._cosine, RAMP), step=(Schedule._step, ('milestones', 'gamma')),
+    warmup=(Schedule._warmup, ('end', )), stop=(Schedule._stop, ('at', )))
+"""By type: the factor of a step, and the arguments that say how."""
+REQUIRED = dict(at='the step from which on the term is left out',
+                milestones='a list of steps', end='its number of steps')
 
 
 @HOOKS.register_module()
@@ -111,7 +124,8 @@ class DistillScheduleHook(Hook):
 
     Args:
         schedules (dict[str, dict | list[dict]]): By the name of the term, or a pattern of names
-            with ``*``: a :class:`Schedule`, or several, whose factors are multiplied.
+            with ``*``: a :class:`Schedule`, or several. Where several hold for a term, their
+            factors are multiplied.
 
     Raises:
         TypeError: If an entry is no schedule.
@@ -127,7 +141,7 @@ class DistillScheduleHook(Hook):
                             f'got {schedules!r}')
         self.schedules = {
             name: [_build(one, name) for one in (
-                entry if isinstance(entry, (list, tuple)) else [entry])]
+                entry if isinstance(entry, (list, tuple)) and entry else [entry])]
             for name, entry in schedules.items()}
 
     def before_train(self, runner: Any) -> None:
@@ -151,20 +165,35 @@ class DistillScheduleHook(Hook):
                      if distillation is None else 'the terms are called '
                      f'{", ".join(f"`{match.name}`" for match in distillation.matches)}'))
 
+        if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
+            raise ValueError('there are two mmkd.DistillScheduleHook in `custom_hooks`, of which '
+                             'the last would win; write all schedules into one')
+        last = runner.max_epochs, runner.max_iters
+        for match in self._matches(runner, '*'):
+            steps = sorted({0, *range(0, last[1], max(1, last[1] // 1000)), last[1] - 1})
+            per_epoch = max(1, last[1] // max(1, last[0]))
+            if match.alpha is not None:
+                largest = max(self._factor(match, step // per_epoch, step, last)
+                              for step in steps)
+                if match.alpha * largest > 1:
+                    raise ValueError(
+                        f'the schedule of `{match.name}` takes its share of the targets, '
+                        f'alpha={match.alpha:g}, to {match.alpha * largest:g}, and labels would '
+                        'count less than nothing; keep alpha times the factor within 1')
+
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the factors of this step."""
-        # An epoch ends with validation before its number goes up; so this is the one place.
-        distillation = distillation_of(runner)
-        assert distillation is not None
-        for name, schedules in self.schedules.items():
-            factor = 1.
-            for one in schedules:
-                step, steps = (runner.epoch, runner.max_epochs) if one.by_epoch else (
-                    runner.iter, runner.max_iters)
-                factor *= one.factor(step, steps)
-            for match in self._matches(runner, name):
-                match.factor = factor
-                match.is_scheduled = True
+        last = runner.max_epochs, runner.max_iters
+        for match in {match for name in self.schedules for match in self._matches(runner, name)}:
+            match.factor = self._factor(match, runner.epoch, runner.iter, last)
+            match.is_scheduled = True
+
+    def _factor(self, match: Any, epoch: int, iteration: int, last: Tuple[int, int]) -> float:
+        """The product of all schedules that hold for a term."""
+        return math.prod(
+            one.factor(epoch, last[0]) if one.by_epoch else one.factor(iteration, last[1])
+            for name, found in self.schedules.items() if fnmatchcase(match.name, name)
+            for one in found)
 
     @staticmethod
     def _matches(runner: Any, pattern: str) -> List[Any]:
@@ -180,5 +209,4 @@ def _build(entry: Any, name: str) -> Schedule:
     try:
         return Schedule(**entry)
     except TypeError as error:
-        raise TypeError(f'the schedule of `{name}` cannot be read: {error}; it takes '
-                        f'{", ".join(inspect.signature(Schedule).parameters)}') from error
+        raise TypeError(f'the schedule of `{name}` cannot be read: {error}') from error

@@ -14,13 +14,13 @@ class StateHook(Hook):
     """Keeps connectors and networks in step with the run; the Distiller registers it.
 
     Args:
-        distillation (Distillation): What is kept.
+        distillation (Distillation, optional): What is kept; None until there is one.
     """
 
-    # Before CheckpointHook saves, after EMAHook has averaged.
+    # Before CheckpointHook saves, after EMAHook has copied or averaged the student.
     priority = 'LOW'
 
-    def __init__(self, distillation: Distillation) -> None:
+    def __init__(self, distillation: Optional[Distillation] = None) -> None:
         self.distillation = distillation
 
     def before_train(self, runner: Any) -> None:
@@ -29,20 +29,29 @@ class StateHook(Hook):
         Raises:
             ValueError: If a network waits for epochs in a run that has none.
         """
-        begin(self.distillation, runner)
+        assert self.distillation is not None
+        waiting = [name for name, network in self.distillation.networks.items()
+                   if network.needs_epochs]
+        if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(f'`{waiting[0]}` changes with every epoch, but training goes by '
+                             'iterations; write `every=` a number of iterations, for instance '
+                             'those of one pass over the data')
+        self.distillation.begin()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
-        """A step is over."""
-        self.distillation.after_iter(runner.iter + 1)
+        """An iteration is over."""
+        if self.distillation is not None:
+            self.distillation.after_iter(runner.iter + 1)
 
     def after_train_epoch(self, runner: Any) -> None:
         """An epoch is over."""
-        self.distillation.after_epoch(runner.epoch + 1)
+        if self.distillation is not None:
+            self.distillation.after_epoch(runner.epoch + 1)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Add the key, where there is anything to keep."""
-        state = self.distillation.state_dict()
+        state = self.distillation.state_dict() if self.distillation is not None else {}
         if state:
             checkpoint[KEY] = state
 
@@ -52,20 +61,5 @@ class StateHook(Hook):
         Raises:
             ValueError: If the checkpoint's is of another distillation.
         """
-        if runner._resume:
+        if runner._resume and self.distillation is not None:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
-
-
-def begin(distillation: Distillation, runner: Any) -> None:
-    """Let the networks begin, if the run is one that they can follow.
-
-    Raises:
-        ValueError: If one of them waits for epochs, and training goes by iterations.
-    """
-    waiting = [name for name, network in distillation.networks.items()
-               if getattr(network, 'every', None) == 'epoch']
-    if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
-        raise ValueError(f"`{waiting[0]}` changes with every epoch, but training goes by "
-                         'iterations; write `every=` a number of iterations, for instance those '
-                         'of one pass over the data')
-    distillation.begin()

@@ -1,5 +1,6 @@
 """Is the teacher worth learning from? Asked once, before training."""
 import logging
+from functools import partial
 from typing import Any, Dict, Optional
 
 from mmengine.hooks import Hook
@@ -9,6 +10,7 @@ from ..classes import match_classes
 from ..heads import adapter_of
 from ..registry import HOOKS
 from ..rng import preserved_rng
+from ..teachers import FrozenTeacher
 from .distill import distillation_of
 from .scoring import score
 
@@ -39,7 +41,7 @@ class TeacherEvalHook(Hook):
         self.scores: Dict[str, Dict[str, float]] = {}
 
     def before_train(self, runner: Any) -> None:
-        """Score both.
+        """Score the student and every trained teacher.
 
         Raises:
             ValueError: If the run has no distillation or no validation, or no such metric.
@@ -55,24 +57,32 @@ class TeacherEvalHook(Hook):
             raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
                              'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
         distillation.prepare()
-        teacher, student = distillation.teacher.model, distillation.student
+        networks = {name: network for name, network in distillation.networks.items()
+                    if isinstance(network, FrozenTeacher)}
+        if not networks:
+            raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
+                             f'{", ".join(distillation.networks)}, which begin with the student; '
+                             'take the hook out of `custom_hooks`')
+        networks['student'] = distillation.networks['student']
         with preserved_rng():
             loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)
             classes = loader.dataset.metainfo.get('classes') or ()
-            columns = None
-            if classes and distillation.teacher.classes:
-                columns = match_classes(classes, distillation.teacher.classes)
-            adapter = adapter_of(teacher)  # type: ignore[arg-type]
-            for name, model, relabel in (
-                    ('teacher', teacher, lambda one: adapter.relabel(one, columns)),
-                    ('student', student, lambda one: one)):
-                self.scores[name] = score(runner, loader, model, relabel)
+            for name, network in networks.items():
+                columns = None
+                if classes and network.classes:
+                    columns = match_classes(classes, network.classes)
+                assert network.model is not None
+                adapter = adapter_of(network.model)
+                self.scores[name] = score(runner, loader, network.model,
+                                          partial(adapter.relabel, columns=columns))
                 runner.visualizer.add_scalars(
                     {f'{name}/{key}': value for key, value in self.scores[name].items()}, step=0)
-        self._judge(len(classes))
+        for name in networks:
+            if name != 'student':
+                self._judge(name, len(classes))
 
-    def _judge(self, classes: int) -> None:
-        known = {name: None for one in self.scores.values() for name in one}
+    def _judge(self, name: str, classes: int) -> None:
+        known = {key: None for one in self.scores.values() for key in one}
         if self.metric is not None and known and self.metric not in known:
             raise ValueError(f'no metric `{self.metric}` in the validation; it has '
                              f'{", ".join(known)}')
@@ -83,12 +93,12 @@ class TeacherEvalHook(Hook):
                       '`val_evaluator`', 'current', logging.WARNING)
             return
         # mmdet's CocoMetric gives no figure where nothing was found.
-        teacher, student = (self.scores[side].get(metric, 0.) for side in ('teacher', 'student'))
-        print_log(f'Before training, {metric}: teacher {teacher:g}, student {student:g}', 'current')
+        teacher, student = (self.scores[side].get(metric, 0.) for side in (name, 'student'))
+        print_log(f'Before training, {metric}: {name} {teacher:g}, student {student:g}', 'current')
         chance = CHANCE.get(metric, lambda classes: float('-inf'))(max(classes, 1))
         for limit, what in ((chance, 'than chance'), (student, 'than the student before training')):
             if teacher <= limit:
                 print_log(
-                    f'The teacher is no better {what}: {metric} {teacher:g}, against {limit:g}. '
+                    f'The {name} is no better {what}: {metric} {teacher:g}, against {limit:g}. '
                     'Look at its checkpoint, its classes, and whether it knows this kind of data',
                     'current', logging.WARNING)

@@ -37,13 +37,19 @@ class BaseTeacher(metaclass=ABCMeta):
         classes (list[str] | None): Names of its classes, None where unknown.
         is_ready (bool): Whether it has anything to say yet. While it is False, what it would teach
             is left out.
+        needs_epochs (bool): Whether it waits for epochs, which training by iterations has not.
     """
 
+    model: Optional[nn.Module] = None
+    classes: Optional[List[str]] = None
+    view: Optional[str] = None
+    is_ready = True
+    needs_epochs = False
+
     def __init__(self, view: Optional[str] = None) -> None:
-        self.model: Optional[nn.Module] = None
-        self.classes: Optional[List[str]] = None
+        if view is not None and not isinstance(view, str):
+            raise TypeError(f'`view` must be the name of a view, but got {view!r}')
         self.view = view
-        self.is_ready = True
 
     @abstractmethod
     def prepare(self, student: Any) -> None:
@@ -57,7 +63,7 @@ class BaseTeacher(metaclass=ABCMeta):
         """Called when training begins: the student has its weights, loaded or resumed."""
 
     def after_iter(self, iteration: int) -> None:  # noqa: B027
-        """Called after every step of the optimizer.
+        """Called after every iteration, also where gradients go on being accumulated.
 
         Args:
             iteration (int): Iterations that are over, from 1.

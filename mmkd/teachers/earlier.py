@@ -1,11 +1,14 @@
 """The student as it was some time ago."""
 import copy
+import logging
 from typing import Any, Dict, Optional, Union
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..registry import MODELS
+from ..runner import current_runner
 from .base import BaseTeacher
 
 READY = 'mmkd_is_ready'
@@ -39,12 +42,21 @@ class EarlierSelf(BaseTeacher):
             raise ValueError("`every` must be 'epoch' or a number of iterations, but got "
                              f'{every!r}')
         self.every = every
+        self.needs_epochs = every == 'epoch'
         self.is_ready = False
 
     def prepare(self, student: Any) -> None:
         """Copy the student."""
         self._student = student
         self.model = copy.deepcopy(student).eval().requires_grad_(False)
+
+    def begin(self) -> None:
+        """Look whether the run is long enough for an earlier self."""
+        runner = current_runner()
+        if runner is not None and isinstance(self.every, int) and self.every >= runner.max_iters:
+            print_log(f'mmkd.EarlierSelf is renewed after every {self.every} iterations, but '
+                      f'training has {runner.max_iters}, so it never teaches; write a smaller '
+                      '`every`', 'current', logging.WARNING)
 
     def after_iter(self, iteration: int) -> None:
         """Become what the student is, if it is time."""

@@ -1,4 +1,5 @@
 """Networks that learn in the same step: what they say while they train is what they teach."""
+import copy
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, Iterable, Optional, Sequence
 
@@ -87,6 +88,10 @@ class Itself(LiveNetwork):
 
     def prepare(self, student: Any) -> None:
         """Nothing is left to do."""
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'Itself':
+        # A copy of the student speaks for itself.
+        return Itself(copy.deepcopy(self.model, memo))
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         """The student is moved by its owner."""

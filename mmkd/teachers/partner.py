@@ -1,16 +1,19 @@
 """A network that is trained beside the student: a partner, a booster, a shallow branch."""
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..checkpoint import load_exactly, read_checkpoint
+from ..classes import classes_of_checkpoint
 from ..inputs import Renormalize
 from ..losses.base import finite_number
 from ..recorder import Records, recording, replaced_forward
@@ -69,6 +72,10 @@ class Partner(LiveNetwork):
         check_source(config, checkpoint, trust_checkpoint)
         if isinstance(shared, str) or not all(isinstance(path, str) for path in shared):
             raise TypeError(f'`shared` must be a list of dotted paths, but got {shared!r}')
+        if not isinstance(separate_norm, bool):
+            raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}')
+        if separate_norm and not shared:
+            raise ValueError('`separate_norm=True` is of `shared` parts, but none are named')
         if shared and view is not None:
             raise ValueError('`shared` modules are computed once, for one view of the images; '
                              f'leave out `shared` or `view={view!r}`')
@@ -92,13 +99,18 @@ class Partner(LiveNetwork):
             model = MMENGINE_MODELS.build(model_config(config))
         model.init_weights()
         if self.checkpoint is not None:
-            load_exactly(model, read_checkpoint(self.checkpoint, self.trust_checkpoint),
-                         self.checkpoint)
+            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint)
+            load_exactly(model, checkpoint, self.checkpoint)
+            self.classes = classes_of_checkpoint(checkpoint)
+        # The config's `sync_bn` has converted the student before there was a partner.
+        for package in {type(one).__module__.split('.')[0] for one in student.modules()
+                        if type(one).__name__ == 'SyncBatchNorm'}:
+            model = convert_sync_batchnorm(model, package)
         self.renormalize = Renormalize(student.data_preprocessor, model.data_preprocessor)
-        self.model = model
+        # Before anything is shared: what it freezes in training is its own.
+        self.model = model.train()
         if self.shared:
             self._share(student)
-        model.train()
 
     @property
     def is_kept(self) -> bool:
@@ -149,8 +161,7 @@ class Partner(LiveNetwork):
                 raise ValueError(
                     f'`shared` names `{path}`, which is {type(mine).__name__} with '
                     f'{len(shapes[0])} tensors in the partner and {type(theirs).__name__} with '
-                    f'{len(shapes[1])} in the student, of other shapes; share modules that are '
-                    'alike')
+                    f'{len(shapes[1])} in the student, not the same; share modules that are alike')
             if not self.separate_norm:
                 _replace(model, path, theirs)
                 self._shared_modules.append(theirs)
@@ -227,22 +238,36 @@ class Partner(LiveNetwork):
 @contextmanager
 def computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Inside the block, have modules return what they returned when they are given the same tensor
-    again."""
+    again.
+
+    Raises:
+        ValueError: If what one returned was changed in place by a module that is not among them.
+    """
+    changed: Dict[int, nn.Module] = {}
     with ExitStack() as stack:
         for module in set(modules):
-            stack.enter_context(replaced_forward(module, _remembering))
+            stack.enter_context(replaced_forward(module, partial(_remembering, module, changed)))
         yield
+    for module in changed.values():
+        raise ValueError(
+            f'a shared {type(module).__name__} returned a tensor that the student has changed in '
+            'place since; share the module behind it, too, for instance `backbone.relu` with '
+            '`backbone.bn1`, or simply the stage after it')
 
 
-def _remembering(forward: Callable) -> Callable:
+def _remembering(module: nn.Module, changed: Dict[int, nn.Module], forward: Callable) -> Callable:
     last: List[Any] = []
 
     def remembered(*args: Any, **kwargs: Any) -> Any:
         if last and not kwargs and len(args) == len(last[0]) and all(
                 one is other for one, other in zip(args, last[0])):
+            for one in args:  # changed by a module that is shared as well: as it should be
+                changed.pop(id(one), None)
+            if isinstance(last[1], Tensor) and last[1]._version != last[2]:
+                changed[id(last[1])] = module
             return last[1]
         output = forward(*args, **kwargs)
-        last[:] = [args, output]
+        last[:] = [args, output, getattr(output, '_version', None)]
         return output
 
     return remembered

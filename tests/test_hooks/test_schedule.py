@@ -93,8 +93,12 @@ def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
     ({'loss_cls_dist': dict(type='step')}, 'needs `milestones`'),
     ({'loss_cls_dist': dict(type='warmup')}, 'needs `end`'),
     ({'loss_cls_dist': dict(type='linear', begin=3, end=2)}, 'must end after it begins'),
-    ({'loss_cls_dist': dict(type='linear', stop=2)}, "unexpected keyword argument 'stop'; it tak"),
+    ({'loss_cls_dist': dict(type='linear', stop=2)}, 'has no argument `stop`; it has `start_f'),
     ({'loss_cls_dist': 0.5}, 'must be a dict with a `type`'),
+    ({'loss_cls_dist': []}, 'must be a dict with a `type`'),
+    ({'loss_cls_dist': dict(type='warmup', begin=1, end=2)}, 'has no argument `begin`'),
+    ({'loss_cls_dist': dict(type='stop', at='1')}, '`at` must be a number'),
+    ({'loss_cls_dist': dict(type='constant', end_factor=-1.)}, '`end_factor` .* 0 or more'),
 ])
 def test_mistakes_are_named(shapes, tmp_path, schedules, message):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
@@ -126,3 +130,23 @@ def test_works_with_the_hook(shapes, tmp_path):
     factors = [one for one in losses if 'factor_cls_dist' in one]
     assert factors == [] or torch.tensor([one['factor_cls_dist'] for one in factors]).sum() == 1
     assert runner.message_hub.get_scalar('train/factor_cls_dist').data[0].tolist() == [1., 0.]
+
+
+def test_schedules_of_one_term_are_multiplied(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    _, losses = train(run(shapes, tmp_path / 'run', teacher, {
+        'loss_cls_dist': dict(type='constant', end_factor=0.5),
+        'loss_*': dict(type='stop', at=1)}, DIST, epochs=2))
+    assert [one['factor_cls_dist'] for one in losses] == [0.5, 0.]
+    hook = dict(type='mmkd.DistillScheduleHook', schedules={'loss_*': dict(type='stop', at=1)})
+    with pytest.raises(ValueError, match='two mmkd.DistillScheduleHook'):
+        train(detector_config(shapes, distiller(retinanet(), teacher, DIST),
+                              str(tmp_path / 'two'), custom_hooks=[hook, hook]))
+
+
+def test_labels_never_count_less_than_nothing(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    with pytest.raises(ValueError, match='labels would count less than nothing'):
+        train(run(shapes, tmp_path / 'run', teacher, {
+            'loss_*': dict(type='linear', start_factor=0.5, end_factor=2.)},
+            dict(type='mmkd.KDLoss', on='cls', alpha=0.8)))

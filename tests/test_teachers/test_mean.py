@@ -128,3 +128,20 @@ def test_teaches_from_a_hook_and_comes_back(shapes, tmp_path):
     for name, value in whole['mmkd']['networks']['teacher'].items():
         assert torch.equal(value, parts['mmkd']['networks']['teacher'][name])
     build(retinanet()).load_state_dict(whole['state_dict'], strict=True)
+
+
+def test_follows_a_training_loop_of_ones_own():
+    from mmdet.testing import demo_mm_inputs
+    from mmengine.optim import OptimWrapper
+    torch.manual_seed(0)
+    model = build(distiller(retinanet(), dict(type='mmkd.MeanTeacher', momentum=0.5, warmup=1), KD))
+    model.init_weights()
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+    before = copy.deepcopy(model.teacher.model.state_dict())
+    for _ in range(2):
+        model.train_step(demo_mm_inputs(2, (3, 64, 96), num_items=[2, 1], num_classes=3), wrapper)
+    name = 'bbox_head.retina_cls.bias'
+    assert not torch.equal(before[name], model.teacher.model.state_dict()[name])
+    model = build(distiller(retinanet(), dict(type='mmkd.EarlierSelf'), KD))
+    with pytest.raises(ValueError, match='of which only a Runner tells'):
+        model.train_step(demo_mm_inputs(2, (3, 64, 96), num_classes=3), wrapper)

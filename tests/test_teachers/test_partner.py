@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import build, detector_config, retinanet, saved_at, segmentor, train
 from mmdet.testing import demo_mm_inputs
+from mmengine.model import convert_sync_batchnorm
 from mmengine.runner import Runner
 
 from mmkd.recorder import recording
@@ -194,6 +195,9 @@ def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
     (dict(shared=['backbone.layer1']), '`backbone.layer1`, which is ResLayer with 36 tensors'),
     (dict(checkpoint='no/such.pth'), 'no/such.pth'),
     (dict(loss_weight='1'), '`loss_weight` must be a number'),
+    (dict(separate_norm='no'), '`separate_norm` must be True or False'),
+    (dict(separate_norm=True), '`separate_norm=True` is of `shared` parts'),
+    (dict(view=3), '`view` must be the name of a view'),
 ])
 def test_mistakes_are_named(changes, message):
     with pytest.raises((TypeError, ValueError, FileNotFoundError), match=message):
@@ -203,6 +207,15 @@ def test_mistakes_are_named(changes, message):
 @pytest.mark.parametrize(('model', 'message'), [
     (dict(companions=dict(student=dict(config=dict(model={})))), "a companion is called 'student'"),
     (dict(companions=[1]), '`companions` must be a dict'),
+    (dict(companions=dict(glossy=dict(config=dict(model={})))), "without 'loss'"),
+    (dict(distill=[dict(HINT, on=dict(student='booster:cls', teacher='booster:cls'))]),
+     'with itself, from which there is nothing to learn'),
+    (dict(companions={name: dict(config=dict(model={})) for name in ('booster', 'idle')}),
+     '`idle` neither teaches nor learns'),
+    (dict(distill=[dict(HINT, alpha=0.5, name='loss_a'), dict(HINT, alpha=0.5, name='loss_b')]),
+     "two entries of `distill` have an `alpha` at `cls`"),
+    (dict(distill=[dict(HINT, on='cls', between=['student', 'booster', 'booster'])]),
+     'each named once'),
     (dict(distill=[dict(HINT, on=dict(student='cls', teacher='boster:cls'))]),
      'a point of `boster` as teacher, but there is no such network; there are `student`, `boo'),
     (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* give a `teacher`'),
@@ -241,3 +254,63 @@ def test_last_stage_of_a_cascade_teaches_the_others():
     gradient, = torch.autograd.grad(values[0], model.roi_head.bbox_head[2].fc_cls.weight,
                                     allow_unused=True)
     assert gradient is None
+
+
+def test_what_a_partner_freezes_is_its_own():
+    frozen = retinanet(depth=34)
+    frozen['backbone']['frozen_stages'] = 1
+    model = prepared(with_booster(frozen, shared=['backbone.layer1.1']))
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_output_that_the_student_changes_in_place_is_not_handed_out():
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.conv1', 'backbone.bn1']))
+    with pytest.raises(ValueError, match='shared BatchNorm2d returned a tensor that .* in place'):
+        model(**batch(model), mode='loss')
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.relu']))
+    assert model(**batch(model), mode='loss')
+
+
+def test_partner_of_a_synchronised_student_is_synchronised():
+    model = build(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
+    convert_sync_batchnorm(model, 'torch')
+    model.distillation.prepare()
+    kinds = {type(one).__name__
+             for one in model.distillation.partners['booster'].model.modules()}
+    assert 'SyncBatchNorm' in kinds
+    assert 'BatchNorm2d' not in kinds
+
+
+def test_a_shared_head_keeps_the_partners_labels_whole():
+    hint = dict(HINT, type='mmkd.KDLoss')
+    losses = []
+    for alpha in (0., 0.5):
+        model = prepared(with_booster(retinanet(depth=34), dict(hint, alpha=alpha),
+                                      shared=['bbox_head']))
+        losses.append(model(**batch(model), mode='loss'))
+    assert sum(losses[0]['booster.loss_cls']) == sum(losses[1]['booster.loss_cls'])
+    torch.testing.assert_close(sum(losses[1]['loss_cls']), 0.5 * sum(losses[0]['loss_cls']))
+
+
+def test_nothing_is_kept_of_a_step():
+    model = prepared(with_booster(retinanet()))
+    data = batch(model)
+    model(**data, mode='loss')
+    live = [model.distillation.itself, model.distillation.partners['booster']]
+    assert [(one.seen, one._features) for one in live] == [(None, None)] * 2
+    model.matches[0].loss.forward = None
+    with pytest.raises(TypeError):
+        model(**data, mode='loss')
+    assert [(one.seen, one._features) for one in live] == [(None, None)] * 2
+    assert 'extract_feat' not in model.student.__dict__
+
+
+def test_a_copy_of_the_student_learns_by_itself():
+    model = prepared(with_booster(retinanet()))
+    data = batch(model)
+    copied = copy.deepcopy(model)
+    assert copied.distillation.partners['booster'] is model.distillation.partners['booster']
+    losses = copied(**copy.deepcopy(data), mode='loss')
+    losses['loss_cls_mse_from_booster'][0].backward()
+    assert copied.bbox_head.retina_cls.weight.grad is not None
+    assert model.bbox_head.retina_cls.weight.grad is None
