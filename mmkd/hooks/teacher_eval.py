@@ -10,7 +10,7 @@ from ..classes import match_classes
 from ..heads import adapter_of
 from ..registry import HOOKS
 from ..rng import preserved_rng
-from ..teachers import FrozenTeacher
+from ..teachers import BaseTeacher, FrozenTeacher
 from .distill import distillation_of
 from .scoring import score
 
@@ -57,8 +57,9 @@ class TeacherEvalHook(Hook):
             raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
                              'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
         distillation.prepare()
-        networks = {name: network for name, network in distillation.networks.items()
-                    if isinstance(network, FrozenTeacher)}
+        networks: Dict[str, BaseTeacher] = {
+            name: network for name, network in distillation.networks.items()
+            if isinstance(network, FrozenTeacher)}
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
                              f'{", ".join(distillation.networks)}, which begin with the student; '
