@@ -6,9 +6,7 @@ from torch import Tensor
 
 from ..registry import MODELS
 from .base import LogitLoss, finite_number, weighted_mean
-
-EPS = 1e-8
-"""Added to the product of the norms, as in the authors' code."""
+from .closed_form import EPS, dist
 
 
 @MODELS.register_module()
@@ -47,7 +45,19 @@ class DISTLoss(LogitLoss):
         self.beta = finite_number('beta', beta)
         self.gamma = finite_number('gamma', gamma)
 
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+        if student.numel() == 0 or (weight is not None and not weight.any()):
+            return student.sum() * 0
+        student, teacher = (one.flatten(2) if one.dim() > 2 else one.T.unsqueeze(0)
+                            for one in (student, teacher))
+        if weight is not None:
+            weight = weight.flatten(1) if weight.dim() > 1 else weight.unsqueeze(0)
+        return self.tau**2 * dist(student, teacher, weight, self.tau, bool(self.use_sigmoid),
+                                  self.beta, self.gamma)
+
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+        """The formula as it is written above, by autograd; :meth:`compare` gives the same by
+        :mod:`mmkd.losses.closed_form`, in a fraction of time and memory."""
         if self.use_sigmoid:
             student, teacher = student.sigmoid(), teacher.sigmoid()
         else:

@@ -1,0 +1,175 @@
+"""How is DIST computed from the logits alone, keeping nothing but a few vectors?
+
+By autograd, the formula of DIST keeps half a dozen tensors of the size of the logits. But value and
+gradient follow from five moments of every row and every column: two means, two sums of squares, one
+of products. So the logits are gone through twice, in pieces that stay in the cache: once for the
+moments, once for the gradient.
+"""
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-8
+"""Added to the product of the norms, as in the authors' code."""
+
+PIECE = dict(cpu=1 << 18, cuda=1 << 24)
+"""Elements of the logits that are looked at together: on a CPU, what fits the cache."""
+
+
+class Moments(NamedTuple):
+    """Of two variables, in many pairs of samples at once."""
+    mean_s: Tensor
+    mean_t: Tensor
+    square_s: Tensor
+    """Sum of squares of what deviates from the mean."""
+    square_t: Tensor
+    product: Tensor
+
+    def correlation(self) -> Tuple[Tensor, Tensor, Tensor]:
+        r"""Pearson's :math:`\rho`, and its derivative.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: :math:`\rho`, a and b, with
+            :math:`\partial \rho / \partial s = a (t - \bar t) + b (s - \bar s)`; where s is
+            constant as torch has it: the norm's derivative is 0.
+        """
+        norm_s, norm_t = self.square_s.sqrt(), self.square_t.sqrt()
+        a = 1 / (norm_s * norm_t + EPS)
+        correlation = self.product * a
+        b = torch.where(norm_s > 0, -correlation * norm_t * a / norm_s, 0.)
+        return correlation, a, b
+
+
+def dist(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+         use_sigmoid: bool, beta: float, gamma: float) -> Tensor:
+    """The loss of :class:`mmkd.DISTLoss`, without its factor τ².
+
+    Args:
+        student (Tensor): Float32 or float64 (N, C, L), logits at L positions of N images.
+        teacher (Tensor): The same, without gradient.
+        weight (Tensor, optional): (N, L), 0 or more, not all 0. Defaults to None, all alike.
+        tau (float): Temperature.
+        use_sigmoid (bool): Sigmoid, or softmax over the classes.
+        beta (float): Weight of the inter-class relation.
+        gamma (float): Weight of the intra-class relation.
+
+    Returns:
+        Tensor: A scalar. Its gradient is computed anew from the logits, not kept.
+    """
+    result: Tensor = _Dist.apply(student, teacher, weight, tau, use_sigmoid, beta, gamma)
+    return result
+
+
+class _Dist(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
+                tau: float, use_sigmoid: bool, beta: float, gamma: float) -> Tensor:
+        count, classes, length = student.shape
+        row = student.new_empty(5, count, length)
+        # Sums over all positions: in float64, where they cost nothing.
+        column = student.new_zeros(5, classes, dtype=torch.float64)
+        seen = 0.
+        for n, piece in pieces(student):
+            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+            for store, one in zip(row[:2, n, piece], (s, t)):
+                torch.mean(one, 0, out=store)
+            ds, dt = s - row[0, n, piece], t - row[1, n, piece]
+            row[2, n, piece] = ds.square().sum(0)
+            row[3, n, piece] = dt.square().sum(0)
+            row[4, n, piece] = ds.mul_(dt).sum(0)
+            total = float(s.shape[1]) if w is None else w.sum().item()
+            if not total:
+                continue
+            mean_s, mean_t = ((one if w is None else one * w).sum(1) / total for one in (s, t))
+            s.sub_(mean_s.unsqueeze(1))
+            t.sub_(mean_t.unsqueeze(1))
+            ws, wt = (s, t) if w is None else (s * w, t * w)
+            inside = torch.stack([mean_s, mean_t, torch.mul(ws, s, out=ds).sum(1),
+                                  torch.mul(wt, t, out=dt).sum(1), ws.mul(t).sum(1)])
+            seen = merge(column, seen, inside.double(), total)
+        of_rows, of_columns = Moments(*row), Moments(*column.to(student.dtype))
+        inter, a_row, b_row = of_rows.correlation()
+        intra, a_column, b_column = of_columns.correlation()
+        share = torch.full_like(inter, 1 / inter.numel()) if weight is None else (
+            weight / weight.sum())
+        ctx.save_for_backward(student, teacher, weight, share, *of_rows[:2], a_row, b_row,
+                              *of_columns[:2], a_column, b_column)
+        ctx.settings = tau, use_sigmoid, beta, gamma
+        return beta * (1 - (share * inter).sum()) + gamma * (1 - intra.mean())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (student, teacher, weight, share, mean_s, mean_t, a_row, b_row,
+         column_s, column_t, a_column, b_column) = ctx.saved_tensors
+        tau, use_sigmoid, beta, gamma = ctx.settings
+        gradient = gradient / tau
+        # d loss / d s = a t + b s + c, each a sum of a row's and a column's.
+        a_row, b_row = -beta * share * a_row, -beta * share * b_row
+        c_row = -(a_row * mean_t + b_row * mean_s)
+        scale = -gamma / student.shape[1]
+        a_column, b_column = scale * a_column, scale * b_column
+        c_column = -(a_column * column_t + b_column * column_s)
+        found = torch.empty_like(student)
+        for n, piece in pieces(student):
+            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+            into = found[n, :, piece]
+            parts = [(a_row, a_column), (b_row, b_column), (c_row, c_column)]
+            a, b, c = (torch.add(of_row[n, piece], of_column.unsqueeze(1) if w is None else
+                                 of_column.unsqueeze(1) * w) for of_row, of_column in parts)
+            outer = a.mul_(t).addcmul_(b, s).add_(c)
+            if use_sigmoid:
+                outer.mul_(s).mul_(s.neg_().add_(1))
+            else:
+                outer.sub_((outer * s).sum(0)).mul_(s)
+            torch.mul(outer, gradient, out=into)
+        return found, None, None, None, None, None, None
+
+
+def pieces(logits: Tensor) -> Iterator[Tuple[int, slice]]:
+    """Image by image, slices of the positions."""
+    count, classes, length = logits.shape
+    step = max(1, PIECE.get(logits.device.type, PIECE['cuda']) // classes)
+    for n in range(count):
+        for begin in range(0, length, step):
+            yield n, slice(begin, min(begin + step, length))
+
+
+def probabilities(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+                  use_sigmoid: bool, n: int,
+                  piece: slice) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """Those of a piece, (C, positions), and its weights; where they are 0, of logits 0."""
+    s, t = student[n, :, piece], teacher[n, :, piece]
+    w = None if weight is None else weight[n, piece]
+    if w is not None:  # whatever stands at a masked position, even NaN, must not reach the sums
+        is_masked = w == 0
+        s, t = s.masked_fill(is_masked, 0), t.masked_fill(is_masked, 0)
+    if tau != 1:
+        s, t = s / tau, t / tau
+    return (s.sigmoid(), t.sigmoid(), w) if use_sigmoid else (s.softmax(0), t.softmax(0), w)
+
+
+def merge(total: Tensor, seen: float, new: Tensor, count: float) -> float:
+    """Add the moments of more samples, without the cancellation that sums of squares suffer.
+
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", 1979.
+
+    Args:
+        total (Tensor): (5, C), as :class:`Moments`; changed in place.
+        seen (float): How many samples it stands for.
+        new (Tensor): (5, C), those of the new samples.
+        count (float): How many these are.
+
+    Returns:
+        float: How many it stands for now.
+    """
+    ds, dt = new[0] - total[0], new[1] - total[1]
+    both = seen + count
+    total[2:] += new[2:] + seen * count / both * torch.stack([ds * ds, dt * dt, ds * dt])
+    total[0] += ds * (count / both)
+    total[1] += dt * (count / both)
+    return both
