@@ -18,16 +18,7 @@ from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
 from .targets import hard_targets_mixed
-from .teachers import (
-    BaseTeacher,
-    Committee,
-    EarlierSelf,
-    Itself,
-    LiveNetwork,
-    MeanTeacher,
-    Partner,
-    Question,
-)
+from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
 from .teachers.partner import computed_once
 
 PROBE_SIZES = (128, 320, 512)
@@ -176,18 +167,19 @@ class Distillation:
         parameter = next(self.student.parameters())
         with preserved_rng():
             for network in self.networks.values():
-                if network.model is None:  # a copy of the student shares those that are there
+                if not network.is_prepared:  # a copy of the student shares those that are
                     network.prepare(self.student)
+                    network.is_prepared = True
                 assert network.model is not None
                 if network is not self.itself:
                     network.model.to(parameter.device, parameter.dtype)
             try:
                 self.match_points()
             except ValueError as error:
-                able = self._comparable() if len(self.networks) == 2 else ''
-                raise ValueError(f'{error}' + (
-                    f'. Of this pair can be compared: {able or "no point"}'
-                    if len(self.networks) == 2 else '')) from error
+                if len(self.networks) > 2:
+                    raise
+                raise ValueError(f'{error}. Of this pair can be compared: '
+                                 f'{self._comparable() or "no point"}') from error
         for match in self._parts:
             print_log(str(match), 'current')
         self.is_prepared = True
@@ -202,15 +194,13 @@ class Distillation:
         for match in self._parts:
             teacher = self.networks[match.source]
             assert teacher.model is not None
-            is_live = isinstance(teacher, LiveNetwork)
-            classes: Optional[Sequence[str]] = teacher.classes
-            if is_live and classes is not None and self.classes and classes != self.classes:
-                raise ValueError(
-                    f'the checkpoint of `{match.source}` was trained on the classes {classes}, but '
-                    f'it will learn from labels of {self.classes}; give one of the same classes')
-            if is_live or isinstance(teacher, (MeanTeacher, EarlierSelf)):
-                classes = self.classes
-            elif classes != self.classes:
+            classes = teacher.classes
+            if classes is not None and classes != self.classes:
+                if isinstance(teacher, LiveNetwork) and self.classes:
+                    raise ValueError(
+                        f'the checkpoint of `{match.source}` was trained on the classes {classes}, '
+                        f'but it will learn from labels of {self.classes}; give one of the same '
+                        'classes')
                 check_label_order()
             if match.learner != 'student':
                 match.find_on_student(self._model(match.learner))

@@ -37,6 +37,7 @@ class BaseTeacher(metaclass=ABCMeta):
         classes (list[str] | None): Names of its classes, None where unknown.
         is_ready (bool): Whether it has anything to say yet. While it is False, what it would teach
             is left out.
+        is_prepared (bool): Whether :meth:`prepare` has been called.
         needs_epochs (bool): Whether it waits for epochs, which training by iterations has not.
     """
 
@@ -44,6 +45,7 @@ class BaseTeacher(metaclass=ABCMeta):
     classes: Optional[List[str]] = None
     view: Optional[str] = None
     is_ready = True
+    is_prepared = False
     needs_epochs = False
 
     def __init__(self, view: Optional[str] = None) -> None:
