@@ -104,7 +104,7 @@ def test_inherits_from_a_trained_teacher_alone():
     for teacher in (dict(type='mmkd.MeanTeacher'), None):
         model = dict(type='mmkd.Distiller', student=retinanet(), teacher=teacher, inherit='head',
                      distill=[DIST], companions=None if teacher else dict(other=dict(
-                         config=dict(model=retinanet()))))
+                         config=dict(model=retinanet(), default_scope='mmdet'))))
         if not teacher:
             model['distill'] = [dict(DIST, on=dict(student='cls', teacher='other:cls'))]
         with pytest.raises(ValueError, match='`inherit` takes weights of a trained `teacher`'):
