@@ -2,7 +2,6 @@
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from mmengine.config import ConfigDict
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
@@ -31,7 +30,7 @@ class CommitteeMatch(Match):
         self.weights = committee.weights
         self._members: List[Match] = []
         for number in range(len(committee.members)):
-            member = Match(**ConfigDict(entry))
+            member = Match(**entry)
             member.source = f'{self.source}.{number}'
             member.name = f'{self.name}_{number}'
             self._members.append(member)

@@ -43,7 +43,7 @@ class Distiller(BaseModel):
             teach and, where they are trained, be taught; ``type`` is 'mmkd.Partner' where it is
             left out. Defaults to None.
         inherit (str | dict, optional): What the student starts with of its teacher; see
-            :func:`mmkd.inherit.inherit`. Defaults to None, nothing.
+            :class:`mmkd.inherit.Inheritance`. Defaults to None, nothing.
         data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
             Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
 

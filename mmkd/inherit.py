@@ -34,12 +34,10 @@ class Inheritance:
     width: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.parts, (str, list, tuple)):
-            raise TypeError("`inherit` names parts of the model, such as 'neck,head', but got "
-                            f'{self.parts!r}')
         if isinstance(self.parts, str):
             self.parts = [part.strip() for part in self.parts.split(',')]
-        if not self.parts or not all(isinstance(part, str) and part for part in self.parts):
+        if not isinstance(self.parts, (list, tuple)) or not self.parts or not all(
+                isinstance(part, str) and part for part in self.parts):
             raise TypeError("`inherit` names parts of the model, such as 'neck,head', but got "
                             f'{self.parts!r}')
         if self.depth not in DEPTHS:

@@ -74,8 +74,6 @@ class Match:
         if on is None or 'type' not in loss:
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
                              f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}")
-        self.entry = dict(on=on, name=name, per_anchor=per_anchor, stage=stage, mask=mask,
-                          connector=connector, alpha=alpha, replaces=replaces, **loss)
         sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
         if set(sides) != {'student', 'teacher'} or not all(
                 isinstance(point, str) for point in sides.values()):

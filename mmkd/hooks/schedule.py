@@ -46,11 +46,9 @@ class Schedule:
                     value]:
                 if finite_number(name, one) < 0:
                     raise ValueError(f'`{name}` of a schedule must be 0 or more, but got {value}')
-        missing = [name for name in REQUIRED if name in known and name not in arguments
-                   and not (name == 'end' and type != 'warmup')]
-        if missing:
-            raise ValueError(f"a schedule of type '{type}' needs `{missing[0]}`, "
-                             f'{REQUIRED[missing[0]]}')
+        needed, what = REQUIRED.get(type, ('', ''))
+        if needed and needed not in arguments:
+            raise ValueError(f"a schedule of type '{type}' needs `{needed}`, {what}")
         self.start_factor: float = arguments.get('start_factor', 0.)
         self.end_factor: float = arguments.get('end_factor', 1.)
         self.begin: int = arguments.get('begin', 0)
@@ -103,8 +101,9 @@ SHAPES: Dict[str, Tuple[Callable[[Schedule, int, int], float], Tuple[str, ...]]]
     cosine=(Schedule._cosine, RAMP), step=(Schedule._step, ('milestones', 'gamma')),
     warmup=(Schedule._warmup, ('end', )), stop=(Schedule._stop, ('at', )))
 """By type: the factor of a step, and the arguments that say how."""
-REQUIRED = dict(at='the step from which on the term is left out',
-                milestones='a list of steps', end='its number of steps')
+REQUIRED = dict(stop=('at', 'the step from which on the term is left out'),
+                step=('milestones', 'a list of steps'), warmup=('end', 'its number of steps'))
+"""By type: the argument that it cannot do without, and what that is."""
 
 
 @HOOKS.register_module()

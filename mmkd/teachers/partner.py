@@ -16,7 +16,7 @@ from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint
 from ..inputs import Renormalize
 from ..losses.base import finite_number
-from ..recorder import Records, recording, replaced_forward
+from ..recorder import Records, evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
 from .frozen import check_source, model_config, read_config
@@ -200,15 +200,10 @@ class Partner(LiveNetwork):
     def _order(model: nn.Module, parent: str) -> List[str]:
         """Children of a module in the order in which it runs them."""
         names = [name for name, _ in model.get_submodule(parent).named_children()]
-        was_training = model.training
         like = next(model.parameters())
-        model.eval()
-        try:
-            with torch.no_grad(), recording(
-                    model, [f'{parent}.{name}' for name in names]) as records:
-                model.extract_feat(like.new_zeros(1, 3, 128, 128))  # type: ignore[operator]
-        finally:
-            model.train(was_training)
+        with torch.no_grad(), evaluating(model), recording(
+                model, [f'{parent}.{name}' for name in names]) as records:
+            model.extract_feat(like.new_zeros(1, 3, 128, 128))  # type: ignore[operator]
         first = {path.rpartition('.')[2]: calls[0].order for path, calls in records.items()
                  if calls}
         return sorted(first, key=lambda name: first[name])
