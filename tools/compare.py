@@ -3,7 +3,12 @@
     python tools/compare.py configs/bccd --data-root data/bccd/ --seeds 0 1 2
 
 FOLDER holds `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
-`dist.py`, ...). Runs go one after another; a run that is finished and unchanged is not repeated.
+`dist.py`, ...). A method of another folder is given by the path of its config, keeps the teacher
+that stands there, and goes by the name of its folder:
+
+    python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
+
+Runs go one after another; a run that is finished and unchanged is not repeated.
 In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and per run its log and
 checkpoint.
 """
@@ -48,8 +53,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', help='folder of the data, in place of the configs\'')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='seeds of the students; the teacher has seed 0')
-    parser.add_argument('--methods', nargs='+', help='which students, by name of their config; '
-                        'all by default')
+    parser.add_argument('--methods', nargs='+', help='which students, by name of their config in '
+                        'the folder, or path of one elsewhere; all of the folder by default')
     parser.add_argument('--holdout', type=int, metavar='N',
                         help='choose settings without the validation set: every N-th training '
                         'image is validated on and left out of training')
@@ -70,11 +75,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     students = find_students(args)
-    teacher = finish_run(args, 'teacher', 0, make_config(args, 'teacher', 0))
+    teacher = finish_run(
+        args, 'teacher', 0, make_config(args, os.path.join(args.folder, 'teacher.py'), 0))
     runs = {'teacher': [teacher]}
     for seed in args.seeds:
-        for name in students:
-            config = make_config(args, name, seed, teacher['checkpoint'])
+        for name, path in students.items():
+            config = make_config(args, path, seed, teacher['checkpoint'])
             runs.setdefault(name + args.tag, []).append(
                 finish_run(args, name + args.tag, seed, config))
 
@@ -90,31 +96,46 @@ def main() -> None:
     print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
 
 
-def find_students(args: argparse.Namespace) -> List[str]:
-    """Names of the students' configs: alone, KD, DIST, then any other."""
-    names = [os.path.splitext(os.path.basename(p))[0]
-             for p in sorted(glob.glob(os.path.join(args.folder, '*.py')))]
-    order = [*TITLES, *sorted(set(names) - set(TITLES))]
-    names = [name for name in order if name in names and name != 'teacher']
-    unknown = set(args.methods or names) - set(names)
-    if unknown:
-        raise SystemExit(f'no config of {sorted(unknown)} in {args.folder}; there are {names}')
-    return [name for name in names if name in (args.methods or names)]
+def find_students(args: argparse.Namespace) -> Dict[str, str]:
+    """Paths of the students' configs by name: alone, KD, DIST, then any other."""
+    found = {name_in(path): path for path in glob.glob(os.path.join(args.folder, '*.py'))}
+    del found['teacher']
+    order = [*TITLES, *sorted(set(found) - set(TITLES))]
+    wanted = args.methods or [name for name in order if name in found]
+    students = {}
+    for method in wanted:
+        if method in found:
+            name, path = method, found[method]
+        elif method.endswith('.py') and os.path.isfile(method):
+            name, path = os.path.basename(os.path.dirname(os.path.abspath(method))), method
+        else:
+            raise SystemExit(f'no config {method!r}: {args.folder} has {sorted(found)}, and a '
+                             'method of another folder is the path of a file')
+        if name in students:
+            raise SystemExit(f'{path} and {students[name]} would both be called {name!r}')
+        students[name] = path
+    return students
 
 
-def make_config(args: argparse.Namespace, name: str, seed: int,
+def name_in(path: str) -> str:
+    """Name of a config, without folder and suffix."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def make_config(args: argparse.Namespace, path: str, seed: int,
                 teacher_checkpoint: Optional[str] = None) -> Config:
     """The config of one run."""
-    config = Config.fromfile(os.path.join(args.folder, f'{name}.py'))
+    config = Config.fromfile(path)
+    is_of_folder = os.path.samefile(os.path.dirname(os.path.abspath(path)), args.folder)
     if args.data_root:
         old = config.data_root
         config = Config(replace_prefix(config.to_dict(), old, args.data_root))
     if args.holdout:
         hold_out(config, args)
     config.randomness = dict(seed=seed)
-    if name != 'teacher':
+    if teacher_checkpoint:
         config.merge_from_dict(dict(args.cfg_options))
-    if 'teacher' in config.model:
+    if is_of_folder and 'teacher' in config.model:
         config.model.teacher.checkpoint = teacher_checkpoint
     return config
 
