@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
+from .heads import Answers
 from .losses import LogitLoss
 from .match import Match
 from .recorder import Records
@@ -41,7 +42,7 @@ class CommitteeMatch(Match):
     def parts(self) -> List[Match]:
         return self._members
 
-    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Records]], student: nn.Module,
+    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Answers]], student: nn.Module,
                       data_samples: Optional[Sequence],
                       background: Sequence[Tensor] = ()) -> List[Tensor]:
         if not self.averages_probabilities:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .build import build_entry
 from .classes import check_label_order, classes_of_run
 from .committee import CommitteeMatch
-from .heads import adapter_of, points_of
+from .heads import Answers, adapter_of, points_of
 from .inputs import view_of
 from .losses.base import finite_number
 from .match import Match
@@ -24,8 +24,8 @@ from .teachers.partner import computed_once
 PROBE_SIZES = (128, 320, 512)
 """Heights and widths, in pixels, of the blank image that tells the shapes before training."""
 
-Told = Dict[str, Dict[Tuple[str, str], Records]]
-"""What was recorded of each teacher, by who asked and where."""
+Told = Dict[str, Dict[Tuple[str, str], Answers]]
+"""What each teacher said, by who asked and where."""
 
 
 class Distillation:
@@ -357,12 +357,12 @@ class Distillation:
         for match in matches:
             places = match.student_point.places(seen[match.learner])
             of_source = questions.setdefault(match.source, {})
-            for at, paths in match.asked:
+            for at, point in match.asked:
                 if at and at not in places:  # a cascade stops where nothing is proposed
                     continue
                 key = key_of(match, at)
-                before = of_source[key].paths if key in of_source else ()
-                of_source[key] = Question({*before, *paths}, places.get(at))
+                before = of_source[key].points if key in of_source else ()
+                of_source[key] = Question((*before, point), places.get(at))
         told: Told = {}
         for name, of_source in questions.items():
             network = self.networks[name]
@@ -513,7 +513,7 @@ def watched(matches: Sequence[Match], name: str) -> Set[str]:
         if match.learner == name:
             paths |= match.student_paths
         if match.source == name:
-            paths.update(path for at, asked in match.asked if not at for path in asked)
+            paths.update(path for at, point in match.asked if not at for path in point.paths)
     return paths
 
 
@@ -522,7 +522,7 @@ def key_of(match: Match, at: str) -> Tuple[str, str]:
     return (match.learner if at else '', at)
 
 
-def told_to(match: Match, told: Told) -> Dict[str, Records]:
+def told_to(match: Match, told: Told) -> Dict[str, Answers]:
     """The answers to a match's questions, by where they were asked."""
     answers = told.get(match.source, {})
     return {at: answers[key_of(match, at)] for at, _ in match.asked if key_of(match, at) in answers}

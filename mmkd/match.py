@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from .build import build_entry
 from .classes import match_classes
 from .connectors import connect
-from .heads import Point, adapter_of, find_point
+from .heads import Answers, Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
 from .recorder import Records
@@ -255,28 +255,28 @@ class Match:
         return {*self.student_point.paths, *self.student_point.asked_at}
 
     @property
-    def asked(self) -> List[Tuple[str, Tuple[str, ...]]]:
-        """What the teacher is asked: the student's module that knows where, and teacher's paths.
+    def asked(self) -> List[Tuple[str, Point]]:
+        """What the teacher is asked: the student's module that knows where, and its own point.
 
         One entry per such module; it is '' where the teacher needs no telling.
         """
         one, other = self.student_point, self.teacher_point
         if not one.asked_at:
-            return [('', other.paths)]
+            return [('', other)]
         if other.stages:  # stage by stage
-            return [(at, stage.paths) for at, stage in zip(one.asked_at, other.stages)]
-        return [(at, other.paths) for at in one.asked_at]
+            return list(zip(one.asked_at, other.stages))
+        return [(at, other) for at in one.asked_at]
 
     # --- one step -------------------------------------------------------------------------------
 
-    def compare(self, seen: Records, told: Dict[str, Records], student: nn.Module,
+    def compare(self, seen: Records, told: Dict[str, Answers], student: nn.Module,
                 data_samples: Optional[Sequence],
                 background: Sequence[Tensor] = ()) -> List[Tensor]:
         """The loss of one step.
 
         Args:
             seen (dict): What was recorded of the student.
-            told (dict): What was recorded of the teacher, by where it was asked.
+            told (dict): What the teacher said, by where it was asked.
             student (nn.Module): The student, which knows its masks.
             data_samples (Sequence, optional): The N samples.
             background (Sequence[Tensor]): Where ``replaces='background'``: which labels are
@@ -312,7 +312,7 @@ class Match:
         """What asks the teachers: the match itself, or one for each of several teachers."""
         return [self]
 
-    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Records]], student: nn.Module,
+    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Answers]], student: nn.Module,
                       data_samples: Optional[Sequence],
                       background: Sequence[Tensor] = ()) -> List[Tensor]:
         """As :meth:`compare`, with what was told to each of the parts."""
@@ -323,11 +323,11 @@ class Match:
         """By what the term is multiplied beside its ``loss_weight``: schedule and ``alpha``."""
         return self.factor * (1. if self.alpha is None else self.alpha)
 
-    def is_answered(self, told: Dict[str, Records]) -> bool:
+    def is_answered(self, told: Dict[str, Answers]) -> bool:
         """Whether the teacher was asked anything: a cascade may stop before its stage."""
         return any(at in told for at, _ in self.asked)
 
-    def levels(self, seen: Records, told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
+    def levels(self, seen: Records, told: Dict[str, Answers]) -> Tuple[List[Tensor], List[Tensor]]:
         """Both sides as the loss gets them.
 
         The student's levels have gone through the connectors, the teacher's columns stand in the
@@ -350,7 +350,7 @@ class Match:
             teacher = [self._split_anchors(level) for level in teacher]
         return student, teacher
 
-    def fit(self, seen: Records, told: Dict[str, Records]) -> None:
+    def fit(self, seen: Records, told: Dict[str, Answers]) -> None:
         """Make the connectors that a first look calls for, and note what was found.
 
         Raises:
@@ -392,7 +392,7 @@ class Match:
                       "student's; levels are paired by their order, so look whether their strides "
                       f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
 
-    def is_ambiguous(self, seen: Records, told: Dict[str, Records]) -> bool:
+    def is_ambiguous(self, seen: Records, told: Dict[str, Answers]) -> bool:
         """Whether the sides differ, and a larger image might tell levels apart by their sizes."""
         with torch.no_grad():
             sizes = [[tuple(level.shape[2:]) for level in side]
@@ -418,12 +418,11 @@ class Match:
                     "module that returns maps, such as 'backbone'")
 
     def _recorded(self, seen: Records,
-                  told: Dict[str, Records]) -> Tuple[List[Tensor], List[Tensor]]:
+                  told: Dict[str, Answers]) -> Tuple[List[Tensor], List[Tensor]]:
         one, other = self.student_point, self.teacher_point
         student = one.levels(seen)
-        stages = other.stages or [other] * len(self.asked)
-        teacher = [level for (at, _), stage in zip(self.asked, stages) if at in told
-                   for level in stage.levels(told[at])]
+        teacher = [level for at, point in self.asked if at in told
+                   for level in told[at][point].levels]
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
@@ -440,7 +439,7 @@ class Match:
             orders = [pair_sets(mine, theirs._replace(logits=self._reorder_queries(theirs.logits)))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
-                          other.queries(*(told[''][path] for path in other.paths)))]
+                          told[''][other].queries)]
             student = [in_order(level, [mine for mine, _ in order], one.query_dim)
                        for level, order in zip(student, orders)]
             teacher = [in_order(level, [theirs for _, theirs in order], other.query_dim)

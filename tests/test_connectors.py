@@ -70,7 +70,8 @@ def test_mimic_is_the_sum_over_levels_of_mean_squared_errors(equal):
     model = prepared(retinanet(), equal, dict(MIMIC, connector='conv', loss_weight=2.)).eval()
     seen, told = observe(model, torch.randn(2, 3, 64, 64))
     losses = model.matches[0].compare(seen, told, model.student, None)
-    own, others = seen['neck'][0].output, told['']['neck'][0].output
+    match, = model.matches
+    own, others = seen['neck'][0].output, told[''][match.teacher_point].levels
     layers = connectors_of(model)['loss_neck_mse']
     for loss, layer, s, t in zip(losses, layers, own, others):
         x = torch.einsum('nchw,dc->ndhw', s, layer.weight[:, :, 0, 0])
@@ -96,9 +97,8 @@ def test_levels_are_paired_by_their_stride(tmp_path):
     for match, module in zip(model.matches, ('neck', 'bbox_head')):
         levels, others = match.levels(seen, told)
         assert [tuple(level.shape[2:]) for level in levels] == [(8, 8), (4, 4), (2, 2)]
-        own, theirs = (calls[0].output for calls in (seen[module], told[''][module]))
-        if module == 'bbox_head':
-            own, theirs = own[0], theirs[0]
+        own, theirs = seen[module][0].output, told[''][match.teacher_point].levels
+        own = own[0] if module == 'bbox_head' else own
         assert all(torch.equal(a, b) for a, b in zip(levels, own[:3]))
         assert all(torch.equal(a, b) for a, b in zip(others, theirs[1:]))
     assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.matches[0])

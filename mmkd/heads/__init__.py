@@ -1,5 +1,5 @@
 """Where are the points in a model? To add a family, subclass ``HeadAdapter`` in a file."""
-from .base import HeadAdapter, Point, adapter_of, find_point, points_of
+from .base import Answer, Answers, HeadAdapter, Point, adapter_of, find_point, points_of
 from .dense import DenseHead
 from .query import QueryHead, SparseRoIHead
 from .roi import RoIHead
@@ -10,6 +10,7 @@ from .solo import GridOfInstances
 from .mask import MaskTransformer, SideAdapter  # isort: skip
 
 __all__ = [
-    'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer', 'Point', 'QueryHead',
-    'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'adapter_of', 'find_point', 'points_of'
+    'Answer', 'Answers', 'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer', 'Point',
+    'QueryHead', 'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'adapter_of',
+    'find_point', 'points_of'
 ]

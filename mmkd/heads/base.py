@@ -1,9 +1,9 @@
 """Points and how they are found: by a family's name for them or by a dotted module path."""
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,19 @@ from torch import Tensor, nn
 from ..recorder import Call, Records
 from ..registry import HEADS
 from ..sets import Queries
+
+
+class Answer(NamedTuple):
+    """What a network says at a point."""
+    levels: List[Tensor]
+    """(N, C, *positions), one per level."""
+    queries: List[Queries] = []
+    """What tells predictions without an order apart."""
+
+    def tensors(self) -> List[Tensor]:
+        """All that is said."""
+        return [*self.levels, *(one for queries in self.queries
+                                for one in (queries.logits, queries.where))]
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,7 @@ class Point:
     """
     name: str
     paths: Tuple[str, ...]
-    read: Callable[..., List[Tensor]]
+    read: Callable[..., List[Tensor]] = field(compare=False)
     use_sigmoid: Optional[bool] = None
     num_classes: Optional[int] = None
     num_named: int = 0
@@ -52,7 +65,7 @@ class Point:
     align_corners: bool = False
     asked_at: Tuple[str, ...] = ()
     stages: Tuple['Point', ...] = ()
-    queries: Optional[Callable[..., List[Queries]]] = None
+    queries: Optional[Callable[..., List[Queries]]] = field(default=None, compare=False)
     query_dim: int = -1
     coding: str = ''
     criteria: Tuple[str, ...] = ()
@@ -65,6 +78,13 @@ class Point:
     def levels(self, records: Records) -> List[Tensor]:
         """What was recorded at this point."""
         return self.read(*(records[path] for path in self.paths))
+
+    def answer(self, records: Records) -> Answer:
+        """All that was recorded at this point."""
+        levels = self.levels(records)
+        if self.queries is None or not levels:
+            return Answer(levels)
+        return Answer(levels, self.queries(*(records[path] for path in self.paths)))
 
     def places(self, records: Records) -> Dict[str, Tensor]:
         """Where the head predicted, by the module of ``asked_at`` that was told.
@@ -108,6 +128,10 @@ class Point:
 def _mean(stages: Sequence[Point], *calls: List[Call]) -> List[Tensor]:
     levels = [stage.read(one) for stage, one in zip(stages, calls)]
     return [torch.stack(same).mean(0) for same in zip(*levels)]
+
+
+Answers = Dict[Point, Answer]
+"""What was said at several points."""
 
 
 class HeadAdapter(metaclass=ABCMeta):

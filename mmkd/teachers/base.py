@@ -1,20 +1,26 @@
 """What every teacher is to a distillation."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from ..heads import adapter_of
-from ..recorder import Records, recording
+from ..heads import Answers, Point, adapter_of
+from ..idle import Outputs, needed_modules, standing_in
+from ..recorder import recording
 
 
 class Question(NamedTuple):
     """What a teacher is asked."""
-    paths: Iterable[str]
-    """Its modules to be recorded."""
+    points: Tuple[Point, ...]
+    """Its points."""
     at: Optional[Tensor] = None
     """Where to predict, such as RoIs (R, 5); None on the head's own grid."""
+
+    @property
+    def paths(self) -> Set[str]:
+        """Its modules that must run."""
+        return {path for point in self.points for path in point.paths}
 
 
 class BaseTeacher(metaclass=ABCMeta):
@@ -39,6 +45,7 @@ class BaseTeacher(metaclass=ABCMeta):
             is left out.
         is_prepared (bool): Whether :meth:`prepare` has been called.
         needs_epochs (bool): Whether it waits for epochs, which training by iterations has not.
+        runs_whole (bool): Whether modules run, too, that have no part in what it is asked.
     """
 
     model: Optional[nn.Module] = None
@@ -47,11 +54,14 @@ class BaseTeacher(metaclass=ABCMeta):
     is_ready = True
     is_prepared = False
     needs_epochs = False
+    runs_whole = False
 
     def __init__(self, view: Optional[str] = None) -> None:
         if view is not None and not isinstance(view, str):
             raise TypeError(f'`view` must be the name of a view, but got {view!r}')
         self.view = view
+        self._needed: Dict[Point, Optional[Set[str]]] = {}
+        self._idle_outputs: Dict[str, Outputs] = {}
 
     @abstractmethod
     def prepare(self, student: Any) -> None:
@@ -91,8 +101,10 @@ class BaseTeacher(metaclass=ABCMeta):
         """
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Records]:
-        """Run the teacher on the student's batch, as far as it is asked, and record what it says.
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
+        """Run the teacher on the student's batch, as far as it is asked.
+
+        Modules that have no part in the answers do not run (:mod:`mmkd.idle`).
 
         Args:
             inputs (Tensor): Float (N, 3, H, W), normalised for the student; of its view.
@@ -100,21 +112,50 @@ class BaseTeacher(metaclass=ABCMeta):
             questions (dict[str, Question]): By a key of the caller's.
 
         Returns:
-            dict[str, Records]: The recorded calls by the same key, without gradient.
+            dict[str, Answers]: What it says at the points of each question, by the same key,
+            without gradient.
         """
         assert self.model is not None, 'prepare() comes first'
+        with torch.no_grad(), standing_in(
+                self.model, self._needed_for(inputs, questions), self._idle_outputs):
+            return self._answer(inputs, data_samples, questions)
+
+    def _answer(self, inputs: Tensor, data_samples: Optional[Sequence],
+                questions: Dict[str, Question]) -> Dict[str, Answers]:
+        assert self.model is not None
         adapter = adapter_of(self.model)
-        told: Dict[str, Records] = {}
-        with torch.no_grad():
-            paths = {path for question in questions.values() for path in question.paths}
-            with recording(self.model, paths) as before:
-                features = adapter.extract(self.model, inputs)
-            for key, question in questions.items():
-                with recording(self.model, question.paths) as behind:
-                    adapter.predict(self.model, features, question.paths, question.at,
-                                    data_samples)
-                told[key] = {path: before[path] + calls for path, calls in behind.items()}
+        told: Dict[str, Answers] = {}
+        paths = {path for question in questions.values() for path in question.paths}
+        with recording(self.model, paths) as before:
+            features = adapter.extract(self.model, inputs)
+        for key, question in questions.items():
+            with recording(self.model, question.paths) as behind:
+                adapter.predict(self.model, features, question.paths, question.at, data_samples)
+            records = {path: before[path] + calls for path, calls in behind.items()}
+            told[key] = {point: point.answer(records) for point in question.points}
         return told
+
+    def _needed_for(self, inputs: Tensor, questions: Dict[str, Question]) -> Optional[Set[str]]:
+        """Modules that have a part in the answers; None for all of them."""
+        assert self.model is not None
+        needed: Set[str] = set()
+        for point in {point for question in questions.values() for point in question.points}:
+            if point not in self._needed:
+                noise = torch.rand(inputs[:1].shape, generator=torch.Generator().manual_seed(0))
+                noise = noise.to(inputs)
+                at = adapter_of(self.model).made_up(noise) if point.asked_at else None
+                question = {'': Question((point, ), at)}
+
+                def say(noise: Tensor = noise, question: Dict[str, Question] = question,
+                        point: Point = point) -> List[Tensor]:
+                    return self._answer(noise, None, question)[''][point].tensors()
+
+                self._needed[point] = needed_modules(self.model, say)
+            of_point = self._needed[point]
+            if of_point is None or self.runs_whole:
+                return None
+            needed |= of_point
+        return needed
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
+from ..heads import Answers
 from ..inputs import Renormalize
-from ..recorder import Records
 from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
 from .base import BaseTeacher, Question
@@ -75,7 +75,7 @@ class FrozenTeacher(BaseTeacher):
         self.model = model.eval().requires_grad_(False)
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Records]:
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
         return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
 
 

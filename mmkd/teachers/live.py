@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Iterable, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..heads import adapter_of
+from ..heads import Answers, adapter_of
 from ..recorder import Records, evaluating, recording, replaced_forward
 from .base import BaseTeacher, Question
 
@@ -56,22 +56,22 @@ class LiveNetwork(BaseTeacher):
         self.seen = self._features = None
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Records]:
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
         """What it said in training; at places that it is given it predicts anew, in eval mode, on
         the features that it has."""
         assert self.model is not None
         if self.seen is None:  # a blank image, before training
-            with evaluating(self.model):
-                return super().look(inputs, data_samples, questions)
-        told: Dict[str, Records] = {}
+            with torch.no_grad(), evaluating(self.model):
+                return self._answer(inputs, data_samples, questions)
+        told: Dict[str, Answers] = {}
         for key, question in questions.items():
-            if question.at is None:
-                told[key] = {path: self.seen[path] for path in question.paths}
-                continue
-            with torch.no_grad(), evaluating(self.model), recording(
-                    self.model, question.paths) as told[key]:
-                adapter_of(self.model).predict(self.model, self._features, question.paths,
-                                               question.at, data_samples)
+            records = self.seen
+            if question.at is not None:
+                with torch.no_grad(), evaluating(self.model), recording(
+                        self.model, question.paths) as records:
+                    adapter_of(self.model).predict(self.model, self._features, question.paths,
+                                                   question.at, data_samples)
+            told[key] = {point: point.answer(records) for point in question.points}
         return told
 
 

@@ -14,9 +14,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint
+from ..heads import Answers
 from ..inputs import Renormalize
 from ..losses.base import finite_number
-from ..recorder import Records, evaluating, recording, replaced_forward
+from ..recorder import evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
 from .frozen import check_source, model_config, read_config
@@ -139,7 +140,7 @@ class Partner(LiveNetwork):
                 for name, value in losses.items()}
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Records]:
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
         return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
 
     # --- what is shared with the student --------------------------------------------------------

@@ -319,9 +319,8 @@ def test_boxes_of_queries_follow_the_students_classes(tmp_path, classes):
     inputs, samples = batch()
     _, seen, told_of = step(model, inputs, samples)
     match, = model.matches
-    own, theirs = (point.queries(*calls)[0] for point, calls in (
-        (match.student_point, [seen['bbox_head']]),
-        (match.teacher_point, [told_of['']['bbox_head']])))
+    own, = match.student_point.queries(seen['bbox_head'])
+    theirs, = told_of[''][match.teacher_point].queries
     columns = [*(classes.index(name) for name in ('disc', 'square', 'cross')), len(classes)]
     pairs = pair_sets(own, theirs._replace(logits=theirs.logits[:, columns]))
     (student, ), (told, ) = match.levels(seen, told_of)
