@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 import mmkd
 from mmkd.distillation import told_to
-from mmkd.heads import adapter_of
+from mmkd.heads import Answers, adapter_of
 from mmkd.match import Match
 from mmkd.teachers.frozen import FrozenTeacher, model_config
 from mmkd.zoo import config_path
@@ -220,11 +220,23 @@ def initialise(model: Any) -> None:
 
 @mmkd.MODELS.register_module(force=True)
 class RandomTeacher(FrozenTeacher):
-    """A teacher with random weights, initialised before it says its first word."""
+    """A teacher with random weights, initialised before it says its first word. It says the same to
+    the bit where nothing in it is left out."""
 
     def prepare(self, student: Any) -> None:
         super().prepare(student)
         initialise(self.model)
+
+    def look(self, *args: Any) -> Dict[str, Answers]:
+        told = super().look(*args)
+        self.runs_whole = True
+        whole = super().look(*args)
+        self.runs_whole = False
+        for key, answers in whole.items():
+            for point, answer in answers.items():
+                assert all(map(torch.equal, told[key][point].tensors(), answer.tensors())), (
+                    f'a part of the teacher that `{point.name}` depends on was left out')
+        return told
 
 
 @contextlib.contextmanager
