@@ -144,6 +144,10 @@ class Match:
                 f'`alpha`, but which loss trains `{self.on_student}` of the student on labels is '
                 "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
                 'segmentor')
+        if getattr(self.loss, 'sync', False) and self.student_point.stages:
+            raise ValueError(
+                f'`sync=True`, but `{self.on_student}` of the student is a cascade, which may stop '
+                'before a stage in one process while others wait for it; leave out `sync`')
         masks = adapter_of(student).masks
         if self.mask is not None and self.mask not in masks:
             raise ValueError(

@@ -124,6 +124,7 @@ class LogitLoss(DistillLoss):
         self.use_sigmoid = use_sigmoid
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+        """The formula on rows, by autograd."""
         student, teacher = to_rows(student), to_rows(teacher)
         # Only a given weight is looked at: reading a value makes a GPU wait.
         if student.numel() == 0 or (weight is not None and not weight.any()):

@@ -5,17 +5,19 @@ gradient follow from five moments of every row and every column: two means, two 
 of products. So the logits are gone through twice, in pieces that stay in the cache: once for the
 moments, once for the gradient.
 """
-from typing import Any, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
+
+from .pieces import pieces, probabilities
 
 EPS = 1e-8
 """Added to the product of the norms, as in the authors' code."""
 
-PIECE = dict(cpu=1 << 18, cuda=1 << 24)
-"""Elements of the logits that are looked at together: on a CPU, what fits the cache."""
+TINY = 1e-30
+"""Weight of all positions together, at least; nothing is divided by 0 where none is left."""
 
 
 class Moments(NamedTuple):
@@ -43,22 +45,24 @@ class Moments(NamedTuple):
 
 
 def dist(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
-         use_sigmoid: bool, beta: float, gamma: float) -> Tensor:
+         use_sigmoid: bool, beta: float, gamma: float, sync: bool = False) -> Tensor:
     """The loss of :class:`mmkd.DISTLoss`, without its factor τ².
 
     Args:
         student (Tensor): Float32 or float64 (N, C, L), logits at L positions of N images.
         teacher (Tensor): The same, without gradient.
-        weight (Tensor, optional): (N, L), 0 or more, not all 0. Defaults to None, all alike.
+        weight (Tensor, optional): (N, L), 0 or more. Defaults to None, all alike.
         tau (float): Temperature.
         use_sigmoid (bool): Sigmoid, or softmax over the classes.
         beta (float): Weight of the inter-class relation.
         gamma (float): Weight of the intra-class relation.
+        sync (bool): Whether the positions of all processes are one set. Defaults to False.
 
     Returns:
-        Tensor: A scalar. Its gradient is computed anew from the logits, not kept.
+        Tensor: A scalar, 0 where no position is left. Its gradient is computed anew from the
+        logits, not kept.
     """
-    result: Tensor = _Dist.apply(student, teacher, weight, tau, use_sigmoid, beta, gamma)
+    result: Tensor = _Dist.apply(student, teacher, weight, tau, use_sigmoid, beta, gamma, sync)
     return result
 
 
@@ -66,7 +70,8 @@ class _Dist(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
-                tau: float, use_sigmoid: bool, beta: float, gamma: float) -> Tensor:
+                tau: float, use_sigmoid: bool, beta: float, gamma: float,
+                sync: bool) -> Tensor:
         count, classes, length = student.shape
         row = student.new_empty(5, count, length)
         # Sums over all positions: in float64, where they cost nothing.
@@ -90,15 +95,19 @@ class _Dist(torch.autograd.Function):
             inside = torch.stack([mean_s, mean_t, torch.mul(ws, s, out=ds).sum(1),
                                   torch.mul(wt, t, out=dt).sum(1), ws.mul(t).sum(1)])
             seen = merge(column, seen, inside.double(), total)
-        of_rows, of_columns = Moments(*row), Moments(*column.to(student.dtype))
+        of_rows = Moments(*row)
         inter, a_row, b_row = of_rows.correlation()
+        of_all = inter.sum() if weight is None else (weight * inter).sum()
+        ctx.processes, seen, column, of_all = over_processes(seen, column, of_all, sync)
+        of_columns = Moments(*column.to(student.dtype))
         intra, a_column, b_column = of_columns.correlation()
-        share = torch.full_like(inter, 1 / inter.numel()) if weight is None else (
-            weight / weight.sum())
+        share = (torch.ones_like(inter) if weight is None else weight) / max(seen, TINY)
         ctx.save_for_backward(student, teacher, weight, share, *of_rows[:2], a_row, b_row,
                               *of_columns[:2], a_column, b_column)
         ctx.settings = tau, use_sigmoid, beta, gamma
-        return beta * (1 - (share * inter).sum()) + gamma * (1 - intra.mean())
+        if not seen:
+            return student.new_zeros(())
+        return beta * (1 - of_all / seen) + gamma * (1 - intra.mean())
 
     @staticmethod
     @once_differentiable
@@ -106,7 +115,8 @@ class _Dist(torch.autograd.Function):
         (student, teacher, weight, share, mean_s, mean_t, a_row, b_row,
          column_s, column_t, a_column, b_column) = ctx.saved_tensors
         tau, use_sigmoid, beta, gamma = ctx.settings
-        gradient = gradient / tau
+        # So that the mean over processes, which a distributed wrapper takes, is their sum.
+        gradient = gradient / tau * ctx.processes
         # d loss / d s = a t + b s + c, each a sum of a row's and a column's.
         a_row, b_row = -beta * share * a_row, -beta * share * b_row
         c_row = -(a_row * mean_t + b_row * mean_s)
@@ -126,30 +136,36 @@ class _Dist(torch.autograd.Function):
             else:
                 outer.sub_((outer * s).sum(0)).mul_(s)
             torch.mul(outer, gradient, out=into)
-        return found, None, None, None, None, None, None
+        return found, *[None] * 7
 
 
-def pieces(logits: Tensor) -> Iterator[Tuple[int, slice]]:
-    """Image by image, slices of the positions."""
-    count, classes, length = logits.shape
-    step = max(1, PIECE.get(logits.device.type, PIECE['cuda']) // classes)
-    for n in range(count):
-        for begin in range(0, length, step):
-            yield n, slice(begin, min(begin + step, length))
+def over_processes(seen: float, column: Tensor, of_all: Tensor,
+                   sync: bool) -> Tuple[int, float, Tensor, Tensor]:
+    """Put together what all processes have seen.
 
+    5 C + 2 numbers of each process are exchanged, and no logits.
 
-def probabilities(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
-                  use_sigmoid: bool, n: int,
-                  piece: slice) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Those of a piece, (C, positions), and its weights; where they are 0, of logits 0."""
-    s, t = student[n, :, piece], teacher[n, :, piece]
-    w = None if weight is None else weight[n, piece]
-    if w is not None:  # whatever stands at a masked position, even NaN, must not reach the sums
-        is_masked = w == 0
-        s, t = s.masked_fill(is_masked, 0), t.masked_fill(is_masked, 0)
-    if tau != 1:
-        s, t = s / tau, t / tau
-    return (s.sigmoid(), t.sigmoid(), w) if use_sigmoid else (s.softmax(0), t.softmax(0), w)
+    Args:
+        seen (float): How many positions, weighted, this process has seen.
+        column (Tensor): Float64 (5, C), their moments by class.
+        of_all (Tensor): A scalar, the sum of their inter-class correlations.
+        sync (bool): Whether to ask the others at all.
+
+    Returns:
+        tuple[int, float, Tensor, Tensor]: How many processes there are, and the three of all.
+    """
+    if not (sync and distributed.is_available() and distributed.is_initialized()):
+        return 1, seen, column, of_all
+    own = torch.cat([column.flatten(), column.new_tensor([seen]), of_all.double().reshape(1)])
+    found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(found, own)
+    seen, column, sums = 0., torch.zeros_like(column), own.new_zeros(())
+    for one in found:  # in one order, so that all processes come to the same bits
+        sums = sums + one[-1]
+        count = one[-2].item()
+        if count:
+            seen = merge(column, seen, one[:-2].reshape(column.shape), count)
+    return len(found), seen, column, sums.to(of_all.dtype)
 
 
 def merge(total: Tensor, seen: float, new: Tensor, count: float) -> float:

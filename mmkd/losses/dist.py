@@ -7,6 +7,7 @@ from torch import Tensor
 from ..registry import MODELS
 from .base import LogitLoss, finite_number, weighted_mean
 from .closed_form import EPS, dist
+from .pieces import as_maps
 
 
 @MODELS.register_module()
@@ -33,6 +34,10 @@ class DISTLoss(LogitLoss):
         use_sigmoid (bool, optional): Sigmoid or softmax. None is softmax when the loss is used
             alone, the head's own activation inside a Distiller. Defaults to None.
         loss_weight (float): Factor of the result. Defaults to 1.0.
+        sync (bool): Whether the positions of all processes count as one set, so that several
+            processes come to the value, and after the distributed wrapper has averaged them to the
+            gradients, of one process with the whole batch. Defaults to False, each process for
+            itself.
     """
 
     def __init__(self,
@@ -40,20 +45,18 @@ class DISTLoss(LogitLoss):
                  gamma: float = 1.0,
                  tau: float = 1.0,
                  use_sigmoid: Optional[bool] = None,
-                 loss_weight: float = 1.0) -> None:
+                 loss_weight: float = 1.0,
+                 sync: bool = False) -> None:
         super().__init__(tau, use_sigmoid, loss_weight)
+        if not isinstance(sync, bool):
+            raise TypeError(f'`sync` must be True or False, but got {sync!r}')
+        self.sync = sync
         self.beta = finite_number('beta', beta)
         self.gamma = finite_number('gamma', gamma)
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
-        if student.numel() == 0 or (weight is not None and not weight.any()):
-            return student.sum() * 0
-        student, teacher = (one.flatten(2) if one.dim() > 2 else one.T.unsqueeze(0)
-                            for one in (student, teacher))
-        if weight is not None:
-            weight = weight.flatten(1) if weight.dim() > 1 else weight.unsqueeze(0)
-        return self.tau**2 * dist(student, teacher, weight, self.tau, bool(self.use_sigmoid),
-                                  self.beta, self.gamma)
+        return self.tau**2 * dist(*as_maps(student, teacher, weight), self.tau,
+                                  bool(self.use_sigmoid), self.beta, self.gamma, self.sync)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         """The formula as it is written above, by autograd; :meth:`compare` gives the same by

@@ -1,10 +1,14 @@
 """KD: the student's probabilities follow the teacher's (Hinton et al., 2015)."""
+from typing import Any, Optional
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid
 
 from ..registry import MODELS
 from .base import LogitLoss, weighted_mean
+from .pieces import as_maps, logits_of, pieces, probabilities
 
 
 @MODELS.register_module()
@@ -29,12 +33,59 @@ class KDLoss(LogitLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
     """
 
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+        result: Tensor = _KD.apply(*as_maps(student, teacher, weight), self.tau,
+                                   bool(self.use_sigmoid))
+        return self.tau**2 * result
+
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        if self.use_sigmoid:
-            divergence = (
-                teacher.sigmoid() * (logsigmoid(teacher) - logsigmoid(student)) +
-                (-teacher).sigmoid() * (logsigmoid(-teacher) - logsigmoid(-student)))
-        else:
-            log_p_student, log_p_teacher = log_softmax(student, 1), log_softmax(teacher, 1)
-            divergence = torch.exp(log_p_teacher) * (log_p_teacher - log_p_student)
-        return weighted_mean(divergence.sum(1), weight)
+        """The formula as it is written above, by autograd; :meth:`compare` gives the same piece by
+        piece, in a fraction of time and memory."""
+        return weighted_mean(divergence(student.T, teacher.T, bool(self.use_sigmoid)), weight)
+
+
+def divergence(student: Tensor, teacher: Tensor, use_sigmoid: bool) -> Tensor:
+    """Kullback-Leibler divergence of each column.
+
+    Args:
+        student (Tensor): Float (C, M), logits / τ.
+        teacher (Tensor): The same.
+        use_sigmoid (bool): Whether each class is a variable of its own.
+
+    Returns:
+        Tensor: (M,).
+    """
+    if use_sigmoid:
+        return (teacher.sigmoid() * (logsigmoid(teacher) - logsigmoid(student)) +
+                (-teacher).sigmoid() * (logsigmoid(-teacher) - logsigmoid(-student))).sum(0)
+    log_p_student, log_p_teacher = log_softmax(student, 0), log_softmax(teacher, 0)
+    return (log_p_teacher.exp() * (log_p_teacher - log_p_student)).sum(0)
+
+
+class _KD(torch.autograd.Function):
+    """Keeps nothing but the logits: the gradient is the difference of the probabilities."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+                use_sigmoid: bool) -> Tensor:
+        total = student.new_zeros((), dtype=torch.float64)
+        for n, piece in pieces(student):
+            s, t, w = logits_of(student, teacher, weight, tau, n, piece)
+            found = divergence(s, t, use_sigmoid)
+            total += (found if w is None else found * w).sum()
+        count = float(student[:, 0].numel()) if weight is None else weight.sum().item()
+        ctx.save_for_backward(student, teacher, weight)
+        ctx.settings = tau, use_sigmoid, count
+        return (total / count if count else total).to(student.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        student, teacher, weight = ctx.saved_tensors
+        tau, use_sigmoid, count = ctx.settings
+        found = torch.empty_like(student)
+        scale = gradient / (tau * count) if count else gradient * 0
+        for n, piece in pieces(student):
+            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+            torch.mul(s.sub_(t), scale if w is None else w * scale, out=found[n, :, piece])
+        return found, None, None, None, None

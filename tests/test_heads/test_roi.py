@@ -122,6 +122,11 @@ def test_cascade_student_of_a_teacher_with_one_stage(teachers, stage):
     assert torch.equal(student[0], seen[f'roi_head.bbox_head.{stage or 0}'][-1].output[0])
 
 
+def test_cascade_student_cannot_wait_for_other_processes(teachers):
+    with pytest.raises(ValueError, match='`sync=True`, but `cls` of the student is a cascade'):
+        prepared(two_stage('cascade-rcnn'), teachers['standard'], dict(DIST, sync=True))
+
+
 def test_module_paths_of_the_authors(teachers):
     named = prepared(two_stage(), teachers['cascade'])
     dotted = prepared(two_stage(), teachers['cascade'], dict(DIST, on=dict(
