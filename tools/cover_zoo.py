@@ -30,11 +30,11 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import torch
+from made_up import initialise, made_up_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import PixelData
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 import mmkd
@@ -194,30 +194,6 @@ def cover(path: str, outcome: Outcome) -> None:
         look_at_points(model, outcome)
 
 
-def initialise(model: Any) -> None:
-    """Random weights, also where only a pretrained checkpoint would have brought any."""
-    with contextlib.suppress(AttributeError):  # SAN can only begin with CLIP's weights
-        model.init_weights()
-    for parameter in model.parameters():
-        if parameter.isnan().any():
-            nn.init.trunc_normal_(parameter, std=0.02)
-    # Without a pretrained backbone's statistics, norms that are frozen let activations explode.
-    norms = {norm: norm.momentum for norm in model.modules()
-             if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.
-    with torch.no_grad():
-        images = torch.randn(2, 3, IMAGE_SIZES[0], IMAGE_SIZES[0])
-        if hasattr(model.data_preprocessor, 'std'):  # 1 where a caffe backbone wants 0 to 255
-            images = images * 64 / model.data_preprocessor.std
-        with contextlib.suppress(Exception):  # some models take no images of this size
-            adapter_of(model).extract(model, images)
-    for norm, momentum in norms.items():
-        norm.momentum = momentum
-        norm.train(model.training)
-
-
 @mmkd.MODELS.register_module(force=True)
 class RandomTeacher(FrozenTeacher):
     """A teacher with random weights, initialised before it says its first word. It says the same to
@@ -254,7 +230,8 @@ def batch_that_fits(model: Any) -> Dict[str, Any]:
     model.train()
     MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it, as under a Runner
     for size in IMAGE_SIZES:
-        batch = batch_of(model, size)
+        batch = model.data_preprocessor(made_up_batch(
+            model, size, size, proposals=FEWER['num_proposals']), training=True)
         try:
             model.student(**copy.deepcopy(batch), mode='loss')
             break
@@ -398,56 +375,6 @@ def difference(student: ConfigDict, teacher: ConfigDict) -> str:
         if one != other:
             return f'{name} {other} over {one}'
     return 'the same'
-
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-def batch_of(model: Any, size: int) -> Dict[str, Any]:
-    """Two random images with their annotations, as the model's preprocessor gives them."""
-    data = segmentation_batch(model, size) if hasattr(model, 'decode_head') else detection_batch(
-        model, size)
-    return model.data_preprocessor(data, training=True)
-
-
-def detection_batch(model: Any, size: int) -> Dict[str, Any]:
-    from mmdet.testing import demo_mm_inputs, demo_mm_proposals
-    # An RPN has one class of its own, a head of masks may have one for all.
-    classes = min([head.num_classes for path, head in model.named_modules()
-                   if path.split('.')[0] in ('roi_head', 'bbox_head', 'panoptic_head', 'mask_head')
-                   and isinstance(getattr(head, 'num_classes', None), int)] or [80])
-    data = demo_mm_inputs(2, (3, size, size), num_items=[4, 3],
-                          num_classes=min(max(classes, 2), 80), with_mask=True, with_semantic=True)
-    proposals = demo_mm_proposals([(3, size, size)] * 2, FEWER['num_proposals'])
-    for sample, stored in zip(data['data_samples'], proposals):
-        if classes == 1:
-            sample.gt_instances.labels.zero_()
-        if hasattr(model, 'roi_head') and getattr(model, 'rpn_head', None) is None:
-            sample.proposals = stored
-    return data
-
-
-def segmentation_batch(model: Any, size: int) -> Dict[str, Any]:
-    from mmseg.structures import SegDataSample
-    generator = torch.Generator().manual_seed(0)
-    head: Any = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else \
-        model.decode_head
-    samples = []
-    for _ in range(2):
-        shape = (size, size)
-        sample = SegDataSample(metainfo=dict(
-            img_shape=shape, ori_shape=shape, pad_shape=shape, scale_factor=(1., 1.), flip=False))
-        # Squares of classes, larger than a cell of any head.
-        coarse = torch.randint(0, head.num_classes, (1, 4, 4), generator=generator)
-        labels = coarse.repeat_interleave(size // 4, 1).repeat_interleave(size // 4, 2)
-        sample.gt_sem_seg = PixelData(data=labels)
-        edges: Tensor = torch.zeros_like(labels)
-        edges[:, ::size // 4], edges[:, :, ::size // 4] = 1, 1
-        sample.gt_edge_map = PixelData(data=edges)
-        samples.append(sample)
-    images = [torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
-              for _ in range(2)]
-    return dict(inputs=images, data_samples=samples)
 
 
 # --- the page -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What every teacher is to a distillation."""
 from abc import ABCMeta, abstractmethod
+from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
@@ -60,6 +61,7 @@ class BaseTeacher(metaclass=ABCMeta):
         if view is not None and not isinstance(view, str):
             raise TypeError(f'`view` must be the name of a view, but got {view!r}')
         self.view = view
+        self._noise: Optional[Tensor] = None
         self._needed: Dict[Point, Optional[Set[str]]] = {}
         self._idle_outputs: Dict[str, Outputs] = {}
 
@@ -141,25 +143,29 @@ class BaseTeacher(metaclass=ABCMeta):
         needed: Set[str] = set()
         for point in {point for question in questions.values() for point in question.points}:
             if point not in self._needed:
-                noise = torch.rand(inputs[:1].shape, generator=torch.Generator().manual_seed(0))
-                noise = noise.to(inputs)
-                at = adapter_of(self.model).made_up(noise) if point.asked_at else None
-                question = {'': Question((point, ), at)}
-
-                def say(noise: Tensor = noise, question: Dict[str, Question] = question,
-                        point: Point = point) -> List[Tensor]:
-                    return self._answer(noise, None, question)[''][point].tensors()
-
-                self._needed[point] = needed_modules(self.model, say)
+                if self._noise is None:
+                    noise = torch.rand(inputs[:1].shape, generator=torch.Generator().manual_seed(0))
+                    self._noise = noise.to(inputs)
+                self._needed[point] = needed_modules(
+                    self.model, partial(self._rehearsed, point, self._answer))
             of_point = self._needed[point]
             if of_point is None or self.runs_whole:
                 return None
             needed |= of_point
         return needed
 
+    def _rehearsed(self, point: Point, answer: Callable) -> List[Tensor]:
+        """What is said of noise at a point."""
+        assert self.model is not None
+        assert self._noise is not None
+        at = adapter_of(self.model).made_up(self._noise) if point.asked_at else None
+        return answer(self._noise, None, {'': Question((point, ), at)})[''][point].tensors()
+
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:
             self.model._apply(fn)
+        if self._noise is not None:
+            self._noise = fn(self._noise)
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'BaseTeacher':
         # A copy of the student (MMEngine's EMAHook makes one) shares the teacher.

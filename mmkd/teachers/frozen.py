@@ -1,5 +1,5 @@
 """The usual teacher: a trained model that stays as it is."""
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -14,6 +14,7 @@ from ..inputs import Renormalize
 from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
 from .base import BaseTeacher, Question
+from .fast import Fast
 
 LEFT_OUT = '<published>'
 """The default of ``checkpoint``: look it up, which None must not mean."""
@@ -32,17 +33,28 @@ class FrozenTeacher(BaseTeacher):
         trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
             Defaults to False.
         view (str, optional): See :class:`BaseTeacher`.
+        precision (str, optional): 'bf16' or 'fp16'; this and what follows: see
+            :class:`mmkd.teachers.fast.Fast`. Defaults to None, that of the student.
+        channels_last (bool): Defaults to False.
+        compile (bool): Defaults to False.
+        fuse (bool): Defaults to False.
 
     Raises:
         TypeError: If an argument is of the wrong type.
+        ValueError: If ``precision`` is unknown.
     """
 
     def __init__(self,
                  config: Union[str, dict, Config],
                  checkpoint: Optional[str] = LEFT_OUT,
                  trust_checkpoint: bool = False,
-                 view: Optional[str] = None) -> None:
+                 view: Optional[str] = None,
+                 precision: Optional[str] = None,
+                 channels_last: bool = False,
+                 compile: bool = False,
+                 fuse: bool = False) -> None:
         super().__init__(view)
+        self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint)
         self.config = config
         self.checkpoint = checkpoint
@@ -76,7 +88,30 @@ class FrozenTeacher(BaseTeacher):
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
-        return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
+        assert self.model is not None, 'prepare() comes first'
+        inputs = self.fast.lay_out(self.renormalize(inputs, data_samples))
+        with self.fast.running(self.model):
+            return super().look(inputs, data_samples, questions)
+
+    def begin(self) -> None:
+        """Run faster, as far as asked and possible: only now nobody takes weights from it."""
+        assert self.model is not None
+
+        def answer(model: Any) -> List[Tensor]:
+            before, self.model = self.model, model
+            try:
+                with self.fast.running(model):
+                    return [tensor for point in self._needed for tensor in self._rehearsed(
+                        point, lambda noise, *rest: super(FrozenTeacher, self).look(
+                            self.fast.lay_out(noise), *rest))]
+            finally:
+                self.model = before
+
+        inside = {path for point in self._needed for path in point.paths}
+        if all(needed is not None for needed in self._needed.values()):
+            needed = set().union(*self._needed.values())  # type: ignore[arg-type]
+            inside.update(path for path, _ in self.model.named_modules() if path not in needed)
+        self.model = self.fast.settle(self.model, answer, inside)
 
 
 def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any) -> None:

@@ -1,0 +1,393 @@
+"""What distillation costs: steps and losses, side by side in one run.
+
+    python tools/benchmark.py --student mmdet::retinanet/retinanet_r18_fpn_1x_coco.py \
+        --teacher mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --fast --losses
+    python tools/benchmark.py configs/ps_kd/retinanet_r18_bccd.py configs/byot/retinanet_r18_bccd.py
+
+The first form makes the distillations of a pair of plain configs, by --methods; the second takes
+distillation configs of one student as they are. Images, annotations and weights are random: none of
+them changes the work that is done. The parts (the plain student's step, the teacher's whole
+forward, each distillation's step) take turns, so that what else the machine does hits all alike;
+shown are medians of the rounds, and ratios. Memory is that of a process of its own per part.
+Written: `benchmark.json` and `benchmark.md` in the work dir.
+"""
+import argparse
+import copy
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from statistics import median
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from common import read_config
+from made_up import initialise, made_up_batch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from tqdm import tqdm
+
+from mmkd import DISTLoss, KDLoss
+from mmkd.losses.base import LogitLoss
+from mmkd.pair import METHODS, entries_of, inspect_pair
+from mmkd.teachers.frozen import model_config
+
+FAST = dict(fuse=True, channels_last=True, precision='bf16')
+STUDENT, TEACHER = 'student alone', 'teacher, whole forward'
+LOSSES = dict(DIST=DISTLoss, KD=KDLoss)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='*', help='distillation configs of one student')
+    parser.add_argument('--student', help='plain config, with --teacher')
+    parser.add_argument('--teacher', help='plain config of the teacher')
+    parser.add_argument('--methods', nargs='+', default=['dist'], choices=METHODS,
+                        help='with --student and --teacher; dist by default')
+    parser.add_argument('--fast', nargs='*', action=DictAction, metavar='SETTING=VALUE',
+                        help='measure each also with faster settings of a frozen teacher; by '
+                        'default ' + ' '.join(f'{key}={value}' for key, value in FAST.items()))
+    parser.add_argument('--whole', action='store_true', help='and with a teacher that leaves out '
+                        'nothing')
+    parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'),
+                        help='of the images; 512 512 by default')
+    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=7, help='how often each part is timed')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--amp', choices=['bfloat16', 'float16'],
+                        help='train in automatic mixed precision')
+    parser.add_argument('--losses', action='store_true',
+                        help='also the losses alone, against their straightforward form')
+    parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
+                        metavar='N', help='of the logits: N C H W; 2 720 100 168 by default, the '
+                        'first level of RetinaNet for COCO')
+    parser.add_argument('--work-dir', default='work_dirs/benchmark')
+    parser.add_argument('--only', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    is_pair = bool(args.student and args.teacher)
+    if bool(args.student or args.teacher) != is_pair or (is_pair and args.configs) or not (
+            is_pair or args.configs or args.losses):
+        parser.error('give distillation configs, or --student and --teacher, or only --losses')
+    if args.fast is not None:
+        args.fast = args.fast or FAST
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_instance('benchmark', log_level='WARNING')
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it
+    if args.only:
+        return print(json.dumps(memory_of(args)))
+    found: Dict[str, Any] = dict(machine=machine_of(args), command=' '.join(sys.argv[1:]))
+    text = f'{found["machine"]}\n\n'
+    if args.configs or args.student:
+        found['steps'] = measure_steps(args)
+        text += table_of_steps(found['steps']) + '\n'
+    if args.losses:
+        found['losses'] = measure_losses(args)
+        text += table_of_losses(found['losses'], args.loss_shape)
+    os.makedirs(args.work_dir, exist_ok=True)
+    with open(os.path.join(args.work_dir, 'benchmark.json'), 'w') as file:
+        json.dump(found, file, indent=1)
+    with open(os.path.join(args.work_dir, 'benchmark.md'), 'w') as file:
+        file.write(text)
+    print(f'\n{text}\nWritten to {args.work_dir}')
+
+
+# --- the parts ----------------------------------------------------------------------------------
+
+
+def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
+    """The distillations that are measured, by name."""
+    if not args.student:
+        configs = {}
+        for path in args.configs:
+            config = read_config(path)
+            if 'student' not in config.model:
+                raise SystemExit(f'{path} has no teacher; give a distillation config, or --student '
+                                 'and --teacher')
+            configs[os.path.basename(os.path.dirname(os.path.abspath(path)))
+                    if len(args.configs) > 1 else 'distilled'] = config
+        return configs
+    student, teacher = read_config(args.student), read_config(args.teacher)
+    # A config is found whole when it is read, so the model is taken from it as it is.
+    findings = inspect_pair(student, teacher)
+    configs = {}
+    for method in args.methods:
+        config = copy.deepcopy(student)
+        config.model = ConfigDict(
+            type='mmkd.Distiller', student=model_config(student),
+            teacher=dict(config=teacher), distill=entries_of(method, findings))
+        configs[method] = config
+    return configs
+
+
+def without_weights(value: Any) -> Any:
+    """The same config, as a dict, with random weights: nothing is downloaded or wanted."""
+    if isinstance(value, Config):
+        return without_weights(value._cfg_dict.to_dict())
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_weights(one) for one in value)
+    if not isinstance(value, dict):
+        return value
+    value = {key: without_weights(one) for key, one in value.items()}
+    start = value.get('init_cfg')
+    if isinstance(start, dict) and start.get('type') == 'Pretrained':
+        value['init_cfg'] = None
+    if 'config' in value:  # a teacher or a companion
+        if isinstance(value['config'], str):
+            value['config'] = without_weights(read_config(value['config']))
+        value['checkpoint'] = None
+    return value
+
+
+def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
+    """What is timed, by name: functions that build it and return what is to be timed."""
+    configs = configs_of(args)
+    configs = {name: Config(without_weights(config)) for name, config in configs.items()}
+    first = next(iter(configs.values()))
+    parts: Dict[str, Callable] = {STUDENT: partial(step_of, args, first, model_config(first))}
+    teacher = first.model.get('teacher') or {}
+    if 'config' in teacher:
+        parts[TEACHER] = partial(forward_of, args, Config(teacher['config']), first)
+    for name, config in configs.items():
+        parts[name] = partial(step_of, args, config, config.model)
+        if 'config' in (config.model.get('teacher') or {}):
+            if args.whole:
+                parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
+            if args.fast:
+                fast = copy.deepcopy(config)
+                fast.model.teacher.update(args.fast)
+                settings = ', '.join(f'{key}={value}' for key, value in args.fast.items())
+                parts[f'{name}, teacher with {settings}'] = partial(
+                    step_of, args, fast, fast.model)
+    return parts
+
+
+def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        model = MODELS.build(model)
+        initialise(getattr(model, 'student', model))
+        model.to(args.device).train()
+        if hasattr(model, 'distillation'):
+            model.prepare()
+    return model
+
+
+def step_of(args: argparse.Namespace, config: Config, model: Any,
+            runs_whole: bool = False) -> Callable[[], Any]:
+    """A training step: data preprocessor, losses, backward, optimizer."""
+    model = build(config, model, args)
+    settings = copy.deepcopy(config.optim_wrapper)
+    settings.optimizer.lr = 1e-9  # random weights and labels: let nothing diverge
+    if args.amp:
+        settings.update(type='AmpOptimWrapper', dtype=args.amp)
+    optimizer = build_optim_wrapper(getattr(model, 'student', model), settings)
+    batch = made_up_batch(getattr(model, 'student', model), *args.size, args.batch_size)
+    if runs_whole:
+        for network in model.distillation.networks.values():
+            network.runs_whole = True
+
+    def step() -> Any:
+        return model.train_step(copy.deepcopy(batch), optimizer)
+
+    return step
+
+
+def forward_of(args: argparse.Namespace, config: Config, student: Config) -> Callable[[], Any]:
+    """The teacher's forward, all of it, without gradient."""
+    model = build(config, model_config(config), args).eval().requires_grad_(False)
+    batch = made_up_batch(model, *args.size, args.batch_size)
+
+    def forward() -> Any:
+        dtype = getattr(torch, args.amp) if args.amp else None
+        with torch.no_grad(), torch.autocast(args.device, dtype, enabled=bool(args.amp)):
+            data = model.data_preprocessor(copy.deepcopy(batch), True)
+            return model(**data, mode='tensor')
+
+    return forward
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
+    """Seconds and memory of every part."""
+    makers = parts_of(args)
+    parts = {name: make() for name, make in makers.items()}
+    seconds = timed(parts, args)
+    del parts
+    gc.collect()
+    memory = {name: in_a_process(name) for name in makers}
+    return dict(seconds=seconds, memory=memory)
+
+
+def timed(parts: Dict[str, Callable], args: argparse.Namespace) -> Dict[str, List[float]]:
+    """Seconds of every part, round by round, after two rounds that do not count."""
+    seconds: Dict[str, List[float]] = {name: [] for name in parts}
+    for number in tqdm(range(args.rounds + 2), desc='rounds', ncols=100):
+        for name, part in parts.items():
+            wait_for(args.device)
+            begin = time.perf_counter()
+            part()
+            wait_for(args.device)
+            if number >= 2:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def wait_for(device: str) -> None:
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+
+
+def in_a_process(name: str) -> Dict[str, float]:
+    """Memory of a part, from a process that does nothing else."""
+    found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
+                           capture_output=True, text=True)
+    if found.returncode:
+        raise SystemExit(f'measuring the memory of {name} failed:\n{found.stderr[-2000:]}')
+    result: Dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
+    return result
+
+
+def memory_of(args: argparse.Namespace) -> Dict[str, float]:
+    """MiB at the peak, beyond what the process had before it did anything."""
+    loss, _, form = args.only.partition('/')
+    if form:
+        part = loss_step(args, loss, form == 'straightforward')
+        before = peak(args.device)
+        part()
+        return dict(peak=peak(args.device) - before)
+    before = peak(args.device)
+    part = parts_of(args)[args.only]()
+    weights = peak(args.device) - before
+    for _ in range(3):
+        part()
+    return dict(peak=peak(args.device) - before, built=weights)
+
+
+def peak(device: str) -> float:
+    """MiB: of the allocator on a GPU, of the process's resident memory on a CPU."""
+    if device.startswith('cuda'):
+        return torch.cuda.max_memory_allocated() / 2**20
+    with open('/proc/self/status') as file:  # `ru_maxrss` begins with that of the parent process
+        return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 2**10
+
+
+def table_of_steps(found: Dict[str, Any]) -> str:
+    seconds = {name: median(values) for name, values in found['seconds'].items()}
+    student, teacher = seconds[STUDENT], seconds.get(TEACHER)
+    rows = [['part', 'time / student alone',
+             'time / (student alone + whole teacher)', 'peak memory / student alone']]
+    for name, own in seconds.items():
+        whole = own / (student + teacher) if teacher and name not in (STUDENT, TEACHER) else None
+        rows.append([name, f'{own / student:.2f}', f'{whole:.2f}' if whole else '',
+                     f'{found["memory"][name]["peak"] / found["memory"][STUDENT]["peak"]:.2f}'])
+    return as_table(rows)
+
+
+# --- losses alone -------------------------------------------------------------------------------
+
+
+def loss_step(args: argparse.Namespace, name: str, is_straightforward: bool) -> Callable[[], Any]:
+    """Value and gradient of a loss with sigmoid, as RetinaNet's head has it."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(args.loss_shape, generator=generator).to(args.device)
+                        for _ in range(2))
+    student.requires_grad_()
+    loss = LOSSES[name](use_sigmoid=True)
+
+    def step() -> None:
+        student.grad = None
+        if is_straightforward:
+            value = LogitLoss.compare(loss, student, teacher, None)
+        else:
+            value = loss(student, teacher)
+        value.backward()
+
+    return step
+
+
+def measure_losses(args: argparse.Namespace) -> Dict[str, Any]:
+    """Seconds and memory of every loss, in both forms."""
+    names = [f'{name}/{form}' for name in LOSSES for form in ('straightforward', 'mmkd')]
+    parts = {name: loss_step(args, *split(name)) for name in names}
+    parts['read and write'] = traffic_of(args)
+    seconds = timed(parts, args)
+    del parts
+    gc.collect()
+    size = 4 * torch.Size(args.loss_shape).numel() / 2**20
+    return dict(seconds=seconds, memory={
+        name: in_a_process(name)['peak'] / size for name in names})
+
+
+def split(name: str) -> Tuple[str, bool]:
+    loss, form = name.split('/')
+    return loss, form == 'straightforward'
+
+
+def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
+    """The least that any form must do: read both logits, read them again, write a gradient."""
+    a, b = (torch.randn(args.loss_shape, device=args.device) for _ in range(2))
+    gradient = torch.empty_like(a)
+
+    def step() -> None:
+        a.sum()
+        b.sum()
+        torch.add(a, b, out=gradient)
+
+    return step
+
+
+def table_of_losses(found: Dict[str, Any], shape: List[int]) -> str:
+    seconds = {name: median(values) for name, values in found['seconds'].items()}
+    rows = [['loss', 'straightforward / mmkd, time', 'mmkd / memory traffic, time',
+             'memory straightforward', 'memory mmkd']]
+    for name in LOSSES:
+        slow, fast = (f'{name}/{form}' for form in ('straightforward', 'mmkd'))
+        rows.append([name, f'{seconds[slow] / seconds[fast]:.1f}',
+                     f'{seconds[fast] / seconds["read and write"]:.1f}',
+                     f'{found["memory"][slow]:.1f}', f'{found["memory"][fast]:.1f}'])
+    return (f'Logits {tuple(shape)}, forward and backward; memory in sizes of the logits, beyond '
+            f'them, gradient included.\n\n{as_table(rows)}')
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def as_table(rows: List[List[str]]) -> str:
+    return ''.join(f'| {" | ".join(row)} |\n'
+                   for row in [rows[0], ['---'] * len(rows[0]), *rows[1:]])
+
+
+def machine_of(args: argparse.Namespace) -> str:
+    """Kind of machine and what is run on it."""
+    if args.device.startswith('cuda'):
+        kind = torch.cuda.get_device_name()
+    else:
+        kind = f'CPU, {torch.get_num_threads()} threads, ' + (cpu_name() or 'unknown')
+    steps = (f'; images {args.size[0]}x{args.size[1]}, batch size {args.batch_size}, '
+             f'{args.amp or "float32"}' if args.configs or args.student else '')
+    return f'{kind}; torch {torch.__version__}{steps}; medians of {args.rounds} rounds.'
+
+
+def cpu_name() -> Optional[str]:
+    try:
+        with open('/proc/cpuinfo') as file:
+            return next((line.split(':')[1].strip() for line in file
+                         if line.startswith('model name')), None)
+    except OSError:
+        return None
+
+
+if __name__ == '__main__':
+    main()

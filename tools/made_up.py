@@ -1,0 +1,93 @@
+"""What models are tried with where there is neither data nor a checkpoint."""
+import contextlib
+from typing import Any, Dict
+
+import torch
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from mmkd.heads import adapter_of
+
+
+def initialise(model: Any) -> None:
+    """Random weights, also where only a pretrained checkpoint would have brought any."""
+    with contextlib.suppress(AttributeError):  # SAN can only begin with CLIP's weights
+        model.init_weights()
+    for parameter in model.parameters():
+        if parameter.isnan().any():
+            nn.init.trunc_normal_(parameter, std=0.02)
+    # Without a pretrained backbone's statistics, norms that are frozen let activations explode.
+    norms = {norm: norm.momentum for norm in model.modules()
+             if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.
+    with torch.no_grad():
+        images = torch.randn(2, 3, 128, 128)
+        if hasattr(model.data_preprocessor, 'std'):  # 1 where a caffe backbone wants 0 to 255
+            images = images * 64 / model.data_preprocessor.std
+        with contextlib.suppress(Exception):  # some models take no images of this size
+            adapter_of(model).extract(model, images)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+        norm.train(model.training)
+
+
+def made_up_batch(model: Any, height: int, width: int, count: int = 2,
+                  proposals: int = 100) -> Dict[str, Any]:
+    """Random images with annotations, as a data loader gives them.
+
+    Args:
+        model (nn.Module): Who will see them: it decides on kind and number of classes.
+        height (int): Of the images, in pixels.
+        width (int): Of the images, in pixels.
+        count (int): How many. Defaults to 2.
+        proposals (int): Of boxes per image, for a detector without an RPN. Defaults to 100.
+
+    Returns:
+        dict: `inputs` and `data_samples`, before the data preprocessor.
+    """
+    if hasattr(model, 'decode_head'):
+        return segmentation_batch(model, height, width, count)
+    return detection_batch(model, height, width, count, proposals)
+
+
+def detection_batch(model: Any, height: int, width: int, count: int,
+                    proposals: int) -> Dict[str, Any]:
+    from mmdet.testing import demo_mm_inputs, demo_mm_proposals
+    # An RPN has one class of its own, a head of masks may have one for all.
+    classes = min([head.num_classes for path, head in model.named_modules()
+                   if path.split('.')[0] in ('roi_head', 'bbox_head', 'panoptic_head', 'mask_head')
+                   and isinstance(getattr(head, 'num_classes', None), int)] or [80])
+    shape = (3, height, width)
+    data = demo_mm_inputs(count, shape, num_items=[4 - i % 2 for i in range(count)],
+                          num_classes=min(max(classes, 2), 80), with_mask=True, with_semantic=True)
+    for sample, stored in zip(data['data_samples'], demo_mm_proposals([shape] * count, proposals)):
+        if classes == 1:
+            sample.gt_instances.labels.zero_()
+        if hasattr(model, 'roi_head') and getattr(model, 'rpn_head', None) is None:
+            sample.proposals = stored
+    return data
+
+
+def segmentation_batch(model: Any, height: int, width: int, count: int) -> Dict[str, Any]:
+    from mmseg.structures import SegDataSample
+    generator = torch.Generator().manual_seed(0)
+    head: Any = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else \
+        model.decode_head
+    samples = []
+    for _ in range(count):
+        shape = (height, width)
+        sample = SegDataSample(metainfo=dict(
+            img_shape=shape, ori_shape=shape, pad_shape=shape, scale_factor=(1., 1.), flip=False))
+        # Squares of classes, larger than a cell of any head.
+        coarse = torch.randint(0, head.num_classes, (1, 4, 4), generator=generator)
+        labels = coarse.repeat_interleave(height // 4, 1).repeat_interleave(width // 4, 2)
+        sample.gt_sem_seg = PixelData(data=labels)
+        edges: Tensor = torch.zeros_like(labels)
+        edges[:, ::height // 4], edges[:, :, ::width // 4] = 1, 1
+        sample.gt_edge_map = PixelData(data=edges)
+        samples.append(sample)
+    images = [torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+              for _ in range(count)]
+    return dict(inputs=images, data_samples=samples)
