@@ -55,7 +55,8 @@ setup(
     extras_require={
         'det': ['mmdet>=3.0,<4'],
         'seg': ['mmsegmentation>=1.0,<2', 'ftfy', 'regex'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'scikit-learn'],
+        'cache': ['lmdb'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'lmdb', 'scikit-learn'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -8,8 +8,9 @@ from .distiller import Distiller
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import DISTLoss, KDLoss, MSELoss
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
+from .replay import Replay
 from .sampler import WeightedSampler
-from .teachers import Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
+from .teachers import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
 from .transforms import PackViews
 from .version import __version__
 
@@ -21,6 +22,7 @@ __all__ = [
     'HOOKS',
     'MODELS',
     'TRANSFORMS',
+    'CachedTeacher',
     'Committee',
     'DISTLoss',
     'DistillHook',
@@ -33,6 +35,7 @@ __all__ = [
     'MeanTeacher',
     'PackViews',
     'Partner',
+    'Replay',
     'TeacherEvalHook',
     'WeightedSampler',
     '__version__'

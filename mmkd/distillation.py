@@ -83,7 +83,7 @@ class Distillation:
             if names.count(name) > 1:
                 raise ValueError(f'two entries of `distill` are called `{name}`; give one of them '
                                  'a `name=` of its own')
-        for match in self._parts:
+        for match in self.parts:
             if match.learner == 'student':
                 match.find_on_student(student)
         self.is_prepared = False
@@ -128,7 +128,8 @@ class Distillation:
                     'or give the student one `mmkd.Committee`')
 
     @property
-    def _parts(self) -> List[Match]:
+    def parts(self) -> List[Match]:
+        """What asks the networks: of a match with a committee, one for each member."""
         return [part for match in self.matches for part in match.parts]
 
     @property
@@ -180,7 +181,7 @@ class Distillation:
                     raise
                 raise ValueError(f'{error}. Of this pair can be compared: '
                                  f'{self._comparable() or "no point"}') from error
-        for match in self._parts:
+        for match in self.parts:
             print_log(str(match), 'current')
         self.is_prepared = True
 
@@ -191,7 +192,7 @@ class Distillation:
             ValueError: If they cannot be compared as the config asks.
         """
         self.classes = self._classes or classes_of_run()
-        for match in self._parts:
+        for match in self.parts:
             teacher = self.networks[match.source]
             assert teacher.model is not None
             classes = teacher.classes
@@ -232,7 +233,7 @@ class Distillation:
     def _fit(self) -> None:
         """Let all sides see a blank image, and make the connectors."""
         found = None
-        parts = self._parts
+        parts = self.parts
         for size in PROBE_SIZES:
             side, like = 'student', next(self.student.parameters())
             blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
@@ -265,7 +266,7 @@ class Distillation:
             learner (str): Its name.
             inputs (Tensor): Float (N, 3, H, W), normalised.
         """
-        model, paths = self._model(learner), watched(self._parts, learner)
+        model, paths = self._model(learner), watched(self.parts, learner)
         adapter = adapter_of(model)
         with recording(model, paths) as seen:
             adapter.predict(model, adapter.extract(model, inputs), paths, adapter.made_up(inputs))
@@ -398,7 +399,7 @@ class Distillation:
     @property
     def connectors(self) -> Dict[str, nn.ModuleList]:
         """Connectors by the name of their loss; known after :meth:`prepare`."""
-        return {match.name: match.connectors for match in self._parts if match.connectors}
+        return {match.name: match.connectors for match in self.parts if match.connectors}
 
     @property
     def parameters(self) -> List[nn.Parameter]:

@@ -1,5 +1,6 @@
 """Who teaches? To add a teacher, subclass ``BaseTeacher`` in a file of its own."""
 from .base import BaseTeacher, Question
+from .cached import CachedTeacher
 from .committee import Committee
 from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
@@ -7,5 +8,5 @@ from .live import Itself, LiveNetwork
 from .mean import MeanTeacher
 from .partner import Partner
 
-__all__ = ['BaseTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork',
-           'MeanTeacher', 'Partner', 'Question']
+__all__ = ['BaseTeacher', 'CachedTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself',
+           'LiveNetwork', 'MeanTeacher', 'Partner', 'Question']

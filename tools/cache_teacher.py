@@ -1,0 +1,88 @@
+"""Ask a teacher about every training image once, and keep what it says.
+
+    python tools/cache_teacher.py configs/cache/retinanet_r18_bccd.py
+
+The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`. Where the
+pipeline is wrapped in `mmkd.Replay`, every variant of every image is gone through; without it, the
+images as the pipeline makes them this time. Nothing is trained. What is there already is not asked
+again, so a run that was cut off goes on where it was.
+"""
+import argparse
+from typing import Any, Dict, Iterator, List
+
+import torch
+from common import add_common_options, build_runner, load_config
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop
+from tqdm import tqdm
+
+from mmkd import CachedTeacher, Replay
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='distillation config with a mmkd.CachedTeacher')
+    add_common_options(parser)
+    config = load_config(parser.parse_args())
+    config.train_cfg = dict(type='FillCacheLoop', max_epochs=1)
+    config.train_dataloader.update(
+        sampler=dict(type='DefaultSampler', shuffle=False), persistent_workers=False)
+    config.param_scheduler = None
+    for part in ('val', 'test'):
+        for name in ('dataloader', 'evaluator', 'cfg'):
+            config.pop(f'{part}_{name}', None)
+    build_runner(config).train()
+
+
+@LOOPS.register_module()
+class FillCacheLoop(EpochBasedTrainLoop):
+    """Goes through the training data, and lets nobody but the teacher see it."""
+
+    def run(self) -> Any:
+        runner = self.runner
+        runner.call_hook('before_train')
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        distillation = getattr(model, 'distillation', None)
+        teachers = [] if distillation is None else [
+            one for one in distillation.networks.values() if isinstance(one, CachedTeacher)]
+        if not teachers:
+            raise SystemExit('the config has no mmkd.CachedTeacher; write '
+                             "teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)")
+        matches = [match for match in distillation.parts
+                   if distillation.networks[match.source] in teachers]
+        nothing_seen: Dict[str, Dict] = {match.learner: {} for match in matches}
+        replays = list(replays_in(self.dataloader.dataset))
+        variants: List[Any] = list(range(replays[0].variants)) if replays else [None]
+        if not replays:
+            print('The pipeline is not wrapped in mmkd.Replay: images are kept as it makes them '
+                  'this time; if it draws random numbers, they will not come again')
+        with torch.no_grad(), tqdm(
+                total=len(self.dataloader) * len(variants), unit='batch', ncols=100) as bar:
+            for variant in variants:
+                for replay in replays:
+                    replay.only = variant
+                for batch in self.dataloader:
+                    data = model.data_preprocessor(batch, True)
+                    distillation.ask(nothing_seen, data['inputs'], data['data_samples'], matches)
+                    bar.update()
+        for teacher in teachers:
+            store = teacher.store
+            assert store is not None
+            print(f'{teacher.found} answers were there, {teacher.missed} are new; {len(store)} '
+                  f'records, {store.bytes / 2**20:.0f} MiB, in {store.folder}')
+        return runner.model
+
+
+def replays_in(dataset: Any) -> Iterator[Replay]:
+    """Those in the pipelines of a data set, however it is wrapped."""
+    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
+        if isinstance(transform, Replay):
+            yield transform
+    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
+        if inner is not None:
+            yield from replays_in(inner)
+
+
+if __name__ == '__main__':
+    main()
