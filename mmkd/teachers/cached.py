@@ -16,6 +16,8 @@ from .base import Question
 from .frozen import FrozenTeacher, read_config
 
 ON_MISS = ('run', 'error')
+REPORTED_EVERY = 1000
+"""Iterations, where there are no epochs."""
 
 
 @MODELS.register_module()
@@ -110,14 +112,22 @@ class CachedTeacher(FrozenTeacher):
         self._keep(keys, missing, told)
         return told
 
+    def after_iter(self, iteration: int) -> None:
+        """Say now and then how much came from the cache."""
+        if iteration % REPORTED_EVERY == 0:
+            self._report(is_first=iteration == REPORTED_EVERY)
+
     def after_epoch(self, epoch: int) -> None:
         """Say how much came from the cache."""
+        self._report(is_first=epoch == 1)
+
+    def _report(self, is_first: bool) -> None:
         asked = self.found + self.missed
         if not asked:
             return
         share = self.found / asked
-        text = f'{share:.0%} of the teacher\'s answers came from the cache in this epoch'
-        if epoch > 1 and share < 0.5:
+        text = f'{share:.0%} of {asked} answers of the teacher came from the cache'
+        if not is_first and share < 0.5:
             print_log(f'{text}: images do not come again as they were. Wrap the training pipeline '
                       'in mmkd.Replay, and give all images one size', 'current', logging.WARNING)
         else:
