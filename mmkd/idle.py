@@ -34,9 +34,7 @@ def needed_modules(model: nn.Module, say: Callable[[], List[Tensor]]) -> Optiona
         set[str] | None: Dotted paths. None where it cannot be told, so that all of it must run.
     """
     try:
-        with torch.no_grad():
-            plain = say()
-        reached, called = _reached(model, say)
+        plain, reached, called = _reached(model, say)
         needed = with_ancestors(reached | _rarely_called(model, with_ancestors(reached), called))
         idle = outermost(called - needed)
         wrong = idle if idle and not _is_unchanged(model, say, plain, idle) else []
@@ -94,8 +92,9 @@ def outermost(paths: Iterable[str]) -> List[str]:
     return found
 
 
-def _reached(model: nn.Module, say: Callable[[], List[Tensor]]) -> Tuple[Set[str], Set[str]]:
-    """Modules whose outputs the answer's gradient reaches or might, and all that were called."""
+def _reached(model: nn.Module,
+             say: Callable[[], List[Tensor]]) -> Tuple[List[Tensor], Set[str], Set[str]]:
+    """The answer; modules whose outputs its gradient reaches or might, and all that were called."""
     zeros: Dict[str, Tensor] = {}
     opaque: Set[str] = set()
 
@@ -126,10 +125,11 @@ def _reached(model: nn.Module, say: Callable[[], List[Tensor]]) -> Tuple[Set[str
         for path, module in model.named_modules():
             if path:
                 stack.enter_context(replaced_forward(module, wrap(path)))
-        total = torch.stack([tensor.double().sum() for tensor in say()]).sum()
+        said = say()
+        total = torch.stack([tensor.double().sum() for tensor in said]).sum()
         gradients = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
     reached = {path for path, gradient in zip(zeros, gradients) if gradient is not None}
-    return reached | opaque, {*zeros, *opaque}
+    return [tensor.detach() for tensor in said], reached | opaque, {*zeros, *opaque}
 
 
 def _rarely_called(model: nn.Module, needed: Set[str], called: Set[str]) -> Set[str]:
@@ -148,19 +148,21 @@ def _rarely_called(model: nn.Module, needed: Set[str], called: Set[str]) -> Set[
 def _is_unchanged(model: nn.Module, say: Callable[[], List[Tensor]], plain: List[Tensor],
                   idle: List[str]) -> bool:
     """Whether every bit is the same where modules return NaN, and where they return zeros."""
-    def to_nan(forward: Callable) -> Callable:
-        return wraps(forward)(lambda *args, **kwargs: mapped(
-            lambda tensor: torch.full_like(tensor, float('nan')), forward(*args, **kwargs)))
-
     outputs: List[Outputs] = [{} for _ in idle]
-    ways: List[Callable[[int], Callable]] = [
-        lambda number: to_nan,
-        lambda number: partial(_stand_in, outputs[number]),
-        lambda number: partial(_stand_in, outputs[number])]  # now it is known
-    for way in ways:
+
+    def to_nan(number: int, forward: Callable) -> Callable:
+        first = _stand_in(outputs[number], forward)  # it remembers the shapes
+        return wraps(forward)(lambda *args, **kwargs: mapped(
+            lambda tensor: torch.full_like(tensor, float('nan')), first(*args, **kwargs)))
+
+    def to_zero(number: int, forward: Callable) -> Callable:
+        return _stand_in(outputs[number], forward)
+
+    for way in (to_nan, to_zero):
         with torch.no_grad(), ExitStack() as stack:
             for number, path in enumerate(idle):
-                stack.enter_context(replaced_forward(model.get_submodule(path), way(number)))
+                stack.enter_context(replaced_forward(
+                    model.get_submodule(path), partial(way, number)))
             try:
                 said = say()
             except Exception:  # it cannot do without

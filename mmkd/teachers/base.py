@@ -140,6 +140,8 @@ class BaseTeacher(metaclass=ABCMeta):
     def _needed_for(self, inputs: Tensor, questions: Dict[str, Question]) -> Optional[Set[str]]:
         """Modules that have a part in the answers; None for all of them."""
         assert self.model is not None
+        if self.runs_whole:
+            return None
         needed: Set[str] = set()
         for point in {point for question in questions.values() for point in question.points}:
             if point not in self._needed:
@@ -149,7 +151,7 @@ class BaseTeacher(metaclass=ABCMeta):
                 self._needed[point] = needed_modules(
                     self.model, partial(self._rehearsed, point, self._answer))
             of_point = self._needed[point]
-            if of_point is None or self.runs_whole:
+            if of_point is None:
                 return None
             needed |= of_point
         return needed
