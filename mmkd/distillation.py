@@ -1,5 +1,6 @@
 """What one training step adds: networks learn, teachers look, matches compare."""
 from contextlib import ExitStack
+from functools import partial
 from itertools import permutations
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
@@ -17,9 +18,11 @@ from .match import Match
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
+from .sets import NotFinite
 from .targets import hard_targets_mixed
 from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
 from .teachers.partner import computed_once
+from .watch import LIMIT, Sides, TermWatch
 
 PROBE_SIZES = (128, 320, 512)
 """Heights and widths, in pixels, of the blank image that tells the shapes before training."""
@@ -41,6 +44,7 @@ class Distillation:
         classes (Sequence[str], optional): Names of the student's classes. Defaults to None, those
             of the running Runner's training set.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
+        nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
 
     Attributes:
         networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
@@ -55,8 +59,10 @@ class Distillation:
 
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
-                 companions: Optional[Dict[str, Any]] = None) -> None:
+                 companions: Optional[Dict[str, Any]] = None,
+                 nonfinite_limit: int = LIMIT) -> None:
         self.student = student
+        self.watch = TermWatch(nonfinite_limit)
         self._classes = classes
         built = {} if teacher is None else {'teacher': build_network(
             teacher, '`teacher`', 'mmkd.FrozenTeacher')}
@@ -302,22 +308,38 @@ class Distillation:
             losses, background = self._learn(live, matches, forward, inputs, data_samples)
             seen = {name: one.seen for name, one in live.items() if one.seen is not None}
             told = self.ask(seen, inputs, data_samples, parts)
+            terms = {match.name: self._compared(match, seen, told, data_samples, background)
+                     for match in matches}
+            terms = self.watch.check(terms, partial(self._sides, seen, told))
             for match in self.matches:
                 if match.name in losses:
                     raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
                                      'entry of `distill` another `name=`')
                 if match.is_scheduled:  # no 'loss' in the name: shown, and not added up
                     losses[match.name.replace('loss', 'factor')] = inputs.new_tensor(match.factor)
-                if match not in matches:  # it is shown all the same, and nobody runs for it
-                    losses[match.name] = [inputs.new_zeros(())]
-                    continue
-                losses[match.name] = match.compare_parts(
-                    seen[match.learner], [told_to(part, told) for part in match.parts],
-                    self._model(match.learner), data_samples, background.get(match.name, ()))
+                # Where nobody runs for it, it is shown all the same.
+                losses[match.name] = terms.get(match.name, [inputs.new_zeros(())])
         finally:  # what was seen holds the activations of a whole step
             for one in live.values():
                 one.forget()
         return losses
+
+    def _compared(self, match: Match, seen: Dict[str, Records], told: Told,
+                  data_samples: Optional[Sequence],
+                  background: Dict[str, List[Tensor]]) -> List[Tensor]:
+        model = self._model(match.learner)
+        try:
+            return match.compare_parts(
+                seen[match.learner], [told_to(part, told) for part in match.parts], model,
+                data_samples, background.get(match.name, ()))
+        except NotFinite:  # there is nothing to compare; who watches decides
+            return [next(model.parameters()).new_full((), float('nan'))]
+
+    def _sides(self, seen: Dict[str, Records], told: Told, name: str) -> Sides:
+        """What a match compares, for a diagnosis; of a committee, with its first member."""
+        part = next(match for match in self.matches if match.name == name).parts[0]
+        with torch.no_grad():
+            return Sides(*part.levels(seen[part.learner], told_to(part, told), is_paired=False))
 
     def _learn(self, live: Dict[str, LiveNetwork], matches: Sequence[Match],
                forward: Callable[..., Dict[str, Any]], inputs: Tensor,

@@ -13,6 +13,7 @@ from .match import Match
 from .registry import MODELS
 from .runner import current_runner
 from .teachers import BaseTeacher, FrozenTeacher
+from .watch import LIMIT
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
@@ -44,6 +45,8 @@ class Distiller(BaseModel):
             left out. Defaults to None.
         inherit (str | dict, optional): What the student starts with of its teacher; see
             :class:`mmkd.inherit.Inheritance`. Defaults to None, nothing.
+        nonfinite_limit (int): A term that is infinite or not a number is left out of its step; the
+            run stops after so many steps in a row, with a diagnosis. Defaults to 10.
         data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
             Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
 
@@ -58,6 +61,7 @@ class Distiller(BaseModel):
                  distill: Sequence[dict] = (),
                  companions: Optional[Dict[str, Any]] = None,
                  inherit: Union[str, dict, None] = None,
+                 nonfinite_limit: int = LIMIT,
                  data_preprocessor: Optional[dict] = None) -> None:
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
@@ -72,7 +76,8 @@ class Distiller(BaseModel):
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        self.distillation = Distillation(student, teacher, distill, companions=companions)
+        self.distillation = Distillation(student, teacher, distill, companions=companions,
+                                         nonfinite_limit=nonfinite_limit)
         self._steps, self._has_runner = 0, False
         self.inherit = None if inherit is None else Inheritance.of(inherit)
 

@@ -331,13 +331,22 @@ class Match:
         """Whether the teacher was asked anything: a cascade may stop before its stage."""
         return any(at in told for at, _ in self.asked)
 
-    def levels(self, seen: Records, told: Dict[str, Answers]) -> Tuple[List[Tensor], List[Tensor]]:
+    def levels(self, seen: Records, told: Dict[str, Answers],
+               is_paired: bool = True) -> Tuple[List[Tensor], List[Tensor]]:
         """Both sides as the loss gets them.
 
         The student's levels have gone through the connectors, the teacher's columns stand in the
         student's order, its maps have the student's size.
+
+        Args:
+            seen (dict): What was recorded of the student.
+            told (dict): What the teacher said, by where it was asked.
+            is_paired (bool): Whether sets are brought into one order. Defaults to True.
         """
-        student, teacher = self._paired(*self._recorded(seen, told))
+        student, teacher = self._recorded(seen, told, is_paired)
+        if self.student_point.queries is not None and not is_paired:
+            return student, teacher
+        student, teacher = self._paired(student, teacher)
         teacher = [self._resize(t, s) for t, s in zip(teacher, student)]
         if self.connectors:
             student = [connector(s) for connector, s in zip(self.connectors, student)]
@@ -421,8 +430,8 @@ class Match:
                     'such as tokens (N, L, C), it is not known where the channels are; choose a '
                     "module that returns maps, such as 'backbone'")
 
-    def _recorded(self, seen: Records,
-                  told: Dict[str, Answers]) -> Tuple[List[Tensor], List[Tensor]]:
+    def _recorded(self, seen: Records, told: Dict[str, Answers],
+                  is_paired: bool = True) -> Tuple[List[Tensor], List[Tensor]]:
         one, other = self.student_point, self.teacher_point
         student = one.levels(seen)
         teacher = [level for at, point in self.asked if at in told
@@ -439,7 +448,7 @@ class Match:
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
-        if one.queries is not None and other.queries is not None:
+        if one.queries is not None and other.queries is not None and is_paired:
             orders = [pair_sets(mine, theirs._replace(logits=self._reorder_queries(theirs.logits)))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),

@@ -16,6 +16,10 @@ Order = List[Tuple[Tensor, Tensor]]
 """For each image the numbers of the student's queries, and those of their partners."""
 
 
+class NotFinite(ValueError):
+    """A prediction is infinite or not a number."""
+
+
 class Queries(NamedTuple):
     """Predictions in no order, and what tells them apart."""
     logits: Tensor
@@ -44,8 +48,8 @@ def pair_sets(student: Queries, teacher: Queries) -> Order:
         list[tuple[Tensor, Tensor]]: Per image two (min(Q, P), ), int64: student's and teacher's.
 
     Raises:
-        ValueError: If the sides tell places in different ways, their numbers of classes differ,
-            or a prediction is infinite or not a number.
+        NotFinite: If a prediction is infinite or not a number.
+        ValueError: If the sides tell places in different ways, or their numbers of classes differ.
     """
     if student.coding != teacher.coding:
         raise ValueError('predictions are paired by class and place, but the student\'s places are '
@@ -66,7 +70,7 @@ def pair_sets(student: Queries, teacher: Queries) -> Order:
             cost = CLASS_COST * torch.cdist(p, q, p=1) / 2 + distance(
                 student.where[image].float(), teacher.where[image].float())
             if not cost.isfinite().all():
-                raise ValueError(
+                raise NotFinite(
                     'queries cannot be paired, because a prediction of the student or the teacher '
                     'is infinite or not a number; look whether the training diverges (learning '
                     'rate, precision) and whether the teacher has its weights')

@@ -4,11 +4,13 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 
 import torch
 from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
 
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..teachers import BaseTeacher
+from ..watch import LIMIT
 from .state import KEY, StateHook
 
 
@@ -29,14 +31,33 @@ class DistillHook(StateHook):
         teacher (dict | BaseTeacher): As of :class:`mmkd.Distiller`.
         distill (Sequence[dict]): As of :class:`mmkd.Distiller`; logits only: nothing that would
             have to be trained and saved beside the model.
+        nonfinite_limit (int): As of :class:`mmkd.Distiller`. Defaults to 10.
     """
 
-    def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict]) -> None:
+    def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict],
+                 nonfinite_limit: int = LIMIT) -> None:
         super().__init__()
         self.teacher = teacher
         self.distill = distill
+        self.nonfinite_limit = nonfinite_limit
         self._resumed: Optional[dict] = None
         self._attached = ExitStack()
+
+    def before_run(self, runner: Any) -> None:
+        """See to it that the model is left as it was, however training ends."""
+        def guarded(run: Callable) -> Callable:
+            def run_and_detach() -> Any:
+                try:
+                    return run()
+                finally:
+                    self._attached.close()
+                    self.distillation = None
+
+            return run_and_detach
+
+        loop = runner._train_loop  # of a test it is not built, and shall not be
+        if isinstance(loop, BaseLoop) and 'run' not in vars(loop):
+            self._attached.enter_context(replaced_forward(loop, guarded, 'run'))
 
     def before_train(self, runner: Any) -> None:
         """Attach to the model.
@@ -51,7 +72,8 @@ class DistillHook(StateHook):
         if hasattr(model, 'distillation'):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
                             'there, and take mmkd.DistillHook out of `custom_hooks`')
-        distillation = Distillation(model, self.teacher, self.distill)
+        distillation = Distillation(model, self.teacher, self.distill,
+                                    nonfinite_limit=self.nonfinite_limit)
         distillation.prepare()
         if distillation.partners:
             raise ValueError('nothing would train or save a mmkd.Partner from a hook; use the '
@@ -79,11 +101,6 @@ class DistillHook(StateHook):
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep it for :meth:`before_train`, where the teacher is built."""
         self._resumed = checkpoint.get(KEY, {}) if runner._resume else None
-
-    def after_train(self, runner: Any) -> None:
-        """Leave the model as it was."""
-        self._attached.close()
-        self.distillation = None
 
 
 def distillation_of(runner: Any) -> Optional[Distillation]:
