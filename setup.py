@@ -56,7 +56,9 @@ setup(
         'det': ['mmdet>=3.0,<4'],
         'seg': ['mmsegmentation>=1.0,<2', 'ftfy', 'regex'],
         'cache': ['lmdb'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'lmdb', 'scikit-learn'],
+        'safetensors': ['safetensors'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'lmdb', 'safetensors',
+                'scikit-learn'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

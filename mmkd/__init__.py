@@ -3,7 +3,7 @@ from .requirements import check_installed
 
 check_installed()
 
-from .checkpoint import allow_mmengine_checkpoints
+from .checkpoint import allow_mmengine_checkpoints, guard_mmengine_loading
 from .distiller import Distiller
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import DISTLoss, KDLoss, MSELoss
@@ -15,6 +15,7 @@ from .transforms import PackViews
 from .version import __version__
 
 allow_mmengine_checkpoints()
+guard_mmengine_loading()
 
 __all__ = [
     'DATA_SAMPLERS',

@@ -1,16 +1,23 @@
 """Read weights: without running code from the file, and without letting a misfit pass."""
+import glob
 import hashlib
+import json
+import logging
 import os
 import re
+import zipfile
 from collections import OrderedDict
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 from torch import nn
+
+from .runner import current_runner
 
 SHOWN = 5
 """How many keys an error lists before it counts the rest."""
@@ -65,22 +72,12 @@ def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint, or holds more than weights and numbers.
     """
-    path = _download(source) if urlparse(source).scheme in ('http', 'https') else source
+    path = local_path(source)
     if not os.path.isfile(path):
         raise FileNotFoundError(
             f'no teacher checkpoint at `{path}` (looked from {os.getcwd()}); '
             'give `teacher.checkpoint` the path or address of the weights')
-    allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
-    except Exception as error:  # torch raises half a dozen types for a file it cannot read
-        if 'weights_only' not in str(error) and 'Unsupported' not in str(error):
-            raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
-                             f'{_first_line(error)}') from error
-        raise ValueError(
-            f'`{path}` holds more than weights and was not opened, because such a file can run '
-            f'code ({_first_line(error)}); if you trust where it comes from, write '
-            '`trust_checkpoint=True` beside `checkpoint`') from error
+    checkpoint = read_file(path, trust, 'beside `checkpoint`')
     if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint.get('model', checkpoint))
     weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else checkpoint
@@ -91,6 +88,120 @@ def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
     return checkpoint
+
+
+def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> Any:
+    """Whatever a .pth or .safetensors file holds, without running code from it.
+
+    Args:
+        path (str): The file.
+        trust (bool): Read it as a pickle that may run code.
+        where (str): Where the config says that it is trusted, for the message.
+        map_location (Any): As of :func:`torch.load`. Defaults to 'cpu'.
+
+    Raises:
+        ImportError: If it is a .safetensors file and the package safetensors is not installed.
+        ValueError: If it cannot be read, or holds more than weights and numbers.
+    """
+    if path.endswith('.safetensors'):
+        return _read_safetensors(path, map_location)
+    allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
+    try:
+        return torch.load(path, map_location=map_location, weights_only=not trust)
+    except Exception as error:  # torch raises half a dozen types for a file it cannot read
+        if 'weights_only' not in str(error) and 'Unsupported' not in str(error):
+            raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
+                             f'{_first_line(error)}') from error
+        raise ValueError(
+            f'`{path}` holds more than weights and was not opened, because such a file can run '
+            f'code ({_first_line(error)}); if you trust where it comes from, write '
+            f'`trust_checkpoint=True` {where}') from error
+
+
+def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError(f'`{path}` is read by the package safetensors, which is not installed; '
+                          'run `pip install safetensors`') from error
+    try:
+        with safe_open(path, 'pt') as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            beside = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
+                         f'{_first_line(error)}') from error
+    if map_location is not None and not callable(map_location):
+        weights = {name: tensor.to(map_location) for name, tensor in weights.items()}
+    return dict(state_dict=weights, meta=json.loads(beside.get('meta', '{}')))
+
+
+def guard_mmengine_loading() -> None:
+    """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
+    backbones) as weights only, whatever the version of torch or of MMEngine, and .safetensors.
+
+    A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
+    pickles that may run code.
+    """
+    CheckpointLoader.register_scheme('', _load_guarded, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), _load_guarded, force=True)
+
+
+def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+    path = os.path.expanduser(local_path(filename))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'{path} can not be found.')
+    runner = current_runner()
+    trust = runner is not None and runner.cfg.get('trust_checkpoint', False) is True
+    return read_file(path, trust, 'at the top level of the config', map_location)
+
+
+def hash_of_file(path: str) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_whole(path: str) -> bool:
+    """Whether a file of ``torch.save`` was written to its end and has not changed since."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def latest_whole(folder: str) -> Optional[str]:
+    """The checkpoint from which a run that was cut off goes on.
+
+    The one that MMEngine names in ``last_checkpoint``; where that file or its checkpoint is
+    missing or was not written to its end, the newest that was.
+
+    Args:
+        folder (str): The work dir.
+
+    Returns:
+        str | None: Its path; None if there is none.
+    """
+    named = []
+    note = os.path.join(folder, 'last_checkpoint')
+    if os.path.isfile(note):
+        with open(note) as file:
+            path = file.read().strip()
+        # The work dir may have been moved, or be named from another folder.
+        named = [path, os.path.join(folder, os.path.basename(path))] if path else []
+    found = glob.glob(os.path.join(folder, 'epoch_*.pth')) + glob.glob(
+        os.path.join(folder, 'iter_*.pth'))
+    for path in [*named, *sorted(found, key=os.path.getmtime, reverse=True)]:
+        if os.path.isdir(path) or (os.path.isfile(path) and is_whole(path)):  # DeepSpeed's
+            return path
+        if os.path.isfile(path):
+            print_log(f'{path} was not written to its end, and is passed by', 'current',
+                      logging.WARNING)
+    return None
 
 
 def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:
@@ -138,6 +249,11 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
                          f'in {_shorten(broken)}; its training went wrong, give another one')
 
 
+def local_path(source: str) -> str:
+    """A path as it is; of an address, that of the download."""
+    return _download(source) if urlparse(source).scheme in ('http', 'https') else source
+
+
 def _download(url: str) -> str:
     folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
     name = os.path.basename(urlparse(url).path)
@@ -147,13 +263,13 @@ def _download(url: str) -> str:
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         os.makedirs(folder, exist_ok=True)
-        print_log(f'Downloading the teacher, {url} to {path}', 'current')
+        print_log(f'Downloading {url} to {path}', 'current')
         try:
             torch.hub.download_url_to_file(url, path)
         except OSError as error:
             raise FileNotFoundError(
-                f'could not download the teacher checkpoint {url}: {error}; download it by hand '
-                'and give `teacher.checkpoint` its path') from error
+                f'could not download the checkpoint {url}: {error}; download it by hand '
+                'and give its path in place of the address') from error
     return path
 
 

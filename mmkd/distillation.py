@@ -22,6 +22,7 @@ from .sets import NotFinite
 from .targets import hard_targets_mixed
 from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
 from .teachers.partner import computed_once
+from .version import __version__
 from .watch import LIMIT, Sides, TermWatch
 
 PROBE_SIZES = (128, 320, 512)
@@ -415,6 +416,20 @@ class Distillation:
             return inputs
         return view_of(network.view, inputs, data_samples,
                        self.student.data_preprocessor)  # type: ignore[arg-type]
+
+    def provenance(self) -> Dict[str, Any]:
+        """How the student's weights come about: who taught it, what was compared, which versions.
+
+        Returns:
+            dict: Words and numbers; lists of what is compared and of the networks but the student.
+        """
+        return dict(
+            mmkd=__version__, torch=str(torch.__version__),
+            distill=[dict(name=match.name, loss=type(match.loss).__name__,
+                          loss_weight=match.loss.loss_weight, student=match.on_student,
+                          teacher=match.on_teacher) for match in self.matches],
+            networks={name: network.provenance() for name, network in self.networks.items()
+                      if network is not self.itself})
 
     # --- what is trained and saved beside the student -------------------------------------------
 

@@ -16,6 +16,7 @@ from chain import assistants, generations, run_chain
 from common import add_common_options, build_runner, finish_config, load_config, read_config
 from mmengine.config import Config
 
+from mmkd.checkpoint import latest_whole
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 
 
@@ -116,8 +117,15 @@ def main() -> None:
                 'the batch size, over all GPUs, that its learning rate was meant for')
         config.auto_scale_lr.enable = True
     if args.resume is not None:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+        path = latest_whole(config.work_dir) if args.resume == 'auto' else args.resume
+        config.resume = path is not None
+        config.load_from = path or config.get('load_from')
+    saving = (config.get('default_hooks') or {}).get('checkpoint')
+    imports = (config.get('custom_imports') or {}).get('imports') or []
+    # Not in a plain config, which is dumped into the work dir and read where mmkd is not.
+    if 'mmkd' in imports and isinstance(saving, dict) and (
+            saving.get('type', 'CheckpointHook') == 'CheckpointHook'):
+        saving.type = 'mmkd.CheckpointHook'
     build_runner(config).train()
 
 

@@ -1,9 +1,10 @@
 """When does something happen? To add a hook, subclass MMEngine's ``Hook`` in a file of its own."""
+from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
 from .partners import PartnerHook
 from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
-__all__ = ['DistillHook', 'DistillScheduleHook', 'PartnerHook', 'StateHook', 'TeacherEvalHook',
-           'distillation_of']
+__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'PartnerHook', 'StateHook',
+           'TeacherEvalHook', 'distillation_of']

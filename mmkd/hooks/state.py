@@ -50,10 +50,13 @@ class StateHook(Hook):
             self.distillation.after_epoch(runner.epoch + 1)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Add the key, where there is anything to keep."""
-        state = self.distillation.state_dict() if self.distillation is not None else {}
+        """Add the key, where there is anything to keep, and say how the weights came about."""
+        if self.distillation is None:
+            return
+        state = self.distillation.state_dict()
         if state:
             checkpoint[KEY] = state
+        checkpoint.setdefault('meta', {})[KEY] = self.distillation.provenance()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Restore it on resume. Weights to start from (``load_from``) need not have it.

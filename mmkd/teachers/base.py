@@ -90,6 +90,10 @@ class BaseTeacher(metaclass=ABCMeta):
             epoch (int): Epochs that are over, from 1.
         """
 
+    def provenance(self) -> Dict[str, str]:
+        """Who it is, for the checkpoints of those it teaches."""
+        return dict(type=type(self).__name__)
+
     def state_dict(self) -> Dict[str, Tensor]:
         """What a checkpoint must hold, so that :meth:`load_state_dict` brings it back; {} if
         nothing."""

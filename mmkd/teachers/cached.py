@@ -1,6 +1,5 @@
 """A frozen teacher that is asked once about every image, and quoted afterwards."""
 import hashlib
-import json
 import logging
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -13,7 +12,7 @@ from ..registry import MODELS
 from ..sets import Queries
 from ..store import PRECISIONS, AnswerStore, Full, Record, import_lmdb
 from .base import Question
-from .frozen import FrozenTeacher, read_config
+from .frozen import FrozenTeacher, hash_of_config, read_config
 
 ON_MISS = ('run', 'error')
 REPORTED_EVERY = 1000
@@ -143,8 +142,7 @@ class CachedTeacher(FrozenTeacher):
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         config = read_config(self.config, 'teacher')
         return dict(weights=weights.hexdigest(),
-                    config=hashlib.sha256(json.dumps(
-                        config.model, sort_keys=True, default=str).encode()).hexdigest(),
+                    config=hash_of_config(config),
                     arithmetic=', '.join(self.fast.changes) or 'float32')
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:

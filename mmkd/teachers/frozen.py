@@ -1,4 +1,7 @@
 """The usual teacher: a trained model that stays as it is."""
+import hashlib
+import json
+import os
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
@@ -7,7 +10,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ..checkpoint import load_exactly, read_checkpoint
+from ..checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
 from ..heads import Answers
 from ..inputs import Renormalize
@@ -59,6 +62,7 @@ class FrozenTeacher(BaseTeacher):
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
+        self._provenance: Dict[str, str] = {}
 
     def prepare(self, student: Any) -> None:
         """Build the teacher, load its weights, and check that both fit.
@@ -86,6 +90,19 @@ class FrozenTeacher(BaseTeacher):
         self.renormalize = Renormalize(student.data_preprocessor, model.data_preprocessor)
         self.model = model.eval().requires_grad_(False)
 
+    def provenance(self) -> Dict[str, str]:
+        """Its config's and its checkpoint's name and SHA-256."""
+        if not self._provenance:
+            config = read_config(self.config, 'teacher')
+            path = self.checkpoint and local_path(self.checkpoint)
+            self._provenance = dict(
+                super().provenance(),
+                config=os.path.basename(str(config.filename or '')),
+                config_hash=hash_of_config(config),
+                checkpoint=os.path.basename(path or ''),
+                checkpoint_hash=hash_of_file(path) if path else '')
+        return self._provenance
+
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         assert self.model is not None, 'prepare() comes first'
@@ -112,6 +129,12 @@ class FrozenTeacher(BaseTeacher):
             needed = set().union(*self._needed.values())  # type: ignore[arg-type]
             inside.update(path for path, _ in self.model.named_modules() if path not in needed)
         self.model = self.fast.settle(self.model, answer, inside)
+
+
+def hash_of_config(config: Config) -> str:
+    """SHA-256 of the model in a config, whatever file it stands in."""
+    text = json.dumps(config.model, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any) -> None:

@@ -332,6 +332,6 @@ def test_checkpoint_address_comes_from_the_model_index(monkeypatch):
     monkeypatch.setattr('torch.hub.get_dir', lambda: '/nonexistent/hub')
     monkeypatch.setattr('os.makedirs', lambda *args, **kwargs: None)
     teacher = FrozenTeacher('mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py')
-    with pytest.raises(FileNotFoundError, match='could not download the teacher checkpoint https:'):
+    with pytest.raises(FileNotFoundError, match='could not download the checkpoint https:'):
         teacher.prepare(torch.nn.Identity())
     assert asked[0].endswith('retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth')

@@ -1,0 +1,83 @@
+"""At every moment a whole checkpoint is on disk, and a run that was cut off finds it."""
+import os
+
+import pytest
+import torch
+from conftest import detector_config, distiller, retinanet, save_teacher, saved_at, train
+from mmengine.runner import Runner
+
+from mmkd.checkpoint import is_whole, latest_whole
+
+
+def config_of(shapes, tmp_path, **changes):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
+    return detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'), **{
+        'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 100,
+        'default_hooks.checkpoint.type': 'mmkd.CheckpointHook',
+        'default_hooks.checkpoint.max_keep_ckpts': 1, **changes})
+
+
+class PowerCut(Exception):
+    pass
+
+
+@pytest.mark.parametrize('written', [0, 2000, 10**9])
+def test_run_that_dies_while_it_saves_keeps_the_last_whole_one(
+        shapes, tmp_path, monkeypatch, written):
+    """In the third epoch nothing, a part, or all is written when the end comes."""
+    from mmengine.fileio import LocalBackend
+    put = LocalBackend.put
+
+    def cut(self, content, path):
+        if 'epoch_3' not in str(path):
+            return put(self, content, path)
+        put(self, content[:written], path)
+        raise PowerCut
+
+    monkeypatch.setattr(LocalBackend, 'put', cut)
+    with pytest.raises(PowerCut):
+        Runner.from_cfg(config_of(shapes, tmp_path)).train()
+    monkeypatch.undo()
+    folder = tmp_path / 'run'
+    assert latest_whole(str(folder)) == str(folder / 'epoch_2.pth')
+    assert not (folder / 'epoch_3.pth').exists()
+    saved_at(folder / 'epoch_2.pth')
+
+
+def test_no_more_are_kept_than_asked_for(shapes, tmp_path):
+    train(config_of(shapes, tmp_path))
+    found = sorted(path.name for path in (tmp_path / 'run').glob('epoch_*'))
+    assert found == ['epoch_4.pth']
+    assert latest_whole(str(tmp_path / 'run')).endswith('epoch_4.pth')
+
+
+def test_best_checkpoint_is_saved_the_same_way(shapes, tmp_path):
+    train(config_of(shapes, tmp_path, **{
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
+        'default_hooks.checkpoint.rule': 'greater', 'train_cfg.max_epochs': 1}))
+    assert not list((tmp_path / 'run').glob('*.part'))
+
+
+def save(path, number=0.):
+    torch.save(dict(state_dict=dict(weight=torch.full((100, ), number))), path)
+    return str(path)
+
+
+def test_half_a_file_is_passed_by(tmp_path):
+    assert latest_whole(str(tmp_path)) is None
+    first = save(tmp_path / 'epoch_1.pth')
+    os.utime(first, (1, 1))
+    second = save(tmp_path / 'epoch_2.pth', 1.5)
+    (tmp_path / 'last_checkpoint').write_text(second)
+    assert latest_whole(str(tmp_path)) == second
+    content = (tmp_path / 'epoch_2.pth').read_bytes()
+    flipped = content.replace(b'\x00\x00\xc0\x3f', b'\x01\x00\xc0\x3f', 1)  # a weight of 1.5
+    for spoilt in (content[:-10], content[:100], b'', flipped):
+        (tmp_path / 'epoch_2.pth').write_bytes(spoilt)
+        assert not is_whole(second)
+        assert latest_whole(str(tmp_path)) == first
+    (tmp_path / 'epoch_2.pth').write_bytes(content)
+    (tmp_path / 'last_checkpoint').write_text('')  # cut off while it was written
+    assert latest_whole(str(tmp_path)) == second
+    (tmp_path / 'last_checkpoint').write_text('/moved/elsewhere/epoch_1.pth')
+    assert latest_whole(str(tmp_path)) == first
