@@ -306,9 +306,12 @@ class Distillation:
         parts = [part for match in matches for part in match.parts]
         live: Dict[str, LiveNetwork] = {'student': self.itself, **self.partners}
         try:
+            # Before the learners hold the activations of a whole step: it takes less memory.
+            early, late = self._by_turn(parts)
+            told = self.ask({}, inputs, data_samples, early)
             losses, background = self._learn(live, matches, forward, inputs, data_samples)
             seen = {name: one.seen for name, one in live.items() if one.seen is not None}
-            told = self.ask(seen, inputs, data_samples, parts)
+            told.update(self.ask(seen, inputs, data_samples, late))
             terms = {match.name: self._compared(match, seen, told, data_samples, background)
                      for match in matches}
             terms = self.watch.check(terms, partial(self._sides, seen, told))
@@ -324,6 +327,13 @@ class Distillation:
             for one in live.values():
                 one.forget()
         return losses
+
+    def _by_turn(self, parts: Sequence[Match]) -> Tuple[List[Match], List[Match]]:
+        """Matches whose teacher can be asked at once, and those that wait for what learners say."""
+        waiting = {part.source for part in parts if part.student_point.asked_at or isinstance(
+            self.networks[part.source], LiveNetwork)}
+        return ([part for part in parts if part.source not in waiting],
+                [part for part in parts if part.source in waiting])
 
     def _compared(self, match: Match, seen: Dict[str, Records], told: Told,
                   data_samples: Optional[Sequence],
@@ -372,14 +382,15 @@ class Distillation:
         """Ask every network what matches want to know of it.
 
         Args:
-            seen (dict[str, Records]): What was recorded of each learner.
+            seen (dict[str, Records]): What was recorded of each learner; {} where it does not
+                matter where they predict.
             inputs (Tensor): Float (N, 3, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
             matches (Sequence[Match]): Those that are compared.
         """
         questions: Dict[str, Dict[Tuple[str, str], Question]] = {}
         for match in matches:
-            places = match.student_point.places(seen[match.learner])
+            places = match.student_point.places(seen.get(match.learner, {}))
             of_source = questions.setdefault(match.source, {})
             for at, point in match.asked:
                 if at and at not in places:  # a cascade stops where nothing is proposed

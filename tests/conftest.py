@@ -317,19 +317,20 @@ def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
 
 def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
     """One training step of a Distiller: the losses, what was seen, and what was told."""
-    distillation, kept = model.distillation, {}
+    distillation, told, kept = model.distillation, {}, {}
     ask = distillation.ask
 
     def watched(seen: dict, *args: Any) -> dict:
-        # What the student said is forgotten when the step is over.
+        # Some are asked before the student; what it said is forgotten when the step is over.
         answers = ask(seen, *args)
-        kept['seen'], kept['told'] = by_place(seen, answers)
+        told.update(answers)
+        kept.update(seen)
         return answers
 
     distillation.ask = watched
     losses = model(inputs, samples, mode='loss')
     del distillation.ask
-    return losses, kept['seen'], kept['told']
+    return losses, *by_place(kept, told)
 
 
 def by_place(seen: dict, told: dict) -> tuple:
