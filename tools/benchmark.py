@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from statistics import median
@@ -48,11 +49,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='*', help='distillation configs of one student')
     parser.add_argument('--student', help='plain config, with --teacher')
     parser.add_argument('--teacher', help='plain config of the teacher')
+    parser.add_argument('--teacher-checkpoint', help='trained weights of the teacher; random by '
+                        'default, which does for times')
     parser.add_argument('--methods', nargs='+', default=['dist'], choices=METHODS,
                         help='with --student and --teacher; dist by default')
     parser.add_argument('--fast', nargs='*', action=DictAction, metavar='SETTING=VALUE',
                         help='measure each also with faster settings of a frozen teacher; by '
                         'default ' + ' '.join(f'{key}={value}' for key, value in FAST.items()))
+    parser.add_argument('--cached', action='store_true', help='and with its answers from a cache '
+                        'on disk, which the rounds that do not count fill')
     parser.add_argument('--whole', action='store_true', help='and with a teacher that leaves out '
                         'nothing')
     parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'),
@@ -148,6 +153,13 @@ def without_weights(value: Any) -> Any:
     return value
 
 
+def with_options(config: Config, **options: Any) -> Config:
+    """The config with other settings of its teacher."""
+    config = copy.deepcopy(config)
+    config.model.teacher.update(options)
+    return config
+
+
 def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
     """What is timed, by name: functions that build it and return what is to be timed."""
     configs = configs_of(args)
@@ -158,16 +170,20 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
     if 'config' in teacher:
         parts[TEACHER] = partial(forward_of, args, Config(teacher['config']), first)
     for name, config in configs.items():
-        parts[name] = partial(step_of, args, config, config.model)
-        if 'config' in (config.model.get('teacher') or {}):
-            if args.whole:
-                parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
-            if args.fast:
-                fast = copy.deepcopy(config)
-                fast.model.teacher.update(args.fast)
-                settings = ', '.join(f'{key}={value}' for key, value in args.fast.items())
-                parts[f'{name}, teacher with {settings}'] = partial(
-                    step_of, args, fast, fast.model)
+        forms: Dict[str, Config] = {name: config}
+        is_frozen = 'config' in (config.model.get('teacher') or {})
+        if is_frozen and args.teacher_checkpoint:
+            forms[name] = config = with_options(config, checkpoint=args.teacher_checkpoint)
+        if is_frozen and args.cached:
+            forms[f'{name}, answers from a cache'] = with_options(
+                config, type='mmkd.CachedTeacher', cache=tempfile.mkdtemp(prefix='mmkd_cache_'))
+        if is_frozen and args.fast:
+            settings = ', '.join(f'{key}={value}' for key, value in args.fast.items())
+            forms[f'{name}, teacher with {settings}'] = with_options(config, **args.fast)
+        for form, one in forms.items():
+            parts[form] = partial(step_of, args, one, one.model)
+        if is_frozen and args.whole:
+            parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
     return parts
 
 
@@ -196,8 +212,11 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
         for network in model.distillation.networks.values():
             network.runs_whole = True
 
+    terms = [match.name for match in model.matches] if hasattr(model, 'matches') else []
+
     def step() -> Any:
-        return model.train_step(copy.deepcopy(batch), optimizer)
+        logged = model.train_step(copy.deepcopy(batch), optimizer)
+        return {name: logged[name].item() for name in terms}
 
     return step
 
@@ -211,7 +230,8 @@ def forward_of(args: argparse.Namespace, config: Config, student: Config) -> Cal
         dtype = getattr(torch, args.amp) if args.amp else None
         with torch.no_grad(), torch.autocast(args.device, dtype, enabled=bool(args.amp)):
             data = model.data_preprocessor(copy.deepcopy(batch), True)
-            return model(**data, mode='tensor')
+            model(**data, mode='tensor')
+        return {}
 
     return forward
 
@@ -223,21 +243,27 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     """Seconds and memory of every part."""
     makers = parts_of(args)
     parts = {name: make() for name, make in makers.items()}
-    seconds = timed(parts, args)
+    terms: Dict[str, Any] = {}
+    seconds = timed(parts, args, terms)
     del parts
     gc.collect()
     memory = {name: in_a_process(name) for name in makers}
-    return dict(seconds=seconds, memory=memory)
+    return dict(seconds=seconds, memory=memory, terms=terms)
 
 
-def timed(parts: Dict[str, Callable], args: argparse.Namespace) -> Dict[str, List[float]]:
-    """Seconds of every part, round by round, after two rounds that do not count."""
+def timed(parts: Dict[str, Callable], args: argparse.Namespace,
+          last: Optional[Dict[str, Any]] = None) -> Dict[str, List[float]]:
+    """Seconds of every part, round by round, after two rounds that do not count.
+
+    ``last`` takes what each part returned in the last round.
+    """
+    last = {} if last is None else last
     seconds: Dict[str, List[float]] = {name: [] for name in parts}
     for number in tqdm(range(args.rounds + 2), desc='rounds', ncols=100):
         for name, part in parts.items():
             wait_for(args.device)
             begin = time.perf_counter()
-            part()
+            last[name] = part()
             wait_for(args.device)
             if number >= 2:
                 seconds[name].append(time.perf_counter() - begin)
@@ -286,12 +312,18 @@ def peak(device: str) -> float:
 def table_of_steps(found: Dict[str, Any]) -> str:
     seconds = {name: median(values) for name, values in found['seconds'].items()}
     student, teacher = seconds[STUDENT], seconds.get(TEACHER)
-    rows = [['part', 'time / student alone',
-             'time / (student alone + whole teacher)', 'peak memory / student alone']]
+    rows = [['part', 'time / student alone', 'time / (student alone + whole teacher)',
+             'peak memory / student alone', 'terms differ by']]
     for name, own in seconds.items():
-        whole = own / (student + teacher) if teacher and name not in (STUDENT, TEACHER) else None
-        rows.append([name, f'{own / student:.2f}', f'{whole:.2f}' if whole else '',
-                     f'{found["memory"][name]["peak"] / found["memory"][STUDENT]["peak"]:.2f}'])
+        is_distilled = name not in (STUDENT, TEACHER)
+        exact = found['terms'].get(name.split(',')[0])
+        moved = [abs(value / exact[key] - 1) for key, value in found['terms'][name].items()
+                 if exact and exact[key]] if is_distilled and ',' in name else []
+        rows.append([
+            name, f'{own / student:.2f}',
+            f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
+            f'{found["memory"][name]["peak"] / found["memory"][STUDENT]["peak"]:.2f}',
+            f'{max(moved):.1e}' if moved else ''])
     return as_table(rows)
 
 
