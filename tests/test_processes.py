@@ -1,8 +1,13 @@
 """Two processes against one that has the whole batch."""
+import copy
 import os
 
 import pytest
 import torch
+from conftest import build, distiller, retinanet, save_teacher
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -70,3 +75,76 @@ def test_alone_or_without_processes_it_changes_nothing():
 def test_sync_must_be_a_flag():
     with pytest.raises(TypeError, match="`sync` must be True or False, but got 'all'"):
         DISTLoss(sync='all')
+
+
+# --- a detector with a connector, a term that stops and comes back -------------------------------
+
+
+def detector(teacher):
+    """No batch statistics: norms of the backbone are frozen, neck and head have none."""
+    student = retinanet()
+    student['backbone']['norm_eval'] = True
+    torch.manual_seed(2)
+    model = build(distiller(
+        student, teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
+        dict(type='mmkd.KDLoss', on='cls'), dict(type='mmkd.MSELoss', on='neck')))
+    model.init_weights()
+    return model.train()
+
+
+def images(numbers):
+    """Boxes alike: mmdet divides the losses of a process by the number of its own positives."""
+    from mmdet.structures import DetDataSample
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    samples = []
+    for _ in range(2):
+        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64),
+                                             scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[4., 4., 40., 44.], [20., 8., 60., 50.]]),
+            labels=torch.arange(2))
+        samples.append(sample)
+    return dict(inputs=[inputs[n] for n in numbers], data_samples=[samples[n] for n in numbers])
+
+
+def three_steps(model, wrapper, numbers):
+    """In the second one a schedule has stopped all of the teacher's terms."""
+    wrapper_of = OptimWrapper(torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-3))
+    logs = []
+    for factor in (1., 0., 1.):
+        for match in model.matches:
+            match.factor = factor
+        logged = wrapper.train_step(copy.deepcopy(images(numbers)), wrapper_of)
+        logs.append({name: value.item() for name, value in logged.items()})
+    weights = dict(model.state_dict())
+    weights.update({f'connector.{i}': p for i, p in enumerate(model.distillation.parameters)})
+    return logs, {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def train_part(rank, folder, teacher):
+    distributed.init_process_group('gloo', rank=rank, world_size=2,
+                                   init_method=f'file://{folder}/second')
+    model = detector(teacher)
+    wrapper = MMDistributedDataParallel(model, broadcast_buffers=False)
+    torch.save(three_steps(model, wrapper, [rank]), os.path.join(folder, f'part{rank}.pth'))
+    distributed.destroy_process_group()
+
+
+def test_detector_with_a_connector_trains_as_in_one_process(tmp_path):
+    """Without `find_unused_parameters`, also where terms stop and come back."""
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
+    multiprocessing.spawn(train_part, (str(tmp_path), teacher), nprocs=2)
+    parts = [torch.load(tmp_path / f'part{rank}.pth') for rank in range(2)]
+    model = detector(teacher)
+    logs, weights = three_steps(model, model, [0, 1])
+    for number, whole in enumerate(logs):
+        for name, value in whole.items():
+            mean = sum(part[0][number][name] for part in parts) / 2
+            assert mean == pytest.approx(value, rel=1e-5, abs=1e-6), (number, name)
+    assert logs[1]['loss_cls_kd'] == 0 < logs[2]['loss_cls_kd']
+    assert any(name.startswith('connector') for name in weights)
+    for _, found in parts:
+        for name, tensor in weights.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)

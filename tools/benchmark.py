@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import count
 from statistics import median
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -29,11 +30,14 @@ from common import read_config
 from made_up import initialise, made_up_batch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from tqdm import tqdm
 
 from mmkd import DISTLoss, KDLoss
+from mmkd.beside import join_optimizer
+from mmkd.inputs import VIEW
 from mmkd.losses.base import LogitLoss
 from mmkd.pair import METHODS, entries_of, inspect_pair
 from mmkd.teachers.frozen import model_config
@@ -67,6 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--amp', choices=['bfloat16', 'float16'],
                         help='train in automatic mixed precision')
+    parser.add_argument('--no-memory', action='store_true', help='times only')
     parser.add_argument('--losses', action='store_true',
                         help='also the losses alone, against their straightforward form')
     parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
@@ -118,8 +123,11 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
             if 'student' not in config.model:
                 raise SystemExit(f'{path} has no teacher; give a distillation config, or --student '
                                  'and --teacher')
-            configs[os.path.basename(os.path.dirname(os.path.abspath(path)))
-                    if len(args.configs) > 1 else 'distilled'] = config
+            folder, file = os.path.split(os.path.abspath(path))
+            # A scheme's folder has its name; one of an experiment has a config per method.
+            is_experiment = os.path.isfile(os.path.join(folder, 'student.py'))
+            configs[file.removesuffix('.py') if is_experiment else os.path.basename(folder)
+                    ] = config
         return configs
     student, teacher = read_config(args.student), read_config(args.teacher)
     # A config is found whole when it is read, so the model is taken from it as it is.
@@ -208,15 +216,26 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
         settings.update(type='AmpOptimWrapper', dtype=args.amp)
     optimizer = build_optim_wrapper(getattr(model, 'student', model), settings)
     batch = made_up_batch(getattr(model, 'student', model), *args.size, args.batch_size)
-    if runs_whole:
-        for network in model.distillation.networks.values():
-            network.runs_whole = True
-
-    terms = [match.name for match in model.matches] if hasattr(model, 'matches') else []
+    distillation = getattr(model, 'distillation', None)
+    if distillation is None:
+        return lambda: (model.train_step(copy.deepcopy(batch), optimizer), {})[1]
+    beside = [*distillation.parameters, *(p for one in distillation.partners.values()
+                                          for p in one.own_parameters())]
+    join_optimizer(beside, optimizer)
+    for network in distillation.networks.values():
+        network.runs_whole = runs_whole
+        if network.view is not None:
+            for image, sample in zip(batch['inputs'], batch['data_samples']):
+                sample.set_data({VIEW.format(network.view): image})
+    distillation.begin()
+    distillation.after_epoch(1)  # an earlier self speaks from the second epoch on
+    number = count(1)
 
     def step() -> Any:
-        logged = model.train_step(copy.deepcopy(batch), optimizer)
-        return {name: logged[name].item() for name in terms}
+        # As under a Runner, whose hooks tell the networks what is over.
+        logged = BaseModel.train_step(model, copy.deepcopy(batch), optimizer)
+        distillation.after_iter(next(number))
+        return {match.name: logged[match.name].item() for match in model.matches}
 
     return step
 
@@ -247,7 +266,7 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     seconds = timed(parts, args, terms)
     del parts
     gc.collect()
-    memory = {name: in_a_process(name) for name in makers}
+    memory = {} if args.no_memory else {name: in_a_process(name) for name in makers}
     return dict(seconds=seconds, memory=memory, terms=terms)
 
 
@@ -311,7 +330,7 @@ def peak(device: str) -> float:
 
 def table_of_steps(found: Dict[str, Any]) -> str:
     seconds = {name: median(values) for name, values in found['seconds'].items()}
-    student, teacher = seconds[STUDENT], seconds.get(TEACHER)
+    student, teacher, memory = seconds[STUDENT], seconds.get(TEACHER), found['memory']
     rows = [['part', 'time / student alone', 'time / (student alone + whole teacher)',
              'peak memory / student alone', 'terms differ by']]
     for name, own in seconds.items():
@@ -322,7 +341,7 @@ def table_of_steps(found: Dict[str, Any]) -> str:
         rows.append([
             name, f'{own / student:.2f}',
             f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
-            f'{found["memory"][name]["peak"] / found["memory"][STUDENT]["peak"]:.2f}',
+            f'{memory[name]["peak"] / memory[STUDENT]["peak"]:.2f}' if memory else '',
             f'{max(moved):.1e}' if moved else ''])
     return as_table(rows)
 
