@@ -12,6 +12,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmkd import DISTLoss
+from mmkd.beside import join_optimizer
 
 LOSSES = dict(softmax=DISTLoss(0.5, 2., tau=2., sync=True, use_sigmoid=False, loss_weight=3.),
               sigmoid=DISTLoss(sync=True, use_sigmoid=True))
@@ -112,6 +113,7 @@ def three_steps(model, wrapper, numbers):
     """In the second one a schedule has stopped all of the teacher's terms."""
     wrapper_of = OptimWrapper(torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3))
+    join_optimizer(model.distillation.parameters, wrapper_of)  # as under a Runner
     logs = []
     for factor in (1., 0., 1.):
         for match in model.matches:
