@@ -137,8 +137,11 @@ def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
 
 
 def guard_mmengine_loading() -> None:
-    """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
-    backbones) as weights only, whatever the version of torch or of MMEngine, and .safetensors.
+    """Have MMEngine read checkpoints by path or http(s) address (``load_from``, ``resume``,
+    ``init_detector``, pretrained backbones) as weights only, and .safetensors.
+
+    Whatever the version of torch or of MMEngine; addresses of another kind (``torchvision://``,
+    ``open-mmlab://``) are read as MMEngine reads them, which is so since torch 2.6.
 
     A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
     pickles that may run code.
@@ -168,17 +171,20 @@ def hash_of_file(path: str) -> str:
 def is_whole(path: str) -> bool:
     """Whether a file of ``torch.save`` was written to its end and has not changed since."""
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                return file.testzip() is None
+        read_file(path, False, '')  # as torch wrote them before 1.6
+        return True
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
 def latest_whole(folder: str) -> Optional[str]:
     """The checkpoint from which a run that was cut off goes on.
 
-    The one that MMEngine names in ``last_checkpoint``; where that file or its checkpoint is
-    missing or was not written to its end, the newest that was.
+    Of those that MMEngine has saved there, and the one that it names in ``last_checkpoint``, the
+    one furthest in training that was written to its end.
 
     Args:
         folder (str): The work dir.
@@ -193,15 +199,21 @@ def latest_whole(folder: str) -> Optional[str]:
             path = file.read().strip()
         # The work dir may have been moved, or be named from another folder.
         named = [path, os.path.join(folder, os.path.basename(path))] if path else []
-    found = glob.glob(os.path.join(folder, 'epoch_*.pth')) + glob.glob(
-        os.path.join(folder, 'iter_*.pth'))
-    for path in [*named, *sorted(found, key=os.path.getmtime, reverse=True)]:
+    found = [path for kind in ('epoch', 'iter')
+             for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
+    paths = list(dict.fromkeys([*named, *found]))
+    for path in sorted(paths, key=_number_of, reverse=True):
         if os.path.isdir(path) or (os.path.isfile(path) and is_whole(path)):  # DeepSpeed's
             return path
         if os.path.isfile(path):
             print_log(f'{path} was not written to its end, and is passed by', 'current',
                       logging.WARNING)
     return None
+
+
+def _number_of(path: str) -> int:
+    found = re.search(r'_(\d+)\.pth$', path)
+    return int(found.group(1)) if found else -1
 
 
 def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:

@@ -7,7 +7,19 @@ without changing a bit of the answer, has no part in it.
 """
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from typing import Any, Callable, Dict, Hashable, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Hashable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 import torch
 from mmengine.logging import print_log
@@ -19,58 +31,81 @@ Outputs = Dict[Hashable, Any]
 """What a module returned, without the numbers, by what it was given."""
 
 
+Say = Callable[[int], List[Tensor]]
+"""Runs a network on one of two images of noise, 0 or 1, and returns what it says."""
+
+
+class Parts(NamedTuple):
+    """Of the modules of a network, by dotted path."""
+    needed: Set[str]
+    """Those without which it would not say what it says, and those around them."""
+    idle: Set[str]
+    """Those that were called and have no part in it."""
+
+
 class Opaque(Exception):
     """Something that holds no tensors that could be replaced."""
 
 
-def needed_modules(model: nn.Module, say: Callable[[], List[Tensor]]) -> Optional[Set[str]]:
-    """The modules without which a network would not say what it says.
+def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
+    """Find out what a network needs to say what it says.
 
     Args:
         model (nn.Module): In eval mode.
-        say (Callable): Runs it, and returns what it says: float tensors.
+        say (Callable): Runs it on one of two images of one size.
 
     Returns:
-        set[str] | None: Dotted paths. None where it cannot be told, so that all of it must run.
+        Parts | None: None where it cannot be told, so that all of it must run.
     """
     try:
+        with torch.no_grad():
+            other = say(1)
         plain, reached, called = _reached(model, say)
         needed = with_ancestors(reached | _rarely_called(model, with_ancestors(reached), called))
         idle = outermost(called - needed)
-        wrong = idle if idle and not _is_unchanged(model, say, plain, idle) else []
-        # What is read off without a gradient, box centres for instance.
-        needed |= with_ancestors(one for one in wrong if not _is_unchanged(
-            model, say, plain, [one]))
-        idle = outermost(called - needed)
-        if idle and not _is_unchanged(model, say, plain, idle):
-            return None
-        return needed
+        if idle and not _is_unchanged(model, say, [plain, other], idle):
+            # What is read off without a gradient, box centres for instance.
+            wrong = [one for one in idle if not _is_unchanged(model, say, [plain, other], [one])]
+            needed |= with_ancestors(path for path in called for one in wrong
+                                     if f'{path}.'.startswith(f'{one}.'))
+            idle = outermost(called - needed)
+            if idle and not _is_unchanged(model, say, [plain, other], idle):
+                raise ValueError('modules that can be left out one by one cannot be left out '
+                                 'together')
+        return Parts(needed, called - needed)
     except Exception as error:  # whatever the network's own code raises when it is looked into
         print_log(f'{type(model).__name__} runs as a whole, because it could not be found out '
-                  f'what it needs: {type(error).__name__}: {error}', 'current', level=10)
+                  f'what it needs: {type(error).__name__}: {error}', 'current')
         return None
 
 
 @contextmanager
-def standing_in(model: nn.Module, needed: Optional[Set[str]],
+def standing_in(model: nn.Module, idle: Iterable[str],
                 outputs: Dict[str, Outputs]) -> Iterator[None]:
-    """Inside the block, modules that are not needed return zeros of the right shape.
+    """Inside the block, modules return zeros of the right shape.
 
     The shape is known from the first call with inputs of these shapes, which does run. The zeros
     take no memory.
 
     Args:
         model (nn.Module): The network.
-        needed (set[str], optional): Dotted paths of the modules that must run, and of those around
-            them. None, all of them.
+        idle (Iterable[str]): Dotted paths of the modules.
         outputs (dict[str, dict]): What is known from former calls, by path; filled as they come.
     """
     with ExitStack() as stack:
-        for path in [] if needed is None else outermost(
-                path for path, _ in model.named_modules() if path not in needed):
+        for path in outermost(idle):
             stack.enter_context(replaced_forward(model.get_submodule(path), partial(
                 _stand_in, outputs.setdefault(path, {}))))
         yield
+
+
+def left_out(parts: Iterable[Optional[Parts]]) -> Set[str]:
+    """What none of several answers needs, and one of them would call; nothing if one needs all."""
+    found = list(parts)
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        return set()
+    return set().union(*(one.idle for one in known)) - set().union(*(one.needed for one in known))
 
 
 def with_ancestors(paths: Iterable[str]) -> Set[str]:
@@ -92,8 +127,7 @@ def outermost(paths: Iterable[str]) -> List[str]:
     return found
 
 
-def _reached(model: nn.Module,
-             say: Callable[[], List[Tensor]]) -> Tuple[List[Tensor], Set[str], Set[str]]:
+def _reached(model: nn.Module, say: Say) -> Tuple[List[Tensor], Set[str], Set[str]]:
     """The answer; modules whose outputs its gradient reaches or might, and all that were called."""
     zeros: Dict[str, Tensor] = {}
     opaque: Set[str] = set()
@@ -123,9 +157,11 @@ def _reached(model: nn.Module,
 
     with torch.enable_grad(), ExitStack() as stack:
         for path, module in model.named_modules():
+            if getattr(module, 'with_cp', False) is True:  # it would be computed twice
+                stack.enter_context(_without_checkpointing(module))
             if path:
                 stack.enter_context(replaced_forward(module, wrap(path)))
-        said = say()
+        said = say(0)
         total = torch.stack([tensor.double().sum() for tensor in said]).sum()
         gradients = torch.autograd.grad(total, list(zeros.values()), allow_unused=True)
     reached = {path for path, gradient in zip(zeros, gradients) if gradient is not None}
@@ -145,9 +181,20 @@ def _rarely_called(model: nn.Module, needed: Set[str], called: Set[str]) -> Set[
     return rare
 
 
-def _is_unchanged(model: nn.Module, say: Callable[[], List[Tensor]], plain: List[Tensor],
-                  idle: List[str]) -> bool:
-    """Whether every bit is the same where modules return NaN, and where they return zeros."""
+@contextmanager
+def _without_checkpointing(module: Any) -> Iterator[None]:
+    module.with_cp = False
+    try:
+        yield
+    finally:
+        module.with_cp = True
+
+
+def _is_unchanged(model: nn.Module, say: Say, plain: List[List[Tensor]], idle: List[str]) -> bool:
+    """Whether every bit is the same where modules return NaN, and where they return zeros.
+
+    The zeros on both images: what a module leaves behind from the first would show on the second.
+    """
     outputs: List[Outputs] = [{} for _ in idle]
 
     def to_nan(number: int, forward: Callable) -> Callable:
@@ -158,16 +205,16 @@ def _is_unchanged(model: nn.Module, say: Callable[[], List[Tensor]], plain: List
     def to_zero(number: int, forward: Callable) -> Callable:
         return _stand_in(outputs[number], forward)
 
-    for way in (to_nan, to_zero):
+    for way, image in ((to_nan, 0), (to_zero, 0), (to_zero, 1)):
         with torch.no_grad(), ExitStack() as stack:
             for number, path in enumerate(idle):
                 stack.enter_context(replaced_forward(
                     model.get_submodule(path), partial(way, number)))
             try:
-                said = say()
+                said = say(image)
             except Exception:  # it cannot do without
                 return False
-        if len(said) != len(plain) or not all(map(torch.equal, said, plain)):
+        if len(said) != len(plain[image]) or not all(map(torch.equal, said, plain[image])):
             return False
     return True
 

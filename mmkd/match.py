@@ -144,10 +144,12 @@ class Match:
                 f'`alpha`, but which loss trains `{self.on_student}` of the student on labels is '
                 "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
                 'segmentor')
-        if getattr(self.loss, 'sync', False) and self.student_point.stages:
-            raise ValueError(
-                f'`sync=True`, but `{self.on_student}` of the student is a cascade, which may stop '
-                'before a stage in one process while others wait for it; leave out `sync`')
+        if getattr(self.loss, 'sync', False) and (
+                self.student_point.stages or self.student_point.queries):
+            kind = ('a cascade, which may stop before a stage' if self.student_point.stages else
+                    'a set, which may not be paired')
+            raise ValueError(f'`sync=True`, but `{self.on_student}` of the student is {kind} in '
+                             'one process while others wait for it; leave out `sync`')
         masks = adapter_of(student).masks
         if self.mask is not None and self.mask not in masks:
             raise ValueError(
@@ -309,6 +311,11 @@ class Match:
             found = background_of(background, [level.shape for level in levels], self._anchors())
             weight = found if weight is None else [a * b for a, b in zip(weight, found)]
         losses = self.loss(levels, teacher, weight)
+        if not isinstance(losses, list) or not losses or not all(
+                isinstance(one, Tensor) and one.dim() == 0 for one in losses):
+            raise TypeError(f'`{self.name}`: {type(self.loss).__name__} must give one scalar for '
+                            f'each of {len(levels)} levels, but gave {shown_losses(losses)}; let '
+                            'its `compare` return a scalar')
         return [self.share * loss for loss in losses] if self.share != 1 else losses
 
     @property
@@ -527,6 +534,14 @@ def pair_levels(student: Sequence[Tensor],
         return None
     pairs = [(i, sizes[1].index(size)) for i, size in enumerate(sizes[0]) if size in sizes[1]]
     return pairs or None
+
+
+def shown_losses(losses: Any) -> str:
+    """What a loss gave, for people."""
+    if isinstance(losses, list):
+        return f'[{", ".join(map(shown_losses, losses))}]'
+    shape = f' of shape {tuple(losses.shape)}' if isinstance(losses, Tensor) else ''
+    return f'{type(losses).__name__}{shape}'
 
 
 def shown_shapes(shapes: Sequence[Tuple[int, ...]]) -> str:

@@ -20,6 +20,9 @@ class Replay:
     (`A Fast Knowledge Distillation Framework for Visual Recognition
     <https://arxiv.org/abs/2112.01528>`_) keeps those of a number of crops of each image.
 
+    Transforms that mix several images (Mosaic, MixUp) draw these outside of a pipeline, and those
+    that remember what they have seen do not come again.
+
     .. code-block:: python
 
         train_dataloader = dict(dataset=dict(pipeline=[

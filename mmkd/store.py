@@ -38,8 +38,9 @@ class AnswerStore:
     Args:
         folder (str): Where it lies; made if it is not there.
         description (dict): What the answers depend on beside the key: strings by name.
-        precision (str): 'float32'; 'float16', a relative error of 5e-4; or 'uint8', in each channel
-            an error of at most 1/510 of its range. Defaults to 'float16'.
+        precision (str): 'float32'; 'float16', a relative error of 5e-4, of numbers below 6e-5 an
+            absolute one of 3e-8; or 'uint8', in each channel an error of at most 1/510 of its
+            range. Defaults to 'float16'.
 
     Raises:
         ImportError: If the package lmdb is not installed.
@@ -53,17 +54,21 @@ class AnswerStore:
         self.precision = precision
         self._lmdb = import_lmdb()
         self._environment = self._opened()
-        self._check(dict(description, format=FORMAT, precision=precision))
+        self._check(dict(description, format=FORMAT, stored_as=precision))
 
     def get(self, key: bytes) -> Optional[Record]:
         """Tensors and what was put beside them, or None.
 
         Raises:
-            OSError: If the record is damaged.
+            OSError: If the record is damaged, or cannot be read.
         """
-        with self._environment.begin(buffers=True) as transaction:
-            record = transaction.get(key)
-            return None if record is None else unpacked(record, self.folder)
+        try:
+            with self._environment.begin(buffers=True) as transaction:
+                record = transaction.get(key)
+                return None if record is None else unpacked(record, self.folder)
+        except self._lmdb.Error as error:
+            raise OSError(f'an answer in `{self.folder}` cannot be read: {error}; remove the '
+                          'folder and fill it anew') from error
 
     def put(self, records: Dict[bytes, Record]) -> None:
         """Keep several records, all or none of them.
@@ -93,24 +98,38 @@ class AnswerStore:
     def _opened(self) -> Any:
         # LMDB's locks allow a file to be opened once by a process.
         if self.folder not in OPEN:
-            os.makedirs(self.folder, exist_ok=True)
             try:
+                os.makedirs(self.folder, exist_ok=True)
                 OPEN[self.folder] = self._lmdb.open(
                     self.folder, map_size=MAP_SIZE, max_readers=512, readahead=False)
-            except self._lmdb.Error as error:
+            except (self._lmdb.Error, OSError) as error:
                 raise ValueError(f'`{self.folder}` is no store of answers, or cannot be opened: '
                                  f'{error}; give another folder') from error
+            self._check_length(OPEN[self.folder])
         return OPEN[self.folder]
+
+    def _check_length(self, environment: Any) -> None:
+        """A file that was cut would end Python without a word when its end is read."""
+        wanted = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+        found = os.path.getsize(os.path.join(self.folder, 'data.mdb'))
+        if found < wanted:
+            OPEN.pop(self.folder).close()
+            raise ValueError(f'`{self.folder}` was cut off: {found} bytes of {wanted} are there; '
+                             'remove the folder and fill it anew')
 
     def _check(self, description: Dict[str, Any]) -> None:
         own = json.dumps(description, sort_keys=True).encode()
         try:
             with self._environment.begin(write=True) as transaction:
                 found = transaction.get(DESCRIPTION)
-                if found is None:
+                is_foreign = found is None and transaction.stat()['entries'] > 0
+                if found is None and not is_foreign:
                     transaction.put(DESCRIPTION, own)
         except self._lmdb.Error as error:
             raise ValueError(f'`{self.folder}` cannot be written: {error}') from error
+        if is_foreign:
+            raise ValueError(f'`{self.folder}` is an LMDB file of something else; give another '
+                             'folder')
         if found is not None and bytes(found) != own:
             before = json.loads(bytes(found))
             names = [name for name in {**before, **description}
@@ -148,6 +167,8 @@ def packed(tensors: List[Tensor], beside: Dict[str, Any], precision: str) -> byt
         kind = precision
         if kind == 'float16' and np.abs(array).max(initial=0) > np.finfo(np.float16).max:
             kind = 'float32'
+        if kind == 'uint8' and (array.ndim == 0 or not array.size):
+            kind = 'float32'
         if kind == 'uint8':
             array, scales = quantised(array)
             parts.append(scales.tobytes())
@@ -165,7 +186,7 @@ def unpacked(record: Any, where: str) -> Record:
         OSError: If the checksum does not agree.
     """
     body = memoryview(record)[:-4]
-    if zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
+    if len(record) < 8 or zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
         raise OSError(f'an answer in `{where}` is damaged (its checksum does not agree); remove '
                       'the folder and fill it anew')
     start = 4 + int.from_bytes(body[:4], 'little')
@@ -189,7 +210,7 @@ def unpacked(record: Any, where: str) -> Record:
 def quantised(array: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Numbers from 0 to 255, channel by channel, and each channel's least value and step."""
     rows = array.reshape(len(array), -1)
-    low, high = (rows.min(1), rows.max(1)) if rows.size else np.zeros((2, len(rows)))
+    low, high = rows.min(1), rows.max(1)
     step = np.maximum((high - low) / 255, 1e-12)
     numbers = np.rint((rows - low[:, None]) / step[:, None])
     return (numbers.reshape(array.shape),

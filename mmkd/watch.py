@@ -13,6 +13,9 @@ CONSTANT = 100
 """Steps in a row in which a term may be the same number to the bit, before it is remarked on."""
 
 
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
 class Sides(NamedTuple):
     """What a term compares."""
     student: List[Tensor]
@@ -60,9 +63,10 @@ class TermWatch:
         if not terms:
             return terms
         with torch.no_grad():
-            sums = torch.stack([torch.stack([one.float() for one in levels]).sum()
+            sums = torch.stack([torch.stack([one.double() for one in levels]).sum()
                                 for levels in terms.values()])
-            is_fine = sums.isfinite().to(sums)
+            # As MMEngine will add them up.
+            is_fine = sums.float().isfinite().to(sums)
             if distributed.is_available() and distributed.is_initialized():
                 # All leave it out, or none: others wait for gradients of what is beside the model.
                 distributed.all_reduce(is_fine, op=distributed.ReduceOp.MIN)
@@ -74,21 +78,21 @@ class TermWatch:
                 self._in_a_row[name] = 0
                 self._notice(name, levels, value)
             else:
-                self._leave_out(name, levels, sides_of)
+                self._leave_out(name, levels, sides_of, abs(value) < FLOAT_MAX)
         return checked
 
-    def _leave_out(self, name: str, levels: List[Tensor],
-                   sides_of: Callable[[str], Sides]) -> None:
+    def _leave_out(self, name: str, levels: List[Tensor], sides_of: Callable[[str], Sides],
+                   is_fine_here: bool) -> None:
         count = self.left_out[name] = self.left_out.get(name, 0) + 1
         row = self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
         if row >= self.limit:
             raise FloatingPointError(
                 f'`{name}` was infinite or not a number in {row} steps in a row: '
-                f'{diagnosis(levels, sides_of(name))}')
+                f'{diagnosis(levels, sides_of(name), is_fine_here)}')
         if row == 1 and count & (count - 1) == 0:  # 1, 2, 4, 8, ...: not in every line of the log
             print_log(f'`{name}` is infinite or not a number and was left out of this step, for '
-                      f'the {count}. time: {diagnosis(levels, sides_of(name))}', 'current',
-                      logging.WARNING)
+                      f'the {count}. time: {diagnosis(levels, sides_of(name), is_fine_here)}',
+                      'current', logging.WARNING)
 
     def _notice(self, name: str, levels: Sequence[Tensor], value: float) -> None:
         if torch.is_grad_enabled() and not any(one.requires_grad for one in levels):
@@ -111,7 +115,7 @@ class TermWatch:
             print_log(text, 'current', logging.WARNING)
 
 
-def diagnosis(levels: Sequence[Tensor], sides: Sides) -> str:
+def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False) -> str:
     """Which level is wrong, the ranges of both sides, and the likely cause."""
     wrong = [number for number, one in enumerate(levels) if not one.isfinite()]
     shown = []
@@ -133,6 +137,6 @@ def diagnosis(levels: Sequence[Tensor], sides: Sides) -> str:
              'the student diverges: lower the learning rate or `loss_weight`, or clip gradients'
              if spoilt['student'] else
              'both sides are finite, so their numbers are too large for the loss: lower '
-             '`loss_weight`, or raise `tau`' if wrong else
+             '`loss_weight`, or raise `tau`' if not is_fine_here else
              'it was so in another process')
     return f'{"; ".join(shown)}; {cause}'

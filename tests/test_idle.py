@@ -4,7 +4,7 @@ import torch
 from conftest import build, distiller, observe, retinanet, save_teacher, segmentor, two_stage
 from torch import nn
 
-from mmkd.idle import needed_modules, outermost, standing_in
+from mmkd.idle import outermost, parts_of, standing_in
 from mmkd.recorder import recording
 
 
@@ -116,9 +116,9 @@ class Hidden(nn.Module):
 def test_what_chooses_without_a_gradient_is_needed():
     torch.manual_seed(1)
     model, x = Hidden().eval(), torch.randn(5, 4)
-    needed = needed_modules(model, lambda: [model(x)])
-    assert {'chooses', 'says'} <= needed
-    assert 'unused' not in needed
+    parts = parts_of(model, lambda image: [model(x if image == 0 else -2 * x)])
+    assert {'chooses', 'says'} <= parts.needed
+    assert parts.idle == {'unused'}
 
 
 def test_network_that_fails_when_looked_into_runs_as_a_whole():
@@ -129,14 +129,14 @@ def test_network_that_fails_when_looked_into_runs_as_a_whole():
             return super().forward(x)
 
     model = nn.Sequential(Moody(4, 4)).eval()
-    assert needed_modules(model, lambda: [model(torch.ones(2, 4))]) is None
+    assert parts_of(model, lambda image: [model(torch.ones(2, 4))]) is None
 
 
 def test_each_new_shape_runs_once_and_nothing_stays_wrapped():
     model, seen, known = Hidden(), [], {}
     model.unused.register_forward_hook(lambda *args: seen.append(args[2].shape))
     shapes = [(2, 4), (3, 4), (2, 4), (3, 4)]
-    with torch.no_grad(), standing_in(model, {'', 'chooses', 'says', 'never'}, known):
+    with torch.no_grad(), standing_in(model, ['unused'], known):
         for shape in shapes:
             assert model.unused.forward(torch.ones(shape)).shape == shape
     assert len(known['unused']) == 2
@@ -146,3 +146,45 @@ def test_each_new_shape_runs_once_and_nothing_stays_wrapped():
 
 def test_outermost():
     assert set(outermost(['a.b', 'a', 'c.d', 'c.e', 'cd'])) == {'a', 'c.d', 'c.e', 'cd'}
+
+
+class Moody(nn.Module):
+    """Whatever may deceive who looks at one image: each part has one way of its own."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.says, self.part = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        if self.kind == 'state':
+            self.part.last = self.part(x).detach().mean()
+            return self.says(x) + self.part.last
+        if self.kind == 'in place':
+            self.part.forward(nn.functional.relu_(x) if self.training else x)
+            return self.says(x)
+        if self.kind == 'chosen':
+            other = self.part(x)
+            return self.says(x) if x.mean() > 0 else other
+        if self.kind == 'large images':
+            return self.says(self.part(x)) if x.shape[-1] > 16 else self.says(x)
+        return self.says(x) + (self.part(x).detach() > 1e3)
+
+
+@pytest.mark.parametrize('kind', ['state', 'in place', 'chosen', 'large images'])
+def test_networks_that_one_image_would_not_show(kind):
+    torch.manual_seed(0)
+    model = Moody(kind).eval()
+    noise = torch.randn(1, 3, 8, 8)
+    images = [noise - noise.mean() + 0.5, -3 * noise + noise.mean() - 0.5]
+    parts = parts_of(model, lambda image: [model(images[image].clone())])
+    idle, known = ({'part'} if parts is None else parts.idle), {}
+    if kind in ('state', 'chosen'):
+        assert not idle & {'part'} or parts is None
+    for size in (8, 24, 8, 24):
+        for sign in (1, -1):
+            x = sign * torch.rand(1, 3, size, size)
+            with torch.no_grad():
+                whole = model(x.clone())
+                with standing_in(model, set() if parts is None else parts.idle, known):
+                    assert torch.equal(model(x.clone()), whole)

@@ -64,7 +64,7 @@ def test_another_teacher_is_refused_by_name(folder):
     with pytest.raises(ValueError, match=r'answers of another teacher: weights abc, now xyz; give'):
         AnswerStore(folder, dict(TEACHER, weights='xyz'))
     close()
-    with pytest.raises(ValueError, match='precision float16, now uint8'):
+    with pytest.raises(ValueError, match='stored_as float16, now uint8'):
         AnswerStore(folder, TEACHER, 'uint8')
 
 
@@ -72,6 +72,24 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / 'data.mdb').write_bytes(b'not a database' * 1000)
     with pytest.raises(ValueError, match='is no store of answers'):
         AnswerStore(str(tmp_path), TEACHER)
+
+
+def test_a_file_that_was_cut_is_refused_before_it_is_read(folder):
+    store = AnswerStore(folder, TEACHER)
+    store.put({f'{n}'.encode(): ([torch.zeros(5000)], {}) for n in range(50)})
+    close()
+    path = os.path.join(folder, 'data.mdb')
+    os.truncate(path, os.path.getsize(path) // 2 // 4096 * 4096)
+    with pytest.raises(ValueError, match='was cut off: .* bytes of .* are there'):
+        AnswerStore(folder, TEACHER)
+
+
+def test_a_database_of_something_else_is_refused(folder):
+    import lmdb
+    with lmdb.open(folder) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b'somebody', b'else')
+    with pytest.raises(ValueError, match='is an LMDB file of something else'):
+        AnswerStore(folder, TEACHER)
 
 
 def test_a_damaged_record_is_not_believed():

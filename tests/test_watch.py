@@ -150,6 +150,30 @@ def test_remarks_grow_rare(monkeypatch):
     assert len(said) == 5  # the 1st, 2nd, 4th, 8th and 16th
 
 
+@MODELS.register_module()
+class MapLoss(MODELS.get('mmkd.MSELoss')):
+    """Forgets to take the mean."""
+
+    def compare(self, student, teacher, weight):
+        return (student - teacher).square()
+
+
+def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
+    model = build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls')))
+    model.init_weights()
+    model.student.bbox_head.loss_by_feat = lambda *args, **kwargs: {}
+    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give one scalar for each of '
+                       r'5 levels, but gave \[Tensor of shape \(1, 27, 8, 8\)'):
+        model(torch.randn(1, 3, 64, 64), [], mode='loss')
+
+
+def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    huge = dict(loss=[torch.tensor(3e38), torch.tensor(3e38)])
+    one.check(huge, lambda name: Sides([torch.ones(2)] * 2, [torch.ones(2)] * 2))
+    assert 'too large for the loss' in said[0]
+
+
 @pytest.mark.parametrize('limit', [0, 2.5, True, 'never'])
 def test_limit_must_be_a_count(limit):
     with pytest.raises(ValueError, match='`nonfinite_limit` must be a whole number of 1 or more'):

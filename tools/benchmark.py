@@ -12,10 +12,12 @@ shown are medians of the rounds, and ratios. Memory is that of a process of its 
 Written: `benchmark.json` and `benchmark.md` in the work dir.
 """
 import argparse
+import atexit
 import copy
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -183,8 +185,10 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
         if is_frozen and args.teacher_checkpoint:
             forms[name] = config = with_options(config, checkpoint=args.teacher_checkpoint)
         if is_frozen and args.cached:
+            folder = tempfile.mkdtemp(prefix='mmkd_cache_')
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             forms[f'{name}, answers from a cache'] = with_options(
-                config, type='mmkd.CachedTeacher', cache=tempfile.mkdtemp(prefix='mmkd_cache_'))
+                config, type='mmkd.CachedTeacher', cache=folder)
         if is_frozen and args.fast:
             settings = ', '.join(f'{key}={value}' for key, value in args.fast.items())
             forms[f'{name}, teacher with {settings}'] = with_options(config, **args.fast)
@@ -243,12 +247,12 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
 def forward_of(args: argparse.Namespace, config: Config, student: Config) -> Callable[[], Any]:
     """The teacher's forward, all of it, without gradient."""
     model = build(config, model_config(config), args).eval().requires_grad_(False)
-    batch = made_up_batch(model, *args.size, args.batch_size)
+    # The student's step has counted the data preprocessor already.
+    data = model.data_preprocessor(made_up_batch(model, *args.size, args.batch_size), True)
 
     def forward() -> Any:
         dtype = getattr(torch, args.amp) if args.amp else None
         with torch.no_grad(), torch.autocast(args.device, dtype, enabled=bool(args.amp)):
-            data = model.data_preprocessor(copy.deepcopy(batch), True)
             model(**data, mode='tensor')
         return {}
 

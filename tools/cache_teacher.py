@@ -8,7 +8,7 @@ images as the pipeline makes them this time. Nothing is trained. What is there a
 again, so a run that was cut off goes on where it was.
 """
 import argparse
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 import torch
 from common import add_common_options, build_runner, load_config
@@ -53,7 +53,7 @@ class FillCacheLoop(EpochBasedTrainLoop):
                    if distillation.networks[match.source] in teachers]
         nothing_seen: Dict[str, Dict] = {match.learner: {} for match in matches}
         replays = list(replays_in(self.dataloader.dataset))
-        variants: List[Any] = list(range(replays[0].variants)) if replays else [None]
+        variants = list(range(max([replay.variants for replay in replays], default=1)))
         if not replays:
             print('The pipeline is not wrapped in mmkd.Replay: images are kept as it makes them '
                   'this time; if it draws random numbers, they will not come again')
@@ -61,7 +61,7 @@ class FillCacheLoop(EpochBasedTrainLoop):
                 total=len(self.dataloader) * len(variants), unit='batch', ncols=100) as bar:
             for variant in variants:
                 for replay in replays:
-                    replay.only = variant
+                    replay.only = variant % replay.variants
                 for batch in self.dataloader:
                     data = model.data_preprocessor(batch, True)
                     distillation.ask(nothing_seen, data['inputs'], data['data_samples'], matches)

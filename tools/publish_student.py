@@ -68,7 +68,9 @@ def main() -> None:
         if os.path.exists(part):
             os.remove(part)
     before, after = (os.path.getsize(one) / 2**20 for one in (args.checkpoint, path))
-    print(f'{path}: {after:.1f} MiB, of {before:.1f}; both predict the same, to the bit')
+    print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
+        'it predicts what the weights rounded to float16 predict, to the bit' if args.half else
+        'both predict the same, to the bit'))
 
 
 def write(path: str, weights: Dict[str, torch.Tensor], meta: Dict[str, Any]) -> None:

@@ -120,12 +120,15 @@ def main() -> None:
         path = latest_whole(config.work_dir) if args.resume == 'auto' else args.resume
         config.resume = path is not None
         config.load_from = path or config.get('load_from')
-    saving = (config.get('default_hooks') or {}).get('checkpoint')
     imports = (config.get('custom_imports') or {}).get('imports') or []
     # Not in a plain config, which is dumped into the work dir and read where mmkd is not.
-    if 'mmkd' in imports and isinstance(saving, dict) and (
-            saving.get('type', 'CheckpointHook') == 'CheckpointHook'):
-        saving.type = 'mmkd.CheckpointHook'
+    if 'mmkd' in ([imports] if isinstance(imports, str) else imports):
+        hooks = config.get('default_hooks') or {}
+        saving = hooks.get('checkpoint', dict(interval=1))
+        if isinstance(saving, dict) and (
+                saving.get('type', 'CheckpointHook') == 'CheckpointHook'):
+            hooks.update(checkpoint=dict(saving, type='mmkd.CheckpointHook'))
+            config.default_hooks = hooks
     build_runner(config).train()
 
 

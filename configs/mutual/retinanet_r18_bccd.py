@@ -22,4 +22,4 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     companions=dict(partner=dict(type='mmkd.Partner', config=partner, view='partner')),
-    distill=[dict(type='mmkd.KDLoss', on='cls', between=['student', 'partner'], loss_weight=5.0)])
+    distill=[dict(type='mmkd.KDLoss', on='cls', between=['student', 'partner'], loss_weight=0.05)])

@@ -13,7 +13,7 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     teacher=dict(type='mmkd.EarlierSelf'),
-    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=5.0, alpha=0.8)])
+    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=0.2, alpha=0.8)])
 custom_hooks = [
     dict(type='mmkd.DistillScheduleHook', schedules=dict(
         loss_cls_kd=dict(

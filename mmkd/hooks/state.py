@@ -62,7 +62,10 @@ class StateHook(Hook):
         """Restore it on resume. Weights to start from (``load_from``) need not have it.
 
         Raises:
-            ValueError: If the checkpoint's is of another distillation.
+            ValueError: If the checkpoint's is of another distillation, or it is none of a run.
         """
+        if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
+            raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
+                             'be resumed; start from its weights by `load_from`, without `resume`')
         if runner._resume and self.distillation is not None:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))

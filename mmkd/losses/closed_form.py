@@ -39,6 +39,8 @@ class Moments(NamedTuple):
         """
         norm_s, norm_t = self.square_s.sqrt(), self.square_t.sqrt()
         a = 1 / (norm_s * norm_t + EPS)
+        # Both constant: nothing deviates that 1 / EPS could multiply, but it would drown the rest.
+        a = torch.where((norm_s > 0) | (norm_t > 0), a, 0.)
         correlation = self.product * a
         b = torch.where(norm_s > 0, -correlation * norm_t * a / norm_s, 0.)
         return correlation, a, b

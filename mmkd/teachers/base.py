@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..heads import Answers, Point, adapter_of
-from ..idle import Outputs, needed_modules, standing_in
+from ..idle import Outputs, Parts, left_out, parts_of, standing_in
 from ..recorder import recording
 
 
@@ -61,8 +61,8 @@ class BaseTeacher(metaclass=ABCMeta):
         if view is not None and not isinstance(view, str):
             raise TypeError(f'`view` must be the name of a view, but got {view!r}')
         self.view = view
-        self._noise: Optional[Tensor] = None
-        self._needed: Dict[Point, Optional[Set[str]]] = {}
+        self._noise: List[Tensor] = []
+        self._parts: Dict[Point, Optional[Parts]] = {}
         self._idle_outputs: Dict[str, Outputs] = {}
 
     @abstractmethod
@@ -122,9 +122,15 @@ class BaseTeacher(metaclass=ABCMeta):
             without gradient.
         """
         assert self.model is not None, 'prepare() comes first'
-        with torch.no_grad(), standing_in(
-                self.model, self._needed_for(inputs, questions), self._idle_outputs):
-            return self._answer(inputs, data_samples, questions)
+        points = {point for question in questions.values() for point in question.points}
+        known = all(point in self._parts for point in points)
+        idle = left_out(self._parts[point] for point in points) if (
+            known and not self.runs_whole) else set()
+        with torch.no_grad(), standing_in(self.model, idle, self._idle_outputs):
+            told = self._answer(inputs, data_samples, questions)
+        if not known and not self.runs_whole:  # and it does run on an image of this size
+            self._look_into(inputs, points)
+        return told
 
     def _answer(self, inputs: Tensor, data_samples: Optional[Sequence],
                 questions: Dict[str, Question]) -> Dict[str, Answers]:
@@ -141,37 +147,28 @@ class BaseTeacher(metaclass=ABCMeta):
             told[key] = {point: point.answer(records) for point in question.points}
         return told
 
-    def _needed_for(self, inputs: Tensor, questions: Dict[str, Question]) -> Optional[Set[str]]:
-        """Modules that have a part in the answers; None for all of them."""
+    def _look_into(self, inputs: Tensor, points: Set[Point]) -> None:
+        """Find out which modules have a part in what is said at points."""
         assert self.model is not None
-        if self.runs_whole:
-            return None
-        needed: Set[str] = set()
-        for point in {point for question in questions.values() for point in question.points}:
-            if point not in self._needed:
-                if self._noise is None:
-                    noise = torch.rand(inputs[:1].shape, generator=torch.Generator().manual_seed(0))
-                    self._noise = noise.to(inputs)
-                self._needed[point] = needed_modules(
-                    self.model, partial(self._rehearsed, point, self._answer))
-            of_point = self._needed[point]
-            if of_point is None:
-                return None
-            needed |= of_point
-        return needed
+        if not self._noise:
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(inputs[:1].shape, generator=generator).to(inputs)
+            self._noise = [noise, 3 * noise.flip(-1)]
+        for point in points - set(self._parts):
+            self._parts[point] = parts_of(
+                self.model, partial(self._rehearsed, point, self._answer))
 
-    def _rehearsed(self, point: Point, answer: Callable) -> List[Tensor]:
+    def _rehearsed(self, point: Point, answer: Callable, image: int = 0) -> List[Tensor]:
         """What is said of noise at a point."""
         assert self.model is not None
-        assert self._noise is not None
-        at = adapter_of(self.model).made_up(self._noise) if point.asked_at else None
-        return answer(self._noise, None, {'': Question((point, ), at)})[''][point].tensors()
+        noise = self._noise[image]
+        at = adapter_of(self.model).made_up(noise) if point.asked_at else None
+        return answer(noise, None, {'': Question((point, ), at)})[''][point].tensors()
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:
             self.model._apply(fn)
-        if self._noise is not None:
-            self._noise = fn(self._noise)
+        self._noise = [fn(noise) for noise in self._noise]
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'BaseTeacher':
         # A copy of the student (MMEngine's EMAHook makes one) shares the teacher.

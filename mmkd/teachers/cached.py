@@ -11,6 +11,7 @@ from ..heads import Answer, Answers, Point
 from ..registry import MODELS
 from ..sets import Queries
 from ..store import PRECISIONS, AnswerStore, Full, Record, import_lmdb
+from ..version import __version__
 from .base import Question
 from .frozen import FrozenTeacher, hash_of_config, read_config
 
@@ -143,7 +144,7 @@ class CachedTeacher(FrozenTeacher):
         config = read_config(self.config, 'teacher')
         return dict(weights=weights.hexdigest(),
                     config=hash_of_config(config),
-                    arithmetic=', '.join(self.fast.changes) or 'float32')
+                    mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32')
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
         """One for each image: a digest of what the teacher sees."""

@@ -1,6 +1,7 @@
 """How does a teacher that stays as it is run faster, and what does that change in its answers?"""
 import copy
 import logging
+import math
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
@@ -73,9 +74,14 @@ class Fast:
             nn.Module: The network to run from now on.
         """
         wanted, self._wanted = self._wanted, []
-        if not wanted and (self._precision is None or self._dtype is not None):
+        precision, self._precision = self._precision, None
+        if not wanted and precision is None:
             return model
-        exact = answer(model)
+        try:
+            exact = answer(model)
+        except Exception as error:
+            warn('every faster setting is left out', error)
+            return model
         for name in wanted:
             before = dict(vars(self), _compiled={})
             try:
@@ -88,13 +94,16 @@ class Fast:
                 warn(f'`{name}=True` is left out', error)
                 continue
             model, self.changes[name] = tried, moved
-        if self._precision is not None:
+        if precision is not None:
             try:
-                self._dtype = supported(PRECISIONS[self._precision], exact)
-                self.changes[self._precision] = self._moved(exact, answer(model))
+                self._dtype = supported(PRECISIONS[precision], exact)
+                moved = self._moved(exact, answer(model))
+                if not math.isfinite(moved):
+                    raise ValueError('its answers are no longer finite')
+                self.changes[precision] = moved
             except Exception as error:
                 self._dtype = None
-                warn(f'`precision={self._precision!r}` is left out', error)
+                warn(f'`precision={precision!r}` is left out', error)
         if self.changes:
             moved_by = ', '.join(f'{name} {moved:.1e}' for name, moved in self.changes.items())
             print_log('The teacher runs faster; by so much of their norm its answers have moved on '

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
 from ..heads import Answers
+from ..idle import left_out
 from ..inputs import Renormalize
 from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
@@ -118,16 +119,14 @@ class FrozenTeacher(BaseTeacher):
             before, self.model = self.model, model
             try:
                 with self.fast.running(model):
-                    return [tensor for point in self._needed for tensor in self._rehearsed(
+                    return [tensor for point in self._parts for tensor in self._rehearsed(
                         point, lambda noise, *rest: super(FrozenTeacher, self).look(
                             self.fast.lay_out(noise), *rest))]
             finally:
                 self.model = before
 
-        inside = {path for point in self._needed for path in point.paths}
-        if all(needed is not None for needed in self._needed.values()):
-            needed = set().union(*self._needed.values())  # type: ignore[arg-type]
-            inside.update(path for path, _ in self.model.named_modules() if path not in needed)
+        inside = {path for point in self._parts for path in point.paths}
+        inside |= left_out(self._parts.values())
         self.model = self.fast.settle(self.model, answer, inside)
 
 

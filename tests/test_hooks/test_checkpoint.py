@@ -58,6 +58,31 @@ def test_best_checkpoint_is_saved_the_same_way(shapes, tmp_path):
     assert not list((tmp_path / 'run').glob('*.part'))
 
 
+def test_old_best_checkpoint_stays_until_the_new_one_is_whole(shapes, tmp_path, monkeypatch):
+    from mmengine.fileio import LocalBackend
+    put, evaluations = LocalBackend.put, []
+
+    def cut(self, content, path):
+        if os.path.basename(path).startswith('best'):
+            evaluations.append(path)
+            if len(evaluations) == 2:
+                raise PowerCut
+        return put(self, content, path)
+
+    monkeypatch.setattr(LocalBackend, 'put', cut)
+    from mmdet.evaluation import CocoMetric
+    scores = iter([0.1, 0.2])
+    monkeypatch.setattr(CocoMetric, 'compute_metrics',
+                        lambda self, results: dict(bbox_mAP=next(scores)))
+    config = config_of(shapes, tmp_path, **{
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
+        'default_hooks.checkpoint.rule': 'greater'})
+    with pytest.raises(PowerCut):
+        Runner.from_cfg(config).train()
+    best, = (tmp_path / 'run').glob('best*.pth')
+    assert is_whole(str(best))
+
+
 def save(path, number=0.):
     torch.save(dict(state_dict=dict(weight=torch.full((100, ), number))), path)
     return str(path)
@@ -79,5 +104,18 @@ def test_half_a_file_is_passed_by(tmp_path):
     (tmp_path / 'epoch_2.pth').write_bytes(content)
     (tmp_path / 'last_checkpoint').write_text('')  # cut off while it was written
     assert latest_whole(str(tmp_path)) == second
-    (tmp_path / 'last_checkpoint').write_text('/moved/elsewhere/epoch_1.pth')
-    assert latest_whole(str(tmp_path)) == first
+    # Cut off between the two files: the newer one is whole, and only not named yet.
+    (tmp_path / 'last_checkpoint').write_text(first)
+    assert latest_whole(str(tmp_path)) == second
+
+
+def test_folders_with_strange_names_and_old_files(tmp_path):
+    folder = tmp_path / 'run[a]*'
+    folder.mkdir()
+    path = folder / 'epoch_10.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(3))), path,
+               _use_new_zipfile_serialization=False)
+    save(folder / 'epoch_9.pth')
+    assert latest_whole(str(folder)) == str(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert latest_whole(str(folder)) == str(folder / 'epoch_9.pth')

@@ -69,6 +69,21 @@ def test_in_float32_they_are_near_the_straightforward_one_in_float64(name, use_s
         assert (y.grad - x.grad).norm() / x.grad.norm() < 1e-5
 
 
+@pytest.mark.parametrize('shape', [(2, 1, 40, 40), (1, 80, 1, 1), (2, 4, 1, 1), (1, 3, 1, 7)])
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_gradient_of_one_class_and_of_one_position_is_not_drowned(shape, use_sigmoid):
+    """There one of the relations is constant on both sides: 0 / eps, beside the other one."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, *shape)
+    loss = DISTLoss(use_sigmoid=use_sigmoid)
+    x = student.double().requires_grad_()
+    straightforward(loss, x, teacher.double()).backward()
+    y = student.clone().requires_grad_()
+    loss(y, teacher).backward()
+    scale = x.grad.norm().clamp(min=1e-6)
+    assert (y.grad - x.grad).norm() / scale < 1e-4
+
+
 @pytest.mark.parametrize('name', LOSSES)
 def test_nothing_is_kept_but_the_logits_and_a_few_vectors(name):
     student, teacher = torch.randn(2, 2, 20, 30, 40, requires_grad=True).unbind()
