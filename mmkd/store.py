@@ -14,8 +14,9 @@ FORMAT = 1
 DESCRIPTION = b'mmkd'
 """Key of what the store was made from."""
 
-MAP_SIZE = 1 << 40
-"""Bytes of address space that a store may grow to; the file is as large as what is in it."""
+MAP_SIZES = (1 << 40, 1 << 36, 1 << 33)
+"""Bytes of address space that a store may grow to, the first that the system grants; the file is as
+large as what is in it."""
 
 PRECISIONS = ('float32', 'float16', 'uint8')
 
@@ -100,13 +101,21 @@ class AnswerStore:
         if self.folder not in OPEN:
             try:
                 os.makedirs(self.folder, exist_ok=True)
-                OPEN[self.folder] = self._lmdb.open(
-                    self.folder, map_size=MAP_SIZE, max_readers=512, readahead=False)
+                OPEN[self.folder] = self._mapped()
             except (self._lmdb.Error, OSError) as error:
                 raise ValueError(f'`{self.folder}` is no store of answers, or cannot be opened: '
                                  f'{error}; give another folder') from error
             self._check_length(OPEN[self.folder])
         return OPEN[self.folder]
+
+    def _mapped(self) -> Any:
+        for size in MAP_SIZES:
+            try:
+                return self._lmdb.open(self.folder, map_size=size, max_readers=512,
+                                       readahead=False)
+            except (MemoryError, self._lmdb.MemoryError):  # a limit on address space
+                if size == MAP_SIZES[-1]:
+                    raise
 
     def _check_length(self, environment: Any) -> None:
         """A file that was cut would end Python without a word when its end is read."""
