@@ -41,6 +41,7 @@ import mmkd
 from mmkd.distillation import told_to
 from mmkd.heads import Answers, adapter_of
 from mmkd.match import Match
+from mmkd.rng import preserved_rng
 from mmkd.teachers.frozen import FrozenTeacher, model_config
 from mmkd.zoo import config_path
 
@@ -204,12 +205,15 @@ class RandomTeacher(FrozenTeacher):
         initialise(self.model)
 
     def look(self, *args: Any) -> Dict[str, Answers]:
-        told = super().look(*args)
-        if args[1] is None or self.runs_whole:  # a blank image
-            return told
-        self.runs_whole = True
-        whole = super().look(*args)
-        self.runs_whole = False
+        with preserved_rng():  # some draw random numbers also in eval mode
+            torch.manual_seed(0)
+            told = super().look(*args)
+            if args[1] is None or self.runs_whole:  # a blank image
+                return told
+            self.runs_whole = True
+            torch.manual_seed(0)
+            whole = super().look(*args)
+            self.runs_whole = False
         for key, answers in whole.items():
             for point, answer in answers.items():
                 assert all(map(torch.equal, told[key][point].tensors(), answer.tensors())), (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..heads import Answers, Point, adapter_of
 from ..idle import Outputs, Parts, left_out, parts_of, standing_in
 from ..recorder import recording
+from ..rng import preserved_rng
 
 
 class Question(NamedTuple):
@@ -163,7 +164,10 @@ class BaseTeacher(metaclass=ABCMeta):
         assert self.model is not None
         noise = self._noise[image]
         at = adapter_of(self.model).made_up(noise) if point.asked_at else None
-        return answer(noise, None, {'': Question((point, ), at)})[''][point].tensors()
+        with preserved_rng():  # some draw random numbers also in eval mode
+            torch.manual_seed(0)
+            told: Dict[str, Answers] = answer(noise, None, {'': Question((point, ), at)})
+        return told[''][point].tensors()
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:
