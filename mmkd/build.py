@@ -1,7 +1,7 @@
 """Build what an entry of the config describes, or say what is wrong with the entry."""
 import inspect
 from difflib import get_close_matches
-from typing import Any, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from mmengine.registry import Registry
 
@@ -32,18 +32,38 @@ def build_entry(entry: Any, registry: Registry, what: str,
     cls = _find(kind, registry, what) if isinstance(kind, str) else kind
     if not callable(cls):
         raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}')
-    parameters = inspect.signature(cls).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    parameters, takes_any = parameters_of(cls)
     unknown = [] if takes_any else [name for name in arguments if name not in parameters]
     missing = [name for name, p in parameters.items()
-               if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
-               and name not in arguments]
+               if p.default is p.empty and name not in arguments]
     if unknown or missing:
         problems = [f'has no argument `{name}`' + _closest(name, parameters) for name in unknown]
         problems += [f'needs `{name}`' for name in missing]
         raise TypeError(f'{what}: {cls.__name__} {" and ".join(problems)}; it takes '
                         f'{", ".join(f"`{name}`" for name in parameters)}')
     return cls(**arguments)
+
+
+def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
+    """What may be written in an entry: its own arguments, and those it hands on to its base class.
+
+    Returns:
+        tuple[dict, bool]: The parameters by name, and whether there may be any others.
+    """
+    found: Dict[str, inspect.Parameter] = {}
+    kinds = cls.__mro__ if isinstance(cls, type) else [cls]
+    for kind in kinds:
+        if kind is not cls and '__init__' not in vars(kind):
+            continue
+        parameters = inspect.signature(kind).parameters
+        for name, one in parameters.items():
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                found.setdefault(name, one)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            return found, False
+        if kind is object:
+            break
+    return found, True
 
 
 def _find(name: str, registry: Registry, what: str) -> Any:

@@ -112,6 +112,7 @@ def test_places_of_the_students_cannot_be_kept(tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'error', 'message'), [
+    (dict(cach='x'), TypeError, r'CachedTeacher has no argument `cach` \(closest: `cache`\)'),
     (dict(cache=3), TypeError, '`teacher.cache` must be the path of a folder, but got 3'),
     (dict(stored_as='int4'), ValueError, "`teacher.stored_as` must be one of 'float32'"),
     (dict(on_miss='skip'), ValueError, "`teacher.on_miss` must be one of 'run', 'error'"),
