@@ -454,6 +454,12 @@ class Distillation:
         """What connectors have to learn."""
         return [p for connectors in self.connectors.values() for p in connectors.parameters()]
 
+    @property
+    def trained_beside(self) -> List[nn.Parameter]:
+        """All that is trained and is not the student's: connectors' and partners'."""
+        return [*self.parameters, *(p for one in self.partners.values()
+                                    for p in one.own_parameters())]
+
     def state_dict(self) -> Dict[str, Any]:
         """What a checkpoint must hold beside the student, on the CPU; {} if nothing."""
         connectors = {name: on_cpu(one.state_dict()) for name, one in self.connectors.items()}

@@ -134,7 +134,7 @@ class Distiller(BaseModel):
         parameters, runner = self.distillation.parameters, current_runner()
         partners = self.distillation.partners.values()
         self._has_runner = runner is not None
-        share_gradients([*parameters, *(p for one in partners for p in one.own_parameters())])
+        share_gradients(self.distillation.trained_beside)
         if runner is not None:
             if parameters:
                 join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
@@ -152,8 +152,7 @@ class Distiller(BaseModel):
             ValueError: If a network waits for epochs, of which such a loop tells nothing.
         """
         self.prepare()
-        beside = [*self.distillation.parameters, *(
-            p for one in self.distillation.partners.values() for p in one.own_parameters())]
+        beside = self.distillation.trained_beside
         if beside:
             join_optimizer(beside, optim_wrapper)
         if not self._steps and not self._has_runner:

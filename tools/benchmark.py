@@ -132,7 +132,6 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
                     ] = config
         return configs
     student, teacher = read_config(args.student), read_config(args.teacher)
-    # A config is found whole when it is read, so the model is taken from it as it is.
     findings = inspect_pair(student, teacher)
     configs = {}
     for method in args.methods:
@@ -178,7 +177,7 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
     parts: Dict[str, Callable] = {STUDENT: partial(step_of, args, first, model_config(first))}
     teacher = first.model.get('teacher') or {}
     if 'config' in teacher:
-        parts[TEACHER] = partial(forward_of, args, Config(teacher['config']), first)
+        parts[TEACHER] = partial(forward_of, args, Config(teacher['config']))
     for name, config in configs.items():
         forms: Dict[str, Config] = {name: config}
         is_frozen = 'config' in (config.model.get('teacher') or {})
@@ -223,9 +222,7 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     distillation = getattr(model, 'distillation', None)
     if distillation is None:
         return lambda: (model.train_step(copy.deepcopy(batch), optimizer), {})[1]
-    beside = [*distillation.parameters, *(p for one in distillation.partners.values()
-                                          for p in one.own_parameters())]
-    join_optimizer(beside, optimizer)
+    join_optimizer(distillation.trained_beside, optimizer)
     for network in distillation.networks.values():
         network.runs_whole = runs_whole
         if network.view is not None:
@@ -244,7 +241,7 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     return step
 
 
-def forward_of(args: argparse.Namespace, config: Config, student: Config) -> Callable[[], Any]:
+def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
     """The teacher's forward, all of it, without gradient."""
     model = build(config, model_config(config), args).eval().requires_grad_(False)
     # The student's step has counted the data preprocessor already.
