@@ -1,13 +1,11 @@
 """How does random augmentation come again, so that what was said of an image holds next time?"""
-import random
 from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 
 from .registry import TRANSFORMS
-from .rng import preserved_rng
+from .rng import preserved_rng, seed_from
 
 
 @TRANSFORMS.register_module()
@@ -72,11 +70,7 @@ class Replay:
                            'sets of MMEngine give at the start of a pipeline; put the whole '
                            'pipeline into its `transforms`')
         variant = np.random.randint(self.variants) if self.only is None else self.only
-        words = np.random.SeedSequence([self.seed, int(results['sample_idx']), variant])
         with preserved_rng():
-            first, second, third = (int(word) for word in words.generate_state(3))
-            random.seed(first)
-            np.random.seed(second)
-            torch.manual_seed(third)
+            seed_from(self.seed, int(results['sample_idx']), variant)
             augmented: Optional[Dict[str, Any]] = self.transforms(results)
         return augmented

@@ -1,4 +1,4 @@
-"""Build the teacher without moving the student's random numbers."""
+"""Random numbers: left as they were, or begun from numbers that are given."""
 import random
 from contextlib import contextmanager
 from typing import Iterator
@@ -23,3 +23,16 @@ def preserved_rng() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def seed_from(*numbers: int) -> None:
+    """Begin the generators of Python, NumPy and torch (of all devices) from a few numbers.
+
+    Args:
+        *numbers (int): 0 or more; another one anywhere gives other random numbers.
+    """
+    entropy = np.random.SeedSequence([len(numbers), *numbers])  # to NumPy, 1 and 1, 0 are the same
+    first, second, third = (int(word) for word in entropy.generate_state(3))
+    random.seed(first)
+    np.random.seed(second)
+    torch.manual_seed(third)

@@ -2,9 +2,10 @@
 from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
 from .partners import PartnerHook
+from .reseed import ReseedHook
 from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
-__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'PartnerHook', 'StateHook',
-           'TeacherEvalHook', 'distillation_of']
+__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'PartnerHook', 'ReseedHook',
+           'StateHook', 'TeacherEvalHook', 'distillation_of']

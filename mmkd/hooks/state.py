@@ -2,9 +2,11 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
 from ..distillation import Distillation
+from .reseed import ReseedHook
 
 KEY = 'mmkd'
 """Key of the checkpoint, beside ``state_dict``, that holds all of it."""
@@ -69,3 +71,7 @@ class StateHook(Hook):
                              'be resumed; start from its weights by `load_from`, without `resume`')
         if runner._resume and self.distillation is not None:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+        if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
+            print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
+                      'it, so this run will not equal one without a break; where it should, train '
+                      "with custom_hooks=[dict(type='mmkd.ReseedHook')] from the start", 'current')
