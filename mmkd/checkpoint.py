@@ -1,4 +1,5 @@
 """Read weights: without running code from the file, and without letting a misfit pass."""
+import functools
 import glob
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import re
 import zipfile
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 from urllib.parse import urlparse
 
 import numpy as np
@@ -18,6 +19,9 @@ from mmengine.utils import digit_version
 from torch import nn
 
 from .runner import current_runner
+
+SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+"""Torch's own: MMEngine's loaders hand no ``weights_only`` on to :func:`torch.load`."""
 
 SHOWN = 5
 """How many keys an error lists before it counts the rest."""
@@ -137,26 +141,49 @@ def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
 
 
 def guard_mmengine_loading() -> None:
-    """Have MMEngine read checkpoints by path or http(s) address (``load_from``, ``resume``,
-    ``init_detector``, pretrained backbones) as weights only, and .safetensors.
+    """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
+    backbones) as weights only, whatever the version of torch or of MMEngine.
 
-    Whatever the version of torch or of MMEngine; addresses of another kind (``torchvision://``,
-    ``open-mmlab://``) are read as MMEngine reads them, which is so since torch 2.6.
+    Those by path or http(s) address may be .safetensors; addresses of another kind
+    (``torchvision://``, ``open-mmlab://``, ``s3://``) are read by MMEngine's own loaders.
 
     A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
     pickles that may run code.
     """
-    CheckpointLoader.register_scheme('', _load_guarded, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), _load_guarded, force=True)
+    own = ('', 'http://', 'https://')
+    for prefix, loader in CheckpointLoader._schemes.items():
+        if prefix not in own:
+            CheckpointLoader.register_scheme(prefix, _guarded(loader), force=True)
+    CheckpointLoader.register_scheme(own, _load_guarded, force=True)
 
 
 def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     path = os.path.expanduser(local_path(filename))
     if not os.path.isfile(path):
         raise FileNotFoundError(f'{path} can not be found.')
+    return read_file(path, _is_trusted(), 'at the top level of the config', map_location)
+
+
+def _guarded(loader: Callable) -> Callable:
+    @functools.wraps(loader)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        allow_mmengine_checkpoints()
+        kept = {name: os.environ.get(name) for name in SWITCHES}
+        os.environ.update(zip(SWITCHES, ('0', '1') if _is_trusted() else ('1', '0')))
+        try:
+            return loader(*args, **kwargs)
+        finally:
+            for name, value in kept.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
+
+    return load
+
+
+def _is_trusted() -> bool:
     runner = current_runner()
-    trust = runner is not None and runner.cfg.get('trust_checkpoint', False) is True
-    return read_file(path, trust, 'at the top level of the config', map_location)
+    return runner is not None and runner.cfg.get('trust_checkpoint', False) is True
 
 
 def hash_of_file(path: str) -> str:

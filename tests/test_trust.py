@@ -111,6 +111,25 @@ def test_no_entry_of_a_config_runs_it(shapes, tmp_path, entry):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize('address', [
+    'torchvision://resnet18', 'open-mmlab://msra/hrnetv2_w18', 'mmcls://vgg11'])
+@pytest.mark.parametrize('user', [{}, {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}])
+def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user):
+    """As the download would lie there; also where torch 2.6 and later was told to trust."""
+    path, mark = written(tmp_path)
+    monkeypatch.setattr('mmengine.runner.checkpoint.load_url',
+                        lambda url, *args, map_location=None, **kwargs: torch.load(path))
+    monkeypatch.setattr('mmengine.runner.checkpoint.get_torchvision_models',
+                        lambda: dict(resnet18='https://somewhere/resnet18.pth'))
+    for name, value in user.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(build(retinanet()), address)
+    assert not mark.exists()
+    assert os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') == ('1' if user else None)
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
 def test_what_is_trusted_is_read(shapes, tmp_path):
     path, mark = written(tmp_path)
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), load_from=path,

@@ -39,8 +39,10 @@ def prepared(args: argparse.Namespace) -> str:
     config = load_config(argparse.Namespace(
         config=args.config, work_dir=args.work_dir, cfg_options=None, launcher='none',
         local_rank=0))
-    config.setdefault('randomness', dict()).setdefault('seed', 0)
-    hooks = config.setdefault('custom_hooks', [])
+    randomness = config.get('randomness') or {}
+    if randomness.get('seed') is None:
+        config.randomness = dict(randomness, seed=0)
+    hooks = config.get('custom_hooks') or []
     if not any(hook['type'] == 'mmkd.ReseedHook' for hook in hooks):
         config.custom_hooks = [*hooks, dict(type='mmkd.ReseedHook')]
     if config.train_cfg.get('by_epoch', 'Epoch' in str(config.train_cfg.get('type'))):
