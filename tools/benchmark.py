@@ -14,9 +14,11 @@ Written: `benchmark.json` and `benchmark.md` in the work dir.
 import argparse
 import atexit
 import copy
+import cProfile
 import gc
 import json
 import os
+import pstats
 import shutil
 import subprocess
 import sys
@@ -37,6 +39,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from tqdm import tqdm
 
+import mmkd
 from mmkd import DISTLoss, KDLoss
 from mmkd.beside import join_optimizer
 from mmkd.inputs import VIEW
@@ -44,6 +47,7 @@ from mmkd.losses.base import LogitLoss
 from mmkd.pair import METHODS, entries_of, inspect_pair
 from mmkd.teachers.frozen import model_config
 
+PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER = 'student alone', 'teacher, whole forward'
 LOSSES = dict(DIST=DISTLoss, KD=KDLoss)
@@ -74,6 +78,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', choices=['bfloat16', 'float16'],
                         help='train in automatic mixed precision')
     parser.add_argument('--no-memory', action='store_true', help='times only')
+    parser.add_argument('--profile', action='store_true', help='also how much of each '
+                        "distillation's step is mmkd's own code, beside networks and losses")
     parser.add_argument('--losses', action='store_true',
                         help='also the losses alone, against their straightforward form')
     parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
@@ -102,6 +108,8 @@ def main() -> None:
     if args.configs or args.student:
         found['steps'] = measure_steps(args)
         text += table_of_steps(found['steps']) + '\n'
+        if args.profile:
+            text += table_of_profiles(found['steps']['profiles']) + '\n'
     if args.losses:
         found['losses'] = measure_losses(args)
         text += table_of_losses(found['losses'], args.loss_shape)
@@ -265,10 +273,12 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     parts = {name: make() for name, make in makers.items()}
     terms: Dict[str, Any] = {}
     seconds = timed(parts, args, terms)
+    profiles = {name: profile(part) for name, part in parts.items()
+                if args.profile and name not in (STUDENT, TEACHER)}
     del parts
     gc.collect()
     memory = {} if args.no_memory else {name: in_a_process(name) for name in makers}
-    return dict(seconds=seconds, memory=memory, terms=terms)
+    return dict(seconds=seconds, memory=memory, terms=terms, profiles=profiles)
 
 
 def timed(parts: Dict[str, Callable], args: argparse.Namespace,
@@ -288,6 +298,28 @@ def timed(parts: Dict[str, Callable], args: argparse.Namespace,
             if number >= 2:
                 seconds[name].append(time.perf_counter() - begin)
     return seconds
+
+
+def profile(step: Callable[[], Any], steps: int = 5) -> Dict[str, float]:
+    """Shares of a step that are spent in mmkd's own files, the losses apart.
+
+    Counted is what runs in their functions, and in built-in ones that these call directly, such as
+    torch's operators; not what networks do that they call.
+    """
+    observer = cProfile.Profile()
+    for _ in range(steps):
+        observer.runcall(step)
+    stats = pstats.Stats(observer).stats  # type: ignore[attr-defined]
+    whole = sum(own for _, _, own, _, _ in stats.values())
+    shares: Dict[str, float] = {}
+    for (file, _, _), (_, _, own, _, callers) in stats.items():
+        spent = [(file, own)] if file != '~' else [
+            (caller, one[2]) for (caller, _, _), one in callers.items()]
+        for place, seconds in spent:
+            inside = os.path.relpath(place, PACKAGE)
+            if not inside.startswith(('..', 'losses')) and os.path.isabs(place):
+                shares[inside] = shares.get(inside, 0.) + seconds / whole
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def wait_for(device: str) -> None:
@@ -344,6 +376,14 @@ def table_of_steps(found: Dict[str, Any]) -> str:
             f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
             f'{memory[name]["peak"] / memory[STUDENT]["peak"]:.2f}' if memory else '',
             f'{max(moved):.1e}' if moved else ''])
+    return as_table(rows)
+
+
+def table_of_profiles(profiles: Dict[str, Dict[str, float]]) -> str:
+    rows = [["mmkd's own code, share of the step", 'all', 'most of it']]
+    for name, shares in profiles.items():
+        most = [f'{file} {share:.2%}' for file, share in list(shares.items())[:3]]
+        rows.append([name, f'{sum(shares.values()):.2%}', ', '.join(most)])
     return as_table(rows)
 
 
