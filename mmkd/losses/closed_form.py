@@ -5,12 +5,14 @@ gradient follow from five moments of every row and every column: two means, two 
 of products. So the logits are gone through twice, in pieces that stay in the cache: once for the
 moments, once for the gradient.
 """
-from typing import Any, NamedTuple, Optional, Tuple
+from functools import cache
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
+from . import fused
 from .pieces import pieces, probabilities
 
 EPS = 1e-8
@@ -74,29 +76,8 @@ class _Dist(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
                 tau: float, use_sigmoid: bool, beta: float, gamma: float,
                 sync: bool) -> Tensor:
-        count, classes, length = student.shape
-        row = student.new_empty(5, count, length)
-        # Sums over all positions: in float64, where they cost nothing.
-        column = student.new_zeros(5, classes, dtype=torch.float64)
-        seen = 0.
-        for n, piece in pieces(student):
-            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
-            for store, one in zip(row[:2, n, piece], (s, t)):
-                torch.mean(one, 0, out=store)
-            ds, dt = s - row[0, n, piece], t - row[1, n, piece]
-            row[2, n, piece] = ds.square().sum(0)
-            row[3, n, piece] = dt.square().sum(0)
-            row[4, n, piece] = ds.mul_(dt).sum(0)
-            total = float(s.shape[1]) if w is None else w.sum().item()
-            if not total:
-                continue
-            mean_s, mean_t = ((one if w is None else one * w).sum(1) / total for one in (s, t))
-            s.sub_(mean_s.unsqueeze(1))
-            t.sub_(mean_t.unsqueeze(1))
-            ws, wt = (s, t) if w is None else (s * w, t * w)
-            inside = torch.stack([mean_s, mean_t, torch.mul(ws, s, out=ds).sum(1),
-                                  torch.mul(wt, t, out=dt).sum(1), ws.mul(t).sum(1)])
-            seen = merge(column, seen, inside.double(), total)
+        ctx.form = form = form_for(student, teacher, weight, use_sigmoid)
+        row, column, seen, norms = form.gather(student, teacher, weight, tau, use_sigmoid)
         of_rows = Moments(*row)
         inter, a_row, b_row = of_rows.correlation()
         of_all = inter.sum() if weight is None else (weight * inter).sum()
@@ -104,7 +85,7 @@ class _Dist(torch.autograd.Function):
         of_columns = Moments(*column.to(student.dtype))
         intra, a_column, b_column = of_columns.correlation()
         share = (torch.ones_like(inter) if weight is None else weight) / max(seen, TINY)
-        ctx.save_for_backward(student, teacher, weight, share, *of_rows[:2], a_row, b_row,
+        ctx.save_for_backward(student, teacher, weight, norms, share, *of_rows[:2], a_row, b_row,
                               *of_columns[:2], a_column, b_column)
         ctx.settings = tau, use_sigmoid, beta, gamma
         if not seen:
@@ -114,7 +95,7 @@ class _Dist(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        (student, teacher, weight, share, mean_s, mean_t, a_row, b_row,
+        (student, teacher, weight, norms, share, mean_s, mean_t, a_row, b_row,
          column_s, column_t, a_column, b_column) = ctx.saved_tensors
         tau, use_sigmoid, beta, gamma = ctx.settings
         # So that the mean over processes, which a distributed wrapper takes, is their sum.
@@ -125,20 +106,103 @@ class _Dist(torch.autograd.Function):
         scale = -gamma / student.shape[1]
         a_column, b_column = scale * a_column, scale * b_column
         c_column = -(a_column * column_t + b_column * column_s)
-        found = torch.empty_like(student)
-        for n, piece in pieces(student):
-            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
-            into = found[n, :, piece]
-            parts = [(a_row, a_column), (b_row, b_column), (c_row, c_column)]
-            a, b, c = (torch.add(of_row[n, piece], of_column.unsqueeze(1) if w is None else
-                                 of_column.unsqueeze(1) * w) for of_row, of_column in parts)
-            outer = a.mul_(t).addcmul_(b, s).add_(c)
-            if use_sigmoid:
-                outer.mul_(s).mul_(s.neg_().add_(1))
-            else:
-                outer.sub_((outer * s).sum(0)).mul_(s)
-            torch.mul(outer, gradient, out=into)
+        found = ctx.form.spread(student, teacher, weight, tau, use_sigmoid, norms,
+                                torch.stack([a_row, b_row, c_row]),
+                                torch.stack([a_column, b_column, c_column]), gradient)
         return found, *[None] * 7
+
+
+class Form(NamedTuple):
+    """How the logits are gone through."""
+    gather: Callable[..., Tuple[Tensor, Tensor, float, Optional[Tensor]]]
+    """Student, teacher, weight, τ, use_sigmoid -> moments of rows (5, N, L), moments of columns,
+    float64 (5, C), how many positions these are, and what is kept for ``spread``."""
+    spread: Callable[..., Tensor]
+    """All that, a, b, c of rows (3, N, L) and of columns (3, C), and a factor -> the gradient."""
+
+
+def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+           use_sigmoid: bool) -> Tuple[Tensor, Tensor, float, None]:
+    """The moments, piece by piece."""
+    count, classes, length = student.shape
+    row = student.new_empty(5, count, length)
+    # Sums over all positions: in float64, where they cost nothing.
+    column = student.new_zeros(5, classes, dtype=torch.float64)
+    seen = 0.
+    for n, piece in pieces(student):
+        s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+        for store, one in zip(row[:2, n, piece], (s, t)):
+            torch.mean(one, 0, out=store)
+        ds, dt = s - row[0, n, piece], t - row[1, n, piece]
+        row[2, n, piece] = ds.square().sum(0)
+        row[3, n, piece] = dt.square().sum(0)
+        row[4, n, piece] = ds.mul_(dt).sum(0)
+        total = float(s.shape[1]) if w is None else w.sum().item()
+        if not total:
+            continue
+        mean_s, mean_t = ((one if w is None else one * w).sum(1) / total for one in (s, t))
+        s.sub_(mean_s.unsqueeze(1))
+        t.sub_(mean_t.unsqueeze(1))
+        ws, wt = (s, t) if w is None else (s * w, t * w)
+        inside = torch.stack([mean_s, mean_t, torch.mul(ws, s, out=ds).sum(1),
+                              torch.mul(wt, t, out=dt).sum(1), ws.mul(t).sum(1)])
+        seen = merge(column, seen, inside.double(), total)
+    return row, column, seen, None
+
+
+def spread(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+           use_sigmoid: bool, norms: None, of_row: Tensor, of_column: Tensor,
+           gradient: Tensor) -> Tensor:
+    """The gradient, piece by piece."""
+    found = torch.empty_like(student)
+    for n, piece in pieces(student):
+        s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+        into = found[n, :, piece]
+        a, b, c = (torch.add(row[n, piece], column.unsqueeze(1) if w is None else
+                             column.unsqueeze(1) * w) for row, column in zip(of_row, of_column))
+        outer = a.mul_(t).addcmul_(b, s).add_(c)
+        if use_sigmoid:
+            outer.mul_(s).mul_(s.neg_().add_(1))
+        else:
+            outer.sub_((outer * s).sum(0)).mul_(s)
+        torch.mul(outer, gradient, out=into)
+    return found
+
+
+PIECEWISE = Form(gather, spread)
+FUSED = Form(fused.gather, fused.spread)
+
+
+def form_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor],
+             use_sigmoid: bool) -> Form:
+    """The kernels of :mod:`mmkd.losses.fused` where they work, else piece by piece."""
+    if not fused.fits(student, teacher, weight):
+        return PIECEWISE
+    return FUSED if is_believed(student.device, use_sigmoid, weight is not None) else PIECEWISE
+
+
+@cache
+def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bool:
+    """Whether the kernels say what is said piece by piece, tried once on random numbers."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    student, teacher, weight, of_row, of_column = (
+        drawn(2, 21, 300), drawn(2, 21, 300), drawn(2, 300).relu(), drawn(3, 2, 300), drawn(3, 21))
+    if has_weight:  # as it comes: nothing is multiplied where nothing counts
+        of_row *= weight > 0
+    asked = student, teacher, weight if has_weight else None, 2., use_sigmoid
+
+    def said(form: Form) -> List[Tensor]:
+        row, column, seen, norms = form.gather(*asked)
+        if has_weight:
+            row *= weight > 0
+        return [row, column, torch.tensor(seen), form.spread(
+            *asked, norms, of_row, of_column, torch.tensor(3., device=device))]
+
+    return fused.agree(f'DIST on {device}', lambda: said(PIECEWISE), lambda: said(FUSED))
 
 
 def over_processes(seen: float, column: Tensor, of_all: Tensor,

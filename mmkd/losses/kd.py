@@ -1,5 +1,6 @@
 """KD: the student's probabilities follow the teacher's (Hinton et al., 2015)."""
-from typing import Any, Optional
+from functools import cache
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid
 
 from ..registry import MODELS
+from . import fused
 from .base import LogitLoss, weighted_mean
 from .pieces import as_maps, logits_of, pieces, probabilities
 
@@ -68,24 +70,69 @@ class _KD(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
                 use_sigmoid: bool) -> Tensor:
-        total = student.new_zeros((), dtype=torch.float64)
-        for n, piece in pieces(student):
-            s, t, w = logits_of(student, teacher, weight, tau, n, piece)
-            found = divergence(s, t, use_sigmoid)
-            total += (found if w is None else found * w).sum()
+        is_fused = fused.fits(student, teacher, weight) and is_believed(
+            student.device, use_sigmoid, weight is not None)
+        ctx.form = FUSED if is_fused else PIECEWISE
+        total, norms = ctx.form.diverge(student, teacher, weight, tau, use_sigmoid)
         count = float(student[:, 0].numel()) if weight is None else weight.sum().item()
-        ctx.save_for_backward(student, teacher, weight)
+        ctx.save_for_backward(student, teacher, weight, norms)
         ctx.settings = tau, use_sigmoid, count
         return (total / count if count else total).to(student.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        student, teacher, weight = ctx.saved_tensors
+        student, teacher, weight, norms = ctx.saved_tensors
         tau, use_sigmoid, count = ctx.settings
-        found = torch.empty_like(student)
         scale = gradient / (tau * count) if count else gradient * 0
-        for n, piece in pieces(student):
-            s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
-            torch.mul(s.sub_(t), scale if w is None else w * scale, out=found[n, :, piece])
+        found = ctx.form.differ(student, teacher, weight, tau, use_sigmoid, norms, scale)
         return found, None, None, None, None
+
+
+class Form(NamedTuple):
+    """How the logits are gone through."""
+    diverge: Callable[..., Tuple[Tensor, Optional[Tensor]]]
+    """Student, teacher, weight, τ, use_sigmoid -> the sum over all positions, float64, and what is
+    kept for ``differ``."""
+    differ: Callable[..., Tensor]
+    """All that, and a factor -> the gradient."""
+
+
+def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+            use_sigmoid: bool) -> Tuple[Tensor, None]:
+    """The sum, piece by piece."""
+    total = student.new_zeros((), dtype=torch.float64)
+    for n, piece in pieces(student):
+        s, t, w = logits_of(student, teacher, weight, tau, n, piece)
+        found = divergence(s, t, use_sigmoid)
+        total += (found if w is None else found * w).sum()
+    return total, None
+
+
+def differ(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
+           use_sigmoid: bool, norms: None, scale: Tensor) -> Tensor:
+    """The gradient, piece by piece."""
+    found = torch.empty_like(student)
+    for n, piece in pieces(student):
+        s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
+        torch.mul(s.sub_(t), scale if w is None else w * scale, out=found[n, :, piece])
+    return found
+
+
+PIECEWISE = Form(diverge, differ)
+FUSED = Form(fused.diverge, fused.differ)
+
+
+@cache
+def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bool:
+    """Whether the kernels say what is said piece by piece, tried once on random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, weight = (torch.randn(shape, generator=generator).to(device)
+                                for shape in ((2, 21, 300), (2, 21, 300), (2, 300)))
+    asked = student, teacher, weight.relu() if has_weight else None, 2., use_sigmoid
+
+    def said(form: Form) -> List[Tensor]:
+        total, norms = form.diverge(*asked)
+        return [total, form.differ(*asked, norms, torch.tensor(3., device=device))]
+
+    return fused.agree(f'KD on {device}', lambda: said(PIECEWISE), lambda: said(FUSED))

@@ -1,0 +1,90 @@
+"""The GPU's kernels: what they are compared with, and what happens where they fail.
+
+With Triton installed (`pip install triton`) its interpreter runs them on a CPU.
+"""
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmkd.losses import closed_form, fused
+
+INTERPRETED = '''
+import torch
+from mmkd import DISTLoss, KDLoss
+from mmkd.losses import closed_form, fused, kd
+from mmkd.losses.base import LogitLoss
+
+CASES = [((2, 40, 9, 17), None), ((3, 4, 6, 7), 'some'), ((1, 19, 12, 33), 'mask'), ((57, 9), None),
+         ((57, 9), 'some'), ((2, 33, 5, 5), 'none'), ((2, 1, 3, 3), None), ((1, 5, 1, 1), None)]
+
+fused.fits = lambda *tensors: True
+torch.manual_seed(0)
+for use_sigmoid in (True, False):
+    for module in (closed_form, kd):
+        for has_weight in (True, False):
+            assert module.is_believed(torch.device('cpu'), use_sigmoid, has_weight)
+    for loss in (DISTLoss(1.3, 0.7, tau=2., use_sigmoid=use_sigmoid),
+                 KDLoss(tau=3., use_sigmoid=use_sigmoid)):
+        for shape, kind in CASES:
+            student, teacher = torch.randn(shape) * 3, torch.randn(shape) * 3
+            weight = torch.rand(shape[0], *shape[2:])
+            weight = dict(some=weight, mask=(weight > 0.5).float(), none=weight * 0).get(kind)
+            one, other = student.clone().requires_grad_(), student.double().requires_grad_()
+            value = loss(one, teacher, weight)
+            exact = LogitLoss.compare(loss, other, teacher.double(),
+                                      None if weight is None else weight.double())
+            value.backward()
+            exact.backward()
+            torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-7)
+'''
+
+
+@pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='Triton is not installed')
+def test_kernels_say_what_the_formula_says():
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERPRETED],
+                          env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_merging_all_at_once_is_merging_one_after_the_other():
+    generator = torch.Generator().manual_seed(0)
+    samples = [torch.randn(2, count, 3, generator=generator).double() + 5 for count in (4, 1, 7)]
+    sets, total, seen = [], torch.zeros(5, 3, dtype=torch.float64), 0.
+    for s, t in samples:
+        ds, dt = s - s.mean(0), t - t.mean(0)
+        sets.append(torch.stack([s.mean(0), t.mean(0), (ds * ds).sum(0), (dt * dt).sum(0),
+                                 (ds * dt).sum(0)]))
+        seen = closed_form.merge(total, seen, sets[-1], float(len(s)))
+    merged, count = fused.merge_all(torch.stack(sets), torch.tensor([4., 1., 7.]))
+    assert count == seen == 12
+    torch.testing.assert_close(merged, total)
+    merged, count = fused.merge_all(torch.stack(sets), torch.zeros(3))
+    assert count == 0
+    assert merged.isfinite().all()
+
+
+def test_a_cpu_and_float64_go_without():
+    assert not fused.fits(torch.zeros(1))
+
+
+@pytest.mark.parametrize('failing', ['wrong', 'broken'])
+def test_kernels_that_fail_are_left_out_with_a_warning(monkeypatch, failing):
+    said = []
+    monkeypatch.setattr(fused, 'print_log', lambda text, *args: said.append(text))
+
+    def kernel():
+        if failing == 'broken':
+            raise RuntimeError('no compiler\nhere')
+        return [torch.ones(2)]
+
+    assert not fused.agree('KD', lambda: [torch.zeros(2)], kernel)
+    assert fused.agree('KD', lambda: [torch.zeros(2)], lambda: [torch.zeros(2)])
+    text, = said
+    assert text.startswith('The fused kernels of KD are left out, which goes piece by piece: ')
+    assert ('RuntimeError: no compiler' in text) == (failing == 'broken')
