@@ -4,6 +4,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
+from ..beside import join_run
 from ..distillation import Distillation
 
 KEY = 'mmkd'
@@ -30,6 +31,7 @@ class StateHook(Hook):
             ValueError: If a network waits for epochs in a run that has none.
         """
         assert self.distillation is not None
+        self._join(runner)
         waiting = [name for name, network in self.distillation.networks.items()
                    if network.needs_epochs]
         if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -68,4 +70,10 @@ class StateHook(Hook):
             raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
                              'be resumed; start from its weights by `load_from`, without `resume`')
         if runner._resume and self.distillation is not None:
+            self._join(runner)
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+
+    def _join(self, runner: Any) -> None:
+        """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
+        assert self.distillation is not None
+        join_run(self.distillation.parameters, self.distillation.partners.values(), runner)
