@@ -217,11 +217,16 @@ def test_converted_batch_norms_are_the_students_alone(folder, teacher):
 # --- torch.compile -------------------------------------------------------------------------------
 
 
-def test_compiled_training_under_the_hook(shapes, tmp_path, teacher):
-    """What MMEngine compiles is `train_step`; the distillation itself stays outside."""
+def test_compiled_training_under_the_hook(shapes, tmp_path, teacher, monkeypatch):
+    """What MMEngine compiles is `train_step`, but the distillation stays outside, and says so."""
+    said = []
+    monkeypatch.setattr('mmkd.hooks.state.print_log', lambda text, *args: said.append(text))
     config = run_of('hook', shapes, tmp_path / 'hook', teacher)
     compiled = run_of('hook', shapes, tmp_path / 'hook2', teacher, compile=dict(backend='eager'))
-    assert train(config)[1].losses == train(compiled)[1].losses
+    losses = train(config)[1].losses
+    assert said == []
+    assert losses == train(compiled)[1].losses
+    assert '`compile` leaves a distilled student uncompiled' in said[0]
 
 
 def test_compiled_loop_of_ones_own_trains_connectors(folder):
@@ -233,6 +238,30 @@ def test_compiled_loop_of_ones_own_trains_connectors(folder):
     assert len(found[0][1][0]) > len([*plain.student.parameters()])
     for one, other in zip(plain.distillation.parameters, compiled.distillation.parameters):
         assert torch.equal(one, other)
+
+
+def test_compiled_parts_of_the_student_run_compiled(folder, teacher):
+    """Also one that is watched, the neck: once for all steps, with the same numbers."""
+    graphs, runs = [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+
+        def counted(*args):
+            runs.append(graph)
+            return graph(*args)
+
+        return counted
+
+    found = []
+    for is_compiled in (False, True):
+        model = prepared(distiller(retinanet(), teacher, DIST, NECK))
+        if is_compiled:
+            model.backbone.compile(backend=backend)
+            model.neck.compile(backend=backend)
+        found.append(steps(model, [images([0, 1])] * 3)[0])
+    assert found[0] == found[1]
+    assert (len(graphs), len(runs)) == (2, 6)
 
 
 # --- loops of one's own --------------------------------------------------------------------------

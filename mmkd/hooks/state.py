@@ -1,7 +1,9 @@
 """Tell the networks beside the student what a run is doing, and keep their state."""
+import logging
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
 from ..beside import join_run
@@ -32,6 +34,11 @@ class StateHook(Hook):
         """
         assert self.distillation is not None
         self._join(runner)
+        if runner.cfg.get('compile'):
+            print_log('`compile` leaves a distilled student uncompiled, because what is watched in '
+                      'it comes and goes with every step; to compile its parts, call '
+                      '`runner.model.backbone.compile()` and the like from a hook (see '
+                      'docs/training_modes.md)', 'current', logging.WARNING)
         waiting = [name for name, network in self.distillation.networks.items()
                    if network.needs_epochs]
         if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
