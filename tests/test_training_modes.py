@@ -89,7 +89,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(folder, make, batch_
         wrapper.initialize_count_status(model, 0, len(batches))
         logs, kept = steps(model, batches, wrapper)
         assert len(kept) == 1
-        found.append((logs, kept[0], len(model.distillation.parameters)))
+        beside = model.distillation.parameters
+        assert len(kept[0]) == len(beside) + sum(p.requires_grad for p in model.parameters())
+        found.append((logs, kept[0], len(beside)))
     (whole, gradients, count), (halves, others, _) = found
     for name, value in whole[0].items():
         if 'loss' in name:
