@@ -6,10 +6,44 @@ gradients over processes by themselves.
 """
 import copy
 import math
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Optional
 
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, distributed, nn
+
+
+class MoveWatch:
+    """Sees, in a training loop that calls nothing but forward, whether all are trained."""
+
+    def __init__(self) -> None:
+        self._last: Optional[List[int]] = None
+
+    def check(self, student: Iterable[nn.Parameter], beside: Iterable[nn.Parameter]) -> None:
+        """Look at the parameters at the begin of a step.
+
+        Args:
+            student (Iterable[nn.Parameter]): The student's.
+            beside (Iterable[nn.Parameter]): Those that are trained beside it.
+
+        Raises:
+            ValueError: If the student was changed since the last step and one of them was not,
+                though it has a gradient.
+        """
+        beside = list(beside)
+        # torch counts what is written into a tensor.
+        now = [sum(one._version for one in student), *(one._version for one in beside)]
+        last, self._last = self._last, now
+        if last is None or len(last) != len(now) or last[0] == now[0]:
+            return
+        left = sum(before == after and one.grad is not None
+                   for before, after, one in zip(last[1:], now[1:], beside))
+        if left:
+            raise ValueError(
+                f'{left} of the {len(beside)} parameters that are trained beside the student '
+                '(connectors, partners) are in no optimizer: the student has changed since the '
+                'last step, they have gradients and have not; train by `model.train_step(data, '
+                'optim_wrapper)`, or give them to the optimizer: '
+                '`model.distillation.trained_beside`, after `model.prepare()`')
 
 
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -105,6 +139,24 @@ def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any)
             _add_group(optimizer, dict(settings, params=joining), runner)
 
 
+def join_run(parameters: List[nn.Parameter], partners: Iterable[Any], runner: Any) -> None:
+    """Have a Runner's optimizer train connectors and partners; a second call changes nothing.
+
+    Args:
+        parameters (list[nn.Parameter]): The connectors'.
+        partners (Iterable[Partner]): The networks that are trained beside the student.
+        runner (Runner): Its optimizer is built.
+
+    Raises:
+        TypeError: As the two above.
+        ValueError: As :func:`join_optimizer`.
+    """
+    if parameters:
+        join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
+    for partner in partners:
+        join_as_model(partner.model, partner.own_parameters(), runner)
+
+
 def _settings(group: Dict[str, Any]) -> Dict[str, Any]:
     """What tells groups apart; the learning rate as it was before any schedule."""
     own = {name: value for name, value in group.items()
@@ -129,7 +181,7 @@ def _add_group(optimizer: Any, group: Dict[str, Any], runner: Any) -> None:
 
 def lr_scale_of(runner: Any) -> float:
     """By what MMEngine's Runner multiplies all learning rates, 1.0 unless it is asked to."""
-    scaling = runner.auto_scale_lr
+    scaling = getattr(runner, 'auto_scale_lr', None) or getattr(runner, '_auto_scale_lr', None)
     if not (scaling and scaling.get('enable')):
         return 1.
     per_process = getattr(runner.train_dataloader, 'batch_size', None)

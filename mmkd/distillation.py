@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .beside import share_gradients
 from .build import build_entry
 from .classes import check_label_order, classes_of_run
 from .committee import CommitteeMatch
@@ -93,7 +94,7 @@ class Distillation:
         for match in self.parts:
             if match.learner == 'student':
                 match.find_on_student(student)
-        self.is_prepared = False
+        self.is_prepared = self._is_shared = False
 
     def _match(self, entry: Dict[str, Any], built: Dict[str, BaseTeacher]) -> Match:
         match = Match(**entry)
@@ -281,7 +282,11 @@ class Distillation:
 
     def begin(self) -> None:
         """Tell every network that the student has the weights that it begins with."""
+        device = next(self.student.parameters()).device
         for network in self.networks.values():
+            # FSDP moves parameters one by one, so that who is no module does not hear of it.
+            if network.model is not None and next(network.model.parameters()).device != device:
+                network._apply(lambda tensor: tensor.to(device))
             network.begin()
 
     # --- every step -----------------------------------------------------------------------------
@@ -301,6 +306,9 @@ class Distillation:
             those of the matches.
         """
         self.prepare()
+        if not self._is_shared:  # only now all have met, on the devices where they train
+            self._is_shared = True
+            share_gradients(self.trained_beside)
         matches = [match for match in self.matches if match.share and all(
             self.networks[part.source].is_ready for part in match.parts)]
         parts = [part for match in matches for part in match.parts]

@@ -1,17 +1,19 @@
 """The meeting place: a student, a teacher, and what is compared between them."""
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
+import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from .beside import join_as_model, join_optimizer, lr_scale_of, share_gradients
+from .beside import MoveWatch, join_optimizer
 from .distillation import Distillation
 from .hooks import PartnerHook, StateHook
 from .inherit import Inheritance
 from .match import Match
 from .registry import MODELS
-from .runner import current_runner
+from .runner import current_optim_wrapper, current_runner, is_training
+from .strategies import check_connectors, check_strategy
 from .teachers import BaseTeacher, FrozenTeacher
 from .watch import LIMIT
 
@@ -78,7 +80,8 @@ class Distiller(BaseModel):
         self._version = student._version
         self.distillation = Distillation(student, teacher, distill, companions=companions,
                                          nonfinite_limit=nonfinite_limit)
-        self._steps, self._has_runner = 0, False
+        self._steps, self._is_in_step, self._has_runner = 0, False, False
+        self._moves = MoveWatch()
         self.inherit = None if inherit is None else Inheritance.of(inherit)
 
     # --- training -------------------------------------------------------------------------------
@@ -99,15 +102,19 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        self._begin_step()
         return self.distillation.losses(self.student, inputs, data_samples)
 
     def init_weights(self) -> None:
         """Initialise the student, and only it; then get the teacher ready.
 
         MMEngine's Runner calls this before the first batch of a training run and never for a test:
-        here a missing or unfit teacher is found.
+        here a missing or unfit teacher is found. (Its FlexibleRunner does call it for a test.)
         """
         self.student.init_weights()
+        runner = current_runner()
+        if runner is not None and not is_training(runner):
+            return
         self.prepare()
         if self.inherit is not None:
             teacher = self.distillation.networks.get('teacher')
@@ -125,25 +132,23 @@ class Distiller(BaseModel):
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
-            ValueError: If teacher and student cannot be compared as the config asks; the message
-                says what was found and what to do.
+            ValueError: If teacher and student cannot be compared as the config asks, or not in the
+                way in which the Runner spreads the student; the message says what was found and
+                what to do.
         """
-        if self.distillation.is_prepared:
+        runner = current_runner()
+        if runner is None:
+            return self.distillation.prepare()
+        if any(isinstance(hook, StateHook) and hook.distillation is self.distillation
+               for hook in runner.hooks):
             return
+        check_strategy(runner, self.distillation)
         self.distillation.prepare()
-        parameters, runner = self.distillation.parameters, current_runner()
-        partners = self.distillation.partners.values()
-        self._has_runner = runner is not None
-        share_gradients(self.distillation.trained_beside)
-        if runner is not None:
-            if parameters:
-                join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
-            for partner in partners:
-                assert partner.model is not None
-                join_as_model(partner.model, partner.own_parameters(), runner)
-            runner.register_hook(StateHook(self.distillation))
-            if any(partner.is_kept for partner in partners):
-                runner.register_hook(PartnerHook(self.distillation))
+        check_connectors(runner, self.distillation)
+        self._has_runner = True
+        runner.register_hook(StateHook(self.distillation))
+        if any(partner.is_kept for partner in self.distillation.partners.values()):
+            runner.register_hook(PartnerHook(self.distillation))
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
         """As any model's; a training loop of one's own trains what is beside by this, too.
@@ -151,20 +156,42 @@ class Distiller(BaseModel):
         Raises:
             ValueError: If a network waits for epochs, of which such a loop tells nothing.
         """
+        losses = super().train_step(data, optim_wrapper)
+        self._end_step()
+        return losses
+
+    @torch.compiler.disable
+    def _begin_step(self) -> None:
+        """Where no Runner's hooks do it: train what is beside, count steps.
+
+        This is done in forward, because a distributed wrapper has a ``train_step`` of its own that
+        passes ours by.
+        """
+        if self._has_runner:
+            return
+        self._end_step()
         self.prepare()
-        beside = self.distillation.trained_beside
+        if self._has_runner or not (self.training and torch.is_grad_enabled()):
+            return
+        beside, optim_wrapper = self.distillation.trained_beside, current_optim_wrapper()
+        if optim_wrapper is None:
+            return self._moves.check(self.student.parameters(), beside)
         if beside:
             join_optimizer(beside, optim_wrapper)
-        if not self._steps and not self._has_runner:
+        if not self._steps:
             if any(network.needs_epochs for network in self.distillation.networks.values()):
                 raise ValueError('a network changes with every epoch, of which only a Runner '
                                  'tells; write `every=` a number of iterations')
             self.distillation.begin()
-        losses = super().train_step(data, optim_wrapper)
         self._steps += 1
-        if not self._has_runner:  # the Runner's hooks would tell
+        self._is_in_step = True
+
+    @torch.compiler.disable
+    def _end_step(self) -> None:
+        """The step is over, at the latest when the next begins."""
+        if self._is_in_step:
+            self._is_in_step = False
             self.distillation.after_iter(self._steps)
-        return losses
 
     @property
     def teacher(self) -> BaseTeacher:

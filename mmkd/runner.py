@@ -1,8 +1,10 @@
-"""Find the Runner that is at work: MMEngine gives a model no reference to it."""
+"""Find the Runner, or the optimizer, that is at work: MMEngine gives a model no reference to it."""
 import sys
-from typing import Optional, Union
+from types import FrameType
+from typing import Any, Iterator, Optional, Union
 
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.optim import BaseOptimWrapper
+from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 
 
 def current_runner() -> Optional[Union[Runner, FlexibleRunner]]:
@@ -11,10 +13,33 @@ def current_runner() -> Optional[Union[Runner, FlexibleRunner]]:
     A Runner calls ``model.init_weights()`` and ``model.train_step()`` itself, so it is among the
     callers then. A global (the visualizer's, say) could be left over from another run.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
+    for frame in _callers():
         caller = frame.f_locals.get('self')
         if isinstance(caller, (Runner, FlexibleRunner)):
             return caller
-        frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def current_optim_wrapper() -> Optional[BaseOptimWrapper]:
+    """MMEngine's wrapper of the optimizer that trains the model, None if none is at work.
+
+    Every ``train_step``, of a model or of a distributed wrapper around it, is given it under this
+    name, and is among the callers of the model's forward.
+    """
+    for frame in _callers():
+        found = frame.f_locals.get('optim_wrapper')
+        if isinstance(found, BaseOptimWrapper):
+            return found
+    return None
+
+
+def is_training(runner: Any) -> bool:
+    """Whether a Runner has begun to train: for a test or validation the loop is not built."""
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def _callers() -> Iterator[FrameType]:
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

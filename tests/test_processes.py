@@ -1,18 +1,28 @@
 """Two processes against one that has the whole batch."""
-import copy
 import os
+import warnings
 
 import pytest
 import torch
-from conftest import build, distiller, retinanet, save_teacher
+from conftest import detector_config, distiller, retinanet
+from loops import (
+    detector,
+    half_empty,
+    images,
+    mutual,
+    save_teachers,
+    segmenting,
+    streets_of,
+    three_steps,
+    two_stages,
+)
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
-from mmengine.structures import InstanceData
+from mmengine.runner import FlexibleRunner, Runner
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmkd import DISTLoss
-from mmkd.beside import join_optimizer
 
 LOSSES = dict(softmax=DISTLoss(0.5, 2., tau=2., sync=True, use_sigmoid=False, loss_weight=3.),
               sigmoid=DISTLoss(sync=True, use_sigmoid=True))
@@ -78,77 +88,139 @@ def test_sync_must_be_a_flag():
         DISTLoss(sync='all')
 
 
-# --- a detector with a connector, a term that stops and comes back -------------------------------
+# --- whole models, by a loop of one's own: no Runner, no `find_unused_parameters` ----------------
+
+BY_HAND = {
+    'detector': (detector, images),
+    'segmentor': (segmenting, streets_of),
+    'mutual': (mutual, images),
+    'batch norm': (lambda folder: detector(folder, norm_eval=False), images),
+    'no objects': (detector, half_empty),
+    'no objects, two stages': (two_stages, half_empty),
+}
 
 
-def detector(teacher):
-    """No batch statistics: norms of the backbone are frozen, neck and head have none."""
-    student = retinanet()
-    student['backbone']['norm_eval'] = True
-    torch.manual_seed(2)
-    model = build(distiller(
-        student, teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
-        dict(type='mmkd.KDLoss', on='cls'), dict(type='mmkd.MSELoss', on='neck')))
-    model.init_weights()
-    return model.train()
+# --- and by Runners ------------------------------------------------------------------------------
 
 
-def images(numbers):
-    """Boxes alike: mmdet divides the losses of a process by the number of its own positives."""
-    from mmdet.structures import DetDataSample
-    generator = torch.Generator().manual_seed(5)
-    inputs = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64),
-                                             scale_factor=(1., 1.)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[4., 4., 40., 44.], [20., 8., 60., 50.]]),
-            labels=torch.arange(2))
-        samples.append(sample)
-    return dict(inputs=[inputs[n] for n in numbers], data_samples=[samples[n] for n in numbers])
+class KeepEach(Hook):
+    """Every iteration's losses, in this process."""
+
+    def __init__(self):
+        self.losses = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses.append({name: value.item() for name, value in outputs.items()})
 
 
-def three_steps(model, wrapper, numbers):
-    """In the second one a schedule has stopped all of the teacher's terms."""
-    wrapper_of = OptimWrapper(torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-3))
-    join_optimizer(model.distillation.parameters, wrapper_of)  # as under a Runner
-    logs = []
-    for factor in (1., 0., 1.):
-        for match in model.matches:
-            match.factor = factor
-        logged = wrapper.train_step(copy.deepcopy(images(numbers)), wrapper_of)
-        logs.append({name: value.item() for name, value in logged.items()})
-    weights = dict(model.state_dict())
-    weights.update({f'connector.{i}': p for i, p in enumerate(model.distillation.parameters)})
-    return logs, {name: tensor.detach().clone() for name, tensor in weights.items()}
+def run(folder, data, name, runner_type=Runner, connector=False, hook=False, **changes):
+    teacher = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)),
+                   checkpoint=f'{folder}/detector.pth')
+    entries = [dict(type='mmkd.DISTLoss', on='cls')]
+    entries += [dict(type='mmkd.MSELoss', on='neck')] if connector else []
+    config = detector_config(
+        data, retinanet() if hook else distiller(retinanet(), teacher, *entries),
+        f'{folder}/{name}', launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='gloo')), **{
+            'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 9,
+            'default_hooks.checkpoint.interval': -1, 'default_hooks.checkpoint.save_last': False})
+    config.merge_from_dict(changes)
+    if hook:
+        config.custom_hooks = [dict(type='mmkd.DistillHook', teacher=teacher, distill=entries)]
+    runner, keep = runner_type.from_cfg(config), KeepEach()
+    runner.register_hook(keep)
+    runner.train()
+    beside = [] if hook else runner.model.module.distillation.parameters
+    inside = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
+    assert all(id(p) in inside for p in beside)
+    return keep.losses, [p.detach().clone() for p in beside]
 
 
-def train_part(rank, folder, teacher):
+DDP = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+FSDP = dict(type='MMFullyShardedDataParallel', device_id=torch.device('cpu'))
+RUNS = {
+    'Runner': dict(model_wrapper_cfg=DDP, connector=True),
+    'DDPStrategy': dict(runner_type=FlexibleRunner, connector=True,
+                        strategy=dict(type='DDPStrategy', model_wrapper=DDP)),
+    'logits': dict(model_wrapper_cfg=DDP),
+    'hook': dict(model_wrapper_cfg=DDP, hook=True),
+    'FSDPStrategy': dict(runner_type=FlexibleRunner,
+                         strategy=dict(type='FSDPStrategy', model_wrapper=FSDP)),
+}
+
+
+def work_whole(rank, folder, data):
+    warnings.simplefilter('ignore')
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
     distributed.init_process_group('gloo', rank=rank, world_size=2,
                                    init_method=f'file://{folder}/second')
-    model = detector(teacher)
-    wrapper = MMDistributedDataParallel(model, broadcast_buffers=False)
-    torch.save(three_steps(model, wrapper, [rank]), os.path.join(folder, f'part{rank}.pth'))
+    found = {}
+    for name, (make, batch_of) in BY_HAND.items():
+        model = make(folder)
+        wrapper = MMDistributedDataParallel(model, broadcast_buffers=False)
+        found[name] = three_steps(model, wrapper, batch_of([rank]))
+    for name, how in RUNS.items():
+        found[name] = run(folder, data, name, **how)
+    torch.save(found, f'{folder}/whole{rank}.pth')
     distributed.destroy_process_group()
 
 
-def test_detector_with_a_connector_trains_as_in_one_process(tmp_path):
-    """Without `find_unused_parameters`, also where terms stop and come back."""
-    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
-    multiprocessing.spawn(train_part, (str(tmp_path), teacher), nprocs=2)
-    parts = [torch.load(tmp_path / f'part{rank}.pth') for rank in range(2)]
-    model = detector(teacher)
-    logs, weights = three_steps(model, model, [0, 1])
+@pytest.fixture(scope='module')
+def processes(tmp_path_factory, shapes):
+    """What both processes found, by rank; and the folder with the teachers."""
+    folder = str(tmp_path_factory.mktemp('processes'))
+    save_teachers(folder)
+    multiprocessing.spawn(work_whole, (folder, shapes), nprocs=2)
+    return [torch.load(f'{folder}/whole{rank}.pth') for rank in range(2)], folder
+
+
+@pytest.mark.parametrize('name', ['detector', 'segmentor', 'mutual'])
+def test_two_processes_train_as_one_that_has_the_whole_batch(processes, name):
+    """Also where terms stop and come back; connectors and partners are trained alike."""
+    parts, folder = processes
+    parts = [part[name] for part in parts]
+    make, batch_of = BY_HAND[name]
+    model = make(folder)
+    logs, gradients, weights = three_steps(model, model, batch_of([0, 1]))
     for number, whole in enumerate(logs):
-        for name, value in whole.items():
-            mean = sum(part[0][number][name] for part in parts) / 2
-            # What two updates make of rounding: DIST of a new student is steep.
-            rel = 1e-5 if number == 0 else 1e-4
-            assert mean == pytest.approx(value, rel=rel, abs=1e-6), (number, name)
-    assert logs[1]['loss_cls_kd'] == 0 < logs[2]['loss_cls_kd']
-    assert any(name.startswith('connector') for name in weights)
-    for _, found in parts:
-        for name, tensor in weights.items():
-            torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+        for key, value in whole.items():
+            mean = sum(part[0][number][key] for part in parts) / 2
+            assert mean == pytest.approx(value, rel=1e-5), (number, key)
+    assert all(logs[1][match.name] == 0 < logs[2][match.name] for match in model.matches)
+    beside = len(model.distillation.trained_beside)
+    assert beside >= 8
+    assert all(one is not None for one in gradients[0][-beside:])
+    assert any(one.any() for one in gradients[0][-beside:])
+    for part in parts:
+        for number, whole in enumerate(gradients):
+            assert len(part[1][number]) == len(whole)
+            for one, other in zip(part[1][number], whole):
+                assert (one is None) == (other is None)
+                if other is not None:
+                    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        for key, tensor in weights.items():
+            torch.testing.assert_close(part[2][key], tensor, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('name', BY_HAND)
+def test_both_processes_have_the_same_weights(processes, name):
+    """With batch norms in training, and where one process has images without objects."""
+    (logs, _, weights), (other_logs, _, others) = (part[name] for part in processes[0])
+    for key, tensor in weights.items():
+        assert torch.equal(tensor, others[key]), key
+        assert tensor.isfinite().all(), key
+    assert any(key.startswith('beside') for key in weights)
+    assert logs != other_logs
+
+
+def test_runners_train_alike_in_two_processes(processes):
+    """MMEngine's two Runners with a connector; model and hook without, and split by FSDP."""
+    for part in processes[0]:
+        assert len(part['Runner'][0]) == 3
+        assert part['Runner'][0] == part['DDPStrategy'][0]
+        assert part['logits'][0] == part['hook'][0]
+        for one, other in zip(part['logits'][0], part['FSDPStrategy'][0]):
+            assert one == pytest.approx(other, rel=1e-5)
+    first, second = (part['DDPStrategy'][1] for part in processes[0])
+    assert len(first) == 10
+    assert all(torch.equal(one, other) for one, other in zip(first, second))

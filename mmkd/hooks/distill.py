@@ -9,6 +9,7 @@ from mmengine.runner import BaseLoop
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
+from ..strategies import check_strategy
 from ..teachers import BaseTeacher
 from ..watch import LIMIT
 from .state import KEY, StateHook
@@ -74,6 +75,7 @@ class DistillHook(StateHook):
                             'there, and take mmkd.DistillHook out of `custom_hooks`')
         distillation = Distillation(model, self.teacher, self.distill,
                                     nonfinite_limit=self.nonfinite_limit)
+        check_strategy(runner, distillation, is_hook=True)
         distillation.prepare()
         if distillation.partners:
             raise ValueError('nothing would train or save a mmkd.Partner from a hook; use the '

@@ -1,10 +1,12 @@
 """Tell the networks beside the student what a run is doing, and keep their state."""
+import logging
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
+from ..beside import join_run
 from ..distillation import Distillation
 from .reseed import ReseedHook
 
@@ -32,6 +34,12 @@ class StateHook(Hook):
             ValueError: If a network waits for epochs in a run that has none.
         """
         assert self.distillation is not None
+        self._join(runner)
+        if runner.cfg.get('compile'):
+            print_log('`compile` leaves a distilled student uncompiled, because what is watched in '
+                      'it comes and goes with every step; to compile its parts, call '
+                      '`runner.model.backbone.compile()` and the like from a hook (see '
+                      'docs/training_modes.md)', 'current', logging.WARNING)
         waiting = [name for name, network in self.distillation.networks.items()
                    if network.needs_epochs]
         if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -70,8 +78,14 @@ class StateHook(Hook):
             raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
                              'be resumed; start from its weights by `load_from`, without `resume`')
         if runner._resume and self.distillation is not None:
+            self._join(runner)
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
             print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
                       'it, so this run will not equal one without a break; where it should, train '
                       "with custom_hooks=[dict(type='mmkd.ReseedHook')] from the start", 'current')
+
+    def _join(self, runner: Any) -> None:
+        """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
+        assert self.distillation is not None
+        join_run(self.distillation.parameters, self.distillation.partners.values(), runner)

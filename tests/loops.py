@@ -1,0 +1,127 @@
+"""Whole models and a training loop of one's own, shared by the tests of ways to train."""
+import copy
+
+import torch
+from conftest import build, distiller, retinanet, save_teacher, segmentor, two_stage
+from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData, PixelData
+
+GROUP_NORM = dict(type='GN', num_groups=4)
+
+
+def detector(folder, norm_eval=True):
+    """Batch norms of the backbone are frozen, the neck has group norms, a connector learns."""
+    student = retinanet()
+    student['backbone']['norm_eval'] = norm_eval
+    student['neck']['norm_cfg'] = GROUP_NORM
+    teacher = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)),
+                   checkpoint=f'{folder}/detector.pth')
+    return prepared(dict(distiller(
+        student, teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
+        dict(type='mmkd.KDLoss', on='cls'), dict(type='mmkd.MSELoss', on='neck'))))
+
+
+def two_stages(folder):
+    teacher = dict(config=dict(default_scope='mmdet', model=two_stage(channels=24)),
+                   checkpoint=f'{folder}/two_stage.pth')
+    return prepared(distiller(two_stage(), teacher, dict(type='mmkd.DISTLoss', on='cls'),
+                              dict(type='mmkd.MSELoss', on='neck')), is_double=False)
+
+
+def mutual(folder):
+    """Student and partner learn from each other."""
+    models = [retinanet(), retinanet(channels=24)]
+    for model in models:
+        model['backbone']['norm_eval'] = True
+    other = dict(config=dict(default_scope='mmdet', model=models[1]))
+    return prepared(dict(
+        type='mmkd.Distiller', student=models[0], companions=dict(other=other),
+        distill=[dict(type='mmkd.KDLoss', on='cls', between=['student', 'other'])]))
+
+
+def segmenting(folder):
+    student = segmentor(classes=4, norm_cfg=GROUP_NORM, dropout_ratio=0.)
+    student['backbone']['norm_eval'] = True
+    student['auxiliary_head'].update(norm_cfg=GROUP_NORM, dropout_ratio=0.)
+    teacher = dict(config=dict(default_scope='mmseg', model=segmentor(width=12, classes=4)),
+                   checkpoint=f'{folder}/segmentor.pth')
+    return prepared(distiller(
+        student, teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
+        dict(type='mmkd.KDLoss', on='aux'), dict(type='mmkd.MSELoss', on='backbone')), 'mmseg')
+
+
+def prepared(model, scope='mmdet', is_double=True):
+    torch.manual_seed(2)
+    model = build(model, scope)
+    model.init_weights()
+    if is_double:  # DIST of a new student is steep: rounding alone changes gradients by 1e-3
+        model.double()
+        model.data_preprocessor.register_forward_hook(
+            lambda module, args, data: dict(data, inputs=data['inputs'].double()))
+    return model.train()
+
+
+def save_teachers(folder):
+    save_teacher(f'{folder}/detector.pth', retinanet(channels=24))
+    save_teacher(f'{folder}/two_stage.pth', two_stage(channels=24))
+    save_teacher(f'{folder}/segmentor.pth', segmentor(width=12, classes=4), list('abcd'),
+                 scope='mmseg')
+
+
+def images(numbers, has_objects=(True, True)):
+    """Boxes alike: mmdet divides the losses of a process by the number of its own positives."""
+    from mmdet.structures import DetDataSample
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    samples = []
+    for flag in has_objects:
+        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64),
+                                             scale_factor=(1., 1.)))
+        boxes = torch.tensor([[4., 4., 40., 44.], [20., 8., 60., 50.]])
+        sample.gt_instances = InstanceData(bboxes=boxes if flag else boxes[:0],
+                                           labels=torch.arange(2 if flag else 0))
+        samples.append(sample)
+    return dict(inputs=[inputs[n] for n in numbers], data_samples=[samples[n] for n in numbers])
+
+
+def half_empty(numbers):
+    return images(numbers, (True, False))
+
+
+def streets_of(numbers):
+    from mmseg.structures import SegDataSample
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 4, (2, 1, 64, 64), generator=generator)
+    samples = [SegDataSample(metainfo=dict(img_shape=(64, 64)), gt_sem_seg=PixelData(data=one))
+               for one in labels]
+    return dict(inputs=[inputs[n] for n in numbers], data_samples=[samples[n] for n in numbers])
+
+
+class Keeping(OptimWrapper):
+    """Keeps the gradients of every step, of all parameters in the optimizer."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kept = []
+
+    def step(self, **kwargs):
+        self.kept.append([None if p.grad is None else p.grad.clone()
+                          for group in self.param_groups for p in group['params']])
+        super().step(**kwargs)
+
+
+def three_steps(model, wrapper, batch):
+    """In the second one a schedule has stopped all of the teacher's terms."""
+    optim_wrapper = Keeping(torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-3))
+    logs = []
+    for factor in (1., 0., 1.):
+        for match in model.matches:
+            match.factor = factor
+        logged = wrapper.train_step(copy.deepcopy(batch), optim_wrapper)
+        logs.append({name: value.item() for name, value in logged.items()})
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    weights.update({f'beside.{number}': p.detach().clone()
+                    for number, p in enumerate(model.distillation.trained_beside)})
+    return logs, optim_wrapper.kept, weights
