@@ -2,8 +2,10 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
+from ..checkpoint import check_start
 from ..distillation import Distillation
 
 KEY = 'mmkd'
@@ -62,10 +64,17 @@ class StateHook(Hook):
         """Restore it on resume. Weights to start from (``load_from``) need not have it.
 
         Raises:
-            ValueError: If the checkpoint's is of another distillation, or it is none of a run.
+            ValueError: If the checkpoint's is of another distillation, or of another student, or it
+                is none of a run.
         """
+        check_start(unwrapped(runner), checkpoint)
         if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
             raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
                              'be resumed; start from its weights by `load_from`, without `resume`')
         if runner._resume and self.distillation is not None:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+
+
+def unwrapped(runner: Any) -> Any:
+    """The model of a run, without what distributes it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
