@@ -113,16 +113,38 @@ def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> 
         return student_of_razor(_read_safetensors(path, map_location), path)
     allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
     try:
-        return student_of_razor(
-            torch.load(path, map_location=map_location, weights_only=not trust), path)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
-        if 'weights_only' not in str(error) and 'Unsupported' not in str(error):
+        # A page of an error, saved by its address, would be called dangerous, too.
+        if not _is_of_torch(path) or (
+                'weights_only' not in str(error) and 'Unsupported' not in str(error)):
             raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
                              f'{_first_line(error)}; download or save it anew') from error
         raise ValueError(
             f'`{path}` holds more than weights and was not opened, because such a file can run '
             f'code ({_first_line(error)}); if you trust where it comes from, write '
             f'`trust_checkpoint=True` {where}') from error
+    damaged = _damaged_part(path)  # torch does not compare the checksums that it wrote
+    if damaged:
+        raise ValueError(f'`{path}` has changed since it was written: `{damaged}` in it has '
+                         'another checksum; download or save it anew')
+    return student_of_razor(checkpoint, path)
+
+
+def _is_of_torch(path: str) -> bool:
+    """Whether a file begins as those of ``torch.save``: a zip, or before 1.6 a pickle."""
+    with open(path, 'rb') as file:
+        return file.read(2)[:1] in (b'P', b'\x80')
+
+
+def _damaged_part(path: str) -> Optional[str]:
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except zipfile.BadZipFile as error:
+        return str(error)
 
 
 def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
@@ -156,7 +178,8 @@ def student_of_razor(checkpoint: Any, path: str) -> Any:
         path (str): The file, for the log.
 
     Returns:
-        Any: The checkpoint with the student's weights, or as it was, if it is not of that shape.
+        Any: Of the checkpoint the student's weights, and what is known of its data; the optimizer
+        trained more. The checkpoint as it was, if it is not of that shape.
     """
     weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
@@ -175,7 +198,10 @@ def student_of_razor(checkpoint: Any, path: str) -> Any:
         if f'{name.removeprefix("module.")}.'.startswith(student))
     print_log(f'{path} was saved by MMRazor; its student, `architecture`, is taken: {len(own)} of '
               f'{len(weights)} tensors', 'current')
-    return dict(checkpoint, state_dict=own)
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    return dict(state_dict=own, meta={key: meta[key] for key in ('dataset_meta', 'CLASSES')
+                                      if key in meta})
 
 
 def guard_mmengine_loading() -> None:
@@ -216,11 +242,10 @@ def is_whole(path: str) -> bool:
     """Whether a file of ``torch.save`` was written to its end and has not changed since."""
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                return file.testzip() is None
+            return _damaged_part(path) is None
         read_file(path, False, '')  # as torch wrote them before 1.6
         return True
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         return False
 
 
@@ -376,7 +401,8 @@ def _described(weights: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if 'GLOBAL' in line] or [str(error)]
+    lines = [line for line in str(error).splitlines()
+             if 'GLOBAL' in line or 'Unpickler error' in line] or [str(error)]
     return lines[0].strip()[:200]
 
 

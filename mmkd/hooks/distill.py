@@ -6,13 +6,12 @@ import torch
 from mmengine.runner import BaseLoop
 
 from ..build import named_arguments
-from ..checkpoint import check_start
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..teachers import BaseTeacher
 from ..watch import LIMIT
-from .state import KEY, StateHook, unwrapped
+from .state import KEY, StateHook, check_loaded, unwrapped
 
 
 @HOOKS.register_module()
@@ -105,7 +104,7 @@ class DistillHook(StateHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep it for :meth:`before_train`, where the teacher is built."""
-        check_start(unwrapped(runner), checkpoint)
+        check_loaded(runner, checkpoint)
         self._resumed = checkpoint.get(KEY, {}) if runner._resume else None
 
 

@@ -67,12 +67,22 @@ class StateHook(Hook):
             ValueError: If the checkpoint's is of another distillation, or of another student, or it
                 is none of a run.
         """
-        check_start(unwrapped(runner), checkpoint)
-        if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
-            raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
-                             'be resumed; start from its weights by `load_from`, without `resume`')
+        check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+
+
+def check_loaded(runner: Any, checkpoint: Any) -> None:
+    """Whether a run can start from a checkpoint, or go on from it.
+
+    Raises:
+        ValueError: If it is of another student, holds numbers that are none, or is to be resumed
+            and does not say where its training stopped.
+    """
+    check_start(unwrapped(runner), checkpoint)
+    if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
+        raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
+                         'be resumed; start from its weights by `load_from`, without `resume`')
 
 
 def unwrapped(runner: Any) -> Any:
