@@ -13,7 +13,7 @@ HOME = os.path.dirname(mmkd.__file__) + os.sep
 KINDS = (FileNotFoundError, FloatingPointError, ImportError, OSError, TypeError, ValueError)
 REMEDY = re.compile(r'write|give|take|leave|choose|compare|must|expected|for instance|look|start|'
                     r'resume|needs|share|lower|closest|install|use|save|move|there (is|are)|'
-                    r'points of it|it has|register|name another|download')
+                    r'points of it|it has|register|name another|download|pack')
 """Words of which a message that says what to do has one."""
 
 

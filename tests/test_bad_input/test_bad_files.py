@@ -257,13 +257,15 @@ def safe(change: Callable[[bytes], bytes] = lambda content: content, **beside: s
 
 
 SAFETENSORS = [
-    Row('as it should be', safe()),
-    Row('cut in the header', safe(lambda content: content[:100]), ValueError, CUT),
-    Row('cut in the weights', safe(lambda content: content[:-100]), ValueError, CUT),
-    Row('empty', safe(lambda content: b''), ValueError, CUT),
-    Row('a page of the web', safe(lambda content: b'<!DOCTYPE html>' * 9), ValueError, CUT),
-    Row('meta that is no JSON', safe(meta='{'), ValueError, '`meta` of .* cannot be read.*write'),
-    Row('meta that is a list', safe(meta='[]')),
+    Row('safetensors: as it should be', safe()),
+    Row('safetensors: cut in the header', safe(lambda content: content[:100]), ValueError, CUT),
+    Row('safetensors: cut in the weights', safe(lambda content: content[:-100]), ValueError, CUT),
+    Row('safetensors: empty', safe(lambda content: b''), ValueError, CUT),
+    Row('safetensors: a page of the web', safe(lambda content: b'<!DOCTYPE html>' * 9),
+        ValueError, CUT),
+    Row('safetensors: meta that is no JSON', safe(meta='{'), ValueError,
+        '`meta` of .* cannot be read.*write'),
+    Row('safetensors: meta that is a list', safe(meta='[]')),
 ]
 
 
