@@ -39,7 +39,7 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
     arguments = {key: value for key, value in entry.items() if key not in ('type', '_scope_')}
     kind = entry.get('type', default_type)
     cls = _find(kind, registry, what) if isinstance(kind, str) else kind
-    if not callable(cls):
+    if not (inspect.isclass(cls) or inspect.isfunction(cls)):
         raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}')
     if isinstance(cls, type) and not issubclass(cls, base):
         raise _misplaced(what, cls, base)

@@ -219,7 +219,7 @@ def guard_mmengine_loading() -> None:
 
 
 def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    path = os.path.expanduser(local_path(filename))
+    path = local_path(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(
             f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` and '
@@ -370,8 +370,10 @@ def check_start(model: nn.Module, checkpoint: Any) -> None:
 
 
 def local_path(source: str) -> str:
-    """A path as it is; of an address, that of the download."""
-    return _download(source) if urlparse(source).scheme in ('http', 'https') else source
+    """A path, with '~' written out; of an address, that of the download."""
+    if urlparse(source).scheme in ('http', 'https'):
+        return _download(source)
+    return os.path.expanduser(source)
 
 
 def _download(url: str) -> str:

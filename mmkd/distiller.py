@@ -74,7 +74,7 @@ class Distiller(BaseModel):
             student = build_model(student, 'student')
         if not isinstance(student, nn.Module):
             raise TypeError('`student` must be the config of a model, such as `_base_.model`, but '
-                            f'got {student!r}')
+                            f'got {type(student).__name__}: {student!r:.200}')
         if isinstance(student, Distiller):
             raise TypeError('`student` is a mmkd.Distiller already; move its `distill` and '
                             '`companions` here, and give its own `student`')

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 
+from .build import named_arguments
 from .registry import TRANSFORMS
 from .rng import preserved_rng
 
@@ -42,6 +43,7 @@ class Replay:
         ValueError: If ``variants`` is less than 1.
     """
 
+    @named_arguments
     def __init__(self, transforms: Sequence[dict], variants: int = 4, seed: int = 0) -> None:
         if not isinstance(transforms, (list, tuple)) or not transforms:
             raise TypeError('`transforms` must be a list of transforms, such as the pipeline of '

@@ -8,7 +8,7 @@ import torch
 from catalogue import Row, refused, rows
 from conftest import build, detector_config, distiller, retinanet, segmentor, train, two_stage
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
@@ -76,6 +76,7 @@ ENTRIES = [
     entry('no type ``', type=''),
     entry('must be a name or a class', TypeError, type=None),
     entry('no type `../x`', type='../x'),
+    entry('must be a name or a class', TypeError, type=nn.Identity()),
     entry('FocalLoss is no DistillLoss', TypeError, type='mmdet.FocalLoss'),
     entry('Linear is no DistillLoss', TypeError, type=nn.Linear),
     entry('FrozenTeacher is no DistillLoss', TypeError, type='mmkd.FrozenTeacher'),
@@ -287,7 +288,6 @@ def distilled(changes: dict) -> Any:
     """Built and initialised as a Runner does, from DIST on 'cls' with changes."""
     config = dict(distiller(retinanet(), teacher(), DIST), **changes)
     with DefaultScope.overwrite_default_scope('mmdet'):
-        from mmengine.registry import MODELS
         built = MODELS.build(config)
         built.init_weights()
     return built
@@ -320,6 +320,10 @@ HOOKS_ALONE = [
     Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, 'needs `teacher`'),
     Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, 'closest: `schedules`'),
     Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, 'must be a dict'),
+    Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError,
+        'closest: `metric`'),
+    Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError,
+        '`metric` must be the name'),
     schedule('unknown type', "there are 'constant'", dict(type='linaer')),
     schedule('without type', 'must be a dict with a `type`', dict(begin=3), TypeError),
     schedule('factor of a word', 'must be a number', dict(type='linear', start_factor='a'),
@@ -333,6 +337,25 @@ HOOKS_ALONE = [
     schedule('by_epoch is a word', '`by_epoch` must be True or False',
              dict(type='linear', by_epoch='no'), TypeError),
 ]
+
+
+PIPELINES = [
+    Row('replay: misspelt', dict(type='mmkd.Replay', transfroms=[]), TypeError,
+        'closest: `transforms`'),
+    Row('replay: nothing', dict(type='mmkd.Replay', transforms=[]), TypeError, 'must be a list'),
+    Row('replay: half a variant', dict(type='mmkd.Replay', transforms=[dict(type='Resize')],
+                                       variants=0.5), ValueError, '`variants` must be a whole'),
+    Row('views: without pack', dict(type='mmkd.PackViews', views=dict(weak=[])), TypeError,
+        'needs `pack`'),
+    Row('views: a list', dict(type='mmkd.PackViews', pack=dict(type='PackDetInputs'), views=[[]]),
+        TypeError, '`views` must be a dict'),
+]
+
+
+@rows(PIPELINES)
+def test_mistake_in_a_pipeline(row):
+    with refused(row), DefaultScope.overwrite_default_scope('mmdet'):
+        TRANSFORMS.build(copy.deepcopy(row.input))
 
 
 @rows(HOOKS_ALONE)
