@@ -1,12 +1,18 @@
 """Build what an entry of the config describes, or say what is wrong with the entry."""
 import inspect
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Dict, Optional, Tuple
+from functools import wraps
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar
 
-from mmengine.registry import Registry
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope, Registry
+from torch import nn
+
+Init = TypeVar('Init', bound=Callable[..., None])
 
 
-def build_entry(entry: Any, registry: Registry, what: str,
+def build_entry(entry: Any, registry: Registry, what: str, base: type,
                 default_type: Optional[str] = None) -> Any:
     """Build an object from ``dict(type=..., **arguments)``.
 
@@ -16,32 +22,102 @@ def build_entry(entry: Any, registry: Registry, what: str,
         entry (Any): What the config holds.
         registry (Registry): Where the type is registered.
         what (str): What the entry is, for messages: 'teacher', 'a loss of `distill`'.
+        base (type): What its class must be derived from.
         default_type (str, optional): The type where the entry names none. Defaults to None.
 
     Returns:
         Any: The object.
 
     Raises:
-        TypeError: If the entry is no dict, or lacks or misspells an argument.
+        TypeError: If the entry is no dict, lacks or misspells an argument, or describes something
+            else.
         ValueError: If its type is not registered.
     """
     if not isinstance(entry, dict):
-        raise TypeError(f'{what} must be a dict, but got {type(entry).__name__}: {entry!r}')
+        raise TypeError(f'{what} must be a dict, but got {type(entry).__name__}: {entry!r:.200}; '
+                        'write dict(type=..., **arguments)')
     arguments = {key: value for key, value in entry.items() if key not in ('type', '_scope_')}
     kind = entry.get('type', default_type)
     cls = _find(kind, registry, what) if isinstance(kind, str) else kind
-    if not callable(cls):
+    if not (inspect.isclass(cls) or inspect.isfunction(cls)):
         raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}')
-    parameters, takes_any = parameters_of(cls)
-    unknown = [] if takes_any else [name for name in arguments if name not in parameters]
-    missing = [name for name, p in parameters.items()
-               if p.default is p.empty and name not in arguments]
-    if unknown or missing:
-        problems = [f'has no argument `{name}`' + _closest(name, parameters) for name in unknown]
-        problems += [f'needs `{name}`' for name in missing]
-        raise TypeError(f'{what}: {cls.__name__} {" and ".join(problems)}; it takes '
+    if isinstance(cls, type) and not issubclass(cls, base):
+        raise _misplaced(what, cls, base)
+    check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, *parameters_of(cls))
+    built = cls(**arguments)
+    if not isinstance(built, base):  # of a function
+        raise _misplaced(what, type(built), base)
+    return built
+
+
+def build_model(config: Any, what: str, scope: Optional[str] = None) -> nn.Module:
+    """Build a model of MMEngine's world.
+
+    Args:
+        config (dict): The model's config.
+        what (str): Whose it is, for the message: 'teacher'.
+        scope (str, optional): Where its types are looked up. Defaults to None, the current one.
+
+    Raises:
+        ValueError: If it cannot be built, whatever its own code raised.
+    """
+    with explained(f'the model of the {what} cannot be built',
+                   f'look at `model` in the config of the {what}, and whether `default_scope` '
+                   'there names the package of its types'), \
+            DefaultScope.overwrite_default_scope(scope):
+        return MMENGINE_MODELS.build(config)
+
+
+@contextmanager
+def explained(problem: str, remedy: str) -> Iterator[None]:
+    """Whatever the code of others raises inside the block is told as the user's mistake it is.
+
+    Raises:
+        ValueError: In its place.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f'{problem}: {type(error).__name__}: {error}; {remedy}') from error
+
+
+def named_arguments(init: Init) -> Init:
+    """Have ``__init__`` refuse misspelt and missing arguments by name.
+
+    For classes that MMEngine builds, whose message would speak of Python's.
+    """
+    own = list(inspect.signature(init).parameters.values())[1:]
+    parameters = {one.name: one for one in own}
+
+    @wraps(init)
+    def checked(self: Any, /, *args: Any, **arguments: Any) -> None:
+        check_arguments(type(self).__name__, {**dict(zip(parameters, args)), **arguments},
+                        parameters)
+        init(self, *args, **arguments)
+
+    return checked  # type: ignore[return-value]
+
+
+def check_arguments(what: str, arguments: Mapping[Any, Any],
+                    parameters: Mapping[str, inspect.Parameter], takes_any: bool = False) -> None:
+    """Compare what stands in an entry with what can be written there.
+
+    Args:
+        what (str): The class, for the message.
+        arguments (Mapping): What was written.
+        parameters (Mapping[str, Parameter]): What can be.
+        takes_any (bool): Whether there may be others. Defaults to False.
+
+    Raises:
+        TypeError: If an argument is missing or unknown; the message names the closest.
+    """
+    problems = [f'has no argument `{name}`' + _closest(name, parameters) for name in arguments
+                if not isinstance(name, str) or not (takes_any or name in parameters)]
+    problems += [f'needs `{name}`' for name, one in parameters.items()
+                 if one.default is one.empty and name not in arguments]
+    if problems:
+        raise TypeError(f'{what} {" and ".join(problems)}; it takes '
                         f'{", ".join(f"`{name}`" for name in parameters)}')
-    return cls(**arguments)
 
 
 def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
@@ -66,10 +142,16 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
     return found, True
 
 
+def _misplaced(what: str, cls: type, base: type) -> TypeError:
+    package = base.__module__.rpartition('.')[0]
+    return TypeError(f'{what}: {cls.__name__} is no {base.__name__}; give one of '
+                     f'{package}, or derive it from {package}.{base.__name__}')
+
+
 def _find(name: str, registry: Registry, what: str) -> Any:
     try:
         cls = registry.get(name)
-    except KeyError:  # a scope that MMEngine cannot import
+    except Exception:  # a scope that MMEngine cannot import, or a name of which it makes nothing
         cls = None
     if cls is None:
         known = [f'{registry.scope}.{key}' for key in registry.module_dict]
@@ -79,6 +161,6 @@ def _find(name: str, registry: Registry, what: str) -> Any:
     return cls
 
 
-def _closest(name: str, known: Any) -> str:
-    nearest = get_close_matches(name, list(known), n=1, cutoff=0.5)
+def _closest(name: Any, known: Iterable[str]) -> str:
+    nearest = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f' (closest: `{nearest[0]}`)' if nearest else ''

@@ -18,10 +18,14 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 from torch import nn
 
+from .build import explained
 from .runner import current_runner
 
 SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 """Torch's own: MMEngine's loaders hand no ``weights_only`` on to :func:`torch.load`."""
+
+RAZOR = ('architecture.', 'teacher.', 'distiller.')
+"""How the names of weights begin in a distilled checkpoint of MMRazor 1.0: the student's first."""
 
 SHOWN = 5
 """How many keys an error lists before it counts the rest."""
@@ -62,12 +66,13 @@ def _statistic(owner: Any, name: str) -> Any:
     raise ValueError(f'Unsupported getattr({owner}, {name!r}) in a checkpoint')
 
 
-def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
+def read_checkpoint(source: str, trust: bool = False, whose: str = 'teacher') -> Dict[str, Any]:
     """Read a checkpoint file onto the CPU.
 
     Args:
         source (str): Path, or http(s) address; a download is kept where torch.hub keeps its own.
         trust (bool): Read it as a pickle that may run code. Defaults to False.
+        whose (str): For the message. Defaults to 'teacher'.
 
     Returns:
         dict: The checkpoint, its weights under ``'state_dict'``.
@@ -79,16 +84,18 @@ def read_checkpoint(source: str, trust: bool = False) -> Dict[str, Any]:
     path = local_path(source)
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f'no teacher checkpoint at `{path}` (looked from {os.getcwd()}); '
-            'give `teacher.checkpoint` the path or address of the weights')
+            f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); '
+            f'give `{whose}.checkpoint` the path or address of the weights')
     checkpoint = read_file(path, trust, 'beside `checkpoint`')
     if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint.get('model', checkpoint))
     weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(weights, dict) or not weights or not all(
-            isinstance(value, torch.Tensor) for value in weights.values()):
+            isinstance(name, str) and isinstance(value, torch.Tensor)
+            for name, value in weights.items()):
         raise ValueError(f'`{path}` holds no weights: expected a dict with `state_dict`, tensors '
-                         f'by name, but found {type(weights).__name__}')
+                         f'by name, but found {_described(weights)}; give the checkpoint of a '
+                         'trained model')
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
     return checkpoint
@@ -108,18 +115,41 @@ def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> 
         ValueError: If it cannot be read, or holds more than weights and numbers.
     """
     if path.endswith('.safetensors'):
-        return _read_safetensors(path, map_location)
+        return student_of_razor(_read_safetensors(path, map_location), path)
     allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
     try:
-        return torch.load(path, map_location=map_location, weights_only=not trust)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
-        if 'weights_only' not in str(error) and 'Unsupported' not in str(error):
+        # A page of an error, saved by its address, would be called dangerous, too.
+        if not _is_of_torch(path) or (
+                'weights_only' not in str(error) and 'Unsupported' not in str(error)):
             raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
-                             f'{_first_line(error)}') from error
+                             f'{_first_line(error)}; download or save it anew') from error
         raise ValueError(
             f'`{path}` holds more than weights and was not opened, because such a file can run '
             f'code ({_first_line(error)}); if you trust where it comes from, write '
             f'`trust_checkpoint=True` {where}') from error
+    damaged = _damaged_part(path)  # torch does not compare the checksums that it wrote
+    if damaged:
+        raise ValueError(f'`{path}` has changed since it was written: `{damaged}` in it has '
+                         'another checksum; download or save it anew')
+    return student_of_razor(checkpoint, path)
+
+
+def _is_of_torch(path: str) -> bool:
+    """Whether a file begins as those of ``torch.save``: a zip, or before 1.6 a pickle."""
+    with open(path, 'rb') as file:
+        return file.read(2)[:1] in (b'P', b'\x80')
+
+
+def _damaged_part(path: str) -> Optional[str]:
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except zipfile.BadZipFile as error:
+        return str(error)
 
 
 def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
@@ -134,10 +164,49 @@ def _read_safetensors(path: str, map_location: Any) -> Dict[str, Any]:
             beside = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
-                         f'{_first_line(error)}') from error
+                         f'{_first_line(error)}; download or save it anew') from error
     if map_location is not None and not callable(map_location):
         weights = {name: tensor.to(map_location) for name, tensor in weights.items()}
-    return dict(state_dict=weights, meta=json.loads(beside.get('meta', '{}')))
+    with explained(f'`meta` of `{path}` cannot be read', 'write it as JSON, or leave it out'):
+        meta = json.loads(beside.get('meta', '{}'))
+    return dict(state_dict=weights, meta=meta)
+
+
+def student_of_razor(checkpoint: Any, path: str) -> Any:
+    """Of a distilled checkpoint of MMRazor 1.0 the student, under its own names.
+
+    MMRazor keeps the student as 'architecture', and the teacher and its connectors beside it; in a
+    plain model MMEngine would load nothing of that, and say so in warnings only.
+
+    Args:
+        checkpoint (Any): What a file held.
+        path (str): The file, for the log.
+
+    Returns:
+        Any: Of the checkpoint the student's weights, and what is known of its data; the optimizer
+        trained more. The checkpoint as it was, if it is not of that shape.
+    """
+    weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        return checkpoint
+    names = {name: name.removeprefix('module.') for name in weights}
+    student = RAZOR[0]
+    if not all(name.startswith(RAZOR) for name in names.values()) or not any(
+            name.startswith(student) for name in names.values()):
+        return checkpoint
+    own = OrderedDict((name[len(student):], weights[whole]) for whole, name in names.items()
+                      if name.startswith(student))
+    # The version of each layer: some rename their keys when they load an older one.
+    own._metadata = OrderedDict(  # type: ignore[attr-defined]
+        (f'{name.removeprefix("module.")}.'[len(student):].rstrip('.'), value)
+        for name, value in (getattr(weights, '_metadata', None) or {}).items()
+        if f'{name.removeprefix("module.")}.'.startswith(student))
+    print_log(f'{path} was saved by MMRazor; its student, `architecture`, is taken: {len(own)} of '
+              f'{len(weights)} tensors', 'current')
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    return dict(state_dict=own, meta={key: meta[key] for key in ('dataset_meta', 'CLASSES')
+                                      if key in meta})
 
 
 def guard_mmengine_loading() -> None:
@@ -158,9 +227,11 @@ def guard_mmengine_loading() -> None:
 
 
 def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    path = os.path.expanduser(local_path(filename))
+    path = local_path(filename)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'{path} can not be found.')
+        raise FileNotFoundError(
+            f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` and '
+            '`init_cfg` in the config, and with `resume` at `last_checkpoint` in the work dir')
     return read_file(path, _is_trusted(), 'at the top level of the config', map_location)
 
 
@@ -199,11 +270,10 @@ def is_whole(path: str) -> bool:
     """Whether a file of ``torch.save`` was written to its end and has not changed since."""
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                return file.testzip() is None
+            return _damaged_part(path) is None
         read_file(path, False, '')  # as torch wrote them before 1.6
         return True
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         return False
 
 
@@ -258,6 +328,10 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
                           for key, value in checkpoint['state_dict'].items())
     # The version of each layer: some rename their keys when they load an older one.
     weights._metadata = getattr(checkpoint['state_dict'], '_metadata', None)  # type: ignore
+    empty = [key for key, value in weights.items() if value.is_meta]
+    if empty:
+        raise ValueError(f'the checkpoint `{source}` has names and shapes, but no values, for '
+                         f'{_shorten(empty)}; save it from a model that is on a device')
     own = model.state_dict()
     misshapen = [
         f'{key}: {tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model'
@@ -281,16 +355,53 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
             '; '.join(f'{len(found)} {what} ({_shorten(sorted(found))})'
                       for what, found in problems if found) +
             '; give the config that this checkpoint was trained with')
-    broken = [key for key, value in model.state_dict().items()
-              if value.is_floating_point() and not value.isfinite().all()]
+    check_finite(model.state_dict(), source)
+
+
+def check_finite(weights: Dict[str, Any], source: str) -> None:
+    """Look for numbers that are none.
+
+    Raises:
+        ValueError: If there are any; the message names the tensors.
+    """
+    broken = [key for key, value in weights.items() if isinstance(value, torch.Tensor)
+              and value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
                          f'in {_shorten(broken)}; its training went wrong, give another one')
 
 
+def check_start(model: nn.Module, checkpoint: Any) -> None:
+    """Whether a checkpoint that a run starts from is one of its model at all.
+
+    MMEngine loads what fits and warns of the rest, also where nothing fits.
+
+    Args:
+        model (nn.Module): The student.
+        checkpoint (Any): What MMEngine is about to load into it.
+
+    Raises:
+        ValueError: If nothing of it fits, or it holds numbers that are none.
+    """
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
+    weights = {key.removeprefix('module.'): value for key, value in weights.items()
+               if isinstance(key, str)} if isinstance(weights, dict) else {}
+    own = model.state_dict()
+    if not any(isinstance(weights.get(key), torch.Tensor) and weights[key].shape == value.shape
+               for key, value in own.items()):
+        raise ValueError(
+            'nothing of the checkpoint that the run starts from fits the student '
+            f'({type(model).__name__}): it holds {_shorten(sorted(weights)) or "no weights"}, the '
+            f'student {_shorten(sorted(own))}; give `load_from` a checkpoint of the student, or '
+            'leave it out')
+    check_finite({key: value for key, value in weights.items() if key in own}, 'load_from')
+
+
 def local_path(source: str) -> str:
-    """A path as it is; of an address, that of the download."""
-    return _download(source) if urlparse(source).scheme in ('http', 'https') else source
+    """A path, with '~' written out; of an address, that of the download."""
+    if urlparse(source).scheme in ('http', 'https'):
+        return _download(source)
+    return os.path.expanduser(source)
 
 
 def _download(url: str) -> str:
@@ -312,8 +423,16 @@ def _download(url: str) -> str:
     return path
 
 
+def _described(weights: Any) -> str:
+    if not isinstance(weights, dict):
+        return type(weights).__name__
+    kinds = {f'{type(key).__name__}: {type(value).__name__}' for key, value in weights.items()}
+    return f'a dict of {_shorten(sorted(kinds)) or "nothing"}'
+
+
 def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if 'GLOBAL' in line] or [str(error)]
+    lines = [line for line in str(error).splitlines()
+             if 'GLOBAL' in line or 'Unpickler error' in line] or [str(error)]
     return lines[0].strip()[:200]
 
 

@@ -83,6 +83,10 @@ class Distillation:
         if not distill:
             raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
                              "instance dict(type='mmkd.DISTLoss', on='cls')")
+        for entry in distill:
+            if not all(isinstance(name, str) for name in entry):
+                raise TypeError('an entry of `distill` must have names as keys, for instance '
+                                f"dict(type='mmkd.DISTLoss', on='cls'), but got {entry!r}")
         self.matches: List[Match] = [
             self._match(entry, built) for whole in distill for entry in expanded(whole)]
         self._check_use(built)
@@ -113,7 +117,8 @@ class Distillation:
         if (match.learner, match.on_student) == (match.source, match.on_teacher) and (
                 match.stage is None):
             raise ValueError(f'`{match.name}` compares `{match.on_student}` of `{match.learner}` '
-                             'with itself, from which there is nothing to learn')
+                             'with itself, from which there is nothing to learn; name another '
+                             'point or network')
         source = known[match.source]
         return CommitteeMatch(entry, source) if isinstance(source, Committee) else match
 
@@ -515,11 +520,12 @@ class Distillation:
 
 def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
     """Build a teacher or companion from its entry in the config."""
-    network = entry if isinstance(entry, BaseTeacher) else build_entry(
-        entry, MODELS, what, default_type)
-    if not isinstance(network, BaseTeacher):
-        raise TypeError(f'{what} is a {type(network).__name__}; derive it from '
-                        'mmkd.teachers.BaseTeacher')
+    if isinstance(entry, BaseTeacher):
+        return entry
+    if isinstance(entry, (list, tuple)):
+        raise TypeError(f'{what} must be a dict, but got {len(entry)} in a list; write several '
+                        "teachers as dict(type='mmkd.Committee', members=[...])")
+    network: BaseTeacher = build_entry(entry, MODELS, what, BaseTeacher, default_type)
     return network
 
 
@@ -558,12 +564,13 @@ def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
         return [entry]
     entry = dict(entry)
     names, on = entry.pop('between'), entry.get('on')
-    if not isinstance(names, (list, tuple)) or len(names) < 2 or len(set(names)) < len(names):
+    if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(
+            isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError("`between` must be two networks or more, each named once, for instance "
                          f"['student', 'partner'], but got {names!r}")
     if not isinstance(on, str) or ':' in on or 'name' in entry:
-        raise TypeError("`between` goes with one point of all networks, such as on='cls', and "
-                        f'without `name`, but got {entry!r}')
+        raise TypeError("`between` needs one point of all networks, such as on='cls', and no "
+                        f'`name`, but got {entry!r}')
     weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
     return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
                  loss_weight=weight) for one, other in permutations(names, 2)]

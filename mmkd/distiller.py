@@ -3,10 +3,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from .beside import MoveWatch, join_optimizer
+from .build import build_model, named_arguments
 from .distillation import Distillation
 from .hooks import PartnerHook, StateHook
 from .inherit import Inheritance
@@ -58,6 +58,7 @@ class Distiller(BaseModel):
             have one name.
     """
 
+    @named_arguments
     def __init__(self, student: Union[dict, nn.Module],
                  teacher: Union[dict, BaseTeacher, None] = None,
                  distill: Sequence[dict] = (),
@@ -72,8 +73,13 @@ class Distiller(BaseModel):
         if isinstance(student, dict):
             if data_preprocessor is not None and student.get('data_preprocessor') is None:
                 student = dict(student, data_preprocessor=data_preprocessor)
-            student = MMENGINE_MODELS.build(student)
-        assert isinstance(student, nn.Module)
+            student = build_model(student, 'student')
+        if not isinstance(student, nn.Module):
+            raise TypeError('`student` must be the config of a model, such as `_base_.model`, but '
+                            f'got {type(student).__name__}: {student!r:.200}')
+        if isinstance(student, Distiller):
+            raise TypeError('`student` is a mmkd.Distiller already; move its `distill` and '
+                            '`companions` here, and give its own `student`')
         for table in SHARED_TABLES:
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already

@@ -38,7 +38,7 @@ class Inheritance:
             self.parts = [part.strip() for part in self.parts.split(',')]
         if not isinstance(self.parts, (list, tuple)) or not self.parts or not all(
                 isinstance(part, str) and part for part in self.parts):
-            raise TypeError("`inherit` names parts of the model, such as 'neck,head', but got "
+            raise TypeError("`inherit` must name parts of the model, such as 'neck,head', but got "
                             f'{self.parts!r}')
         if self.depth not in DEPTHS:
             raise ValueError(f'`depth` of `inherit` must be one of {", ".join(map(repr, DEPTHS))}, '
@@ -70,8 +70,8 @@ class Inheritance:
         for part in self.parts:
             names = [name for name in target if _is_in(name, part)]
             if not names:
-                raise ValueError(f'`inherit` names `{part}`, but the student has no such part; its '
-                                 f'parts are {", ".join(dict(student.named_children()))}')
+                raise ValueError(f'`inherit` names `{part}`, but the student has no such part; '
+                                 f'there are {", ".join(dict(student.named_children()))}')
             taken, left = 0, []
             for name in names:
                 given = source.get(self._renamed(name, *blocks))

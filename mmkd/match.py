@@ -62,6 +62,7 @@ class Match:
     teacher_point: Point
 
     def __init__(self,
+                 /,
                  on: Union[str, Dict[str, str], None] = None,
                  name: Optional[str] = None,
                  per_anchor: Optional[bool] = None,
@@ -77,33 +78,36 @@ class Match:
         sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
         if set(sides) != {'student', 'teacher'} or not all(
                 isinstance(point, str) for point in sides.values()):
-            raise TypeError("`on` is a point, such as 'cls', or dict(student=point, "
+            raise TypeError("`on` must be a point, such as 'cls', or dict(student=point, "
                             f'teacher=point), but got {on!r}')
-        if per_anchor not in (None, True, False):
+        if not (per_anchor is None or isinstance(per_anchor, bool)):
             raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}')
-        if connector not in CONNECTORS:
+        if not (stage is None or isinstance(stage, (int, str))) or isinstance(stage, bool):
+            raise TypeError("`stage` must be the number of a stage, from 0, or 'mean', but got "
+                            f'{stage!r}')
+        if not (mask is None or isinstance(mask, str)):
+            raise TypeError("`mask` must be the name of a mask, such as 'valid', or None, but got "
+                            f'{mask!r}')
+        if not (connector is None or (isinstance(connector, str) and connector in CONNECTORS)):
             raise ValueError(f"`connector` must be 'auto', 'conv' or None, but got {connector!r}")
         (self.learner, self.on_student), (self.source, self.on_teacher) = (
             split_point(sides[side], side) for side in ('student', 'teacher'))
         if alpha is not None and not 0 <= finite_number('alpha', alpha) <= 1:
             raise ValueError(f'`alpha` must be between 0 and 1, but got {alpha}')
-        if replaces not in REPLACED:
+        if not isinstance(replaces, str) or replaces not in REPLACED:
             raise ValueError(f'`replaces` must be one of {", ".join(map(repr, REPLACED))}, but got '
                              f'{replaces!r}')
         if replaces != 'all' and alpha is None:
             raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share")
-        self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`')
-        if not isinstance(self.loss, DistillLoss):
-            raise TypeError(f'{type(self.loss).__name__} is no loss between student and teacher; '
-                            'derive it from mmkd.losses.DistillLoss')
+        self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
         if next(self.loss.parameters(), None) is not None:
             raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
                             'would train or save; mmkd has no place for such losses yet')
         method = type(self.loss).__name__.removesuffix('Loss').lower()
         whose = '' if self.learner == 'student' else f'{self.learner}_'
         source = '' if self.source == 'teacher' else f'_from_{self.source}'
-        self.name = name or (
-            f'loss_{whose}{self.on_student.replace(".", "_")}_{method}{source}')
+        self.name = (f'loss_{whose}{self.on_student.replace(".", "_")}_{method}{source}'
+                     if name is None else name)
         if not isinstance(self.name, str) or 'loss' not in self.name:
             raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                              f'up, but got {self.name!r}')

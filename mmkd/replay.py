@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional, Sequence
 import numpy as np
 from mmengine.dataset import Compose
 
+from .build import named_arguments
 from .registry import TRANSFORMS
 from .rng import preserved_rng, seed_from
 
@@ -40,6 +41,7 @@ class Replay:
         ValueError: If ``variants`` is less than 1.
     """
 
+    @named_arguments
     def __init__(self, transforms: Sequence[dict], variants: int = 4, seed: int = 0) -> None:
         if not isinstance(transforms, (list, tuple)) or not transforms:
             raise TypeError('`transforms` must be a list of transforms, such as the pipeline of '

@@ -5,6 +5,7 @@ from typing import Any, Iterator, List, Sequence, Union
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 
+from .build import named_arguments
 from .registry import DATA_SAMPLERS
 
 
@@ -26,6 +27,7 @@ class WeightedSampler:
         ValueError: If there are not as many weights as images.
     """
 
+    @named_arguments
     def __init__(self, dataset: Any, weights: Union[str, Sequence[float]],
                  seed: Any = None, shuffle: bool = True) -> None:
         if not shuffle:

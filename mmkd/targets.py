@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from .build import explained
 from .heads import Point
 from .recorder import replaced_forward
 
@@ -109,6 +110,11 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
             is_background |= labels == label
         found.append(is_background)
         rest = 1 - share * is_background.to(pred.dtype)
-        return forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
+        kind = type(getattr(forward, '__self__', None)).__name__
+        with explained(f"`replaces='background'`, but {kind}, by which the student is trained, "
+                       'takes no weight of positions', "write `replaces='all'`, or train it by "
+                       'another loss'):
+            return forward(pred, target, rest if weight is None else weight * rest, *args,
+                           **kwargs)
 
     return scaled

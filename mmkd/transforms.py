@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 
+from .build import named_arguments
 from .inputs import VIEW
 from .registry import TRANSFORMS
 
@@ -42,6 +43,7 @@ class PackViews:
         ValueError: If there are no views.
     """
 
+    @named_arguments
     def __init__(self, pack: dict, views: Dict[str, Sequence[dict]],
                  student: Sequence[dict] = ()) -> None:
         if not isinstance(views, dict) or not all(

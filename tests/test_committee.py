@@ -127,7 +127,8 @@ def test_saturated_logits_stay_finite():
     (dict(weights=[1., -1.]), '`weights` must be 2 numbers'),
     (dict(weights=[0., 0.]), '`weights` must be 2 numbers'),
     (dict(average='logit'), '`average` must be one of'),
-    (dict(members=[dict(type='mmkd.KDLoss')] * 2), 'member 0 of the committee is a KDLoss'),
+    (dict(members=[dict(type='mmkd.KDLoss')] * 2),
+     'member 0 of the committee: KDLoss is no BaseTeacher'),
     (dict(members=[dict(confg='x')] * 2), 'member 0 of the committee: FrozenTeacher has no argum'),
 ])
 def test_mistakes_are_named(tmp_path, arguments, message):

@@ -83,9 +83,9 @@ def test_weights_that_are_loaded_come_before_what_is_inherited(shapes, tmp_path)
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
-    ('', "`inherit` names parts"), ([1], '`inherit` names parts'),
+    ('', "`inherit` must name parts"), ([1], '`inherit` must name parts'),
     (dict(parts='head', depth='every'), '`depth` of `inherit` must be one of'),
-    (dict(part='head'), '`inherit` cannot be read'), (3, '`inherit` names parts'),
+    (dict(part='head'), '`inherit` cannot be read'), (3, '`inherit` must name parts'),
 ])
 def test_mistakes_are_named(entry, message):
     with pytest.raises((TypeError, ValueError), match=message):

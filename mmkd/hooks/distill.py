@@ -3,16 +3,16 @@ from contextlib import ExitStack
 from typing import Any, Callable, List, Optional, Sequence, Union
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
+from ..build import named_arguments
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 from ..strategies import check_strategy
 from ..teachers import BaseTeacher
 from ..watch import LIMIT
-from .state import KEY, StateHook
+from .state import KEY, StateHook, check_loaded, unwrapped
 
 
 @HOOKS.register_module()
@@ -35,6 +35,7 @@ class DistillHook(StateHook):
         nonfinite_limit (int): As of :class:`mmkd.Distiller`. Defaults to 10.
     """
 
+    @named_arguments
     def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict],
                  nonfinite_limit: int = LIMIT) -> None:
         super().__init__()
@@ -69,10 +70,13 @@ class DistillHook(StateHook):
             ValueError: If teacher and student cannot be compared as the config asks, or an entry
                 needs a connector.
         """
-        model = _unwrapped(runner)
+        model = unwrapped(runner)
         if hasattr(model, 'distillation'):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
                             'there, and take mmkd.DistillHook out of `custom_hooks`')
+        if sum(isinstance(hook, DistillHook) for hook in runner.hooks) > 1:
+            raise ValueError('there are two mmkd.DistillHook in `custom_hooks`; write all entries '
+                             'of `distill` into one, and several teachers as a mmkd.Committee')
         distillation = Distillation(model, self.teacher, self.distill,
                                     nonfinite_limit=self.nonfinite_limit)
         check_strategy(runner, distillation, is_hook=True)
@@ -102,15 +106,12 @@ class DistillHook(StateHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep it for :meth:`before_train`, where the teacher is built."""
+        check_loaded(runner, checkpoint)
         self._resumed = checkpoint.get(KEY, {}) if runner._resume else None
 
 
 def distillation_of(runner: Any) -> Optional[Distillation]:
     """The distillation of a run, by model or by hook; None if it has none (yet)."""
-    found: List[Optional[Distillation]] = [getattr(_unwrapped(runner), 'distillation', None)]
+    found: List[Optional[Distillation]] = [getattr(unwrapped(runner), 'distillation', None)]
     found += [hook.distillation for hook in runner.hooks if isinstance(hook, DistillHook)]
     return next((one for one in found if one is not None), None)
-
-
-def _unwrapped(runner: Any) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

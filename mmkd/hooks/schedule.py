@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
+from ..build import named_arguments
 from ..losses.base import finite_number
 from ..registry import HOOKS
 from .distill import distillation_of
@@ -56,6 +57,8 @@ class Schedule:
         self.milestones: Sequence[int] = arguments.get('milestones', ())
         self.gamma: float = arguments.get('gamma', 0.1)
         self.at: int = arguments.get('at', 0)
+        if not isinstance(by_epoch, bool):
+            raise TypeError(f'`by_epoch` must be True or False, but got {by_epoch!r}')
         self.by_epoch = by_epoch
         if self.end is not None and self.end <= self.begin:
             raise ValueError(f'a schedule must end after it begins, but got begin={self.begin} and '
@@ -134,6 +137,7 @@ class DistillScheduleHook(Hook):
     # After DistillHook has attached itself.
     priority = 'VERY_LOW'
 
+    @named_arguments
     def __init__(self, schedules: Dict[str, Union[dict, List[dict]]]) -> None:
         if not isinstance(schedules, dict) or not schedules:
             raise TypeError('`schedules` must be a dict of schedules by the name of the term, but '
@@ -162,7 +166,8 @@ class DistillScheduleHook(Hook):
                     f'mmkd.DistillScheduleHook has a schedule for `{name}`, but ' +
                     ('the run has no distillation; take the hook out of `custom_hooks`'
                      if distillation is None else 'the terms are called '
-                     f'{", ".join(f"`{match.name}`" for match in distillation.matches)}'))
+                     f'{", ".join(f"`{match.name}`" for match in distillation.matches)}; '
+                     'write one of them, or a pattern with `*`'))
 
         if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
             raise ValueError('there are two mmkd.DistillScheduleHook in `custom_hooks`, of which '

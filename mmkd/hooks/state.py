@@ -4,9 +4,11 @@ from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from ..beside import join_run
+from ..checkpoint import check_start
 from ..distillation import Distillation
 from .reseed import ReseedHook
 
@@ -72,11 +74,10 @@ class StateHook(Hook):
         """Restore it on resume. Weights to start from (``load_from``) need not have it.
 
         Raises:
-            ValueError: If the checkpoint's is of another distillation, or it is none of a run.
+            ValueError: If the checkpoint's is of another distillation, or of another student, or it
+                is none of a run.
         """
-        if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
-            raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
-                             'be resumed; start from its weights by `load_from`, without `resume`')
+        check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
             self._join(runner)
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
@@ -89,3 +90,21 @@ class StateHook(Hook):
         """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
         assert self.distillation is not None
         join_run(self.distillation.parameters, self.distillation.partners.values(), runner)
+
+
+def check_loaded(runner: Any, checkpoint: Any) -> None:
+    """Whether a run can start from a checkpoint, or go on from it.
+
+    Raises:
+        ValueError: If it is of another student, holds numbers that are none, or is to be resumed
+            and does not say where its training stopped.
+    """
+    check_start(unwrapped(runner), checkpoint)
+    if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
+        raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
+                         'be resumed; start from its weights by `load_from`, without `resume`')
+
+
+def unwrapped(runner: Any) -> Any:
+    """The model of a run, without what distributes it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

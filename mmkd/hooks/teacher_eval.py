@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from ..build import named_arguments
 from ..classes import match_classes
 from ..heads import adapter_of
 from ..registry import HOOKS
@@ -36,7 +37,11 @@ class TeacherEvalHook(Hook):
 
     priority = 'LOWEST'  # after DistillHook has built the teacher
 
+    @named_arguments
     def __init__(self, metric: Optional[str] = None) -> None:
+        if not (metric is None or isinstance(metric, str)):
+            raise TypeError('`metric` must be the name of a metric of the validation, or None, but '
+                            f'got {metric!r}')
         self.metric = metric
         self.scores: Dict[str, Dict[str, float]] = {}
 

@@ -13,12 +13,16 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     """Base class: a subclass writes only its formula, :meth:`compare`.
 
     Args:
-        loss_weight (float): Factor of the result. Defaults to 1.0.
+        loss_weight (float): Factor of the result, 0 or more. Defaults to 1.0.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is negative or not finite.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.loss_weight = finite_number('loss_weight', loss_weight)
+        self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
 
     def forward(self,
                 student: TensorOrLevels,
@@ -119,7 +123,7 @@ class LogitLoss(DistillLoss):
         self.tau = finite_number('tau', tau)
         if self.tau <= 0:
             raise ValueError(f'`tau` must be greater than 0, but got {tau}')
-        if use_sigmoid not in (None, True, False):
+        if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}')
         self.use_sigmoid = use_sigmoid
 
@@ -152,17 +156,19 @@ class LogitLoss(DistillLoss):
         """
 
 
-def finite_number(name: str, value: float) -> float:
+def finite_number(name: str, value: float, least: float = -math.inf) -> float:
     """Check an argument.
 
     Raises:
         TypeError: If it is no number.
-        ValueError: If it is infinite or not a number.
+        ValueError: If it is infinite, not a number, or less than ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f'`{name}` must be a number, but got {value!r}')
     if not math.isfinite(value):
         raise ValueError(f'`{name}` must be finite, but got {value}')
+    if value < least:
+        raise ValueError(f'`{name}` must be {least} or more, but got {value}')
     return float(value)
 
 

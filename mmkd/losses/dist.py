@@ -51,8 +51,8 @@ class DISTLoss(LogitLoss):
         if not isinstance(sync, bool):
             raise TypeError(f'`sync` must be True or False, but got {sync!r}')
         self.sync = sync
-        self.beta = finite_number('beta', beta)
-        self.gamma = finite_number('gamma', gamma)
+        self.beta = finite_number('beta', beta, least=0)
+        self.gamma = finite_number('gamma', gamma, least=0)
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         return self.tau**2 * dist(*as_maps(student, teacher, weight), self.tau,

@@ -80,7 +80,7 @@ class CachedTeacher(FrozenTeacher):
         """Quote what is there, else as :class:`mmkd.FrozenTeacher`.
 
         Raises:
-            KeyError: If an image is not there, and ``on_miss='error'``.
+            LookupError: If an image is not there, and ``on_miss='error'``.
             OSError: If a record is damaged.
             ValueError: If a question is about places of the student's, or an answer is not one for
                 each image.
@@ -102,7 +102,7 @@ class CachedTeacher(FrozenTeacher):
             return {key: {point: joined(one) for point, one in found.items()}
                     for key, found in answers.items()}
         if self.on_miss == 'error':
-            raise KeyError(
+            raise LookupError(
                 f'{len(missing)} of {len(keys)} images have no answer in {self.store.folder}: the '
                 'data, the pipeline or the batch\'s padding is not what it was filled with; fill '
                 "it by tools/cache_teacher.py, or write `on_miss='run'`")

@@ -38,17 +38,20 @@ class Committee(BaseTeacher):
         if not isinstance(members, (list, tuple)) or not members:
             raise ValueError('`members` must be a list of teachers, for instance '
                              f'[dict(config=..., checkpoint=...), ...], but got {members!r}')
-        if average not in AVERAGES:
+        if not isinstance(average, str) or average not in AVERAGES:
             raise ValueError(f'`average` must be one of {", ".join(map(repr, AVERAGES))}, but got '
                              f'{average!r}')
         self.members: List[BaseTeacher] = [
             one if isinstance(one, BaseTeacher) else build_entry(
-                one, MODELS, f'member {number} of the committee', 'mmkd.FrozenTeacher')
+                one, MODELS, f'member {number} of the committee', BaseTeacher, 'mmkd.FrozenTeacher')
             for number, one in enumerate(members)]
         for number, one in enumerate(self.members):
-            if not isinstance(one, BaseTeacher) or isinstance(one, Committee):
+            if isinstance(one, Committee):
                 raise TypeError(f'member {number} of the committee is a {type(one).__name__}; it '
                                 'must be a teacher, and no committee')
+        if not (weights is None or isinstance(weights, (list, tuple))):
+            raise TypeError('`weights` must be a list of numbers, one for each member, but got '
+                            f'{weights!r}')
         weights = [1.] * len(members) if weights is None else [
             finite_number('weights', weight) for weight in weights]
         if len(weights) != len(members) or min(weights) < 0 or not sum(weights):

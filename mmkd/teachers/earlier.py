@@ -38,7 +38,7 @@ class EarlierSelf(BaseTeacher):
     def __init__(self, every: Union[str, int] = 'epoch', view: Optional[str] = None) -> None:
         super().__init__(view)
         is_count = isinstance(every, int) and not isinstance(every, bool) and every > 0
-        if every != 'epoch' and not is_count:
+        if not is_count and not (isinstance(every, str) and every == 'epoch'):
             raise ValueError("`every` must be 'epoch' or a number of iterations, but got "
                              f'{every!r}')
         self.every = every

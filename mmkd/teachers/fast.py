@@ -44,7 +44,7 @@ class Fast:
 
     def __init__(self, precision: Optional[str] = None, channels_last: bool = False,
                  compile: bool = False, fuse: bool = False) -> None:
-        if precision is not None and precision not in PRECISIONS:
+        if not (precision is None or (isinstance(precision, str) and precision in PRECISIONS)):
             raise ValueError("`teacher.precision` must be 'bf16', 'fp16' or None, but got "
                              f'{precision!r}')
         flags = dict(fuse=fuse, channels_last=channels_last, compile=compile)

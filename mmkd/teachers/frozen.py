@@ -6,13 +6,13 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..build import build_model, explained
 from ..checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
 from ..classes import classes_of_checkpoint, classes_of_config
-from ..heads import Answers
+from ..heads import Answers, adapter_of
 from ..idle import left_out
 from ..inputs import Renormalize
 from ..registry import MODELS
@@ -59,7 +59,7 @@ class FrozenTeacher(BaseTeacher):
                  fuse: bool = False) -> None:
         super().__init__(view)
         self.fast = Fast(precision, channels_last, compile, fuse)
-        check_source(config, checkpoint, trust_checkpoint)
+        check_source(config, checkpoint, trust_checkpoint, 'teacher')
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
@@ -78,11 +78,15 @@ class FrozenTeacher(BaseTeacher):
         if self.checkpoint == LEFT_OUT:
             self.checkpoint = published_checkpoint(self.config)
         if self.checkpoint is not None:
-            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint)
+            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint, 'teacher')
 
         # A config that names no scope is read in the student's.
-        with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            model = MMENGINE_MODELS.build(model_config(config))
+        scope = config.get('default_scope')
+        model: Any = build_model(model_config(config), 'teacher', scope)
+        adapter_of(model, 'teacher')  # or there is nothing to ask it
+        with DefaultScope.overwrite_default_scope(scope), explained(
+                'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
+                'checkpoint, and at `train_dataloader` in its config'):
             self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
         if self.checkpoint is None:
             print_log('The teacher has random weights, as `checkpoint=None` asks', 'current')
@@ -136,20 +140,20 @@ def hash_of_config(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any) -> None:
+def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str) -> None:
     """Check the arguments that say which network it is.
 
     Raises:
         TypeError: If one is of the wrong type.
     """
     if not isinstance(config, (str, dict, Config)):
-        raise TypeError('`teacher.config` must be a path or a config, but got '
+        raise TypeError(f'`{what}.config` must be a path or a config, but got '
                         f'{type(config).__name__}')
     if not (checkpoint is None or isinstance(checkpoint, str)):
-        raise TypeError('`teacher.checkpoint` must be a path, an address or None, but got '
+        raise TypeError(f'`{what}.checkpoint` must be a path, an address or None, but got '
                         f'{checkpoint!r}')
     if not isinstance(trust_checkpoint, bool):
-        raise TypeError('`teacher.trust_checkpoint` must be True or False, but got '
+        raise TypeError(f'`{what}.trust_checkpoint` must be True or False, but got '
                         f'{trust_checkpoint!r}')
 
 
@@ -166,14 +170,13 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
     """
     if isinstance(source, str):
         path, shown = config_path(source), f'`{source}`'
-        try:
+        with explained(f'the {what} config {shown} cannot be read',
+                       'give a config that runs by itself'):
             config = Config.fromfile(path)
-        except Exception as error:  # whatever the file's own code raises
-            raise ValueError(f'the {what} config {shown} cannot be read: '
-                             f'{type(error).__name__}: {error}') from error
     else:
         shown = f'`{what}.config`'
-        config = source if isinstance(source, Config) else Config(source)
+        with explained(f'{shown} cannot be read', 'give a path, or dict(model=...)'):
+            config = source if isinstance(source, Config) else Config(source)
     if not isinstance(config.get('model'), dict):
         hint = ('; it looks like the model itself, write dict(model=...)'
                 if 'type' in config else '')

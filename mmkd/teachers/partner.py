@@ -7,14 +7,13 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import convert_sync_batchnorm
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..build import build_model, explained
 from ..checkpoint import load_exactly, read_checkpoint
 from ..classes import classes_of_checkpoint
-from ..heads import Answers
+from ..heads import Answers, adapter_of
 from ..inputs import Renormalize
 from ..losses.base import finite_number
 from ..recorder import evaluating, recording, replaced_forward
@@ -70,8 +69,9 @@ class Partner(LiveNetwork):
                  view: Optional[str] = None,
                  trust_checkpoint: bool = False) -> None:
         super().__init__(view)
-        check_source(config, checkpoint, trust_checkpoint)
-        if isinstance(shared, str) or not all(isinstance(path, str) for path in shared):
+        check_source(config, checkpoint, trust_checkpoint, 'partner')
+        if not isinstance(shared, (list, tuple)) or not all(
+                isinstance(path, str) for path in shared):
             raise TypeError(f'`shared` must be a list of dotted paths, but got {shared!r}')
         if not isinstance(separate_norm, bool):
             raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}')
@@ -84,7 +84,7 @@ class Partner(LiveNetwork):
         self.checkpoint = checkpoint
         self.shared = list(shared)
         self.separate_norm = separate_norm
-        self.loss_weight = finite_number('loss_weight', loss_weight)
+        self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
         self.trust_checkpoint = trust_checkpoint
         self._shared_modules: List[nn.Module] = []
 
@@ -96,13 +96,16 @@ class Partner(LiveNetwork):
             ValueError: If a shared module does not exist on both sides, or is another one.
         """
         config = read_config(self.config, 'partner')
-        with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            model = MMENGINE_MODELS.build(model_config(config))
-        model.init_weights()
+        model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
+        adapter_of(model, 'partner')
+        with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
+            model.init_weights()
         if self.checkpoint is not None:
-            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint)
+            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint, 'partner')
             load_exactly(model, checkpoint, self.checkpoint)
-            self.classes = classes_of_checkpoint(checkpoint)
+            with explained('the classes of the partner cannot be read',
+                           'look at `dataset_meta` in its checkpoint'):
+                self.classes = classes_of_checkpoint(checkpoint)
         # The config's `sync_bn` has converted the student before there was a partner.
         for package in {type(one).__module__.split('.')[0] for one in student.modules()
                         if type(one).__name__ == 'SyncBatchNorm'}:

@@ -220,7 +220,7 @@ def test_mistakes_are_named(changes, message):
      'a point of `boster` as teacher, but there is no such network; there are `student`, `boo'),
     (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* give a `teacher`'),
     (dict(distill=[dict(HINT, on='cls', between=['student'])]), '`between` must be two networks'),
-    (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` goes with one point'),
+    (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` needs one point'),
 ])
 def test_mistakes_in_the_names_are_named(model, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -231,7 +231,7 @@ def test_a_hook_trains_no_partner():
     from mmkd import DistillHook
     hook = DistillHook(teacher=dict(type='mmkd.Partner', config=dict(model=retinanet())),
                        distill=[dict(type='mmkd.KDLoss', on='cls')])
-    runner = type('Runner', (), dict(model=build(retinanet())))()
+    runner = type('Runner', (), dict(model=build(retinanet()), hooks=[]))()
     with pytest.raises(ValueError, match='nothing would train or save a mmkd.Partner'):
         hook.before_train(runner)
 

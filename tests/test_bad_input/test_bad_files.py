@@ -1,0 +1,469 @@
+"""Files that are missing, cut, spoilt, somebody else's, or in the way."""
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from typing import Any, Callable
+
+import pytest
+import torch
+from catalogue import Row, refused, rows
+from conftest import (
+    build,
+    detector_config,
+    distiller,
+    observe,
+    retinanet,
+    save_teacher,
+    saved_at,
+    train,
+)
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner import Runner
+
+from mmkd.checkpoint import read_checkpoint
+
+MODEL = retinanet(width=12)
+HINT = dict(type='mmkd.MSELoss', on='neck')
+
+
+def saved(path: Any) -> dict:
+    return torch.load(path, weights_only=False)
+
+
+def changed(change: Callable[[dict], Any]) -> Callable[[Any], None]:
+    """The checkpoint, read, changed, and written again."""
+    def write(path: Any) -> None:
+        checkpoint = saved(path)
+        result = change(checkpoint)
+        torch.save(checkpoint if result is None else result, path)
+
+    return write
+
+
+def cut(share: float) -> Callable[[Any], None]:
+    def write(path: Any) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[:int(share * len(content))])
+
+    return write
+
+
+def flipped(path: Any) -> None:
+    """One bit of the weights is another."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+
+
+def folder(path: Any) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def text(content: str) -> Callable[[Any], None]:
+    return lambda path: path.write_text(content) and None
+
+
+def zipped(path: Any) -> None:
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('readme.txt', 'nothing')
+
+
+def old_pickle(path: Any) -> None:
+    path.write_bytes(pickle.dumps(dict(state_dict={}), protocol=4))
+
+
+def each(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], None]:
+    def change_all(checkpoint: dict) -> None:
+        for key, value in checkpoint['state_dict'].items():
+            checkpoint['state_dict'][key] = change(value)
+
+    return changed(change_all)
+
+
+def one(name: str, value: Any) -> Callable[[Any], None]:
+    return changed(lambda checkpoint: checkpoint['state_dict'].update({name: value}))
+
+
+def spoil(name: str, number: float) -> Callable[[Any], None]:
+    def change(checkpoint: dict) -> None:
+        checkpoint['state_dict'][name].view(-1)[0] = number
+
+    return changed(change)
+
+
+def meta(value: Any) -> Callable[[Any], None]:
+    return changed(lambda checkpoint: checkpoint.update(meta=value))
+
+
+def of_razor(weights: dict, teacher: dict) -> dict:
+    """As MMRazor 1.0 saves a distilled student."""
+    return OrderedDict(
+        [(f'architecture.{key}', value) for key, value in weights.items()] +
+        [(f'teacher.{key}', value) for key, value in teacher.items()] +
+        [('distiller.connectors.neck_s1.conv.weight', torch.ones(4, 4, 1, 1))])
+
+
+def as_razor(path: Any) -> None:
+    checkpoint = saved(path)
+    other = build(retinanet(depth=50)).state_dict()
+    checkpoint['state_dict'] = of_razor(checkpoint['state_dict'], other)
+    checkpoint['meta'].update(mmengine_version='0.10.4', epoch=12, iter=100)
+    torch.save(checkpoint, path)
+
+
+def averaged(checkpoint: dict) -> None:
+    """EMAHook's: the average under its own key, too."""
+    checkpoint['ema_state_dict'] = ExponentialMovingAverage(build(MODEL)).state_dict()
+
+
+def distilled(checkpoint: dict) -> None:
+    """A Distiller's: connectors beside the weights."""
+    checkpoint['mmkd'] = dict(connectors={'loss_neck_mse': {'0.weight': torch.ones(2, 2)}})
+    checkpoint['optimizer'] = dict(state={}, param_groups=[dict(lr=0.1, params=[0])])
+
+
+CUT = 'is not a readable checkpoint.*download or save it anew'
+NONE = 'holds no weights: expected a dict with `state_dict`.*give the checkpoint'
+MISFIT = 'does not fit its config.*give the config that this checkpoint was trained with'
+TEACHERS = [
+    Row('missing', lambda path: path.unlink(), FileNotFoundError,
+        r'no teacher checkpoint at.*give `teacher.checkpoint` the path or address'),
+    Row('a folder', folder, FileNotFoundError, 'no teacher checkpoint at'),
+    Row('empty', text(''), ValueError, CUT),
+    Row('text', text('weights\n'), ValueError, CUT),
+    Row('a page of the web', text('<!DOCTYPE html><html><body>404</body></html>'), ValueError, CUT),
+    Row('a pointer of git lfs', text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n'),
+        ValueError, CUT),
+    *(Row(f'cut at {share:.0%}', cut(share), ValueError, CUT) for share in (0.01, 0.5, 0.9, 0.999)),
+    Row('one bit flipped', flipped, ValueError,
+        f'{CUT}|has changed since it was written.*download or save it anew'),
+    Row('a zip of something else', zipped, ValueError, CUT),
+    Row('a pickle of no weights', old_pickle, ValueError,
+        'holds more than weights.*trust_checkpoint'),
+    Row('a list', changed(lambda checkpoint: list(checkpoint['state_dict'].values())), ValueError,
+        NONE),
+    Row('a tensor', changed(lambda checkpoint: torch.ones(3)), ValueError, NONE),
+    Row('a number', changed(lambda checkpoint: 3), ValueError, NONE),
+    Row('an empty dict', changed(lambda checkpoint: {}), ValueError, NONE),
+    Row('no weights in it', changed(lambda checkpoint: checkpoint.update(state_dict={})),
+        ValueError, NONE),
+    Row('lists for tensors', each(lambda value: value.tolist()), ValueError, NONE),
+    Row('numbers for names', changed(lambda checkpoint: dict(state_dict=dict(
+        enumerate(checkpoint['state_dict'].values())))), ValueError, NONE),
+    Row('an optimizer alone', changed(lambda checkpoint: dict(optimizer=dict(
+        state={}, param_groups=[]))), ValueError, NONE),
+    Row('a whole model', changed(lambda checkpoint: build(MODEL)), ValueError,
+        'holds more than weights.*trust_checkpoint=True'),
+    Row('of another depth', lambda path: save_teacher(path, retinanet(depth=50)), ValueError,
+        MISFIT),
+    Row('of another width', lambda path: save_teacher(path, retinanet(width=16)), ValueError,
+        r'other shapes.*\(16, .*in the file.*give the config'),
+    Row('of a backbone alone', changed(lambda checkpoint: checkpoint.update(state_dict={
+        key.removeprefix('backbone.'): value for key, value in checkpoint['state_dict'].items()
+        if key.startswith('backbone.')})), ValueError, MISFIT),
+    Row('a weight is missing', changed(lambda checkpoint: checkpoint.update(state_dict={
+        key: value for key, value in checkpoint['state_dict'].items() if 'bias' not in key})),
+        ValueError, 'missing in the file.*give the config'),
+    Row('a weight too many', one('extra', torch.ones(1)), ValueError, 'unknown to the model'),
+    Row('not a number in it', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError,
+        'infinite or not a number, in bbox_head.retina_cls.bias.*give another one'),
+    Row('infinite variance', spoil('backbone.bn1.running_var', float('inf')), ValueError,
+        'infinite or not a number, in backbone.bn1.running_var'),
+    Row('overflown in half precision', changed(lambda checkpoint: checkpoint['state_dict'].update({
+        'backbone.conv1.weight': (checkpoint['state_dict']['backbone.conv1.weight'] * 1e6).half()
+    })), ValueError, 'infinite or not a number'),
+    Row('without values', each(lambda value: value.to('meta')), ValueError,
+        'names and shapes, but no values.*save it'),
+    Row('classes that are none', meta(dict(dataset_meta=dict(classes=3))), ValueError,
+        'classes of the teacher cannot be read.*look at'),
+    Row('more classes than columns', meta(dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd')))),
+        ValueError, 'has columns for 3 classes.*names 4.*give it'),
+    Row('MMRazor, and more', changed(lambda checkpoint: checkpoint.update(state_dict=dict(
+        of_razor(checkpoint['state_dict'], {}), neck_of_ours=torch.ones(1)))), ValueError, MISFIT),
+    Row('MMRazor of another student', changed(lambda checkpoint: checkpoint.update(
+        state_dict=of_razor(build(retinanet()).state_dict(), checkpoint['state_dict']))),
+        ValueError, MISFIT),
+    # What is right, if unusual.
+    Row('prefix of a wrapper', changed(lambda checkpoint: checkpoint.update(
+        state_dict={f'module.{key}': value for key, value in checkpoint['state_dict'].items()}))),
+    Row('bare weights', changed(lambda checkpoint: dict(checkpoint['state_dict']))),
+    Row('under "model"', changed(lambda checkpoint: dict(model=checkpoint['state_dict']))),
+    Row('double precision', each(lambda value: value.double() if value.is_floating_point()
+                                 else value)),
+    Row('without meta', meta(None)),
+    Row('meta of another kind', meta([1, 2])),
+    Row('meta without names', meta(dict(dataset_meta=None, CLASSES=None))),
+    Row('meta of mmdet 2', meta(dict(CLASSES=('disc', 'square', 'cross')))),
+    Row('with an average', changed(averaged)),
+    Row('of a Distiller', changed(distilled)),
+    Row('of MMRazor', as_razor),
+    Row('written before torch 1.6', lambda path: torch.save(
+        saved(path), path, _use_new_zipfile_serialization=False)),
+]
+
+
+@rows(TEACHERS)
+def test_checkpoint_of_a_teacher(row, tmp_path):
+    entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
+    expected = saved(tmp_path / 'teacher.pth')['state_dict']
+    row.input(tmp_path / 'teacher.pth')
+    model = build(distiller(retinanet(), entry))
+    if row.error is not None:
+        with refused(row):
+            model.init_weights()
+        return
+    model.init_weights()
+    for name, value in model.teacher.model.state_dict().items():
+        assert torch.equal(value, expected[name].to(value.dtype)), name
+
+
+def test_half_precision_is_that_of_the_file(tmp_path):
+    entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
+    expected = saved(tmp_path / 'teacher.pth')['state_dict']
+    each(lambda value: value.half() if value.is_floating_point() else value)(
+        tmp_path / 'teacher.pth')
+    model = build(distiller(retinanet(), entry))
+    model.init_weights()
+    for name, value in model.teacher.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-6)
+
+
+def test_teacher_of_mmrazor_says_what_its_student_says(tmp_path):
+    entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
+    images = torch.randn(1, 3, 64, 64)
+    said = []
+    for change in (None, as_razor):
+        if change:
+            change(tmp_path / 'teacher.pth')
+        model = build(distiller(retinanet(), entry))
+        model.init_weights()
+        _, told = observe(model.eval(), images)
+        said.append(next(iter(told[''].values())).levels)
+    assert all(torch.equal(a, b) for a, b in zip(*said))
+
+
+# --- safetensors ----------------------------------------------------------------------------------
+
+def safe(change: Callable[[bytes], bytes] = lambda content: content, **beside: str) -> Any:
+    def write(path: Any) -> None:
+        from safetensors.torch import save_file
+        save_file(dict(saved(path)['state_dict']), path.with_suffix('.safetensors'), beside)
+        path = path.with_suffix('.safetensors')
+        path.write_bytes(change(path.read_bytes()))
+
+    return write
+
+
+SAFETENSORS = [
+    Row('safetensors: as it should be', safe()),
+    Row('safetensors: cut in the header', safe(lambda content: content[:100]), ValueError, CUT),
+    Row('safetensors: cut in the weights', safe(lambda content: content[:-100]), ValueError, CUT),
+    Row('safetensors: empty', safe(lambda content: b''), ValueError, CUT),
+    Row('safetensors: a page of the web', safe(lambda content: b'<!DOCTYPE html>' * 9),
+        ValueError, CUT),
+    Row('safetensors: meta that is no JSON', safe(meta='{'), ValueError,
+        '`meta` of .* cannot be read.*write'),
+    Row('safetensors: meta that is a list', safe(meta='[]')),
+]
+
+
+@rows(SAFETENSORS)
+def test_safetensors(row, tmp_path):
+    entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
+    row.input(tmp_path / 'teacher.pth')
+    entry['checkpoint'] = str(tmp_path / 'teacher.safetensors')
+    model = build(distiller(retinanet(), entry))
+    if row.error is not None:
+        with refused(row):
+            model.init_weights()
+        return
+    model.init_weights()
+    assert model.teacher.model is not None
+
+
+# --- configs in files -----------------------------------------------------------------------------
+
+CONFIGS = [
+    Row('config: missing', None, FileNotFoundError, 'no config.*looked for'),
+    Row('config: name misspelt', ('teacher_a.py', 'model = {}'), FileNotFoundError,
+        'closest in its folder: teacher_a.py'),
+    Row('config: a folder', ('teacher.py/x.py', ''), FileNotFoundError, 'no config'),
+    Row('config: empty', ('teacher.py', ''), ValueError, 'must hold a `model`'),
+    Row('config: does not parse', ('teacher.py', 'model = dict('), ValueError,
+        'cannot be read: .*give a config'),
+    Row('config: raises', ('teacher.py', 'model = dict(a=1 / 0)'), ValueError,
+        'ZeroDivisionError.*give a config'),
+    Row('config: imports what is not there', ('teacher.py', 'import no_such\nmodel = {}'),
+        ValueError, 'cannot be'),
+    Row('config: base is missing', ('teacher.py', "_base_ = 'no_such.py'"), ValueError,
+        'cannot be read.*no_such.py'),
+    Row('config: without model', ('teacher.py', 'optimizer = {}'), ValueError,
+        'must hold a `model`'),
+    Row('config: custom_imports that fail', (
+        'teacher.py', "custom_imports = dict(imports=['no_such'])\nmodel = dict(type='A')"),
+        ValueError, 'cannot be read|cannot be built'),
+    Row('config: a data set', ('teacher.py', "model = 'retinanet'"), ValueError,
+        'must hold a `model`'),
+]
+
+
+@rows(CONFIGS)
+def test_config_of_a_teacher(row, tmp_path):
+    if row.input:
+        path = tmp_path / row.input[0]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(row.input[1])
+    model = build(distiller(retinanet(), dict(config=str(tmp_path / 'teacher.py'),
+                                              checkpoint=None)))
+    with refused(row):
+        model.init_weights()
+
+
+# --- what a run starts from -----------------------------------------------------------------------
+
+STARTS = [
+    Row('start: missing', lambda path: path.unlink(), FileNotFoundError,
+        'no checkpoint file at.*look at `load_from`'),
+    Row('start: cut', cut(0.7), ValueError, CUT),
+    Row('start: text', text('<html>'), ValueError, CUT),
+    Row('start: of another model', lambda path: torch.save(dict(state_dict=dict(
+        fc=torch.ones(3))), path), ValueError, 'nothing of the checkpoint.*fits.*give `load_from`'),
+    Row('start: no weights', lambda path: torch.save(dict(meta={}), path), ValueError,
+        'nothing of the checkpoint'),
+    Row('start: a list', lambda path: torch.save([1], path), ValueError,
+        'nothing of the checkpoint|holds no weights'),
+    Row('start: not a number', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError,
+        'infinite or not a number, in bbox_head.retina_cls.bias'),
+]
+
+
+@rows(STARTS)
+@pytest.mark.parametrize('way', ['model', 'hook'])
+def test_student_starts_from_nothing_strange(row, way, shapes, tmp_path):
+    path = tmp_path / 'start.pth'
+    save_teacher(path, retinanet())
+    row.input(path)
+    teacher = dict(config=dict(default_scope='mmdet', model=MODEL), checkpoint=None)
+    model = distiller(retinanet(), teacher)
+    hook = dict(type='mmkd.DistillHook', teacher=teacher, distill=model['distill'])
+    config = detector_config(
+        shapes, model if way == 'model' else retinanet(), str(tmp_path / 'run'),
+        load_from=str(path), custom_hooks=[hook] if way == 'hook' else [])
+    with refused(row):
+        Runner.from_cfg(config).train()
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_student_starts_from_the_student_of_mmrazor(shapes, tmp_path):
+    save_teacher(tmp_path / 'start.pth', retinanet())
+    expected = saved(tmp_path / 'start.pth')['state_dict']
+    as_razor(tmp_path / 'start.pth')
+    teacher = dict(config=dict(default_scope='mmdet', model=MODEL), checkpoint=None)
+    runner = Runner.from_cfg(detector_config(
+        shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
+        load_from=str(tmp_path / 'start.pth')))
+    runner.load_or_resume()
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    razor = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'again'),
+                            load_from=str(tmp_path / 'start.pth'), resume=True)
+    with refused(Row('', None, ValueError, 'where its training.*`load_from`, without `resume`')):
+        Runner.from_cfg(razor).train()
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+def entry_of(folder: Any, *distill: dict, **teacher: Any) -> dict:
+    return distiller(retinanet(), dict(dict(
+        config=dict(default_scope='mmdet', model=retinanet(channels=24)), checkpoint=None),
+        **teacher), *(distill or [HINT]))
+
+
+@pytest.fixture(scope='module')
+def stopped(shapes, tmp_path_factory):
+    """A run with a connector, after its first epoch."""
+    folder = tmp_path_factory.mktemp('stopped')
+    train(detector_config(shapes, entry_of(folder), str(folder)))
+    return folder
+
+
+def note(content: str) -> Callable[[Any], dict]:
+    def write(folder: Any) -> dict:
+        (folder / 'last_checkpoint').write_text(content)
+        return {}
+
+    return write
+
+
+MEAN = dict(type='mmkd.MeanTeacher')
+KEPT = 'resume with the|start from its weights'
+RESUMED = [
+    Row('resume: another point', lambda folder: dict(model=entry_of(folder, dict(
+        HINT, on='backbone.layer4', connector='conv'))), ValueError, f'other connectors.*{KEPT}'),
+    Row('resume: no connector any more', lambda folder: dict(model=entry_of(folder, dict(
+        type='mmkd.KDLoss', on='cls'))), ValueError, f'other connectors.*{KEPT}'),
+    Row('resume: connector of another width', lambda folder: dict(model=distiller(
+        retinanet(), dict(config=dict(default_scope='mmdet', model=retinanet(channels=32)),
+                          checkpoint=None), HINT)), ValueError, f'other connectors.*{KEPT}'),
+    Row('resume: a teacher that changes', lambda folder: dict(model=dict(
+        entry_of(folder), companions=dict(mean=MEAN), distill=[HINT, dict(
+            type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls'))])), ValueError,
+        f'holds the networks.*{KEPT}'),
+    Row('resume: note points nowhere', note('/no/such/epoch_9.pth'), FileNotFoundError,
+        'no checkpoint file at.*`last_checkpoint`'),
+    Row('resume: note is half written', note('/no/su'), FileNotFoundError,
+        'no checkpoint file at.*`last_checkpoint`'),
+    Row('resume: note is empty', note(''), FileNotFoundError, 'no checkpoint file at'),
+    Row('resume: weights without a run', lambda folder: torch.save(
+        dict(state_dict=saved_at(folder / 'epoch_1.pth')['state_dict']),
+        folder / 'epoch_1.pth') or {}, ValueError, 'does not say where its training stopped'),
+    Row('resume: cut', lambda folder: cut(0.8)(folder / 'epoch_1.pth') or {}, ValueError, CUT),
+]
+
+
+@rows(RESUMED)
+def test_resume_as_another(row, stopped, shapes, tmp_path):
+    for name in os.listdir(stopped):
+        if name.endswith('.pth'):
+            (tmp_path / name).write_bytes((stopped / name).read_bytes())
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    changes = row.input(tmp_path)
+    before = (tmp_path / 'epoch_1.pth').read_bytes()
+    config = detector_config(shapes, changes.get('model', entry_of(tmp_path)), str(tmp_path),
+                             resume=True, train_cfg=dict(max_epochs=2))
+    with refused(row):
+        Runner.from_cfg(config).train()
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == before
+    assert not (tmp_path / 'epoch_2.pth').exists()
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+CACHES = [
+    Row('cache: a file in its place', lambda path: path.write_text('x') and str(path), ValueError,
+        'is no store of answers, or cannot be opened.*give another folder'),
+    Row('cache: below a file', lambda path: path.write_text('x') and str(path / 'x'), ValueError,
+        'cannot be opened.*give another folder'),
+    Row('cache: a device', lambda path: '/proc/no_such', ValueError, 'give another folder'),
+    Row('cache: no path', lambda path: '', TypeError, '`teacher.cache` must be the path'),
+    Row('cache: no words', lambda path: 3, TypeError, '`teacher.cache` must be the path'),
+]
+
+
+@rows(CACHES)
+def test_folder_of_a_cache(row, tmp_path):
+    entry = dict(type='mmkd.CachedTeacher', cache=row.input(tmp_path / 'cache'), checkpoint=None,
+                 config=dict(default_scope='mmdet', model=MODEL))
+    with refused(row):
+        model = build(distiller(retinanet(), entry))
+        model.init_weights()
+        model.distillation.begin()
+
+
+def test_reading_leaves_a_file_as_it_is(tmp_path):
+    save_teacher(tmp_path / 'teacher.pth', MODEL)
+    before = (tmp_path / 'teacher.pth').read_bytes()
+    read_checkpoint(str(tmp_path / 'teacher.pth'))
+    assert (tmp_path / 'teacher.pth').read_bytes() == before
