@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from mmkd.checkpoint import load_exactly, read_checkpoint
+from mmkd.checkpoint import is_whole, load_exactly, read_checkpoint
 
 
 class Payload:
@@ -94,3 +94,16 @@ def test_long_lists_of_keys_are_cut(tmp_path):
     model = nn.Sequential(*[nn.Linear(1, 1) for _ in range(9)])
     with pytest.raises(ValueError, match=r'18 missing in the file \(0.bias.* and 13 more\)'):
         load_exactly(model, dict(state_dict=dict()), 'x.pth')
+
+
+def test_file_without_checksums_is_read(tmp_path):
+    weight, path = torch.randn(100), str(tmp_path / 'weights.pth')
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(state_dict=dict(weight=weight)), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_checkpoint(path)['state_dict']['weight'], weight)
+    assert is_whole(path)
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'weights.pth').read_bytes()[:-30])
+    assert not is_whole(str(tmp_path / 'cut.pth'))

@@ -4,8 +4,10 @@ import os
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import distributed
 
 from mmkd.zoo import config_path
 
@@ -51,4 +53,6 @@ def finish_config(config: Config, args: argparse.Namespace) -> Config:
 
 def build_runner(config: Config) -> Any:
     """The Runner that the config asks for."""
+    if config.launcher == 'pytorch' and get_device() == 'cpu' and not distributed.is_initialized():
+        distributed.init_process_group('gloo')  # MMEngine's own start of processes wants a GPU
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
