@@ -1,12 +1,13 @@
 """Shrunken but real models and data, shared by all tests."""
 import copy
+import importlib
 import importlib.metadata
 import json
 import os
+import sys
 from typing import Any, Dict, List
 
 import cv2
-import mmengine.config.config
 import numpy as np
 import pytest
 import torch
@@ -16,12 +17,10 @@ import mmkd.checkpoint  # so that torch reads MMEngine's checkpoints, whichever 
 
 torch.set_num_threads(1)
 
-# A Runner prints its config up to six times, and nine tenths of a short run's time is yapf, which
-# makes it pretty. Not here, nor in the processes that tests start.
-mmengine.config.config.FormatCode = lambda text, **style: (text, True)
-os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (
-    os.path.join(os.path.dirname(os.path.abspath(__file__)), 'without_yapf'),
-    os.environ.get('PYTHONPATH'))))
+QUICK = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'quick')
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (QUICK, os.environ.get('PYTHONPATH'))))
+sys.path.insert(0, QUICK)
+importlib.import_module('quick')
 
 CLASSES = ('disc', 'square', 'cross')
 

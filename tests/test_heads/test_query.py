@@ -207,6 +207,7 @@ def sparse(kind, queries=6):
     model.rpn_head.num_proposals = queries
     for head in model.roi_head.bbox_head:
         head.update(num_classes=3, feedforward_channels=32)
+        head.dynamic_conv_cfg.feat_channels = 4
     for head in model.roi_head.get('mask_head', []):
         head.num_classes = 3
     return model.to_dict()

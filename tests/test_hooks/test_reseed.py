@@ -11,8 +11,8 @@ from conftest import (
     save_teacher,
     segmentor,
     segmentor_config,
-    train,
 )
+from conftest import train as train_and_leave
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -34,6 +34,14 @@ def segmentor_run(streets, tmp_path, name, **changes):
         'train_cfg.max_iters': 6, 'train_cfg.val_interval': 3, **changes})
 
 
+def train(config):
+    """Workers are stopped, which takes seconds where it is left to the garbage collector."""
+    runner, losses = train_and_leave(config)
+    runner.train_dataloader._iterator = None
+    getattr(runner.train_loop, 'dataloader_iterator', runner).batches = None
+    return runner, losses
+
+
 def workers(number):
     return {'train_dataloader.num_workers': number,
             'train_dataloader.persistent_workers': number > 0}
@@ -50,7 +58,7 @@ def test_epochs_come_again(shapes, tmp_path, number):
     assert rest == whole[-4:]
 
 
-@pytest.mark.parametrize('number', [0, 2])
+@pytest.mark.parametrize('number', [0, 1])
 def test_iterations_come_again(streets, tmp_path, number):
     _, whole = train(segmentor_run(streets, tmp_path, 'whole', **HOOK, **workers(number)))
     again = segmentor_run(streets, tmp_path, 'again', resume=True,
