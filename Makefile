@@ -15,12 +15,12 @@ demo: env
 	@$(PYTHON_OF_VENV) tools/compare.py configs/digits --data-root data/digits/ --work-dir work_dirs/demo
 
 test: env
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The same suite on the maintained forks, in an environment of its own.
 test-onedl:
 	@STACK=onedl tools/setup_env.sh .venv-onedl
-	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check .
