@@ -24,7 +24,7 @@ def rows():
 
 
 LEFT_TO_THE_TOOL = (
-    # As CornerHead, ATSSHead, RetinaHead to mmkd, and slow.
+    # As CornerHead, ATSSHead, RetinaHead to mmkd.
     'CentripetalHead', 'DDODHead', 'VFNetHead', 'RetinaSepBNHead', 'SSDHead',
     # As FCNHead to mmkd.
     'ANNHead', 'APCHead', 'CCHead', 'DMHead', 'DNLHead', 'DPTHead', 'EMAHead', 'GCHead', 'ISAHead',
@@ -32,7 +32,9 @@ LEFT_TO_THE_TOOL = (
     # As the same heads with Shared2FCBBoxHead.
     'CascadeRoIHead / Shared4Conv1FCBBoxHead', 'StandardRoIHead / Shared4Conv1FCBBoxHead',
     # Tried at length in tests/test_heads.
-    'SparseRoIHead / DIIHead', 'SOLOHead', 'TridentRoIHead / BBoxHead',
+    'CascadeRoIHead / SABLHead', 'CornerHead', 'HybridTaskCascadeRoIHead / Shared2FCBBoxHead',
+    'IterativeDecodeHead', 'SCNetRoIHead / SCNetBBoxHead', 'SOLOHead', 'SparseRoIHead / DIIHead',
+    'TridentRoIHead / BBoxHead',
     # SAN, with CLIP's two encoders: by itself a tenth of the suite's time.
     'SideAdapterCLIPHead')
 """Heads that only the tool tries, for time."""
