@@ -27,6 +27,12 @@ SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 RAZOR = ('architecture.', 'teacher.', 'distiller.')
 """How the names of weights begin in a distilled checkpoint of MMRazor 1.0: the student's first."""
 
+NOT_EXECUTED = """raise ValueError(
+    'with mmkd imported, the text of a config inside of a checkpoint is not executed; '
+    'give the config itself, for instance DetInferencer(model="CONFIG.py", weights=...)')
+"""
+"""Stands where a checkpoint has the text of its config."""
+
 SHOWN = 5
 """How many keys an error lists before it counts the rest."""
 
@@ -117,6 +123,10 @@ def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> 
     if path.endswith('.safetensors'):
         return student_of_razor(_read_safetensors(path, map_location), path)
     allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
+    inflated = _inflated_part(path)
+    if inflated:
+        raise ValueError(f'`{path}` is no checkpoint as torch writes them: `{inflated}` in it is '
+                         'compressed, and may grow without bound; save it anew by torch.save')
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
@@ -140,6 +150,16 @@ def _is_of_torch(path: str) -> bool:
     """Whether a file begins as those of ``torch.save``: a zip, or before 1.6 a pickle."""
     with open(path, 'rb') as file:
         return file.read(2)[:1] in (b'P', b'\x80')
+
+
+def _inflated_part(path: str) -> Optional[str]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = os.path.getsize(path)
+            return next((part.filename for part in file.infolist() if part.file_size > size
+                         or part.compress_type != zipfile.ZIP_STORED), None)
+    except (OSError, zipfile.BadZipFile):
+        return None  # no zip at all
 
 
 def _damaged_part(path: str) -> Optional[str]:
@@ -234,7 +254,39 @@ def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs:
         raise FileNotFoundError(
             f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` and '
             '`init_cfg` in the config, and with `resume` at `last_checkpoint` in the work dir')
-    return read_file(path, _is_trusted(), 'at the top level of the config', map_location)
+    checkpoint = read_file(path, _is_trusted(), 'at the top level of the config', map_location)
+    return checkpoint if _is_trusted() else without_orders(checkpoint, path)
+
+
+def without_orders(checkpoint: Any, path: str) -> Any:
+    """A checkpoint without what MMEngine would do because a file says so.
+
+    It executes the text of the config that a checkpoint holds (on resume, and in inferencers that
+    are given weights alone), and removes the file that a checkpoint calls the best so far.
+
+    Args:
+        checkpoint (Any): What the file held; changed in place.
+        path (str): The file: the best one lies beside it.
+    """
+    meta = _dict_in(checkpoint, 'meta')
+    known = _dict_in(_dict_in(checkpoint, 'message_hub'), 'runtime_info')
+    meta.pop('config', None)
+    for holder in (meta, known):
+        if 'cfg' in holder and current_runner() is None:
+            holder['cfg'] = NOT_EXECUTED
+        else:
+            holder.pop('cfg', None)  # a run has its own
+    for name in [name for name in known if str(name).startswith('best_ckpt')]:
+        best = os.path.basename(str(known[name]))
+        known[name] = os.path.join(os.path.dirname(path), best)
+        if not best.startswith('best_'):
+            del known[name]
+    return checkpoint
+
+
+def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
+    found = holder.get(key) if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _guarded(loader: Callable) -> Callable:
@@ -244,7 +296,8 @@ def _guarded(loader: Callable) -> Callable:
         kept = {name: os.environ.get(name) for name in SWITCHES}
         os.environ.update(zip(SWITCHES, ('0', '1') if _is_trusted() else ('1', '0')))
         try:
-            return loader(*args, **kwargs)
+            checkpoint = loader(*args, **kwargs)
+            return checkpoint if _is_trusted() else without_orders(checkpoint, '')
         finally:
             for name, value in kept.items():
                 del os.environ[name]
@@ -272,11 +325,14 @@ def is_whole(path: str) -> bool:
     """Whether a file of ``torch.save`` was written to its end and has not changed since."""
     try:
         if zipfile.is_zipfile(path):
-            return _damaged_part(path) is None
+            return _inflated_part(path) is None and _damaged_part(path) is None
+        with open(path, 'rb') as file:
+            if file.read(1) != b'\x80':
+                return False
         read_file(path, False, '')  # as torch wrote them before 1.6
         return True
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        return 'holds more than weights' in str(error)  # whole, and refused where it is loaded
 
 
 def latest_whole(folder: str) -> Optional[str]:
@@ -291,23 +347,30 @@ def latest_whole(folder: str) -> Optional[str]:
     Returns:
         str | None: Its path; None if there is none.
     """
-    named = []
-    note = os.path.join(folder, 'last_checkpoint')
-    if os.path.isfile(note):
-        with open(note) as file:
-            path = file.read().strip()
-        # The work dir may have been moved, or be named from another folder.
-        named = [path, os.path.join(folder, os.path.basename(path))] if path else []
     found = [path for kind in ('epoch', 'iter')
              for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
-    paths = list(dict.fromkeys([*named, *found]))
-    for path in sorted(paths, key=_number_of, reverse=True):
-        if os.path.isdir(path) or (os.path.isfile(path) and is_whole(path)):  # DeepSpeed's
+    named = _named_in(folder)
+    if named:
+        # The work dir may have been moved or copied, or be named from another folder.
+        here = os.path.join(folder, os.path.basename(named))
+        found += [here] if os.path.exists(here) or found else [named]
+    for path in sorted(dict.fromkeys(found), key=_number_of, reverse=True):
+        if os.path.isdir(path) and _number_of(path) >= 0:  # DeepSpeed's
+            return path
+        if os.path.isfile(path) and is_whole(path):
             return path
         if os.path.isfile(path):
             print_log(f'{path} was not written to its end, and is passed by', 'current',
                       logging.WARNING)
     return None
+
+
+def _named_in(folder: str) -> str:
+    note = os.path.join(folder, 'last_checkpoint')
+    if not os.path.isfile(note):
+        return ''
+    with open(note, errors='replace') as file:
+        return file.read(4096).strip().replace('\0', '')
 
 
 def _number_of(path: str) -> int:
@@ -330,16 +393,9 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
                           for key, value in checkpoint['state_dict'].items())
     # The version of each layer: some rename their keys when they load an older one.
     weights._metadata = getattr(checkpoint['state_dict'], '_metadata', None)  # type: ignore
-    empty = [key for key, value in weights.items() if value.is_meta]
-    if empty:
-        raise ValueError(f'the checkpoint `{source}` has names and shapes, but no values, for '
-                         f'{_shorten(empty)}; save it from a model that is on a device')
     own = model.state_dict()
-    misshapen = [
-        f'{key}: {tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model'
-        for key, value in own.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
+    found = {key: misfit(weights[key], value) for key, value in own.items() if key in weights}
+    misshapen = [f'{key}: {why}' for key, why in found.items() if why]
     missing, unexpected = list(own.keys() - weights.keys()), list(weights.keys() - own.keys())
     if not misshapen:
         missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -357,23 +413,49 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
             '; '.join(f'{len(found)} {what} ({_shorten(sorted(found))})'
                       for what, found in problems if found) +
             '; give the config that this checkpoint was trained with')
-    check_finite(model.state_dict(), source)
+    check_finite(model, weights, source)
 
 
-def check_finite(weights: Dict[str, Any], source: str) -> None:
-    """Look for numbers that are none.
+def misfit(given: torch.Tensor, own: torch.Tensor) -> str:
+    """Why a tensor of a file cannot take the place of a model's; '' if it can.
+
+    Args:
+        given (Tensor): The file's.
+        own (Tensor): The model's.
+    """
+    if given.is_meta:
+        return 'it has no values; save it from a model that is on a device'
+    if given.layout != own.layout or given.is_quantized != own.is_quantized or given.is_nested:
+        return f'{given.layout}{", quantized" * given.is_quantized} in the file, {own.layout} in ' \
+               'the model'
+    if given.is_complex() and not own.is_complex():
+        return f'{given.dtype} in the file, {own.dtype} in the model'
+    if given.shape != own.shape:
+        return f'{tuple(given.shape)} in the file, {tuple(own.shape)} in the model'
+    return ''
+
+
+def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None:
+    """Look for numbers that are none, in what has been trained: other buffers may hold them.
+
+    Args:
+        model (nn.Module): Says what is trained.
+        weights (dict): Tensors by the model's names, all of which fit.
+        source (str): Where they came from, for the message.
 
     Raises:
         ValueError: If there are any; the message names the tensors.
     """
-    broken = [key for key, value in weights.items() if isinstance(value, torch.Tensor)
-              and value.is_floating_point() and not value.isfinite().all()]
+    trained = {name for name, _ in model.named_parameters()}
+    broken = [key for key, value in weights.items()
+              if (key in trained or key.endswith(('running_mean', 'running_var')))
+              and value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
         raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
                          f'in {_shorten(broken)}; its training went wrong, give another one')
 
 
-def check_start(model: nn.Module, checkpoint: Any) -> None:
+def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
     """Whether a checkpoint that a run starts from is one of its model at all.
 
     MMEngine loads what fits and warns of the rest, also where nothing fits.
@@ -381,6 +463,7 @@ def check_start(model: nn.Module, checkpoint: Any) -> None:
     Args:
         model (nn.Module): The student.
         checkpoint (Any): What MMEngine is about to load into it.
+        source (str): Where it came from, for the message.
 
     Raises:
         ValueError: If nothing of it fits, or it holds numbers that are none.
@@ -389,14 +472,21 @@ def check_start(model: nn.Module, checkpoint: Any) -> None:
     weights = {key.removeprefix('module.'): value for key, value in weights.items()
                if isinstance(key, str)} if isinstance(weights, dict) else {}
     own = model.state_dict()
-    if not any(isinstance(weights.get(key), torch.Tensor) and weights[key].shape == value.shape
-               for key, value in own.items()):
+    taken = {key: weights[key] for key, value in own.items()
+             if isinstance(weights.get(key), torch.Tensor)}
+    fitting = {key: value for key, value in taken.items() if not misfit(value, own[key])}
+    odd = [f'{key}: {misfit(value, own[key])}' for key, value in taken.items()
+           if value.shape == own[key].shape and key not in fitting]
+    if odd:
+        raise ValueError(f'{source} cannot be loaded into the student: {_shorten(odd)}; give '
+                         'ordinary weights')
+    if not fitting:
         raise ValueError(
-            'nothing of the checkpoint that the run starts from fits the student '
+            f'nothing of the checkpoint that the run starts from, {source}, fits the student '
             f'({type(model).__name__}): it holds {_shorten(sorted(weights)) or "no weights"}, the '
             f'student {_shorten(sorted(own))}; give `load_from` a checkpoint of the student, or '
             'leave it out')
-    check_finite({key: value for key, value in weights.items() if key in own}, 'load_from')
+    check_finite(model, fitting, source)
 
 
 def local_path(source: str) -> str:

@@ -1,6 +1,7 @@
 """Files: read without running their code, loaded only if they fit."""
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from mmkd.checkpoint import is_whole, load_exactly, read_checkpoint
+from mmkd.checkpoint import check_start, is_whole, load_exactly, read_checkpoint
 
 
 class Payload:
@@ -107,3 +108,38 @@ def test_file_without_checksums_is_read(tmp_path):
     assert is_whole(path)
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'weights.pth').read_bytes()[:-30])
     assert not is_whole(str(tmp_path / 'cut.pth'))
+
+
+def test_file_that_would_grow_is_refused(tmp_path):
+    path = str(tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=dict(weight=torch.zeros(10**6))), path)
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(
+            tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as bomb:
+        for part in file.infolist():
+            bomb.writestr(part.filename, file.read(part))
+    with pytest.raises(ValueError, match='is compressed, and may grow without bound'):
+        read_checkpoint(str(tmp_path / 'bomb.pth'))
+    assert not is_whole(str(tmp_path / 'bomb.pth'))
+
+
+def test_buffer_that_is_infinite_by_construction_is_no_failed_training(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.register_buffer('mask', torch.full((2, 2), -float('inf')).triu(1))
+    load_exactly(model, dict(state_dict=model.state_dict()), 'file.pth')
+    broken = {key: value * float('nan') for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r'`file.pth` has values that are infinite.*0\.weight'):
+        load_exactly(model, dict(state_dict=broken), 'file.pth')
+
+
+@pytest.mark.parametrize(('odd', 'message'), [
+    (lambda w: w.to_sparse(), 'sparse_coo in the file'), (lambda w: w.to('meta'), 'no values'),
+    (lambda w: w.to(torch.complex64), 'complex64 in the file'),
+    (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), 'quantized in the file')])
+def test_tensors_of_another_kind_are_named(odd, message):
+    model = nn.Sequential(nn.Linear(2, 2))
+    weights = dict(model.state_dict())
+    weights['0.weight'] = odd(weights['0.weight'])
+    for load in (lambda: load_exactly(model, dict(state_dict=weights), 'file.pth'),
+                 lambda: check_start(model, dict(state_dict=weights), 'file.pth')):
+        with pytest.raises(ValueError, match=message):
+            load()

@@ -117,7 +117,7 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(shapes, tmp_path, kind):
         code = in_another_process(go_on_until_half_a_checkpoint_is_written, config, number)
         assert code == -signal.SIGKILL
         assert (latest_whole(broken) is None) == (number == 0)
-    while in_another_process(go_on, config, kill_after=moments.uniform(0.5, 3 + kills)):
+    while in_another_process(go_on, config, kill_after=moments.uniform(0.3, 1 + kills)):
         kills += 1
     assert_same(final(whole), final(broken))
 
@@ -130,4 +130,6 @@ def test_by_iterations_with_dropout_and_crops(streets, tmp_path):
         assert in_another_process(
             go_on_until_half_a_checkpoint_is_written, config, number) == -signal.SIGKILL
     assert in_another_process(go_on, config) == 0
+    resumed = [log.read_text() for log in (tmp_path / 'broken').rglob('*.log')]
+    assert any('resumed epoch: 0, iter: 4' in text for text in resumed)
     assert_same(final(whole), final(broken))

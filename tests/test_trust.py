@@ -130,6 +130,61 @@ def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
 
 
+@pytest.mark.parametrize('entry', ['resume', 'load_from'])
+def test_text_of_a_config_is_not_executed(shapes, tmp_path, entry):
+    """MMEngine executes it when it resumes; the file itself holds nothing but text and numbers."""
+    config = detector_config(shapes, distiller(retinanet(), save_teacher(
+        tmp_path / 'teacher.pth', retinanet())), str(tmp_path / 'run'))
+    train(config)
+    path, mark = tmp_path / 'run' / 'epoch_1.pth', tmp_path / 'mark'
+    saved, text = saved_at(path), f'x = __import__("os").system("touch {mark}")\n'
+    saved['meta'].update(config=text, cfg=text)
+    saved['message_hub']['runtime_info']['cfg'] = text
+    torch.save(saved, path)
+    runner, _ = train(config.copy() if entry == 'load_from' else detector_config(
+        shapes, config.model, str(tmp_path / 'again'), load_from=str(path), resume=True,
+        **{'train_cfg.max_epochs': 2}))
+    assert not mark.exists()
+    again = saved_at(runner.message_hub.get_info('last_ckpt'))
+    assert 'mmkd.Distiller' in again['message_hub']['runtime_info']['cfg']  # the run's own
+
+
+def test_inferencers_that_are_given_weights_alone_execute_nothing(tmp_path):
+    from mmengine.config import Config
+    from mmengine.runner.checkpoint import _load_checkpoint
+    mark = tmp_path / 'mark'
+    text = f'x = __import__("os").system("touch {mark}")\n'
+    saved = dict(meta=dict(cfg=text), state_dict=build(retinanet()).state_dict(),
+                 message_hub=dict(runtime_info=dict(cfg=text)))
+    torch.save(saved, tmp_path / 'weights.pth')
+    found = _load_checkpoint(str(tmp_path / 'weights.pth'), map_location='cpu')
+    for given in (found['meta']['cfg'], found['message_hub']['runtime_info']['cfg']):
+        with pytest.raises(ValueError, match='is not executed; give the config itself'):
+            Config.fromstring(given, file_format='.py')
+    assert not mark.exists()
+
+
+def test_nothing_is_removed_because_a_checkpoint_says_so(shapes, tmp_path):
+    config = detector_config(shapes, distiller(retinanet(), save_teacher(
+        tmp_path / 'teacher.pth', retinanet())), str(tmp_path / 'run'), **{
+            'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+            'default_hooks.checkpoint.rule': 'greater'})
+    train(config)
+    victim, path = tmp_path / 'victim', tmp_path / 'run' / 'epoch_1.pth'
+    for place, name in ((victim, 'best_of_all.pth'), (victim, 'thesis.txt')):
+        os.makedirs(place, exist_ok=True)
+        (place / name).write_text('years of work')
+        saved = saved_at(path)
+        saved['message_hub']['runtime_info'].update(best_ckpt=str(place / name), best_score=-1.)
+        torch.save(saved, tmp_path / 'planted.pth')
+        train(detector_config(shapes, config.model, str(tmp_path / 'again'), resume=True,
+                              load_from=str(tmp_path / 'planted.pth'), **{
+                                  'train_cfg.max_epochs': 2,
+                                  'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+                                  'default_hooks.checkpoint.rule': 'greater'}))
+        assert (place / name).read_text() == 'years of work'
+
+
 def test_what_is_trusted_is_read(shapes, tmp_path):
     path, mark = written(tmp_path)
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), load_from=path,

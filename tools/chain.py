@@ -7,7 +7,8 @@ from typing import Any, List, NamedTuple, Optional
 
 from common import read_config
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+
+from mmkd.checkpoint import latest_whole
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 DONE = 'done'
@@ -66,7 +67,7 @@ def last_checkpoint(folder: str) -> str:
     Raises:
         SystemExit: If there is none.
     """
-    path: Optional[str] = find_latest_checkpoint(folder)
+    path = latest_whole(folder)
     if path is None:
         raise SystemExit(f'no checkpoint in {folder}; let the config save one at the end '
                          '(`default_hooks.checkpoint`)')

@@ -53,6 +53,15 @@ def finish_config(config: Config, args: argparse.Namespace) -> Config:
 
 def build_runner(config: Config) -> Any:
     """The Runner that the config asks for."""
-    if config.launcher == 'pytorch' and get_device() == 'cpu' and not distributed.is_initialized():
-        distributed.init_process_group('gloo')  # MMEngine's own start of processes wants a GPU
+    if config.launcher == 'pytorch' and get_device() == 'cpu':
+        # MMEngine's own start of processes, and its wrapper's default, want a GPU.
+        if not distributed.is_initialized():
+            if 'RANK' not in os.environ:
+                raise SystemExit('--launcher pytorch goes with torchrun; use tools/dist_train.sh '
+                                 'CONFIG PROCESSES')
+            distributed.init_process_group('gloo')
+        config.model_wrapper_cfg = dict(
+            dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                 find_unused_parameters=config.get('find_unused_parameters', False)),
+            **config.get('model_wrapper_cfg') or {})
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

@@ -3,7 +3,8 @@
     python tools/kill_and_resume.py CONFIG --kills 20 --within 40
 
 The config gets a seed, a checkpoint each epoch, and mmkd.ReseedHook where it has none. Exits with 1
-if the last checkpoints differ in a single bit of weights, optimizer, or networks beside.
+if the last checkpoints differ in a single bit of weights, averages, optimizer, schedules, or
+networks beside, and with 2 if the run was over before it was killed once.
 """
 import argparse
 import os
@@ -15,10 +16,14 @@ from typing import Any, List, Optional
 
 import torch
 from common import load_config
+from mmengine.config import Config
 
 from mmkd.checkpoint import latest_whole, read_file
 
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
+
+
+COMPARED = 'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'mmkd'
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,9 +51,12 @@ def prepared(args: argparse.Namespace) -> str:
     if not any(hook['type'] == 'mmkd.ReseedHook' for hook in hooks):
         config.custom_hooks = [*hooks, dict(type='mmkd.ReseedHook')]
     if config.train_cfg.get('by_epoch', 'Epoch' in str(config.train_cfg.get('type'))):
-        config.default_hooks.checkpoint.interval = 1
+        config.merge_from_dict({'default_hooks.checkpoint.interval': 1})
     os.makedirs(args.work_dir, exist_ok=True)
     path = os.path.join(args.work_dir, 'config.py')
+    if os.path.isfile(path) and Config.fromfile(path).to_dict() != config.to_dict():
+        raise SystemExit(f'{args.work_dir} holds the runs of another config; give another '
+                         '--work-dir, or remove it')
     config.dump(path)
     return path
 
@@ -77,6 +85,9 @@ def differences(one: Any, other: Any, where: str = '') -> List[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         return [found for key in {**one, **other} for found in differences(
             one.get(key), other.get(key), f'{where}/{key}')]
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return [found for i, pair in enumerate(zip(one, other)) for found in differences(
+            *pair, f'{where}/{i}')] + [where] * (len(one) != len(other))
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [where]
     return [] if one == other else [where]
@@ -101,12 +112,12 @@ def main() -> None:
         path = latest_whole(os.path.join(args.work_dir, name))
         assert path is not None
         saved = read_file(path, False, 'at the top level of the config')
-        ends.append({key: saved.get(key) for key in ('state_dict', 'optimizer', 'mmkd')})
+        ends.append({key: saved.get(key) for key in COMPARED})
         ends[-1]['file'] = os.path.basename(path)
     found = differences(*ends)
     print(f'{kills} kills; {ends[0]["file"]} of both runs ' + (
         f'differ at {found[:5]}' if found else 'are equal to the bit'))
-    raise SystemExit(bool(found))
+    raise SystemExit(bool(found) if kills else 2)
 
 
 if __name__ == '__main__':

@@ -15,8 +15,10 @@ import os
 from chain import assistants, generations, run_chain
 from common import add_common_options, build_runner, finish_config, load_config, read_config
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmkd.checkpoint import latest_whole
+from mmkd.hooks import CheckpointHook
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 
 
@@ -108,10 +110,13 @@ def main() -> None:
         return run_chain(args, assistants(args) if args.assistant else generations(args))
     config = finish_config(make_pair(args), args) if args.teacher else load_config(args)
     if args.amp:
+        if get_device() == 'cpu':
+            raise SystemExit("--amp is MMEngine's AmpOptimWrapper, which wants a GPU; on a CPU "
+                             'train without')
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
-        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
             raise SystemExit(
                 '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config: '
                 'the batch size, over all GPUs, that its learning rate was meant for')
@@ -120,16 +125,9 @@ def main() -> None:
         path = latest_whole(config.work_dir) if args.resume == 'auto' else args.resume
         config.resume = path is not None
         config.load_from = path or config.get('load_from')
-    imports = (config.get('custom_imports') or {}).get('imports') or []
-    # Not in a plain config, which is dumped into the work dir and read where mmkd is not.
-    if 'mmkd' in ([imports] if isinstance(imports, str) else imports):
-        hooks = config.get('default_hooks') or {}
-        saving = hooks.get('checkpoint', dict(interval=1))
-        if isinstance(saving, dict) and (
-                saving.get('type', 'CheckpointHook') == 'CheckpointHook'):
-            hooks.update(checkpoint=dict(saving, type='mmkd.CheckpointHook'))
-            config.default_hooks = hooks
-    build_runner(config).train()
+    runner = build_runner(config)
+    CheckpointHook.protect(runner)
+    runner.train()
 
 
 if __name__ == '__main__':

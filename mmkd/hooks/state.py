@@ -5,6 +5,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from ..beside import join_run
@@ -81,6 +82,7 @@ class StateHook(Hook):
         if runner._resume and self.distillation is not None:
             self._join(runner)
             self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+            check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
             print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
                       'it, so this run will not equal one without a break; where it should, train '
@@ -97,12 +99,50 @@ def check_loaded(runner: Any, checkpoint: Any) -> None:
 
     Raises:
         ValueError: If it is of another student, holds numbers that are none, or is to be resumed
-            and does not say where its training stopped.
+            and is not all of a run that trained so.
     """
-    check_start(unwrapped(runner), checkpoint)
-    if runner._resume and not {'epoch', 'iter'} <= set(checkpoint.get('meta') or {}):
+    check_start(unwrapped(runner), checkpoint, f'`{runner._load_from}`')
+    if not runner._resume:
+        return
+    remedy = '; start from its weights by `load_from`, without `resume`'
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict) or not all(
+            isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
         raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
-                         'be resumed; start from its weights by `load_from`, without `resume`')
+                         f'be resumed{remedy}')
+    for key in ('message_hub', 'optimizer'):
+        if not isinstance(checkpoint.get(key), dict):
+            raise ValueError(f'the checkpoint has no `{key}` (it may be a published one), so its '
+                             f'run cannot be resumed{remedy}')
+    if not isinstance(checkpoint.get(KEY, {}), dict):
+        raise ValueError(f'`{KEY}` of the checkpoint is no dict, but '
+                         f'{type(checkpoint[KEY]).__name__}{remedy}')
+
+
+def check_optimizer(runner: Any, checkpoint: Any) -> None:
+    """Whether the optimizer of a run can go on from a checkpoint, once all have joined it.
+
+    Raises:
+        ValueError: If it is another one, or trained other parameters.
+    """
+    if not isinstance(getattr(runner, 'optim_wrapper', None), OptimWrapper):
+        return
+    own = runner.optim_wrapper.optimizer.param_groups
+    given = checkpoint['optimizer'].get('param_groups')
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise ValueError('the `optimizer` of the checkpoint has no groups of parameters; start '
+                         'from its weights by `load_from`, without `resume`')
+    sizes = [[len(group.get('params', ())) for group in groups] for groups in (given, own)]
+    settings = [sorted({str(key) for group in groups for key in group} - {'params'})
+                for groups in (given, own)]
+    missing = [key for key in settings[1] if key not in settings[0]
+               and not key.startswith('initial_')]
+    if sizes[0] != sizes[1] or missing:
+        raise ValueError(
+            'the checkpoint was trained by another optimizer, or with other networks: its groups '
+            f'have {sizes[0]} parameters and the settings {settings[0]}, those of this run '
+            f'{sizes[1]} and {settings[1]}; resume with the config that it was trained with, or '
+            'start from its weights by `load_from`, without `resume`')
 
 
 def unwrapped(runner: Any) -> Any:

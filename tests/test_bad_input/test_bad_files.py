@@ -175,7 +175,7 @@ TEACHERS = [
         'backbone.conv1.weight': (checkpoint['state_dict']['backbone.conv1.weight'] * 1e6).half()
     })), ValueError, 'infinite or not a number'),
     Row('without values', each(lambda value: value.to('meta')), ValueError,
-        'names and shapes, but no values.*save it'),
+        'it has no values; save it'),
     Row('classes that are none', meta(dict(dataset_meta=dict(classes=3))), ValueError,
         'classes of the teacher cannot be read.*look at'),
     Row('more classes than columns', meta(dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd')))),

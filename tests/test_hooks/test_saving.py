@@ -4,9 +4,11 @@ import os
 import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at, train
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkd.checkpoint import is_whole, latest_whole
+from mmkd.hooks import CheckpointHook
 
 
 def config_of(shapes, tmp_path, **changes):
@@ -55,7 +57,54 @@ def test_best_checkpoint_is_saved_the_same_way(shapes, tmp_path):
     train(config_of(shapes, tmp_path, **{
         'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
         'default_hooks.checkpoint.rule': 'greater', 'train_cfg.max_epochs': 1}))
-    assert not list((tmp_path / 'run').glob('*.part'))
+    assert not list((tmp_path / 'run').glob('*.part*'))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(shapes, tmp_path):
+    os.makedirs(tmp_path / 'run')
+    (tmp_path / 'run' / 'epoch_9.pth.part').write_bytes(b'half')
+    train(config_of(shapes, tmp_path, **{'train_cfg.max_epochs': 1}))
+    assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == ['epoch_1.pth']
+
+
+def test_best_checkpoint_of_another_folder_stays(shapes, tmp_path):
+    """A work dir that was copied goes on without touching the one it was copied from."""
+    best = {'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
+            'default_hooks.checkpoint.rule': 'greater'}
+    runner, _ = train(config_of(shapes, tmp_path, **best, **{'train_cfg.max_epochs': 1}))
+    hook = next(one for one in runner.hooks if isinstance(one, CheckpointHook))
+    other = tmp_path / 'other' / 'best_coco_bbox_mAP_epoch_1.pth'
+    os.makedirs(other.parent)
+    save(other)
+    hook.best_ckpt_path = str(other)
+    hook._save_best_checkpoint(runner, {'coco/bbox_mAP': 2.})
+    assert other.exists()
+
+
+def test_mmengines_hook_of_a_built_run_is_protected(shapes, tmp_path):
+    runner = Runner.from_cfg(config_of(shapes, tmp_path, **{
+        'default_hooks.checkpoint.type': 'mmengine.CheckpointHook'}))
+    CheckpointHook.protect(runner)
+    assert sum(isinstance(one, CheckpointHook) for one in runner.hooks) == 1
+
+
+def test_misspelt_argument_is_found_before_training(shapes, tmp_path):
+    runner = Runner.from_cfg(config_of(shapes, tmp_path, **{
+        'default_hooks.checkpoint.intervall': 1}))
+    with pytest.raises(TypeError, match='has no argument `intervall` .closest: `interval`'):
+        runner.train()
+
+
+def test_run_that_could_not_be_resumed_is_told_at_its_first_save(shapes, tmp_path):
+    class Path(Hook):
+        def before_save_checkpoint(self, runner, checkpoint):
+            checkpoint['where'] = tmp_path
+
+    runner = Runner.from_cfg(config_of(shapes, tmp_path))
+    runner.register_hook(Path())
+    runner.train()
+    log, = (tmp_path / 'run').rglob('*.log')
+    assert log.read_text().count('this run could not be resumed') == 1
 
 
 def test_old_best_checkpoint_stays_until_the_new_one_is_whole(shapes, tmp_path, monkeypatch):
@@ -119,3 +168,22 @@ def test_folders_with_strange_names_and_old_files(tmp_path):
     assert latest_whole(str(folder)) == str(path)
     path.write_bytes(path.read_bytes()[:-20])
     assert latest_whole(str(folder)) == str(folder / 'epoch_9.pth')
+
+
+def test_note_of_strange_content_does_no_harm(tmp_path):
+    note = tmp_path / 'last_checkpoint'
+    for content in (b'/', b'.', b'/gone/', b'\xff\xfe', b'a\0b', b'x' * 9999):
+        note.write_bytes(content)
+        assert latest_whole(str(tmp_path)) is None
+    first = save(tmp_path / 'epoch_1.pth')
+    for content in (b'/', b'.', b'\xff\xfe'):
+        note.write_bytes(content)
+        assert latest_whole(str(tmp_path)) == first
+
+
+def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path):
+    for name in ('one', 'two'):
+        os.makedirs(tmp_path / name)
+    first = save(tmp_path / 'two' / 'epoch_1.pth')
+    (tmp_path / 'two' / 'last_checkpoint').write_text(save(tmp_path / 'one' / 'epoch_2.pth'))
+    assert latest_whole(str(tmp_path / 'two')) == first
