@@ -197,6 +197,11 @@ TEACHERS = [
           teacher=dict(teacher(), fuse='yes')),
     model('a view that nobody packs', '`view` must be the name', TypeError,
           teacher=dict(teacher(), view=3)),
+    *(model(f'cache of {size!r} GB', says, error, teacher=dict(
+        teacher(), type='mmkd.CachedTeacher', cache='answers', max_gb=size))
+      for size, says, error in (('x', "`teacher.max_gb` must be a number, but got 'x'", TypeError),
+                                (-1, '`teacher.max_gb` must be 0 or more', ValueError),
+                                (math.nan, '`teacher.max_gb` must be finite', ValueError))),
     model('committee of nobody', '`members` must be a list of teachers',
           teacher=dict(type='mmkd.Committee', members=[])),
     model('committee of paths', 'member 0 of the committee must be a dict', TypeError,
@@ -393,6 +398,9 @@ IN_A_RUN = [
         model=distiller(retinanet(), dict(type='mmkd.EarlierSelf')),
         train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError,
         'changes with every epoch.*write `every='),
+    Row('run: a cache that no system can name', dict(model=distiller(retinanet(), dict(
+        teacher(), type='mmkd.CachedTeacher', cache='a\0b'))), ValueError,
+        'cannot be the name of a folder.*give another one'),
     Row('run: a frozen point', dict(model=distiller(dict(retinanet(), backbone=dict(
         retinanet()['backbone'], frozen_stages=4)), teacher(), dict(HINT, on='backbone'))),
         ValueError, 'has no gradient: it is frozen.*choose'),
