@@ -325,6 +325,8 @@ HOOKS_ALONE = [
     Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, 'needs `teacher`'),
     Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, 'closest: `schedules`'),
     Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, 'must be a dict'),
+    Row('schedule: under a number', dict(type=SCHEDULE, schedules={3: dict(type='constant')}),
+        TypeError, "by the name of the term, such as 'loss_cls_dist', but got {3"),
     Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError,
         'closest: `metric`'),
     Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError,
@@ -339,6 +341,14 @@ HOOKS_ALONE = [
     schedule('argument of another type', 'has no argument `gamma`', dict(type='linear', gamma=1),
              TypeError),
     schedule('milestones missing', 'needs `milestones`', dict(type='step')),
+    schedule('milestones are a number', '`milestones`.*must be a list of steps.*but got 3',
+             dict(type='step', milestones=3), TypeError),
+    schedule('milestones are a word', "`milestones`.*must be a list of steps.*but got '12'",
+             dict(type='step', milestones='12'), TypeError),
+    schedule('milestones of words', '`milestones` must be a number', dict(
+        type='step', milestones=['12']), TypeError),
+    schedule('type is a list', "has the type \\['linear'\\]; there are 'constant'",
+             dict(type=['linear'])),
     schedule('by_epoch is a word', '`by_epoch` must be True or False',
              dict(type='linear', by_epoch='no'), TypeError),
 ]
