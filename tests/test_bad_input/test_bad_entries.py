@@ -323,6 +323,8 @@ def schedule(name: str, says: str, entry: Any, error: type = ValueError) -> Row:
 HOOKS_ALONE = [
     Row('hook: misspelt', dict(HOOK, techer=teacher()), TypeError, 'closest: `teacher`'),
     Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, 'needs `teacher`'),
+    Row('reseed: a seed of its own', dict(type='mmkd.ReseedHook', seed=3), TypeError,
+        'ReseedHook has no argument `seed`; it takes none'),
     Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, 'closest: `schedules`'),
     Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, 'must be a dict'),
     Row('schedule: under a number', dict(type=SCHEDULE, schedules={3: dict(type='constant')}),
