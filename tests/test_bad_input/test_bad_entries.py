@@ -158,6 +158,18 @@ TEACHERS = [
           teacher=dict(config=retinanet(), checkpoint=None)),
     model('config is a number', '`teacher.config` must be a path or a config', TypeError,
           teacher=dict(config=3, checkpoint=None)),
+    model('config is the root', r'no config `/` \(looked for /, which is a folder\); give the '
+          'absolute path of a file', FileNotFoundError,
+          teacher=dict(config='/', checkpoint=None)),
+    model('config is a folder', 'looked for .*, which is a folder, from the folder .*; give',
+          FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
+    model('config is relative to another folder', r'no config `no/such.py` \(looked for /.*, from '
+          r'the folder /.*; give the absolute path.*\{\{ fileDirname \}\}/teacher.py',
+          FileNotFoundError, teacher=dict(config='no/such.py', checkpoint=None)),
+    model('config is no name of a file', 'no config `a\0b`.*give', FileNotFoundError,
+          teacher=dict(config='a\0b', checkpoint=None)),
+    model('config of a package that no name is', 'package `.mmdet` .* is not installed',
+          FileNotFoundError, teacher=dict(config='.mmdet::x.py', checkpoint=None)),
     model('config is empty', '`teacher.config` must hold a `model`',
           teacher=dict(config={}, checkpoint=None)),
     model('model of the config is empty', 'the model of the teacher cannot be built.*look at',
