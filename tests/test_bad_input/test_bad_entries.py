@@ -477,3 +477,26 @@ def test_student_teaches_itself_in_a_second_copy(shapes, tmp_path):
     assert losses[0]['loss_cls_kd'] == pytest.approx(0, abs=1e-6)
     assert losses[0]['loss_neck_mse'] == pytest.approx(0, abs=1e-10)
     assert all(math.isfinite(value) for one in losses for value in one.values())
+
+
+def own_config(folder: Any, **checkpoint: Any) -> Config:
+    """A distillation config whose teacher has that same file for a config."""
+    path = str(folder / 'own.py')
+    config = Config(dict(default_scope='mmdet', model=distiller(retinanet(), dict(
+        config=path, **checkpoint), DIST, HINT)))
+    config.dump(path)
+    return Config.fromfile(path)
+
+
+def test_distillation_config_that_is_its_own_teacher(tmp_path):
+    """Its student is the teacher, with the weights of the checkpoint, or as one asks for."""
+    model = build(retinanet())
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'same.pth')
+    built = build(own_config(tmp_path, checkpoint=str(tmp_path / 'same.pth')).model)
+    built.init_weights()
+    for name, value in built.teacher.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+    with refused(Row('', None, ValueError, 'own.py` has no published checkpoint; write `check')):
+        build(own_config(tmp_path).model).init_weights()
