@@ -174,6 +174,9 @@ TEACHERS = [
           teacher=dict(config={}, checkpoint=None)),
     model('model of the config is empty', 'the model of the teacher cannot be built.*look at',
           teacher=dict(config=dict(model={}), checkpoint=None)),
+    model('a Distiller without a model for a student', '`student` is the model; it must be a dict, '
+          'but got None', TypeError, teacher=teacher(
+              dict(type='mmkd.Distiller', student=None), data_preprocessor=dict())),
     model('unregistered model', "RetinaNetX is not in.*look at `model`",
           teacher=teacher(dict(retinanet(), type='RetinaNetX'))),
     model('misspelt argument of the model', 'RetinaNet.*nek.*look at `model`',
