@@ -117,7 +117,7 @@ def check_arguments(what: str, arguments: Mapping[Any, Any],
                  if one.default is one.empty and name not in arguments]
     if problems:
         raise TypeError(f'{what} {" and ".join(problems)}; it takes '
-                        f'{", ".join(f"`{name}`" for name in parameters)}')
+                        f'{", ".join(f"`{name}`" for name in parameters) or "none"}')
 
 
 def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:

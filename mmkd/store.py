@@ -45,13 +45,17 @@ class AnswerStore:
 
     Raises:
         ImportError: If the package lmdb is not installed.
-        ValueError: If the folder holds the answers of something else; the message names what
-            differs.
+        ValueError: If the folder cannot be opened, or holds the answers of something else; the
+            message names what differs.
     """
 
     def __init__(self, folder: str, description: Dict[str, Any],
                  precision: str = 'float16') -> None:
-        self.folder = os.path.realpath(folder)
+        try:
+            self.folder = os.path.realpath(folder)
+        except ValueError as error:  # of characters that no system takes
+            raise ValueError(f'{folder!r} cannot be the name of a folder: {error}; give another '
+                             'one') from error
         self.precision = precision
         self._lmdb = import_lmdb()
         self._environment = self._opened()

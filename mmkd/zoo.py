@@ -21,7 +21,8 @@ def config_path(name: str) -> str:
         str: Its path.
 
     Raises:
-        FileNotFoundError: If there is no such file; the message names the nearest.
+        FileNotFoundError: If there is no such file; the message says where it was looked for, and
+            names the nearest.
     """
     package, _, inner = name.rpartition('::')
     path = os.path.join(_mim_folder(package), 'configs', inner) if package else name
@@ -31,9 +32,12 @@ def config_path(name: str) -> str:
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     nearest = get_close_matches(os.path.basename(path), siblings, n=3)
     raise FileNotFoundError(
-        f'no config `{name}` ' +
-        (f'(closest in its folder: {", ".join(nearest)})' if nearest else
-         f'(looked for {os.path.abspath(path)})'))
+        f'no config `{name}` (looked for {os.path.abspath(path)}' +
+        (', which is a folder' if os.path.isdir(path) else '') +
+        ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
+        (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
+        '); give the absolute path of a file, `{{ fileDirname }}/teacher.py` for one beside the '
+        'config where it is written, or `mmdet::…`, `mmseg::…` for one of a package')
 
 
 def published_checkpoint(config: Any) -> str:
@@ -66,7 +70,7 @@ def published_checkpoint(config: Any) -> str:
 def _mim_folder(package: str) -> str:
     try:
         spec = find_spec(package)
-    except ModuleNotFoundError:  # 'no_such.package'
+    except (ImportError, ValueError):  # 'no_such.package', '.package', '__main__'
         spec = None
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'the package `{package}` of the config '

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
+from ..build import named_arguments
 from ..registry import HOOKS
 from ..rng import seed_from
 
@@ -27,9 +28,16 @@ class ReseedHook(Hook):
 
         randomness = dict(seed=0)
         custom_hooks = [dict(type='mmkd.ReseedHook')]
+
+    Raises:
+        TypeError: If it is given an argument.
     """
 
     priority = 'VERY_LOW'  # what other hooks draw or change before an epoch comes first
+
+    @named_arguments
+    def __init__(self) -> None:
+        super().__init__()
 
     def before_train(self, runner: Any) -> None:
         """Number the batches of training by iterations.

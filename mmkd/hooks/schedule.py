@@ -30,12 +30,12 @@ class Schedule:
         at (int): 'stop': the step from which the factor is 0.
 
     Raises:
-        TypeError: If an argument is no number, or not one of the type's.
+        TypeError: If an argument is of the wrong type, or not one of the schedule's.
         ValueError: If an argument is missing or out of its range.
     """
 
     def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
-        if type not in SHAPES:
+        if not isinstance(type, str) or type not in SHAPES:
             raise ValueError(f'a schedule has the type {type!r}; there are '
                              f'{", ".join(map(repr, SHAPES))}')
         self.shape, known = SHAPES[type]
@@ -43,8 +43,10 @@ class Schedule:
             if name not in known:
                 raise TypeError(f"a schedule of type '{type}' has no argument `{name}`; it has "
                                 f'{", ".join(f"`{one}`" for one in known)} and `by_epoch`')
-            for one in value if name == 'milestones' and isinstance(value, (list, tuple)) else [
-                    value]:
+            if name == 'milestones' and not isinstance(value, (list, tuple)):
+                raise TypeError('`milestones` of a schedule must be a list of steps, for instance '
+                                f'[8, 11], but got {value!r}')
+            for one in value if name == 'milestones' else [value]:
                 if finite_number(name, one) < 0:
                     raise ValueError(f'`{name}` of a schedule must be 0 or more, but got {value}')
         needed, what = REQUIRED.get(type, ('', ''))
@@ -130,7 +132,7 @@ class DistillScheduleHook(Hook):
             factors are multiplied.
 
     Raises:
-        TypeError: If an entry is no schedule.
+        TypeError: If an entry is no schedule, or stands under something else than a name.
         ValueError: If a schedule is wrong in itself.
     """
 
@@ -139,9 +141,10 @@ class DistillScheduleHook(Hook):
 
     @named_arguments
     def __init__(self, schedules: Dict[str, Union[dict, List[dict]]]) -> None:
-        if not isinstance(schedules, dict) or not schedules:
-            raise TypeError('`schedules` must be a dict of schedules by the name of the term, but '
-                            f'got {schedules!r}')
+        if not (isinstance(schedules, dict) and schedules
+                and all(isinstance(name, str) for name in schedules)):
+            raise TypeError('`schedules` must be a dict of schedules by the name of the term, such '
+                            f"as 'loss_cls_dist', but got {schedules!r}")
         self.schedules = {
             name: [_build(one, name) for one in (
                 entry if isinstance(entry, (list, tuple)) and entry else [entry])]

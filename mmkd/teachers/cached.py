@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..heads import Answer, Answers, Point
+from ..losses.base import finite_number
 from ..registry import MODELS
 from ..sets import Queries
 from ..store import PRECISIONS, AnswerStore, Full, Record, import_lmdb
@@ -44,7 +45,7 @@ class CachedTeacher(FrozenTeacher):
     Raises:
         ImportError: If the package lmdb is not installed.
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``stored_as`` or ``on_miss`` is unknown.
+        ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
     """
 
     def __init__(self, *args: Any, cache: str, stored_as: str = 'float16', on_miss: str = 'run',
@@ -57,8 +58,9 @@ class CachedTeacher(FrozenTeacher):
             if value not in known:
                 raise ValueError(f'`teacher.{name}` must be one of '
                                  f'{", ".join(map(repr, known))}, but got {value!r}')
+        self.max_gb = finite_number('teacher.max_gb', max_gb, least=0)
         import_lmdb()
-        self.cache, self.stored_as, self.on_miss, self.max_gb = cache, stored_as, on_miss, max_gb
+        self.cache, self.stored_as, self.on_miss = cache, stored_as, on_miss
         self.store: Optional[AnswerStore] = None
         self.found = self.missed = 0
         self._is_full = False
@@ -67,7 +69,7 @@ class CachedTeacher(FrozenTeacher):
         """Open the cache.
 
         Raises:
-            ValueError: If it is another teacher's.
+            ValueError: If it is another teacher's, or cannot be opened.
         """
         super().begin()
         if self.store is None:

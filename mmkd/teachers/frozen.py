@@ -186,10 +186,17 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
 
 
 def model_config(config: Config) -> ConfigDict:
-    """The model of a whole config, with the preprocessor that stands beside it."""
+    """The model of a whole config, with the preprocessor that stands beside it.
+
+    Raises:
+        TypeError: If the config is one of a distillation, and its student is no model.
+    """
     model = config.model
     if 'student' in model:  # a distillation config: what it trained is the teacher now
         model = model.student
+        if not isinstance(model, dict):
+            raise TypeError('the config is that of a distillation, whose `student` is the model; '
+                            f'it must be a dict, but got {model!r}')
     if 'data_preprocessor' in config:  # the model's own comes first, as in MMEngine's Runner
         model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model

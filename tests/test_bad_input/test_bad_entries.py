@@ -158,10 +158,25 @@ TEACHERS = [
           teacher=dict(config=retinanet(), checkpoint=None)),
     model('config is a number', '`teacher.config` must be a path or a config', TypeError,
           teacher=dict(config=3, checkpoint=None)),
+    model('config is the root', r'no config `/` \(looked for /, which is a folder\); give the '
+          'absolute path of a file', FileNotFoundError,
+          teacher=dict(config='/', checkpoint=None)),
+    model('config is a folder', 'looked for .*, which is a folder, from the folder .*; give',
+          FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
+    model('config is relative to another folder', r'no config `no/such.py` \(looked for /.*, from '
+          r'the folder /.*; give the absolute path.*\{\{ fileDirname \}\}/teacher.py',
+          FileNotFoundError, teacher=dict(config='no/such.py', checkpoint=None)),
+    model('config is no name of a file', 'no config `a\0b`.*give', FileNotFoundError,
+          teacher=dict(config='a\0b', checkpoint=None)),
+    model('config of a package that no name is', 'package `.mmdet` .* is not installed',
+          FileNotFoundError, teacher=dict(config='.mmdet::x.py', checkpoint=None)),
     model('config is empty', '`teacher.config` must hold a `model`',
           teacher=dict(config={}, checkpoint=None)),
     model('model of the config is empty', 'the model of the teacher cannot be built.*look at',
           teacher=dict(config=dict(model={}), checkpoint=None)),
+    model('a Distiller without a model for a student', '`student` is the model; it must be a dict, '
+          'but got None', TypeError, teacher=teacher(
+              dict(type='mmkd.Distiller', student=None), data_preprocessor=dict())),
     model('unregistered model', "RetinaNetX is not in.*look at `model`",
           teacher=teacher(dict(retinanet(), type='RetinaNetX'))),
     model('misspelt argument of the model', 'RetinaNet.*nek.*look at `model`',
@@ -197,6 +212,11 @@ TEACHERS = [
           teacher=dict(teacher(), fuse='yes')),
     model('a view that nobody packs', '`view` must be the name', TypeError,
           teacher=dict(teacher(), view=3)),
+    *(model(f'cache of {size!r} GB', says, error, teacher=dict(
+        teacher(), type='mmkd.CachedTeacher', cache='answers', max_gb=size))
+      for size, says, error in (('x', "`teacher.max_gb` must be a number, but got 'x'", TypeError),
+                                (-1, '`teacher.max_gb` must be 0 or more', ValueError),
+                                (math.nan, '`teacher.max_gb` must be finite', ValueError))),
     model('committee of nobody', '`members` must be a list of teachers',
           teacher=dict(type='mmkd.Committee', members=[])),
     model('committee of paths', 'member 0 of the committee must be a dict', TypeError,
@@ -318,8 +338,12 @@ def schedule(name: str, says: str, entry: Any, error: type = ValueError) -> Row:
 HOOKS_ALONE = [
     Row('hook: misspelt', dict(HOOK, techer=teacher()), TypeError, 'closest: `teacher`'),
     Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, 'needs `teacher`'),
+    Row('reseed: a seed of its own', dict(type='mmkd.ReseedHook', seed=3), TypeError,
+        'ReseedHook has no argument `seed`; it takes none'),
     Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, 'closest: `schedules`'),
     Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, 'must be a dict'),
+    Row('schedule: under a number', dict(type=SCHEDULE, schedules={3: dict(type='constant')}),
+        TypeError, "by the name of the term, such as 'loss_cls_dist', but got {3"),
     Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError,
         'closest: `metric`'),
     Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError,
@@ -334,6 +358,14 @@ HOOKS_ALONE = [
     schedule('argument of another type', 'has no argument `gamma`', dict(type='linear', gamma=1),
              TypeError),
     schedule('milestones missing', 'needs `milestones`', dict(type='step')),
+    schedule('milestones are a number', '`milestones`.*must be a list of steps.*but got 3',
+             dict(type='step', milestones=3), TypeError),
+    schedule('milestones are a word', "`milestones`.*must be a list of steps.*but got '12'",
+             dict(type='step', milestones='12'), TypeError),
+    schedule('milestones of words', '`milestones` must be a number', dict(
+        type='step', milestones=['12']), TypeError),
+    schedule('type is a list', "has the type \\['linear'\\]; there are 'constant'",
+             dict(type=['linear'])),
     schedule('by_epoch is a word', '`by_epoch` must be True or False',
              dict(type='linear', by_epoch='no'), TypeError),
 ]
@@ -393,6 +425,9 @@ IN_A_RUN = [
         model=distiller(retinanet(), dict(type='mmkd.EarlierSelf')),
         train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError,
         'changes with every epoch.*write `every='),
+    Row('run: a cache that no system can name', dict(model=distiller(retinanet(), dict(
+        teacher(), type='mmkd.CachedTeacher', cache='a\0b'))), ValueError,
+        'cannot be the name of a folder.*give another one'),
     Row('run: a frozen point', dict(model=distiller(dict(retinanet(), backbone=dict(
         retinanet()['backbone'], frozen_stages=4)), teacher(), dict(HINT, on='backbone'))),
         ValueError, 'has no gradient: it is frozen.*choose'),
@@ -445,3 +480,26 @@ def test_student_teaches_itself_in_a_second_copy(shapes, tmp_path):
     assert losses[0]['loss_cls_kd'] == pytest.approx(0, abs=1e-6)
     assert losses[0]['loss_neck_mse'] == pytest.approx(0, abs=1e-10)
     assert all(math.isfinite(value) for one in losses for value in one.values())
+
+
+def own_config(folder: Any, **checkpoint: Any) -> Config:
+    """A distillation config whose teacher has that same file for a config."""
+    path = str(folder / 'own.py')
+    config = Config(dict(default_scope='mmdet', model=distiller(retinanet(), dict(
+        config=path, **checkpoint), DIST, HINT)))
+    config.dump(path)
+    return Config.fromfile(path)
+
+
+def test_distillation_config_that_is_its_own_teacher(tmp_path):
+    """Its student is the teacher, with the weights of the checkpoint, or as one asks for."""
+    model = build(retinanet())
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'same.pth')
+    built = build(own_config(tmp_path, checkpoint=str(tmp_path / 'same.pth')).model)
+    built.init_weights()
+    for name, value in built.teacher.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+    with refused(Row('', None, ValueError, 'own.py` has no published checkpoint; write `check')):
+        build(own_config(tmp_path).model).init_weights()
