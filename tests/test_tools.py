@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import (
     detector_config,
     distiller,
@@ -256,3 +257,32 @@ def test_imports_of_the_student_are_kept(streets, tmp_path):
     assert config.custom_imports.imports == ['mmkd', 'json']
     assert config.model.distill == [dict(type='mmkd.KDLoss', on='cls'),
                                     dict(type='mmkd.KDLoss', on='aux', loss_weight=0.4)]
+
+
+def test_two_processes_by_the_tool_are_one_with_the_whole_batch(streets, tmp_path):
+    """Frozen batch norms, group norms, a connector; images in the same order on both sides."""
+    group_norm = dict(type='GN', num_groups=4)
+    student = segmentor(norm_cfg=group_norm, dropout_ratio=0.)
+    student['backbone']['norm_eval'] = True
+    student['auxiliary_head'].update(norm_cfg=group_norm, dropout_ratio=0.)
+    teacher = save_teacher(tmp_path / 'teacher.pth', segmentor(width=12), (), scope='mmseg')
+    config = segmentor_config(streets, distiller(
+        student, teacher, dict(type='mmkd.KDLoss', on='cls'),
+        dict(type='mmkd.MSELoss', on='backbone')), 'unused')
+    pipeline = config.train_dataloader.dataset.pipeline
+    pipeline[2:4] = [dict(type='Resize', scale=(64, 64))]
+    config.train_dataloader.sampler.shuffle = False
+    config.dump(str(tmp_path / 'config.py'))
+    run('train.py', 'config.py', '--work-dir', 'one', cwd=tmp_path)
+    done = subprocess.run(
+        ['bash', os.path.join(ROOT, 'tools', 'dist_train.sh'), 'config.py', '2', '--work-dir',
+         'two', '--cfg-options', 'train_dataloader.batch_size=1'], cwd=tmp_path, text=True,
+        capture_output=True, env=dict(os.environ, PORT=str(20000 + os.getpid() % 10000), PATH=(
+            os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'])))
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (saved_at(tmp_path / name / 'iter_2.pth') for name in ('one', 'two'))
+    beside = [[connector[key] for connector in (saved['mmkd']['connectors']['loss_backbone_mse'], )
+               for key in sorted(connector)] for saved in (one, two)]
+    assert beside[0]
+    torch.testing.assert_close(*beside, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one['state_dict'], two['state_dict'], rtol=1e-4, atol=1e-5)
