@@ -279,7 +279,8 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
         about = dict(read=tensors_of, is_map=True)
         about.update(adapter_of(model, side).about(model, name))
         return Point(name, (name, ), **about)  # type: ignore[arg-type]
-    nearest = get_close_matches(name, [*points, *modules], n=3, cutoff=0.4)
+    known = dict.fromkeys([*points, *modules])  # a point may have the name of its module
+    nearest = get_close_matches(name, known, n=3, cutoff=0.4)
     raise ValueError(
         f'no point `{name}` in the {side} ({type(model).__name__}); ' +
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +

@@ -39,6 +39,8 @@ class Schedule:
             raise ValueError(f'a schedule has the type {type!r}; there are '
                              f'{", ".join(map(repr, SHAPES))}')
         self.shape, known = SHAPES[type]
+        if arguments.get('end', 0) is None:  # its default, written out
+            del arguments['end']
         for name, value in arguments.items():
             if name not in known:
                 raise TypeError(f"a schedule of type '{type}' has no argument `{name}`; it has "

@@ -50,6 +50,7 @@ def without(thing: dict, *keys: str) -> dict:
 ENTRIES = [
     # --- the point
     entry('no point `clss` in the student.*closest: `cls`', on='clss'),
+    entry('in the student.*closest: `neck`; points of it', on='nekc'),
     entry('needs a loss and a point, for instance', on=None),
     entry("`on` must be a point.*but got \\{\\}", TypeError, on={}),
     entry("`on` must be a point.*but got \\['cls'\\]", TypeError, on=['cls']),

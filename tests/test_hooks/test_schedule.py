@@ -150,3 +150,10 @@ def test_labels_never_count_less_than_nothing(shapes, tmp_path):
         train(run(shapes, tmp_path / 'run', teacher, {
             'loss_*': dict(type='linear', start_factor=0.5, end_factor=2.)},
             dict(type='mmkd.KDLoss', on='cls', alpha=0.8)))
+
+
+def test_default_may_be_written_out():
+    from mmkd.hooks.schedule import Schedule
+    assert Schedule('linear', end=None).end is None
+    with pytest.raises(ValueError, match="'warmup' needs `end`"):
+        Schedule('warmup', end=None)
