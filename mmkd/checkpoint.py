@@ -362,6 +362,10 @@ def latest_whole(folder: str) -> Optional[str]:
         if os.path.isfile(path):
             print_log(f'{path} was not written to its end, and is passed by', 'current',
                       logging.WARNING)
+    others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
+    if others:
+        print_log(f'of {_shorten(sorted(others))} it is not known which is the last, so none is '
+                  'resumed; name it by `--resume PATH`', 'current', logging.WARNING)
     return None
 
 

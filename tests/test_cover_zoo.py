@@ -25,12 +25,16 @@ def rows():
 
 LEFT_TO_THE_TOOL = (
     # As CornerHead, ATSSHead, RetinaHead to mmkd.
-    'CentripetalHead', 'DDODHead', 'VFNetHead', 'RetinaSepBNHead', 'SSDHead',
-    # As FCNHead to mmkd.
+    'CentripetalHead', 'DDODHead', 'VFNetHead', 'FreeAnchorRetinaHead', 'FSAFHead',
+    'RetinaSepBNHead', 'SSDHead',
+    # As FCNHead to mmkd, and as EncHead.
     'ANNHead', 'APCHead', 'CCHead', 'DMHead', 'DNLHead', 'DPTHead', 'EMAHead', 'GCHead', 'ISAHead',
-    'LRASPPHead', 'NLHead', 'PSAHead', 'SETRMLAHead', 'UPerHead',
-    # As the same heads with Shared2FCBBoxHead.
+    'LRASPPHead', 'NLHead', 'PSAHead', 'SETRMLAHead', 'UPerHead', 'DAHead',
+    # As the same RoI heads with Shared2FCBBoxHead, and as StandardRoIHead.
     'CascadeRoIHead / Shared4Conv1FCBBoxHead', 'StandardRoIHead / Shared4Conv1FCBBoxHead',
+    'DynamicRoIHead / Shared2FCBBoxHead', 'GridRoIHead / Shared2FCBBoxHead',
+    'MaskScoringRoIHead / Shared2FCBBoxHead', 'PISARoIHead / Shared2FCBBoxHead',
+    'PointRendRoIHead / Shared2FCBBoxHead',
     # Tried at length in tests/test_heads.
     'CascadeRoIHead / SABLHead', 'CornerHead', 'HybridTaskCascadeRoIHead / Shared2FCBBoxHead',
     'IterativeDecodeHead', 'SCNetRoIHead / SCNetBBoxHead', 'SOLOHead', 'SparseRoIHead / DIIHead',

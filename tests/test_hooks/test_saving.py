@@ -187,3 +187,13 @@ def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path
     first = save(tmp_path / 'two' / 'epoch_1.pth')
     (tmp_path / 'two' / 'last_checkpoint').write_text(save(tmp_path / 'one' / 'epoch_2.pth'))
     assert latest_whole(str(tmp_path / 'two')) == first
+
+
+def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmkd.checkpoint.print_log', lambda text, *args: said.append(text))
+    path = save(tmp_path / 'model_1.pth')
+    assert latest_whole(str(tmp_path)) is None
+    assert 'name it by `--resume PATH`' in said[0]
+    (tmp_path / 'last_checkpoint').write_text(path)
+    assert latest_whole(str(tmp_path)) == path
