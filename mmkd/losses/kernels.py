@@ -36,6 +36,14 @@ def _norm_of(logits, start, stride, inside, scale, C, P: tl.constexpr, B: tl.con
 
 
 @triton.jit
+def _weights(pointers, exists, HAS_WEIGHT: tl.constexpr):
+    """Of positions: 1 where none are given, 0 beyond the last one."""
+    if HAS_WEIGHT:
+        return tl.load(pointers, mask=exists, other=0.).to(tl.float32)
+    return tl.where(exists, 1., 0.)
+
+
+@triton.jit
 def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL,
            USE_SIGMOID: tl.constexpr, HAS_WEIGHT: tl.constexpr,
            P: tl.constexpr, B: tl.constexpr):
@@ -43,11 +51,9 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
     n, block = tl.program_id(1), tl.program_id(0)
     program = n * tl.num_programs(0) + block
     position = block * P + tl.arange(0, P)
-    inside = position < L
-    w = tl.where(inside, 1., 0.)
-    if HAS_WEIGHT:
-        w = tl.load(weight + n * L + position, mask=inside, other=0.).to(tl.float32)
-        inside = inside & (w > 0)
+    exists = position < L
+    w = _weights(weight + n * L + position, exists, HAS_WEIGHT)
+    inside = w > 0
     count = tl.sum(w, 0)
     tl.store(counts + program, count)
     divisor = tl.where(count > 0, count, 1.)
@@ -57,8 +63,8 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
     if not USE_SIGMOID:
         norm_s = _norm_of(student, start, L, inside, scale, C, P, B)
         norm_t = _norm_of(teacher, start, L, inside, scale, C, P, B)
-        tl.store(norms + n * L + position, norm_s, mask=position < L)
-        tl.store(norms + NL + n * L + position, norm_t, mask=position < L)
+        tl.store(norms + n * L + position, norm_s, mask=exists)
+        tl.store(norms + NL + n * L + position, norm_t, mask=exists)
     mean_s = tl.zeros((P, ), tl.float32)
     mean_t = tl.zeros((P, ), tl.float32)
     square_s = tl.zeros((P, ), tl.float32)
@@ -95,7 +101,6 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
         tl.store(into + 3 * C, tl.sum(dt * dt * w[None, :], 1), mask=c < C)
         tl.store(into + 4 * C, tl.sum(ds * dt * w[None, :], 1), mask=c < C)
     into = row + n * L + position
-    exists = position < L
     tl.store(into, mean_s, mask=exists)
     tl.store(into + NL, mean_t, mask=exists)
     tl.store(into + 2 * NL, square_s, mask=exists)
@@ -111,11 +116,8 @@ def spread(student, teacher, weight, norms, of_row, of_column, gradient, found, 
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L
-    inside = exists
-    w = tl.where(exists, 1., 0.)
-    if HAS_WEIGHT:
-        w = tl.load(weight + n * L + position, mask=exists, other=0.).to(tl.float32)
-        inside = exists & (w > 0)
+    w = _weights(weight + n * L + position, exists, HAS_WEIGHT)
+    inside = w > 0
     factor = tl.load(gradient).to(tl.float32)
     start = n.to(tl.int64) * C * L + block * P
     at = n * L + position
@@ -152,7 +154,6 @@ def spread(student, teacher, weight, norms, of_row, of_column, gradient, found, 
                          mask=(c < C)[:, None] & exists[None, :])
 
 
-
 @triton.jit
 def _log_sigmoid(x):
     return tl.minimum(x, 0.) - tl.log(1 + tl.exp(-tl.abs(x)))
@@ -166,11 +167,8 @@ def diverge(student, teacher, weight, norms, sums, scale, C, L, NL,
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L
-    inside = exists
-    w = tl.where(exists, 1., 0.)
-    if HAS_WEIGHT:
-        w = tl.load(weight + n * L + position, mask=exists, other=0.).to(tl.float32)
-        inside = exists & (w > 0)
+    w = _weights(weight + n * L + position, exists, HAS_WEIGHT)
+    inside = w > 0
     start = n.to(tl.int64) * C * L + block * P
     norm_s = tl.zeros((P, ), tl.float32)
     norm_t = tl.zeros((P, ), tl.float32)
@@ -203,9 +201,7 @@ def differ(student, teacher, weight, norms, factor, found, scale, C, L, NL,
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L
-    w = tl.where(exists, 1., 0.)
-    if HAS_WEIGHT:
-        w = tl.load(weight + n * L + position, mask=exists, other=0.).to(tl.float32)
+    w = _weights(weight + n * L + position, exists, HAS_WEIGHT)
     inside = w > 0
     w = w * tl.load(factor).to(tl.float32)
     start = n.to(tl.int64) * C * L + block * P
