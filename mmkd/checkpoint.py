@@ -254,8 +254,8 @@ def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs:
         raise FileNotFoundError(
             f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` and '
             '`init_cfg` in the config, and with `resume` at `last_checkpoint` in the work dir')
-    checkpoint = read_file(path, _is_trusted(), 'at the top level of the config', map_location)
-    return checkpoint if _is_trusted() else without_orders(checkpoint, path)
+    checkpoint = read_file(path, is_trusted(), 'at the top level of the config', map_location)
+    return checkpoint if is_trusted() else without_orders(checkpoint, path)
 
 
 def without_orders(checkpoint: Any, path: str) -> Any:
@@ -294,10 +294,10 @@ def _guarded(loader: Callable) -> Callable:
     def load(*args: Any, **kwargs: Any) -> Any:
         allow_mmengine_checkpoints()
         kept = {name: os.environ.get(name) for name in SWITCHES}
-        os.environ.update(zip(SWITCHES, ('0', '1') if _is_trusted() else ('1', '0')))
+        os.environ.update(zip(SWITCHES, ('0', '1') if is_trusted() else ('1', '0')))
         try:
             checkpoint = loader(*args, **kwargs)
-            return checkpoint if _is_trusted() else without_orders(checkpoint, '')
+            return checkpoint if is_trusted() else without_orders(checkpoint, '')
         finally:
             for name, value in kept.items():
                 del os.environ[name]
@@ -307,7 +307,8 @@ def _guarded(loader: Callable) -> Callable:
     return load
 
 
-def _is_trusted() -> bool:
+def is_trusted() -> bool:
+    """Whether the config of the run at work has checkpoints read as pickles that may run code."""
     runner = current_runner()
     return runner is not None and runner.cfg.get('trust_checkpoint', False) is True
 

@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
 from ..build import check_arguments, parameters_of
-from ..checkpoint import read_file
+from ..checkpoint import is_trusted, read_file
 from ..recorder import replaced_forward
 from ..registry import HOOKS
 
@@ -89,17 +89,16 @@ class CheckpointHook(MMEngineCheckpointHook):
             else:
                 print_log(f'{path} is not in {self.out_dir}, and stays', 'current',
                           logging.WARNING)
-        self._read_back(runner)
+        self._read_back()
 
-    def _read_back(self, runner: Any) -> None:
+    def _read_back(self) -> None:
         """Try once, while it costs an epoch at most, whether the run could go on from its file."""
         if self._was_read or not is_main_process() or not self.last_ckpt:
             return
         self._was_read = True
         if os.path.isfile(self.last_ckpt):
             try:
-                read_file(self.last_ckpt, runner.cfg.get('trust_checkpoint') is True,
-                          'at the top level of the config')
+                read_file(self.last_ckpt, is_trusted(), 'at the top level of the config')
             except ValueError as error:
                 print_log(f'this run could not be resumed: {error}', 'current', logging.WARNING)
 
