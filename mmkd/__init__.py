@@ -6,7 +6,7 @@ check_installed()
 from .checkpoint import allow_mmengine_checkpoints, guard_mmengine_loading
 from .distiller import Distiller
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
-from .losses import DISTLoss, KDLoss, MSELoss
+from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
 from .replay import Replay
 from .sampler import WeightedSampler
@@ -23,6 +23,7 @@ __all__ = [
     'HOOKS',
     'MODELS',
     'TRANSFORMS',
+    'CWDLoss',
     'CachedTeacher',
     'Committee',
     'DISTLoss',

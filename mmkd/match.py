@@ -314,13 +314,18 @@ class Match:
         if self.replaces == 'background':
             found = background_of(background, [level.shape for level in levels], self._anchors())
             weight = found if weight is None else [a * b for a, b in zip(weight, found)]
+        losses = self._losses(levels, teacher, weight)
+        return [self.share * loss for loss in losses] if self.share != 1 else losses
+
+    def _losses(self, levels: List[Tensor], teacher: List[Tensor],
+                weight: Optional[List[Tensor]] = None) -> List[Tensor]:
         losses = self.loss(levels, teacher, weight)
         if not isinstance(losses, list) or not losses or not all(
                 isinstance(one, Tensor) and one.dim() == 0 for one in losses):
             raise TypeError(f'`{self.name}`: {type(self.loss).__name__} must give one scalar for '
                             f'each of {len(levels)} levels, but gave {shown_losses(losses)}; let '
                             'its `compare` return a scalar')
-        return [self.share * loss for loss in losses] if self.share != 1 else losses
+        return losses
 
     @property
     def parts(self) -> List['Match']:
@@ -403,7 +408,8 @@ class Match:
             resized = [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             self.notes += resized
-            levels, _ = self.levels(seen, told)
+            levels, teacher = self.levels(seen, told)
+            self._losses(levels, teacher)  # refused now, what the loss cannot compare
         columns = self.student_point.num_classes
         if self.replaces == 'background' and levels[0].dim() == 4 and (
                 levels[0].shape[1] != columns):

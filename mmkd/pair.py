@@ -19,6 +19,7 @@ from .teachers.frozen import model_config
 METHODS = {
     'dist': ['mmkd.DISTLoss'],
     'kd': ['mmkd.KDLoss'],
+    'cwd': ['mmkd.CWDLoss'],
     'dist+mimic': ['mmkd.DISTLoss', 'mmkd.MSELoss'],
     'kd+mimic': ['mmkd.KDLoss', 'mmkd.MSELoss'],
     'mimic': ['mmkd.MSELoss'],

@@ -37,6 +37,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from peer import LOSSES as MMRAZOR_LOSSES
+from peer import import_mmrazor, mmrazor_model
 from tqdm import tqdm
 
 import mmkd
@@ -49,7 +51,7 @@ from mmkd.teachers.frozen import model_config
 
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
-STUDENT, TEACHER = 'student alone', 'teacher, whole forward'
+STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
 LOSSES = dict(DIST=DISTLoss, KD=KDLoss)
 
 
@@ -70,6 +72,9 @@ def parse_args() -> argparse.Namespace:
                         'on disk, which the rounds that do not count fill')
     parser.add_argument('--whole', action='store_true', help='and with a teacher that leaves out '
                         'nothing')
+    parser.add_argument('--mmrazor', metavar='MODULE', help='and the same methods by MMRazor 1.0, '
+                        'which compares what this module puts out, for instance '
+                        'bbox_head.retina_cls; with --student and --teacher')
     parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'),
                         help='of the images; 512 512 by default')
     parser.add_argument('--batch-size', type=int, default=2)
@@ -92,6 +97,8 @@ def parse_args() -> argparse.Namespace:
     if bool(args.student or args.teacher) != is_pair or (is_pair and args.configs) or not (
             is_pair or args.configs or args.losses):
         parser.error('give distillation configs, or --student and --teacher, or only --losses')
+    if args.mmrazor and not is_pair:
+        parser.error('--mmrazor goes with --student and --teacher')
     if args.fast is not None:
         args.fast = args.fast or FAST
     return args
@@ -203,6 +210,8 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
             parts[form] = partial(step_of, args, one, one.model)
         if is_frozen and args.whole:
             parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
+        if args.mmrazor and name in MMRAZOR_LOSSES:
+            parts[f'{MMRAZOR}, {name}'] = partial(mmrazor_step_of, args, config, name)
     return parts
 
 
@@ -211,6 +220,8 @@ def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(model)
         initialise(getattr(model, 'student', model))
+        if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's
+            initialise(model.teacher)
         model.to(args.device).train()
         if hasattr(model, 'distillation'):
             model.prepare()
@@ -249,6 +260,19 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     return step
 
 
+def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Callable[[], Any]:
+    """The training step of MMRazor's distillation of the same pair."""
+    import_mmrazor()
+    student, teacher = model_config(config), model_config(Config(config.model.teacher.config))
+    model = build(config, student, args)
+    calls: List[None] = []
+    model.get_submodule(args.mmrazor).register_forward_hook(lambda *_: calls.append(None))
+    with torch.no_grad():
+        batch = made_up_batch(model, *args.size, args.batch_size)
+        model(**model.data_preprocessor(batch, True), mode='tensor')
+    return step_of(args, config, mmrazor_model(student, teacher, method, args.mmrazor, len(calls)))
+
+
 def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
     """The teacher's forward, all of it, without gradient."""
     model = build(config, model_config(config), args).eval().requires_grad_(False)
@@ -274,7 +298,7 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     terms: Dict[str, Any] = {}
     seconds = timed(parts, args, terms)
     profiles = {name: profile(part) for name, part in parts.items()
-                if args.profile and name not in (STUDENT, TEACHER)}
+                if args.profile and not name.startswith((STUDENT, TEACHER, MMRAZOR))}
     del parts
     gc.collect()
     memory = {} if args.no_memory else {name: in_a_process(name) for name in makers}

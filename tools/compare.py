@@ -28,7 +28,7 @@ from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
-              dist_mimic='student + DIST + mimic')
+              cwd='student + CWD', dist_mimic='student + DIST + mimic')
 FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
            'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1)}
 """What the tables show: name in the log, and the factor that makes it per cent."""

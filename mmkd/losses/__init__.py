@@ -1,7 +1,8 @@
 """How far is the student from the teacher? Tensors in, a scalar out."""
 from .base import DistillLoss, LogitLoss
+from .cwd import CWDLoss
 from .dist import DISTLoss
 from .kd import KDLoss
 from .mse import MSELoss
 
-__all__ = ['DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss']
+__all__ = ['CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss']

@@ -120,9 +120,7 @@ class LogitLoss(DistillLoss):
                  use_sigmoid: Optional[bool] = None,
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.tau = finite_number('tau', tau)
-        if self.tau <= 0:
-            raise ValueError(f'`tau` must be greater than 0, but got {tau}')
+        self.tau = temperature(tau)
         if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}')
         self.use_sigmoid = use_sigmoid
@@ -170,6 +168,18 @@ def finite_number(name: str, value: float, least: float = -math.inf) -> float:
     if value < least:
         raise ValueError(f'`{name}` must be {least} or more, but got {value}')
     return float(value)
+
+
+def temperature(tau: float) -> float:
+    """Check the argument ``tau``.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not finite or not greater than 0.
+    """
+    if finite_number('tau', tau) <= 0:
+        raise ValueError(f'`tau` must be greater than 0, but got {tau}')
+    return float(tau)
 
 
 def to_rows(x: Tensor) -> Tensor:
