@@ -160,8 +160,8 @@ class MapLoss(MODELS.get('mmkd.MSELoss')):
 
 def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
     with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give one scalar for each of '
-                       r'5 levels, but gave \[Tensor of shape \(1, 27, 8, 8\)'):
-        build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls')))
+                       r'5 levels, but gave \[Tensor of shape \(1, 27, 16, 16\)'):
+        build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls'))).prepare()
 
 
 def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):

@@ -27,7 +27,7 @@ import time
 from functools import partial
 from itertools import count
 from statistics import median
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from common import read_config
@@ -39,20 +39,25 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from peer import LOSSES as MMRAZOR_LOSSES
 from peer import import_mmrazor, mmrazor_model
+from torch import Tensor
 from tqdm import tqdm
 
 import mmkd
-from mmkd import DISTLoss, KDLoss
+from mmkd import CWDLoss, DISTLoss, KDLoss
 from mmkd.beside import join_optimizer
 from mmkd.inputs import VIEW
-from mmkd.losses.base import LogitLoss
+from mmkd.losses import DistillLoss, LogitLoss
+from mmkd.losses.cwd import divergence
 from mmkd.pair import METHODS, entries_of, inspect_pair
 from mmkd.teachers.frozen import model_config
 
+STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
-LOSSES = dict(DIST=DISTLoss, KD=KDLoss)
+LOSSES: Dict[str, DistillLoss] = dict(
+    # As RetinaNet's head has it, whose logits are the largest.
+    DIST=DISTLoss(use_sigmoid=True), KD=KDLoss(use_sigmoid=True), CWD=CWDLoss())
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,6 +92,8 @@ def parse_args() -> argparse.Namespace:
                         "distillation's step is mmkd's own code, beside networks and losses")
     parser.add_argument('--losses', action='store_true',
                         help='also the losses alone, against their straightforward form')
+    parser.add_argument('--compiled', action='store_true', help='with --losses: and against the '
+                        'straightforward form by torch.compile')
     parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
                         metavar='N', help='of the logits: N C H W; 2 720 100 168 by default, the '
                         'first level of RetinaNet for COCO')
@@ -119,7 +126,7 @@ def main() -> None:
             text += table_of_profiles(found['steps']['profiles']) + '\n'
     if args.losses:
         found['losses'] = measure_losses(args)
-        text += table_of_losses(found['losses'], args.loss_shape)
+        text += table_of_losses(found['losses'], args)
     os.makedirs(args.work_dir, exist_ok=True)
     with open(os.path.join(args.work_dir, 'benchmark.json'), 'w') as file:
         json.dump(found, file, indent=1)
@@ -365,7 +372,7 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     """MiB at the peak, beyond what the process had before it did anything."""
     loss, _, form = args.only.partition('/')
     if form:
-        part = loss_step(args, loss, form == 'straightforward')
+        part = loss_step(args, loss, form)
         before = peak(args.device)
         part()
         return dict(peak=peak(args.device) - before)
@@ -414,41 +421,46 @@ def table_of_profiles(profiles: Dict[str, Dict[str, float]]) -> str:
 # --- losses alone -------------------------------------------------------------------------------
 
 
-def loss_step(args: argparse.Namespace, name: str, is_straightforward: bool) -> Callable[[], Any]:
-    """Value and gradient of a loss with sigmoid, as RetinaNet's head has it."""
+def loss_step(args: argparse.Namespace, name: str, form: str) -> Callable[[], Any]:
+    """Value and gradient of a loss in one of its :func:`forms`."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(args.loss_shape, generator=generator).to(args.device)
                         for _ in range(2))
     student.requires_grad_()
-    loss = LOSSES[name](use_sigmoid=True)
+    loss: Any = LOSSES[name] if form == OURS else partial(straightforward, LOSSES[name])
+    if form == COMPILED:
+        loss = torch.compile(loss)
 
     def step() -> None:
         student.grad = None
-        if is_straightforward:
-            value = LogitLoss.compare(loss, student, teacher, None)
-        else:
-            value = loss(student, teacher)
-        value.backward()
+        loss(student, teacher).backward()
 
     return step
 
 
+def straightforward(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    """The formula as it is written, by autograd."""
+    if isinstance(loss, LogitLoss):
+        return LogitLoss.compare(loss, student, teacher, None)
+    return loss.tau**2 * divergence(student.flatten(2), teacher.flatten(2), tau=loss.tau).mean()
+
+
 def measure_losses(args: argparse.Namespace) -> Dict[str, Any]:
     """Seconds and memory of every loss, in both forms."""
-    names = [f'{name}/{form}' for name in LOSSES for form in ('straightforward', 'mmkd')]
-    parts = {name: loss_step(args, *split(name)) for name in names}
+    names = [f'{name}/{form}' for name in LOSSES for form in forms(args)]
+    parts = {name: loss_step(args, *name.split('/')) for name in names}
     parts['read and write'] = traffic_of(args)
     seconds = timed(parts, args)
     del parts
     gc.collect()
     size = 4 * torch.Size(args.loss_shape).numel() / 2**20
-    return dict(seconds=seconds, memory={
-        name: in_a_process(name)['peak'] / size for name in names})
+    memory = {} if args.no_memory else {name: in_a_process(name)['peak'] / size for name in names}
+    return dict(seconds=seconds, memory=memory)
 
 
-def split(name: str) -> Tuple[str, bool]:
-    loss, form = name.split('/')
-    return loss, form == 'straightforward'
+def forms(args: argparse.Namespace) -> List[str]:
+    """The forms of a loss that are measured."""
+    return [STRAIGHTFORWARD, *[COMPILED] * args.compiled, OURS]
 
 
 def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
@@ -464,17 +476,19 @@ def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
     return step
 
 
-def table_of_losses(found: Dict[str, Any], shape: List[int]) -> str:
+def table_of_losses(found: Dict[str, Any], args: argparse.Namespace) -> str:
     seconds = {name: median(values) for name, values in found['seconds'].items()}
-    rows = [['loss', 'straightforward / mmkd, time', 'mmkd / memory traffic, time',
-             'memory straightforward', 'memory mmkd']]
+    others = forms(args)[:-1]
+    rows = [['loss', *[f'{form} / mmkd, time' for form in others], 'mmkd / memory traffic, time',
+             *[f'memory, {form}' for form in forms(args) if found['memory']]]]
     for name in LOSSES:
-        slow, fast = (f'{name}/{form}' for form in ('straightforward', 'mmkd'))
-        rows.append([name, f'{seconds[slow] / seconds[fast]:.1f}',
-                     f'{seconds[fast] / seconds["read and write"]:.1f}',
-                     f'{found["memory"][slow]:.1f}', f'{found["memory"][fast]:.1f}'])
-    return (f'Logits {tuple(shape)}, forward and backward; memory in sizes of the logits, beyond '
-            f'them, gradient included.\n\n{as_table(rows)}')
+        own = seconds[f'{name}/{OURS}']
+        rows.append([name, *[f'{seconds[f"{name}/{form}"] / own:.1f}' for form in others],
+                     f'{own / seconds["read and write"]:.1f}',
+                     *[f'{found["memory"][f"{name}/{form}"]:.1f}' for form in forms(args)
+                       if found['memory']]])
+    return (f'Logits {tuple(args.loss_shape)}, forward and backward; memory in sizes of the '
+            f'logits, beyond them, gradient included.\n\n{as_table(rows)}')
 
 
 # --- output -------------------------------------------------------------------------------------

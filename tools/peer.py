@@ -4,6 +4,7 @@ MMRazor's last release is of 2023. It asks for what today's torch has no more, f
 alone, and so does not import; here that part is left out. `pip install --no-deps mmrazor==1.0.0`.
 """
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Dict
 
@@ -33,14 +34,11 @@ def import_mmrazor() -> None:
     Raises:
         SystemExit: If it is not installed.
     """
+    if find_spec('mmrazor') is None:
+        raise SystemExit('--mmrazor needs `pip install --no-deps mmrazor==1.0.0`')
     for name in LEFT_OUT:
         sys.modules.setdefault(f'mmrazor.{name}', Absent(name))
-    try:
-        import mmrazor.models  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name == 'mmrazor':
-            raise SystemExit('--mmrazor needs `pip install --no-deps mmrazor==1.0.0`') from error
-        raise
+    import mmrazor.models  # noqa: F401
 
 
 def mmrazor_model(student: Any, teacher: Any, method: str, source: str,

@@ -530,3 +530,9 @@ def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
     other['roi_head']['bbox_head'][1]['bbox_coder']['target_stds'] = [1., 1., 1., 1.]
     with pytest.raises(ValueError, match='only boxes of one coding can be compared'):
         prepared(config, save_teacher(tmp_path / 't.pth', other), mse)
+
+
+def test_a_loss_of_maps_is_refused_at_the_rois_before_the_first_batch(teachers):
+    with pytest.raises(ValueError, match=r'CWDLoss .* needs \(N, C, H, W\), but got \(.*, 4\); use '
+                       r".*Of this pair can be compared: .*`neck`"):
+        prepared(two_stage(), teachers['standard'], dict(type='mmkd.CWDLoss', on='cls'))

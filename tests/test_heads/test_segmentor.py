@@ -115,6 +115,20 @@ def test_mask_leaves_ignored_pixels_out(teacher):
         prepared(segmentor(), teacher, dict(DIST, mask='vald'))
 
 
+def test_where_channels_are_active_among_the_pixels_that_count(teacher):
+    model = prepared(segmentor(), teacher, dict(type='mmkd.CWDLoss', on='cls', mask='valid')).eval()
+    inputs, samples = batch()
+    for sample in samples:
+        sample.gt_sem_seg.data[:, :32] = 255
+    network = model.teacher.model
+    losses = model(inputs, samples, mode='loss')
+    s, t = (side.decode_head(side.extract_feat(inputs))[:, :, 4:].flatten(2) / 4
+            for side in (model.student, network))
+    p = t.softmax(2)
+    expected = 16 * (p * (p / s.softmax(2)).log()).sum(2).mean()
+    torch.testing.assert_close(losses['loss_cls_cwd'][0], expected)
+
+
 def test_mask_looks_at_the_ignore_index_of_the_student(teacher):
     model = prepared(segmentor(ignore_index=7), teacher, dict(DIST, mask='valid'))
     _, samples = batch()
