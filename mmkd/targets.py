@@ -2,6 +2,7 @@
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any, Callable, Iterator, List, Optional, Sequence
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +38,10 @@ def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: s
     named = [i for i, name in enumerate(classes or ()) if name == 'background']
     with ExitStack() as stack:
         for path in point.criteria:
+            criterion = model.get_submodule(path)
             wrap = partial(_scaled, share) if replaces == 'all' else partial(
-                _scaled_at_background, share, limit, named, found)
-            stack.enter_context(replaced_forward(model.get_submodule(path), wrap))
+                _scaled_at_background, share, limit, named, found, criterion)
+            stack.enter_context(replaced_forward(criterion, wrap))
         yield found
 
 
@@ -93,8 +95,12 @@ def _scaled(share: float, forward: Callable) -> Callable:
     return scaled
 
 
+HEEDFUL: 'WeakSet[nn.Module]' = WeakSet()
+"""Loss modules that were seen to heed the weight of positions."""
+
+
 def _scaled_at_background(share: float, limit: int, named: List[int], found: List[Tensor],
-                          forward: Callable) -> Callable:
+                          criterion: nn.Module, forward: Callable) -> Callable:
     @wraps(forward)
     def scaled(pred: Tensor, target: Any, weight: Optional[Tensor] = None, *args: Any,
                **kwargs: Any) -> Any:
@@ -110,11 +116,18 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
             is_background |= labels == label
         found.append(is_background)
         rest = 1 - share * is_background.to(pred.dtype)
-        kind = type(getattr(forward, '__self__', None)).__name__
-        with explained(f"`replaces='background'`, but {kind}, by which the student is trained, "
-                       'takes no weight of positions', "write `replaces='all'`, or train it by "
-                       'another loss'):
-            return forward(pred, target, rest if weight is None else weight * rest, *args,
-                           **kwargs)
+        problem = (f"`replaces='background'`, but {type(criterion).__name__}, by which the student "
+                   'is trained, takes no weight of positions')
+        remedy = "write `replaces='all'`, or train it by another loss"
+        with explained(problem, remedy):
+            loss = forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
+        # Some take it and never look at it.
+        if criterion not in HEEDFUL and isinstance(loss, Tensor) and loss.any():
+            with torch.no_grad():
+                of_nothing = forward(pred, target, torch.zeros_like(rest), *args, **kwargs)
+            if torch.equal(loss, of_nothing):
+                raise ValueError(f'{problem}: it stays the same when all are 0; {remedy}')
+            HEEDFUL.add(criterion)
+        return loss
 
     return scaled

@@ -76,8 +76,9 @@ def test_background_alone(tmp_path):
     data = batch(model)
     calls = []
     focal = model.bbox_head.loss_cls.forward
-    model.bbox_head.loss_cls.forward = lambda *args, **kwargs: calls.append(
-        (args, kwargs)) or focal(*args, **kwargs)
+    # What is asked without a gradient is only whether it looks at the weights.
+    model.bbox_head.loss_cls.forward = lambda *args, **kwargs: (
+        torch.is_grad_enabled() and calls.append((args, kwargs))) or focal(*args, **kwargs)
     losses = model(**data, mode='loss')
     model.bbox_head.loss_cls.forward = focal
     with torch.no_grad():
@@ -119,6 +120,16 @@ def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
     valid = losses_of(masked, data)['loss_cls_kd']
     # Half of the rows have labels: the mean over all is the mean of the two halves' means.
     torch.testing.assert_close(one['loss_cls_kd'], (valid + other['loss_cls_kd']) / 2)
+
+
+def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
+    student = segmentor()
+    student['decode_head']['loss_decode'] = dict(type='LovaszLoss', reduction='none')
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(), scope='mmseg', classes=range(19))
+    model = prepared(student, teacher, dict(KD, alpha=0.5, replaces='background'), scope='mmseg')
+    with pytest.raises(ValueError, match='LovaszLoss, by which the student is trained, takes no '
+                       "weight of positions: it stays .*write `replaces='all'`"):
+        losses_of(model, street())
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
