@@ -16,18 +16,24 @@ from .match import Match, shown_shapes
 from .teachers import FrozenTeacher
 from .teachers.frozen import model_config
 
-METHODS = {
-    'dist': ['mmkd.DISTLoss'],
-    'kd': ['mmkd.KDLoss'],
-    'cwd': ['mmkd.CWDLoss'],
-    'dist+mimic': ['mmkd.DISTLoss', 'mmkd.MSELoss'],
-    'kd+mimic': ['mmkd.KDLoss', 'mmkd.MSELoss'],
-    'mimic': ['mmkd.MSELoss'],
-}
-"""Losses by the name of the method: those of logits on 'cls' and 'aux', MSE on the features."""
 
-AUX_WEIGHT = 0.4
-"""Weight of the auxiliary head's term: that of its own loss, and DIST's authors' choice."""
+class Part(NamedTuple):
+    """A loss of a method, with its authors' settings."""
+    loss: str
+    points: List[str]
+    """Of these it compares the first that can be."""
+    settings: Dict[str, Any] = {}
+    aux_weight: float = 0.
+    """Weight of the same on the auxiliary head, where there is one."""
+
+
+DIST = Part('mmkd.DISTLoss', ['cls'], aux_weight=0.4)
+KD = Part('mmkd.KDLoss', ['cls'], aux_weight=0.4)
+CWD = Part('mmkd.CWDLoss', ['cls'], dict(loss_weight=3.))
+MIMIC = Part('mmkd.MSELoss', ['neck', 'backbone'], dict(connector='conv'))
+METHODS = {'dist': [DIST], 'kd': [KD], 'cwd': [CWD], 'mimic': [MIMIC],
+           'dist+mimic': [DIST, MIMIC], 'kd+mimic': [KD, MIMIC]}
+"""What is compared, by the name of the method."""
 
 
 class Finding(NamedTuple):
@@ -91,22 +97,18 @@ def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]
         raise ValueError(f'no method `{method}`; there are {", ".join(METHODS)}')
     found = {finding.point: finding for finding in findings}
     entries: List[Dict[str, Any]] = []
-    for loss in METHODS[method]:
-        wanted = ['neck', 'backbone'] if loss == 'mmkd.MSELoss' else ['cls']
-        point = next((name for name in wanted if name in found and found[name].match), None)
+    for part in METHODS[method]:
+        point = next((name for name in part.points if name in found and found[name].match), None)
         if point is None:
             problems = [f'`{name}`: ' + (found[name].problem if name in found else
-                                         'neither model has such a point') for name in wanted]
+                                         'neither model has such a point') for name in part.points]
             able = [finding.point for finding in findings if finding.match]
             raise ValueError(
                 f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
                 f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
-        if loss == 'mmkd.MSELoss':
-            entries.append(dict(type=loss, on=point, connector='conv'))
-            continue
-        entries.append(dict(type=loss, on=point))
-        if 'aux' in found and found['aux'].match:
-            entries.append(dict(type=loss, on='aux', loss_weight=AUX_WEIGHT))
+        entries.append(dict(type=part.loss, on=point, **part.settings))
+        if part.aux_weight and 'aux' in found and found['aux'].match:
+            entries.append(dict(type=part.loss, on='aux', loss_weight=part.aux_weight))
     return entries
 
 
