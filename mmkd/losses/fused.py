@@ -17,8 +17,8 @@ try:
 except ImportError:  # Triton is not there in torch's builds for CPU
     kernels = None  # type: ignore[assignment]
 
-POSITIONS, CLASSES = 128, 16
-"""Positions and classes that a program looks at together."""
+POSITIONS, CLASSES = 32, 32
+"""Positions and classes that a program looks at together: few, so that there are many programs."""
 
 
 def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,

@@ -5,7 +5,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import log_softmax, logsigmoid
+from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from ..registry import MODELS
 from . import fused
@@ -64,6 +64,20 @@ def divergence(student: Tensor, teacher: Tensor, use_sigmoid: bool) -> Tensor:
     return (log_p_teacher.exp() * (log_p_teacher - log_p_student)).sum(0)
 
 
+def of_bernoulli(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""As :func:`divergence` with ``use_sigmoid=True``, with half of the logarithms.
+
+    With :math:`\log \sigma(x) = x - \log(1 + e^x)` and
+    :math:`\log(1 - \sigma(x)) = -\log(1 + e^x)`, the divergence of a class is
+    :math:`\sigma(t) (t - s) + \log(1 + e^s) - \log(1 + e^t)`. It is the same for -s and -t; that of
+    the two with t below 0 is taken, where nothing large cancels.
+    """
+    sign = torch.copysign(teacher.new_ones(()), teacher).neg_()
+    teacher, student = teacher.abs().neg_(), sign.mul_(student)
+    difference = teacher.sigmoid().mul_(teacher - student)
+    return difference.add_(softplus(student)).sub_(softplus(teacher)).sum(0)
+
+
 class _KD(torch.autograd.Function):
     """Keeps nothing but the logits: the gradient is the difference of the probabilities."""
 
@@ -104,7 +118,7 @@ def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: flo
     total = student.new_zeros((), dtype=torch.float64)
     for n, piece in pieces(student):
         s, t, w = logits_of(student, teacher, weight, tau, n, piece)
-        found = divergence(s, t, use_sigmoid)
+        found = of_bernoulli(s, t) if use_sigmoid else divergence(s, t, False)
         total += (found if w is None else found * w).sum()
     return total, None
 
