@@ -1,5 +1,6 @@
 """What becomes of the hard targets where soft ones take their place?"""
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import partial, wraps
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 from weakref import WeakSet
@@ -95,6 +96,15 @@ def _scaled(share: float, forward: Callable) -> Callable:
     return scaled
 
 
+def twin_of(criterion: nn.Module) -> nn.Module:
+    """A copy with buffers of its own, which runs as its class does."""
+    twin = copy(criterion)
+    vars(twin).pop('forward', None)
+    twin._buffers = {name: None if one is None else one.clone()
+                     for name, one in criterion._buffers.items()}
+    return twin
+
+
 HEEDFUL: 'WeakSet[nn.Module]' = WeakSet()
 """Loss modules that were seen to heed the weight of positions."""
 
@@ -119,12 +129,13 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
         problem = (f"`replaces='background'`, but {type(criterion).__name__}, by which the student "
                    'is trained, takes no weight of positions')
         remedy = "write `replaces='all'`, or train it by another loss"
+        # Some take it and never look at it; some count what they see, so another one is asked.
+        twin = None if criterion in HEEDFUL else twin_of(criterion)
         with explained(problem, remedy):
             loss = forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
-        # Some take it and never look at it.
-        if criterion not in HEEDFUL and isinstance(loss, Tensor) and loss.any():
+        if twin is not None and isinstance(loss, Tensor) and loss.any():
             with torch.no_grad():
-                of_nothing = forward(pred, target, torch.zeros_like(rest), *args, **kwargs)
+                of_nothing = twin(pred, target, torch.zeros_like(rest), *args, **kwargs)
             if torch.equal(loss, of_nothing):
                 raise ValueError(f'{problem}: it stays the same when all are 0; {remedy}')
             HEEDFUL.add(criterion)

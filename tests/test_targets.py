@@ -1,13 +1,17 @@
 """Hard targets that soft ones replace: everywhere, or on the background alone."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher, segmentor, two_stage
+from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from mmkd.losses import KDLoss
-from mmkd.targets import background_of
+from mmkd.targets import HEEDFUL, background_of, hard_targets_mixed
 
 KD = dict(type='mmkd.KDLoss', on='cls')
 
@@ -76,9 +80,8 @@ def test_background_alone(tmp_path):
     data = batch(model)
     calls = []
     focal = model.bbox_head.loss_cls.forward
-    # What is asked without a gradient is only whether it looks at the weights.
-    model.bbox_head.loss_cls.forward = lambda *args, **kwargs: (
-        torch.is_grad_enabled() and calls.append((args, kwargs))) or focal(*args, **kwargs)
+    model.bbox_head.loss_cls.forward = lambda *args, **kwargs: calls.append(
+        (args, kwargs)) or focal(*args, **kwargs)
     losses = model(**data, mode='loss')
     model.bbox_head.loss_cls.forward = focal
     with torch.no_grad():
@@ -130,6 +133,27 @@ def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
     with pytest.raises(ValueError, match='LovaszLoss, by which the student is trained, takes no '
                        "weight of positions: it stays .*write `replaces='all'`"):
         losses_of(model, street())
+
+
+def mixed(scores, labels, **criterion):
+    """What a loss says under half of the background's targets, and itself."""
+    model = nn.ModuleDict(dict(loss=MODELS.build(dict(criterion, num_classes=3))))
+    point = SimpleNamespace(criteria=['loss'], num_classes=4, num_named=3, use_sigmoid=False)
+    with hard_targets_mixed(model, point, 0.5, 'background'):
+        return model['loss'](scores, labels), model['loss']
+
+
+def test_a_loss_that_changes_as_it_runs_is_tried_beside_itself():
+    """Equalization loss ignores weights, Seesaw's heeds them; both count what they see."""
+    scores, labels = torch.randn(8, 5), torch.tensor([0, 1, 2, 3, 3, 3, 0, 0])
+    with pytest.raises(ValueError, match='EQLV2Loss, .* it stays the same when all are 0'):
+        mixed(scores[:, :4], labels, type='EQLV2Loss')
+    seesaw = dict(type='SeesawLoss', return_dict=False)
+    loss, criterion = mixed(scores, labels, **seesaw)
+    assert criterion in HEEDFUL
+    assert criterion.cum_samples.tolist() == [3, 1, 1, 3]
+    apart = MODELS.build(dict(seesaw, num_classes=3))
+    torch.testing.assert_close(loss, apart(scores, labels, torch.where(labels == 3, 0.5, 1.)))
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
