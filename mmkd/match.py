@@ -409,7 +409,10 @@ class Match:
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             self.notes += resized
             levels, teacher = self.levels(seen, told)
-            self._losses(levels, teacher)  # refused now, what the loss cannot compare
+            # Refused now, what the loss cannot compare. One that waits for other processes is not
+            # tried: the model may be on the CPU yet, where GPUs' processes cannot exchange.
+            if not getattr(self.loss, 'sync', False):
+                self._losses(levels, teacher)
         columns = self.student_point.num_classes
         if self.replaces == 'background' and levels[0].dim() == 4 and (
                 levels[0].shape[1] != columns):

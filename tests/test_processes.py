@@ -1,10 +1,11 @@
 """Two processes against one that has the whole batch."""
 import os
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import detector_config, distiller, retinanet
+from conftest import build, detector_config, distiller, retinanet, save_teacher
 from loops import (
     detector,
     half_empty,
@@ -81,6 +82,19 @@ def test_alone_or_without_processes_it_changes_nothing():
     logits = student()(images)
     plain = DISTLoss(use_sigmoid=True)(logits, teacher, weight)
     assert torch.equal(LOSSES['sigmoid'](logits, teacher, weight), plain)
+
+
+def test_nothing_is_exchanged_before_training(monkeypatch, tmp_path):
+    """MMEngine's strategies call ``init_weights`` on the CPU, where NCCL exchanges nothing."""
+    def all_gather(*args):
+        raise RuntimeError('No backend type associated with device type cpu')
+
+    monkeypatch.setattr('mmkd.losses.closed_form.distributed', SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 2,
+        all_gather=all_gather))
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    entry = dict(type='mmkd.DISTLoss', on='cls', sync=True)
+    build(distiller(retinanet(), teacher, entry)).prepare()
 
 
 def test_sync_must_be_a_flag():
