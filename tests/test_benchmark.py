@@ -99,6 +99,29 @@ def test_both_forms_are_one_loss(benchmark, name):
                                loss(student, teacher))
 
 
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--losses', '--mmrazor', 'x'], '--mmrazor goes with --student and --teacher'),
+    (['--student', 's', '--teacher', 't', '--methods', 'mimic', '--mmrazor', 'x'],
+     '--mmrazor goes with the --methods dist, kd, cwd, but got mimic'),
+    (['config', '--compiled'], '--compiled goes with --losses'),
+    (['--losses', '--loss-shape', '8', '3'], '--loss-shape is that of maps'),
+])
+def test_arguments_that_would_do_nothing_are_refused(benchmark, monkeypatch, capsys, arguments,
+                                                     message):
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *arguments])
+    with pytest.raises(SystemExit):
+        benchmark.parse_args()
+    assert message in capsys.readouterr().err
+
+
+def test_no_part_wants_weights_from_elsewhere(benchmark):
+    plain = dict(pretrained='open-mmlab://resnet18_v1c', backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')))
+    found = benchmark.without_weights(dict(student=plain, teacher=dict(config=dict(model=plain))))
+    assert found['student'] == dict(pretrained=None, backbone=dict(init_cfg=None))
+    assert found['teacher'] == dict(config=dict(model=found['student']), checkpoint=None)
+
+
 def test_memory_is_the_peak_of_the_process(tmp_path):
     """Eight tensors of the size of the logits, in MiB, are there at once, or more."""
     found = subprocess.run(
@@ -115,13 +138,25 @@ def test_mmrazor_is_asked_for_where_it_is_absent(benchmark, monkeypatch):
         peer.import_mmrazor()
 
 
-def test_mmrazors_step_compares_each_call_of_the_module(benchmark, monkeypatch, tmp_path):
+PAIR = Config(dict(default_scope='mmdet', optim_wrapper=dict(optimizer=dict(
+    type='SGD', lr=0.01)), model=dict(student=retinanet(), teacher=dict(
+        config=dict(model=retinanet(50))))))
+
+
+@pytest.mark.parametrize(('module', 'message'), [
+    ('bbox_head.retina_clss', 'no such module; close to it are bbox_head.retina_cls'),
+    ('bbox_head.loss_cls', 'does not run by itself')])
+def test_a_module_that_mmrazor_cannot_record_is_named(benchmark, monkeypatch, module, message):
+    monkeypatch.setattr(benchmark, 'import_mmrazor', lambda: None)
+    args = Namespace(size=[64, 64], batch_size=2, device='cpu', amp=None, mmrazor=module)
+    with pytest.raises(SystemExit, match=message):
+        benchmark.mmrazor_step_of(args, PAIR, 'dist')
+
+
+def test_mmrazors_step_compares_each_call_of_the_module(benchmark, monkeypatch):
     pytest.importorskip('mmrazor')
     import peer
     peer.import_mmrazor()
-    config = Config(dict(default_scope='mmdet', optim_wrapper=dict(optimizer=dict(
-        type='SGD', lr=0.01)), model=dict(student=retinanet(), teacher=dict(
-            config=dict(model=retinanet(50))))))
     args = Namespace(size=[64, 64], batch_size=2, device='cpu', amp=None,
                      mmrazor='bbox_head.retina_cls')
     seen = []
@@ -129,5 +164,5 @@ def test_mmrazors_step_compares_each_call_of_the_module(benchmark, monkeypatch, 
         peer.sys.modules['mmrazor.models.losses.dist_loss'].DISTLoss, 'forward',
         lambda self, logits_S, logits_T: (seen.append((logits_S.shape, logits_T.shape)),
                                           logits_S.sum())[1])
-    benchmark.mmrazor_step_of(args, config, 'dist')()
+    benchmark.mmrazor_step_of(args, PAIR, 'dist')()
     assert seen == [((2, 27, n, n), ) * 2 for n in (8, 4, 2, 1, 1)]

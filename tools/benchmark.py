@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from difflib import get_close_matches
 from functools import partial
 from itertools import count
 from statistics import median
@@ -106,6 +107,13 @@ def parse_args() -> argparse.Namespace:
         parser.error('give distillation configs, or --student and --teacher, or only --losses')
     if args.mmrazor and not is_pair:
         parser.error('--mmrazor goes with --student and --teacher')
+    if args.mmrazor and not set(args.methods) & set(MMRAZOR_LOSSES):
+        parser.error(f'--mmrazor goes with the --methods {", ".join(MMRAZOR_LOSSES)}, but got '
+                     f'{", ".join(args.methods)}')
+    if args.compiled and not args.losses:
+        parser.error('--compiled goes with --losses')
+    if len(args.loss_shape) < 3:
+        parser.error(f'--loss-shape is that of maps, N C H W, but got {args.loss_shape}')
     if args.fast is not None:
         args.fast = args.fast or FAST
     return args
@@ -177,6 +185,8 @@ def without_weights(value: Any) -> Any:
     start = value.get('init_cfg')
     if isinstance(start, dict) and start.get('type') == 'Pretrained':
         value['init_cfg'] = None
+    if 'pretrained' in value:  # mmseg's; a second build of one config would refuse it, too
+        value['pretrained'] = None
     if 'config' in value:  # a teacher or a companion
         if isinstance(value['config'], str):
             value['config'] = without_weights(read_config(value['config']))
@@ -272,11 +282,19 @@ def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Ca
     import_mmrazor()
     student, teacher = model_config(config), model_config(Config(config.model.teacher.config))
     model = build(config, student, args)
+    modules = dict(model.named_modules())
+    if args.mmrazor not in modules:
+        nearest = get_close_matches(args.mmrazor, modules)
+        raise SystemExit(f'--mmrazor {args.mmrazor}: the student has no such module' + (
+            f'; close to it are {", ".join(nearest)}' if nearest else ''))
     calls: List[None] = []
-    model.get_submodule(args.mmrazor).register_forward_hook(lambda *_: calls.append(None))
+    modules[args.mmrazor].register_forward_hook(lambda *_: calls.append(None))
     with torch.no_grad():
         batch = made_up_batch(model, *args.size, args.batch_size)
         model(**model.data_preprocessor(batch, True), mode='tensor')
+    if not calls:
+        raise SystemExit(f'--mmrazor {args.mmrazor}: this module does not run by itself, so '
+                         'MMRazor has nothing to record; give one that does, such as a convolution')
     return step_of(args, config, mmrazor_model(student, teacher, method, args.mmrazor, len(calls)))
 
 
@@ -372,6 +390,10 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     """MiB at the peak, beyond what the process had before it did anything."""
     loss, _, form = args.only.partition('/')
     if form:
+        if form == COMPILED:  # what the compiler takes for itself is not the loss's
+            small = argparse.Namespace(**{**vars(args), 'loss_shape': [1, 2, 3, 4]})
+            loss_step(small, loss, form)()
+            torch._dynamo.reset()
         part = loss_step(args, loss, form)
         before = peak(args.device)
         part()
