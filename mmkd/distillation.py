@@ -230,7 +230,7 @@ class Distillation:
         assert self.teacher.model is not None
         for name in {**points_of(self.student, 'student'),
                      **points_of(self.teacher.model, 'teacher')}:
-            # No loss is computed; this one takes logits and features alike.
+            # Which loss it is does not matter; this one takes logits and features alike.
             entry = dict(type='mmkd.MSELoss', on=name)
             try:
                 trial = Distillation(self.student, self.teacher, [entry], self._classes)
