@@ -8,7 +8,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import retinanet
+from conftest import retinanet, segmentor
 from mmengine.config import Config
 
 TOOLS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools')
@@ -112,6 +112,14 @@ def test_arguments_that_would_do_nothing_are_refused(benchmark, monkeypatch, cap
     with pytest.raises(SystemExit):
         benchmark.parse_args()
     assert message in capsys.readouterr().err
+
+
+def test_images_have_the_size_that_is_told(benchmark):
+    config = Config(dict(default_scope='mmseg', model=segmentor()))
+    args = Namespace(size=[32, 48], batch_size=2, device='cpu', amp=None)
+    model = benchmark.build(config, config.model, args)
+    batch = benchmark.made_up_batch(model, *args.size, args.batch_size)
+    assert model.data_preprocessor(batch, True)['inputs'].shape == (2, 3, 32, 48)
 
 
 def test_no_part_wants_weights_from_elsewhere(benchmark):

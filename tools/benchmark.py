@@ -240,6 +240,8 @@ def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
         if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's
             initialise(model.teacher)
         model.to(args.device).train()
+        if getattr(model.data_preprocessor, 'size', None):  # to which mmseg pads
+            model.data_preprocessor.size = tuple(args.size)
         if hasattr(model, 'distillation'):
             model.prepare()
     return model
