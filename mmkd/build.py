@@ -1,4 +1,5 @@
 """Build what an entry of the config describes, or say what is wrong with the entry."""
+import copy
 import inspect
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -65,7 +66,8 @@ def build_model(config: Any, what: str, scope: Optional[str] = None) -> nn.Modul
                    f'look at `model` in the config of the {what}, and whether `default_scope` '
                    'there names the package of its types'), \
             DefaultScope.overwrite_default_scope(scope):
-        return MMENGINE_MODELS.build(config)
+        # mmseg writes what `pretrained` means into what it builds from, and refuses that next time.
+        return MMENGINE_MODELS.build(copy.deepcopy(config))
 
 
 @contextmanager

@@ -412,7 +412,10 @@ class Match:
             # Refused now, what the loss cannot compare. One that waits for other processes is not
             # tried: the model may be on the CPU yet, where GPUs' processes cannot exchange.
             if not getattr(self.loss, 'sync', False):
-                self._losses(levels, teacher)
+                try:
+                    self._losses(levels, teacher)
+                except ValueError as error:
+                    raise ValueError(f'`{self.name}`: {error}') from error
         columns = self.student_point.num_classes
         if self.replaces == 'background' and levels[0].dim() == 4 and (
                 levels[0].shape[1] != columns):

@@ -3,12 +3,12 @@ from io import StringIO
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .build import build_model
 from .classes import classes_of_config
 from .distillation import Distillation
 from .heads import points_of
@@ -71,7 +71,7 @@ def inspect_pair(student: Config, teacher: Config,
             the checkpoint does not fit.
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
-        model = MMENGINE_MODELS.build(model_config(student))
+        model = build_model(model_config(student), 'student')
         classes = classes_of_config(student)
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)

@@ -2,6 +2,7 @@
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial, wraps
+from math import inf
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 from weakref import WeakSet
 
@@ -133,7 +134,7 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
         twin = None if criterion in HEEDFUL else twin_of(criterion)
         with explained(problem, remedy):
             loss = forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
-        if twin is not None and isinstance(loss, Tensor) and loss.any():
+        if twin is not None and isinstance(loss, Tensor) and 0 < loss.abs().sum() < inf:
             with torch.no_grad():
                 of_nothing = twin(pred, target, torch.zeros_like(rest), *args, **kwargs)
             if torch.equal(loss, of_nothing):

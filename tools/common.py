@@ -1,5 +1,6 @@
 """What the command-line tools share: options as mmdet's have them, and the config they make."""
 import argparse
+import atexit
 import os
 from typing import Any
 
@@ -60,6 +61,8 @@ def build_runner(config: Config) -> Any:
                 raise SystemExit('--launcher pytorch goes with torchrun; use tools/dist_train.sh '
                                  'CONFIG PROCESSES')
             distributed.init_process_group('gloo')
+            # Its threads, left to the end of the interpreter, now and then abort a finished run.
+            atexit.register(distributed.destroy_process_group)
         config.model_wrapper_cfg = dict(
             dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                  find_unused_parameters=config.get('find_unused_parameters', False)),

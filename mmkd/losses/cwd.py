@@ -33,8 +33,8 @@ class CWDLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
-        ValueError: If ``tau`` is not greater than 0; when called, if there are no positions to
-            spread over: (N, C).
+        ValueError: If ``tau`` is not greater than 0; when called, if it is given something else
+            than maps (N, C, H, W), such as vectors (N, C) or sets (N, C, Q).
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
@@ -42,7 +42,7 @@ class CWDLoss(DistillLoss):
         self.tau = temperature(tau)
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
-        if student.dim() < 3:
+        if student.dim() != 4:  # of queries (N, C, Q), too, none is anywhere
             raise ValueError(
                 'CWDLoss compares at which positions of a map each channel is active, so it needs '
                 f'(N, C, H, W), but got {tuple(student.shape)}; use mmkd.KDLoss or mmkd.DISTLoss '

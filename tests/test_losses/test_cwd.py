@@ -64,10 +64,11 @@ def test_gradient(weighted):
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 9), st.floats(.3, 8),
        st.sampled_from([7, 20, 1 << 18]), st.booleans())
 def test_in_pieces_is_the_formula(count, channels, length, tau, piece, weighted):
-    student, teacher = maps(count, channels, length)
-    weight = torch.rand(count, length, dtype=torch.float64) if weighted else None
+    student, teacher = maps(count, channels, 1, length)
+    weight = torch.rand(count, 1, length, dtype=torch.float64) if weighted else None
     student.requires_grad_()
-    rows = [divergence(student[n], teacher[n], None if weight is None else weight[n], tau)
+    rows = [divergence(student[n, :, 0], teacher[n, :, 0],
+                       None if weight is None else weight[n, 0], tau)
             for n in range(count)]
     expected = tau**2 * torch.stack(rows).mean()
     wanted, = torch.autograd.grad(expected, student)
@@ -95,9 +96,9 @@ def test_anchors_split_or_joint_are_the_same():
 
 
 def test_a_mask_leaves_positions_out():
-    student, teacher = maps(2, 3, 6)
-    mask = torch.tensor([1., 0, 1, 1, 0, 1]).expand(2, 6)
-    kept = mask[0] > 0
+    student, teacher = maps(2, 3, 1, 6)
+    mask = torch.tensor([1., 0, 1, 1, 0, 1]).expand(2, 1, 6)
+    kept = mask[0, 0] > 0
     expected = CWDLoss()(student[..., kept], teacher[..., kept])
     student[..., 1], teacher[..., 4] = float('nan'), float('inf')
     student.requires_grad_()
@@ -138,14 +139,15 @@ def test_finite_for(case, dtype):
 
 
 def test_the_teacher_gets_no_gradient():
-    student, teacher = maps(1, 2, 3)
+    student, teacher = maps(1, 2, 3, 1)
     teacher.requires_grad_()
     CWDLoss()(student.clone().requires_grad_(), teacher).backward()
     assert teacher.grad is None
 
 
-def test_vectors_are_refused():
-    with pytest.raises(ValueError, match=r'needs \(N, C, H, W\), but got \(3, 4\); use '):
-        CWDLoss()(S, T)
+def test_vectors_and_sets_are_refused():
+    for shape in ((3, 4), (1, 3, 4)):
+        with pytest.raises(ValueError, match=rf'needs .*, but got \({str(shape)[1:-1]}\); use '):
+            CWDLoss()(S.reshape(shape), T.reshape(shape))
     with pytest.raises(ValueError, match='`tau` must be greater than 0, but got 0'):
         CWDLoss(tau=0)
