@@ -409,13 +409,7 @@ class Match:
                        for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             self.notes += resized
             levels, teacher = self.levels(seen, told)
-            # Refused now, what the loss cannot compare. One that waits for other processes is not
-            # tried: the model may be on the CPU yet, where GPUs' processes cannot exchange.
-            if not getattr(self.loss, 'sync', False):
-                try:
-                    self._losses(levels, teacher)
-                except ValueError as error:
-                    raise ValueError(f'`{self.name}`: {error}') from error
+            self._try_loss(levels, teacher)
         columns = self.student_point.num_classes
         if self.replaces == 'background' and levels[0].dim() == 4 and (
                 levels[0].shape[1] != columns):
@@ -427,6 +421,18 @@ class Match:
             print_log(f'{self.name}: levels of the teacher have another size than the '
                       "student's; levels are paired by their order, so look whether their strides "
                       f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
+
+    def _try_loss(self, levels: List[Tensor], teacher: List[Tensor]) -> None:
+        """Refuse now, not in the first batch, what the loss cannot compare."""
+        # One that waits for other processes is not tried: the model may be on the CPU yet, where
+        # GPUs' processes cannot exchange.
+        if getattr(self.loss, 'sync', False):
+            return
+        try:
+            with torch.enable_grad():  # as in training
+                self._losses([level.detach().requires_grad_() for level in levels], teacher)
+        except ValueError as error:
+            raise ValueError(f'`{self.name}`: {error}') from error
 
     def is_ambiguous(self, seen: Records, told: Dict[str, Answers]) -> bool:
         """Whether the sides differ, and a larger image might tell levels apart by their sizes."""
