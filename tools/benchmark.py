@@ -53,6 +53,9 @@ from mmkd.pair import METHODS, entries_of, inspect_pair
 from mmkd.teachers.frozen import model_config
 
 STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
+GIVE_BACK = dict(MALLOC_MMAP_THRESHOLD_='65536')
+"""For glibc: the peak is what is held at once, not what the allocator keeps for the next tensor, of
+which there is more or less from run to run."""
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
@@ -381,7 +384,7 @@ def wait_for(device: str) -> None:
 def in_a_process(name: str) -> Dict[str, float]:
     """Memory of a part, from a process that does nothing else."""
     found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
-                           capture_output=True, text=True)
+                           capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
     if found.returncode:
         raise SystemExit(f'measuring the memory of {name} failed:\n{found.stderr[-2000:]}')
     result: Dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
@@ -403,6 +406,7 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     before = peak(args.device)
     part = parts_of(args)[args.only]()
     weights = peak(args.device) - before
+    gc.collect()  # what building has left behind
     for _ in range(3):
         part()
     return dict(peak=peak(args.device) - before, built=weights)
