@@ -115,7 +115,7 @@ def parse_args() -> argparse.Namespace:
                      f'{", ".join(args.methods)}')
     if args.compiled and not args.losses:
         parser.error('--compiled goes with --losses')
-    if len(args.loss_shape) < 3:
+    if len(args.loss_shape) != 4:
         parser.error(f'--loss-shape is that of maps, N C H W, but got {args.loss_shape}')
     if args.fast is not None:
         args.fast = args.fast or FAST
