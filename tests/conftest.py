@@ -1,5 +1,6 @@
 """Shrunken but real models and data, shared by all tests."""
 import copy
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -259,6 +260,12 @@ def build(model: dict, scope: str = 'mmdet') -> Any:
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(Config(dict(model=copy.deepcopy(model))).model)
+
+
+def leave_group() -> None:
+    """End the process group. A distributed wrapper that outlives it may wait for it for ever."""
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def record_losses(runner: Any) -> List[Dict[str, float]]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import build, detector_config, distiller, retinanet, save_teacher
+from conftest import build, detector_config, distiller, leave_group, retinanet, save_teacher
 from loops import (
     detector,
     half_empty,
@@ -63,7 +63,8 @@ def work(rank, folder):
     parts = slice(0, 3) if rank == 0 else slice(3, 5)
     found = {flag: values_and_gradients(model, parts, flag) for flag in (False, True)}
     torch.save(found, os.path.join(folder, f'{rank}.pth'))
-    distributed.destroy_process_group()
+    del model
+    leave_group()
 
 
 def test_synchronised_dist_is_that_of_the_whole_batch(tmp_path):
@@ -176,7 +177,8 @@ def work_whole(rank, folder, data):
     for name, how in RUNS.items():
         found[name] = run(folder, data, name, **how)
     torch.save(found, f'{folder}/whole{rank}.pth')
-    distributed.destroy_process_group()
+    del model, wrapper
+    leave_group()
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """What the command-line tools share: options as mmdet's have them, and the config they make."""
 import argparse
 import atexit
+import gc
 import os
 from typing import Any
 
@@ -61,10 +62,18 @@ def build_runner(config: Config) -> Any:
                 raise SystemExit('--launcher pytorch goes with torchrun; use tools/dist_train.sh '
                                  'CONFIG PROCESSES')
             distributed.init_process_group('gloo')
-            # Its threads, left to the end of the interpreter, now and then abort a finished run.
-            atexit.register(distributed.destroy_process_group)
+            atexit.register(leave_group)
         config.model_wrapper_cfg = dict(
             dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                  find_unused_parameters=config.get('find_unused_parameters', False)),
             **config.get('model_wrapper_cfg') or {})
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
+def leave_group() -> None:
+    """End the process group, whose threads, left to the interpreter, may abort a finished run.
+
+    A distributed wrapper that outlives it would end it while its threads wait for the interpreter.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
