@@ -26,19 +26,21 @@ def rows():
 LEFT_TO_THE_TOOL = (
     # As CornerHead, ATSSHead, RetinaHead to mmkd.
     'CentripetalHead', 'DDODHead', 'VFNetHead', 'FreeAnchorRetinaHead', 'FSAFHead',
-    'RetinaSepBNHead', 'SSDHead',
-    # As FCNHead to mmkd, and as EncHead.
+    'RetinaSepBNHead', 'SSDHead', 'GFLHead', 'RepPointsHead', 'YOLOXHead',
+    # As FCNHead to mmkd.
+    'EncHead', 'OCRHead',
     'ANNHead', 'APCHead', 'CCHead', 'DMHead', 'DNLHead', 'DPTHead', 'EMAHead', 'GCHead', 'ISAHead',
     'LRASPPHead', 'NLHead', 'PSAHead', 'SETRMLAHead', 'UPerHead', 'DAHead',
     # As the same RoI heads with Shared2FCBBoxHead, and as StandardRoIHead.
     'CascadeRoIHead / Shared4Conv1FCBBoxHead', 'StandardRoIHead / Shared4Conv1FCBBoxHead',
     'DynamicRoIHead / Shared2FCBBoxHead', 'GridRoIHead / Shared2FCBBoxHead',
     'MaskScoringRoIHead / Shared2FCBBoxHead', 'PISARoIHead / Shared2FCBBoxHead',
-    'PointRendRoIHead / Shared2FCBBoxHead',
+    'PointRendRoIHead / Shared2FCBBoxHead', 'StandardRoIHead / BBoxHead',
+    'DoubleHeadRoIHead / DoubleConvFCBBoxHead',
     # Tried at length in tests/test_heads.
     'CascadeRoIHead / SABLHead', 'CornerHead', 'HybridTaskCascadeRoIHead / Shared2FCBBoxHead',
     'IterativeDecodeHead', 'SCNetRoIHead / SCNetBBoxHead', 'SOLOHead', 'SparseRoIHead / DIIHead',
-    'TridentRoIHead / BBoxHead',
+    'TridentRoIHead / BBoxHead', 'Mask2FormerHead',
     # SAN, with CLIP's two encoders: by itself a tenth of the suite's time.
     'SideAdapterCLIPHead')
 """Heads that only the tool tries, for time."""
