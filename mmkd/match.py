@@ -12,8 +12,23 @@ from .build import build_entry
 from .classes import match_classes
 from .connectors import connect
 from .heads import Answers, Point, adapter_of, find_point
+from .levels import (
+    Maps,
+    Pairing,
+    Size,
+    Stride,
+    choose,
+    is_ambiguous,
+    no_head,
+    no_partner,
+    notes_of,
+    pair_levels,
+    shown_strides,
+    sizes_of,
+)
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
+from .losses.trial import is_constant
 from .recorder import Records
 from .registry import MODELS
 from .sets import in_order, pair_sets
@@ -121,11 +136,14 @@ class Match:
         self.is_scheduled = False
         self.connectors = nn.ModuleList()
         self.shapes: Tuple[List[Tuple[int, ...]], List[Tuple[int, ...]]] = [], []
+        self.compared: List[Tuple[int, ...]] = []  # as the loss gets them
+        self.strides: Tuple[List[Stride], List[Stride]] = [], []
         self.notes: List[str] = []
         self._columns: Optional[List[int]] = None
         self._query_columns: Optional[List[int]] = None
         self._num_named = 0
-        self._pairs: Optional[List[Tuple[int, int]]] = None
+        self._pairing: Optional[Pairing] = None
+        self._counts: Tuple[int, int] = 0, 0
 
     # --- what is compared with what -------------------------------------------------------------
 
@@ -262,7 +280,8 @@ class Match:
     @property
     def student_paths(self) -> Set[str]:
         """Modules of the student that must be watched."""
-        return {*self.student_point.paths, *self.student_point.asked_at}
+        one = self.student_point
+        return {*(path for each in one.choices or [one] for path in each.paths), *one.asked_at}
 
     @property
     def asked(self) -> List[Tuple[str, Point]]:
@@ -272,7 +291,7 @@ class Match:
         """
         one, other = self.student_point, self.teacher_point
         if not one.asked_at:
-            return [('', other)]
+            return [('', each) for each in other.choices or [other]]
         if other.stages:  # stage by stage
             return list(zip(one.asked_at, other.stages))
         return [(at, other) for at in one.asked_at]
@@ -379,22 +398,26 @@ class Match:
             teacher = [self._split_anchors(level) for level in teacher]
         return student, teacher
 
-    def fit(self, seen: Records, told: Dict[str, Answers]) -> None:
-        """Make the connectors that a first look calls for, and note what was found.
+    def fit(self, seen: Records, told: Dict[str, Answers], blank: Tensor) -> None:
+        """Pair the levels, make the connectors that a first look calls for, and note what was found.
+
+        Args:
+            seen (dict): What was recorded of the student on a blank image.
+            told (dict): What the teacher said of it, by where it was asked.
+            blank (Tensor): The image, float (1, C, H, W).
 
         Raises:
-            ValueError: If what was recorded cannot be compared.
+            ValueError: If what was recorded cannot be compared, or the loss cannot teach there.
         """
+        image: Size = tuple(blank.shape[2:])
         with torch.no_grad():
+            self._choose_heads(seen, told, image)
             student, teacher = self._recorded(seen, told)
-            self._pairs = pair_levels(student, teacher)
+            self._counts = len(student), len(teacher)
+            self.notes = []
+            self._pairing = self._pair_levels(student, teacher, image)
             student, teacher = self._paired(student, teacher)
             self.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
-            self.notes = []
-            if self._pairs is not None:
-                mine, theirs = (list(side) for side in zip(*self._pairs))
-                self.notes.append('levels of one size are compared, the student\'s '
-                                  f'{mine} with the teacher\'s {theirs}')
             if not self.student_point.is_prediction:
                 self._check_features(student, teacher)
                 if self.connector is not None:
@@ -405,10 +428,10 @@ class Match:
                             f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
                             for one, s, t in zip(connectors, student, teacher)
                             if not isinstance(one, nn.Identity)]
-            resized = [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
-                       for s, t in zip(student, teacher) if self._resize(t, s) is not t]
-            self.notes += resized
+            self.notes += [f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
+                           for s, t in zip(student, teacher) if self._resize(t, s) is not t]
             levels, teacher = self.levels(seen, told)
+            self.compared = [tuple(level.shape) for level in levels]
             self._try_loss(levels, teacher)
         columns = self.student_point.num_classes
         if self.replaces == 'background' and levels[0].dim() == 4 and (
@@ -417,35 +440,76 @@ class Match:
                 f"`replaces='background'`, but `{self.student_point.name}` of the student has "
                 f'{levels[0].shape[1] // (columns or 1)} anchors at a position, which have labels '
                 'of their own; write `per_anchor=True`')
-        if resized and len(student) > 1:
-            print_log(f'{self.name}: levels of the teacher have another size than the '
-                      "student's; levels are paired by their order, so look whether their strides "
-                      f'agree: {"; ".join(resized)}', 'current', logging.WARNING)
+
+    def _choose_heads(self, seen: Records, told: Dict[str, Answers], image: Size) -> None:
+        """Of several heads that predict the same, take the one that has a partner."""
+        one, other = self.student_point, self.teacher_point
+        if not one.choices and not other.choices:
+            return
+        mine, theirs = one.choices or (one, ), other.choices or (other, )
+        sides = (Maps(one.name, sizes_of([point.levels(seen)[0] for point in mine]), image),
+                 Maps(other.name, sizes_of([told[''][point].levels[0] for point in theirs]), image))
+        found = choose(*(side.sizes for side in sides))
+        if found is None:
+            raise ValueError(no_head(*sides))
+        self.student_point, self.teacher_point = mine[found[0]], theirs[found[1]]
+
+    def _pair_levels(self, student: List[Tensor], teacher: List[Tensor],
+                     image: Size) -> Optional[Pairing]:
+        """Pair levels by stride; None where they are not maps of the image."""
+        self.strides = [], []
+        if not self._is_grid(student, teacher):
+            return None
+        one, other = self.student_point, self.teacher_point
+        sides = Maps(one.name, sizes_of(student), image), Maps(other.name, sizes_of(teacher), image)
+        is_prediction = one.is_prediction or other.is_prediction
+        pairing = pair_levels(*(side.sizes for side in sides), is_prediction=is_prediction)
+        if pairing is None:
+            raise ValueError(no_partner(*sides, is_prediction))
+        self.notes += notes_of(pairing, *sides)
+        self.strides = ([sides[0].strides[i] for i, _ in pairing.pairs],
+                        [sides[1].strides[k] for _, k in pairing.pairs])
+        return pairing
+
+    def _is_grid(self, student: List[Tensor], teacher: List[Tensor]) -> bool:
+        """Whether all levels are maps of the blank image, not of RoIs, queries or vectors."""
+        one, other = self.student_point, self.teacher_point
+        return not (one.asked_at or one.queries or other.asked_at or other.queries) and all(
+            level.dim() == 4 and len(level) == 1 for level in (*student, *teacher))
 
     def _try_loss(self, levels: List[Tensor], teacher: List[Tensor]) -> None:
-        """Refuse now, not in the first batch, what the loss cannot compare."""
+        """Refuse now, not in the first batch, what the loss cannot compare or cannot teach."""
+        notes = list(dict.fromkeys(note for shape in self.compared
+                                   for note in self.loss.notes(shape[1])))
         # One that waits for other processes is not tried: the model may be on the CPU yet, where
         # GPUs' processes cannot exchange.
-        if getattr(self.loss, 'sync', False):
-            return
-        try:
-            with torch.enable_grad():  # as in training
-                self._losses([level.detach().requires_grad_() for level in levels], teacher)
-        except ValueError as error:
-            raise ValueError(f'`{self.name}`: {error}') from error
+        if not getattr(self.loss, 'sync', False):
+            try:
+                with torch.enable_grad():  # as in training
+                    self._losses([level.detach().requires_grad_() for level in levels], teacher)
+            except ValueError as error:
+                raise ValueError(f'`{self.name}`: {error}') from error
+            if is_constant(self.loss, self.compared):
+                raise ValueError(
+                    f'`{self.name}`: {type(self.loss).__name__} cannot teach at '
+                    f'`{self.student_point.name}` of the student ({shown_shapes(self.compared)}): '
+                    'its gradient is 0 whatever both sides predict; ' + '; '.join(notes or [
+                        'use another loss, for instance mmkd.MSELoss, or another point']))
+        for note in notes:
+            print_log(f'{self.name}: {note}', 'current', logging.WARNING)
 
     def is_ambiguous(self, seen: Records, told: Dict[str, Answers]) -> bool:
-        """Whether the sides differ, and a larger image might tell levels apart by their sizes."""
+        """Whether a larger image might tell more about the levels, by the sizes of their maps."""
         with torch.no_grad():
-            sizes = [[tuple(level.shape[2:]) for level in side]
-                     for side in self._recorded(seen, told)]
-        return sizes[0] != sizes[1] and any(len(set(one)) < len(one) for one in sizes)
+            sides = self._recorded(seen, told)
+        return self._is_grid(*sides) and is_ambiguous(*map(sizes_of, sides))
 
     def __str__(self) -> str:
         one, other = self.student_point, self.teacher_point
+        strides = [f'; stride {shown_strides(side)}' if side else '' for side in self.strides]
         return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}, '
-                f'{shown_shapes(self.shapes[0])}) with `{other.name}` of the teacher '
-                f'({", ".join(other.paths)}, {shown_shapes(self.shapes[1])}), '
+                f'{shown_shapes(self.shapes[0])}{strides[0]}) with `{other.name}` of the teacher '
+                f'({", ".join(other.paths)}, {shown_shapes(self.shapes[1])}{strides[1]}), '
                 f'{type(self.loss).__name__} x {self.loss.loss_weight:g}' +
                 ''.join(f'; {note}' for note in self.notes))
 
@@ -490,8 +554,10 @@ class Match:
 
     def _paired(self, student: List[Tensor],
                 teacher: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
-        if self._pairs is not None:
-            return [student[i] for i, _ in self._pairs], [teacher[k] for _, k in self._pairs]
+        if self._pairing is not None:
+            self._check_counts(len(student), len(teacher))
+            pairs = self._pairing.pairs
+            return [student[i] for i, _ in pairs], [teacher[k] for _, k in pairs]
         if len(student) != len(teacher):
             raise ValueError(
                 f'`{self.student_point.name}` of the student has {len(student)} levels, '
@@ -499,6 +565,16 @@ class Match:
                 f'not tell which belong together: {[tuple(s.shape) for s in student]} and '
                 f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
         return student, teacher
+
+    def _check_counts(self, *counts: int) -> None:
+        """Pairs are numbers of levels, so there must be as many as when they were paired."""
+        for side, point, now, then in zip(('student', 'teacher'), (
+                self.student_point, self.teacher_point), counts, self._counts):
+            if now != then:
+                raise ValueError(
+                    f'`{point.name}` of the {side} has {now} levels now, and had {then} when levels '
+                    'were paired on a blank image before training: the module returns others in '
+                    'training; name the layer that you mean by its dotted path')
 
     def _resize(self, teacher: Tensor, student: Tensor) -> Tensor:
         is_map = self.student_point.is_map and self.teacher_point.is_map
@@ -537,25 +613,6 @@ def split_point(written: str, side: str) -> Tuple[str, str]:
     """The network and its point of 'network:point'; of 'point' the network is the side's."""
     network, colon, point = written.rpartition(':')
     return (network if colon else side), point
-
-
-def pair_levels(student: Sequence[Tensor],
-                teacher: Sequence[Tensor]) -> Optional[List[Tuple[int, int]]]:
-    """Which level of the teacher has the stride of which level of the student.
-
-    Told by the size of the maps for one image, not by the position in the list: P2 to P6 and P3 to
-    P7 have four levels in common.
-
-    Returns:
-        list[tuple[int, int]] | None: Numbers of levels, from 0; None to take the levels as they
-        stand, because all or none agree, or sizes do not tell them apart.
-    """
-    sizes = [[tuple(level.shape[2:]) for level in side] for side in (student, teacher)]
-    are_maps = all(level.dim() == 4 for side in (student, teacher) for level in side)
-    if not are_maps or sizes[0] == sizes[1] or any(len(set(one)) < len(one) for one in sizes):
-        return None
-    pairs = [(i, sizes[1].index(size)) for i, size in enumerate(sizes[0]) if size in sizes[1]]
-    return pairs or None
 
 
 def shown_losses(losses: Any) -> str:

@@ -54,6 +54,9 @@ class Point:
             the levels, or one for all. Defaults to (), not known.
         coding (str): How boxes are written as numbers, where the point predicts boxes: only points
             of one coding can be compared. Defaults to '', no boxes.
+        choices (tuple[Point]): Where several heads predict the same, and one of them is compared:
+            each of them. The first one whose maps have the stride of the other side's is taken.
+            Their columns and their activation are equal. Defaults to (), there is one.
     """
     name: str
     paths: Tuple[str, ...]
@@ -69,6 +72,7 @@ class Point:
     query_dim: int = -1
     coding: str = ''
     criteria: Tuple[str, ...] = ()
+    choices: Tuple['Point', ...] = ()
 
     @property
     def is_prediction(self) -> bool:

@@ -1,6 +1,7 @@
 """Segmentors of mmseg: PSPNet, DeepLabV3, FCN, SegFormer, cascades such as OCRNet, ..."""
 import inspect
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
@@ -22,7 +23,8 @@ class Segmentor(HeadAdapter):
 
     Points are 'cls', the logits of the decode head (of a cascade the last one's that predicts a
     map; 'cls.0', 'cls.1', ... are each one's), and 'aux', those of the auxiliary head ('aux.0',
-    'aux.1', ... of several). Logits are compared at the head's own size, before they are enlarged
+    'aux.1', ... of several: 'aux' is then the first that has the stride of the other side's, among
+    those of the same classes). Logits are compared at the head's own size, before they are enlarged
     to that of the image.
     """
 
@@ -52,6 +54,8 @@ class Segmentor(HeadAdapter):
                 points[point] = Point(point, (path, ), partial(_first_call, type(head).__name__),
                                       criteria=criteria_of(model, path, 'loss_decode'),
                                       **_logits(head))
+        if 'aux.0' in points or 'aux' in points:
+            points['aux'] = _aux(points)
         return points
 
     @staticmethod
@@ -98,6 +102,22 @@ class Segmentor(HeadAdapter):
             logits = prediction.seg_logits.data[list(columns)]
             prediction.pred_sem_seg.data = logits.argmax(0, keepdim=True)
         return prediction
+
+
+def _aux(points: Dict[str, Point]) -> Point:
+    """The auxiliary head: of several the first, with those beside it that predict the same.
+
+    STDC's last one, for instance, predicts edges, not the classes of the data.
+    """
+    several = [point for name, point in points.items() if name.startswith('aux.')]
+    if not several:
+        return points['aux']
+    alike = [point for point in several if 'cls' in points and (
+        point.num_named == points['cls'].num_named)] or several
+    first = replace(alike[0], name='aux')
+    same = [replace(point, name='aux') for point in alike if (
+        point.num_classes, point.use_sigmoid) == (first.num_classes, first.use_sigmoid)]
+    return replace(first, choices=tuple(same)) if len(same) > 1 else first
 
 
 def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:

@@ -86,6 +86,20 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
                                      f'smallest is {weight.min().item():g}')
             return self.loss_weight * self.compare(student, teacher, weight)
 
+    def notes(self, channels: int) -> List[str]:
+        """What of the formula cannot teach where it is used, for a subclass to say.
+
+        The notes are logged before training, and shown in the table of ``inspect_pair``.
+
+        Args:
+            channels (int): C of the tensors (N, C, ...) that are compared.
+
+        Returns:
+            list[str]: A sentence for each part that is left out, without a full stop: why, and what
+            to use instead. Defaults to [], the whole formula counts.
+        """
+        return []
+
     @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """The formula.
@@ -124,6 +138,13 @@ class LogitLoss(DistillLoss):
         if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}')
         self.use_sigmoid = use_sigmoid
+
+    def notes(self, channels: int) -> List[str]:
+        if channels > 1 or self.use_sigmoid:
+            return []
+        return [f'{type(self).__name__}: softmax over 1 column is 1 whatever the logit is; write '
+                '`use_sigmoid=True` if the column is a class against background, or use '
+                'mmkd.MSELoss']
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """The formula on rows, by autograd."""

@@ -28,13 +28,17 @@ class CWDLoss(DistillLoss):
     channel does not matter. With a weight of positions, each counts as that many of its kind: a
     mask leaves positions out, as if the map had none there.
 
+    Whatever has two dimensions of positions can be compared: feature maps and class logits, and
+    also 'mask', of RoIs (N is then the RoIs) or of a mask transformer's paired queries (a channel
+    is then the mask of one query). A map of one position has nothing to say.
+
     Args:
         tau (float): Temperature, greater than 0. Defaults to 4.0.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
         ValueError: If ``tau`` is not greater than 0; when called, if it is given something else
-            than maps (N, C, H, W), such as vectors (N, C) or sets (N, C, Q).
+            than (N, C, H, W), such as vectors (N, C) or class logits of queries (N, C, Q).
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
@@ -42,7 +46,7 @@ class CWDLoss(DistillLoss):
         self.tau = temperature(tau)
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
-        if student.dim() != 4:  # of queries (N, C, Q), too, none is anywhere
+        if student.dim() != 4:  # class logits of queries, (N, C, Q), have no positions
             raise ValueError(
                 'CWDLoss compares at which positions of a map each channel is active, so it needs '
                 f'(N, C, H, W), but got {tuple(student.shape)}; use mmkd.KDLoss or mmkd.DISTLoss '

@@ -1,5 +1,5 @@
 """DIST: the student keeps the teacher's relations between and within classes (2022)."""
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from ..registry import MODELS
 from .base import LogitLoss, finite_number, weighted_mean
 from .closed_form import EPS, dist
 from .pieces import as_maps
+
+LEAST_COLUMNS = 3
+"""Of two numbers, or one, Pearson's correlation says nothing: it is 1, -1 or 0 whatever they are."""
 
 
 @MODELS.register_module()
@@ -26,6 +29,13 @@ class DISTLoss(LogitLoss):
     code: a row or column that is constant on either side has :math:`\rho = 0`. Labels, background
     and ignored pixels play no role unless ``weight`` says so; with ``weight`` the mean over
     positions and the moments of each class are weighted.
+
+    The loss wants three columns. Over fewer, the inter-class relation is constant (two numbers
+    correlate by 1 or -1, one by nothing), so it is left out: the intra-class relation teaches
+    alone, and equal inputs give 0. With softmax over one column nothing is left, and the loss is 0.
+    For one or two classes, such as binary segmentation or a detector of one class, consider
+    :class:`mmkd.KDLoss`. In a head with several anchors, sigmoid, and ``per_anchor`` unset, a
+    position's columns are those of all its anchors.
 
     Args:
         beta (float): Weight of the inter-class relation. Defaults to 1.0.
@@ -56,7 +66,8 @@ class DISTLoss(LogitLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         return self.tau**2 * dist(*as_maps(student, teacher, weight), self.tau,
-                                  bool(self.use_sigmoid), self.beta, self.gamma, self.sync)
+                                  bool(self.use_sigmoid), *self._weights(student.shape[1]),
+                                  self.sync)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         """The formula as it is written above, by autograd; :meth:`compare` gives the same by
@@ -67,7 +78,22 @@ class DISTLoss(LogitLoss):
             student, teacher = student.softmax(1), teacher.softmax(1)
         inter = 1 - weighted_mean(pearson(student.T, teacher.T), weight)
         intra = 1 - pearson(student, teacher, weight).mean()
-        return self.beta * inter + self.gamma * intra
+        beta, gamma = self._weights(student.shape[1])
+        return beta * inter + gamma * intra
+
+    def _weights(self, columns: int) -> Tuple[float, float]:
+        """Of both relations; 0 for one that is constant whatever is compared."""
+        is_probability_1 = columns == 1 and not self.use_sigmoid
+        return (0. if columns < LEAST_COLUMNS else self.beta,
+                0. if is_probability_1 else self.gamma)
+
+    def notes(self, channels: int) -> List[str]:
+        notes = super().notes(channels)
+        if notes or channels >= LEAST_COLUMNS or not self.beta:
+            return notes
+        return [f'DISTLoss leaves out its inter-class part, which over {channels} column'
+                f'{"s" * (channels > 1)} is constant, and compares within classes alone; '
+                'mmkd.KDLoss compares the columns of a position, too']
 
 
 def pearson(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
