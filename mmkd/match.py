@@ -28,7 +28,7 @@ from .levels import (
 )
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
-from .losses.trial import is_constant
+from .losses.trial import limits_of
 from .recorder import Records
 from .registry import MODELS
 from .sets import in_order, pair_sets
@@ -479,8 +479,6 @@ class Match:
 
     def _try_loss(self, levels: List[Tensor], teacher: List[Tensor]) -> None:
         """Refuse now, not in the first batch, what the loss cannot compare or cannot teach."""
-        notes = list(dict.fromkeys(note for shape in self.compared
-                                   for note in self.loss.notes(shape[1])))
         # One that waits for other processes is not tried: the model may be on the CPU yet, where
         # GPUs' processes cannot exchange.
         if not getattr(self.loss, 'sync', False):
@@ -489,13 +487,12 @@ class Match:
                     self._losses([level.detach().requires_grad_() for level in levels], teacher)
             except ValueError as error:
                 raise ValueError(f'`{self.name}`: {error}') from error
-            if is_constant(self.loss, self.compared):
-                raise ValueError(
-                    f'`{self.name}`: {type(self.loss).__name__} cannot teach at '
-                    f'`{self.student_point.name}` of the student ({shown_shapes(self.compared)}): '
-                    'its gradient is 0 whatever both sides predict; ' + '; '.join(notes or [
-                        'use another loss, for instance mmkd.MSELoss, or another point']))
-        for note in notes:
+        limits = limits_of(self.loss, self.compared)
+        if limits.is_constant:
+            raise ValueError(
+                f'`{self.name}` cannot teach anything at `{self.student_point.name}` of the student '
+                f'({shown_shapes(self.compared)}): {"; ".join(limits.notes)}')
+        for note in limits.notes:
             print_log(f'{self.name}: {note}', 'current', logging.WARNING)
 
     def is_ambiguous(self, seen: Records, told: Dict[str, Answers]) -> bool:

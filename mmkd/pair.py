@@ -12,6 +12,9 @@ from .build import build_model
 from .classes import classes_of_config
 from .distillation import Distillation
 from .heads import points_of
+from .levels import shown_strides
+from .losses import LogitLoss
+from .losses.trial import Limits, limits_of
 from .match import Match, shown_shapes
 from .teachers import FrozenTeacher
 from .teachers.frozen import model_config
@@ -50,6 +53,14 @@ class Finding(NamedTuple):
         if self.match is None:
             return 'cannot be compared'
         return 'through a connector' if self.match.connectors else 'as it is'
+
+    def limits(self, part: Part) -> Limits:
+        """What the loss of a method cannot teach at this point, which can be compared."""
+        assert self.match is not None
+        loss = Match(type=part.loss, on=self.point, **part.settings).loss
+        if isinstance(loss, LogitLoss):
+            loss.use_sigmoid = self.match.student_point.use_sigmoid
+        return limits_of(loss, self.match.compared)
 
 
 def inspect_pair(student: Config, teacher: Config,
@@ -98,31 +109,52 @@ def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]
     found = {finding.point: finding for finding in findings}
     entries: List[Dict[str, Any]] = []
     for part in METHODS[method]:
-        point = next((name for name in part.points if name in found and found[name].match), None)
+        problems = [_problem(part, name, found.get(name)) for name in part.points]
+        point = next((name for name, problem in zip(part.points, problems) if not problem), None)
         if point is None:
-            problems = [f'`{name}`: ' + (found[name].problem if name in found else
-                                         'neither model has such a point') for name in part.points]
+            problems = [f'`{name}`: {problem}' for name, problem in zip(part.points, problems)]
             able = [finding.point for finding in findings if finding.match]
             raise ValueError(
                 f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
                 f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
         entries.append(dict(type=part.loss, on=point, **part.settings))
-        if part.aux_weight and 'aux' in found and found['aux'].match:
+        if part.aux_weight and not _problem(part, 'aux', found.get('aux')):
             entries.append(dict(type=part.loss, on='aux', loss_weight=part.aux_weight))
     return entries
 
 
+def _problem(part: Part, point: str, finding: Optional[Finding]) -> str:
+    """Why a method cannot compare a point; '' if it can."""
+    if finding is None:
+        return 'neither model has such a point'
+    if finding.match is None:
+        return finding.problem
+    limits = finding.limits(part)
+    return '; '.join(limits.notes) if limits.is_constant else ''
+
+
+def _notes(finding: Finding) -> List[str]:
+    """What methods that compare a point cannot teach there."""
+    parts = {part.loss: part for method in METHODS.values() for part in method
+             if finding.point in part.points or (part.aux_weight and finding.point == 'aux')}
+    return [note for part in parts.values() for note in finding.limits(part).notes]
+
+
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:
-    """A line per point: modules and shapes of both sides, and whether they can be compared."""
+    """A line per point: modules, shapes and strides of both sides, and whether they can be
+    compared; and what the losses of the methods cannot teach there."""
     table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
     for finding in findings:
         match = finding.match
         if match is None:
             table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
             continue
-        sides = [f'{", ".join(point.paths)}\n{shown_shapes(shapes)}' for point, shapes in zip(
-            (match.student_point, match.teacher_point), match.shapes)]
-        table.add_row(finding.point, *sides, '; '.join([finding.verdict, *match.notes]))
+        sides = ['\n'.join([', '.join(point.paths), shown_shapes(shapes)] +
+                           [f'stride {shown_strides(strides)}'] * bool(strides))
+                 for point, shapes, strides in zip(
+                     (match.student_point, match.teacher_point), match.shapes, match.strides)]
+        table.add_row(finding.point, *sides, '; '.join(
+            [finding.verdict, *match.notes, *_notes(finding)]))
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()

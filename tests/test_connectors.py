@@ -115,14 +115,27 @@ def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
     assert "student's [1, 2, 3, 4, 5] with the teacher's [0, 1, 2, 3, 4]" in str(model.matches[0])
 
 
-def test_levels_without_a_partner_are_refused(tmp_path):
+def test_levels_of_a_single_stride_have_one_partner(tmp_path):
+    """P3 to P7 and four maps of stride 4: none has a partner. P2 to P6 has one, the last of them."""
     other = retinanet()
     other['backbone']['strides'] = (1, 1, 1, 1)
     other['backbone']['dilations'] = (1, 1, 1, 1)
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 4, 4, 4])
-    with pytest.raises(ValueError, match='has 5 levels, `neck` of the teacher 4, and their sizes'):
-        prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), MIMIC)
+    teacher = save_teacher(tmp_path / 't.pth', other)
+    for entry, remedy in ((MIMIC, 'name one level on each side by its dotted path'), (
+            dict(type='mmkd.DISTLoss', on='cls'), "give a teacher of the student's strides")):
+        with pytest.raises(ValueError, match=(
+                'of the student has 5 levels of strides 8, 16, 32, 64, 128, .* of the teacher 4 '
+                f'levels of strides 4, 4, 4, 4.*there is no stride that both have; {remedy}')):
+            prepared(retinanet(), teacher, entry)
+    student = retinanet()
+    student['neck'].update(start_level=0, add_extra_convs=False)
+    student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64])
+    match, = prepared(student, teacher, MIMIC).matches
+    assert "student's [0] with the teacher's [3]" in str(match)
+    with pytest.raises(ValueError, match='both sides must have as many levels of a stride'):
+        prepared(student, teacher, dict(type='mmkd.DISTLoss', on='cls'))
 
 
 def test_backbone_of_another_depth_and_stride(tmp_path):
@@ -150,28 +163,13 @@ def test_vectors_get_a_linear_layer():
     assert [type(layer) for layer in layers] == [nn.Linear, nn.Identity]
 
 
-def test_levels_of_other_strides_are_warned_of(tmp_path, monkeypatch):
-    """Sizes do not tell levels apart, and there are as many: paired by order and interpolated."""
-    other = retinanet()
-    other['backbone'].update(strides=(1, 1, 1, 1), dilations=(1, 1, 1, 1))
-    lines = []
-    monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: lines.append(text))
-    prepared(retinanet(), save_teacher(tmp_path / 't.pth', other),
-             dict(type='mmkd.MSELoss', on=dict(student='backbone', teacher='backbone')))
-    warning, = (line for line in lines if 'paired by their order' in line)
-    assert "the teacher's 128x128 interpolated to 64x64" in warning
-    model = prepared(retinanet(), save_teacher(tmp_path / 't.pth', other), dict(
-        type='mmkd.MSELoss', on='backbone.layer4'))
-    assert 'interpolated' in str(model.matches[0])
-
-
 def test_the_log_says_what_was_chosen(wide, monkeypatch):
     lines = []
     monkeypatch.setattr('mmkd.distillation.print_log', lambda text, *args: lines.append(text))
     prepared(retinanet(), wide, MIMIC)
     assert lines[0].startswith(
         'loss_neck_mse: `neck` of the student (neck, 1x16x16x16, 1x16x8x8, 1x16x4x4, 1x16x2x2, '
-        '1x16x1x1) with `neck` of the teacher (neck, 1x24x16x16, ')
+        '1x16x1x1; stride 8, 16, 32, 64, 128) with `neck` of the teacher (neck, 1x24x16x16, ')
     assert 'MSELoss x 1; Conv2d' in lines[0]
     assert 'Conv2d 16 -> 24 on the student' in lines[0]
 

@@ -1,11 +1,12 @@
 """What a method compares in a pair, and what looking at a pair leaves as it was."""
 import copy
+import dataclasses
 
 import pytest
 from conftest import retinanet, segmentor, two_stage
 from mmengine.config import Config
 
-from mmkd.pair import entries_of, inspect_pair
+from mmkd.pair import entries_of, inspect_pair, table_of
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 
@@ -53,3 +54,45 @@ def test_configs_stay_as_they_are():
     before = copy.deepcopy(student)
     inspect_pair(student, student)
     assert student.model == before.model
+
+
+def cell_of(text, point):
+    """The last column of a point's row, in one line."""
+    rows = [part for part in text.split('├') if f'\n│ {point} ' in part]
+    assert len(rows) == 1
+    return ' '.join(line.split('│')[4].strip() for line in rows[0].splitlines()
+                    if line.count('│') == 5)
+
+
+@pytest.mark.parametrize('classes', [1, 2, 3])
+def test_table_says_what_a_method_cannot_teach(classes):
+    """Of one or two columns DIST compares only what is within classes."""
+    model = segmentor(classes=classes)
+    for head in ('decode_head', 'auxiliary_head') if classes == 1 else ():
+        model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=True))
+    findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
+    text = table_of(findings, width=160)
+    part = 'DISTLoss leaves out its inter-class part, which is constant over'
+    for point in ('cls', 'aux'):
+        assert (f'{part} {classes} column' in cell_of(text, point)) == (classes < 3)
+    assert part not in cell_of(text, 'backbone')
+    assert entries_of('kd', findings)[0] == dict(type='mmkd.KDLoss', on='cls')
+
+
+def test_method_whose_loss_is_constant_has_nothing_to_compare():
+    """Softmax over one column is 1 whatever the logit is, and CWD compares the map all the same."""
+    model = segmentor(classes=1)
+    for head in ('decode_head', 'auxiliary_head'):
+        model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=True))
+    findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
+    for finding in findings:  # as a head of one's own may have it
+        point = finding.match.student_point
+        finding.match.student_point = dataclasses.replace(
+            point, use_sigmoid=False if point.num_classes else None)
+    for method in ('dist', 'kd'):
+        with pytest.raises(ValueError, match=f'`{method}` has nothing to compare.*`cls`: .*gradient '
+                           'of 0.*softmax over 1 column is 1.*write `use_sigmoid=True`'):
+            entries_of(method, findings)
+    assert entries_of('cwd', findings)[0]['on'] == 'cls'

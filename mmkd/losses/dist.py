@@ -91,9 +91,10 @@ class DISTLoss(LogitLoss):
         notes = super().notes(channels)
         if notes or channels >= LEAST_COLUMNS or not self.beta:
             return notes
-        return [f'DISTLoss leaves out its inter-class part, which over {channels} column'
-                f'{"s" * (channels > 1)} is constant, and compares within classes alone; '
-                'mmkd.KDLoss compares the columns of a position, too']
+        left = ('compares within classes alone' if self.gamma else
+                'nothing is left with `gamma=0`')
+        return [f'DISTLoss leaves out its inter-class part, which is constant over {channels} '
+                f'column{"s" * (channels > 1)}, and {left}; mmkd.KDLoss has no such limit']
 
 
 def pearson(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:

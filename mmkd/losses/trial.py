@@ -1,11 +1,12 @@
 """Can a loss teach anything on tensors of given shapes?"""
 import copy
 import math
-from typing import List, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
+from ..rng import preserved_rng
 from .base import DistillLoss
 
 SCALES = (1., 10., 0.1, 1e-3)
@@ -23,12 +24,30 @@ NOISE = 1e-10
 """A gradient is rounding noise if its norm is at most this share of the loss (in float64)."""
 
 
+class Limits(NamedTuple):
+    """What a loss cannot teach where it is used."""
+    is_constant: bool
+    """Whether it cannot teach anything."""
+    notes: List[str]
+    """What is left out, and what to use instead."""
+
+
+def limits_of(loss: DistillLoss, shapes: Sequence[Tuple[int, ...]]) -> Limits:
+    """What a loss cannot teach on levels of given shapes, (N, C, *positions)."""
+    notes = list(dict.fromkeys(note for shape in shapes for note in loss.notes(shape[1])))
+    if not is_constant(loss, shapes):
+        return Limits(False, notes)
+    return Limits(True, [f'{type(loss).__name__} has a gradient of 0 whatever both sides predict',
+                         *(notes or ['use another loss, for instance mmkd.MSELoss, or another '
+                                     'point'])])
+
+
 def is_constant(loss: DistillLoss, shapes: Sequence[Tuple[int, ...]]) -> bool:
     """Whether a loss has no gradient for the student, whatever both sides predict.
 
     It is tried on random numbers, on the CPU and in float64, so that a gradient of exactly 0 is
-    found as 0; maps are cut to a few positions. A copy is tried, at a ``loss_weight`` of 1. The random numbers of the run are not
-    touched.
+    found as 0; maps are cut to a few positions. A copy is tried, at a ``loss_weight`` of 1. The
+    random numbers of the run are not touched.
 
     Args:
         loss (DistillLoss): The loss.
@@ -42,12 +61,15 @@ def is_constant(loss: DistillLoss, shapes: Sequence[Tuple[int, ...]]) -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     try:
-        loss = copy.deepcopy(loss).cpu()
-        loss.loss_weight = 1.
-        for scale in SCALES:
-            for is_positive in (False, True):  # some losses want 0 or more
-                student, teacher = ([_drawn(shape, generator, is_positive) * scale
-                                     for shape in shapes] for _ in range(2))
+        with preserved_rng():  # a loss may draw random numbers of its own
+            loss = copy.deepcopy(loss).cpu()
+            loss.loss_weight = 1.
+            if getattr(loss, 'sync', False):  # other processes are not there to answer
+                loss.sync = False
+            for scale in SCALES:
+                student, teacher = (
+                    [scale * torch.randn(size_for(shape), generator=generator, dtype=torch.float64)
+                     for shape in shapes] for _ in range(2))
                 if _has_gradient(loss, student, teacher):
                     return False
     except Exception:  # other numbers than a model's may be no input for it
@@ -69,12 +91,8 @@ def _has_gradient(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor
     return not norm <= NOISE * total.detach().abs()
 
 
-def _drawn(shape: Tuple[int, ...], generator: torch.Generator, is_positive: bool) -> Tensor:
-    numbers = torch.randn(_batch(shape), generator=generator, dtype=torch.float64)
-    return numbers.abs() if is_positive else numbers
-
-
-def _batch(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+def size_for(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+    """In what shape a level is tried."""
     count, channels, *rest = shape
     is_enough = count * math.prod(rest) >= POSITIONS
     return (count if is_enough else POSITIONS, channels, *(min(one, MOST) for one in rest))

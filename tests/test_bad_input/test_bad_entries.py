@@ -95,6 +95,15 @@ ENTRIES = [
     entry("`beta` must be a number", TypeError, beta='a'),
     entry('`use_sigmoid` must be True, False or None', TypeError, use_sigmoid='yes'),
     entry('`sync` must be True or False', TypeError, sync=1),
+    Row('entry: softmax over one column', dict(
+        student=retinanet(classes=1), teacher=teacher(retinanet(classes=1)),
+        distill=[dict(DIST, use_sigmoid=False, per_anchor=True)]), ValueError,
+        'cannot teach anything at `cls` of the student.*DISTLoss has a gradient of 0.*softmax over '
+        '1 column is 1.*write `use_sigmoid=True`'),
+    Row('entry: KD over one column', dict(
+        student=retinanet(classes=1), teacher=teacher(retinanet(classes=1)),
+        distill=[dict(KD, use_sigmoid=False, per_anchor=True)]), ValueError,
+        'cannot teach anything at `cls`.*KDLoss has a gradient of 0.*write `use_sigmoid=True`'),
     # --- the match
     entry("must contain 'loss'", name='dist'),
     entry("must contain 'loss'", name=''),

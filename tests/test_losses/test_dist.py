@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.losses import DISTLoss
+from mmkd.losses import DISTLoss, LogitLoss
 
 STUDENT = torch.tensor([[1, 2, 0, -1], [0.5, 0.5, 3, 0], [-2, 1, 0, 1]], dtype=torch.float64)
 TEACHER = torch.tensor([[2, 1, 0, -1], [0, 0, 4, 1], [-1, 2, 0, 0]], dtype=torch.float64)
@@ -103,7 +103,67 @@ def test_affine_map_of_the_probabilities_costs_nothing(scale, seed):
 
 
 def test_bounds_are_met_by_equal_and_opposite_tables():
-    p = torch.tensor([[0.1, 0.9], [0.8, 0.2]], dtype=torch.float64)
+    p = torch.tensor([[0.1, 0.9, 0.4], [0.8, 0.2, 0.3]], dtype=torch.float64)
     loss = DISTLoss(use_sigmoid=True)
     assert loss(torch.logit(p), torch.logit(p)).item() == pytest.approx(0, abs=1e-6)
     assert loss(torch.logit(1 - p), torch.logit(p)).item() == pytest.approx(4, abs=1e-6)
+
+
+# --- fewer than three columns -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize(('use_sigmoid', 'columns'), [(True, 1), (True, 2), (False, 2)])
+def test_over_fewer_than_three_columns_only_classes_are_compared(use_sigmoid, columns, weighted):
+    """Pearson's correlation of two numbers is 1 or -1, of one it is 0, whatever they are."""
+    generator = torch.Generator().manual_seed(columns)
+    student, teacher = torch.randn(2, 7, columns, generator=generator, dtype=torch.float64)
+    weight = torch.arange(7) % 3 if weighted else None
+    rows = [x.repeat_interleave(weight, 0) if weighted else x for x in (student, teacher)]
+    expected = slow_dist(*(x.numpy() for x in rows), beta=0., gamma=0.7, tau=2.,
+                         use_sigmoid=use_sigmoid)
+    loss = DISTLoss(0.5, 0.7, tau=2., use_sigmoid=use_sigmoid)
+    leaf = student.clone().requires_grad_()
+    value = loss(leaf, teacher, weight)
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+    value.backward()
+    assert (leaf.grad != 0).any()
+    plain = student.clone().requires_grad_()
+    by_autograd = LogitLoss.compare(loss, plain, teacher, weight if weight is None else
+                                    weight.double())
+    torch.testing.assert_close(value, by_autograd)
+    by_autograd.backward()
+    torch.testing.assert_close(leaf.grad, plain.grad)
+
+
+@pytest.mark.parametrize(('use_sigmoid', 'columns'), [
+    (True, 1), (True, 2), (True, 3), (False, 1), (False, 2), (False, 3)])
+def test_equal_inputs_give_0_over_any_number_of_columns(use_sigmoid, columns):
+    student = torch.randn(9, columns, generator=torch.Generator().manual_seed(0)).double()
+    loss = DISTLoss(use_sigmoid=use_sigmoid)
+    assert loss(student, student).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_nothing_is_left_of_softmax_over_one_column():
+    student = torch.randn(5, 1, requires_grad=True)
+    value = DISTLoss()(student, torch.randn(5, 1))
+    assert value.item() == 0
+    value.backward()
+    assert (student.grad == 0).all()
+
+
+@pytest.mark.parametrize(('arguments', 'columns', 'says'), [
+    (dict(use_sigmoid=True), 1, ['inter-class part, which is constant over 1 column, and compares '
+                                 'within classes alone; mmkd.KDLoss']),
+    (dict(), 2, ['constant over 2 columns, and compares within classes alone; mmkd.KDLoss']),
+    (dict(gamma=0.), 2, ['constant over 2 columns, and nothing is left with `gamma=0`']),
+    (dict(), 1, ['softmax over 1 column is 1 whatever the logit is; write `use_sigmoid=True`']),
+    (dict(), 3, []),
+    (dict(use_sigmoid=True), 9, []),
+    (dict(beta=0.), 2, []),
+])
+def test_notes_say_what_is_left_out(arguments, columns, says):
+    notes = DISTLoss(**arguments).notes(columns)
+    assert len(notes) == len(says)
+    for note, part in zip(notes, says):
+        assert part in note

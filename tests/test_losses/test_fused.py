@@ -20,7 +20,7 @@ from mmkd.losses.base import LogitLoss
 
 CASES = [((2, 40, 9, 17), None), ((3, 4, 6, 7), 'some'), ((1, 19, 12, 33), 'mask'), ((57, 9), None),
          ((57, 9), 'some'), ((2, 33, 5, 5), 'none'), ((1, 100, 5, 7), 'mask'),
-         ((2, 1, 3, 3), None), ((1, 5, 1, 1), None)]
+         ((2, 1, 3, 3), None), ((2, 2, 3, 3), None), ((2, 2, 3, 3), 'some'), ((1, 5, 1, 1), None)]
 
 fused.fits = lambda *tensors: True
 torch.manual_seed(0)

@@ -1,0 +1,174 @@
+"""Which losses are found to be constant where they are used, and which are not."""
+import pytest
+import torch
+from conftest import build, distiller, retinanet, segmentor
+
+from mmkd.losses import CWDLoss, DistillLoss, DISTLoss, KDLoss, MSELoss
+from mmkd.losses.trial import is_constant, limits_of
+
+
+class OfTheConfident(DistillLoss):
+    """Looks at positions alone where the teacher is sure."""
+
+    def compare(self, student, teacher, weight):
+        sure = teacher.softmax(1).amax(1, keepdim=True) > 0.9
+        return ((student - teacher).square() * sure).mean()
+
+
+class OfRoots(DistillLoss):
+    """Wants numbers of 0 or more."""
+
+    def compare(self, student, teacher, weight):
+        return (student.sqrt() - teacher.sqrt()).square().mean()
+
+
+class OfNorms(DistillLoss):
+    """Normalises away all that there is in one channel."""
+
+    def compare(self, student, teacher, weight):
+        student, teacher = (one / one.norm(dim=1, keepdim=True) for one in (student, teacher))
+        return (student.abs() - teacher.abs()).square().mean()
+
+
+class Detached(DistillLoss):
+    """Its author forgot what is trained."""
+
+    def compare(self, student, teacher, weight):
+        return (student.detach() - teacher).square().mean()
+
+
+class Strange(DistillLoss):
+    """Takes what its model gives, and nothing else."""
+
+    def compare(self, student, teacher, weight):
+        if (teacher < 0).any():
+            raise ValueError('probabilities are 0 or more')
+        return (student * 0).sum()
+
+
+class Bank(MSELoss):
+    """Remembers what it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.register_buffer('count', torch.zeros(()))
+
+    def compare(self, student, teacher, weight):
+        self.seen.append(teacher)
+        self.count += torch.rand(())
+        return super().compare(student, teacher, weight)
+
+
+MAP = (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize(('loss', 'shapes'), [
+    (KDLoss(use_sigmoid=False), [(1, 1, 8, 8)]),
+    (KDLoss(tau=4.), [(2, 1)]),
+    (DISTLoss(use_sigmoid=False), [(1, 1, 8, 8), (1, 1, 4, 4)]),
+    (DISTLoss(gamma=0.), [(1, 2, 8, 8)]),
+    (DISTLoss(gamma=0., use_sigmoid=True), [(1, 1, 8, 8)]),
+    (DISTLoss(gamma=0., sync=True), [(1, 2, 8, 8)]),
+    (CWDLoss(), [(1, 16, 1, 1)]),
+    (CWDLoss(), [(2, 3, 1, 1), (2, 3, 1, 1)]),
+    (OfNorms(), [(1, 1, 8, 8)]),
+    (Detached(), [MAP]),
+])
+def test_constant_by_construction(loss, shapes):
+    assert is_constant(loss, shapes)
+
+
+@pytest.mark.parametrize(('loss', 'shapes'), [
+    (KDLoss(use_sigmoid=True), [(1, 1, 8, 8)]),
+    (KDLoss(), [(1, 2, 8, 8)]),
+    (DISTLoss(use_sigmoid=True), [(1, 1, 8, 8)]),
+    (DISTLoss(), [(1, 2, 8, 8)]),
+    (DISTLoss(use_sigmoid=True), [(1, 1, 1, 1)]),  # a larger batch has more positions
+    (DISTLoss(), [(2, 2)]),
+    (DISTLoss(tau=1e-3), [MAP]),
+    (DISTLoss(loss_weight=0.), [MAP]),
+    (KDLoss(tau=1e-3), [(1, 80, 8, 8)]),
+    (KDLoss(tau=1e3, loss_weight=1e-20), [MAP]),
+    (CWDLoss(), [(1, 16, 4, 4), (1, 16, 1, 1)]),
+    (CWDLoss(), [(2, 100, 1, 2)]),
+    (MSELoss(), [(1, 1, 1, 1)]),
+    (MSELoss(), [(2, 7)]),
+    (MSELoss(loss_weight=1e-30), [(1, 2000, 200, 200)]),
+    (OfTheConfident(), [(1, 80, 8, 8)]),
+    (OfRoots(), [MAP]),
+    (OfNorms(), [MAP]),
+    (Strange(), [MAP]),  # it cannot be told
+    (DISTLoss(), []),
+])
+def test_no_false_alarm(loss, shapes):
+    assert not is_constant(loss, shapes)
+
+
+def test_trial_leaves_no_trace():
+    loss, state = Bank(), torch.get_rng_state()
+    assert not is_constant(loss, [MAP])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not loss.seen
+    assert loss.count == 0
+    one = DISTLoss(loss_weight=3., gamma=0., sync=True)
+    assert is_constant(one, [(1, 2, 8, 8)])
+    assert (one.loss_weight, one.sync) == (3., True)
+
+
+def test_limits_name_what_to_use_instead():
+    found = limits_of(CWDLoss(), [(1, 16, 1, 1)])
+    assert found.is_constant
+    assert found.notes == ['CWDLoss has a gradient of 0 whatever both sides predict',
+                           'use another loss, for instance mmkd.MSELoss, or another point']
+    found = limits_of(KDLoss(), [(1, 1, 8, 8), (1, 1, 4, 4)])
+    assert found.is_constant
+    assert len(found.notes) == 2
+    assert 'write `use_sigmoid=True`' in found.notes[1]
+    found = limits_of(DISTLoss(), [(1, 2, 8, 8), (1, 2, 4, 4)])
+    assert not found.is_constant
+    assert len(found.notes) == 1
+    assert limits_of(MSELoss(), [MAP]) == (False, [])
+
+
+# --- in a model ---------------------------------------------------------------------------------
+
+
+def prepared(model, entry, scope):
+    torch.manual_seed(0)
+    built = build(distiller(model, dict(config=dict(default_scope=scope, model=model),
+                                        checkpoint=None), entry), scope)
+    state = torch.get_rng_state()
+    built.distillation.prepare()
+    assert torch.equal(torch.get_rng_state(), state)
+    return built
+
+
+def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(monkeypatch):
+    """DeepLabV3's pooled features are one position of every image; P7 is so of 128 pixels only."""
+    with pytest.raises(ValueError, match=(
+            r'`loss_decode_head_image_pool_cwd` cannot teach anything at `decode_head.image_pool` '
+            r'of the student \(1x16x1x1\): CWDLoss has a gradient of 0.*use another loss')):
+        prepared(segmentor('deeplabv3'), dict(type='mmkd.CWDLoss', on='decode_head.image_pool'),
+                 'mmseg')
+    match, = prepared(retinanet(), dict(type='mmkd.CWDLoss', on='neck.fpn_convs.4'),
+                      'mmdet').matches
+    assert match.strides[0] == [(128, 128)]
+    assert match.shapes[0][0][2] > 1
+
+
+def test_what_is_left_out_is_said_once_before_training(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: said.append(text))
+    model = segmentor(classes=2)
+    prepared(model, dict(type='mmkd.DISTLoss', on='cls'), 'mmseg')
+    assert said == ['loss_cls_dist: DISTLoss leaves out its inter-class part, which is constant '
+                    'over 2 columns, and compares within classes alone; mmkd.KDLoss has no such '
+                    'limit']
+    said.clear()
+    # Nine anchors of one class are nine columns, and are compared as DIST's authors do it.
+    prepared(retinanet(classes=1), dict(type='mmkd.DISTLoss', on='cls'), 'mmdet')
+    assert not said
+    prepared(retinanet(classes=1), dict(type='mmkd.DISTLoss', on='cls', per_anchor=True), 'mmdet')
+    assert 'constant over 1 column,' in said[0]
+    assert len(said) == 1
