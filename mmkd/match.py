@@ -399,7 +399,7 @@ class Match:
         return student, teacher
 
     def fit(self, seen: Records, told: Dict[str, Answers], blank: Tensor) -> None:
-        """Pair the levels, make the connectors that a first look calls for, and note what was found.
+        """Pair the levels, make connectors, try the loss, and note what was found.
 
         Args:
             seen (dict): What was recorded of the student on a blank image.
@@ -463,7 +463,7 @@ class Match:
         one, other = self.student_point, self.teacher_point
         sides = Maps(one.name, sizes_of(student), image), Maps(other.name, sizes_of(teacher), image)
         is_prediction = one.is_prediction or other.is_prediction
-        pairing = pair_levels(*(side.sizes for side in sides), is_prediction=is_prediction)
+        pairing = pair_levels(sides[0].sizes, sides[1].sizes, is_prediction)
         if pairing is None:
             raise ValueError(no_partner(*sides, is_prediction))
         self.notes += notes_of(pairing, *sides)
@@ -490,8 +490,8 @@ class Match:
         limits = limits_of(self.loss, self.compared)
         if limits.is_constant:
             raise ValueError(
-                f'`{self.name}` cannot teach anything at `{self.student_point.name}` of the student '
-                f'({shown_shapes(self.compared)}): {"; ".join(limits.notes)}')
+                f'`{self.name}` cannot teach anything at `{self.student_point.name}` of the '
+                f'student ({shown_shapes(self.compared)}): {"; ".join(limits.notes)}')
         for note in limits.notes:
             print_log(f'{self.name}: {note}', 'current', logging.WARNING)
 
@@ -569,9 +569,9 @@ class Match:
                 self.student_point, self.teacher_point), counts, self._counts):
             if now != then:
                 raise ValueError(
-                    f'`{point.name}` of the {side} has {now} levels now, and had {then} when levels '
-                    'were paired on a blank image before training: the module returns others in '
-                    'training; name the layer that you mean by its dotted path')
+                    f'`{point.name}` of the {side} has {now} levels now, and had {then} when '
+                    'levels were paired on a blank image before training: the module returns '
+                    'others in training; name the layer that you mean by its dotted path')
 
     def _resize(self, teacher: Tensor, student: Tensor) -> Tensor:
         is_map = self.student_point.is_map and self.teacher_point.is_map

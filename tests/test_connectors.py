@@ -116,7 +116,7 @@ def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
 
 
 def test_levels_of_a_single_stride_have_one_partner(tmp_path):
-    """P3 to P7 and four maps of stride 4: none has a partner. P2 to P6 has one, the last of them."""
+    """P3 to P7 and four maps of stride 4: no partner. P2 to P6: the last."""
     other = retinanet()
     other['backbone']['strides'] = (1, 1, 1, 1)
     other['backbone']['dilations'] = (1, 1, 1, 1)

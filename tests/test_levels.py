@@ -169,7 +169,7 @@ def test_auxiliary_head_of_the_partners_stride():
 
 
 def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
-    """The first with the first; and the other way round, of the teacher's the one with a partner."""
+    """The first with the first. Where the teacher alone has several, the choice is among those."""
     entry = dict(type='mmkd.KDLoss', on='aux')
     match, = prepared(bisenet(), bisenet(), entry).matches
     assert (match.student_point.paths, match.teacher_point.paths) == (

@@ -10,7 +10,7 @@ from .closed_form import EPS, dist
 from .pieces import as_maps
 
 LEAST_COLUMNS = 3
-"""Of two numbers, or one, Pearson's correlation says nothing: it is 1, -1 or 0 whatever they are."""
+"""Pearson's correlation of two numbers is 1 or -1, that of one is 0, whatever they are."""
 
 
 @MODELS.register_module()

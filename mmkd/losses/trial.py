@@ -1,7 +1,7 @@
 """Can a loss teach anything on tensors of given shapes?"""
 import copy
 import math
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ POSITIONS = 4
 a larger batch has more."""
 
 MOST = 16
-"""Height and width, at most, of the maps that are tried: enough, and quick for a thousand classes."""
+"""Height and width, at most, of the maps that are tried: quick, also for a thousand classes."""
 
 NOISE = 1e-10
 """A gradient is rounding noise if its norm is at most this share of the loss (in float64)."""
@@ -62,15 +62,15 @@ def is_constant(loss: DistillLoss, shapes: Sequence[Tuple[int, ...]]) -> bool:
     generator = torch.Generator().manual_seed(0)
     try:
         with preserved_rng():  # a loss may draw random numbers of its own
-            loss = copy.deepcopy(loss).cpu()
-            loss.loss_weight = 1.
-            if getattr(loss, 'sync', False):  # other processes are not there to answer
-                loss.sync = False
+            tried: Any = copy.deepcopy(loss).cpu()
+            tried.loss_weight = 1.
+            if getattr(tried, 'sync', False):  # other processes are not there to answer
+                tried.sync = False
             for scale in SCALES:
                 student, teacher = (
                     [scale * torch.randn(size_for(shape), generator=generator, dtype=torch.float64)
                      for shape in shapes] for _ in range(2))
-                if _has_gradient(loss, student, teacher):
+                if _has_gradient(tried, student, teacher):
                     return False
     except Exception:  # other numbers than a model's may be no input for it
         return False
