@@ -32,6 +32,8 @@ def paired(student, teacher, **kind):
     ((128, 64, 32, 16), (128, 64, 64, 64), ([(0, 0), (1, 3)], [2, 3], [1, 2])),
     # the lists run in other directions
     ((16, 32, 64), (64, 32, 16), ([(0, 2), (1, 1), (2, 0)], [], [])),
+    # pairs come in the student's order
+    ((16, 32, 16), (32, 16, 16), ([(0, 1), (1, 0), (2, 2)], [], [])),
     # a position more by padding; of few positions it is another stride
     ((65, 33, 17), (64, 32, 16), ([(0, 0), (1, 1), (2, 2)], [], [])),
     ((3, 5), (2, 4), ([(1, 1)], [0], [0])),
@@ -179,9 +181,13 @@ def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
 
 
 def test_heads_for_other_classes_are_no_choice():
-    """STDC's last auxiliary head predicts edges, at stride 8, too."""
-    match, = prepared(stdc(), segmentor(), dict(type='mmkd.KDLoss', on='aux')).matches
+    """STDC's last auxiliary head predicts edges, at stride 8, too; it may as well stand first."""
+    entry, student = dict(type='mmkd.KDLoss', on='aux'), stdc()
+    match, = prepared(student, segmentor(), entry).matches
     assert match.student_point.paths == ('auxiliary_head.0', )
+    student['auxiliary_head'].reverse()
+    match, = prepared(student, segmentor(), entry).matches
+    assert match.student_point.paths == ('auxiliary_head.2', )
 
 
 def test_named_head_is_interpolated():

@@ -30,6 +30,15 @@ class OfNorms(DistillLoss):
         return (student.abs() - teacher.abs()).square().mean()
 
 
+class OfPairs(DistillLoss):
+    """Correlates what a position says: of two numbers always by 1 or -1, up to rounding."""
+
+    def compare(self, student, teacher, weight):
+        student, teacher = (one - one.mean(1, keepdim=True) for one in (student, teacher))
+        norms = student.norm(dim=1) * teacher.norm(dim=1)
+        return (1 - (student * teacher).sum(1) / norms).mean()
+
+
 class Detached(DistillLoss):
     """Its author forgot what is trained."""
 
@@ -73,6 +82,7 @@ MAP = (1, 4, 8, 8)
     (CWDLoss(), [(1, 16, 1, 1)]),
     (CWDLoss(), [(2, 3, 1, 1), (2, 3, 1, 1)]),
     (OfNorms(), [(1, 1, 8, 8)]),
+    (OfPairs(), [(1, 2, 8, 8)]),
     (Detached(), [MAP]),
 ])
 def test_constant_by_construction(loss, shapes):
@@ -98,6 +108,7 @@ def test_constant_by_construction(loss, shapes):
     (OfTheConfident(), [(1, 80, 8, 8)]),
     (OfRoots(), [MAP]),
     (OfNorms(), [MAP]),
+    (OfPairs(), [MAP]),
     (Strange(), [MAP]),  # it cannot be told
     (DISTLoss(), []),
 ])
