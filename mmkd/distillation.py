@@ -256,7 +256,7 @@ class Distillation:
                     with torch.no_grad(), evaluating(self._model(side)):
                         seen[side] = self.predicted(side, blank)
                 side = 'teacher'
-                found = seen, self.ask(seen, blank, None, parts), blank
+                found = seen, self.ask(seen, blank, None, parts), (size, size)
             except Exception as error:  # perhaps the image is too small for the network
                 problem = error
                 continue
@@ -268,9 +268,9 @@ class Distillation:
                 f'the {side} does not run on a blank image of {size}x{size} pixels: '
                 f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
                 'together, and whether `on` names a point of its family') from problem
-        seen, told, blank = found
+        seen, told, image = found
         for match in parts:
-            match.fit(seen[match.learner], told_to(match, told), blank)
+            match.fit(seen[match.learner], told_to(match, told), image)
 
     def predicted(self, learner: str, inputs: Tensor) -> Records:
         """What a learner says at the points of a batch, without losses.

@@ -398,18 +398,17 @@ class Match:
             teacher = [self._split_anchors(level) for level in teacher]
         return student, teacher
 
-    def fit(self, seen: Records, told: Dict[str, Answers], blank: Tensor) -> None:
+    def fit(self, seen: Records, told: Dict[str, Answers], image: Size) -> None:
         """Pair the levels, make connectors, try the loss, and note what was found.
 
         Args:
             seen (dict): What was recorded of the student on a blank image.
             told (dict): What the teacher said of it, by where it was asked.
-            blank (Tensor): The image, float (1, C, H, W).
+            image (tuple[int, int]): Height and width of the image, in pixels.
 
         Raises:
             ValueError: If what was recorded cannot be compared, or the loss cannot teach there.
         """
-        image: Size = tuple(blank.shape[2:])
         with torch.no_grad():
             self._choose_heads(seen, told, image)
             student, teacher = self._recorded(seen, told)

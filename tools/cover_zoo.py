@@ -294,7 +294,7 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
             images = [like.new_zeros(1, 3, side, side) for side in (size, 2 * size)]
             seen = {'student': distillation.predicted('student', images[0])}
             told = distillation.ask(seen, images[1], None, model.matches[:1])
-            model.matches[0].fit(seen['student'], told_to(model.matches[0], told), images[0])
+            model.matches[0].fit(seen['student'], told_to(model.matches[0], told), (size, size))
             outcome.other_stride = 'interpolated' if point.is_map else 'levels in common'
             break
 
