@@ -148,6 +148,8 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
     found: Dict[str, inspect.Parameter] = {}
     kinds = cls.__mro__ if isinstance(cls, type) else [cls]
     for kind in kinds:
+        if kind is object:  # whoever is left with any arguments takes them itself
+            break
         if kind is not cls and '__init__' not in vars(kind):
             continue
         parameters = inspect.signature(kind).parameters
@@ -156,8 +158,6 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
                 found.setdefault(name, one)
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             return found, False
-        if kind is object:
-            break
     return found, True
 
 
