@@ -182,13 +182,16 @@ class Distiller(BaseModel):
 
     def _check_outermost(self) -> None:
         outer = surrounding_model(self)
-        if outer is not None and (current_runner() is not None or '_params_init_info' in vars(self)):
-            name = next(name for name, one in outer.named_modules() if one is self)
-            raise ValueError(
-                f'a mmkd.Distiller must be the outermost model of a run, but here it is `{name}` of '
-                f'{type(outer).__name__}, which would initialise, train and save parts of it past '
-                f'the distillation; give `{name}` the plain student, or train the plain student in '
-                'a mmkd.Distiller without the model around it')
+        # In a loop of one's own it may be a part, unless MMEngine's way of initialising, which
+        # leaves notes in all modules, is to find it there.
+        if outer is None or (current_runner() is None and '_params_init_info' not in vars(self)):
+            return
+        name = next(name for name, one in outer.named_modules() if one is self)
+        raise ValueError(
+            f'a mmkd.Distiller must be the outermost model of a run, but here it is `{name}` of '
+            f'{type(outer).__name__}, which would initialise, train and save parts of it past the '
+            f'distillation; give `{name}` the plain student, or make the student without '
+            f'{type(outer).__name__} the `student` of the mmkd.Distiller')
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
         """As any model's; a training loop of one's own trains what is beside by this, too.

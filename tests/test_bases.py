@@ -37,7 +37,7 @@ def lost(folder, name, **options):
     (None, '', []),
     (f'[{HOOK}]', '', ['EMAHook', 'EmptyCacheHook']),
     (f'[*_base_.custom_hooks, {HOOK}]', '', []),
-    # With other arguments, by another name of the package, in the Distiller's own list: it is there.
+    # With other arguments, by a longer name, in the list of the Distiller: it is there.
     (f"[dict(type='mmengine.EMAHook', momentum=0.5), {HOOK}]", '', ['EmptyCacheHook']),
     (f'[{HOOK}]', "dict(type='EMAHook')", ['EmptyCacheHook']),
     (None, HOOK, []),
@@ -52,7 +52,7 @@ def test_hooks_that_are_lost(tmp_path, hooks, own, expected):
 
 def test_two_of_a_kind_are_two(tmp_path):
     write(tmp_path, student=STUDENT.replace('EmptyCacheHook', 'EMAHook'),
-          distill=DISTILLED.format(bases='student.py'.split(), own='') +
+          distill=DISTILLED.format(bases=['student.py'], own='') +
           "custom_hooks = [dict(type='EMAHook')]\n")
     assert lost(tmp_path, 'distill') == [('custom_hooks', ['EMAHook'], 'student.py')]
 

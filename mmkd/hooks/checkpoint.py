@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -33,6 +33,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """
 
     _is_saving = _was_read = False
+    last_ckpt: Optional[str]
 
     @classmethod
     def protect(cls, runner: Any) -> None:
@@ -50,7 +51,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """
         check_arguments('CheckpointHook', self.args, parameters_of(MMEngineCheckpointHook)[0])
         super().before_train(runner)
-        self.last_ckpt = resumed_checkpoint(runner, self.out_dir) or self.last_ckpt
+        self.last_ckpt = resumed_checkpoint(runner, self.out_dir)
         MissedValidationHook.join(runner)
         if isinstance(self.file_backend, LocalBackend) and is_main_process():
             for path in glob.glob(os.path.join(glob.escape(self.out_dir), f'*.pth{PART}*')):

@@ -176,8 +176,9 @@ class DistillScheduleHook(Hook):
                      'write one of them, or a pattern with `*`'))
 
         if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
-            raise ValueError('there are two mmkd.DistillScheduleHook in `hooks` and `custom_hooks`, '
-                             'of which the last would win; write all schedules into one')
+            raise ValueError('there are two mmkd.DistillScheduleHook in `hooks` and '
+                             '`custom_hooks`, of which the last would win; write all schedules '
+                             'into one')
         last = runner.max_epochs, runner.max_iters
         for match in self._matches(runner, '*'):
             steps = sorted({0, *range(0, last[1], max(1, last[1] // 1000)), last[1] - 1})

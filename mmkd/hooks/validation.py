@@ -23,7 +23,7 @@ def note_validation(runner: Any) -> None:
 
 
 def missed_validation(runner: Any) -> Optional[int]:
-    """After how many epochs, or iterations, a validation is due of which a checkpoint knows nothing.
+    """After how many epochs or iterations a validation is due that the checkpoint does not know.
 
     MMEngine validates after it has saved, so the checkpoint of an epoch holds the scores of that
     epoch only where it was saved again, because they were the best so far.

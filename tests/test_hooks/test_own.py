@@ -94,4 +94,5 @@ def test_hook_that_is_built_already_is_taken_as_it_is(shapes, tmp_path):
     model._own_hooks = type(model._own_hooks)([hook])
     runner.train()
     assert any(one is hook for one in runner.hooks)
-    assert CALLS == [one for one in EXPECTED if one[0] == 'NotingLast']
+    expected = [one for one in EXPECTED if one[0] == 'NotingLast']
+    assert expected == CALLS

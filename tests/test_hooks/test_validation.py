@@ -160,3 +160,22 @@ def test_a_run_without_validation_has_none_to_make_up(shapes, tmp_path):
         shapes, retinanet(), str(tmp_path / 'run'), val_dataloader=None, val_cfg=None,
         val_evaluator=None), None, _epoch=1)
     assert missed_validation(runner) is None
+
+
+@pytest.mark.parametrize(('save_best', 'expected'), [(METRIC['detector'], 0), (None, 2)])
+def test_is_made_up_for_unless_the_checkpoint_knows_of_it(
+        shapes, tmp_path, monkeypatch, save_best, expected):
+    """One that was the best so far was saved again, with what it found."""
+    config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), **CHECKPOINT, **{
+        'default_hooks.checkpoint.save_best': save_best})
+    Runner.from_cfg(config).train()
+    steps = []
+    val_step = BaseModel.val_step
+    monkeypatch.setattr(BaseModel, 'val_step', lambda self, data: (
+        steps.append(1), val_step(self, data))[1])
+    config.resume = True
+    config.experiment_name += '_again'
+    runner = Runner.from_cfg(config)
+    runner.train()
+    assert len(steps) == expected
+    assert runner.message_hub.get_info(VALIDATED) == 1
