@@ -184,7 +184,7 @@ def _check_type_of_base(arguments: Mapping[str, Any], parameters: Mapping[str, A
         if isinstance(other, type) and issubclass(other, base) and all(
                 one in parameters_of(other)[0] for one in unknown):
             raise TypeError(_merged(f'{what}: {getattr(cls, "__name__", cls)}', unknown,
-                                    f'{registry.scope}.{name}', 'type=..., ...'))
+                                    f'{registry.scope}.{name}', "type='mmkd.…', ..."))
 
 
 def _merged(what: str, unknown: Sequence[str], whose: str, shown: str) -> str:
@@ -192,7 +192,7 @@ def _merged(what: str, unknown: Sequence[str], whose: str, shown: str) -> str:
     rest = f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''
     return (f'{what} has no argument{"s" * (len(unknown) > 1)} {names}{rest}, which '
             f'{whose} has; if the base config has such an entry here, MMEngine has merged it with '
-            f'this one: write dict(_delete_=True, {shown}) with the type that is meant')
+            f'this one: write dict(_delete_=True, {shown})')
 
 
 def _misplaced(what: str, cls: type, base: type) -> TypeError:

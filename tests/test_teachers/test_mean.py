@@ -165,6 +165,18 @@ def test_every_step_is_taught_by_the_average_of_an_ema_hook(shapes, tmp_path, pl
         assert value is own[name]
 
 
+def test_member_of_a_committee_begins_as_the_student_too(shapes, tmp_path):
+    changes = {'custom_hooks': [dict(type='EMAHook', momentum=0.3)],
+               'optim_wrapper.optimizer.lr': 0.02}
+    alone = train(run(shapes, tmp_path / 'alone', dict(type='mmkd.MeanTeacher'), **changes))[1]
+    found = train(run(shapes, tmp_path / 'committee', dict(
+        type='mmkd.Committee', members=[dict(type='mmkd.MeanTeacher')], average='loss'),
+        **changes))[1]
+    assert [one['loss_cls_kd'] for one in found] == pytest.approx(
+        [one['loss_cls_kd'] for one in alone], rel=1e-4)
+    assert found[0]['loss_cls_kd'] < 1  # with weights that nobody initialised it is over 100
+
+
 @pytest.mark.parametrize('begin', [0, 3])
 def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
     """Also from a checkpoint at which the average has not begun yet."""
