@@ -4,7 +4,18 @@ import inspect
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
@@ -14,7 +25,7 @@ Init = TypeVar('Init', bound=Callable[..., None])
 
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
-                default_type: Optional[str] = None) -> Any:
+                default_type: Optional[str] = None, is_merged: bool = False) -> Any:
     """Build an object from ``dict(type=..., **arguments)``.
 
     MMEngine's own messages speak of its registries and of ``__init__``; these speak of the entry.
@@ -25,6 +36,8 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
         what (str): What the entry is, for messages: 'teacher', 'a loss of `distill`'.
         base (type): What its class must be derived from.
         default_type (str, optional): The type where the entry names none. Defaults to None.
+        is_merged (bool): Whether MMEngine merges the entry with one of a base config, as it does
+            with every dict that stands in no list. Defaults to False.
 
     Returns:
         Any: The object.
@@ -44,7 +57,10 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
         raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}')
     if isinstance(cls, type) and not issubclass(cls, base):
         raise _misplaced(what, cls, base)
-    check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, *parameters_of(cls))
+    parameters, takes_any = parameters_of(cls)
+    if is_merged and not takes_any:
+        _check_type_of_base(arguments, parameters, registry, what, cls, base)
+    check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, parameters, takes_any)
     built = cls(**arguments)
     if not isinstance(built, base):  # of a function
         raise _misplaced(what, type(built), base)
@@ -93,8 +109,9 @@ def named_arguments(init: Init) -> Init:
 
     @wraps(init)
     def checked(self: Any, /, *args: Any, **arguments: Any) -> None:
-        check_arguments(type(self).__name__, {**dict(zip(parameters, args)), **arguments},
-                        parameters)
+        given = {**dict(zip(parameters, args)), **arguments}
+        _check_model_of_base(type(self).__name__, given, parameters)
+        check_arguments(type(self).__name__, given, parameters)
         init(self, *args, **arguments)
 
     return checked  # type: ignore[return-value]
@@ -131,6 +148,8 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
     found: Dict[str, inspect.Parameter] = {}
     kinds = cls.__mro__ if isinstance(cls, type) else [cls]
     for kind in kinds:
+        if kind is object:  # whoever is left with any arguments takes them itself
+            break
         if kind is not cls and '__init__' not in vars(kind):
             continue
         parameters = inspect.signature(kind).parameters
@@ -139,9 +158,41 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
                 found.setdefault(name, one)
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             return found, False
-        if kind is object:
-            break
     return found, True
+
+
+def _check_model_of_base(what: str, arguments: Mapping[str, Any],
+                         parameters: Mapping[str, Any]) -> None:
+    """Whether an entry was merged with the model of the base config: parts of it are arguments.
+
+    They are known by this: an argument of this entry holds them, too (`student=_base_.model`), or
+    they are configs of modules.
+    """
+    unknown = [name for name in arguments if name not in parameters]
+    modules = [name for name in unknown
+               if isinstance(arguments[name], dict) and 'type' in arguments[name]]
+    if len(modules) > 1 or (unknown and any(
+            isinstance(one, dict) and one.keys() >= set(unknown) for one in arguments.values())):
+        raise TypeError(_merged(what, unknown, 'a plain model', f"type='mmkd.{what}', ..."))
+
+
+def _check_type_of_base(arguments: Mapping[str, Any], parameters: Mapping[str, Any],
+                        registry: Registry, what: str, cls: Any, base: type) -> None:
+    """Whether an entry was merged with one of another type: that has the unknown arguments."""
+    unknown = [name for name in arguments if name not in parameters]
+    for name, other in registry.module_dict.items() if unknown else ():
+        if isinstance(other, type) and issubclass(other, base) and all(
+                one in parameters_of(other)[0] for one in unknown):
+            raise TypeError(_merged(f'{what}: {getattr(cls, "__name__", cls)}', unknown,
+                                    f'{registry.scope}.{name}', "type='mmkd.…', ..."))
+
+
+def _merged(what: str, unknown: Sequence[str], whose: str, shown: str) -> str:
+    names = ', '.join(f'`{name}`' for name in unknown[:3])
+    rest = f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''
+    return (f'{what} has no argument{"s" * (len(unknown) > 1)} {names}{rest}, which '
+            f'{whose} has; if the base config has such an entry here, MMEngine has merged it with '
+            f'this one: write dict(_delete_=True, {shown})')
 
 
 def _misplaced(what: str, cls: type, base: type) -> TypeError:
@@ -159,7 +210,8 @@ def _find(name: str, registry: Registry, what: str) -> Any:
         known = [f'{registry.scope}.{key}' for key in registry.module_dict]
         raise ValueError(f'{what}: no type `{name}`' + _closest(name, known) +
                          f'; mmkd has {", ".join(f"`{one}`" for one in known)}; a type of your own '
-                         'must be registered in mmkd.MODELS and imported by `custom_imports`')
+                         f'must be registered in mmkd.{registry.name.upper()}S and imported by '
+                         '`custom_imports`')
     return cls
 
 

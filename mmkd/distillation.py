@@ -190,10 +190,11 @@ class Distillation:
             try:
                 self.match_points()
             except ValueError as error:
-                if len(self.networks) > 2:
+                comparable = self._comparable()
+                if comparable is None:
                     raise
                 raise ValueError(f'{error}. Of this pair can be compared: '
-                                 f'{self._comparable() or "no point"}') from error
+                                 f'{comparable or "no point"}') from error
         for match in self.parts:
             print_log(str(match), 'current')
         self.is_prepared = True
@@ -239,7 +240,10 @@ class Distillation:
             except Exception as error:  # a point that cannot run cannot be compared
                 yield name, error
 
-    def _comparable(self) -> str:
+    def _comparable(self) -> Optional[str]:
+        """What can be compared of a pair, to be said beside an error; None if it is no pair."""
+        if len(self.networks) != 2:  # several teachers, or none but the student itself
+            return None
         return ', '.join(f'`{name}`' + (' through a connector' if match.connectors else '')
                          for name, match in self.trials() if isinstance(match, Match))
 
@@ -525,7 +529,8 @@ def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str)
     if isinstance(entry, (list, tuple)):
         raise TypeError(f'{what} must be a dict, but got {len(entry)} in a list; write several '
                         "teachers as dict(type='mmkd.Committee', members=[...])")
-    network: BaseTeacher = build_entry(entry, MODELS, what, BaseTeacher, default_type)
+    network: BaseTeacher = build_entry(entry, MODELS, what, BaseTeacher, default_type,
+                                       is_merged=True)
     return network
 
 

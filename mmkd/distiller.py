@@ -5,14 +5,15 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from .bases import warn_of_lost
 from .beside import MoveWatch, join_optimizer
 from .build import build_model, named_arguments
 from .distillation import Distillation
-from .hooks import PartnerHook, StateHook
+from .hooks import OwnHooks, PartnerHook, StateHook
 from .inherit import Inheritance
 from .match import Match
 from .registry import MODELS
-from .runner import current_optim_wrapper, current_runner, is_training
+from .runner import current_optim_wrapper, current_runner, is_training, surrounding_model
 from .strategies import check_connectors, check_strategy
 from .teachers import BaseTeacher, FrozenTeacher
 from .watch import LIMIT
@@ -47,6 +48,9 @@ class Distiller(BaseModel):
             left out. Defaults to None.
         inherit (str | dict, optional): What the student starts with of its teacher; see
             :class:`mmkd.inherit.Inheritance`. Defaults to None, nothing.
+        hooks (Sequence[dict | Hook]): Hooks of MMEngine's, as in ``custom_hooks``, that take part
+            in training. Here they replace no list of the config that this one inherits from. (What
+            acts in tests belongs into ``custom_hooks``.) Defaults to ().
         nonfinite_limit (int): A term that is infinite or not a number is left out of its step; the
             run stops after so many steps in a row, with a diagnosis. Defaults to 10.
         data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
@@ -64,6 +68,7 @@ class Distiller(BaseModel):
                  distill: Sequence[dict] = (),
                  companions: Optional[Dict[str, Any]] = None,
                  inherit: Union[str, dict, None] = None,
+                 hooks: Sequence[Any] = (),
                  nonfinite_limit: int = LIMIT,
                  data_preprocessor: Optional[dict] = None) -> None:
         super().__init__()
@@ -73,7 +78,7 @@ class Distiller(BaseModel):
         if isinstance(student, dict):
             if data_preprocessor is not None and student.get('data_preprocessor') is None:
                 student = dict(student, data_preprocessor=data_preprocessor)
-            student = build_model(student, 'student')
+            student = _build_student(student)
         if not isinstance(student, nn.Module):
             raise TypeError('`student` must be the config of a model, such as `_base_.model`, but '
                             f'got {type(student).__name__}: {student!r:.200}')
@@ -89,6 +94,7 @@ class Distiller(BaseModel):
         self._steps, self._is_in_step, self._has_runner = 0, False, False
         self._moves = MoveWatch()
         self.inherit = None if inherit is None else Inheritance.of(inherit)
+        self._own_hooks = OwnHooks(hooks)
 
     # --- training -------------------------------------------------------------------------------
 
@@ -111,15 +117,30 @@ class Distiller(BaseModel):
         self._begin_step()
         return self.distillation.losses(self.student, inputs, data_samples)
 
+    def loss(self, inputs: Tensor, data_samples: Optional[list] = None) -> Any:
+        """As ``forward(inputs, data_samples, mode='loss')``: the distillation's losses are in it.
+
+        Args:
+            inputs (Tensor): Float (N, 3, H, W), normalised.
+            data_samples (list, optional): The N samples.
+
+        Returns:
+            dict: The losses.
+        """
+        return self.forward(inputs, data_samples, mode='loss')
+
     def init_weights(self) -> None:
         """Initialise the student, and only it; then get the teacher ready.
 
         MMEngine's Runner calls this before the first batch of a training run and never for a test:
         here a missing or unfit teacher is found. (Its FlexibleRunner does call it for a test.)
         """
-        self.student.init_weights()
         runner = current_runner()
-        if runner is not None and not is_training(runner):
+        is_for_training = runner is None or is_training(runner)
+        if is_for_training:
+            self._check_outermost()
+        self.student.init_weights()
+        if not is_for_training:
             return
         self.prepare()
         if self.inherit is not None:
@@ -148,13 +169,29 @@ class Distiller(BaseModel):
         if any(isinstance(hook, StateHook) and hook.distillation is self.distillation
                for hook in runner.hooks):
             return
+        self._check_outermost()
+        warn_of_lost('custom_hooks')
         check_strategy(runner, self.distillation)
+        self._own_hooks.join(runner)  # before networks look for an EMAHook
         self.distillation.prepare()
         check_connectors(runner, self.distillation)
         self._has_runner = True
         runner.register_hook(StateHook(self.distillation))
         if any(partner.is_kept for partner in self.distillation.partners.values()):
             runner.register_hook(PartnerHook(self.distillation))
+
+    def _check_outermost(self) -> None:
+        outer = surrounding_model(self)
+        # In a loop of one's own it may be a part, unless MMEngine's way of initialising, which
+        # leaves notes in all modules, is to find it there.
+        if outer is None or (current_runner() is None and '_params_init_info' not in vars(self)):
+            return
+        name = next(name for name, one in outer.named_modules() if one is self)
+        raise ValueError(
+            f'a mmkd.Distiller must be the outermost model of a run, but here it is `{name}` of '
+            f'{type(outer).__name__}, which would initialise, train and save parts of it past the '
+            f'distillation; give `{name}` the plain student, or make the student without '
+            f'{type(outer).__name__} the `student` of the mmkd.Distiller')
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
         """As any model's; a training loop of one's own trains what is beside by this, too.
@@ -257,3 +294,13 @@ class Distiller(BaseModel):
         """As the student's."""
         return self.student.parse_losses(losses)
 
+
+
+def _build_student(config: dict) -> nn.Module:
+    lost = warn_of_lost('custom_imports')
+    try:
+        return build_model(config, 'student')
+    except ValueError as error:
+        if not lost:
+            raise
+        raise ValueError(f'{error}. Perhaps it is this: {lost[0]}') from error.__cause__

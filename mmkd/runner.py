@@ -1,10 +1,12 @@
-"""Find the Runner, or the optimizer, that is at work: MMEngine gives a model no reference to it."""
+"""Find the Runner, the optimizer or the model that is at work: a model has no reference to them."""
 import sys
 from types import FrameType
 from typing import Any, Iterator, Optional, Union
 
+from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import BaseLoop, FlexibleRunner, Runner
+from torch import nn
 
 
 def current_runner() -> Optional[Union[Runner, FlexibleRunner]]:
@@ -30,6 +32,24 @@ def current_optim_wrapper() -> Optional[BaseOptimWrapper]:
         found = frame.f_locals.get('optim_wrapper')
         if isinstance(found, BaseOptimWrapper):
             return found
+    return None
+
+
+def surrounding_model(model: nn.Module) -> Optional[nn.Module]:
+    """The model among the callers that a model is a part of, None if it is used by itself.
+
+    What distributes a model, or compiles it, does not count.
+
+    Args:
+        model (nn.Module): The model.
+    """
+    for frame in _callers():
+        caller = frame.f_locals.get('self')
+        if not isinstance(caller, nn.Module) or caller is model or is_model_wrapper(caller):
+            continue
+        if type(caller).__module__.split('.')[0] != 'torch' and any(
+                one is model for one in caller.modules()):
+            return caller
     return None
 
 

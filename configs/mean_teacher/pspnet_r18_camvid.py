@@ -10,8 +10,8 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     teacher=dict(type='mmkd.MeanTeacher', momentum=0.01),
-    distill=[dict(type='mmkd.KDLoss', on='cls')])
-custom_hooks = [
-    dict(type='mmkd.DistillScheduleHook', schedules=dict(
-        loss_cls_kd=dict(type='warmup', end=100, by_epoch=False)))
-]
+    distill=[dict(type='mmkd.KDLoss', on='cls')],
+    hooks=[
+        dict(type='mmkd.DistillScheduleHook', schedules=dict(
+            loss_cls_kd=dict(type='warmup', end=100, by_epoch=False)))
+    ])

@@ -13,8 +13,8 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     teacher=dict(type='mmkd.MeanTeacher', momentum=0.01),
-    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=0.05)])
-custom_hooks = [
-    dict(type='mmkd.DistillScheduleHook', schedules=dict(
-        loss_cls_kd=dict(type='warmup', end=3)))
-]
+    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=0.05)],
+    hooks=[
+        dict(type='mmkd.DistillScheduleHook', schedules=dict(
+            loss_cls_kd=dict(type='warmup', end=3)))
+    ])

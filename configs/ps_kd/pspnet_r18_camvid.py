@@ -13,8 +13,8 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     teacher=dict(type='mmkd.EarlierSelf', every=46),
-    distill=[dict(type='mmkd.KDLoss', on='cls', alpha=0.8)])
-custom_hooks = [
-    dict(type='mmkd.DistillScheduleHook', schedules=dict(
-        loss_cls_kd=dict(type='linear', start_factor=0.0, end_factor=1.0, by_epoch=False)))
-]
+    distill=[dict(type='mmkd.KDLoss', on='cls', alpha=0.8)],
+    hooks=[
+        dict(type='mmkd.DistillScheduleHook', schedules=dict(
+            loss_cls_kd=dict(type='linear', start_factor=0.0, end_factor=1.0, by_epoch=False)))
+    ])

@@ -14,9 +14,9 @@ model = dict(
     type='mmkd.Distiller',
     student=_base_.model,
     teacher=dict(type='mmkd.EarlierSelf'),
-    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=0.2, alpha=0.8)])
-custom_hooks = [
-    dict(type='mmkd.DistillScheduleHook', schedules=dict(
-        loss_cls_kd=dict(
-            type='linear', start_factor=1 / _base_.train_cfg.max_epochs, end_factor=1.0)))
-]
+    distill=[dict(type='mmkd.KDLoss', on='cls', loss_weight=0.2, alpha=0.8)],
+    hooks=[
+        dict(type='mmkd.DistillScheduleHook', schedules=dict(
+            loss_cls_kd=dict(
+                type='linear', start_factor=1 / _base_.train_cfg.max_epochs, end_factor=1.0)))
+    ])

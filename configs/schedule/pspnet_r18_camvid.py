@@ -4,10 +4,10 @@
 """
 _base_ = ['../camvid/dist.py']
 
-custom_hooks = [
+model = dict(hooks=[
     dict(type='mmkd.DistillScheduleHook', schedules={
         'loss_*_dist': [
             dict(type='warmup', end=50, by_epoch=False),
             dict(type='cosine', start_factor=1.0, end_factor=0.0, begin=200, by_epoch=False),
         ]})
-]
+])

@@ -4,7 +4,7 @@
 """
 _base_ = ['../bccd/dist.py']
 
-custom_hooks = [
+model = dict(hooks=[
     dict(type='mmkd.DistillScheduleHook', schedules=dict(
         loss_cls_dist=[dict(type='warmup', end=50, by_epoch=False), dict(type='stop', at=8)]))
-]
+])

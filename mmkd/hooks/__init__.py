@@ -1,11 +1,12 @@
 """When does something happen? To add a hook, subclass MMEngine's ``Hook`` in a file of its own."""
 from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
+from .own import OwnHooks
 from .partners import PartnerHook
 from .reseed import ReseedHook
 from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
-__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'PartnerHook', 'ReseedHook',
-           'StateHook', 'TeacherEvalHook', 'distillation_of']
+__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'OwnHooks', 'PartnerHook',
+           'ReseedHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']

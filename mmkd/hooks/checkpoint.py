@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -15,6 +15,7 @@ from ..build import check_arguments, parameters_of
 from ..checkpoint import is_trusted, read_file
 from ..recorder import replaced_forward
 from ..registry import HOOKS
+from .validation import MissedValidationHook, note_validation, resumed_checkpoint
 
 PART = '.part'
 """End of the name of a file that is being written."""
@@ -32,6 +33,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """
 
     _is_saving = _was_read = False
+    last_ckpt: Optional[str]
 
     @classmethod
     def protect(cls, runner: Any) -> None:
@@ -49,10 +51,17 @@ class CheckpointHook(MMEngineCheckpointHook):
         """
         check_arguments('CheckpointHook', self.args, parameters_of(MMEngineCheckpointHook)[0])
         super().before_train(runner)
+        self.last_ckpt = resumed_checkpoint(runner, self.out_dir)
+        MissedValidationHook.join(runner)
         if isinstance(self.file_backend, LocalBackend) and is_main_process():
             for path in glob.glob(os.path.join(glob.escape(self.out_dir), f'*.pth{PART}*')):
                 remove = shutil.rmtree if os.path.isdir(path) else os.remove
                 remove(path)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Save the best checkpoint, and in it that this validation is over."""
+        note_validation(runner)
+        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: Dict[str, Any]) -> None:
         with self._whole_before_gone(runner):

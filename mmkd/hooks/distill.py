@@ -5,6 +5,7 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 import torch
 from mmengine.runner import BaseLoop
 
+from ..bases import warn_of_lost
 from ..build import named_arguments
 from ..distillation import Distillation
 from ..recorder import replaced_forward
@@ -22,6 +23,7 @@ class DistillHook(StateHook):
     .. code-block:: python
 
         custom_hooks = [
+            *_base_.custom_hooks,  # where the config that this one inherits from has some
             dict(type='mmkd.DistillHook', teacher=dict(config=..., checkpoint=...),
                  distill=[dict(type='mmkd.DISTLoss', on='cls')])]
 
@@ -70,10 +72,11 @@ class DistillHook(StateHook):
             ValueError: If teacher and student cannot be compared as the config asks, or an entry
                 needs a connector.
         """
+        warn_of_lost('custom_hooks', 'custom_imports')
         model = unwrapped(runner)
         if hasattr(model, 'distillation'):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
-                            'there, and take mmkd.DistillHook out of `custom_hooks`')
+                            'there, and take mmkd.DistillHook out of the list of hooks')
         if sum(isinstance(hook, DistillHook) for hook in runner.hooks) > 1:
             raise ValueError('there are two mmkd.DistillHook in `custom_hooks`; write all entries '
                              'of `distill` into one, and several teachers as a mmkd.Committee')

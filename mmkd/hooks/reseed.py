@@ -27,7 +27,7 @@ class ReseedHook(Hook):
     .. code-block:: python
 
         randomness = dict(seed=0)
-        custom_hooks = [dict(type='mmkd.ReseedHook')]
+        model = dict(type='mmkd.Distiller', ..., hooks=[dict(type='mmkd.ReseedHook')])
 
     Raises:
         TypeError: If it is given an argument.

@@ -119,10 +119,11 @@ class DistillScheduleHook(Hook):
 
     .. code-block:: python
 
-        custom_hooks = [dict(type='mmkd.DistillScheduleHook', schedules={
-            'loss_cls_dist': [dict(type='warmup', end=500, by_epoch=False),
-                              dict(type='stop', at=8)],
-            'loss_neck_*': dict(type='cosine', start_factor=1., end_factor=0.)})]
+        model = dict(type='mmkd.Distiller', ..., hooks=[
+            dict(type='mmkd.DistillScheduleHook', schedules={
+                'loss_cls_dist': [dict(type='warmup', end=500, by_epoch=False),
+                                  dict(type='stop', at=8)],
+                'loss_neck_*': dict(type='cosine', start_factor=1., end_factor=0.)})])
 
     Where every term of a teacher has the factor 0, the teacher does not run. The factor is in the
     log, as 'factor_cls_dist'. A term with ``alpha`` gives back to the hard targets what it loses.
@@ -169,14 +170,15 @@ class DistillScheduleHook(Hook):
                 distillation = distillation_of(runner)
                 raise ValueError(
                     f'mmkd.DistillScheduleHook has a schedule for `{name}`, but ' +
-                    ('the run has no distillation; take the hook out of `custom_hooks`'
+                    ('the run has no distillation; take the hook out of the config'
                      if distillation is None else 'the terms are called '
                      f'{", ".join(f"`{match.name}`" for match in distillation.matches)}; '
                      'write one of them, or a pattern with `*`'))
 
         if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
-            raise ValueError('there are two mmkd.DistillScheduleHook in `custom_hooks`, of which '
-                             'the last would win; write all schedules into one')
+            raise ValueError('there are two mmkd.DistillScheduleHook in `hooks` and '
+                             '`custom_hooks`, of which the last would win; write all schedules '
+                             'into one')
         last = runner.max_epochs, runner.max_iters
         for match in self._matches(runner, '*'):
             steps = sorted({0, *range(0, last[1], max(1, last[1] // 1000)), last[1] - 1})

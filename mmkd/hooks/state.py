@@ -86,7 +86,8 @@ class StateHook(Hook):
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
             print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
                       'it, so this run will not equal one without a break; where it should, train '
-                      "with custom_hooks=[dict(type='mmkd.ReseedHook')] from the start", 'current')
+                      "with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from the "
+                      'start', 'current')
 
     def _join(self, runner: Any) -> None:
         """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""

@@ -57,7 +57,7 @@ class TeacherEvalHook(Hook):
         if distillation is None:
             raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is no '
                              'mmkd.Distiller, and there is no mmkd.DistillHook; take the hook out '
-                             'of `custom_hooks`')
+                             'of the config')
         if runner.val_loop is None:
             raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
                              'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
@@ -68,7 +68,7 @@ class TeacherEvalHook(Hook):
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
                              f'{", ".join(distillation.networks)}, which begin with the student; '
-                             'take the hook out of `custom_hooks`')
+                             'take the hook out of the config')
         networks['student'] = distillation.networks['student']
         with preserved_rng():
             loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)

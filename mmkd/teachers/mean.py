@@ -1,4 +1,5 @@
 """The mean teacher: a moving average of the student's weights."""
+import copy
 from typing import Any, Callable, Dict, Optional
 
 from mmengine.hooks import EMAHook
@@ -54,21 +55,42 @@ class MeanTeacher(BaseTeacher):
     def prepare(self, student: Any) -> None:
         """Copy the student, or take the copy that an EMAHook made."""
         self._student = student
-        hooks = getattr(current_runner(), 'hooks', ())
-        averages = [hook for hook in hooks if isinstance(hook, EMAHook)]
-        if averages and self.momentum is None:
-            print_log('The mean teacher is the average that EMAHook keeps', 'current')
-            copy = averages[0].ema_model.module
-            self.model = getattr(copy, 'student', copy).eval()
-            return
-        self.average = MomentumAnnealingEMA(student, self.momentum or MOMENTUM, self.warmup,
-                                            update_buffers=True)
-        self.model = self.average.module.eval()
+        hook = self._hook()
+        if hook is None:
+            self.average = MomentumAnnealingEMA(student, self.momentum or MOMENTUM, self.warmup,
+                                                update_buffers=True)
+            self.model = self.average.module.eval()
+        elif hasattr(hook, 'ema_model'):
+            self._adopt(hook)
+        else:  # a FlexibleRunner has its hooks make their copies after this
+            self.model = copy.deepcopy(student).eval().requires_grad_(False)
 
     def begin(self) -> None:
-        """Start from the weights that the student starts from, unless resumed."""
-        if self.average is not None and not self._is_resumed:
-            self.average.module.load_state_dict(self._student.state_dict())
+        """Start from the weights that the student starts from, unless resumed.
+
+        MMEngine's Runner has an EMAHook copy the student before its weights are initialised, and
+        that copy stays as it is until the first update.
+        """
+        hook = self._hook()
+        if hook is not None:
+            print_log('The mean teacher is the average that EMAHook keeps', 'current')
+            self._adopt(hook)
+            # An average of nothing is the student. One that was resumed has counted its updates.
+            is_begun = bool(hook.ema_model.steps)
+        else:
+            is_begun = self._is_resumed
+        if not is_begun:
+            assert self.model is not None
+            self.model.load_state_dict(self._student.state_dict())
+
+    def _hook(self) -> Any:
+        """The EMAHook of the run whose average is the teacher; None if this one keeps its own."""
+        hooks = getattr(current_runner(), 'hooks', ()) if self.momentum is None else ()
+        return next((hook for hook in hooks if isinstance(hook, EMAHook)), None)
+
+    def _adopt(self, hook: Any) -> None:
+        average = hook.ema_model.module
+        self.model = getattr(average, 'student', average).eval()
 
     def after_iter(self, iteration: int) -> None:
         """Average once more. An EMAHook does so itself."""

@@ -244,6 +244,52 @@ TEACHERS = [
           teacher=dict(type='mmkd.EarlierSelf', every=0)),
 ]
 
+ITSELF = dict(DIST, on=dict(student='cls', teacher='student:cls'))
+MERGED = [
+    # MMEngine merges dicts with those of the base config, unless `_delete_` stands in them.
+    model('merged with the model of the base', 'Distiller has no arguments `.*` and [0-9] more, '
+          'which a plain model has;.*write dict\\(_delete_=True, type=.mmkd.Distiller', TypeError,
+          **without(retinanet(), 'type')),
+    model('merged with a model of one part', 'Distiller has no argument `backbone`.*_delete_=True',
+          TypeError, backbone=retinanet()['backbone']),
+    model('teacher merged with a frozen one', '`teacher`: MeanTeacher has no arguments `config`, '
+          '`checkpoint`, which mmkd.FrozenTeacher has;.*write dict\\(_delete_=True', TypeError,
+          teacher=dict(teacher(), type='mmkd.MeanTeacher')),
+    model('teacher merged with an average', 'FrozenTeacher has no argument `momentum`, which '
+          'mmkd.MeanTeacher has;.*_delete_=True', TypeError, teacher=dict(teacher(), momentum=0.1)),
+    model('companion merged with a frozen one', 'companion `other`: EarlierSelf has no arguments.*'
+          '_delete_=True', TypeError, companions=dict(other=dict(
+              teacher(), type='mmkd.EarlierSelf'))),
+]
+OWN_HOOKS = [
+    model('hooks are a dict', '`hooks` must be a list of hooks, for instance', TypeError,
+          hooks=dict(type='EMAHook')),
+    model('hook is a word', 'hook 0 of `hooks` must be a dict', TypeError, hooks=['EMAHook']),
+    model('hook misspelt', 'hook 1 of `hooks`: no type `mmkd.ReseedHok` \\(closest: '
+          '`mmkd.ReseedHook`\\).*registered in mmkd.HOOKS', hooks=[
+              dict(type='mmkd.ReseedHook'), dict(type='mmkd.ReseedHok')]),
+    model('hook of no package', 'no type `no.such.Hook`.*registered in mmkd.HOOKS',
+          hooks=[dict(type='no.such.Hook')]),
+    model('hook without type', '`type` of hook 0 of `hooks` must be a name', TypeError,
+          hooks=[dict(momentum=0.1)]),
+    model('loss for a hook', 'hook 0 of `hooks`: DISTLoss is no Hook; give', TypeError,
+          hooks=[DIST]),
+    model('argument of a hook misspelt', 'hook 0 of `hooks`: TeacherEvalHook has no argument '
+          '`metrc` \\(closest: `metric`\\)', TypeError, hooks=[
+              dict(type='mmkd.TeacherEvalHook', metrc='x')]),
+    model('argument that a hook refuses', 'hook 0 of `hooks` cannot be built: AssertionError.*'
+          'begin_iter.*look at', hooks=[dict(type='EMAHook', begin_iter=-1)]),
+    model('priority of a hook', 'hook 0 of `hooks` cannot be built.*HIHG.*look at', hooks=[
+        dict(type='EMAHook', priority='HIHG')]),
+]
+ALONE = [
+    # There is no teacher beside the student of which something could be said.
+    model('stage of a student that has none', r'stage=9(?!.*no teacher beside)', teacher=None,
+          distill=[dict(ITSELF, stage=9)]),
+    model('stage of a student that has three', r'stage=9(?!.*no teacher beside)', teacher=None,
+          student=ConfigDict(two_stage('cascade-rcnn')), distill=[dict(ITSELF, stage=9)]),
+]
+
 STUDENTS = [
     model('student is a path', '`student` must be the config of a model', TypeError,
           student='student.py'),
@@ -323,7 +369,7 @@ def distilled(changes: dict) -> Any:
     return built
 
 
-@rows(ENTRIES, TEACHERS, STUDENTS)
+@rows(ENTRIES, TEACHERS, STUDENTS, MERGED, OWN_HOOKS, ALONE)
 def test_mistake_is_named_before_training(row):
     with refused(row):
         distilled(row.input)

@@ -3,7 +3,15 @@ import copy
 
 import pytest
 import torch
-from conftest import build, detector_config, distiller, retinanet, saved_at, train
+from conftest import (
+    build,
+    detector_config,
+    distiller,
+    retinanet,
+    save_teacher,
+    saved_at,
+    train,
+)
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -88,16 +96,105 @@ def test_follows_the_student_in_a_run(shapes, tmp_path):
         torch.testing.assert_close(teacher[name].double(), average, rtol=1e-5, atol=1e-7)
 
 
-def test_shares_the_average_of_an_ema_hook(shapes, tmp_path):
-    hook = dict(type='EMAHook', momentum=0.5)
-    runner, losses = train(run(shapes, tmp_path / 'run', dict(type='mmkd.MeanTeacher'), [hook]))
+def bernoulli_divergence(student, teacher):
+    """KD of sigmoid heads as its docstring has it: mean over positions, sum over levels."""
+    total = 0.
+    for one, other in zip(student, teacher):
+        p, q = one.double().sigmoid(), other.double().sigmoid()
+        terms = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
+        total += terms.sum(1).mean().item()
+    return total
+
+
+def keep_terms(momentum):
+    """A hook that works out every step's term with an average of its own, and what it found."""
+    found = []
+
+    @HOOKS.register_module(force=True)
+    class WorkOut(Hook):
+        priority = 'LOWEST'
+
+        def before_train(self, runner):
+            self.average = copy.deepcopy(runner.model.state_dict())
+            self.is_begun = runner.iter > 0
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            said = []
+            for weights, mode in ((runner.model.state_dict(), True), (self.average, False)):
+                network = build(retinanet()).train(mode)
+                network.load_state_dict(weights)
+                data = network.data_preprocessor(copy.deepcopy(data_batch), True)
+                with torch.no_grad():
+                    said.append(network(data['inputs'], data['data_samples'], mode='tensor')[0])
+            found.append(bernoulli_divergence(*said))
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            parameters = {name for name, _ in runner.model.named_parameters()}
+            for name, value in runner.model.state_dict().items():
+                if name in parameters and self.is_begun:  # EMAHook's first is the student itself
+                    self.average[name].lerp_(value, momentum)
+                else:
+                    self.average[name].copy_(value)
+            self.is_begun = True
+
+    return found, dict(type='WorkOut')
+
+
+@pytest.mark.parametrize('start', ['scratch', 'load_from'])
+@pytest.mark.parametrize('place', ['custom_hooks', 'hooks'])
+def test_every_step_is_taught_by_the_average_of_an_ema_hook(shapes, tmp_path, place, start):
+    ema = dict(type='EMAHook', momentum=0.3)
+    expected, worked_out = keep_terms(0.3)
+    config = run(shapes, tmp_path / 'run', dict(type='mmkd.MeanTeacher'), [worked_out], **{
+        'optim_wrapper.optimizer.lr': 0.02})
+    if place == 'hooks':
+        config.model.hooks = [ema]
+    else:
+        config.custom_hooks.append(ema)
+    if start == 'load_from':
+        config.load_from = save_teacher(tmp_path / 'start.pth', retinanet())['checkpoint']
+    runner, losses = train(config)
+    assert len(losses) == 4
+    for step, value in zip(losses, expected):
+        assert step['loss_cls_kd'] == pytest.approx(value, rel=1e-3, abs=1e-9)
+    # It is the hook's own, and there is no second one.
     average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
     assert runner.model.teacher.average is None
     own = dict(average.module.named_parameters())
     for name, value in runner.model.teacher.model.named_parameters():
         assert value is own[name]
-    assert losses[2]['loss_cls_kd'] > 0
-    # With a momentum of its own there are two averages, each of the student alone.
+
+
+def test_member_of_a_committee_begins_as_the_student_too(shapes, tmp_path):
+    changes = {'custom_hooks': [dict(type='EMAHook', momentum=0.3)],
+               'optim_wrapper.optimizer.lr': 0.02}
+    alone = train(run(shapes, tmp_path / 'alone', dict(type='mmkd.MeanTeacher'), **changes))[1]
+    found = train(run(shapes, tmp_path / 'committee', dict(
+        type='mmkd.Committee', members=[dict(type='mmkd.MeanTeacher')], average='loss'),
+        **changes))[1]
+    assert [one['loss_cls_kd'] for one in found] == pytest.approx(
+        [one['loss_cls_kd'] for one in alone], rel=1e-4)
+    assert found[0]['loss_cls_kd'] < 1  # with weights that nobody initialised it is over 100
+
+
+@pytest.mark.parametrize('begin', [0, 3])
+def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
+    """Also from a checkpoint at which the average has not begun yet."""
+    ema = dict(type='EMAHook', momentum=0.3, begin_epoch=begin)
+
+    def losses_of(name, **more):
+        config = run(shapes, tmp_path / name, dict(type='mmkd.MeanTeacher'), [ema], **{
+            'train_cfg.max_epochs': 4, 'train_dataloader.batch_size': 4,
+            'optim_wrapper.optimizer.lr': 0.02}, **more)
+        return [one['loss_cls_kd'] for one in train(config)[1]]
+
+    whole = losses_of('whole')
+    saved = str(tmp_path / 'whole' / 'epoch_2.pth')
+    assert losses_of('again', load_from=saved, resume=True) == pytest.approx(whole[2:], rel=1e-5)
+
+
+def test_with_a_momentum_of_its_own_there_are_two_averages(shapes, tmp_path):
+    hook = dict(type='EMAHook', momentum=0.5)
     runner, _ = train(run(shapes, tmp_path / 'two', dict(
         type='mmkd.MeanTeacher', momentum=0.9, warmup=1), [hook]))
     plain, _ = train(run(shapes, tmp_path / 'one', dict(

@@ -1,0 +1,74 @@
+"""Which hooks does a distilled model bring along?"""
+from typing import Any, Dict, List, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.runner import FlexibleRunner, get_priority
+
+from ..build import build_entry
+from ..registry import HOOKS
+
+
+class OwnHooks:
+    """Hooks that the Distiller registers with the Runner that trains it.
+
+    Written into ``custom_hooks``, they would replace the list of the config that the distillation
+    config inherits from. They take part in training, and in its validations; a test has none of
+    them, because it prepares no distillation.
+
+    Args:
+        entries (Sequence[dict | Hook]): As in ``custom_hooks``, ``priority`` included.
+
+    Raises:
+        TypeError: If ``entries`` is no list, or an entry no hook.
+        ValueError: If there is no such hook or priority, or it refuses its arguments.
+    """
+
+    def __init__(self, entries: Sequence[Any] = ()) -> None:
+        if not isinstance(entries, (list, tuple)):
+            raise TypeError('`hooks` must be a list of hooks, for instance '
+                            f"[dict(type='mmkd.ReseedHook')], but got {entries!r:.200}")
+        self.hooks: List[Hook] = [_build(entry, number) for number, entry in enumerate(entries)]
+
+    def join(self, runner: Any) -> None:
+        """Register them, each once, and let them catch up with the start of the run.
+
+        Args:
+            runner (Runner | FlexibleRunner): It is about to train. MMEngine's Runner has called
+                ``before_run`` of its hooks when it initialises weights; a FlexibleRunner has not.
+        """
+        joining = [hook for hook in self.hooks if not any(one is hook for one in runner.hooks)]
+        for hook in joining:
+            runner.register_hook(hook)
+        if isinstance(runner, FlexibleRunner):
+            return
+        for hook in list(runner.hooks):  # in the order of their priorities
+            if any(one is hook for one in joining):
+                hook.before_run(runner)
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'OwnHooks':
+        return OwnHooks()  # a copy of the model (EMAHook makes one) is not the one that is trained
+
+
+def _build(entry: Any, number: int) -> Hook:
+    if isinstance(entry, Hook):
+        return entry
+    what = f'hook {number} of `hooks`'
+    arguments = dict(entry) if isinstance(entry, dict) else entry
+    priority = arguments.pop('priority', None) if isinstance(entry, dict) else None
+    kind = arguments.get('type') if isinstance(entry, dict) else None
+    try:
+        # As in `custom_hooks`, the hooks of the package that `default_scope` names go without it.
+        if isinstance(kind, str) and '.' not in kind and HOOKS.get(kind) is None:
+            with MMENGINE_HOOKS.switch_scope_and_registry(None) as registry:
+                arguments['type'] = registry.get(kind) or kind
+        hook: Hook = build_entry(arguments, HOOKS, what, Hook)
+        if priority is not None:
+            get_priority(priority)
+            hook.priority = priority
+    except (TypeError, ValueError):
+        raise
+    except Exception as error:  # a bare assertion of a hook, a name that is no priority
+        raise ValueError(f'{what} cannot be built: {type(error).__name__}: {error}; look at '
+                         f'{entry!r:.200}') from error
+    return hook
