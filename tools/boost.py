@@ -14,6 +14,7 @@ from typing import Any, List
 
 import torch
 from chain import Stage, first_seed, given_options, last_checkpoint, run_chain
+from command import Parser, run
 from common import add_common_options, finish_config, read_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -26,7 +27,7 @@ from mmkd.teachers.frozen import model_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='plain config of the members')
     parser.add_argument('--members', type=int, default=3, help='how many; 3 by default')
@@ -119,4 +120,4 @@ def committee_text(args: argparse.Namespace) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -23,6 +23,7 @@ import sys
 from statistics import mean, median, stdev
 from typing import Any, Dict, List, Optional
 
+from command import Parser, run
 from compare_plots import plot_curves, plot_sheet
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
@@ -46,7 +47,7 @@ TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', help='folder of configs')
     parser.add_argument('--work-dir', help='defaults to work_dirs/<name of the folder>')
@@ -289,4 +290,4 @@ def write(folder: str, name: str, text: str) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -14,6 +14,7 @@ import os
 from typing import Any, Dict, Iterator
 
 import torch
+from command import Parser
 from common import add_common_options, read_config
 from made_up import made_up_batch
 from mmengine.registry import MODELS, DefaultScope
@@ -27,7 +28,7 @@ KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='distillation config, or the plain student\'s')
     parser.add_argument('checkpoint', help='checkpoint of the run')
