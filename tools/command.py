@@ -63,12 +63,11 @@ def run(main: Callable[[], Any]) -> None:
         text = refusal_of(error)
         if text is None or FLAG in sys.argv:
             raise
-        say(text, error)
-        sys.exit(1)
+        raise SystemExit(as_said(text, error)) from None
 
 
-def say(text: str, error: BaseException) -> None:
-    """Print a refusal on stderr."""
+def as_said(text: str, error: BaseException) -> str:
+    """A refusal as it is printed; waits where another process is to speak first."""
     if any(int(os.environ.get(name) or 0) for name in RANKS):
         time.sleep(PATIENCE)
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
@@ -78,7 +77,7 @@ def say(text: str, error: BaseException) -> None:
         left = len(lines) - MOST_LINES + 1
         lines[MOST_LINES - 1:] = [f'... ({left} more lines; {FLAG} shows all)']
     sys.stdout.flush()
-    print(f'{os.path.basename(sys.argv[0])}: ' + '\n'.join(lines), file=sys.stderr, flush=True)
+    return f'{os.path.basename(sys.argv[0])}: ' + '\n'.join(lines)
 
 
 def refusal_of(error: BaseException) -> Optional[str]:
@@ -97,11 +96,10 @@ def refusal_of(error: BaseException) -> Optional[str]:
     text, inner = text_of(error), error.__cause__ or error.__context__
     path, is_raise = place_of(error)
     is_own = path.startswith(OWN)
-    if inner is not None and not is_own and text_of(inner) and text_of(inner) in text:
+    if inner is not None and path.startswith(LIBRARIES) and text_of(inner) and (
+            text.startswith(text_of(inner)) or text.endswith(text_of(inner))):
         # MMEngine raises it once more, with a hook or a class beside it.
-        found = refusal_of(inner)
-        if found is not None:
-            return found
+        return refusal_of(inner)
     if is_own and is_raise and isinstance(error, KINDS):
         return text
     if text.startswith('Caught ') and 'Original Traceback' in text:  # in a process that loads data
@@ -182,7 +180,7 @@ def _hook(kind: Any, error: BaseException, trace: Any) -> None:
     if text is None or FLAG in sys.argv:
         sys.__excepthook__(kind, error, trace)
     else:
-        say(text, error)
+        print(as_said(text, error), file=sys.stderr)
 
 
 if os.path.dirname(os.path.abspath(sys.argv[0])) == TOOLS:

@@ -11,6 +11,7 @@ the bit; else there is no file. Its name ends in the first 8 digits of its SHA-2
 import argparse
 import contextlib
 import copy
+import itertools
 import json
 import os
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -157,9 +158,10 @@ def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
         ValueError: If anything differs, or the model takes none of the sizes.
     """
     problems = []
-    for size in sizes:
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # operators of GPUs alone
+    for device, size in itertools.product(devices, sizes):
         try:
-            data = made_up_batch(models[0], *size, 1)
+            data = made_up_batch(models[0].to(device), *size, 1)
             found = [said_of(models[0], data)]
             break
         except Exception as error:  # whatever a model says to a size that it does not take
@@ -167,7 +169,7 @@ def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
     else:
         raise ValueError('the model predicts nothing of a random image, at none of the sizes ' +
                          '; '.join(f'{one:.150}' for one in problems) + '. Give --size H W')
-    found.append(said_of(models[1], data))
+    found.append(said_of(models[1].to(device), data))
     for name, before in found[0].items():
         after = found[1].get(name, [])
         if len(before) != len(after) or not all(map(same, before, after)):

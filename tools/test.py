@@ -69,7 +69,6 @@ def write_predictions(config: Config, out: str) -> Optional[dict]:
 def main() -> None:
     args = parse_args()
     config = load_config(args)
-    check_checkpoint(args.checkpoint, 'the checkpoint')
     config.load_from = args.checkpoint
     config.resume = False
     if args.show or args.show_dir:
@@ -77,6 +76,7 @@ def main() -> None:
     if args.tta:
         augment(config)
     metric = write_predictions(config, args.out) if args.out is not None else None
+    check_checkpoint(args.checkpoint, 'the checkpoint')
     runner = build_runner(config)
     if metric is not None:
         runner.test_evaluator.metrics.append(METRICS.build(metric))
