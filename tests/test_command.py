@@ -251,4 +251,12 @@ def test_of_two_processes_the_first_speaks(shapes, tmp_path):
         env=dict(os.environ, PORT=str(20000 + os.getpid() % 10000), PATH=(
             os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'])))
     assert done.returncode != 0
+    assert 'Traceback' not in done.stderr
     assert done.stderr.count("the teacher does not know 3 of the student's classes") == 1
+
+
+def test_why_another_tool_has_ended(command):
+    log = 'mmengine - INFO\nTraceback\n  File\nValueError: broken\n'
+    assert command.last_words(log) == 'ValueError: broken'
+    log = 'mmengine - INFO\ntrain.py: no config `x`\n(--debug shows the traceback)\n'
+    assert command.last_words(log) == 'train.py: no config `x`\n(--debug shows the traceback)'

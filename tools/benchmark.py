@@ -31,7 +31,7 @@ from statistics import median
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
-from command import Parser, run
+from command import Parser, last_words, run
 from common import NONE, Options, check_checkpoint, read_config
 from made_up import initialise, made_up_batch
 from mmengine.config import Config, ConfigDict
@@ -391,7 +391,7 @@ def in_a_process(name: str) -> Dict[str, float]:
     found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
                            capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
     if found.returncode:
-        raise SystemExit(f'measuring the memory of {name} failed:\n{found.stderr[-2000:]}')
+        raise SystemExit(f'measuring the memory of {name} failed:\n{last_words(found.stderr)}')
     result: Dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
     return result
 

@@ -17,7 +17,7 @@ TOOLS = os.path.dirname(os.path.abspath(__file__))
 KINDS = (ValueError, TypeError, OSError, LookupError, ImportError, FloatingPointError)
 """What mmkd raises where the input is wrong. Any other error of its code is a bug."""
 RANKS = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
-PATIENCE = 5.
+PATIENCE = 30.
 """Seconds that another process than the first waits before it speaks: one that meets the same
 mistake is ended by its launcher in this time, because the first has stopped."""
 MOST_LINES = 4
@@ -78,6 +78,13 @@ def as_said(text: str, error: BaseException) -> str:
         lines[MOST_LINES - 1:] = [f'... ({left} more lines; {FLAG} shows all)']
     sys.stdout.flush()
     return f'{os.path.basename(sys.argv[0])}: ' + '\n'.join(lines)
+
+
+def last_words(output: str) -> str:
+    """Why another tool has ended: its refusal, or else its last line, which names the error."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    said = [number for number, line in enumerate(lines) if re.match(r'\w+\.py: ', line)]
+    return '\n'.join(lines[said[-1]:][:MOST_LINES - 1] if said else lines[-1:])
 
 
 def refusal_of(error: BaseException) -> Optional[str]:

@@ -24,7 +24,7 @@ import sys
 from statistics import mean, median, stdev
 from typing import Any, Dict, List, Optional
 
-from command import Parser, run
+from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
 from compare_plots import plot_curves, plot_sheet
 from fingerprint import data, differences, digest_of_config, networks, told
@@ -235,8 +235,7 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
         bar.update((bar.total or 0) - bar.n if process.wait() == 0 else 0)
     if process.returncode:
         with open(log_path) as log:
-            raise SystemExit(f'{title} failed; the end of {log_path}:\n' +
-                             ''.join(log.readlines()[-15:]))
+            raise SystemExit(f'{title} failed; its log is {log_path}:\n{last_words(log.read())}')
 
 
 def read_figures(folder: str) -> Dict[str, Any]:

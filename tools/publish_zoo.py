@@ -21,7 +21,16 @@ from typing import NamedTuple
 
 import torch
 from command import Parser, run
-from cover_zoo import PACKAGES, config_root, folders_of, read_config, shrink, weight_of
+from cover_zoo import (
+    FEWER,
+    PACKAGES,
+    config_root,
+    folders_of,
+    read_config,
+    shrink,
+    walk,
+    weight_of,
+)
 from made_up import initialise
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -56,6 +65,9 @@ def publish_one(name: str) -> Outcome:
                     io.StringIO()), tempfile.TemporaryDirectory() as out:
                 config = Config.fromfile(path)
                 config.model = shrink(model_config(config))
+                for part in walk(config.model):  # DETR gives no more than it has queries
+                    if part.get('max_per_img', 0) > FEWER['num_queries']:
+                        part['max_per_img'] = FEWER['num_queries']
                 config.pop('data_preprocessor', None)
                 config.default_scope = config.get('default_scope') or package
                 with DefaultScope.overwrite_default_scope(config.default_scope):
