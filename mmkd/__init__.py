@@ -11,11 +11,12 @@ from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
 from .replay import Replay
 from .sampler import WeightedSampler
 from .teachers import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
+from .tested import check_tested
 from .transforms import PackViews
 from .version import __version__
 
 allow_mmengine_checkpoints()
-guard_mmengine_loading()
+guard_mmengine_loading(check_tested)
 
 __all__ = [
     'DATA_SAMPLERS',

@@ -24,6 +24,9 @@ from .runner import current_runner
 SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 """Torch's own: MMEngine's loaders hand no ``weights_only`` on to :func:`torch.load`."""
 
+TRUE = '1', 'y', 'yes', 'true'
+"""What torch takes for a switch that is on."""
+
 RAZOR = ('architecture.', 'teacher.', 'distiller.')
 """How the names of weights begin in a distilled checkpoint of MMRazor 1.0: the student's first."""
 
@@ -135,6 +138,11 @@ def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> 
                 'weights_only' not in str(error) and 'Unsupported' not in str(error)):
             raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
                              f'{_first_line(error)}; download or save it anew') from error
+        if trust and os.environ.get(SWITCHES[0], '').lower() in TRUE:
+            raise ValueError(
+                f'`{path}` holds more than weights, and `trust_checkpoint=True` does not open it '
+                f'while {SWITCHES[0]}={os.environ[SWITCHES[0]]} is set in the environment; unset '
+                'it, or give a file of weights alone') from error
         raise ValueError(
             f'`{path}` holds more than weights and was not opened, because such a file can run '
             f'code ({_first_line(error)}); if you trust where it comes from, write '
@@ -231,7 +239,7 @@ def student_of_razor(checkpoint: Any, path: str) -> Any:
                                       if key in meta})
 
 
-def guard_mmengine_loading() -> None:
+def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
     """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
     backbones) as weights only, whatever the version of torch or of MMEngine.
 
@@ -240,15 +248,23 @@ def guard_mmengine_loading() -> None:
 
     A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
     pickles that may run code.
+
+    Args:
+        check (Callable): Is given what a file held, and its name, before MMEngine gets it.
     """
+    def load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = _load_guarded(filename, map_location)
+        check(checkpoint, filename)
+        return checkpoint
+
     own = ('', 'http://', 'https://')
     for prefix, loader in CheckpointLoader._schemes.items():
         if prefix not in own:
-            CheckpointLoader.register_scheme(prefix, _guarded(loader), force=True)
-    CheckpointLoader.register_scheme(own, _load_guarded, force=True)
+            CheckpointLoader.register_scheme(prefix, _guarded(loader, check), force=True)
+    CheckpointLoader.register_scheme(own, load_guarded, force=True)
 
 
-def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+def _load_guarded(filename: str, map_location: Any) -> Any:
     path = local_path(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -289,15 +305,17 @@ def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _guarded(loader: Callable) -> Callable:
+def _guarded(loader: Callable, check: Callable[[Any, str], None]) -> Callable:
     @functools.wraps(loader)
-    def load(*args: Any, **kwargs: Any) -> Any:
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
         allow_mmengine_checkpoints()
         kept = {name: os.environ.get(name) for name in SWITCHES}
         os.environ.update(zip(SWITCHES, ('0', '1') if is_trusted() else ('1', '0')))
         try:
-            checkpoint = loader(*args, **kwargs)
-            return checkpoint if is_trusted() else without_orders(checkpoint, '')
+            checkpoint = loader(filename, *args, **kwargs)
+            checkpoint = checkpoint if is_trusted() else without_orders(checkpoint, '')
+            check(checkpoint, filename)
+            return checkpoint
         finally:
             for name, value in kept.items():
                 del os.environ[name]

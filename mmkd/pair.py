@@ -17,7 +17,7 @@ from .losses import LogitLoss
 from .losses.trial import Limits, limits_of
 from .match import Match, shown_shapes
 from .teachers import FrozenTeacher
-from .teachers.frozen import model_config
+from .teachers.frozen import LEFT_OUT, model_config
 
 
 class Part(NamedTuple):
@@ -167,12 +167,12 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
     Args:
         student (str): Path of the student's config, or 'package::path'.
         teacher (str): The teacher's.
-        checkpoint (str, optional): The teacher's weights. None leaves the entry out: the published
-            ones of its package.
+        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` leaves the entry out:
+            those that its package publishes. None is written out: random ones.
         entries (Sequence[dict]): The entries of ``distill``.
         imports (Sequence[str]): What the student's own ``custom_imports`` import. Defaults to ().
     """
-    given = '' if checkpoint is None else f', checkpoint={checkpoint!r}'
+    given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
     lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
                     for entry in entries)
     return (f'_base_ = [{student!r}]\n'

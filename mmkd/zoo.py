@@ -1,10 +1,72 @@
-"""Configs and published checkpoints of installed OpenMMLab packages."""
+"""Configs, by path or of installed OpenMMLab packages, and the weights that these publish."""
 import os
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, List
 
+from mmengine.config import Config
 from mmengine.fileio import load
+
+CONFIGS = '.py', '.json', '.yml', '.yaml'
+CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'
+READERS = '_file2dict', 'fromfile', '_is_lazy_import', '_parse_lazy_import'
+"""MMEngine's functions that are given the file they read as `filename`."""
+
+
+def read_config_file(name: str) -> Config:
+    """Read a config; a mistake in it, or in one that it inherits from, is told by file and line.
+
+    Args:
+        name (str): As of :func:`config_path`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no config, or cannot be read.
+    """
+    path = config_path(name)
+    if not path.endswith(CONFIGS):
+        raise ValueError(
+            f'`{name}` is no config: its name must end in {", ".join(CONFIGS)}' +
+            ('. It is a checkpoint; give the config of its model here, and the file as the '
+             'checkpoint beside it (`checkpoint=`, or `--teacher-checkpoint`)'
+             if path.endswith(CHECKPOINTS) else ''))
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program, which may do anything
+        raise ValueError(f'the config `{name}` cannot be read: {_place_in_config(error, path)}'
+                         f'{_said(error)}; mend it there') from error
+
+
+def _place_in_config(error: BaseException, path: str) -> str:
+    """'FILE, line N: ', as far as it is known."""
+    file, line = path, getattr(error, 'lineno', None) if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    files: List[str] = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name in READERS and code.co_filename == Config.fromfile.__code__.co_filename:
+            file = str(trace.tb_frame.f_locals['filename'])
+            files.append(os.path.abspath(file))
+        elif os.path.abspath(code.co_filename) in files:  # the code of a config
+            file, line = code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+    if len(files) > 1 and not os.path.isfile(files[-1]):  # a base that is not there
+        file = next(one for one in reversed(files) if os.path.isfile(one))
+    return f'{os.path.abspath(file)}' + (f', line {line}' if line else '') + ': '
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error, in a line."""
+    if isinstance(error, SyntaxError):
+        return f'{type(error).__name__}: {error.msg}'
+    if isinstance(error, ImportError) and error.__cause__ is not None:  # MMEngine lists sys.path
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        return (f'{str(error).split(", the current sys.path")[0]}: {cause}; is the folder of the '
+                'module on PYTHONPATH?')
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return f'{type(error).__name__}: {" ".join(text.split())}'
 
 
 def config_path(name: str) -> str:

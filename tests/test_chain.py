@@ -1,12 +1,17 @@
 """Trainings one after another: generations, assistants, the members of a committee."""
+import argparse
 import importlib
 import json
 import os
+import pathlib
 
 import pytest
+import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at
 from mmengine.config import Config
 from test_tools import ROOT, run
+
+from mmkd import WeightedSampler
 
 
 @pytest.fixture
@@ -94,6 +99,95 @@ def test_mistakes_on_the_command_line(monkeypatch, capsys, tmp_path, plain, tool
     with pytest.raises(SystemExit) as stopped:
         importlib.import_module(tool.removesuffix('.py')).main()
     assert message in f'{capsys.readouterr().err}{stopped.value}'
+
+
+STAGES = ['--generations', 2, '--work-dir', 'chain', '--method', 'kd']
+
+
+def test_a_stage_is_done_for_the_options_it_was_asked_with(tmp_path, plain, shapes):
+    """Trained once; the rest is refused, or goes on."""
+    name = plain('plain.py')
+    labels = tmp_path / 'labels.json'
+    labels.write_text((pathlib.Path(shapes) / 'instances.json').read_text())
+    config = Config.fromfile(tmp_path / name)
+    config.train_dataloader.dataset.ann_file = str(labels)
+    config.dump(str(tmp_path / name))
+    run('train.py', name, *STAGES, cwd=tmp_path)
+    student = tmp_path / 'chain' / 'generation1' / 'epoch_1.pth'
+    before = student.read_bytes()
+    again = run('train.py', name, *STAGES, cwd=tmp_path)
+    assert again.stdout.count('done before') == 2
+
+    def refused(*options, says):
+        found = run('train.py', name, *options, cwd=tmp_path, check=False)
+        assert found.returncode == 1, found.stderr
+        assert len(found.stderr.splitlines()) == 1, found.stderr
+        assert says in found.stderr, found.stderr
+        assert 'give another --work-dir, or begin it anew by --overwrite' in found.stderr
+        assert student.read_bytes() == before
+
+    refused(*STAGES[:-1], 'dist', says='the stage generation1 in chain was trained with other '
+            'options (--method: `kd` then, `dist` now)')
+    refused(*STAGES, '--cfg-options', 'train_cfg.max_epochs=2',
+            says='the stage generation0 in chain was trained with other options '
+            '(train_cfg.max_epochs: nothing then, `2` now)')
+    changed = json.loads(labels.read_text())
+    changed['annotations'].pop()
+    whole = labels.read_text()
+    labels.write_text(json.dumps(changed))
+    refused(*STAGES, says='the content of train_dataloader.dataset.ann_file has changed')
+    labels.write_text(whole)
+    config.optim_wrapper.optimizer.lr = 0.002
+    config.dump(str(tmp_path / name))
+    refused(*STAGES, says='the content of config has changed')
+
+    # Anew, and what was trained is moved aside.
+    run('train.py', name, *STAGES, '--overwrite', cwd=tmp_path)
+    assert (tmp_path / 'chain' / 'generation1.old1' / 'epoch_1.pth').read_bytes() == before
+    used = Config.fromfile(tmp_path / 'chain' / 'generation1' / 'generation0_kd.py')
+    assert used.optim_wrapper.optimizer.lr == 0.002
+    assert student.read_bytes() != before
+
+
+@pytest.fixture
+def chain(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    return importlib.import_module('chain')
+
+
+def test_a_stage_of_unknown_options_or_another_teacher_is_not_gone_on_with(
+        chain, monkeypatch, tmp_path, plain):
+    """Without training: what stands in the folders is enough."""
+    monkeypatch.setattr('subprocess.run', lambda *args: pytest.fail('a training was started'))
+    monkeypatch.chdir(tmp_path)
+    name = plain('plain.py')
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())['checkpoint']
+    args = argparse.Namespace(work_dir='chain', amp=False, auto_scale_lr=False, overwrite=False,
+                              launcher='none')
+    stage = chain.Stage('1_plain', [name, '--teacher', name, '--teacher-checkpoint', teacher])
+    folder = tmp_path / 'chain' / '1_plain'
+    folder.mkdir(parents=True)
+    save_teacher(folder / 'epoch_1.pth', retinanet())
+    with pytest.raises(ValueError, match='other options .which they were is not recorded'):
+        chain.run_chain(args, [stage])
+    chain.write_record(args, stage, [stage])
+    assert not chain.misfits(args, stage, [stage])
+    save_teacher(tmp_path / 'teacher.pth', retinanet(), seed=2)  # under the same name
+    with pytest.raises(ValueError, match='the content of --teacher-checkpoint has changed'):
+        chain.run_chain(args, [stage])
+
+
+def test_weights_of_other_members_are_not_used(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    boost = importlib.import_module('boost')
+    path = str(tmp_path / 'member1.json')
+    assert not boost.is_found_by(path, {'member0': 'sha256 1'}, False)
+    boost.write_weights(path, torch.tensor([1., 3.]), {'member0': 'sha256 1'})
+    assert boost.is_found_by(path, {'member0': 'sha256 1'}, False)
+    with pytest.raises(ValueError, match='other members have found .the content of member0 has'):
+        boost.is_found_by(path, {'member0': 'sha256 2'}, False)
+    assert not boost.is_found_by(path, {'member0': 'sha256 2'}, True)
+    assert len(WeightedSampler(range(2), path)) == 2
 
 
 def test_stage_that_fails_is_named(tmp_path, plain):

@@ -43,7 +43,45 @@ def test_trains_from_a_file_of_weights(shapes, tmp_path):
     assert list(runner.train_dataloader.sampler) == [2, 2, 2, 2]
 
 
-@pytest.mark.parametrize('weights', [[1.], [1., -1., 1.], [0., 0., 0.], [1., 1., float('nan')]])
-def test_mistakes_are_named(weights):
-    with pytest.raises(ValueError, match='must hold 3 numbers of 0 or more'):
+@pytest.mark.parametrize(('weights', 'says'), [
+    ([1.], 'must hold 3 numbers of 0 or more, .* but holds 1; write them anew'),
+    ([1., -1., 1.], 'number 1 is -1.0; give 3 finite numbers'),
+    ([0., 0., 0.], 'holds 3, all of them 0'),
+    ([1., 1., float('nan')], 'number 2 is nan; give 3 finite'),
+    ([1., float('inf'), 1.], 'number 1 is inf; give 3 finite'),
+    (['a', 'b', 'c'], "number 0 is 'a'"),
+    ([1., None, 1.], 'number 1 is None'),
+    ([True, True, False], 'number 0 is True'),
+    ([[1.], [1.], [1.]], r'number 0 is \[1.0\]'),
+    (7, 'must be a list of numbers or the path of a JSON file, but got 7'),
+    (None, 'but got None'),
+    ({'weights': [1., 1., 1.]}, 'must be a list of numbers or the path'),
+])
+def test_mistakes_are_named(weights, says):
+    with pytest.raises(ValueError, match=f'`weights` of mmkd.WeightedSampler .*{says}'):
         WeightedSampler(range(3), weights)
+
+
+@pytest.mark.parametrize(('content', 'says'), [
+    ('weights', 'cannot be read as JSON: .*write {"weights": '),
+    ('[1, 1, 1]', r'must hold {"weights": \[...\]}, but holds list'),
+    ('{"wieghts": [1, 1, 1]}', r"must hold {.*}, but holds \['wieghts'\]"),
+    ('{"weights": "1 1 1"}', r"must hold {.*}, but holds \['weights'\]"),
+    ('{"weights": [1, NaN, 1]}', 'number 1 is nan'),
+    ('{"weights": [1, 1]}', 'but holds 2; write them anew for this data set'),
+])
+def test_mistakes_in_a_file_name_it(tmp_path, content, says):
+    path = tmp_path / 'weights.json'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f'weights.json`, .*{says}'):
+        WeightedSampler(range(3), str(path))
+
+
+def test_file_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match='`nosuch.json`, .*no such file .looked from /'):
+        WeightedSampler(range(3), 'nosuch.json')
+
+
+def test_tensors_and_whole_numbers_are_weights():
+    for weights in (torch.tensor([0., 0., 1.]), [0, 0, 1], (0, 0, 1)):
+        assert list(WeightedSampler(range(3), weights)) == [2, 2, 2]

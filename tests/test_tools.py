@@ -1,7 +1,9 @@
 """The command-line tools, run as a user runs them."""
 import glob
+import importlib
 import json
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -179,6 +181,58 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
     assert again.count('done before') == 5
 
 
+def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
+        shapes, tmp_path, monkeypatch, capsys):
+    """No training: each run leaves a checkpoint and figures that say how often it was trained."""
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    compare = importlib.import_module('compare')
+    labels = tmp_path / 'labels.json'
+    labels.write_text((pathlib.Path(shapes) / 'instances.json').read_text())
+    student, teacher = (detector_config(shapes, retinanet(width=width), 'unused', **{
+        'train_dataloader.dataset.ann_file': str(labels)}) for width in (8, 12))
+    write_pair(tmp_path / 'pair', student, teacher)
+    trained = []
+
+    def train(config_path, folder, title, epochs):
+        trained.append(os.path.relpath(folder, 'work_dirs/pair'))
+        with open(os.path.join(folder, 'epoch_1.pth'), 'w') as file:
+            file.write(f'{len(trained)} {Config.fromfile(config_path).model}')
+
+    monkeypatch.setattr(compare, 'train', train)
+    monkeypatch.setattr(compare, 'read_figures', lambda folder: dict(
+        AP=1., curve=[], seconds=1., checkpoint=os.path.abspath(f'{folder}/epoch_1.pth')))
+    monkeypatch.setattr(compare, 'plot_curves', lambda *args: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run_again(*options):
+        trained.clear()
+        monkeypatch.setattr('sys.argv', ['compare.py', 'pair', '--sheet', '0', *options])
+        compare.main()
+        return trained, capsys.readouterr().out
+
+    everything = ['teacher/seed0', 'student/seed0', 'dist/seed0']
+    assert run_again()[0] == everything
+    assert run_again()[0] == []
+    # The teacher's file has its old name, but is another.
+    teacher.optim_wrapper.optimizer.lr = 0.5
+    teacher.dump(str(tmp_path / 'pair' / 'teacher.py'))
+    found, said = run_again()
+    assert found == ['teacher/seed0', 'dist/seed0']
+    assert 'student + DIST, seed 0: is trained anew, for the content of model.teacher.' in said
+    assert 'student alone, seed 0: done before' in said
+    content = json.loads(labels.read_text())
+    content['annotations'].pop()
+    labels.write_text(json.dumps(content))
+    found, said = run_again()
+    assert found == everything
+    assert 'the content of train_dataloader.dataset.ann_file has changed' in said
+    assert run_again('--holdout', '2')[0] == everything
+    assert run_again('--holdout', '2')[0] == []
+    assert run_again('--holdout', '3')[0] == everything
+    (tmp_path / 'work_dirs/pair/student/seed0/epoch_1.pth').unlink()
+    assert run_again('--holdout', '3')[0] == ['student/seed0']
+
+
 def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
     write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),
                segmentor_config(streets, segmentor(width=12), 'unused'))
@@ -221,6 +275,55 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
     out = run('train.py', '../moved.py', '--work-dir', 'again', cwd=elsewhere)
     assert 'loss_neck_mse' in out.stdout + out.stderr
     assert teacher['checkpoint'] in text
+
+
+def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
+    """The command that wrote it does not write over it, and says how to run it."""
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))['checkpoint']
+    plain(detector_config(shapes, retinanet(), 'unused', **{'train_cfg.val_interval': 10}),
+          tmp_path / 'small.py')
+    plain(detector_config(shapes, retinanet(width=12), 'unused'), tmp_path / 'big.py')
+    command = ['train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', teacher]
+    run(*command, cwd=tmp_path)
+    folder = tmp_path / 'work_dirs' / 'small_dist'
+    path = folder / 'distill.py'
+    written = path.read_text()
+    out = run(*command, '--resume', '--cfg-options', 'train_cfg.max_epochs=2', cwd=tmp_path)
+    assert 'resumed epoch: 1' in out.stdout + out.stderr
+    assert path.read_text() == written
+    run(*command, '--method', 'kd', '--work-dir', folder, '--cfg-options',
+        'train_cfg.max_epochs=1', cwd=tmp_path)  # not edited: other options write another one
+    assert 'mmkd.KDLoss' in path.read_text()
+
+    edited = path.read_text().replace("on='cls'", "on='cls', tau=4.")
+    path.write_text(edited)
+    for options in ([], ['--resume']):
+        out = run(*command, *options, cwd=tmp_path, check=False)
+        assert out.returncode == 1
+        assert len(out.stderr.splitlines()) == 1
+        assert 'has been edited since it was written, and is kept as it is' in out.stderr
+        assert '`tools/train.py work_dirs/small_dist/distill.py --work-dir ' in out.stderr
+        assert '--overwrite' in out.stderr
+        assert path.read_text() == edited
+    run('train.py', path, '--work-dir', folder, cwd=tmp_path)
+    assert 'tau=4' in (folder / 'distill.py').read_text()
+    run(*command, '--overwrite', cwd=tmp_path)
+    assert path.read_text() == written
+
+
+def test_files_of_earlier_versions_have_no_digest(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    files = importlib.import_module('written')
+    path = str(tmp_path / 'new' / 'distill.py')
+    files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
+    files.check_edited(path, 'run', False)
+    with open(path, 'w') as file:
+        file.write('x = 1\n')
+    files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
+    with open(path, 'w') as file:
+        file.write('x = 2\n')
+    with pytest.raises(ValueError, match='distill.py has been edited .* run it by `run`'):
+        files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
 
 
 def test_pair_that_lacks_the_points_says_which_it_has(shapes, tmp_path):

@@ -31,9 +31,10 @@ from statistics import median
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
-from common import read_config
+from command import Parser, last_words, run
+from common import NONE, Options, check_checkpoint, read_config
 from made_up import initialise, made_up_batch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
@@ -65,7 +66,7 @@ LOSSES: Dict[str, DistillLoss] = dict(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='*', help='distillation configs of one student')
     parser.add_argument('--student', help='plain config, with --teacher')
@@ -74,7 +75,7 @@ def parse_args() -> argparse.Namespace:
                         'default, which does for times')
     parser.add_argument('--methods', nargs='+', default=['dist'], choices=METHODS,
                         help='with --student and --teacher; dist by default')
-    parser.add_argument('--fast', nargs='*', action=DictAction, metavar='SETTING=VALUE',
+    parser.add_argument('--fast', nargs='*', action=Options, metavar='SETTING=VALUE',
                         help='measure each also with faster settings of a frozen teacher; by '
                         'default ' + ' '.join(f'{key}={value}' for key, value in FAST.items()))
     parser.add_argument('--cached', action='store_true', help='and with its answers from a cache '
@@ -117,6 +118,10 @@ def parse_args() -> argparse.Namespace:
         parser.error('--compiled goes with --losses')
     if len(args.loss_shape) != 4:
         parser.error(f'--loss-shape is that of maps, N C H W, but got {args.loss_shape}')
+    if args.teacher_checkpoint == NONE:
+        args.teacher_checkpoint = None
+    if args.teacher_checkpoint:
+        check_checkpoint(args.teacher_checkpoint, '--teacher-checkpoint')
     if args.fast is not None:
         args.fast = args.fast or FAST
     return args
@@ -386,7 +391,7 @@ def in_a_process(name: str) -> Dict[str, float]:
     found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
                            capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
     if found.returncode:
-        raise SystemExit(f'measuring the memory of {name} failed:\n{found.stderr[-2000:]}')
+        raise SystemExit(f'measuring the memory of {name} failed:\n{last_words(found.stderr)}')
     result: Dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
     return result
 
@@ -548,4 +553,4 @@ def cpu_name() -> Optional[str]:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -10,23 +10,27 @@ the committee teaches the student by DIST; edit and run it by `tools/train.py`.
 import argparse
 import json
 import os
-from typing import Any, List
+from typing import Any, Dict, List
 
 import torch
 from chain import Stage, first_seed, given_options, last_checkpoint, run_chain
+from command import Parser, run
 from common import add_common_options, finish_config, read_config
+from fingerprint import data, differences, digest_of_source, told
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from tqdm import tqdm
+from written import check_edited, write_kept
 
 from mmkd.checkpoint import load_exactly, read_checkpoint
 from mmkd.recorder import evaluating
 from mmkd.teachers.frozen import model_config
+from mmkd.zoo import config_path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='plain config of the members')
     parser.add_argument('--members', type=int, default=3, help='how many; 3 by default')
@@ -34,6 +38,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate with the real batch size')
+    parser.add_argument('--overwrite', action='store_true', help='begin members anew that were '
+                        'trained with other options; write over a committee.py that was edited')
     add_common_options(parser)
     args = parser.parse_args()
     if args.members < 2:
@@ -46,7 +52,11 @@ def main() -> None:
     config = finish_config(read_config(args.config), args)
     if 'student' in config.model:
         raise SystemExit(f'{args.config} has a teacher; give the plain config of the members')
+    config_path(args.student or args.config)
     args.work_dir = args.work_dir or config.work_dir
+    committee = os.path.join(args.work_dir, 'committee.py')
+    how_to_run = f'tools/train.py {committee}'
+    check_edited(committee, how_to_run, args.overwrite)
     seed = first_seed(args, config) or 0
     losses: List[torch.Tensor] = []
     stages: List[Stage] = []
@@ -55,20 +65,37 @@ def main() -> None:
         own = [f'randomness.seed={seed + number}']
         if number:
             path = os.path.abspath(os.path.join(args.work_dir, f'{name}.json'))
-            if not os.path.isfile(path):
-                losses += [losses_of(config, last_checkpoint(os.path.join(
-                    args.work_dir, f'member{k}'))) for k in range(len(losses), number)]
-                write_weights(path, torch.stack(losses).mean(0))
+            members = [last_checkpoint(os.path.join(args.work_dir, f'member{k}'))
+                       for k in range(number)]
+            found_by = dict({os.path.basename(os.path.dirname(one)): digest_of_source(one)
+                             for one in members}, **data(config))
+            if not is_found_by(path, found_by, args.overwrite):
+                losses += [losses_of(config, one) for one in members[len(losses):]]
+                write_weights(path, torch.stack(losses).mean(0), found_by)
             own += ['train_dataloader.sampler.type=mmkd.WeightedSampler',
                     f'train_dataloader.sampler.weights={path}',
                     # Images of one shape in one batch needs the order of mmdet's own sampler.
                     'train_dataloader.batch_sampler=None']
         stages = [Stage(name, [args.config, *(given_options(args) or ['--cfg-options']), *own])]
         run_chain(args, stages)
-    path = os.path.join(args.work_dir, 'committee.py')
-    with open(path, 'w') as file:
-        file.write(committee_text(args))
-    print(f'Wrote {path}')
+    write_kept(committee, committee_text(args), 'boost.py', how_to_run, args.overwrite)
+    print(f'Wrote {committee}')
+
+
+def is_found_by(path: str, found_by: Dict[str, str], overwrite: bool) -> bool:
+    """Whether there are weights, found by these members and of these data.
+
+    Raises:
+        ValueError: If there are others, and they may not be lost.
+    """
+    if not os.path.isfile(path):
+        return False
+    with open(path) as file:
+        found = differences(json.load(file).get('found_by') or {}, found_by)
+    if found and not overwrite:
+        raise ValueError(f'{path} has the weights that other members have found ({told(found)}); '
+                         'give another --work-dir, or write it anew by --overwrite')
+    return not found
 
 
 def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
@@ -88,14 +115,14 @@ def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
     return torch.tensor(found, dtype=torch.float64)
 
 
-def write_weights(path: str, losses: torch.Tensor) -> None:
+def write_weights(path: str, losses: torch.Tensor, found_by: Dict[str, str]) -> None:
     """Weights in proportion to the losses, 1 in the mean; half a file is never left behind."""
     if not losses.isfinite().all():
         raise SystemExit(f'the committee\'s loss on {(~losses.isfinite()).sum()} images is not a '
                          'number; look at the training of its members')
     weights = (losses / losses.mean()).tolist()
     with open(f'{path}.part', 'w') as file:
-        json.dump(dict(weights=weights), file)
+        json.dump(dict(found_by=found_by, weights=weights), file)
     os.replace(f'{path}.part', path)
 
 
@@ -119,4 +146,4 @@ def committee_text(args: argparse.Namespace) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

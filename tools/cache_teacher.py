@@ -11,20 +11,27 @@ import argparse
 from typing import Any, Dict, Iterator
 
 import torch
-from common import add_common_options, build_runner, load_config
+from command import Parser, run
+from common import add_common_options, build_runner, check_files, load_config, networks_of
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from tqdm import tqdm
 
-from mmkd import CachedTeacher, Replay
+from mmkd import MODELS, CachedTeacher, Replay
+
+NO_CACHE = ("the config has no mmkd.CachedTeacher; write teacher=dict(type='mmkd.CachedTeacher', "
+            'cache=FOLDER, ...)')
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='distillation config with a mmkd.CachedTeacher')
     add_common_options(parser)
     config = load_config(parser.parse_args())
+    if not any(is_cached(entry) for _, entry in networks_of(config)):
+        raise SystemExit(NO_CACHE)
+    check_files(config)
     config.train_cfg = dict(type='FillCacheLoop', max_epochs=1)
     config.train_dataloader.update(
         sampler=dict(type='DefaultSampler', shuffle=False), persistent_workers=False)
@@ -33,6 +40,13 @@ def main() -> None:
         for name in ('dataloader', 'evaluator', 'cfg'):
             config.pop(f'{part}_{name}', None)
     build_runner(config).train()
+
+
+def is_cached(entry: Dict[str, Any]) -> bool:
+    """Whether the answers of this network are kept."""
+    kind = entry.get('type')
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, CachedTeacher)
 
 
 @LOOPS.register_module()
@@ -47,8 +61,7 @@ class FillCacheLoop(EpochBasedTrainLoop):
         teachers = [] if distillation is None else [
             one for one in distillation.networks.values() if isinstance(one, CachedTeacher)]
         if not teachers:
-            raise SystemExit('the config has no mmkd.CachedTeacher; write '
-                             "teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)")
+            raise SystemExit(NO_CACHE)
         matches = [match for match in distillation.parts
                    if distillation.networks[match.source] in teachers]
         nothing_seen: Dict[str, Dict] = {match.learner: {} for match in matches}
@@ -85,4 +98,4 @@ def replays_in(dataset: Any) -> Iterator[Replay]:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,18 +1,27 @@
 """Trainings that follow one another: each one's student is the next one's teacher."""
 import argparse
+import copy
+import json
 import os
+import re
 import subprocess
 import sys
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from common import read_config
+from command import FLAG
+from common import NONE, checkpoint_of_teacher, read_config
+from fingerprint import data, differences, digest_of_config, digest_of_source, told
 from mmengine.config import Config
+from written import check_edited, write_kept
 
 from mmkd.checkpoint import latest_whole
+from mmkd.zoo import config_path
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 DONE = 'done'
 """File in a stage's folder, once it is finished."""
+RECORD = 'stage.json'
+"""File in a stage's folder: the options that it is trained with."""
 
 
 class Stage(NamedTuple):
@@ -21,43 +30,134 @@ class Stage(NamedTuple):
     """Folder in the work dir."""
     options: List[str]
     """What `tools/train.py` is told of it."""
+    files: Dict[str, Config] = {}
+    """Configs among the options that are written for it, by path."""
 
 
 def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
     """Train stage after stage; those that are done are not repeated, one that was cut off resumes.
 
-    '{NAME}' in the options of a stage stands for the last checkpoint of the stage NAME.
+    Both hold for the options that a stage was begun with; with others, it is refused, or with
+    `--overwrite` begun anew, and what was trained is moved aside. '{NAME}' in the options of a
+    stage stands for the last checkpoint of the stage NAME.
+
+    Raises:
+        SystemExit: If a stage fails.
+        ValueError: If a stage was trained with other options.
     """
     if args.launcher != 'none':
         raise SystemExit('--generations and --assistant start one training after another, which '
                          'several processes cannot share; run the stages by themselves, as they '
                          'stand in the work dir')
+    for stage in stages:  # what can be said at once, of all of them
+        for path in stage.files:
+            check_edited(path, f'tools/train.py {path}', args.overwrite)
+        if not args.overwrite:
+            check_record(args, stage, stages)
     for number, stage in enumerate(stages):
         folder = os.path.join(args.work_dir, stage.name)
-        done = os.path.join(folder, DONE)
+        if not args.overwrite:
+            check_record(args, stage, stages)
+        elif misfits(args, stage, stages):
+            move_aside(folder)
+        is_done = os.path.isfile(os.path.join(folder, DONE))
         print(f'[{number + 1}/{len(stages)}] {stage.name}: ' + (
-            'done before' if os.path.isfile(done) else folder), flush=True)
-        if os.path.isfile(done):
+            'done before' if is_done else folder), flush=True)
+        for path, config in stage.files.items():
+            write_kept(path, config.pretty_text, 'train.py', f'tools/train.py {path}',
+                       args.overwrite)
+        if is_done:
             continue
-        options = [with_checkpoints(option, args.work_dir, stages[:number])
-                   for option in stage.options]
+        write_record(args, stage, stages)
+        options = [with_checkpoints(option, args.work_dir, stages) for option in stage.options]
         command = [sys.executable, TRAIN_TOOL, *options, '--work-dir', folder, '--resume', *(
-            ['--amp'] if args.amp else []), *(['--auto-scale-lr'] if args.auto_scale_lr else [])]
+            ['--amp'] if args.amp else []), *(['--auto-scale-lr'] if args.auto_scale_lr else []),
+            *([FLAG] if getattr(args, 'debug', False) else [])]
         found = subprocess.run(command)
         if found.returncode:
             raise SystemExit(f'stage {stage.name} failed; its log is in {folder}. Mend the cause '
                              'and run the same command again: what is done is kept')
-        with open(done, 'w') as file:
+        with open(os.path.join(folder, DONE), 'w') as file:
             file.write(last_checkpoint(folder) + '\n')
     print(f'The last student is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
 
 
-def with_checkpoints(option: str, work_dir: str, before: List[Stage]) -> str:
-    """An option with the last checkpoint of a stage in the place of its '{NAME}'."""
-    for stage in before:
-        if f'{{{stage.name}}}' in option:
-            path = last_checkpoint(os.path.join(work_dir, stage.name))
-            option = option.replace(f'{{{stage.name}}}', path)
+# --- with which options ---------------------------------------------------------------------------
+
+
+def check_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> None:
+    """Refuse what was trained with other options.
+
+    Raises:
+        ValueError: If so.
+    """
+    found = misfits(args, stage, stages)
+    if found:
+        raise ValueError(
+            f'the stage {stage.name} in {args.work_dir} was trained with other options ('
+            f'{told(found)}); give another --work-dir, or begin it anew by --overwrite')
+
+
+def misfits(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> List[str]:
+    """In what the options of a stage differ from those it was begun with; nothing if it was not."""
+    folder = os.path.join(args.work_dir, stage.name)
+    path = os.path.join(folder, RECORD)
+    if not os.path.isfile(path):
+        return ['which they were is not recorded'] if latest_whole(folder) else []
+    with open(path) as file:
+        before = json.load(file)
+    now = record_of(args, stage, stages)
+    unknown = [key for key, value in now.items() if re.search(r'\{\w+\}', str(value))]
+    return differences(*({key: value for key, value in record.items() if key not in unknown}
+                         for record in (before, now)))
+
+
+def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Dict[str, Any]:
+    """The options of a stage, files by their content. What depends on a stage that is not done yet
+    holds its name in braces."""
+    config, *rest = stage.options
+    record: Dict[str, Any] = dict(amp=args.amp, auto_scale_lr=args.auto_scale_lr)
+    flag = 'config'
+    for word in [config, *rest]:
+        if word.startswith('--'):
+            flag = word
+            continue
+        word = with_checkpoints(word, args.work_dir, stages)
+        key, equal, value = word.partition('=')
+        if flag == '--cfg-options' and equal:
+            record[key] = digest_of_source(value)
+        elif word in stage.files:
+            record[flag] = f'sha256 {digest_of_config(stage.files[word])}'
+        else:
+            record[flag] = digest_of_source(word)
+    return {**record, **data(stage.files.get(config) or read_config(config))}
+
+
+def write_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> None:
+    """Before a stage begins."""
+    folder = os.path.join(args.work_dir, stage.name)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, RECORD)
+    with open(f'{path}.part', 'w') as file:
+        json.dump(record_of(args, stage, stages), file, indent=1)
+    os.replace(f'{path}.part', path)
+
+
+def move_aside(folder: str) -> None:
+    """Keep what was trained, under another name."""
+    number = 1
+    while os.path.exists(f'{folder}.old{number}'):
+        number += 1
+    os.replace(folder, f'{folder}.old{number}')
+    print(f'{folder} was trained with other options; it is {folder}.old{number} now', flush=True)
+
+
+def with_checkpoints(option: str, work_dir: str, stages: List[Stage]) -> str:
+    """An option with the last checkpoint of a stage that is done in the place of its '{NAME}'."""
+    for stage in stages:
+        folder = os.path.join(work_dir, stage.name)
+        if f'{{{stage.name}}}' in option and os.path.isfile(os.path.join(folder, DONE)):
+            option = option.replace(f'{{{stage.name}}}', last_checkpoint(folder))
     return option
 
 
@@ -88,10 +188,13 @@ def assistants(args: argparse.Namespace) -> List[Stage]:
     """Big teaches middle, middle teaches small: `Improved Knowledge Distillation via Teacher
     Assistant <https://arxiv.org/abs/1902.03393>`_."""
     stages: List[Stage] = []
+    for config in args.assistant:
+        config_path(config)
+    checkpoint = checkpoint_of_teacher(args.teacher, args.teacher_checkpoint)
     teacher = ['--teacher', args.teacher]
     if args.teacher_checkpoint:
-        teacher += ['--teacher-checkpoint', args.teacher_checkpoint]
-    method = ['--method', args.method] if args.method else []
+        teacher += ['--teacher-checkpoint', checkpoint or NONE]
+    method = ['--method', args.method or 'dist']
     for number, config in enumerate([*args.assistant, args.config]):
         name = f'{number}_{os.path.splitext(os.path.basename(config))[0]}'
         stages.append(Stage(name, [config, *teacher, *method, *given_options(args)]))
@@ -111,9 +214,8 @@ def generations(args: argparse.Namespace) -> List[Stage]:
     if is_distilled and args.method:
         raise SystemExit(f'{args.config} says itself what is compared; leave out --method')
     plain = Config(config._cfg_dict.copy()) if not is_distilled else plain_of(config)
-    os.makedirs(args.work_dir, exist_ok=True)
     path = os.path.join(args.work_dir, 'generation0.py')
-    plain.dump(path)
+    files = {path: plain}
     seed = first_seed(args, config)
     stages: List[Stage] = []
     for number in range(args.generations):
@@ -126,13 +228,13 @@ def generations(args: argparse.Namespace) -> List[Stage]:
         elif is_distilled:
             distilled = os.path.join(args.work_dir, f'generation{number}.py')
             config.model.teacher = dict(config=os.path.abspath(path), checkpoint='')
-            config.dump(distilled)
+            files = {distilled: Config(copy.deepcopy(config._cfg_dict))}
             options = [distilled, *(options or ['--cfg-options']),
                        f'model.teacher.checkpoint={before}']
         else:
             options = [path, '--teacher', path, '--teacher-checkpoint', before,
                        '--method', args.method or 'kd', *options]
-        stages.append(Stage(f'generation{number}', options))
+        stages.append(Stage(f'generation{number}', options, files))
     return stages
 
 

@@ -3,24 +3,39 @@ import argparse
 import atexit
 import gc
 import os
-from typing import Any
+from typing import Any, Iterator, Optional, Tuple
 
+from command import Parser
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
-from mmkd.zoo import config_path
+from mmkd.teachers.frozen import LEFT_OUT
+from mmkd.zoo import config_path, published_checkpoint, read_config_file
+
+NONE = 'none'
+"""What `--teacher-checkpoint` is given for a teacher with random weights."""
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
+class Options(DictAction):
+    """``key=value`` words; another word is refused by name."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        for word in values:
+            if '=' not in word:
+                parser.error(f'{option_string} takes words as key=value, but got `{word}`')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_common_options(parser: Parser) -> None:
     """Options that training and testing have in common."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         help='override settings of the config, key=value; lists as key="[a,b]" or key=a,b, '
         'nested ones as key="[(a,b),(c,d)]", without blanks')
     parser.add_argument(
@@ -29,9 +44,16 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def add_teacher_checkpoint(parser: Parser) -> None:
+    """Where a teacher is given by its plain config."""
+    parser.add_argument('--teacher-checkpoint', metavar='FILE', help='the teacher\'s weights, path '
+                        f'or address; by default those that its package publishes; `{NONE}` for '
+                        'random ones')
+
+
 def read_config(name: str) -> Config:
     """The config of a path or of an installed package's 'package::path'."""
-    return Config.fromfile(config_path(name) if '::' in name else name)
+    return read_config_file(name)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -51,6 +73,102 @@ def finish_config(config: Config, args: argparse.Namespace) -> Config:
         name = os.path.splitext(os.path.basename(args.config))[0]
         config.work_dir = os.path.join('./work_dirs', name)
     return config
+
+
+# --- what can be said before anything is built ----------------------------------------------------
+
+
+def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
+    """What stands for the teacher's `checkpoint` in a distillation config.
+
+    Args:
+        teacher (str): What `--teacher` was given.
+        given (str, optional): What `--teacher-checkpoint` was given.
+
+    Returns:
+        str | None: An absolute path or an address; :data:`LEFT_OUT` for what the teacher's package
+        publishes; None for random weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If nothing was given, and nothing is published.
+    """
+    if given == NONE:
+        return None
+    if given is not None:
+        check_checkpoint(given, '--teacher-checkpoint')
+        return given if '://' in given else os.path.abspath(os.path.expanduser(given))
+    config_path(teacher)
+    try:
+        published_checkpoint(teacher)
+    except ValueError:
+        raise ValueError(
+            f'no weights are published for --teacher {teacher}; give --teacher-checkpoint FILE, '
+            f'the path or address of its weights, or --teacher-checkpoint {NONE} for random ones'
+        ) from None
+    return LEFT_OUT
+
+
+def check_checkpoint(path: str, option: str) -> None:
+    """Whether there is such a checkpoint; one at an address is looked for when it is read.
+
+    Raises:
+        FileNotFoundError: If not.
+    """
+    if '://' not in path and not os.path.exists(os.path.expanduser(path)):
+        raise FileNotFoundError(f'{option}: no checkpoint at `{path}` (looked from {os.getcwd()}); '
+                                'give the path or address of a checkpoint')
+
+
+def check_files(config: Config) -> None:
+    """Look for the files that networks beside the student are built from, before all is built.
+
+    Raises:
+        FileNotFoundError: If a config or checkpoint is not there.
+        ValueError: If a teacher's checkpoint is left out, and nothing is published for its config.
+    """
+    for where, entry in networks_of(config):
+        if isinstance(entry['config'], str):
+            config_path(entry['config'])
+        path = entry.get('checkpoint')
+        if isinstance(path, str) and '://' not in path and not os.path.isfile(
+                os.path.expanduser(path)):
+            whose = 'teacher' if 'teacher' in where else where.rpartition('.')[2]
+            raise FileNotFoundError(
+                f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); give '
+                f'`{where}.checkpoint` the path or address of the weights')
+        kind = str(entry.get('type', 'FrozenTeacher'))
+        if 'checkpoint' not in entry and kind.endswith(('FrozenTeacher', 'CachedTeacher')) and (
+                'teacher' in where):
+            published_checkpoint(entry['config'])
+    start = config.get('load_from')
+    if isinstance(start, str):
+        check_checkpoint(start, '`load_from` of the config')
+
+
+def networks_of(config: Config) -> Iterator[Tuple[str, Any]]:
+    """Entries of a distillation that describe a network by its `config`, with their places."""
+    places = [('model', config.get('model'))]
+    places += [(f'custom_hooks.{number}', hook)
+               for number, hook in enumerate(config.get('custom_hooks') or [])]
+    for where, holder in places:
+        if isinstance(holder, dict) and str(holder.get('type', '')).startswith('mmkd.'):
+            for key in ('teacher', 'companions'):
+                yield from _networks_in(holder.get(key), f'{where}.{key}')
+
+
+def _networks_in(value: Any, where: str) -> Iterator[Tuple[str, Any]]:
+    if isinstance(value, dict) and 'config' in value:
+        yield where, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _networks_in(inner, f'{where}.{key}')
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _networks_in(inner, f'{where}.{number}')
+
+
+# --- the run --------------------------------------------------------------------------------------
 
 
 def build_runner(config: Config) -> Any:

@@ -8,13 +8,14 @@ that stands there, and goes by the name of its folder:
 
     python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
 
-Runs go one after another; a run that is finished and unchanged is not repeated.
+Runs go one after another; a run that is finished and unchanged is not repeated. It is unchanged if
+its config, its data (annotations, label maps, names and sizes of images), and its teacher's config
+and weights are.
 In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and per run its log and
 checkpoint.
 """
 import argparse
 import glob
-import hashlib
 import json
 import os
 import re
@@ -23,8 +24,11 @@ import sys
 from statistics import mean, median, stdev
 from typing import Any, Dict, List, Optional
 
+from command import Parser, last_words, run
+from common import Options, check_checkpoint, read_config
 from compare_plots import plot_curves, plot_sheet
-from mmengine.config import Config, DictAction
+from fingerprint import data, differences, digest_of_config, networks, told
+from mmengine.config import Config
 from tqdm import tqdm
 
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
@@ -46,7 +50,7 @@ TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', help='folder of configs')
     parser.add_argument('--work-dir', help='defaults to work_dirs/<name of the folder>')
@@ -58,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--holdout', type=int, metavar='N',
                         help='choose settings without the validation set: every N-th training '
                         'image is validated on and left out of training')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         help='override settings of the students, as in tools/train.py')
     parser.add_argument('--tag', default='', help='name of such a variant, added to its run')
     parser.add_argument('--teacher-checkpoint', help='use this one and train no teacher')
@@ -67,6 +71,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not os.path.isfile(os.path.join(args.folder, 'teacher.py')):
         parser.error(f'no teacher.py in {args.folder}')
+    if args.teacher_checkpoint:
+        check_checkpoint(args.teacher_checkpoint, '--teacher-checkpoint')
     args.work_dir = args.work_dir or os.path.join(
         'work_dirs', os.path.basename(os.path.normpath(args.folder)))
     return args
@@ -75,6 +81,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     students = find_students(args)
+    for path in students.values():  # a mistake in the last is said before the first is trained
+        make_config(args, path, 0, 'is trained first')
     teacher = finish_run(
         args, 'teacher', 0, make_config(args, os.path.join(args.folder, 'teacher.py'), 0))
     runs = {'teacher': [teacher]}
@@ -125,7 +133,7 @@ def name_in(path: str) -> str:
 def make_config(args: argparse.Namespace, path: str, seed: int,
                 teacher_checkpoint: Optional[str] = None) -> Config:
     """The config of one run."""
-    config = Config.fromfile(path)
+    config = read_config(path)
     is_of_folder = os.path.samefile(os.path.dirname(os.path.abspath(path)), args.folder)
     if args.data_root:
         old = config.data_root
@@ -179,16 +187,24 @@ def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -
     """Train, unless the same run is there already; return its figures."""
     folder = os.path.join(args.work_dir, name, f'seed{seed}')
     if name == 'teacher' and args.teacher_checkpoint:
-        return dict(checkpoint=args.teacher_checkpoint, config=config.pretty_text, curve=[])
-    fingerprint = hashlib.sha256(config.pretty_text.encode()).hexdigest()
+        return dict(checkpoint=args.teacher_checkpoint, curve=[],
+                    config=write(folder, 'config.py', config.pretty_text))
+    fingerprint = {'the config': f'sha256 {digest_of_config(config)}', **networks(config),
+                   **data(config)}
     result_path = os.path.join(folder, 'result.json')
     if os.path.isfile(result_path):
         with open(result_path) as file:
             result = json.load(file)
-        if result['fingerprint'] == fingerprint:
+        before = result.get('fingerprint')
+        changed = (differences(before, fingerprint) if isinstance(before, dict) else
+                   ['an earlier version did not record its data and its teacher'])
+        if not os.path.isfile(result['checkpoint']):
+            changed = [f'its checkpoint {result["checkpoint"]} is gone']
+        if not changed:
             figure = columns_of(result)[0]
             print(f'{title_of(name)}, seed {seed}: done before, {figure} {result[figure]:.1f}')
             return result
+        print(f'{title_of(name)}, seed {seed}: is trained anew, for {told(changed)}')
         os.remove(result_path)
     config_path = write(folder, 'config.py', config.pretty_text)
     train(config_path, folder, f'{title_of(name)}, seed {seed}',
@@ -219,8 +235,7 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
         bar.update((bar.total or 0) - bar.n if process.wait() == 0 else 0)
     if process.returncode:
         with open(log_path) as log:
-            raise SystemExit(f'{title} failed; the end of {log_path}:\n' +
-                             ''.join(log.readlines()[-15:]))
+            raise SystemExit(f'{title} failed; its log is {log_path}:\n{last_words(log.read())}')
 
 
 def read_figures(folder: str) -> Dict[str, Any]:
@@ -289,4 +304,4 @@ def write(folder: str, name: str, text: str) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

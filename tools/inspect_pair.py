@@ -6,26 +6,30 @@
 import argparse
 import logging
 
-from common import read_config
+from command import Parser, run
+from common import add_teacher_checkpoint, checkpoint_of_teacher, read_config
 from mmengine.logging import MMLogger
 
 from mmkd.pair import inspect_pair, table_of
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Show which points of a pair can be compared')
+    parser = Parser(description='Show which points of a pair can be compared')
     parser.add_argument('student', help='config of the student: a path or package::path')
     parser.add_argument('teacher', help='config of the teacher')
-    parser.add_argument('--teacher-checkpoint', help='its class names come before the config\'s')
+    add_teacher_checkpoint(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     MMLogger.get_instance('inspect_pair', log_level=logging.ERROR)
-    print(table_of(inspect_pair(read_config(args.student), read_config(args.teacher),
-                                args.teacher_checkpoint)))
+    student, teacher = read_config(args.student), read_config(args.teacher)
+    checkpoint = args.teacher_checkpoint  # not needed, but its class names come first
+    if checkpoint is not None:
+        checkpoint = checkpoint_of_teacher(args.teacher, checkpoint)
+    print(table_of(inspect_pair(student, teacher, checkpoint)))
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

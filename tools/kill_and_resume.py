@@ -15,6 +15,7 @@ import sys
 from typing import Any, List, Optional
 
 import torch
+from command import Parser, run
 from common import load_config
 from mmengine.config import Config
 
@@ -27,7 +28,7 @@ COMPARED = 'state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'mmk
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Kill a run at random moments and resume it')
+    parser = Parser(description='Kill a run at random moments and resume it')
     parser.add_argument('config', help='the config: a path, or package::path')
     parser.add_argument('--kills', type=int, default=20, help='how often at most; 20 by default')
     parser.add_argument('--within', type=float, default=40, metavar='SECONDS',
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Tuple
 
 import cv2
 import numpy as np
+from command import Parser, run
 from sklearn.datasets import load_digits
 from tqdm import trange
 
@@ -27,7 +28,7 @@ BACKGROUND = 10
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', help='where the data set is written')
     parser.add_argument('--train', type=int, default=640, help='number of training images')
     parser.add_argument('--val', type=int, default=160, help='number of validation images')
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -9,25 +9,33 @@ The file is read back, and the model must predict from it what it predicts from 
 the bit; else there is no file. Its name ends in the first 8 digits of its SHA-256.
 """
 import argparse
+import contextlib
+import copy
+import itertools
 import json
 import os
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import torch
-from common import add_common_options, read_config
+from command import Parser, run
+from common import add_common_options, check_checkpoint, read_config
 from made_up import made_up_batch
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 import mmkd
-from mmkd.checkpoint import hash_of_file, load_exactly, read_checkpoint
+from mmkd.build import build_model
+from mmkd.checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
 from mmkd.teachers.frozen import model_config
 
 KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')
 """What of a checkpoint's `meta` is shipped."""
+GIVEN = 'gt_', 'proposals', 'ignored_instances'
+"""How the names of what is no prediction begin, in a sample."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
+def parse_args() -> argparse.Namespace:
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='distillation config, or the plain student\'s')
     parser.add_argument('checkpoint', help='checkpoint of the run')
@@ -36,41 +44,92 @@ def main() -> None:
     parser.add_argument('--format', choices=['pth', 'safetensors'], default='pth')
     parser.add_argument('--half', action='store_true', help='weights in float16; predictions then '
                         'are only compared with themselves')
-    parser.add_argument('--size', type=int, nargs=2, default=[256, 256], metavar=('H', 'W'),
-                        help='of the images that are predicted; 256 256 by default')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='of the image that '
+                        'is predicted; by default what the config says (crop_size, '
+                        'data_preprocessor.size, img_size), else 256 256, else the scale of the '
+                        'test pipeline')
     add_common_options(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    print(f'mmkd {mmkd.__version__}')
+    check_checkpoint(args.checkpoint, 'the checkpoint')
     config = read_config(args.config)
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
+    path, compared = publish(config, args)
+    before, after = (os.path.getsize(one) / 2**20 for one in (local_path(args.checkpoint), path))
+    print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
+        'it predicts what the weights rounded to float16 predict, to the bit' if args.half else
+        'both predict the same, to the bit') + f' ({compared})')
 
-    checkpoint = read_checkpoint(args.checkpoint, config.get('trust_checkpoint', False))
-    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-        models = [MODELS.build(model_config(config)).eval() for _ in range(2)]
+
+def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:
+    """Write the file, and prove it.
+
+    Args:
+        config (Config): Of the distillation, or the plain student's.
+        args (Namespace): As :func:`parse_args` gives them.
+
+    Returns:
+        tuple[str, str]: Its path, and what was compared.
+
+    Raises:
+        ValueError: If the checkpoint does not fit the config, or the proof fails; then there is no
+            file.
+    """
+    checkpoint = read_checkpoint(args.checkpoint, config.get('trust_checkpoint', False), 'student')
+    # Each from a copy: some models (Deformable DETR) write into the config they are built from.
+    models = [build_model(model_config(config), 'student', config.get('default_scope')).eval()
+              for _ in range(2)]
     load_exactly(models[0], checkpoint, args.checkpoint)
     weights = {name: tensor.half() if args.half and tensor.is_floating_point() else tensor
                for name, tensor in models[0].state_dict().items()}
     if args.half:
         load_exactly(models[0], dict(state_dict=weights), args.checkpoint)
 
-    out = args.out or os.path.dirname(os.path.abspath(args.checkpoint))
+    out = args.out or os.path.dirname(os.path.abspath(local_path(args.checkpoint)))
     os.makedirs(out, exist_ok=True)
     name = args.name or os.path.splitext(os.path.basename(args.config))[0]
     part = os.path.join(out, f'{name}.part.{args.format}')
     meta = {key: checkpoint['meta'][key] for key in KEPT if key in checkpoint['meta']}
     try:
         write(part, weights, meta)
-        load_exactly(models[1], read_checkpoint(part), part)
-        prove(models, args)
+        load_exactly(models[1], read_checkpoint(part, whose='student'), part)
+        with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+            compared = prove(models, [tuple(args.size)] if args.size else sizes_of(config))
         path = os.path.join(out, f'{name}-{hash_of_file(part)[:8]}.{args.format}')
         os.replace(part, path)
     finally:
         if os.path.exists(part):
             os.remove(part)
-    before, after = (os.path.getsize(one) / 2**20 for one in (args.checkpoint, path))
-    print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
-        'it predicts what the weights rounded to float16 predict, to the bit' if args.half else
-        'both predict the same, to the bit'))
+    return path, compared
+
+
+def sizes_of(config: Config) -> List[Tuple[int, int]]:
+    """Heights and widths of images that the model may be meant for, the likeliest first."""
+    model = model_config(config)
+    backbones = [part for part in (model.get('backbone'), model.get('image_encoder'))
+                 if isinstance(part, dict)]
+    told = [(model.get('data_preprocessor') or {}).get('size'), config.get('crop_size'),
+            *(part.get('img_size') or part.get('pretrain_img_size') for part in backbones),
+            256]
+    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
+    told += [step[key][::-1] if isinstance(step[key], (list, tuple)) else step[key]
+             for step in steps_of(loader.get('dataset')) for key in ('scale', 'img_scale')
+             if isinstance(step, dict) and step.get(key)]  # width and height, in a pipeline
+    sizes = [(one, one) if isinstance(one, int) else tuple(one) for one in told if one]
+    return list(dict.fromkeys(one for one in sizes if len(one) == 2 and all(
+        isinstance(side, int) and side > 0 for side in one)))
+
+
+def steps_of(dataset: Any) -> List[Any]:
+    """The pipeline of a data set, however it is wrapped."""
+    while isinstance(dataset, dict) and not dataset.get('pipeline'):
+        dataset = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
+    return list(dataset['pipeline']) if isinstance(dataset, dict) else []
 
 
 def write(path: str, weights: Dict[str, torch.Tensor], meta: Dict[str, Any]) -> None:
@@ -86,25 +145,67 @@ def write(path: str, weights: Dict[str, torch.Tensor], meta: Dict[str, Any]) -> 
     save_file(weights, path, dict(format='pt', meta=json.dumps(meta, default=list)))
 
 
-def prove(models: Any, args: argparse.Namespace) -> None:
-    """Compare what two models predict.
+def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
+    """Compare what two models predict, of an image of the first size that they take.
+
+    Beside their predictions, of which there may be few on a random image, their features are
+    compared, and their raw outputs where `mode='tensor'` gives any.
+
+    Returns:
+        str: What was compared.
 
     Raises:
-        SystemExit: If anything differs.
+        ValueError: If anything differs, or the model takes none of the sizes.
     """
-    data = made_up_batch(models[0], *args.size, 2)
-    found = []
-    for model in models:
-        batch = model.data_preprocessor(data, False)
-        with torch.no_grad():
-            raw = model(**batch, mode='tensor')
-            predicted = model(**batch, mode='predict')
-        found.append(list(tensors_in([raw, predicted])))
-    same = len(found[0]) == len(found[1]) and all(
-        torch.equal(a, b) for a, b in zip(*found))
-    if not same or not found[0]:
-        raise SystemExit('the published weights do not predict what the checkpoint predicts; '
+    problems = []
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # operators of GPUs alone
+    for device, size in itertools.product(devices, sizes):
+        try:
+            data = made_up_batch(models[0].to(device), *size, 1)
+            found = [said_of(models[0], data)]
+            break
+        except Exception as error:  # whatever a model says to a size that it does not take
+            problems.append(f'{size[0]}x{size[1]}: {type(error).__name__}: {error}')
+    else:
+        raise ValueError('the model predicts nothing of a random image, at none of the sizes ' +
+                         '; '.join(f'{one:.150}' for one in problems) + '. Give --size H W')
+    found.append(said_of(models[1].to(device), data))
+    for name, before in found[0].items():
+        after = found[1].get(name, [])
+        if len(before) != len(after) or not all(map(same, before, after)):
+            raise ValueError(f'the published weights do not predict what the checkpoint predicts: '
+                             f'its {name} differ; nothing was written')
+    numbers = sum(tensor.numel() for tensors in found[0].values() for tensor in tensors)
+    if not numbers:
+        raise ValueError('the model says nothing of a random image, so nothing could be compared; '
                          'nothing was written')
+    return f'{" and ".join(found[0])} of an image of {size[0]}x{size[1]}, {numbers} numbers'
+
+
+def said_of(model: Any, data: Dict[str, Any]) -> Dict[str, List[torch.Tensor]]:
+    """Tensors that a model computes of a batch, by what they are."""
+    found = {}
+    batch = model.data_preprocessor(copy.deepcopy(data), False)
+    with torch.no_grad():
+        for name, ask in (
+                ('features', lambda batch: model.extract_feat(batch['inputs'])),
+                ('raw outputs', lambda batch: model(**batch, mode='tensor'))):
+            torch.manual_seed(0)  # some draw random numbers also in eval mode
+            with contextlib.suppress(Exception):  # not every model is meant for it
+                found[name] = list(tensors_in(ask(copy.deepcopy(batch))))
+        torch.manual_seed(0)
+        found['predictions'] = list(tensors_in([
+            {key: value for key, value in sample.all_items() if not key.startswith(GIVEN)}
+            for sample in model(**batch, mode='predict')]))
+    return found
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal to the bit; where both have no number, too."""
+    if one.shape != other.shape or not one.is_floating_point():
+        return torch.equal(one, other)
+    known = ~one.isnan()
+    return torch.equal(known, ~other.isnan()) and torch.equal(one[known], other[known])
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -121,5 +222,4 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 if __name__ == '__main__':
-    print(f'mmkd {mmkd.__version__}')
-    main()
+    run(main)

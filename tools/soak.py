@@ -15,6 +15,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import torch
+from command import Parser, run
 from common import add_common_options, build_runner, load_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -25,7 +26,7 @@ SIZES = 'Resize', 'RandomResize', 'RandomChoiceResize'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train for long, and look whether anything grows')
+    parser = Parser(description='Train for long, and look whether anything grows')
     parser.add_argument('config', help='the config: a path, or package::path')
     parser.add_argument('--iterations', type=int, default=2000, help='2000 by default')
     parser.add_argument('--limit', type=float, default=2., metavar='MIB',
@@ -155,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -5,13 +5,14 @@
 import argparse
 from typing import Optional
 
-from common import add_common_options, build_runner, load_config
+from command import Parser, run
+from common import add_common_options, build_runner, check_checkpoint, load_config
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a checkpoint')
+    parser = Parser(description='Evaluate a checkpoint')
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path or address of the checkpoint')
     parser.add_argument('--out', help='write the predictions to this .pkl file, or those of a '
@@ -69,11 +70,13 @@ def main() -> None:
     args = parse_args()
     config = load_config(args)
     config.load_from = args.checkpoint
+    config.resume = False
     if args.show or args.show_dir:
         show_predictions(config, args)
     if args.tta:
         augment(config)
     metric = write_predictions(config, args.out) if args.out is not None else None
+    check_checkpoint(args.checkpoint, 'the checkpoint')
     runner = build_runner(config)
     if metric is not None:
         runner.test_evaluator.metrics.append(METRICS.build(metric))
@@ -81,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -13,27 +13,41 @@ import argparse
 import os
 
 from chain import assistants, generations, run_chain
-from common import add_common_options, build_runner, finish_config, load_config, read_config
+from command import Parser, run
+from common import (
+    add_common_options,
+    add_teacher_checkpoint,
+    build_runner,
+    check_checkpoint,
+    check_files,
+    checkpoint_of_teacher,
+    finish_config,
+    load_config,
+    read_config,
+)
 from mmengine.config import Config
 from mmengine.device import get_device
+from written import check_edited, write_kept
 
 from mmkd.checkpoint import latest_whole
 from mmkd.hooks import CheckpointHook
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
+from mmkd.teachers.frozen import LEFT_OUT
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model, distilled or plain')
+    parser = Parser(description='Train a model, distilled or plain')
     parser.add_argument('config', help='the config: a path, or package::path')
     parser.add_argument('--teacher', help='config of a teacher, for a plain student config')
-    parser.add_argument('--teacher-checkpoint', help='its weights; by default those that its '
-                        'package publishes')
+    add_teacher_checkpoint(parser)
     parser.add_argument('--method', choices=METHODS, help='what is compared, with --teacher; '
                         'dist by default')
     parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
                         help='plain configs between teacher and student, the biggest first')
     parser.add_argument('--generations', type=int, help='how often the model is trained anew, '
                         'generation 0 by labels alone, the others by the one before')
+    parser.add_argument('--overwrite', action='store_true', help='write over a distill.py that '
+                        'was edited; begin stages anew that were trained with other options')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
@@ -51,6 +65,9 @@ def parse_args() -> argparse.Namespace:
     if args.generations is not None and (args.generations < 2 or args.teacher):
         parser.error('--generations is 2 or more, and goes without --teacher: the first one '
                      'learns from labels alone')
+    if args.resume not in (None, 'auto') and (args.generations or args.assistant):
+        parser.error('--resume CHECKPOINT does not go with --generations and --assistant: a stage '
+                     'that was cut off goes on by itself; leave it out')
     return args
 
 
@@ -66,35 +83,28 @@ def make_pair(args: argparse.Namespace) -> Config:
     if 'student' in student.get('model', {}):
         raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
                          'the plain config of its student')
+    checkpoint = checkpoint_of_teacher(args.teacher, args.teacher_checkpoint)
+    stem = os.path.splitext(os.path.basename(args.config))[0]
+    name = f'{stem}_{method.replace("+", "_")}'
+    args.work_dir = args.work_dir or student.get('work_dir') or os.path.join('work_dirs', name)
+    path = os.path.join(args.work_dir, 'distill.py')
+    how_to_run = f'tools/train.py {path} --work-dir {args.work_dir}'
+    check_edited(path, how_to_run, args.overwrite)
+
     if args.cfg_options:  # they are the student's, which is about to move into the distillation's
         student.merge_from_dict(args.cfg_options)
         args.cfg_options = {
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
-    findings = inspect_pair(student, teacher, args.teacher_checkpoint)
+    findings = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
     print(table_of(findings))
-    try:
-        entries = entries_of(method, findings)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    entries = entries_of(method, findings)
     own = (student.get('custom_imports') or {}).get('imports') or []
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
              for name in (args.config, args.teacher)]
-    checkpoint = args.teacher_checkpoint
-    if checkpoint and '://' not in checkpoint:
-        checkpoint = os.path.abspath(checkpoint)
     text = config_text(*names, checkpoint, entries, imports)
-
-    stem = os.path.splitext(os.path.basename(args.config))[0]
-    name = f'{stem}_{method.replace("+", "_")}'
-    args.work_dir = args.work_dir or student.get('work_dir') or os.path.join('work_dirs', name)
-    os.makedirs(args.work_dir, exist_ok=True)
-    path = os.path.join(args.work_dir, 'distill.py')
-    # Several processes write the same; none may read half of it.
-    with open(f'{path}.{os.getpid()}', 'w') as file:
-        file.write(text)
-    os.replace(file.name, path)
+    write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)
     # Under a name of its own: MMEngine writes the whole config beside, under the name it is given.
@@ -103,6 +113,8 @@ def make_pair(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
+    if args.resume not in (None, 'auto'):
+        check_checkpoint(args.resume, '--resume')
     if args.assistant or args.generations:
         name = os.path.splitext(os.path.basename(args.config))[0]
         args.work_dir = args.work_dir or os.path.join(
@@ -125,10 +137,11 @@ def main() -> None:
         path = latest_whole(config.work_dir) if args.resume == 'auto' else args.resume
         config.resume = path is not None
         config.load_from = path or config.get('load_from')
+    check_files(config)
     runner = build_runner(config)
     CheckpointHook.protect(runner)
     runner.train()
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

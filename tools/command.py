@@ -1,0 +1,194 @@
+"""How is a tool started, and how does it refuse? In a few plain lines; a bug keeps its traceback.
+
+Every tool ends with ``run(main)`` and parses its options by :class:`Parser`.
+"""
+import argparse
+import dis
+import os
+import re
+import sys
+import time
+from difflib import get_close_matches
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Callable, Iterator, NoReturn, Optional
+
+TOOLS = os.path.dirname(os.path.abspath(__file__))
+KINDS = (ValueError, TypeError, OSError, LookupError, ImportError, FloatingPointError)
+"""What mmkd raises where the input is wrong. Any other error of its code is a bug."""
+RANKS = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
+PATIENCE = 30.
+"""Seconds that another process than the first waits before it speaks: one that meets the same
+mistake is ended by its launcher in this time, because the first has stopped."""
+MOST_LINES = 4
+FLAG = '--debug'
+
+
+def _folder_of(package: str) -> str:
+    spec = find_spec(package)
+    return os.path.dirname(spec.origin) + os.sep if spec and spec.origin else os.devnull
+
+
+OWN = TOOLS + os.sep, _folder_of('mmkd')
+"""Where a `raise` is a refusal of ours."""
+LIBRARIES = tuple(map(_folder_of, ('mmengine', 'mmcv', 'mmdet', 'mmseg')))
+
+
+class Parser(argparse.ArgumentParser):
+    """Adds ``--debug``; a mistake is one line, with the nearest option where one is misspelt."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument(FLAG, action='store_true',
+                          help='show the traceback of an error, too')
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.findall(r'--[\w-]+', message) if 'unrecognized' in message else []
+        for word in unknown:
+            nearest = get_close_matches(word, list(self._option_string_actions), n=1)
+            if nearest:
+                message = message.replace(word, f'{word} (closest: {nearest[0]})', 1)
+        self.exit(2, f'{self.prog}: {message}; `{self.prog} --help` lists the options\n')
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call a tool's ``main``, and end the process with 1 where it refuses.
+
+    What is a refusal and what is a bug: see :func:`refusal_of`. With ``--debug`` both show their
+    traceback. Of several processes the first speaks, all end.
+    """
+    try:
+        main()
+    except (Exception, SystemExit) as error:
+        text = refusal_of(error)
+        if text is None or FLAG in sys.argv:
+            raise
+        raise SystemExit(as_said(text, error)) from None
+
+
+def as_said(text: str, error: BaseException) -> str:
+    """A refusal as it is printed; waits where another process is to speak first."""
+    if any(int(os.environ.get(name) or 0) for name in RANKS):
+        time.sleep(PATIENCE)
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if error.__cause__ is not None:
+        lines.append(f'({FLAG} shows the traceback)')
+    if len(lines) > MOST_LINES:
+        left = len(lines) - MOST_LINES + 1
+        lines[MOST_LINES - 1:] = [f'... ({left} more lines; {FLAG} shows all)']
+    sys.stdout.flush()
+    return f'{os.path.basename(sys.argv[0])}: ' + '\n'.join(lines)
+
+
+def last_words(output: str) -> str:
+    """Why another tool has ended: its refusal, or else its last line, which names the error."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    said = [number for number, line in enumerate(lines) if re.match(r'\w+\.py: ', line)]
+    return '\n'.join(lines[said[-1]:][:MOST_LINES - 1] if said else lines[-1:])
+
+
+def refusal_of(error: BaseException) -> Optional[str]:
+    """What a refusal says, without what libraries have put around it; None for a bug.
+
+    Refusals are: what this project raises by a `raise` of its own, of the kinds that stand for
+    wrong input; what MMEngine, mmdet, mmseg and mmcv raise so, with a message; a type of a config
+    that takes no such argument; a file that the system cannot open. What Python or torch raise
+    anywhere else, and an `assert` of ours, is a bug.
+
+    Args:
+        error (BaseException): As it was caught.
+    """
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, str) else None
+    text, inner = text_of(error), error.__cause__ or error.__context__
+    path, is_raise = place_of(error)
+    is_own = path.startswith(OWN)
+    if inner is not None and path.startswith(LIBRARIES) and text_of(inner) and (
+            text.startswith(text_of(inner)) or text.endswith(text_of(inner))):
+        # MMEngine raises it once more, with a hook or a class beside it.
+        return refusal_of(inner)
+    if is_own and is_raise and isinstance(error, KINDS):
+        return text
+    if text.startswith('Caught ') and 'Original Traceback' in text:  # in a process that loads data
+        return _of_worker(text)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.strerror}: {error.filename}; look at the paths in the config and options'
+    missing = re.match(r"'ConfigDict' object has no attribute '(\w+)'", text)
+    if missing and isinstance(error, AttributeError):
+        return f'the config has no `{missing.group(1)}`, which is needed here; add it'
+    if path.startswith(LIBRARIES) and is_raise and text:
+        home = next(folder for folder in LIBRARIES if path.startswith(folder))
+        where = os.path.relpath(path, os.path.dirname(home.rstrip(os.sep)))
+        return _unknown_type(error) or f'{text} ({where}, line {_innermost(error).tb_lineno})'
+    if isinstance(error, TypeError) and path.endswith(os.path.join('registry',
+                                                                   'build_functions.py')):
+        return f'{text}; look at the arguments of this type in the config'
+    return None
+
+
+def text_of(error: BaseException) -> str:
+    """Its message; that of a KeyError without the quotes that Python adds."""
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        return str(error.args[0])
+    return str(error)
+
+
+def place_of(error: BaseException) -> tuple:
+    """Path of the file whose code raised it, and whether at a `raise` or `assert` there."""
+    if error.__traceback__ is None:
+        return '', False
+    trace = _innermost(error)
+    code = trace.tb_frame.f_code
+    return (os.path.abspath(code.co_filename),
+            code.co_code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS'])
+
+
+def _innermost(error: BaseException) -> TracebackType:
+    *_, last = _traces(error)
+    return last
+
+
+def _traces(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _of_worker(text: str) -> Optional[str]:
+    """A refusal in a process that loads data comes as the text of its traceback."""
+    frames = re.findall(r'File "(.+?)", line \d+, in .*\n(.*)', text)
+    if not frames or not os.path.abspath(frames[-1][0]).startswith(OWN) or not (
+            frames[-1][1].strip().startswith('raise ')):
+        return None
+    said = re.findall(r'^(?:\w+\.)*\w*(?:Error|Exception): (.*)', text, re.MULTILINE)
+    return said[-1] if said else None
+
+
+def _unknown_type(error: BaseException) -> Optional[str]:
+    """MMEngine's message of a type that is not registered, in a line, with the nearest one."""
+    found = re.match(r'(\S+) is not in the (\S+)::(.+?) registry', text_of(error))
+    if not found:
+        return None
+    name, scope, kind = found.groups()
+    registry: Any = _innermost(error).tb_frame.f_locals.get('registry')
+    known: list = []
+    while registry is not None:
+        known += registry.module_dict
+        registry = registry.parent
+    nearest = get_close_matches(name, known, n=1)
+    return (f'no type `{name}` is registered as a {kind} of {scope}' +
+            (f' (closest: `{nearest[0]}`)' if nearest else '') +
+            '; look at `type` in the config, and if it is your own, at `custom_imports`')
+
+
+def _hook(kind: Any, error: BaseException, trace: Any) -> None:
+    text = refusal_of(error)
+    if text is None or FLAG in sys.argv:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(as_said(text, error), file=sys.stderr)
+
+
+if os.path.dirname(os.path.abspath(sys.argv[0])) == TOOLS:
+    sys.excepthook = _hook  # for what is raised while a tool is imported

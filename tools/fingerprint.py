@@ -1,0 +1,116 @@
+"""What does a training depend on? Digests by which a finished one is known again."""
+import hashlib
+import json
+import os
+import re
+from typing import Any, Dict, Iterator, List, Mapping
+
+from common import networks_of, read_config
+from mmengine.config import Config
+
+from mmkd.checkpoint import hash_of_file
+from mmkd.zoo import CONFIGS
+
+DIGITS = 16
+"""Of a SHA-256, in hexadecimal."""
+MOST_TOLD = 3
+"""Differences that a message tells; the rest is counted."""
+
+
+def digest(text: str) -> str:
+    """Of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def digest_of_config(config: Config) -> str:
+    """Of all that a config says, whatever file it stands in and however it is written."""
+    return digest(json.dumps(config.to_dict(), sort_keys=True, default=_plainly))
+
+
+def digest_of_source(source: str) -> str:
+    """Of what stands at a path: of a config what it says, of another file its content. What is no
+    file (an address, a word) stands for itself."""
+    if '::' in source or (source.endswith(CONFIGS[0]) and os.path.isfile(source)):
+        return f'sha256 {digest_of_config(read_config(source))}'
+    path = os.path.expanduser(source)
+    return f'sha256 {hash_of_file(path)[:DIGITS]}' if os.path.isfile(path) else source
+
+
+def networks(config: Config) -> Dict[str, str]:
+    """The configs and weights of a distillation's other networks, by their place in the config."""
+    found = {}
+    for where, entry in networks_of(config):
+        for key in ('config', 'checkpoint'):
+            if isinstance(entry.get(key), str):
+                found[f'{where}.{key}'] = digest_of_source(entry[key])
+    return found
+
+
+def data(config: Config) -> Dict[str, str]:
+    """Labels and names of images of all data sets of a config, by their place.
+
+    Of annotation files and folders of label maps the content; of folders of images names and sizes
+    of the files.
+    """
+    found = {}
+    for part in ('train', 'val', 'test'):
+        loader = config.get(f'{part}_dataloader') or {}
+        for where, dataset in _datasets(loader.get('dataset'), f'{part}_dataloader.dataset'):
+            root = dataset.get('data_root') or ''
+            file = dataset.get('ann_file')
+            if file and os.path.isfile(os.path.join(root, file)):
+                found[f'{where}.ann_file'] = digest_of_source(os.path.join(root, file))
+            prefixes = dataset.get('data_prefix') or {}
+            for key, inner in prefixes.items() if isinstance(prefixes, dict) else ():
+                folder = os.path.join(root, inner or '')
+                if inner and os.path.isdir(folder):
+                    found[f'{where}.data_prefix.{key}'] = 'sha256 ' + digest('\n'.join(
+                        _files_in(folder, with_content='seg' in key)))
+    return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
+    """What differs between two records, in words."""
+    told = []
+    for key in {**before, **now}:
+        one, other = before.get(key), now.get(key)
+        if one == other:
+            continue
+        if all(str(each).startswith('sha256 ') for each in (one, other)):
+            told.append(f'the content of {key} has changed')
+        else:
+            told.append(f'{key}: {_shown(one)} then, {_shown(other)} now')
+    return told
+
+
+def told(found: List[str]) -> str:
+    """Differences in a line."""
+    rest = len(found) - MOST_TOLD
+    return ', '.join(found[:MOST_TOLD]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def _shown(value: Any) -> str:
+    text = ' '.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return 'nothing' if value in (None, []) else f'`{text:.100}`'
+
+
+def _datasets(value: Any, where: str) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield where, value
+        yield from _datasets(value.get('dataset'), f'{where}.dataset')
+        for number, inner in enumerate(value.get('datasets') or ()):
+            yield from _datasets(inner, f'{where}.datasets.{number}')
+
+
+def _files_in(folder: str, with_content: bool) -> Iterator[str]:
+    for place, inner, names in os.walk(folder):
+        inner.sort()
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            beside = hash_of_file(path) if with_content else os.path.getsize(path)
+            yield f'{os.path.relpath(path, folder)} {beside}'
+
+
+def _plainly(value: Any) -> str:
+    """Classes and functions by name: their address differs from run to run."""
+    return getattr(value, '__qualname__', None) or re.sub(r' at 0x[0-9a-f]+', '', str(value))
