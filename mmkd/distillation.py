@@ -206,8 +206,11 @@ class Distillation:
                     raise
                 raise ValueError(f'{error}. Of this pair can be compared: '
                                  f'{self._comparable() or "no point"}') from error
-        for match in self.parts:
-            print_log(str(match), 'current')
+        for part in self.parts:
+            print_log(str(part), 'current')
+        for match in self.matches:
+            if isinstance(match, CommitteeMatch) and match.explain_average():
+                print_log(match.explain_average(), 'current', logging.WARNING)
         self._warn_of_unknown_names()
         self.is_prepared = True
 

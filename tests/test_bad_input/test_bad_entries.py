@@ -453,7 +453,7 @@ def test_classes_in_another_order_are_put_right(shapes, tmp_path):
     names = ('cross', 'disc', 'square')
     runner, losses = train(detector_config(shapes, distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=names))))), str(tmp_path)))
-    assert runner.model.matches[0]._columns == [1, 2, 0]
+    assert runner.model.matches[0].columns.order == [1, 2, 0]
     assert all(math.isfinite(value) for one in losses for value in one.values())
 
 
