@@ -115,7 +115,7 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
     missing = [name for name in student if name not in known]
     if missing:
         raise ValueError(
-            f'the teacher does not know {len(missing)} of the student\'s {len(student)} classes: '
+            f'the teacher does not know {len(missing)} of the student\'s classes: '
             f'{joined_names(missing)}; the student has {shown_names(student)}, the teacher '
             f'{shown_names(teacher)}; give a teacher trained on these classes, or compare '
             "'neck' or 'backbone'; where a class only has another name there, write the student's "
