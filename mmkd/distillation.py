@@ -17,15 +17,10 @@ from .classes import classes_of_config, classes_of_run, stated_classes
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
 from .inputs import view_of
-from .labels import (
-    check_label_order,
-    check_zero_label,
-    zero_labels_of_config,
-    zero_labels_of_run,
-)
+from .labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from .losses.base import finite_number
-from .match import Match
-from .names import joined_names, shown_names
+from .match import Match, warn_of_unknown_names
+from .names import shown_names
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
@@ -211,7 +206,7 @@ class Distillation:
         for match in self.matches:
             if isinstance(match, CommitteeMatch) and match.explain_average():
                 print_log(match.explain_average(), 'current', logging.WARNING)
-        self._warn_of_unknown_names()
+        warn_of_unknown_names(bool(self.classes), self.parts)
         self.is_prepared = True
 
     def match_points(self) -> None:
@@ -243,31 +238,9 @@ class Distillation:
             match.find_on_teacher(teacher.model, self.classes, classes, teacher.shares_classes,
                                   stated)
             if match.names_classes and not teacher.shares_classes:
-                self._check_labels(match.source, teacher, zero_labels)
+                check_meaning((self.classes, bool(self._classes), zero_labels),
+                              (classes, teacher.states_classes, teacher.zero_labels), match.source)
         self._fit()
-
-    def _check_labels(self, source: str, teacher: BaseTeacher, zero_labels: Sequence) -> None:
-        """Look whether columns of one name, or of one number, mean one class."""
-        if self.classes and teacher.classes:
-            check_label_order(self.classes, is_stated=bool(self._classes))
-        is_by_order = not (self.classes and teacher.classes) or self.classes == teacher.classes
-        if is_by_order and not (self._classes or teacher.states_classes):
-            check_zero_label(zero_labels, teacher.zero_labels, source)
-
-    def _warn_of_unknown_names(self) -> None:
-        """Say once that classes are taken by their order, and how to state what they are."""
-        parts = [part for part in self.parts if part.unknown_names]
-        if not parts:
-            return
-        unknown = {} if self.classes else {'the student': 'classes=[...] in the mmkd.Distiller'}
-        unknown.update({f'`{part.source}`': f'{part.source}=dict(classes=[...])' for part in parts
-                        if 'teacher' in part.unknown_names})
-        print_log(
-            f'Class names of {joined_names(unknown)} are not known, so '
-            f'{joined_names(part.name for part in parts)} takes its columns by their order; look '
-            'whether both sides have the same classes in the same order, and state them: '
-            f'{joined_names(f"`{how}`" for how in unknown.values())}',
-            'current', logging.WARNING)
 
     def trials(self) -> Iterator[Tuple[str, Union[Match, Exception]]]:
         """Every named point of either side, tried alone on the prepared teacher.

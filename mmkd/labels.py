@@ -2,7 +2,7 @@
 import inspect
 import json
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.fileio import get_text
@@ -10,6 +10,31 @@ from torch.utils.data import Dataset
 
 from .classes import _names, dataset_class, training_set
 from .names import shown_names
+
+Side = Tuple[Optional[Sequence[str]], bool, Sequence['ZeroLabel']]
+"""Class names of a side, whether ``classes`` of the config states them, and what its data say of
+label 0."""
+
+
+def check_meaning(student: Side, teacher: Side, source: str = 'teacher') -> None:
+    """Look whether columns of one name, or of one number, mean one class.
+
+    Args:
+        student (Side): The student.
+        teacher (Side): The teacher.
+        source (str): The teacher's name, for messages. Defaults to 'teacher'.
+
+    Raises:
+        ValueError: If labels stand for other classes than the names say, or begin elsewhere.
+    """
+    names, other_names = student[0], teacher[0]
+    if names and other_names:
+        check_label_order(names, is_stated=student[1])
+        if list(names) != list(other_names):  # each name says which column is meant
+            return
+    if not (student[1] or teacher[1]):
+        check_zero_label(student[2], teacher[2], source)
+
 
 # --- in which order labels are numbered -------------------------------------------------------
 

@@ -15,7 +15,7 @@ from .connectors import connect
 from .heads import Answers, Point, adapter_of, find_point
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
-from .names import shown_names
+from .names import joined_names, shown_names
 from .recorder import Records
 from .registry import MODELS
 from .sets import Queries, in_order, pair_sets
@@ -547,7 +547,7 @@ class Match:
         use_sigmoid = self.student_point.use_sigmoid
         if use_sigmoid is None:
             return False
-        if self.is_activation_given:
+        if self.is_activation_given and isinstance(self.loss, LogitLoss):
             use_sigmoid = self.loss.use_sigmoid
         return not use_sigmoid if self.per_anchor is None else self.per_anchor
 
@@ -558,6 +558,21 @@ class Match:
 
     def _split_anchors(self, level: Tensor) -> Tensor:
         return level.unflatten(1, (-1, self.student_point.num_classes)).flatten(0, 1)
+
+
+def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Match]) -> None:
+    """Say once that classes are taken by their order, and how to state what they are."""
+    parts = [part for part in parts if part.unknown_names]
+    if not parts:
+        return
+    unknown = {} if is_student_known else {'the student': 'classes=[...] in the mmkd.Distiller'}
+    unknown.update({f'`{part.source}`': f'{part.source}=dict(classes=[...])' for part in parts
+                    if 'teacher' in part.unknown_names})
+    print_log(
+        f'Class names of {joined_names(unknown)} are not known, so '
+        f'{joined_names(part.name for part in parts)} takes its columns by their order; look '
+        'whether both sides have the same classes in the same order, and state them: '
+        f'{joined_names(f"`{how}`" for how in unknown.values())}', 'current', logging.WARNING)
 
 
 def split_point(written: str, side: str) -> Tuple[str, str]:

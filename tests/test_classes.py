@@ -14,7 +14,7 @@ from conftest import (
     train,
 )
 
-import mmkd.distillation
+import mmkd.match
 from mmkd.classes import classes_of_checkpoint, match_classes, stated_classes
 from mmkd.names import joined_names, shown_names
 
@@ -101,7 +101,7 @@ def test_stated_classes_come_as_they_are():
 def prepared(monkeypatch, model):
     """A Distiller that is ready, and what it warned of."""
     said = []
-    monkeypatch.setattr(mmkd.distillation, 'print_log', lambda text, *args: said.append(
+    monkeypatch.setattr(mmkd.match, 'print_log', lambda text, *args: said.append(
         text if args[-1] == logging.WARNING else ''))
     torch.manual_seed(0)
     model = build(model)

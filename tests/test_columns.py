@@ -135,7 +135,8 @@ def test_objects_from_background_only(tmp_path, is_student_one):
     with torch.no_grad():
         level = network.rpn_head(network.extract_feat(inputs))[0][0]
     if is_student_one:
-        torch.testing.assert_close(told[0].sigmoid(), level.unflatten(1, (3, 2)).softmax(2)[:, :, 0])
+        expected = level.unflatten(1, (3, 2)).softmax(2)[:, :, 0]
+        torch.testing.assert_close(told[0].sigmoid(), expected)
     else:
         yes = level.sigmoid().flatten(0, 1).unsqueeze(1)
         torch.testing.assert_close(told[0].softmax(1), torch.cat([yes, 1 - yes], 1))

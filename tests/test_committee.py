@@ -98,8 +98,8 @@ def test_losses_that_are_averaged_in_place_of_probabilities_are_told(monkeypatch
 
 def test_no_word_where_nobody_expects_probabilities(monkeypatch, tmp_path):
     assert not average_warnings(
-        monkeypatch, tmp_path, dict(type='mmkd.KDLoss', on='cls'), dict(type='mmkd.MSELoss', on='neck'),
-        dict(type='mmkd.MSELoss', on='reg'))
+        monkeypatch, tmp_path, dict(type='mmkd.KDLoss', on='cls'),
+        *(dict(type='mmkd.MSELoss', on=point) for point in ('neck', 'reg')))
 
 
 def test_each_members_classes_are_put_in_order(tmp_path):

@@ -277,7 +277,8 @@ def test_activation_in_the_entry_wins_for_both_sides(tmp_path, use_sigmoid):
                                             use_sigmoid=use_sigmoid)).eval()
     sides = model.matches[0].levels(*observe(model, batch()[0]))
     assert model.matches[0].loss.use_sigmoid is use_sigmoid
-    torch.testing.assert_close(model.matches[0].loss(*sides), KDLoss(use_sigmoid=use_sigmoid)(*sides))
+    expected = KDLoss(use_sigmoid=use_sigmoid)(*sides)
+    torch.testing.assert_close(model.matches[0].loss(*sides), expected)
 
 
 def test_a_head_that_predicts_metres_has_no_classes():
