@@ -1,10 +1,10 @@
 """Which of the teacher's classes is which of the student's? Matched by name, never by chance."""
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config
-from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
+from .names import joined_names, shown_names
 from .runner import current_runner
 
 
@@ -33,47 +33,61 @@ def classes_of_config(config: Config) -> Optional[List[str]]:
         dataset = inner[0] if isinstance(inner, (list, tuple)) else inner
     if dataset is None or 'type' not in dataset:
         return None
-    cls = dataset['type']
-    if isinstance(cls, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:  # the default scope's
-            cls = registry.get(cls)
-    return _names(getattr(cls, 'METAINFO', {}).get('classes'))
+    return _names(getattr(dataset_class(dataset), 'METAINFO', {}).get('classes'))
 
 
 def classes_of_run() -> Optional[List[str]]:
     """Class names of the training set of the running Runner, None outside of one."""
+    return _names((getattr(training_set(), 'metainfo', None) or {}).get('classes'))
+
+
+def training_set() -> Any:
+    """The training set of the running Runner, None outside of one."""
     runner = current_runner()
-    dataset = getattr(runner.train_dataloader, 'dataset', None) if runner else None
-    return _names((getattr(dataset, 'metainfo', None) or {}).get('classes'))
+    return getattr(runner.train_dataloader, 'dataset', None) if runner else None
 
 
-def check_label_order() -> None:
-    """Look whether the labels of the training set stand for the names it gives.
+def dataset_class(dataset: Dict[str, Any]) -> Any:
+    """The class of a data set's config, None where it is not registered."""
+    cls = dataset.get('type')
+    if isinstance(cls, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the default scope's
+            cls = registry.get(cls)
+    return cls
 
-    mmdet's CocoDataset numbers labels in the order of the annotation file, whatever the order of
-    ``metainfo``. As long as both sides do so nobody notices; matched by name, classes would be
-    compared crosswise.
+
+def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
+    """Check the argument ``classes``, by which a config states what columns stand for.
+
+    Args:
+        classes (Any): What was written.
+        what (str): How the argument is called, for messages: 'teacher.classes'.
+
+    Returns:
+        list[str] | None: The names; None if nothing was written.
 
     Raises:
-        ValueError: If the orders differ; the message shows both.
+        TypeError: If it is no list of names.
+        ValueError: If it is empty, or a name stands in it twice.
     """
-    runner = current_runner()
-    dataset: Any = getattr(runner.train_dataloader, 'dataset', None) if runner else None
-    while hasattr(dataset, 'dataset'):  # RepeatDataset and the like
-        dataset = dataset.dataset
-    names = _names((getattr(dataset, 'metainfo', None) or {}).get('classes'))
-    default = _names(getattr(type(dataset), 'METAINFO', {}).get('classes'))
-    if not hasattr(dataset, 'cat2label') or names is None or names == default:
-        return
-    content = load(dataset.ann_file)
-    of_id = {category['id']: category['name'] for category in content.get('categories', [])}
-    labels = sorted(dataset.cat2label.items(), key=lambda pair: pair[1])
-    order = [of_id.get(category) for category, _ in labels]
-    if order != [name for name in names if name in order]:
-        raise ValueError(
-            f'the classes of the data set are {names} by its `metainfo`, but mmdet numbers them in '
-            f'the order of {dataset.ann_file}, {order}; write `metainfo` in the order of the file, '
-            'or they cannot be matched with the teacher\'s by name')
+    if classes is None:
+        return None
+    if isinstance(classes, dict):
+        raise TypeError(f'`{what}` is a dict, but mmkd takes no mapping of classes yet; write the '
+                        'list of names in the order of the columns, for instance '
+                        f'classes={shown_names(classes)}')
+    if not isinstance(classes, (list, tuple)) or not all(
+            isinstance(name, str) and name for name in classes):
+        raise TypeError(f'`{what}` must be a list of class names in the order of the columns, for '
+                        f"instance ['car', 'bus'], but got {classes!r:.200}")
+    if not classes:
+        raise ValueError(f'`{what}` is empty; write the class names in the order of the columns, '
+                         'or leave it out')
+    twice = doubled(classes)
+    if twice:
+        raise ValueError(f'`{what}` has a name twice, {joined_names(twice)}: '
+                         f'{shown_names(classes)}; give each column a name of its own')
+    return list(classes)
 
 
 def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[List[int]]:
@@ -91,20 +105,30 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
             list; the message names it and shows the lists.
     """
     for side, names in (('student', student), ('teacher', teacher)):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+        twice = doubled(names)
         if twice:
-            raise ValueError(f'the {side} has classes of one name, {", ".join(twice)}: '
-                             f'{list(names)}; give each a name of its own')
+            raise ValueError(f'the {side} has classes of one name, {joined_names(twice)}: '
+                             f'{shown_names(names)}; give each a name of its own')
     if list(student) == list(teacher):
         return None
-    missing = [name for name in student if name not in teacher]
+    known = {name: column for column, name in enumerate(teacher)}
+    missing = [name for name in student if name not in known]
     if missing:
         raise ValueError(
             f'the teacher does not know {len(missing)} of the student\'s classes: '
-            f'{", ".join(missing)}; the student has {list(student)}, the teacher '
-            f'{list(teacher)}; give a teacher trained on these classes, or rename those of the '
-            'data set\'s `metainfo`')
-    return [list(teacher).index(name) for name in student]
+            f'{joined_names(missing)}; the student has {shown_names(student)}, the teacher '
+            f'{shown_names(teacher)}; give a teacher trained on these classes, or compare '
+            "'neck' or 'backbone'; where a class only has another name there, write the student's "
+            'names for the teacher\'s columns, in their order: `teacher=dict(classes=[...])`')
+    return [known[name] for name in student]
+
+
+def doubled(names: Sequence[str]) -> List[str]:
+    """Names that stand in a list more than once, sorted."""
+    seen: Dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    return sorted(name for name, count in seen.items() if count > 1)
 
 
 def _names(names: Any) -> Optional[List[str]]:

@@ -35,8 +35,28 @@ class CommitteeMatch(Match):
             member.source = f'{self.source}.{number}'
             member.name = f'{self.name}_{number}'
             self._members.append(member)
-        self.averages_probabilities = (
-            committee.average == 'probability' and isinstance(self.loss, LogitLoss))
+        self._average = committee.average
+
+    @property
+    def averages_probabilities(self) -> bool:
+        """Whether the members' probabilities are averaged, else their losses."""
+        return self._average == 'probability' and isinstance(self.loss, LogitLoss)
+
+    def explain_average(self) -> str:
+        """Why the losses are averaged although probabilities were asked for; '' if nothing is to
+        be said.
+
+        Features and boxes have no probabilities, so nobody expects a mean of them.
+        """
+        point = self._members[0].student_point
+        if self._average != 'probability' or self.averages_probabilities or (
+                point.use_sigmoid is None):
+            return ''
+        return (f'`{self.name}`: the committee averages the losses of its members here, not their '
+                f'probabilities, because {type(self.loss).__name__} compares the logits of '
+                f'`{point.name}` and no class probabilities; write `average=\'loss\'` in the '
+                'committee where all entries shall do so, or take mmkd.KDLoss or mmkd.DISTLoss to '
+                'learn from the mean of the probabilities')
 
     @property
     def parts(self) -> List[Match]:

@@ -1,21 +1,26 @@
 """What one training step adds: networks learn, teachers look, matches compare."""
+import logging
 from contextlib import ExitStack
 from functools import partial
 from itertools import permutations
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from .beside import share_gradients
 from .build import build_entry
-from .classes import check_label_order, classes_of_run
+from .classes import classes_of_config, classes_of_run, stated_classes
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
 from .inputs import view_of
+from .labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from .losses.base import finite_number
-from .match import Match
+from .match import Match, warn_of_unknown_names
+from .names import shown_names
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
@@ -43,10 +48,11 @@ class Distillation:
         student (nn.Module): The student.
         teacher (dict | BaseTeacher, optional): See :class:`mmkd.Distiller`.
         distill (Sequence[dict]): See :class:`mmkd.Distiller`.
-        classes (Sequence[str], optional): Names of the student's classes. Defaults to None, those
-            of the running Runner's training set.
+        classes (Sequence[str], optional): See :class:`mmkd.Distiller`. Defaults to None.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
         nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
+        data (Config, optional): Where no Runner trains: the student's whole config, whose training
+            data tells names and labels of its classes. Defaults to None.
 
     Attributes:
         networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
@@ -62,10 +68,11 @@ class Distillation:
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
                  companions: Optional[Dict[str, Any]] = None,
-                 nonfinite_limit: int = LIMIT) -> None:
+                 nonfinite_limit: int = LIMIT, data: Optional[Config] = None) -> None:
         self.student = student
         self.watch = TermWatch(nonfinite_limit)
-        self._classes = classes
+        self._classes = stated_classes(classes, 'classes')
+        self._data = data
         built = {} if teacher is None else {'teacher': build_network(
             teacher, '`teacher`', 'mmkd.FrozenTeacher')}
         for name, one in check_names(companions).items():
@@ -195,8 +202,12 @@ class Distillation:
                     raise
                 raise ValueError(f'{error}. Of this pair can be compared: '
                                  f'{comparable or "no point"}') from error
-        for match in self.parts:
-            print_log(str(match), 'current')
+        for part in self.parts:
+            print_log(str(part), 'current')
+        for match in self.matches:
+            if isinstance(match, CommitteeMatch) and match.explain_average():
+                print_log(match.explain_average(), 'current', logging.WARNING)
+        warn_of_unknown_names(bool(self.classes), self.parts)
         self.is_prepared = True
 
     def match_points(self) -> None:
@@ -206,20 +217,30 @@ class Distillation:
             ValueError: If they cannot be compared as the config asks.
         """
         self.classes = self._classes or classes_of_run()
+        zero_labels = zero_labels_of_run()
+        if self._data is not None:
+            with DefaultScope.overwrite_default_scope(self._data.get('default_scope')):
+                self.classes = self.classes or classes_of_config(self._data)
+                zero_labels = zero_labels or zero_labels_of_config(self._data)
         for match in self.parts:
             teacher = self.networks[match.source]
             assert teacher.model is not None
             classes = teacher.classes
-            if classes is not None and classes != self.classes:
-                if isinstance(teacher, LiveNetwork) and self.classes:
-                    raise ValueError(
-                        f'the checkpoint of `{match.source}` was trained on the classes {classes}, '
-                        f'but it will learn from labels of {self.classes}; give one of the same '
-                        'classes')
-                check_label_order()
+            if isinstance(teacher, LiveNetwork) and self.classes and classes is not None and (
+                    classes != self.classes):
+                raise ValueError(
+                    f'the checkpoint of `{match.source}` was trained on the classes '
+                    f'{shown_names(classes)}, but it will learn from labels of '
+                    f'{shown_names(self.classes)}; give one of the same classes')
             if match.learner != 'student':
                 match.find_on_student(self._model(match.learner))
-            match.find_on_teacher(teacher.model, self.classes, classes)
+            stated = [side for side, is_stated in (
+                ('student', self._classes), ('teacher', teacher.states_classes)) if is_stated]
+            match.find_on_teacher(teacher.model, self.classes, classes, teacher.shares_classes,
+                                  stated)
+            if match.names_classes and not teacher.shares_classes:
+                check_meaning((self.classes, bool(self._classes), zero_labels),
+                              (classes, teacher.states_classes, teacher.zero_labels), match.source)
         self._fit()
 
     def trials(self) -> Iterator[Tuple[str, Union[Match, Exception]]]:
@@ -234,7 +255,8 @@ class Distillation:
             # Which loss it is does not matter; this one takes logits and features alike.
             entry = dict(type='mmkd.MSELoss', on=name)
             try:
-                trial = Distillation(self.student, self.teacher, [entry], self._classes)
+                trial = Distillation(self.student, self.teacher, [entry], self._classes,
+                                     data=self._data)
                 trial.match_points()
                 yield name, trial.matches[0]
             except Exception as error:  # a point that cannot run cannot be compared

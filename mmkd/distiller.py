@@ -53,6 +53,9 @@ class Distiller(BaseModel):
             acts in tests belongs into ``custom_hooks``.) Defaults to ().
         nonfinite_limit (int): A term that is infinite or not a number is left out of its step; the
             run stops after so many steps in a row, with a diagnosis. Defaults to 10.
+        classes (Sequence[str], optional): What the student's columns stand for, in their order,
+            where the training data does not name them. Defaults to None, the names of the running
+            Runner's training data.
         data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
             Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
 
@@ -70,7 +73,8 @@ class Distiller(BaseModel):
                  inherit: Union[str, dict, None] = None,
                  hooks: Sequence[Any] = (),
                  nonfinite_limit: int = LIMIT,
-                 data_preprocessor: Optional[dict] = None) -> None:
+                 data_preprocessor: Optional[dict] = None,
+                 classes: Optional[Sequence[str]] = None) -> None:
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
@@ -89,8 +93,8 @@ class Distiller(BaseModel):
             self.__dict__[table] = student.__dict__[table]
         self.__dict__['student'] = student  # not a child: its children are ours already
         self._version = student._version
-        self.distillation = Distillation(student, teacher, distill, companions=companions,
-                                         nonfinite_limit=nonfinite_limit)
+        self.distillation = Distillation(student, teacher, distill, classes, companions,
+                                         nonfinite_limit)
         self._steps, self._is_in_step, self._has_runner = 0, False, False
         self._moves = MoveWatch()
         self.inherit = None if inherit is None else Inheritance.of(inherit)

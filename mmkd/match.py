@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from .build import build_entry
 from .classes import match_classes
+from .columns import Columns, Kind, check_names, columns_between, is_binary_pair
 from .connectors import connect
 from .heads import Answers, Point, adapter_of, find_point
 from .levels import (
@@ -29,9 +30,10 @@ from .levels import (
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
 from .losses.trial import limits_of
+from .names import joined_names, shown_names
 from .recorder import Records
 from .registry import MODELS
-from .sets import in_order, pair_sets
+from .sets import Queries, in_order, pair_sets
 from .targets import background_of
 
 CONNECTORS = ('auto', 'conv', None)
@@ -139,11 +141,14 @@ class Match:
         self.compared: List[Tuple[int, ...]] = []  # as the loss gets them
         self.strides: Tuple[List[Stride], List[Stride]] = [], []
         self.notes: List[str] = []
-        self._columns: Optional[List[int]] = None
-        self._query_columns: Optional[List[int]] = None
-        self._num_named = 0
         self._pairing: Optional[Pairing] = None
         self._counts: Tuple[int, int] = 0, 0
+        self.class_notes: List[str] = []
+        self.unknown_names: List[str] = []
+        self.columns: Optional[Columns] = None
+        self._classes: Tuple[Optional[Sequence[str]], Optional[Sequence[str]]] = None, None
+        # What the entry says holds for both sides, whatever their heads say.
+        self.is_activation_given = getattr(self.loss, 'use_sigmoid', None) is not None
 
     # --- what is compared with what -------------------------------------------------------------
 
@@ -183,8 +188,19 @@ class Match:
                              'prediction, which is compared as it is; leave `connector` out')
 
     def find_on_teacher(self, teacher: nn.Module, student_classes: Optional[Sequence[str]],
-                        teacher_classes: Optional[Sequence[str]]) -> None:
+                        teacher_classes: Optional[Sequence[str]], shares_classes: bool = False,
+                        stated: Sequence[str] = ()) -> None:
         """Find the point in the teacher and decide which of its columns are the student's.
+
+        Args:
+            teacher (nn.Module): The teacher.
+            student_classes (Sequence[str], optional): Names of the student's classes, in the order
+                of its columns. None where unknown.
+            teacher_classes (Sequence[str], optional): The teacher's.
+            shares_classes (bool): Whether its columns are the student's whatever they are called.
+                Defaults to False.
+            stated (Sequence[str]): Which sides, 'student' and 'teacher', have their names from
+                ``classes`` of the config. Defaults to ().
 
         Raises:
             ValueError: If the two points cannot be compared: other activations, other classes,
@@ -199,7 +215,8 @@ class Match:
                 f'`{self.on_teacher}` of the teacher for {_places(other)}; compare \'neck\' or '
                 "'backbone', or give a teacher of the student's kind")
         self._choose_stages()
-        self._columns = None
+        self.columns, self.class_notes, self.unknown_names = None, [], []
+        self._classes = student_classes, teacher_classes
         one, other = self.student_point, self.teacher_point
         codings = [[stage.coding for stage in side.stages] or [side.coding]
                    for side in (one, other)]
@@ -210,51 +227,54 @@ class Match:
                     f'the teacher {theirs or "no boxes"}; only boxes of one coding can be '
                     "compared; compare 'cls' or 'neck', or give a teacher of the student's coding")
         are_logits = one.num_classes is not None and other.num_classes is not None
-        self._query_columns = None
         if one.queries and student_classes and teacher_classes:
-            self._query_columns = match_classes(student_classes, teacher_classes)
-            self._num_named = len(teacher_classes)
+            match_classes(student_classes, teacher_classes)  # they are paired by class, too
         elif isinstance(self.loss, LogitLoss) and not are_logits and (
                 student_classes and teacher_classes) and match_classes(
                     student_classes, teacher_classes):
             raise ValueError(
                 f'the teacher\'s classes stand in another order, and `{self.on_teacher}` is not '
                 "known to be class logits, so its columns cannot be put right; compare 'cls'")
+        if self.names_classes and not shares_classes:
+            self.unknown_names = [side for side, names in (
+                ('student', student_classes), ('teacher', teacher_classes)) if not names]
+            if self.unknown_names:
+                self.class_notes.append('classes are taken by their order, because names of the '
+                                        f'{" and the ".join(self.unknown_names)}\'s are unknown')
         if not are_logits:
             return
-        if one.use_sigmoid != other.use_sigmoid:
+        kinds = Kind.of_point(one), Kind.of_point(other)
+        # A column for the background has no partner, whatever activates it.
+        has_partners = len({kind.columns - kind.named for kind in kinds}) == 1
+        if one.use_sigmoid != other.use_sigmoid and not is_binary_pair(*kinds) and not (
+                self.is_activation_given and has_partners):
             raise ValueError(
                 f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
-                f'of the teacher by {_activation(other)}; their probabilities cannot be compared')
+                f'of the teacher by {_activation(other)}; their probabilities cannot be compared' +
+                ('; if one activation is right for both, write `use_sigmoid=True` or `False` in '
+                 'the entry' if has_partners and isinstance(self.loss, LogitLoss) else
+                 "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
         if one.num_named and other.num_named:
-            self._match_columns(student_classes, teacher_classes)
-        columns = len(self._columns) if self._columns is not None else other.num_classes
+            for side, kind, names in zip(('teacher', 'student'), kinds[::-1],
+                                         (teacher_classes, student_classes)):
+                check_names(kind, names, side, side in stated)
+        self.columns = columns_between(*kinds, student_classes, teacher_classes,
+                                       as_sigmoid=getattr(self.loss, 'use_sigmoid', None) is True)
+        if self.columns is not None:
+            self.class_notes.append(self.columns.note)
+        columns = len(self.columns.rows) if self.columns is not None else other.num_classes
         if one.num_classes != columns:
             raise ValueError(
                 f'the heads have {one.num_classes} columns for classes in the student and '
                 f'{columns} in the teacher; the student\'s classes are '
-                f'{_shown(student_classes)}, the teacher\'s {_shown(teacher_classes)}; give a '
-                'teacher of the same classes')
+                f'{shown_names(student_classes)}, the teacher\'s {shown_names(teacher_classes)}; '
+                'give a teacher of the same classes')
 
-    def _match_columns(self, student_classes: Optional[Sequence[str]],
-                       teacher_classes: Optional[Sequence[str]]) -> None:
-        named, columns = self.teacher_point.num_named, self.teacher_point.num_classes
-        assert columns is not None
-        if teacher_classes and len(teacher_classes) != named:
-            raise ValueError(
-                f'the teacher\'s head has columns for {named} classes, but its checkpoint, config '
-                f'or data names {len(teacher_classes)}: {list(teacher_classes)}; give it the '
-                "`metainfo` that it was trained with, or a head of as many classes")
-        if not (student_classes and teacher_classes):
-            return
-        self._columns = match_classes(student_classes, teacher_classes)
-        if self._columns is not None and columns < named:
-            raise ValueError(
-                f'the teacher\'s classes are {list(teacher_classes)}, the student\'s '
-                f'{list(student_classes)}, and its head has {columns} column for them, so the '
-                'order cannot be put right; give a teacher of the same classes')
-        if self._columns is not None:
-            self._columns = [*self._columns, *range(named, columns)]
+    @property
+    def names_classes(self) -> bool:
+        """Whether what is compared, or what it is paired by, has columns of named classes."""
+        one, other = self.student_point, self.teacher_point
+        return bool(one.queries and other.queries) or bool(one.num_named and other.num_named)
 
     def _choose_stages(self) -> None:
         one, other = self.student_point, self.teacher_point
@@ -413,7 +433,7 @@ class Match:
             self._choose_heads(seen, told, image)
             student, teacher = self._recorded(seen, told)
             self._counts = len(student), len(teacher)
-            self.notes = []
+            self.notes = [*self.class_notes]
             self._pairing = self._pair_levels(student, teacher, image)
             student, teacher = self._paired(student, teacher)
             self.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
@@ -538,7 +558,7 @@ class Match:
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None and is_paired:
-            orders = [pair_sets(mine, theirs._replace(logits=self._reorder_queries(theirs.logits)))
+            orders = [pair_sets(mine, self._reorder_queries(mine, theirs))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
                           told[''][other].queries)]
@@ -581,20 +601,27 @@ class Match:
                            align_corners=self.student_point.align_corners)
 
     def _reorder(self, level: Tensor) -> Tensor:
-        if self._columns is None:
+        if self.columns is None:
             return level
-        anchors = level.unflatten(1, (-1, self.teacher_point.num_classes))
-        return anchors[:, :, self._columns].flatten(1, 2)
+        assert self.teacher_point.num_classes is not None
+        return self.columns.of(level, self.teacher_point.num_classes)
 
-    def _reorder_queries(self, logits: Tensor) -> Tensor:
-        if self._query_columns is None:
-            return logits
-        return logits[:, [*self._query_columns, *range(self._num_named, logits.shape[1])]]
+    def _reorder_queries(self, student: Queries, teacher: Queries) -> Queries:
+        """The teacher's queries, told apart by the student's classes."""
+        columns = columns_between(Kind.of_queries(student), Kind.of_queries(teacher),
+                                  *self._classes)
+        if columns is None:
+            return teacher
+        return teacher._replace(logits=columns.of(teacher.logits, teacher.logits.shape[1]),
+                                use_sigmoid=student.use_sigmoid)
 
     def _is_per_anchor(self) -> bool:
-        if self.student_point.use_sigmoid is None:
+        use_sigmoid = self.student_point.use_sigmoid
+        if use_sigmoid is None:
             return False
-        return not self.student_point.use_sigmoid if self.per_anchor is None else self.per_anchor
+        if self.is_activation_given and isinstance(self.loss, LogitLoss):
+            use_sigmoid = self.loss.use_sigmoid
+        return not use_sigmoid if self.per_anchor is None else self.per_anchor
 
     def _anchors(self) -> int:
         if not self._is_per_anchor() or not self.shapes[0]:
@@ -603,6 +630,21 @@ class Match:
 
     def _split_anchors(self, level: Tensor) -> Tensor:
         return level.unflatten(1, (-1, self.student_point.num_classes)).flatten(0, 1)
+
+
+def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Match]) -> None:
+    """Say once that classes are taken by their order, and how to state what they are."""
+    parts = [part for part in parts if part.unknown_names]
+    if not parts:
+        return
+    unknown = {} if is_student_known else {'the student': 'classes=[...] in the mmkd.Distiller'}
+    unknown.update({f'`{part.source}`': f'{part.source}=dict(classes=[...])' for part in parts
+                    if 'teacher' in part.unknown_names})
+    print_log(
+        f'Class names of {joined_names(unknown)} are not known, so '
+        f'{joined_names(part.name for part in parts)} takes its columns by their order; look '
+        'whether both sides have the same classes in the same order, and state them: '
+        f'{joined_names(f"`{how}`" for how in unknown.values())}', 'current', logging.WARNING)
 
 
 def split_point(written: str, side: str) -> Tuple[str, str]:
@@ -630,10 +672,6 @@ def _activation(point: Point) -> str:
 
 def _places(point: Point) -> str:
     return 'RoIs' if point.asked_at else 'queries' if point.queries else 'a grid'
-
-
-def _shown(classes: Optional[Sequence[str]]) -> str:
-    return str(list(classes)) if classes else 'unknown'
 
 
 def _size(level: Tensor) -> str:

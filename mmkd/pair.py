@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from .build import build_model
-from .classes import classes_of_config
 from .distillation import Distillation
 from .heads import points_of
 from .levels import shown_strides
@@ -83,11 +82,10 @@ def inspect_pair(student: Config, teacher: Config,
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = build_model(model_config(student), 'student')
-        classes = classes_of_config(student)
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
-    distillation = Distillation(model, frozen, [entry], classes)
+    distillation = Distillation(model, frozen, [entry], data=student)
     return [Finding(name, found if isinstance(found, Match) else None,
                     '' if isinstance(found, Match) else str(found))
             for name, found in distillation.trials()]

@@ -1,4 +1,6 @@
 """A committee: the mean of its members, worked out by hand."""
+import logging
+
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher, step, two_stage
@@ -77,11 +79,34 @@ def test_mean_of_losses(tmp_path, loss):
     assert (layers is None) is (loss['on'] == 'cls')  # a connector for the wide one alone
 
 
+def average_warnings(monkeypatch, tmp_path, *entries, **arguments):
+    import mmkd.distillation as module
+    said = []
+    monkeypatch.setattr(module, 'print_log', lambda text, *args: said.append((text, args)))
+    committee(tmp_path, *entries, **arguments)
+    return [text for text, args in said if args[-1] == logging.WARNING and 'averages' in text]
+
+
+@pytest.mark.parametrize('loss', ['CWDLoss', 'MSELoss'])
+def test_losses_that_are_averaged_in_place_of_probabilities_are_told(monkeypatch, tmp_path, loss):
+    entry = dict(type=f'mmkd.{loss}', on='cls')
+    said, = average_warnings(monkeypatch, tmp_path, entry)
+    for part in ('`loss_cls_', loss, 'averages the losses of its members', "`average='loss'`"):
+        assert part in said
+    assert not average_warnings(monkeypatch, tmp_path, entry, average='loss')
+
+
+def test_no_word_where_nobody_expects_probabilities(monkeypatch, tmp_path):
+    assert not average_warnings(
+        monkeypatch, tmp_path, dict(type='mmkd.KDLoss', on='cls'),
+        *(dict(type='mmkd.MSELoss', on=point) for point in ('neck', 'reg')))
+
+
 def test_each_members_classes_are_put_in_order(tmp_path):
     orders = [('disc', 'square', 'cross'), ('cross', 'disc', 'square')]
     model = committee(tmp_path, dict(type='mmkd.KDLoss', on='cls'), classes=orders)
     first, second = model.matches[0].parts
-    assert (first._columns, second._columns) == (None, [1, 2, 0])
+    assert (first.columns, second.columns.order) == (None, [1, 2, 0])
     sum(model(*batch(model), mode='loss')['loss_cls_kd']).backward()
 
 

@@ -151,9 +151,10 @@ def _logits(bbox_head: Any) -> Dict[str, Any]:
     if not getattr(bbox_head, 'with_cls', True):
         return {}
     classes = bbox_head.num_classes
-    use_sigmoid = bool(getattr(bbox_head.loss_cls, 'use_sigmoid', False))
-    # A column for the background comes last, with sigmoid too; only custom losses do without.
-    has_background = not (_is_custom(bbox_head) and use_sigmoid)
+    # In a test mmdet takes the softmax, also of logits that a sigmoid loss trains; only custom
+    # losses have an activation of their own, and do without a last column for the background.
+    use_sigmoid = _is_custom(bbox_head) and bool(getattr(bbox_head.loss_cls, 'use_sigmoid', False))
+    has_background = not use_sigmoid
     return dict(read=partial(_class_scores, bbox_head.loss_cls), use_sigmoid=use_sigmoid,
                 num_classes=classes + has_background, num_named=classes)
 

@@ -98,9 +98,16 @@ class Segmentor(HeadAdapter):
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
-        if columns is not None:
-            logits = prediction.seg_logits.data[list(columns)]
-            prediction.pred_sem_seg.data = logits.argmax(0, keepdim=True)
+        if columns is None:
+            return prediction
+        logits = prediction.seg_logits.data
+        if len(logits) > 1:
+            prediction.pred_sem_seg.data = logits[list(columns)].argmax(0, keepdim=True)
+        else:  # 0 or 1, by a threshold
+            labels = prediction.pred_sem_seg.data
+            number_of = labels.new_tensor([columns.index(label) if label in columns else 255
+                                           for label in range(2)])
+            prediction.pred_sem_seg.data = number_of[labels.long()]
         return prediction
 
 
@@ -137,18 +144,25 @@ def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
 
 
 def _predicts_a_map(head: Any) -> bool:
-    """Whether its forward turns features (and a former stage's map) into one map of classes."""
-    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
+    """Whether its forward turns features (and a former stage's map) into one map of classes.
+
+    VPD's head for depth counts one class, too, but its map holds metres; it has no threshold.
+    """
+    if not all(hasattr(head, name) for name in
+               ('out_channels', 'num_classes', 'align_corners', 'threshold')):
         return False
     _, *others = inspect.signature(head.forward).parameters.values()
     return all(one.name == 'prev_output' or one.default is not one.empty for one in others)
 
 
 def _logits(head: Any) -> Dict[str, Any]:
-    losses = getattr(head, 'loss_decode', None)
-    losses = losses if isinstance(losses, nn.ModuleList) else [losses]
+    """What mmseg makes of the logits in a test, whatever losses train them.
+
+    ``BaseSegmentor.postprocess_result`` takes the largest of several, and compares the sigmoid of
+    one with a threshold.
+    """
     return dict(
-        use_sigmoid=any(getattr(loss, 'use_sigmoid', False) for loss in losses),
+        use_sigmoid=head.out_channels == 1,
         num_classes=head.out_channels,
         num_named=head.num_classes,
         is_map=True,

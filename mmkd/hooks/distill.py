@@ -7,6 +7,7 @@ from mmengine.runner import BaseLoop
 
 from ..bases import warn_of_lost
 from ..build import named_arguments
+from ..classes import stated_classes
 from ..distillation import Distillation
 from ..recorder import replaced_forward
 from ..registry import HOOKS
@@ -35,15 +36,17 @@ class DistillHook(StateHook):
         distill (Sequence[dict]): As of :class:`mmkd.Distiller`; logits only: nothing that would
             have to be trained and saved beside the model.
         nonfinite_limit (int): As of :class:`mmkd.Distiller`. Defaults to 10.
+        classes (Sequence[str], optional): As of :class:`mmkd.Distiller`. Defaults to None.
     """
 
     @named_arguments
     def __init__(self, teacher: Union[dict, BaseTeacher], distill: Sequence[dict],
-                 nonfinite_limit: int = LIMIT) -> None:
+                 nonfinite_limit: int = LIMIT, classes: Optional[Sequence[str]] = None) -> None:
         super().__init__()
         self.teacher = teacher
         self.distill = distill
         self.nonfinite_limit = nonfinite_limit
+        self.classes = stated_classes(classes, 'classes')
         self._resumed: Optional[dict] = None
         self._attached = ExitStack()
 
@@ -80,7 +83,7 @@ class DistillHook(StateHook):
         if sum(isinstance(hook, DistillHook) for hook in runner.hooks) > 1:
             raise ValueError('there are two mmkd.DistillHook in `custom_hooks`; write all entries '
                              'of `distill` into one, and several teachers as a mmkd.Committee')
-        distillation = Distillation(model, self.teacher, self.distill,
+        distillation = Distillation(model, self.teacher, self.distill, self.classes,
                                     nonfinite_limit=self.nonfinite_limit)
         check_strategy(runner, distillation, is_hook=True)
         distillation.prepare()

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from ..build import named_arguments
 from ..classes import match_classes
 from ..heads import adapter_of
+from ..names import joined_names
 from ..registry import HOOKS
 from ..rng import preserved_rng
 from ..teachers import BaseTeacher, FrozenTeacher
@@ -72,7 +73,8 @@ class TeacherEvalHook(Hook):
         networks['student'] = distillation.networks['student']
         with preserved_rng():
             loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)
-            classes = loader.dataset.metainfo.get('classes') or ()
+            # Labels are the student's columns, whatever the validation set calls them.
+            classes = distillation.classes or loader.dataset.metainfo.get('classes') or ()
             for name, network in networks.items():
                 columns = None
                 if classes and network.classes:
@@ -91,7 +93,7 @@ class TeacherEvalHook(Hook):
         known = {key: None for one in self.scores.values() for key in one}
         if self.metric is not None and known and self.metric not in known:
             raise ValueError(f'no metric `{self.metric}` in the validation; it has '
-                             f'{", ".join(known)}')
+                             f'{joined_names(known)}')  # of every class, with `classwise=True`
         metric = self.metric or next((name for name in (*CHANCE, *known) if name in known), None)
         if metric is None:
             print_log('The validation has no figures for the teacher: it found nothing at all, or '

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..heads import Answers, Point, adapter_of
 from ..idle import Outputs, Parts, left_out, parts_of, standing_in
+from ..labels import ZeroLabel
 from ..recorder import recording
 from ..rng import preserved_rng
 
@@ -43,6 +44,11 @@ class BaseTeacher(metaclass=ABCMeta):
     Attributes:
         model (nn.Module | None): The network, None until :meth:`prepare`.
         classes (list[str] | None): Names of its classes, None where unknown.
+        states_classes (bool): Whether the config states them by ``classes``.
+        shares_classes (bool): Whether its columns are the student's, however they are called: it
+            is the student, was the student, or learns from the same labels.
+        zero_labels (Sequence[ZeroLabel]): What is known of ``reduce_zero_label`` in the data it was
+            trained on.
         is_ready (bool): Whether it has anything to say yet. While it is False, what it would teach
             is left out.
         is_prepared (bool): Whether :meth:`prepare` has been called.
@@ -52,6 +58,9 @@ class BaseTeacher(metaclass=ABCMeta):
 
     model: Optional[nn.Module] = None
     classes: Optional[List[str]] = None
+    states_classes = False
+    shares_classes = False
+    zero_labels: Sequence[ZeroLabel] = ()
     view: Optional[str] = None
     is_ready = True
     is_prepared = False

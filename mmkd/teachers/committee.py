@@ -18,8 +18,9 @@ class Committee(BaseTeacher):
     - ``average='probability'``: class logits are compared with the logits of
       :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature, as
       `Hinton et al. <https://arxiv.org/abs/1503.02531>`_ distil an ensemble;
-    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features are always compared so, each with
-      a connector of its own.
+    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features and boxes are always compared so,
+      each with a connector of its own, and class logits where the loss compares no probabilities
+      (:class:`mmkd.CWDLoss`, :class:`mmkd.MSELoss`); of the latter a warning tells.
 
     Args:
         members (Sequence[dict]): Each a teacher; ``type`` defaults to 'mmkd.FrozenTeacher'.

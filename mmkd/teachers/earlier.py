@@ -35,6 +35,8 @@ class EarlierSelf(BaseTeacher):
         ValueError: If ``every`` is something else.
     """
 
+    shares_classes = True
+
     def __init__(self, every: Union[str, int] = 'epoch', view: Optional[str] = None) -> None:
         super().__init__(view)
         is_count = isinstance(every, int) and not isinstance(every, bool) and every > 0

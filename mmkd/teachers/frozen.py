@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..build import build_model, explained
 from ..checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
-from ..classes import classes_of_checkpoint, classes_of_config
+from ..classes import classes_of_checkpoint, classes_of_config, stated_classes
 from ..heads import Answers, adapter_of
 from ..idle import left_out
 from ..inputs import Renormalize
+from ..labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..registry import MODELS
 from ..zoo import config_path, published_checkpoint
 from .base import BaseTeacher, Question
@@ -42,10 +43,13 @@ class FrozenTeacher(BaseTeacher):
         channels_last (bool): Defaults to False.
         compile (bool): Defaults to False.
         fuse (bool): Defaults to False.
+        classes (Sequence[str], optional): What its columns stand for, in their order. It comes
+            before what checkpoint and config say. Defaults to None: the names in the checkpoint,
+            or those of the config's training data.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``precision`` is unknown.
+        ValueError: If ``precision`` is unknown, or ``classes`` has a name twice.
     """
 
     def __init__(self,
@@ -56,10 +60,13 @@ class FrozenTeacher(BaseTeacher):
                  precision: Optional[str] = None,
                  channels_last: bool = False,
                  compile: bool = False,
-                 fuse: bool = False) -> None:
+                 fuse: bool = False,
+                 classes: Optional[Sequence[str]] = None) -> None:
         super().__init__(view)
         self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint, 'teacher')
+        self.classes = stated_classes(classes, 'teacher.classes')
+        self.states_classes = self.classes is not None
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
@@ -87,7 +94,10 @@ class FrozenTeacher(BaseTeacher):
         with DefaultScope.overwrite_default_scope(scope), explained(
                 'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
                 'checkpoint, and at `train_dataloader` in its config'):
-            self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
+            if not self.states_classes:
+                self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
+            self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
+                                zero_labels_of_config(config))
         if self.checkpoint is None:
             print_log('The teacher has random weights, as `checkpoint=None` asks', 'current')
         else:

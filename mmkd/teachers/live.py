@@ -18,6 +18,8 @@ class LiveNetwork(BaseTeacher):
         seen (Records | None): What its modules said in this step, None outside of one.
     """
 
+    shares_classes = True
+
     def __init__(self, view: Optional[str] = None) -> None:
         super().__init__(view)
         self.seen: Optional[Records] = None

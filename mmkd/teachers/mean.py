@@ -39,6 +39,8 @@ class MeanTeacher(BaseTeacher):
         ValueError: If an argument is out of its range.
     """
 
+    shares_classes = True
+
     def __init__(self, momentum: Optional[float] = None, warmup: int = 100,
                  view: Optional[str] = None) -> None:
         super().__init__(view)

@@ -210,6 +210,17 @@ TEACHERS = [
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, _delete_=True)))),
     model('another number of classes', '3 columns.*2 in the teacher.*unknown.*give a teacher of '
           'the same classes', teacher=teacher(retinanet(classes=2))),
+    *(model(f'classes of the {side}: {classes!r}'[:60], says, error, **(
+        dict(teacher=dict(teacher(), classes=classes)) if side == 'teacher' else
+        dict(classes=classes)))
+      for side, name in (('teacher', 'teacher.classes'), ('student', 'classes'))
+      for classes, error, says in (
+          (dict(disc='round'), TypeError, f'`{name}` is a dict.*write the list of names'),
+          ('disc', TypeError, f"`{name}` must be a list of class names.*got 'disc'"),
+          ([], ValueError, f'`{name}` is empty; write'),
+          (['disc', 'disc', 'cross'], ValueError, f'`{name}` has a name twice, disc.*give each'),
+          (['disc', 'cross'], ValueError, f'the {side}.s head has columns for 3 classes, but its '
+           '`classes` name 2.*write one name for each'))),
     model('broken data set of the teacher', 'classes of the teacher cannot be read.*look at',
           teacher=teacher(train_dataloader=dict(dataset=3))),
     model('more names than columns', 'has columns for 3 classes.*names 2', teacher=teacher(
@@ -508,7 +519,7 @@ def test_classes_in_another_order_are_put_right(shapes, tmp_path):
     names = ('cross', 'disc', 'square')
     runner, losses = train(detector_config(shapes, distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=names))))), str(tmp_path)))
-    assert runner.model.matches[0]._columns == [1, 2, 0]
+    assert runner.model.matches[0].columns.order == [1, 2, 0]
     assert all(math.isfinite(value) for one in losses for value in one.values())
 
 

@@ -335,3 +335,40 @@ def test_boxes_are_no_logits(tmp_path):
     with pytest.raises(ValueError, match=r'is boxes, no class logits.*by mmkd\.MSELoss'):
         build(distiller(detector('detr'), teacher,
                         dict(type='mmkd.KDLoss', on='reg', use_sigmoid=True)))
+
+
+@pytest.mark.parametrize('is_student_one', [True, False])
+def test_queries_of_one_class(tmp_path, is_student_one):
+    """DETR has a column for no object, Deformable DETR none; boxes and classes are both pairs."""
+    models = [detector('deformable'), detector('detr', queries=9)]
+    for model in models:
+        model['bbox_head']['num_classes'] = 1
+    student, other = models if is_student_one else models[::-1]
+    teacher = save_teacher(tmp_path / 't.pth', other, ('disc', ))
+    torch.manual_seed(3)
+    model = build(dict(distiller(student, teacher, dict(type='mmkd.KDLoss', on='cls'),
+                                 dict(type='mmkd.MSELoss', on='reg')), classes=['disc']))
+    model.init_weights()
+    inputs, samples = batch()
+    for sample in samples:
+        sample.gt_instances.labels.zero_()
+    losses, seen, told = step(model, inputs, samples)
+    cls, reg = model.matches
+    (own, ), (got, ) = cls.levels(seen, told)
+    theirs, = told[''][cls.teacher_point].queries
+    mine, = cls.student_point.queries(seen['bbox_head'])
+    if is_student_one:
+        yes = theirs.logits.softmax(1)[:, :1]
+        expected = torch.logit(yes)
+    else:
+        yes = theirs.logits.sigmoid()
+        expected = torch.cat([theirs.logits, torch.zeros_like(theirs.logits)], 1)
+    order = pair_sets(mine, theirs._replace(logits=expected, use_sigmoid=is_student_one))
+    for image, (rows, columns) in enumerate(order):
+        torch.testing.assert_close(own[image], mine.logits[image][:, rows])
+        probability = got.sigmoid() if is_student_one else got.softmax(1)[:, :1]
+        torch.testing.assert_close(probability[image], yes[image][:, columns], rtol=1e-4, atol=1e-6)
+    assert losses['loss_cls_kd'][0] > 0
+    assert losses['loss_reg_mse'][0] > 0
+    boxes = reg.levels(seen, told)[1][0]
+    torch.testing.assert_close(boxes[0], theirs.where[0][:, order[0][1]])

@@ -286,6 +286,20 @@ def test_logits_of_a_loss_with_an_activation_of_its_own(tmp_path, loss):
     assert head.fc_cls.weight.grad.abs().sum() > 0
 
 
+def test_sigmoid_loss_of_a_box_head_is_not_its_activation(tmp_path, teachers):
+    """In a test mmdet takes the softmax, whatever loss trains the head."""
+    from mmengine.structures import InstanceData
+    student = two_stage()
+    student['roi_head']['bbox_head']['loss_cls'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    model = prepared(student, teachers['standard'], dict(type='mmkd.KDLoss', on='cls'))
+    assert model.matches[0].loss.use_sigmoid is False
+    head, scores = model.roi_head.bbox_head, torch.tensor([[1., 0.5, -1., 2.]])
+    found = head._predict_by_feat_single(torch.tensor([[0., 0., 0., 9., 9.]]), scores, None,
+                                         dict(img_shape=(9, 9)))
+    assert isinstance(found, InstanceData)
+    torch.testing.assert_close(found.scores, scores.softmax(1))
+
+
 def test_blank_image_needs_no_samples(teachers):
     """The dry run makes RoIs up: the student has not sampled any yet."""
     model = prepared(two_stage(), teachers['cascade'])

@@ -230,13 +230,76 @@ def test_binary_head_with_one_column():
     assert (point.use_sigmoid, point.num_classes, point.num_named) == (True, 1, 2)
 
 
-def test_one_column_cannot_be_reordered(tmp_path, monkeypatch):
-    binary = segmentor(classes=2, out_channels=1, threshold=0.5, loss_decode=dict(
-        type='CrossEntropyLoss', use_sigmoid=True))
-    teacher = save_teacher(tmp_path / 't.pth', binary, ('cell', 'background'), scope='mmseg')
-    monkeypatch.setattr('mmkd.distillation.classes_of_run', lambda: ['background', 'cell'])
-    with pytest.raises(ValueError, match='has 1 column for them.*cannot be put right'):
-        prepared(binary, teacher, dict(type='mmkd.KDLoss', on='cls'))
+CE = dict(type='CrossEntropyLoss', loss_weight=1.)
+LOSSES = {
+    'cross entropy': CE,
+    'and Dice': [CE, dict(type='DiceLoss', loss_name='loss_dice', loss_weight=3.)],
+    'and Dice of softmax': [CE, dict(type='DiceLoss', use_sigmoid=False, loss_name='loss_dice')],
+    'focal': dict(type='FocalLoss', use_sigmoid=True),
+    'sigmoid': dict(type='CrossEntropyLoss', use_sigmoid=True),
+}
+
+
+@pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES.keys())
+def test_head_activates_as_mmseg_predicts_whatever_its_losses(loss):
+    """Several outputs: the largest one wins, as with softmax. One: a sigmoid and a threshold."""
+    for outputs, use_sigmoid in ((2, False), (1, True)):
+        model = build(segmentor(classes=2, out_channels=outputs, loss_decode=loss), 'mmseg')
+        assert find_point(model, 'cls').use_sigmoid is use_sigmoid
+        logits = torch.tensor([[0.2, 0.9, -1.], [0.1, 1.4, -0.2]])[:outputs].view(1, outputs, 1, 3)
+        found = model.postprocess_result(logits)[0].pred_sem_seg.data.flatten()
+        predicted = (logits[0, 0, 0].sigmoid() > model.decode_head.threshold if outputs == 1 else
+                     logits.softmax(1).argmax(1).flatten())
+        assert found.tolist() == predicted.tolist()
+
+
+def test_dice_beside_cross_entropy_is_compared_with_cross_entropy_alone(tmp_path):
+    """The losses of `mmseg::unet/unet-s5-d16_fcn_4xb4-ce-1.0-dice-3.0-40k_hrf-256x256.py`."""
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), 'abcd', scope='mmseg')
+    student = segmentor(classes=4, loss_decode=LOSSES['and Dice'])
+    model = prepared(student, teacher, dict(type='mmkd.KDLoss', on='cls')).eval()
+    inputs, samples = batch()
+    for sample in samples:
+        sample.gt_sem_seg.data %= 4
+    loss, = model(inputs, samples, mode='loss')['loss_cls_kd']
+    own, told = (side.decode_head(side.extract_feat(inputs)).double()
+                 for side in (model.student, model.teacher.model))
+    p, q = told.softmax(1), own.softmax(1)
+    torch.testing.assert_close(loss.double(), (p * (p / q).log()).sum(1).mean(),
+                               rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize('use_sigmoid', [True, False])
+def test_activation_in_the_entry_wins_for_both_sides(tmp_path, use_sigmoid):
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), 'abcd', scope='mmseg')
+    student = segmentor(classes=4, loss_decode=LOSSES['sigmoid'])
+    model = prepared(student, teacher, dict(type='mmkd.KDLoss', on='cls',
+                                            use_sigmoid=use_sigmoid)).eval()
+    sides = model.matches[0].levels(*observe(model, batch()[0]))
+    assert model.matches[0].loss.use_sigmoid is use_sigmoid
+    expected = KDLoss(use_sigmoid=use_sigmoid)(*sides)
+    torch.testing.assert_close(model.matches[0].loss(*sides), expected)
+
+
+def test_a_head_that_predicts_metres_has_no_classes():
+    from mmseg.models.decode_heads import VPDDepthHead
+
+    from mmkd.heads.segmentor import _predicts_a_map
+    head = VPDDepthHead(in_channels=[16, 16, 16, 16], embed_dim=4, feature_dim=16,
+                        num_deconv_filters=(16, 16, 16))
+    assert not _predicts_a_map(head)
+
+
+@pytest.mark.parametrize(('labels', 'columns', 'expected'), [
+    ([0, 1, 1], [1, 0], [1, 0, 0]), ([0, 1, 1], [0, 1], [0, 1, 1]), ([0, 1, 1], [1], [255, 0, 0])])
+def test_prediction_of_one_output_in_the_students_classes(labels, columns, expected):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    sample = SegDataSample()
+    sample.seg_logits = PixelData(data=torch.rand(1, 1, 3))
+    sample.pred_sem_seg = PixelData(data=torch.tensor([[labels]]).float())
+    found = Segmentor.relabel(sample, columns).pred_sem_seg.data
+    assert found.flatten().tolist() == expected
 
 
 def test_classes_in_another_order_are_remapped(tmp_path, monkeypatch):
