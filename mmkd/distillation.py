@@ -13,9 +13,11 @@ from .build import build_entry
 from .classes import check_label_order, classes_of_run
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
+from .image_sizes import Size, TrainedAt, shown_size, sizes_of_model, trained_at
 from .inputs import view_of
 from .losses.base import finite_number
 from .match import Match
+from .probe import DoesNotRun, blank_image, first_look
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
@@ -25,9 +27,6 @@ from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Ques
 from .teachers.partner import computed_once
 from .version import __version__
 from .watch import LIMIT, Sides, TermWatch
-
-PROBE_SIZES = (128, 320, 512)
-"""Heights and widths, in pixels, of the blank image that tells the shapes before training."""
 
 Told = Dict[str, Dict[Tuple[str, str], Answers]]
 """What each teacher said, by who asked and where."""
@@ -47,6 +46,8 @@ class Distillation:
             of the running Runner's training set.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
         nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
+        config (Config, optional): The student's whole config, which tells the size of its images in
+            training. Defaults to None, that of the running Runner.
 
     Attributes:
         networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
@@ -62,8 +63,11 @@ class Distillation:
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
                  companions: Optional[Dict[str, Any]] = None,
-                 nonfinite_limit: int = LIMIT) -> None:
+                 nonfinite_limit: int = LIMIT, config: Any = None) -> None:
         self.student = student
+        self._config = config
+        self._image_size: Optional[Size] = None
+        self._runs_on: Dict[str, Size] = {}
         self.watch = TermWatch(nonfinite_limit)
         self._classes = classes
         built = {} if teacher is None else {'teacher': build_network(
@@ -165,11 +169,15 @@ class Distillation:
 
     # --- before the first batch -----------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self, inputs: Optional[Tensor] = None) -> None:
         """Build the networks, check that they fit the student, and make what connects them.
 
         What is compared is logged. The second call does nothing. The random numbers of the run
         stay as they are.
+
+        Args:
+            inputs (Tensor, optional): The first batch, (N, C, H, W), where there is one already.
+                Defaults to None: the config tells the size of the images.
 
         Raises:
             FileNotFoundError: If a config or checkpoint does not exist.
@@ -178,6 +186,8 @@ class Distillation:
         """
         if self.is_prepared:
             return
+        if inputs is not None:
+            self._image_size = inputs.shape[2], inputs.shape[3]
         parameter = next(self.student.parameters())
         with preserved_rng():
             for network in self.networks.values():
@@ -233,7 +243,9 @@ class Distillation:
             # Which loss it is does not matter; this one takes logits and features alike.
             entry = dict(type='mmkd.MSELoss', on=name)
             try:
-                trial = Distillation(self.student, self.teacher, [entry], self._classes)
+                trial = Distillation(self.student, self.teacher, [entry], self._classes,
+                                     config=self._config)
+                trial._image_size = self._image_size
                 trial.match_points()
                 yield name, trial.matches[0]
             except Exception as error:  # a point that cannot run cannot be compared
@@ -245,39 +257,46 @@ class Distillation:
 
     def _fit(self) -> None:
         """Let all sides see a blank image, and make the connectors."""
-        found = None
-        parts = self.parts
-        for size in PROBE_SIZES:
-            side, like = 'student', next(self.student.parameters())
-            blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
-            try:
-                seen = {}
-                for side in {match.learner: None for match in parts}:
-                    with torch.no_grad(), evaluating(self._model(side)):
-                        seen[side] = self.predicted(side, blank)
-                side = 'teacher'
-                found = seen, self.ask(seen, blank, None, parts)
-            except Exception as error:  # perhaps the image is too small for the network
-                problem = error
-                continue
-            if not any(match.is_ambiguous(seen[match.learner], told_to(match, found[1]))
-                       for match in parts):
-                break
-        if found is None:
-            raise ValueError(
-                f'the {side} does not run on a blank image of {size}x{size} pixels: '
-                f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
-                'together, and whether `on` names a point of its family') from problem
-        seen, told = found
-        for match in parts:
+        made_for = {name: sizes_of_model(self._model(name)) for name in dict.fromkeys(
+            [*(match.learner for match in self.parts), *(match.source for match in self.parts)])}
+        trained = trained_at(self.student, self._config) if self._image_size is None else \
+            TrainedAt(self._image_size)
+        (seen, told), self._runs_on = first_look(
+            self._look_at_blank, self._is_ambiguous, made_for, trained)
+        for match in self.parts:
             match.fit(seen[match.learner], told_to(match, told))
+
+    def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told]:
+        """What all networks say of a blank image.
+
+        Raises:
+            DoesNotRun: If one of them cannot process it.
+        """
+        seen: Dict[str, Records] = {}
+        told: Told = {}
+        side = 'student'
+        try:
+            for side in dict.fromkeys(match.learner for match in self.parts):
+                with torch.no_grad(), evaluating(self._model(side)):
+                    seen[side] = self.predicted(side, blank_image(self._model(side), size))
+            blank = blank_image(self.student, size)
+            for side, questions in self._questions(seen, self.parts).items():
+                told[side] = self._told_by(side, blank, None, questions)
+        except Exception as error:
+            raise DoesNotRun(side, size, error) from error
+        return seen, told
+
+    def _is_ambiguous(self, look: Tuple[Dict[str, Records], Told]) -> bool:
+        seen, told = look
+        return any(match.is_ambiguous(seen[match.learner], told_to(match, told))
+                   for match in self.parts)
 
     def predicted(self, learner: str, inputs: Tensor) -> Records:
         """What a learner says at the points of a batch, without losses.
 
         Args:
             learner (str): Its name.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
         """
         model, paths = self._model(learner), watched(self.parts, learner)
         adapter = adapter_of(model)
@@ -303,14 +322,14 @@ class Distillation:
 
         Args:
             forward (Callable): The student's own forward.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
             data_samples (list, optional): The N samples.
 
         Returns:
             dict: The student's losses under their own names, the partners' under 'name.loss', then
             those of the matches.
         """
-        self.prepare()
+        self.prepare(inputs)
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
             share_gradients(self.trained_beside)
@@ -397,10 +416,31 @@ class Distillation:
         Args:
             seen (dict[str, Records]): What was recorded of each learner; {} where it does not
                 matter where they predict.
-            inputs (Tensor): Float (N, 3, H, W), normalised for the student.
+            inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
             matches (Sequence[Match]): Those that are compared.
         """
+        told: Told = {}
+        for name, questions in self._questions(seen, matches).items():
+            try:
+                told[name] = self._told_by(name, inputs, data_samples, questions)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                size, runs_on = (inputs.shape[2], inputs.shape[3]), self._runs_on.get(name)
+                if runs_on in (None, size):
+                    raise
+                assert runs_on is not None
+                raise ValueError(
+                    f'the {name} runs on images of {shown_size(runs_on)}, but the batch has images '
+                    f'of {shown_size(size)}, on which it does not: {error}; train at '
+                    f'{shown_size(runs_on)}, or give a network that takes images of any size'
+                ) from error
+        return told
+
+    def _questions(self, seen: Dict[str, Records], matches: Sequence[Match]
+                   ) -> Dict[str, Dict[Tuple[str, str], Question]]:
+        """What matches want to know, by the network that is asked."""
         questions: Dict[str, Dict[Tuple[str, str], Question]] = {}
         for match in matches:
             places = match.student_point.places(seen.get(match.learner, {}))
@@ -411,13 +451,15 @@ class Distillation:
                 key = key_of(match, at)
                 before = of_source[key].points if key in of_source else ()
                 of_source[key] = Question((*before, point), places.get(at))
-        told: Told = {}
-        for name, of_source in questions.items():
-            network = self.networks[name]
-            told[name] = network.look(  # type: ignore[assignment]
-                self._inputs(network, inputs, data_samples), data_samples,
-                of_source)  # type: ignore[arg-type]
-        return told
+        return questions
+
+    def _told_by(self, name: str, inputs: Tensor, data_samples: Optional[Sequence],
+                 questions: Dict[Tuple[str, str], Question]
+                 ) -> Dict[Tuple[str, str], Answers]:
+        network = self.networks[name]
+        return network.look(  # type: ignore[return-value]
+            self._inputs(network, inputs, data_samples), data_samples,
+            questions)  # type: ignore[arg-type]
 
     def after_iter(self, iteration: int) -> None:
         """Tell every network that a step is over; ``iteration`` counts from 1."""

@@ -169,7 +169,7 @@ class HeadAdapter(metaclass=ABCMeta):
 
         Args:
             model (nn.Module): In eval mode.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
 
         Returns:
             Any: The features, as the heads want them.

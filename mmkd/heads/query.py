@@ -162,7 +162,7 @@ def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List
     """Samples that tell the sizes which these models ask for; of a blank image its own.
 
     Args:
-        shape (tuple[int]): Of the batch, (N, 3, H, W).
+        shape (tuple[int]): Of the batch, (N, C, H, W).
         data_samples (Sequence, optional): What there is of the N samples.
     """
     from mmengine.structures import BaseDataElement
