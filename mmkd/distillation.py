@@ -13,11 +13,11 @@ from .build import build_entry
 from .classes import check_label_order, classes_of_run
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
-from .image_sizes import Size, TrainedAt, shown_size, sizes_of_model, trained_at
+from .image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from .inputs import view_of
 from .losses.base import finite_number
 from .match import Match
-from .probe import DoesNotRun, blank_image, first_look
+from .probe import DoesNotRun, blank_image, first_look, size_explained
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
@@ -422,20 +422,8 @@ class Distillation:
         """
         told: Told = {}
         for name, questions in self._questions(seen, matches).items():
-            try:
+            with size_explained(name, inputs, self._runs_on.get(name)):
                 told[name] = self._told_by(name, inputs, data_samples, questions)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except Exception as error:
-                size, runs_on = (inputs.shape[2], inputs.shape[3]), self._runs_on.get(name)
-                if runs_on in (None, size):
-                    raise
-                assert runs_on is not None
-                raise ValueError(
-                    f'the {name} runs on images of {shown_size(runs_on)}, but the batch has images '
-                    f'of {shown_size(size)}, on which it does not: {error}; train at '
-                    f'{shown_size(runs_on)}, or give a network that takes images of any size'
-                ) from error
         return told
 
     def _questions(self, seen: Dict[str, Records], matches: Sequence[Match]

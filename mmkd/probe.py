@@ -3,9 +3,9 @@
 Most networks take images of any size, and a small one tells all that is asked. Some take one size
 alone, such as BEiT, whose table of positions has it: that size stands in the model or the config.
 """
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -134,8 +134,8 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
         trained (TrainedAt): The sizes in training. They are tried last.
 
     Returns:
-        tuple[Any, dict[str, tuple[int, int]]]: What the look gave; of each network that did not run
-        on every size that was tried, one on which it does.
+        tuple[Any, dict[str, tuple[int, int]]]: What the look gave; of each network that may not run
+        on every size, one on which it does.
 
     Raises:
         ValueError: If no size will do, or a network does not run on that of training.
@@ -157,7 +157,9 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
     if found is None:
         raise _none_will_do(failures, made_for) from failures[-1].error
     result, size = found
-    picky = dict.fromkeys(failure.side for failure in failures)
+    # Those that do not take every size, or may not: one that they were made for is the first here.
+    picky = dict.fromkeys([*(failure.side for failure in failures), *(
+        name for name, sizes in made_for.items() if size in sizes)])
     if picky and trained.exact and trained.exact != size:
         try:
             result = look(trained.exact)
@@ -169,6 +171,34 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
                 f'{_one_size(failure.side, size, trained.exact)}') from failure.error
         size = trained.exact
     return result, dict.fromkeys(picky, size)
+
+
+@contextmanager
+def size_explained(name: str, inputs: Tensor, runs_on: Optional[Size]) -> Iterator[None]:
+    """Inside the block a network is shown a batch, whose size it may not take.
+
+    Args:
+        name (str): The network's.
+        inputs (Tensor): The batch, (N, C, H, W).
+        runs_on (tuple[int, int], optional): Where it may not run on every size: one on which it
+            does, as :func:`first_look` found out.
+
+    Raises:
+        ValueError: In place of what it raises at another size.
+    """
+    size = inputs.shape[2], inputs.shape[3]
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if runs_on in (None, size):
+            raise
+        assert runs_on is not None
+        raise ValueError(
+            f'the {name} runs on images of {shown_size(runs_on)}, but the batch has images of '
+            f'{shown_size(size)}, on which it does not: {type(error).__name__}: {error}; '
+            f'{_one_size(name, runs_on, size)}') from error
 
 
 def _none_will_do(failures: Sequence[DoesNotRun],

@@ -60,7 +60,8 @@ class PackViews:
         """Pack one image.
 
         Args:
-            results (dict): As the pipeline hands it on; ``img`` is (H, W, C), or (H, W) of one channel.
+            results (dict): As the pipeline hands it on; ``img`` is (H, W, C), or (H, W) of one
+                channel.
 
         Returns:
             dict: ``inputs`` and ``data_samples``, which holds each view as (C, H, W).
