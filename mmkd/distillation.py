@@ -16,11 +16,13 @@ from .build import build_entry
 from .classes import classes_of_config, classes_of_run, stated_classes
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
+from .image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from .inputs import view_of
 from .labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from .losses.base import finite_number
 from .match import Match, warn_of_unknown_names
 from .names import shown_names
+from .probe import DoesNotRun, blank_image, first_look, size_explained
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
@@ -30,9 +32,6 @@ from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Ques
 from .teachers.partner import computed_once
 from .version import __version__
 from .watch import LIMIT, Sides, TermWatch
-
-PROBE_SIZES = (128, 320, 512)
-"""Heights and widths, in pixels, of the blank image that tells the shapes before training."""
 
 Told = Dict[str, Dict[Tuple[str, str], Answers]]
 """What each teacher said, by who asked and where."""
@@ -51,8 +50,9 @@ class Distillation:
         classes (Sequence[str], optional): See :class:`mmkd.Distiller`. Defaults to None.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
         nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
-        data (Config, optional): Where no Runner trains: the student's whole config, whose training
-            data tells names and labels of its classes. Defaults to None.
+        config (Config, optional): The student's whole config, which tells the names and labels of
+            its classes and the size of its images in training. Defaults to None, that of the
+            running Runner.
 
     Attributes:
         networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
@@ -68,11 +68,13 @@ class Distillation:
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
                  companions: Optional[Dict[str, Any]] = None,
-                 nonfinite_limit: int = LIMIT, data: Optional[Config] = None) -> None:
+                 nonfinite_limit: int = LIMIT, config: Optional[Config] = None) -> None:
         self.student = student
+        self._config = config
+        self._image_size: Optional[Size] = None
+        self._runs_on: Dict[str, Size] = {}
         self.watch = TermWatch(nonfinite_limit)
         self._classes = stated_classes(classes, 'classes')
-        self._data = data
         built = {} if teacher is None else {'teacher': build_network(
             teacher, '`teacher`', 'mmkd.FrozenTeacher')}
         for name, one in check_names(companions).items():
@@ -172,11 +174,15 @@ class Distillation:
 
     # --- before the first batch -----------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self, inputs: Optional[Tensor] = None) -> None:
         """Build the networks, check that they fit the student, and make what connects them.
 
         What is compared is logged. The second call does nothing. The random numbers of the run
         stay as they are.
+
+        Args:
+            inputs (Tensor, optional): The first batch, (N, C, H, W), where there is one already.
+                Defaults to None: the config tells the size of the images.
 
         Raises:
             FileNotFoundError: If a config or checkpoint does not exist.
@@ -185,6 +191,8 @@ class Distillation:
         """
         if self.is_prepared:
             return
+        if inputs is not None:
+            self._image_size = inputs.shape[2], inputs.shape[3]
         parameter = next(self.student.parameters())
         with preserved_rng():
             for network in self.networks.values():
@@ -218,10 +226,10 @@ class Distillation:
         """
         self.classes = self._classes or classes_of_run()
         zero_labels = zero_labels_of_run()
-        if self._data is not None:
-            with DefaultScope.overwrite_default_scope(self._data.get('default_scope')):
-                self.classes = self.classes or classes_of_config(self._data)
-                zero_labels = zero_labels or zero_labels_of_config(self._data)
+        if self._config is not None:
+            with DefaultScope.overwrite_default_scope(self._config.get('default_scope')):
+                self.classes = self.classes or classes_of_config(self._config)
+                zero_labels = zero_labels or zero_labels_of_config(self._config)
         for match in self.parts:
             teacher = self.networks[match.source]
             assert teacher.model is not None
@@ -256,7 +264,8 @@ class Distillation:
             entry = dict(type='mmkd.MSELoss', on=name)
             try:
                 trial = Distillation(self.student, self.teacher, [entry], self._classes,
-                                     data=self._data)
+                                     config=self._config)
+                trial._image_size = self._image_size
                 trial.match_points()
                 yield name, trial.matches[0]
             except Exception as error:  # a point that cannot run cannot be compared
@@ -271,39 +280,46 @@ class Distillation:
 
     def _fit(self) -> None:
         """Let all sides see a blank image, and make the connectors."""
-        found = None
-        parts = self.parts
-        for size in PROBE_SIZES:
-            side, like = 'student', next(self.student.parameters())
-            blank = torch.zeros(1, 3, size, size, device=like.device, dtype=like.dtype)
-            try:
-                seen = {}
-                for side in {match.learner: None for match in parts}:
-                    with torch.no_grad(), evaluating(self._model(side)):
-                        seen[side] = self.predicted(side, blank)
-                side = 'teacher'
-                found = seen, self.ask(seen, blank, None, parts), (size, size)
-            except Exception as error:  # perhaps the image is too small for the network
-                problem = error
-                continue
-            if not any(match.is_ambiguous(seen[match.learner], told_to(match, found[1]))
-                       for match in parts):
-                break
-        if found is None:
-            raise ValueError(
-                f'the {side} does not run on a blank image of {size}x{size} pixels: '
-                f'{type(problem).__name__}: {problem}; look whether the parts of its config fit '
-                'together, and whether `on` names a point of its family') from problem
-        seen, told, image = found
-        for match in parts:
-            match.fit(seen[match.learner], told_to(match, told), image)
+        made_for = {name: sizes_of_model(self._model(name)) for name in dict.fromkeys(
+            [*(match.learner for match in self.parts), *(match.source for match in self.parts)])}
+        trained = trained_at(self.student, self._config) if self._image_size is None else \
+            TrainedAt(self._image_size)
+        (seen, told, size), self._runs_on = first_look(
+            self._look_at_blank, self._is_ambiguous, made_for, trained)
+        for match in self.parts:
+            match.fit(seen[match.learner], told_to(match, told), size)
+
+    def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told, Size]:
+        """What all networks say of a blank image, and its size.
+
+        Raises:
+            DoesNotRun: If one of them cannot process it.
+        """
+        seen: Dict[str, Records] = {}
+        told: Told = {}
+        side = 'student'
+        try:
+            for side in dict.fromkeys(match.learner for match in self.parts):
+                with torch.no_grad(), evaluating(self._model(side)):
+                    seen[side] = self.predicted(side, blank_image(self._model(side), size))
+            blank = blank_image(self.student, size)
+            for side, questions in self._questions(seen, self.parts).items():
+                told[side] = self._told_by(side, blank, None, questions)
+        except Exception as error:
+            raise DoesNotRun(side, size, error) from error
+        return seen, told, size
+
+    def _is_ambiguous(self, look: Tuple[Dict[str, Records], Told, Size]) -> bool:
+        seen, told, _ = look
+        return any(match.is_ambiguous(seen[match.learner], told_to(match, told))
+                   for match in self.parts)
 
     def predicted(self, learner: str, inputs: Tensor) -> Records:
         """What a learner says at the points of a batch, without losses.
 
         Args:
             learner (str): Its name.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
         """
         model, paths = self._model(learner), watched(self.parts, learner)
         adapter = adapter_of(model)
@@ -329,14 +345,14 @@ class Distillation:
 
         Args:
             forward (Callable): The student's own forward.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
             data_samples (list, optional): The N samples.
 
         Returns:
             dict: The student's losses under their own names, the partners' under 'name.loss', then
             those of the matches.
         """
-        self.prepare()
+        self.prepare(inputs)
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
             share_gradients(self.trained_beside)
@@ -423,10 +439,19 @@ class Distillation:
         Args:
             seen (dict[str, Records]): What was recorded of each learner; {} where it does not
                 matter where they predict.
-            inputs (Tensor): Float (N, 3, H, W), normalised for the student.
+            inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
             matches (Sequence[Match]): Those that are compared.
         """
+        told: Told = {}
+        for name, questions in self._questions(seen, matches).items():
+            with size_explained(name, inputs, self._runs_on.get(name)):
+                told[name] = self._told_by(name, inputs, data_samples, questions)
+        return told
+
+    def _questions(self, seen: Dict[str, Records], matches: Sequence[Match]
+                   ) -> Dict[str, Dict[Tuple[str, str], Question]]:
+        """What matches want to know, by the network that is asked."""
         questions: Dict[str, Dict[Tuple[str, str], Question]] = {}
         for match in matches:
             places = match.student_point.places(seen.get(match.learner, {}))
@@ -437,13 +462,15 @@ class Distillation:
                 key = key_of(match, at)
                 before = of_source[key].points if key in of_source else ()
                 of_source[key] = Question((*before, point), places.get(at))
-        told: Told = {}
-        for name, of_source in questions.items():
-            network = self.networks[name]
-            told[name] = network.look(  # type: ignore[assignment]
-                self._inputs(network, inputs, data_samples), data_samples,
-                of_source)  # type: ignore[arg-type]
-        return told
+        return questions
+
+    def _told_by(self, name: str, inputs: Tensor, data_samples: Optional[Sequence],
+                 questions: Dict[Tuple[str, str], Question]
+                 ) -> Dict[Tuple[str, str], Answers]:
+        network = self.networks[name]
+        return network.look(  # type: ignore[return-value]
+            self._inputs(network, inputs, data_samples), data_samples,
+            questions)  # type: ignore[arg-type]
 
     def after_iter(self, iteration: int) -> None:
         """Tell every network that a step is over; ``iteration`` counts from 1."""

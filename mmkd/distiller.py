@@ -109,7 +109,7 @@ class Distiller(BaseModel):
         """As the student's; with ``mode='loss'`` the dict of losses holds the distillation's too.
 
         Args:
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
             data_samples (list, optional): The N samples.
             mode (str): 'loss', 'predict' or 'tensor'. Defaults to 'tensor'.
 
@@ -118,7 +118,7 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        self._begin_step()
+        self._begin_step(inputs)
         return self.distillation.losses(self.student, inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: Optional[list] = None) -> Any:
@@ -156,10 +156,14 @@ class Distiller(BaseModel):
             assert teacher.model is not None
             self.inherit.pass_on(teacher.model, self.student)
 
-    def prepare(self) -> None:
+    def prepare(self, inputs: Optional[Tensor] = None) -> None:
         """Build the teacher and check that it fits the student. The second call does nothing.
 
         Under a Runner, connectors and partners join its optimizer and its checkpoints.
+
+        Args:
+            inputs (Tensor, optional): The first batch, where there is one already; see
+                :meth:`mmkd.distillation.Distillation.prepare`. Defaults to None.
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
@@ -169,7 +173,7 @@ class Distiller(BaseModel):
         """
         runner = current_runner()
         if runner is None:
-            return self.distillation.prepare()
+            return self.distillation.prepare(inputs)
         if any(isinstance(hook, StateHook) and hook.distillation is self.distillation
                for hook in runner.hooks):
             return
@@ -208,7 +212,7 @@ class Distiller(BaseModel):
         return losses
 
     @torch.compiler.disable
-    def _begin_step(self) -> None:
+    def _begin_step(self, inputs: Tensor) -> None:
         """Where no Runner's hooks do it: train what is beside, count steps.
 
         This is done in forward, because a distributed wrapper has a ``train_step`` of its own that
@@ -217,7 +221,7 @@ class Distiller(BaseModel):
         if self._has_runner:
             return
         self._end_step()
-        self.prepare()
+        self.prepare(inputs)
         if self._has_runner or not (self.training and torch.is_grad_enabled()):
             return
         beside, optim_wrapper = self.distillation.trained_beside, current_optim_wrapper()

@@ -1,9 +1,12 @@
 """Feed the teacher what it was trained on, from what the student was fed."""
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
+
+from .probe import channels as shown_channels
+from .probe import channels_of
 
 
 class Normalization(NamedTuple):
@@ -38,37 +41,66 @@ class Normalization(NamedTuple):
             tuple(mean.flatten().tolist()) if mean is not None else (0., ),
             tuple(std.flatten().tolist()) if std is not None else (1., ), bool(flip), float(pad))
 
+    def for_channels(self, count: int) -> 'Normalization':
+        """The same, with a value for each channel; only three can be BGR or RGB."""
+        mean, std = (values * count if len(values) == 1 else values
+                     for values in (self.mean, self.std))
+        return Normalization(mean, std, self.is_flipped and count == 3, self.pad_value)
+
 
 class Renormalize:
-    """Turn the student's normalised batch into the teacher's.
+    """Turn the student's normalised batch into another network's.
 
     Args:
-        student (nn.Module): The student's data preprocessor.
-        teacher (nn.Module): The teacher's.
+        student (nn.Module): The student.
+        network (nn.Module): The network that sees the same images.
+        name (str): What it is, for messages: 'teacher'. Defaults to 'teacher'.
+        channels (str, optional): 'repeat' feeds the one channel of the student's images to each of
+            the network's channels. Defaults to None: both must have as many.
 
     Raises:
-        ValueError: If one of them is of a kind whose normalization cannot be read.
+        ValueError: If a preprocessor is of a kind whose normalization cannot be read, or the images
+            have other channels.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
-        self.student = Normalization.of(student)
-        self.teacher = Normalization.of(teacher)
+    def __init__(self, student: Any, network: Any, name: str = 'teacher',
+                 channels: Optional[str] = None) -> None:
+        given, taken = channels_of(student, 'student'), channels_of(network, name)
+        if channels == 'repeat' and not given == 1 < taken:
+            raise ValueError(
+                f"`channels='repeat'` is for a student of 1 channel and a {name} of several, but "
+                f'images of the student have {shown_channels(given)}, those of the {name} '
+                f"{taken}; leave `channels` out of `{name}`")
+        if given != taken and channels is None:
+            raise ValueError(
+                f'images of the student have {shown_channels(given)}, those of the {name} '
+                f'{taken}; ' + (
+                    f"write `{name}=dict(..., channels='repeat')` to feed it the channel {taken} "
+                    f'times, or give a {name} of 1 channel' if given == 1 and name == 'teacher' else
+                    f'give a {name} of {shown_channels(given)}'))
+        self.taken = taken
+        self.is_repeated = channels == 'repeat'
+        self.student = Normalization.of(student.data_preprocessor).for_channels(given)
+        self.teacher = Normalization.of(network.data_preprocessor).for_channels(taken)
 
     def __call__(self, inputs: Tensor, data_samples: Optional[Sequence] = None) -> Tensor:
         """Re-normalise a batch.
 
         Args:
-            inputs (Tensor): Float (N, 3, H, W), normalised as the student wants it.
+            inputs (Tensor): Float (N, C, H, W), normalised as the student wants it.
             data_samples (Sequence, optional): N samples; their ``img_shape`` tells image from
                 padding. Defaults to None, no padding.
 
         Returns:
-            Tensor: The same shape; ``inputs`` itself where both sides want the same.
+            Tensor: The same shape, but for channels that are repeated; ``inputs`` itself where both
+            sides want the same.
         """
         if self.student == self.teacher:
             return inputs
         pixels = inputs * _channels(self.student.std, inputs) + _channels(self.student.mean, inputs)
-        if self.student.is_flipped != self.teacher.is_flipped:
+        if self.is_repeated:
+            pixels = pixels.expand(-1, self.taken, -1, -1)
+        elif self.student.is_flipped != self.teacher.is_flipped:
             pixels = pixels.flip(1)
         outputs = (pixels - _channels(self.teacher.mean, inputs)) / _channels(
             self.teacher.std, inputs)
@@ -78,9 +110,19 @@ class Renormalize:
             output[:, :, width:] = self.teacher.pad_value
         return outputs
 
+    def as_loaded(self, batch: Dict[str, Any]) -> Dict[str, Any]:
+        """A batch for the network's own preprocessor.
+
+        Args:
+            batch (dict): As a data loader gives it: ``inputs`` are N tensors (C, H, W).
+        """
+        if not self.is_repeated:
+            return batch
+        return dict(batch, inputs=[image.expand(self.taken, -1, -1) for image in batch['inputs']])
+
 
 VIEW = 'mmkd_view_{}'
-"""Field of a data sample that holds a view, uint8 (3, H, W), as it was loaded (BGR)."""
+"""Field of a data sample that holds a view, (C, H, W), as it was loaded (BGR)."""
 
 
 def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.Module) -> Tensor:
@@ -88,12 +130,12 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
 
     Args:
         name (str): Name of the view, as :class:`mmkd.PackViews` packed it.
-        inputs (Tensor): The student's batch, float (N, 3, H, W), padded.
+        inputs (Tensor): The student's batch, float (N, C, H, W), padded.
         data_samples (Sequence): The N samples, which hold the views.
         preprocessor (nn.Module): The student's data preprocessor.
 
     Returns:
-        Tensor: Float (N, 3, H, W), normalised and padded as the student's.
+        Tensor: Float (N, C, H, W), normalised and padded as the student's.
 
     Raises:
         ValueError: If the samples hold no such view, or the preprocessor has changed the student's
@@ -118,7 +160,7 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
                 f'the view `{name}` of an image is {shape}, but the image in the batch '
                 f'{tuple(sample.img_shape[:2])} of {tuple(inputs.shape[2:])}: the data '
                 'preprocessor has changed its size; leave out its `batch_augments`')
-        if known.is_flipped:
+        if known.is_flipped and len(view) == 3:
             view = view.flip(0)
         output[:, :shape[0], :shape[1]] = (
             view - _channels(known.mean, view)[0]) / _channels(known.std, view)[0]

@@ -30,8 +30,8 @@ class PackViews:
              views=dict(weak=[]),                            # as it comes out of the pipeline
              pack=dict(type='PackSegInputs'))
 
-    A network with ``view='weak'`` then sees that one. A view takes 3 bytes per pixel in the batch,
-    as the image itself does before it is normalised.
+    A network with ``view='weak'`` then sees that one. A view has the channels of the image. One of
+    uint8 is kept as it is, any other as float32.
 
     Args:
         pack (dict): The packing transform.
@@ -60,10 +60,11 @@ class PackViews:
         """Pack one image.
 
         Args:
-            results (dict): As the pipeline hands it on; ``img`` is uint8 or float (H, W, 3).
+            results (dict): As the pipeline hands it on; ``img`` is (H, W, C), or (H, W) of one
+                channel.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``, which holds each view as uint8 (3, H, W).
+            dict: ``inputs`` and ``data_samples``, which holds each view as (C, H, W).
 
         Raises:
             ValueError: If a transform of a view has changed more than colours.
@@ -73,8 +74,9 @@ class PackViews:
         packed = self.pack(dict(results, img=self._apply(self.student, results, 'student')))
         for name, image in seen.items():
             # As the packing transforms do: channels first, in memory, too.
-            view = np.ascontiguousarray(np.clip(np.rint(image), 0, 255).astype(np.uint8)
-                                        .transpose(2, 0, 1))
+            view = np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1))
+            if view.dtype != np.uint8:
+                view = view.astype(np.float32)
             packed['data_samples'].set_data({VIEW.format(name): torch.from_numpy(view)})
         return packed
 

@@ -3,10 +3,12 @@
     python tools/cover_zoo.py                                # all folders
     python tools/cover_zoo.py mmdet::fcos mmseg::pspnet      # these; prints and writes nothing
 
-Of each folder one config, the lightest by its name, is taken as it is but for its size: fewer
-layers of transformers, fewer queries and proposals, small images, no pretrained weights. A teacher
+Of each folder one config, the lightest by its name, is taken as it is but for depth and width:
+fewer layers of transformers, narrower ones where they take large images alone, fewer queries and
+proposals, no pretrained weights. A teacher
 of the same family (the backbone deeper where its channels stay the same, as from ResNet-50 to 101)
-teaches it by DIST and KD at 'cls' for one step on random data. A folder passes if
+teaches it by DIST and KD at 'cls' for one step on random images, the smallest that it takes. A
+folder passes if
 
 - both losses are finite and above zero,
 - each gives the student's head and its backbone gradient, and the teacher none,
@@ -40,7 +42,9 @@ from tqdm import tqdm
 import mmkd
 from mmkd.distillation import told_to
 from mmkd.heads import Answers, adapter_of
+from mmkd.image_sizes import sizes_of_model
 from mmkd.match import Match
+from mmkd.probe import blank_image
 from mmkd.rng import preserved_rng
 from mmkd.teachers.frozen import FrozenTeacher, model_config
 from mmkd.zoo import config_path
@@ -152,6 +156,7 @@ def try_config(path: str, folder: str) -> Outcome:
             cover(path, outcome)
     except Exception as error:
         first = f'{type(error).__name__}: {error}'.strip().splitlines()[0].split('; it knows')[0]
+        first = first.split('; nor does it work')[0]
         outcome.problem = re.sub(r'\S*/\.mim/configs/', '', first)[:300]
         if os.environ.get('MMKD_TRACEBACK'):
             outcome.problem += '\n' + traceback.format_exc()
@@ -235,16 +240,36 @@ def batch_that_fits(model: Any) -> Dict[str, Any]:
     """A batch of the smallest size that the student takes by itself."""
     model.train()
     MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it, as under a Runner
-    for size in IMAGE_SIZES:
-        batch = model.data_preprocessor(made_up_batch(
-            model, size, size, proposals=FEWER['num_proposals']), training=True)
+    sizes = list(dict.fromkeys([*((side, side) for side in IMAGE_SIZES),
+                                *sizes_of_model(model.student)]))
+    for size in sizes:
+        with unpadded(model.data_preprocessor):
+            batch = model.data_preprocessor(made_up_batch(
+                model, *size, proposals=FEWER['num_proposals']), training=True)
         try:
             model.student(**copy.deepcopy(batch), mode='loss')
             break
         except Exception:
-            if size == IMAGE_SIZES[-1]:
+            if size == sizes[-1]:
                 raise
     return batch
+
+
+@contextlib.contextmanager
+def unpadded(preprocessor: Any) -> Iterator[None]:
+    """Inside the block small images stay small: they are not padded to the size in training."""
+    before = dict(vars(preprocessor)), dict(preprocessor._modules)
+    preprocessor._modules.pop('batch_augments', None)
+    preprocessor.batch_augments = None  # pad to 1024 pixels, or change the size by chance
+    if getattr(preprocessor, 'size', None) is not None:
+        preprocessor.size, preprocessor.size_divisor = None, 32
+    try:
+        yield
+    finally:
+        preprocessor.__dict__.update(before[0])
+        preprocessor._modules.update(before[1])
+        if 'batch_augments' in before[1]:
+            del preprocessor.__dict__['batch_augments']
 
 
 def step(model: Any, batch: Dict[str, Any]) -> None:
@@ -287,11 +312,10 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
         outcome.other_stride = 'any'
         return
     outcome.other_stride = 'no'
-    like = next(model.parameters())
     with torch.no_grad(), contextlib.suppress(Exception):
         model.eval()
         for size in IMAGE_SIZES[1:]:
-            images = [like.new_zeros(1, 3, side, side) for side in (size, 2 * size)]
+            images = [blank_image(model.student, (side, side)) for side in (size, 2 * size)]
             seen = {'student': distillation.predicted('student', images[0])}
             told = distillation.ask(seen, images[1], None, model.matches[:1])
             model.matches[0].fit(seen['student'], told_to(model.matches[0], told), (size, size))
@@ -342,12 +366,6 @@ def shrink(model: ConfigDict) -> ConfigDict:
             part['type'] = 'BN'
         if part.get('type') == 'RandomSampler' and isinstance(part.get('num'), int):
             part['num'] = 32
-    preprocessor = model.get('data_preprocessor') or {}
-    preprocessor.pop('batch_augments', None)  # pad to 1024 pixels, or change the size by chance
-    if preprocessor.get('size') is not None:
-        preprocessor.update(size=None, size_divisor=32)
-    if 'img_size' in (model.get('backbone') or {}):  # some position embeddings fit no other size
-        model['backbone']['img_size'] = (IMAGE_SIZES[0], IMAGE_SIZES[0])
     if 'text_encoder' in model:  # each class is read in each of many sentences
         model['text_encoder'].update(templates=['a photo of a {}.'], num_layers=2)
     backbone = model.get('backbone') or {}
@@ -356,6 +374,12 @@ def shrink(model: ConfigDict) -> ConfigDict:
         count = len(taken) if isinstance(taken, (list, tuple)) else 1
         backbone.update(num_layers=max(count, 2),
                         out_indices=tuple(range(count)) if count > 1 else -1)
+    if backbone.get('type') in ('BEiT', 'MAE'):  # of large images alone, so that time is in width
+        width = 96
+        backbone.update(embed_dims=width, num_heads=3)
+        model['neck']['embed_dim'] = width
+        model['decode_head'].update(in_channels=[width] * 4, channels=32)
+        model['auxiliary_head'].update(in_channels=width, channels=32)
     for part in ('encoder', 'decoder'):
         if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
             model[part]['num_layers'] = 2

@@ -7,6 +7,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from mmkd.heads import adapter_of
+from mmkd.probe import channels_of, on_blank
 
 
 def initialise(model: Any) -> None:
@@ -22,12 +23,15 @@ def initialise(model: Any) -> None:
     for norm in norms:
         norm.train()
         norm.momentum = 1.
-    with torch.no_grad():
-        images = torch.randn(2, 3, 128, 128)
+
+    def run(blank: Tensor) -> None:
+        images = torch.randn(2, *blank.shape[1:])
         if hasattr(model.data_preprocessor, 'std'):  # 1 where a caffe backbone wants 0 to 255
             images = images * 64 / model.data_preprocessor.std
-        with contextlib.suppress(Exception):  # some models take no images of this size
-            adapter_of(model).extract(model, images)
+        adapter_of(model).extract(model, images)
+
+    with torch.no_grad(), contextlib.suppress(Exception):  # one that takes no image of these sizes
+        on_blank(model, run)
     for norm, momentum in norms.items():
         norm.momentum = momentum
         norm.train(model.training)
@@ -59,7 +63,7 @@ def detection_batch(model: Any, height: int, width: int, count: int,
     classes = min([head.num_classes for path, head in model.named_modules()
                    if path.split('.')[0] in ('roi_head', 'bbox_head', 'panoptic_head', 'mask_head')
                    and isinstance(getattr(head, 'num_classes', None), int)] or [80])
-    shape = (3, height, width)
+    shape = (channels_of(model), height, width)
     data = demo_mm_inputs(count, shape, num_items=[4 - i % 2 for i in range(count)],
                           num_classes=min(max(classes, 2), 80), with_mask=True, with_semantic=True)
     for sample, stored in zip(data['data_samples'], demo_mm_proposals([shape] * count, proposals)):
@@ -77,9 +81,9 @@ def segmentation_batch(model: Any, height: int, width: int, count: int) -> Dict[
         model.decode_head
     samples = []
     for _ in range(count):
-        shape = (height, width)
+        size = (height, width)
         sample = SegDataSample(metainfo=dict(
-            img_shape=shape, ori_shape=shape, pad_shape=shape, scale_factor=(1., 1.), flip=False))
+            img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.), flip=False))
         # Squares of classes, larger than a cell of any head.
         coarse = torch.randint(0, head.num_classes, (1, 4, 4), generator=generator)
         labels = coarse.repeat_interleave(height // 4, 1).repeat_interleave(width // 4, 2)
@@ -88,6 +92,7 @@ def segmentation_batch(model: Any, height: int, width: int, count: int) -> Dict[
         edges[:, ::height // 4], edges[:, :, ::width // 4] = 1, 1
         sample.gt_edge_map = PixelData(data=edges)
         samples.append(sample)
-    images = [torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    shape = (channels_of(model), height, width)
+    images = [torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
               for _ in range(count)]
     return dict(inputs=images, data_samples=samples)

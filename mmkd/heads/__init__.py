@@ -6,11 +6,13 @@ from .roi import RoIHead
 from .segmentor import Segmentor
 from .solo import GridOfInstances
 
-# Of two that fit, the later speaks: a mask transformer of mmseg is a segmentor, too.
+# Of two that fit, the later speaks: a mask transformer of mmseg is a segmentor, too, and GLIP has
+# a dense head.
 from .mask import MaskTransformer, SideAdapter  # isort: skip
+from .text import TextDetector  # isort: skip
 
 __all__ = [
     'Answer', 'Answers', 'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer', 'Point',
-    'QueryHead', 'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'adapter_of',
-    'find_point', 'points_of'
+    'QueryHead', 'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'TextDetector',
+    'adapter_of', 'find_point', 'points_of'
 ]

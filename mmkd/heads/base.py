@@ -168,12 +168,18 @@ class HeadAdapter(metaclass=ABCMeta):
         return {}
 
     @staticmethod
+    def missing(model: nn.Module, name: str) -> str:
+        """Why a model of this family lacks a point that others have, and what to compare instead;
+        '' where the list of its points says enough."""
+        return ''
+
+    @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
         """Run the model up to where its heads begin.
 
         Args:
             model (nn.Module): In eval mode.
-            inputs (Tensor): Float (N, 3, H, W), normalised.
+            inputs (Tensor): Float (N, C, H, W), normalised.
 
         Returns:
             Any: The features, as the heads want them.
@@ -283,6 +289,9 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
         about = dict(read=tensors_of, is_map=True)
         about.update(adapter_of(model, side).about(model, name))
         return Point(name, (name, ), **about)  # type: ignore[arg-type]
+    missing = adapter_of(model, side).missing(model, name)
+    if missing:
+        raise ValueError(f'no point `{name}` in the {side}: {missing}')
     known = dict.fromkeys([*points, *modules])  # a point may have the name of its module
     nearest = get_close_matches(name, known, n=3, cutoff=0.4)
     raise ValueError(

@@ -12,9 +12,6 @@ from ..registry import HEADS
 from ..sets import Queries
 from .base import HeadAdapter, Point, is_asked
 
-NEED_TEXT = ('GLIP', 'GroundingDINO')
-"""Kin of DETR whose classes are words of a prompt, and differ from batch to batch."""
-
 OF_IMAGE = 'boxes (cx, cy, w, h) as parts of the image'
 OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
 """How boxes are written. Sparse R-CNN's are known in pixels, but not where the padding begins."""
@@ -34,9 +31,7 @@ class QueryHead(HeadAdapter):
     @staticmethod
     def fits(model: nn.Module) -> bool:
         module = sys.modules.get('mmdet.models.detectors.base_detr')
-        return module is not None and isinstance(
-            model, module.DetectionTransformer) and not any(
-                cls.__name__ in NEED_TEXT for cls in type(model).__mro__)
+        return module is not None and isinstance(model, module.DetectionTransformer)
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
@@ -162,7 +157,7 @@ def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List
     """Samples that tell the sizes which these models ask for; of a blank image its own.
 
     Args:
-        shape (tuple[int]): Of the batch, (N, 3, H, W).
+        shape (tuple[int]): Of the batch, (N, C, H, W).
         data_samples (Sequence, optional): What there is of the N samples.
     """
     from mmengine.structures import BaseDataElement

@@ -81,8 +81,9 @@ class TeacherEvalHook(Hook):
                     columns = match_classes(classes, network.classes)
                 assert network.model is not None
                 adapter = adapter_of(network.model)
-                self.scores[name] = score(runner, loader, network.model,
-                                          partial(adapter.relabel, columns=columns))
+                self.scores[name] = score(
+                    runner, loader, network.model, partial(adapter.relabel, columns=columns),
+                    network.renormalize.as_loaded if isinstance(network, FrozenTeacher) else None)
                 runner.visualizer.add_scalars(
                     {f'{name}/{key}': value for key, value in self.scores[name].items()}, step=0)
         for name in networks:

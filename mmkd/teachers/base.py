@@ -123,7 +123,7 @@ class BaseTeacher(metaclass=ABCMeta):
         Modules that have no part in the answers do not run (:mod:`mmkd.idle`).
 
         Args:
-            inputs (Tensor): Float (N, 3, H, W), normalised for the student; of its view.
+            inputs (Tensor): Float (N, C, H, W), normalised for the student; of its view.
             data_samples (Sequence, optional): The N samples.
             questions (dict[str, Question]): By a key of the caller's.
 

@@ -146,7 +146,8 @@ class CachedTeacher(FrozenTeacher):
         config = read_config(self.config, 'teacher')
         return dict(weights=weights.hexdigest(),
                     config=hash_of_config(config),
-                    mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32')
+                    mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32',
+                    **({} if self.channels is None else dict(channels=self.channels)))
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
         """One for each image: a digest of what the teacher sees."""

@@ -46,10 +46,13 @@ class FrozenTeacher(BaseTeacher):
         classes (Sequence[str], optional): What its columns stand for, in their order. It comes
             before what checkpoint and config say. Defaults to None: the names in the checkpoint,
             or those of the config's training data.
+        channels (str, optional): 'repeat': the student's images have one channel, and the teacher,
+            which takes several, is fed it in each of them, normalised by its own means.
+            Defaults to None: both have as many.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``precision`` is unknown, or ``classes`` has a name twice.
+        ValueError: If ``precision`` or ``channels`` is unknown, or ``classes`` has a name twice.
     """
 
     def __init__(self,
@@ -61,8 +64,13 @@ class FrozenTeacher(BaseTeacher):
                  channels_last: bool = False,
                  compile: bool = False,
                  fuse: bool = False,
-                 classes: Optional[Sequence[str]] = None) -> None:
+                 classes: Optional[Sequence[str]] = None,
+                 channels: Optional[str] = None) -> None:
         super().__init__(view)
+        if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
+            raise ValueError("`teacher.channels` must be 'repeat' or None, but got "
+                             f'{channels!r}')
+        self.channels = channels
         self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint, 'teacher')
         self.classes = stated_classes(classes, 'teacher.classes')
@@ -102,7 +110,7 @@ class FrozenTeacher(BaseTeacher):
             print_log('The teacher has random weights, as `checkpoint=None` asks', 'current')
         else:
             load_exactly(model, checkpoint, self.checkpoint)
-        self.renormalize = Renormalize(student.data_preprocessor, model.data_preprocessor)
+        self.renormalize = Renormalize(student, model, 'teacher', self.channels)
         self.model = model.eval().requires_grad_(False)
 
     def provenance(self) -> Dict[str, str]:

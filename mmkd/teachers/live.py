@@ -31,7 +31,7 @@ class LiveNetwork(BaseTeacher):
 
         Args:
             forward (Callable): Its forward.
-            inputs (Tensor): Float (N, 3, H, W), as it wants them.
+            inputs (Tensor): Float (N, C, H, W), as it wants them.
             data_samples (list, optional): The N samples.
             paths (Iterable[str]): Modules that are compared.
 

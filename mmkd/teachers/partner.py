@@ -16,7 +16,8 @@ from ..classes import classes_of_checkpoint
 from ..heads import Answers, adapter_of
 from ..inputs import Renormalize
 from ..losses.base import finite_number
-from ..recorder import evaluating, recording, replaced_forward
+from ..probe import on_blank
+from ..recorder import Records, evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
 from .frozen import check_source, model_config, read_config
@@ -110,7 +111,7 @@ class Partner(LiveNetwork):
         for package in {type(one).__module__.split('.')[0] for one in student.modules()
                         if type(one).__name__ == 'SyncBatchNorm'}:
             model = convert_sync_batchnorm(model, package)
-        self.renormalize = Renormalize(student.data_preprocessor, model.data_preprocessor)
+        self.renormalize = Renormalize(student, model, 'partner')
         # Before anything is shared: what it freezes in training is its own.
         self.model = model.train()
         if self.shared:
@@ -132,7 +133,7 @@ class Partner(LiveNetwork):
         """Its own losses, weighted; see :meth:`LiveNetwork.learn`.
 
         Args:
-            inputs (Tensor): Float (N, 3, H, W), normalised for the student.
+            inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (list, optional): The N samples.
             paths (Iterable[str]): Modules that are compared.
         """
@@ -204,10 +205,14 @@ class Partner(LiveNetwork):
     def _order(model: nn.Module, parent: str) -> List[str]:
         """Children of a module in the order in which it runs them."""
         names = [name for name, _ in model.get_submodule(parent).named_children()]
-        like = next(model.parameters())
-        with torch.no_grad(), evaluating(model), recording(
-                model, [f'{parent}.{name}' for name in names]) as records:
-            model.extract_feat(like.new_zeros(1, 3, 128, 128))  # type: ignore[operator]
+
+        def run(blank: Tensor) -> Records:
+            with torch.no_grad(), evaluating(model), recording(
+                    model, [f'{parent}.{name}' for name in names]) as records:
+                model.extract_feat(blank)  # type: ignore[operator]
+            return records
+
+        records = on_blank(model, run)
         first = {path.rpartition('.')[2]: calls[0].order for path, calls in records.items()
                  if calls}
         return sorted(first, key=lambda name: first[name])

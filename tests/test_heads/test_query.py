@@ -266,13 +266,6 @@ def test_a_set_is_not_compared_with_a_map(tmp_path):
         model.init_weights()
 
 
-def test_kin_that_needs_text_is_not_taken_for_one_that_does_not():
-    from mmdet.models import GroundingDINO
-
-    from mmkd.heads import QueryHead
-    assert not QueryHead.fits(GroundingDINO.__new__(GroundingDINO))
-
-
 def test_half_precision_does_not_disturb_the_pairs():
     torch.manual_seed(0)
     masks = 4 * torch.randn(1, 8, 256, 256)
