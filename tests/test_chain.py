@@ -101,58 +101,98 @@ def test_mistakes_on_the_command_line(monkeypatch, capsys, tmp_path, plain, tool
     assert message in f'{capsys.readouterr().err}{stopped.value}'
 
 
-STAGES = ['--generations', 2, '--work-dir', 'chain', '--method', 'kd']
+@pytest.fixture
+def chain(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    return importlib.import_module('chain')
 
 
-def test_a_stage_is_done_for_the_options_it_was_asked_with(tmp_path, plain, shapes):
-    """Trained once; the rest is refused, or goes on."""
+@pytest.fixture
+def chained(chain, monkeypatch, tmp_path, capsys):
+    """`tools/train.py` in this process, where a stage leaves a checkpoint in place of a training;
+    what was started, and what was said."""
+    started = []
+
+    def train(command):
+        started.append(command)
+        folder = command[command.index('--work-dir') + 1]
+        torch.save(dict(weights=torch.rand(4)), f'{folder}/epoch_1.pth')
+        return argparse.Namespace(returncode=0)
+
+    monkeypatch.setattr(chain, 'subprocess', argparse.Namespace(run=train))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        started.clear()
+        monkeypatch.setattr('sys.argv', ['train.py', *map(str, words)])
+        importlib.import_module('train').main()
+        folders = [os.path.basename(one[one.index('--work-dir') + 1]) for one in started]
+        return folders, capsys.readouterr().out
+
+    return call
+
+
+def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, plain, shapes):
     name = plain('plain.py')
     labels = tmp_path / 'labels.json'
     labels.write_text((pathlib.Path(shapes) / 'instances.json').read_text())
     config = Config.fromfile(tmp_path / name)
     config.train_dataloader.dataset.ann_file = str(labels)
     config.dump(str(tmp_path / name))
-    run('train.py', name, *STAGES, cwd=tmp_path)
+    stages = [name, '--generations', 2, '--work-dir', 'chain', '--method', 'kd']
+    both = ['generation0', 'generation1']
+    assert chained(*stages)[0] == both
     student = tmp_path / 'chain' / 'generation1' / 'epoch_1.pth'
     before = student.read_bytes()
-    again = run('train.py', name, *STAGES, cwd=tmp_path)
-    assert again.stdout.count('done before') == 2
+    found, said = chained(*stages)
+    assert found == []
+    assert said.count('done before') == 2
+    # A third one goes on from there.
+    assert chained(name, '--generations', 3, *stages[3:])[0] == ['generation2']
 
-    def refused(*options, says):
-        found = run('train.py', name, *options, cwd=tmp_path, check=False)
-        assert found.returncode == 1, found.stderr
-        assert len(found.stderr.splitlines()) == 1, found.stderr
-        assert says in found.stderr, found.stderr
-        assert 'give another --work-dir, or begin it anew by --overwrite' in found.stderr
+    def refused(*words, says):
+        with pytest.raises(ValueError, match='give another --work-dir, or begin it anew by '
+                           '--overwrite') as error:
+            chained(*words)
+        assert says in str(error.value)
         assert student.read_bytes() == before
 
-    refused(*STAGES[:-1], 'dist', says='the stage generation1 in chain was trained with other '
+    refused(*stages[:-1], 'dist', says='the stage generation1 in chain was trained with other '
             'options (--method: `kd` then, `dist` now)')
-    refused(*STAGES, '--cfg-options', 'train_cfg.max_epochs=2',
+    refused(*stages, '--cfg-options', 'train_cfg.max_epochs=2',
             says='the stage generation0 in chain was trained with other options '
             '(train_cfg.max_epochs: nothing then, `2` now)')
     changed = json.loads(labels.read_text())
     changed['annotations'].pop()
     whole = labels.read_text()
     labels.write_text(json.dumps(changed))
-    refused(*STAGES, says='the content of train_dataloader.dataset.ann_file has changed')
+    refused(*stages, says='the content of train_dataloader.dataset.ann_file has changed')
     labels.write_text(whole)
     config.optim_wrapper.optimizer.lr = 0.002
     config.dump(str(tmp_path / name))
-    refused(*STAGES, says='the content of config has changed')
+    refused(*stages, says='the content of config has changed')
+    assert Config.fromfile('chain/generation0.py').optim_wrapper.optimizer.lr == 0.001
 
     # Anew, and what was trained is moved aside.
-    run('train.py', name, *STAGES, '--overwrite', cwd=tmp_path)
+    assert chained(*stages, '--overwrite')[0] == both
     assert (tmp_path / 'chain' / 'generation1.old1' / 'epoch_1.pth').read_bytes() == before
-    used = Config.fromfile(tmp_path / 'chain' / 'generation1' / 'generation0_kd.py')
-    assert used.optim_wrapper.optimizer.lr == 0.002
+    assert Config.fromfile('chain/generation0.py').optim_wrapper.optimizer.lr == 0.002
     assert student.read_bytes() != before
 
 
-@pytest.fixture
-def chain(monkeypatch):
-    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
-    return importlib.import_module('chain')
+def test_a_stage_that_was_cut_off_goes_on_with_its_options_alone(chained, tmp_path, plain):
+    name = plain('plain.py')
+    stages = [name, '--generations', 2, '--work-dir', 'chain']
+    chained(*stages)
+    (tmp_path / 'chain' / 'generation1' / 'done').unlink()
+    with pytest.raises(ValueError, match='generation1 in chain was trained with other options'):
+        chained(*stages, '--method', 'dist')
+    assert chained(*stages)[0] == ['generation1']
+    # The first is trained again: the second had another teacher.
+    torch.save(dict(other=True), tmp_path / 'chain' / 'generation0' / 'epoch_1.pth')
+    with pytest.raises(ValueError, match='the content of --teacher-checkpoint has changed'):
+        chained(*stages)
+    assert chained(*stages, '--overwrite')[0] == ['generation1']
 
 
 def test_a_stage_of_unknown_options_or_another_teacher_is_not_gone_on_with(

@@ -165,7 +165,7 @@ def hold_out(config: Config, args: argparse.Namespace) -> None:
     if 'ann_file' not in data:
         raise SystemExit('--holdout splits the annotation file of a COCO data set; this data set, '
                          f'{data.type}, has none')
-    with open(os.path.join(data.data_root, data.ann_file)) as file:
+    with open(os.path.join(data.get('data_root') or '', data.ann_file)) as file:
         content = json.load(file)
     images = sorted(content['images'], key=lambda image: image['id'])
     held = {image['id'] for image in images[args.holdout - 1::args.holdout]}

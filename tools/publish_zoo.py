@@ -39,6 +39,9 @@ from tqdm import tqdm
 
 from mmkd.teachers.frozen import model_config
 
+SIZE = 128, 128
+"""Of images that are tried first, because they are quick; then come those of the config."""
+
 
 class Outcome(NamedTuple):
     """What came of a folder."""
@@ -78,9 +81,14 @@ def publish_one(name: str) -> Outcome:
                 checkpoint = os.path.join(out, 'epoch_1.pth')
                 torch.save(dict(meta=dict(epoch=1), state_dict=model.state_dict()), checkpoint)
                 del model
-                _, compared = publish(config, argparse.Namespace(
+                options = argparse.Namespace(
                     checkpoint=checkpoint, config=path, out=None, name=None, format='pth',
-                    half=False, size=None))
+                    half=False, size=SIZE)
+                try:
+                    _, compared = publish(config, options)
+                except ValueError:
+                    options.size = None
+                    _, compared = publish(config, options)
             return Outcome(name, file, True, compared, True)
         except Exception as error:
             first = f'{type(error).__name__}: {error}'.splitlines()[0][:300]
