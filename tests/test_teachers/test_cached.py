@@ -16,7 +16,6 @@ from conftest import (
     two_stage,
 )
 
-from mmkd.store import OPEN
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -24,15 +23,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 @pytest.fixture
 def cached(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
-    yield dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'),
-               stored_as='float32')
-    close()
-
-
-def close():
-    for environment in OPEN.values():
-        environment.close()
-    OPEN.clear()
+    return dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'),
+                stored_as='float32')
 
 
 def config_with(shapes, teacher, work_dir, variants=2, epochs=3):
@@ -54,7 +46,6 @@ def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
     _, expected = train(config_with(shapes, frozen, tmp_path / 'frozen'))
     runner, first = train(config_with(shapes, cached, tmp_path / 'first'))
     assert len(runner.model.teacher.store) <= 8  # 4 images, 2 variants, 1 point
-    close()
     runner, second = train(config_with(shapes, cached, tmp_path / 'second'))
     assert runner.model.teacher.missed == 0
     assert first == expected
@@ -64,14 +55,11 @@ def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
 
 def test_what_has_changed_is_refused(shapes, tmp_path, cached):
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
-    close()
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)
     with pytest.raises(ValueError, match='answers of another teacher: weights'):
         train(config_with(shapes, dict(cached, checkpoint=other['checkpoint']), tmp_path / 'b'))
-    close()
     with pytest.raises(ValueError, match='answers of another teacher: arithmetic float32, now'):
         train(config_with(shapes, dict(cached, fuse=True), tmp_path / 'c'))
-    close()
     config = config_with(shapes, dict(cached, on_miss='error'), tmp_path / 'd')
     config.train_dataloader.dataset.pipeline[0].seed = 9  # other flips of the same images
     config.train_dataloader.dataset.pipeline[0].transforms[2].scale = (64, 64)
@@ -97,7 +85,6 @@ def test_full_cache_lets_training_go_on(shapes, tmp_path, cached):
 def test_compact_answers_change_the_loss_a_little(shapes, tmp_path, cached, stored_as):
     cached = dict(cached, stored_as=stored_as)
     _, first = train(config_with(shapes, cached, tmp_path / 'first', variants=1, epochs=1))
-    close()
     _, second = train(config_with(shapes, cached, tmp_path / 'second', variants=1, epochs=1))
     assert second[0]['loss_cls_dist'] != first[0]['loss_cls_dist']
     assert second[0] == pytest.approx(first[0], rel=0.02)
@@ -153,4 +140,3 @@ def test_answers_of_queries_are_kept_whole(tmp_path):
     second = model(inputs, samples, mode='loss')['loss_cls_kd']
     assert (model.teacher.found, model.teacher.missed) == (2, 2)
     torch.testing.assert_close(first, second)
-    close()
