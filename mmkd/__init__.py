@@ -3,8 +3,8 @@ from .requirements import check_installed
 
 check_installed()
 
-from .checkpoint import allow_mmengine_checkpoints, guard_mmengine_loading
 from .distiller import Distiller
+from .guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS

@@ -13,9 +13,9 @@ ANSWERS, INDEX = '.answers', '.index'
 """Ends of the names of a segment's two files."""
 
 ENTRY = struct.Struct('<16sQQIII')
-"""Of the index: digest of the key, offset and length of the record, the entry's number in its batch,
-entries of the batch, checksum of all before it. All entries have one size, so that a damaged one
-does not hide those behind it."""
+"""Of the index: digest of the key, offset and length of the record, the entry's number in its
+batch, entries of the batch, checksum of all before it. All entries have one size, so that a damaged
+one does not hide those behind it."""
 
 Place = Tuple[str, int, int]
 """Where a record lies: file, offset, length."""

@@ -69,11 +69,11 @@ class AnswerStore:
         self.damaged = 0
         self._process = os.getpid()
         self._description = dict(description, format=FORMAT, stored_as=precision)
-        self._places: Dict[bytes, Place] = {}
+        self._places: Dict[Any, Place] = {}
         self._indexes: Dict[str, SegmentIndex] = {}
         self._files: OrderedDict[str, FileIO] = OrderedDict()
         self._writer: Optional[SegmentWriter] = None
-        self._identity = self._describe()
+        self._identity: Optional[Tuple[int, int, int]] = self._describe()
         self._read_indexes()
 
     def get(self, key: bytes) -> Optional[Record]:

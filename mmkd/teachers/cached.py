@@ -14,7 +14,7 @@ from ..sets import Queries
 from ..store import PRECISIONS, AnswerStore, Full, Record
 from ..version import __version__
 from .base import Question
-from .frozen import FrozenTeacher, hash_of_config, read_config
+from .frozen import FrozenTeacher
 
 ON_MISS = ('run', 'error')
 REPORTED_EVERY = 1000
@@ -170,9 +170,7 @@ class CachedTeacher(FrozenTeacher):
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        config = read_config(self.config, 'teacher')
-        return dict(weights=weights.hexdigest(),
-                    config=hash_of_config(config),
+        return dict(weights=weights.hexdigest(), config=self._provenance['config_hash'],
                     mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32')
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
