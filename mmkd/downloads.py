@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 import torch
 from mmengine.logging import print_log
 
+from .build import explained
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -25,8 +27,7 @@ except ImportError:  # Windows
 CONNECT_SECONDS = 30.
 """How long a server may take to answer."""
 STALL_SECONDS = 60.
-"""How long a download may go on with fewer than :data:`STALL_BYTES`, and how long another process
-that downloads the same file may make no progress."""
+"""How long a server may send nothing, or fewer than :data:`STALL_BYTES`."""
 STALL_BYTES = 1 << 16
 YIELD_SECONDS = 10.
 """How long other processes of a machine leave the download to its first one."""
@@ -59,9 +60,12 @@ def downloaded(url: str, check: Callable[[str], str]) -> str:
 
     Raises:
         FileNotFoundError: If it cannot be downloaded, in time.
-        ValueError: If what came is not what was wanted.
+        ValueError: If it is no address, or what came is not what was wanted.
     """
-    path, digest = place_of(url)
+    with explained(f'{url!a:.300} is no address', 'give one of http or https, or a path'):
+        if any(ord(letter) < 33 for letter in url):
+            raise ValueError('there are blanks or control characters in it')
+        path, digest = place_of(url)
     try:
         if _is_good(path, url, digest, check):
             return path
@@ -202,7 +206,8 @@ def _in_words(error: BaseException) -> str:
         said = str(reason)
         return said if 'bytes came' in said else (
             f'the server sent nothing for {CONNECT_SECONDS:.0f} to {STALL_SECONDS:.0f} s ({said})')
-    return f'{type(error).__name__}: {reason}' if not isinstance(error, ValueError) else str(error)
+    said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {reason}'
+    return ' '.join(said.split())[:300]
 
 
 def _size(count: Optional[int]) -> str:
@@ -231,12 +236,13 @@ def _one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], No
         if _local_rank() > 0:
             _wait(lambda: os.path.isfile(path) or not _is_free(lock), YIELD_SECONDS)
         progress = _Progress(folder, name)
+        limit = CONNECT_SECONDS + 2 * STALL_SECONDS  # longer than the one that downloads waits
         while not _taken(lock):
-            if time.monotonic() - progress.last() > STALL_SECONDS:
+            if time.monotonic() - progress.last() > limit:
                 who = _said_in(lock)
                 raise FileNotFoundError(
                     f'process {who.get("process", "?")} on {who.get("host", "?")} downloads {url} '
-                    f'to `{path}`, but has made no progress for {STALL_SECONDS:.0f} s; end it, or '
+                    f'to `{path}`, but has made no progress for {limit:.0f} s; end it, or '
                     f'{BY_HAND}')
             time.sleep(POLL_SECONDS)
         said = _said_in(lock)

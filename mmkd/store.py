@@ -27,6 +27,10 @@ OPEN_FILES = 32
 """How many files of records are kept open."""
 
 
+Key = bytes
+"""The class below has a property of that name."""
+
+
 class Full(Exception):
     """Nothing more can be written."""
 
@@ -69,7 +73,7 @@ class AnswerStore:
         self.damaged = 0
         self._process = os.getpid()
         self._description = dict(description, format=FORMAT, stored_as=precision)
-        self._places: Dict[Any, Place] = {}
+        self._places: Dict[Key, Place] = {}
         self._indexes: Dict[str, SegmentIndex] = {}
         self._files: OrderedDict[str, FileIO] = OrderedDict()
         self._writer: Optional[SegmentWriter] = None
@@ -193,7 +197,7 @@ class AnswerStore:
 
     # --- records --------------------------------------------------------------------------------
 
-    def _record(self, digest: bytes) -> Optional[Record]:
+    def _record(self, digest: Key) -> Optional[Record]:
         place = self._places.get(digest)
         if place is None:
             return None

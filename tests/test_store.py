@@ -92,7 +92,7 @@ def test_another_teacher_is_refused_by_name(folder):
 def test_a_damaged_description_is_named(folder, change):
     AnswerStore(folder, TEACHER).put({b'key': one()})
     change(os.path.join(folder, DESCRIPTION))
-    with pytest.raises(ValueError, match=r'description.json` is damaged.*remove the folder and fill'):
+    with pytest.raises(ValueError, match=r'description.json` is damaged.*remove the folder'):
         AnswerStore(folder, TEACHER)
 
 

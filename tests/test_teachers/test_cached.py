@@ -16,7 +16,6 @@ from conftest import (
     two_stage,
 )
 
-
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
