@@ -3,6 +3,7 @@ from .requirements import check_installed
 
 check_installed()
 
+from .data_configs import guard_mmengine_yaml
 from .distiller import Distiller
 from .guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
@@ -16,6 +17,7 @@ from .version import __version__
 
 allow_mmengine_checkpoints()
 guard_mmengine_loading()
+guard_mmengine_yaml()
 
 __all__ = [
     'DATA_SAMPLERS',

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.fileio import load
 
+from .build import explained
+
 
 def config_path(name: str) -> str:
     """The file of a config.
@@ -54,17 +56,25 @@ def published_checkpoint(config: Any) -> str:
     """
     package, _, inner = config.rpartition('::') if isinstance(config, str) else ('', '', '')
     if package:
-        folder = _mim_folder(package)
-        for file in load(os.path.join(folder, 'model-index.yml'))['Import']:
-            models = load(os.path.join(folder, file))
-            models = models if isinstance(models, list) else models.get('Models', [])
-            for model in models:
-                if model.get('Config') == f'configs/{inner}' and model.get('Weights'):
-                    return model['Weights']
+        with explained(f'the model index of `{package}` cannot be read',
+                       'write `checkpoint=` with the path or address of the weights'):
+            address = _address_of(f'configs/{inner}', _mim_folder(package))
+        if address:
+            return address
     shown = f'`{config}`' if isinstance(config, str) else 'of a dict'
     raise ValueError(
         f'the teacher config {shown} has no published checkpoint; write `checkpoint=` with the '
         'path or address of its weights, or `checkpoint=None` for a teacher with random weights')
+
+
+def _address_of(config: str, folder: str) -> str:
+    for file in load(os.path.join(folder, 'model-index.yml'))['Import']:
+        models = load(os.path.join(folder, file))
+        models = models if isinstance(models, list) else models.get('Models', [])
+        for model in models:
+            if model.get('Config') == config and model.get('Weights'):
+                return model['Weights']
+    return ''
 
 
 def _mim_folder(package: str) -> str:

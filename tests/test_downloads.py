@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header('Location', self.path.replace('moved', 'good'))
             self.end_headers()
         elif kind == 'silent':
-            time.sleep(5)
+            time.sleep(30)
         elif kind == 'page':
             self.answer(PAGE, 'text/html')
         elif kind == 'nonsense':
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.head(len(GOOD))
             self.wfile.write(GOOD[:1000])
             self.wfile.flush()
-            time.sleep(5)
+            time.sleep(30)
         elif kind == 'drips':
             self.head(len(GOOD))
             for n in range(100):
@@ -168,7 +168,7 @@ def test_what_is_not_leaves_nothing_behind(server, tmp_path, name, message):
         with pytest.raises((FileNotFoundError, ValueError), match=message) as info:
             load(url)
         assert url in str(info.value)
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 20
         assert '\n' not in str(info.value)
         assert kept(tmp_path) == []
 
@@ -287,7 +287,7 @@ def test_a_failure_is_told_to_those_that_wait(server, tmp_path):
     processes = [forked(fail, LOCAL_RANK=rank) for rank in '0123']
     assert [ended(process) for process in processes] == [0] * 4
     assert len(server.asked) == 1
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 20
     with pytest.raises(FileNotFoundError, match='could not download'):  # later ones try again
         read_checkpoint(url)
     assert len(server.asked) == 2
