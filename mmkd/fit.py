@@ -90,7 +90,7 @@ def check_numbers(checkpoint: Any, source: str) -> None:
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     odd = [f'{name}: {value.dtype}' for name, value in weights.items()
            if isinstance(value, torch.Tensor) and not value.is_quantized
-           and str(name).endswith(('.weight', '.bias')) and not is_of_numbers(value)
+           and f'.{name}'.endswith(('.weight', '.bias')) and not is_of_numbers(value)
            ] if isinstance(weights, dict) else []
     if odd:
         raise ValueError(f'`{source}` holds weights that are no floating-point numbers: '
