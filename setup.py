@@ -55,10 +55,8 @@ setup(
     extras_require={
         'det': ['mmdet>=3.0,<4'],
         'seg': ['mmsegmentation>=1.0,<2', 'ftfy', 'regex'],
-        'cache': ['lmdb'],
         'safetensors': ['safetensors'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'lmdb', 'safetensors',
-                'scikit-learn'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'safetensors', 'scikit-learn'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

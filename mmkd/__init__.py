@@ -3,8 +3,9 @@ from .requirements import check_installed
 
 check_installed()
 
-from .checkpoint import allow_mmengine_checkpoints, guard_mmengine_loading
+from .data_configs import guard_mmengine_yaml
 from .distiller import Distiller
+from .guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
@@ -17,6 +18,7 @@ from .version import __version__
 
 allow_mmengine_checkpoints()
 guard_mmengine_loading(check_tested)
+guard_mmengine_yaml()
 
 __all__ = [
     'DATA_SAMPLERS',

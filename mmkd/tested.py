@@ -5,14 +5,14 @@ MMEngine loads what fits and warns of the rest, so the score may be that of rand
 import sys
 from collections import OrderedDict
 from types import FrameType
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.runner import FlexibleRunner, Runner
 from torch import Tensor, nn
 
-from .checkpoint import SHOWN, check_finite, misfit
+from .fit import check_finite, misfit, shortened
 
 BY_HAND = 'init_detector', 'init_model'
 """Functions of mmdet and mmseg that build a model for inference, and then load its weights."""
@@ -79,11 +79,11 @@ def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
         raise ValueError(
             f'the checkpoint `{source}` does not fit the model that is tested '
             f'({type(model).__name__}): ' +
-            '; '.join(f'{len(names)} {what} ({_shorten(names)})'
+            '; '.join(f'{len(names)} {what} ({shortened(sorted(names))})'
                       for what, names in problems if names) + _remedy(given, own))
     if beside:
         parts = sorted(set(map(_part_of, beside)))
-        print_log(f'{source} also holds {_shorten(parts)}, which the model does not have; it is '
+        print_log(f'{source} also holds {shortened(parts)}, which the model does not have; it is '
                   'left out', 'current')
     check_finite(model, {key: value for key, value in given.items() if key in own}, source)
 
@@ -124,9 +124,3 @@ def _inner(model: Any) -> Optional[nn.Module]:
     has_weights = isinstance(model, nn.Module) and not any(
         'FullySharded' in type(module).__name__ for module in model.modules())
     return model if has_weights and not hasattr(model, 'load_checkpoint') else None
-
-
-def _shorten(items: List[str]) -> str:
-    names = sorted(items)
-    rest = len(names) - SHOWN
-    return ', '.join(names[:SHOWN]) + (f' and {rest} more' if rest > 0 else '')

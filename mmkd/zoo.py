@@ -7,6 +7,9 @@ from typing import Any, List
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from .build import explained
+from .data_configs import is_of_data, read_data_config
+
 CONFIGS = '.py', '.json', '.yml', '.yaml'
 CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'
 READERS = '_file2dict', 'fromfile', '_is_lazy_import', '_parse_lazy_import'
@@ -31,7 +34,7 @@ def read_config_file(name: str) -> Config:
              'checkpoint beside it (`checkpoint=`, or `--teacher-checkpoint`)'
              if path.endswith(CHECKPOINTS) else ''))
     try:
-        return Config.fromfile(path)
+        return read_data_config(path) if is_of_data(path) else Config.fromfile(path)
     except Exception as error:  # a config is a program, which may do anything
         raise ValueError(f'the config `{name}` cannot be read: {_place_in_config(error, path)}'
                          f'{_said(error)}; mend it there') from error
@@ -116,17 +119,25 @@ def published_checkpoint(config: Any) -> str:
     """
     package, _, inner = config.rpartition('::') if isinstance(config, str) else ('', '', '')
     if package:
-        folder = _mim_folder(package)
-        for file in load(os.path.join(folder, 'model-index.yml'))['Import']:
-            models = load(os.path.join(folder, file))
-            models = models if isinstance(models, list) else models.get('Models', [])
-            for model in models:
-                if model.get('Config') == f'configs/{inner}' and model.get('Weights'):
-                    return model['Weights']
+        with explained(f'the model index of `{package}` cannot be read',
+                       'write `checkpoint=` with the path or address of the weights'):
+            address = _address_of(f'configs/{inner}', _mim_folder(package))
+        if address:
+            return address
     shown = f'`{config}`' if isinstance(config, str) else 'of a dict'
     raise ValueError(
         f'the teacher config {shown} has no published checkpoint; write `checkpoint=` with the '
         'path or address of its weights, or `checkpoint=None` for a teacher with random weights')
+
+
+def _address_of(config: str, folder: str) -> str:
+    for file in load(os.path.join(folder, 'model-index.yml'))['Import']:
+        models = load(os.path.join(folder, file))
+        models = models if isinstance(models, list) else models.get('Models', [])
+        for model in models:
+            if model.get('Config') == config and model.get('Weights'):
+                return model['Weights']
+    return ''
 
 
 def _mim_folder(package: str) -> str:

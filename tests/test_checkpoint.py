@@ -1,4 +1,5 @@
 """Files: read without running their code, loaded only if they fit."""
+import copy
 import os
 import pickle
 import zipfile
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from mmkd.checkpoint import check_start, is_whole, load_exactly, read_checkpoint
@@ -122,6 +124,26 @@ def test_file_that_would_grow_is_refused(tmp_path):
     assert not is_whole(str(tmp_path / 'bomb.pth'))
 
 
+def test_file_whose_parts_overlap_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """1 MB that claims 100 MB: a hundred entries of the directory lead to one part."""
+    path = tmp_path / 'overlap.pth'
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('archive/data/0', bytes(10**6))
+        first = file.infolist()[0]
+        for number in range(1, 100):
+            part = copy.copy(first)
+            part.filename = f'archive/data/{number}'
+            file.filelist.append(part)
+        file._didModify = True
+    assert path.stat().st_size < 1.1e6
+    monkeypatch.setattr('torch.load', lambda *args, **kwargs: pytest.fail('it was read'))
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=r'100 parts claim 100000000 bytes together, the file '
+                           r'has 1\d+: they overlap; save it anew'):
+            read_checkpoint(str(path), trust)
+    assert not is_whole(str(path))
+
+
 def test_buffer_that_is_infinite_by_construction_is_no_failed_training(tmp_path):
     model = nn.Sequential(nn.Linear(2, 2))
     model.register_buffer('mask', torch.full((2, 2), -float('inf')).triu(1))
@@ -134,6 +156,9 @@ def test_buffer_that_is_infinite_by_construction_is_no_failed_training(tmp_path)
 @pytest.mark.parametrize(('odd', 'message'), [
     (lambda w: w.to_sparse(), 'sparse_coo in the file'), (lambda w: w.to('meta'), 'no values'),
     (lambda w: w.to(torch.complex64), 'complex64 in the file'),
+    *((lambda w, kind=kind: w.to(kind), f'weight: {kind} in the file, torch.float32 in the model')
+      for kind in (torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool,
+                   torch.float8_e4m3fn)),
     (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), 'quantized in the file')])
 def test_tensors_of_another_kind_are_named(odd, message):
     model = nn.Sequential(nn.Linear(2, 2))
@@ -143,3 +168,39 @@ def test_tensors_of_another_kind_are_named(odd, message):
                  lambda: check_start(model, dict(state_dict=weights), 'file.pth')):
         with pytest.raises(ValueError, match=message):
             load()
+
+
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_taken(kind):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    weights = {key: value.to(kind) if value.is_floating_point() else value
+               for key, value in model.state_dict().items()}
+    weights['1.num_batches_tracked'] = torch.tensor(7, dtype=torch.int32)
+    for load in (load_exactly, check_start):
+        load(model, dict(state_dict=weights), 'file.pth')
+    assert model[1].num_batches_tracked == 7
+
+
+@pytest.mark.parametrize(('given', 'is_fine'), [
+    (torch.tensor([1., 0.]), True), (torch.tensor([1, 0], dtype=torch.uint8), True),
+    (torch.tensor([0.5, 0.]), False), (torch.tensor([2, 0]), False)])
+def test_numbers_that_a_mask_cannot_hold_are_named(given, is_fine):
+    model = nn.Linear(2, 2)
+    model.register_buffer('mask', torch.tensor([True, True]))
+    weights = dict(model.state_dict(), mask=given)
+    if is_fine:
+        load_exactly(model, dict(state_dict=weights), 'file.pth')
+        assert model.mask.tolist() == [True, False]
+        return
+    with pytest.raises(ValueError, match='mask: .* torch.bool in the model, which cannot hold'):
+        load_exactly(model, dict(state_dict=weights), 'file.pth')
+
+
+@pytest.mark.parametrize('kind', [torch.int8, torch.bool])
+def test_mmengine_loads_no_integers_into_weights(tmp_path, kind):
+    """Also where nobody knows the model: pretrained backbones, inferencers."""
+    weights = {key: value.to(kind) for key, value in nn.Linear(2, 3).state_dict().items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'quantised.pth')
+    with pytest.raises(ValueError, match=rf'quantised.pth` holds weights that are no floating.*'
+                       rf'bias: {kind}, weight: {kind}.*give float32'):
+        load_checkpoint(nn.Linear(2, 3), str(tmp_path / 'quantised.pth'))

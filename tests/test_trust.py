@@ -113,22 +113,39 @@ def test_no_entry_of_a_config_runs_it(shapes, tmp_path, entry):
 
 
 @pytest.mark.parametrize('address', [
-    'torchvision://resnet18', 'open-mmlab://msra/hrnetv2_w18', 'mmcls://vgg11'])
+    'torchvision://resnet18', 'open-mmlab://msra/hrnetv2_w18', 'mmcls://vgg11', 'file://'])
 @pytest.mark.parametrize('user', [{}, {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}])
 def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user):
     """As the download would lie there; also where torch 2.6 and later was told to trust."""
     path, mark = written(tmp_path)
-    monkeypatch.setattr('mmengine.runner.checkpoint.load_url',
-                        lambda url, *args, map_location=None, **kwargs: torch.load(path))
-    monkeypatch.setattr('mmengine.runner.checkpoint.get_torchvision_models',
-                        lambda: dict(resnet18='https://somewhere/resnet18.pth'))
+    asked = []
+    monkeypatch.setattr('mmkd.sources.downloaded', lambda url, check: asked.append(url) or path)
     for name, value in user.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(pickle.UnpicklingError):
+    if address == 'file://':
+        address += path
+    with pytest.raises(ValueError, match=REFUSED):
         load_checkpoint(build(retinanet()), address)
+    assert address.startswith('file://') or asked[0].startswith('http')
     assert not mark.exists()
     assert os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') == ('1' if user else None)
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
+def test_what_a_store_of_objects_holds_runs_nothing(tmp_path, monkeypatch):
+    path, mark = written(tmp_path)
+
+    class Backend:
+
+        def get(self, source):
+            with open(path, 'rb') as file:
+                return file.read()
+
+    monkeypatch.setattr('mmkd.sources.get_file_backend', lambda source, backend_args: Backend())
+    for load in (read_checkpoint, lambda source: load_checkpoint(build(retinanet()), source)):
+        with pytest.raises(ValueError, match=REFUSED):
+            load('s3://bucket/hostile.pth')
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize('entry', ['resume', 'load_from'])

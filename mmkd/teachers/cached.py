@@ -11,10 +11,10 @@ from ..heads import Answer, Answers, Point
 from ..losses.base import finite_number
 from ..registry import MODELS
 from ..sets import Queries
-from ..store import PRECISIONS, AnswerStore, Full, Record, import_lmdb
+from ..store import PRECISIONS, AnswerStore, Full, Record
 from ..version import __version__
 from .base import Question
-from .frozen import FrozenTeacher, hash_of_config, read_config
+from .frozen import FrozenTeacher
 
 ON_MISS = ('run', 'error')
 REPORTED_EVERY = 1000
@@ -43,7 +43,6 @@ class CachedTeacher(FrozenTeacher):
         **teacher: As :class:`mmkd.FrozenTeacher`.
 
     Raises:
-        ImportError: If the package lmdb is not installed.
         TypeError: If an argument is of the wrong type.
         ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
     """
@@ -59,7 +58,6 @@ class CachedTeacher(FrozenTeacher):
                 raise ValueError(f'`teacher.{name}` must be one of '
                                  f'{", ".join(map(repr, known))}, but got {value!r}')
         self.max_gb = finite_number('teacher.max_gb', max_gb, least=0)
-        import_lmdb()
         self.cache, self.stored_as, self.on_miss = cache, stored_as, on_miss
         self.store: Optional[AnswerStore] = None
         self.found = self.missed = 0
@@ -83,7 +81,6 @@ class CachedTeacher(FrozenTeacher):
 
         Raises:
             LookupError: If an image is not there, and ``on_miss='error'``.
-            OSError: If a record is damaged.
             ValueError: If a question is about places of the student's, or an answer is not one for
                 each image.
         """
@@ -100,19 +97,49 @@ class CachedTeacher(FrozenTeacher):
                           for n, answer in enumerate(one) if answer is None})
         self.found += len(keys) - len(missing)
         self.missed += len(missing)
-        if not missing:
-            return {key: {point: joined(one) for point, one in found.items()}
-                    for key, found in answers.items()}
-        if self.on_miss == 'error':
+        if missing and self.on_miss == 'error':
             raise LookupError(
                 f'{len(missing)} of {len(keys)} images have no answer in {self.store.folder}: the '
                 'data, the pipeline or the batch\'s padding is not what it was filled with; fill '
                 "it by tools/cache_teacher.py, or write `on_miss='run'`")
+        if missing:
+            self._ask(inputs, data_samples, questions, missing, keys, answers)
+        return {key: {point: joined(one) for point, one in found.items()}
+                for key, found in answers.items()}
+
+    def _ask(self, inputs: Tensor, data_samples: Optional[Sequence],
+             questions: Dict[str, Question], missing: List[int], keys: List[bytes],
+             answers: Dict[str, Dict[Point, List[Optional[Answer]]]]) -> None:
+        """Have the teacher look at the images that are missing, and put its answers among those
+        that were there.
+
+        In eval mode an image's answer does not depend on its neighbours but by rounding, and
+        padding is part of the image, so the others need not run again.
+        """
+        rows = missing
+        if 'compile' in self.fast.changes:  # compiled for this size of batch
+            rows = list(range(len(keys)))
+        samples = None if data_samples is None else [data_samples[n] for n in rows]
         # Kept answers are float32's, whatever the precision of the run that asks first.
         with torch.autocast(inputs.device.type, enabled=False):
-            told = super().look(inputs, data_samples, questions)
-        self._keep(keys, missing, told)
-        return told
+            told = super().look(inputs[rows], samples, questions)
+        records: Dict[bytes, Record] = {}
+        for key, found in told.items():
+            for point, answer in found.items():
+                if any(len(one) != len(rows) for one in answer.tensors()):
+                    raise ValueError(
+                        f'`{point.name}` of the teacher says '
+                        f'{[tuple(one.shape) for one in answer.tensors()]} of {len(rows)} images, '
+                        'not one answer for each; take mmkd.FrozenTeacher')
+                for row, n in enumerate(rows):
+                    if n not in missing:
+                        continue
+                    answers[key][point][n] = part_of(answer, row)
+                    records[keys[n] + name_of(point)] = (
+                        [one[row] for one in answer.tensors()],
+                        dict(queries=[[queries.use_sigmoid, queries.coding]
+                                      for queries in answer.queries]))
+        self._keep(records)
 
     def after_iter(self, iteration: int) -> None:
         """Say now and then how much came from the cache."""
@@ -143,9 +170,7 @@ class CachedTeacher(FrozenTeacher):
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        config = read_config(self.config, 'teacher')
-        return dict(weights=weights.hexdigest(),
-                    config=hash_of_config(config),
+        return dict(weights=weights.hexdigest(), config=self._provenance['config_hash'],
                     mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32',
                     **({} if self.channels is None else dict(channels=self.channels)))
 
@@ -167,30 +192,17 @@ class CachedTeacher(FrozenTeacher):
         assert self.store is not None
         quoted: Dict[Point, List[Optional[Answer]]] = {}
         for point in points:
-            records = [self.store.get(key + name_of(point)) for key in keys]
+            records = self.store.find([key + name_of(point) for key in keys])
             quoted[point] = [None if record is None else as_answer(*record, like)
                              for record in records]
         return quoted
 
-    def _keep(self, keys: List[bytes], missing: List[int], told: Dict[str, Answers]) -> None:
+    def _keep(self, records: Dict[bytes, Record]) -> None:
         assert self.store is not None
         if self._is_full:
             return
-        records: Dict[bytes, Record] = {}
-        for answers in told.values():
-            for point, answer in answers.items():
-                if any(len(one) != len(keys) for one in answer.tensors()):
-                    raise ValueError(
-                        f'`{point.name}` of the teacher says '
-                        f'{[tuple(one.shape) for one in answer.tensors()]} of {len(keys)} images, '
-                        'not one answer for each; take mmkd.FrozenTeacher')
-                for n in missing:
-                    records[keys[n] + name_of(point)] = (
-                        [one[n] for one in answer.tensors()],
-                        dict(queries=[[queries.use_sigmoid, queries.coding]
-                                      for queries in answer.queries]))
         try:
-            if self.store.bytes > self.max_gb * 2**30:
+            if self.store.bytes >= self.max_gb * 2**30:
                 raise Full(f'it has reached `max_gb={self.max_gb:g}`')
             self.store.put(records)
         except Full as error:
@@ -203,6 +215,13 @@ class CachedTeacher(FrozenTeacher):
 def name_of(point: Point) -> bytes:
     """A point, as the end of a key."""
     return hashlib.blake2b(repr((point.name, point.paths)).encode(), digest_size=8).digest()
+
+
+def part_of(answer: Answer, row: int) -> Answer:
+    """One image's, of those of a batch; float32, as :func:`as_answer` gives it."""
+    return Answer([level[row].float() for level in answer.levels],
+                  [Queries(queries.logits[row].float(), queries.where[row].float(), *queries[2:])
+                   for queries in answer.queries])
 
 
 def as_answer(tensors: List[Tensor], beside: Dict[str, Any], like: Tensor) -> Answer:

@@ -10,8 +10,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from ..build import build_model, explained
-from ..checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
+from ..checkpoint import Loaded, load_hashed
 from ..classes import classes_of_checkpoint, classes_of_config, stated_classes
+from ..data_configs import is_of_data, read_data_config
+from ..fit import load_exactly
 from ..heads import Answers, adapter_of
 from ..idle import left_out
 from ..inputs import Renormalize
@@ -89,11 +91,13 @@ class FrozenTeacher(BaseTeacher):
                 config, or holds more than weights; if the inputs cannot be re-normalised.
         """
         config = read_config(self.config, 'teacher')
-        checkpoint: Dict[str, Any] = {}
+        loaded = Loaded({}, '', '')
         if self.checkpoint == LEFT_OUT:
             self.checkpoint = published_checkpoint(self.config)
         if self.checkpoint is not None:
-            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint, 'teacher')
+            loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'teacher')
+        checkpoint = loaded.checkpoint
+        self._provenance = origin_of(config, loaded)
 
         # A config that names no scope is read in the student's.
         scope = config.get('default_scope')
@@ -114,17 +118,8 @@ class FrozenTeacher(BaseTeacher):
         self.model = model.eval().requires_grad_(False)
 
     def provenance(self) -> Dict[str, str]:
-        """Its config's and its checkpoint's name and SHA-256."""
-        if not self._provenance:
-            config = read_config(self.config, 'teacher')
-            path = self.checkpoint and local_path(self.checkpoint)
-            self._provenance = dict(
-                super().provenance(),
-                config=os.path.basename(str(config.filename or '')),
-                config_hash=hash_of_config(config),
-                checkpoint=os.path.basename(path or ''),
-                checkpoint_hash=hash_of_file(path) if path else '')
-        return self._provenance
+        """Its config's and its checkpoint's name and SHA-256, as they were when it was built."""
+        return dict(super().provenance(), **self._provenance)
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
@@ -156,6 +151,19 @@ def hash_of_config(config: Config) -> str:
     """SHA-256 of the model in a config, whatever file it stands in."""
     text = json.dumps(config.model, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def origin_of(config: Config, loaded: Loaded) -> Dict[str, str]:
+    """Names and SHA-256 of what a network is built from.
+
+    Args:
+        config (Config): What is built.
+        loaded (Loaded): Its weights, with the name and the hash of their file; '' where there are
+            none.
+    """
+    return dict(config=os.path.basename(str(config.filename or '')),
+                config_hash=hash_of_config(config),
+                checkpoint=loaded.name, checkpoint_hash=loaded.digest)
 
 
 def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str) -> None:
@@ -190,7 +198,7 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
         path, shown = config_path(source), f'`{source}`'
         with explained(f'the {what} config {shown} cannot be read',
                        'give a config that runs by itself'):
-            config = Config.fromfile(path)
+            config = read_data_config(path) if is_of_data(path) else Config.fromfile(path)
     else:
         shown = f'`{what}.config`'
         with explained(f'{shown} cannot be read', 'give a path, or dict(model=...)'):

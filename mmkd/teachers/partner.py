@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..build import build_model, explained
-from ..checkpoint import load_exactly, read_checkpoint
+from ..checkpoint import Loaded, load_hashed
 from ..classes import classes_of_checkpoint
+from ..fit import load_exactly
 from ..heads import Answers, adapter_of
 from ..inputs import Renormalize
 from ..losses.base import finite_number
@@ -20,7 +21,7 @@ from ..probe import on_blank
 from ..recorder import Records, evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
-from .frozen import check_source, model_config, read_config
+from .frozen import check_source, model_config, origin_of, read_config
 from .live import LiveNetwork
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -88,6 +89,7 @@ class Partner(LiveNetwork):
         self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
         self.trust_checkpoint = trust_checkpoint
         self._shared_modules: List[nn.Module] = []
+        self._provenance: Dict[str, str] = {}
 
     def prepare(self, student: Any) -> None:
         """Build and initialise it, and make the shared modules one.
@@ -101,12 +103,14 @@ class Partner(LiveNetwork):
         adapter_of(model, 'partner')
         with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
             model.init_weights()
+        loaded = Loaded({}, '', '')
         if self.checkpoint is not None:
-            checkpoint = read_checkpoint(self.checkpoint, self.trust_checkpoint, 'partner')
-            load_exactly(model, checkpoint, self.checkpoint)
+            loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'partner')
+            load_exactly(model, loaded.checkpoint, self.checkpoint)
             with explained('the classes of the partner cannot be read',
                            'look at `dataset_meta` in its checkpoint'):
-                self.classes = classes_of_checkpoint(checkpoint)
+                self.classes = classes_of_checkpoint(loaded.checkpoint)
+        self._provenance = origin_of(config, loaded)
         # The config's `sync_bn` has converted the student before there was a partner.
         for package in {type(one).__module__.split('.')[0] for one in student.modules()
                         if type(one).__name__ == 'SyncBatchNorm'}:
@@ -116,6 +120,10 @@ class Partner(LiveNetwork):
         self.model = model.train()
         if self.shared:
             self._share(student)
+
+    def provenance(self) -> Dict[str, str]:
+        """Names and SHA-256 of what it was built from, as they were then."""
+        return dict(super().provenance(), **self._provenance)
 
     @property
     def is_kept(self) -> bool:

@@ -93,6 +93,11 @@ def spoil(name: str, number: float) -> Callable[[Any], None]:
     return changed(change)
 
 
+def spoil_kind(name: str, kind: torch.dtype) -> Callable[[Any], None]:
+    return changed(lambda checkpoint: checkpoint['state_dict'].update(
+        {name: checkpoint['state_dict'][name].to(kind)}))
+
+
 def meta(value: Any) -> Callable[[Any], None]:
     return changed(lambda checkpoint: checkpoint.update(meta=value))
 
@@ -176,6 +181,11 @@ TEACHERS = [
     })), ValueError, 'infinite or not a number'),
     Row('without values', each(lambda value: value.to('meta')), ValueError,
         'it has no values; save it'),
+    Row('integers', each(lambda value: value.to(torch.int8)), ValueError,
+        'torch.int8 in the file, torch.float32 in the model.*give the config|give'),
+    Row('one bool weight', changed(lambda checkpoint: checkpoint['state_dict'].update({
+        'backbone.conv1.weight': checkpoint['state_dict']['backbone.conv1.weight'] > 0})),
+        ValueError, 'backbone.conv1.weight: torch.bool in the file, torch.float32 in the model'),
     Row('classes that are none', meta(dict(dataset_meta=dict(classes=3))), ValueError,
         'classes of the teacher cannot be read.*look at'),
     Row('more classes than columns', meta(dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd')))),
@@ -330,6 +340,10 @@ STARTS = [
     Row('start: text', text('<html>'), ValueError, CUT),
     Row('start: of another model', lambda path: torch.save(dict(state_dict=dict(
         fc=torch.ones(3))), path), ValueError, 'nothing of the checkpoint.*fits.*give `load_from`'),
+    Row('start: integers', each(lambda value: value.to(torch.int8)), ValueError,
+        'holds weights that are no floating-point numbers: .*torch.int8.*give float32'),
+    Row('start: one bool parameter', spoil_kind('bbox_head.retina_cls.bias', torch.bool),
+        ValueError, 'retina_cls.bias: torch.bool.*give float32'),
     Row('start: no weights', lambda path: torch.save(dict(meta={}), path), ValueError,
         'nothing of the checkpoint'),
     Row('start: a list', lambda path: torch.save([1], path), ValueError,
@@ -447,6 +461,12 @@ CACHES = [
     Row('cache: below a file', lambda path: path.write_text('x') and str(path / 'x'), ValueError,
         'cannot be opened.*give another folder'),
     Row('cache: a device', lambda path: '/proc/no_such', ValueError, 'give another folder'),
+    Row('cache: of an earlier version', lambda path: path.mkdir() or ((
+        path / 'data.mdb').write_bytes(b'x') and str(path)), ValueError,
+        '`data.mdb` in it is an LMDB file.*remove this one'),
+    Row('cache: its description is spoilt', lambda path: path.mkdir() or ((
+        path / 'description.json').write_text('{') and str(path)), ValueError,
+        'description.json` is damaged.*remove the folder'),
     Row('cache: no path', lambda path: '', TypeError, '`teacher.cache` must be the path'),
     Row('cache: no words', lambda path: 3, TypeError, '`teacher.cache` must be the path'),
 ]

@@ -1,5 +1,6 @@
 """The frozen teacher: fed what it was trained on, same classes, nothing silent about its files."""
 import copy
+import hashlib
 import os
 
 import pytest
@@ -16,11 +17,13 @@ from conftest import (
     train,
 )
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
+import mmkd
 from mmkd import FrozenTeacher
-from mmkd.checkpoint import read_checkpoint
+from mmkd.checkpoint import load_hashed
 
 
 def prepared(teacher, student=None, *distill):
@@ -309,29 +312,118 @@ def test_other_anchors_are_refused_with_the_shapes(tmp_path):
         prepared(teacher)
 
 
-def test_downloads_are_kept_apart_and_used_again(tmp_path, monkeypatch):
-    asked = []
-
-    def download(url, path):
-        asked.append(url)
-        torch.save(dict(state_dict={'weight': torch.full((1, ), float(len(asked)))}), path)
-
-    monkeypatch.setattr('torch.hub.download_url_to_file', download)
-    monkeypatch.setattr('torch.hub.get_dir', lambda: str(tmp_path))
-    urls = ['https://one.example/epoch_12.pth', 'https://two.example/epoch_12.pth']
-    for _ in range(2):
-        found = [read_checkpoint(url)['state_dict']['weight'].item() for url in urls]
-        assert found == [1, 2]
-    assert asked == urls
-
-
 def test_checkpoint_address_comes_from_the_model_index(monkeypatch):
     asked = []
-    monkeypatch.setattr('torch.hub.download_url_to_file',
-                        lambda url, path: asked.append(url) or (_ for _ in ()).throw(OSError('-')))
-    monkeypatch.setattr('torch.hub.get_dir', lambda: '/nonexistent/hub')
-    monkeypatch.setattr('os.makedirs', lambda *args, **kwargs: None)
+
+    def downloaded(url, check):
+        asked.append(url)
+        return '/no/such/file.pth'
+
+    monkeypatch.setattr('mmkd.sources.downloaded', downloaded)
     teacher = FrozenTeacher('mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py')
-    with pytest.raises(FileNotFoundError, match='could not download the checkpoint https:'):
+    with pytest.raises(FileNotFoundError, match='no teacher checkpoint at `/no/such/file.pth`'):
         teacher.prepare(torch.nn.Identity())
     assert asked[0].endswith('retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth')
+
+
+# --- where its weights come from ------------------------------------------------------------------
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def removed(path):
+    path.unlink()
+
+
+def replaced(path):
+    path.with_suffix('.new').write_bytes(b'something else')
+    path.with_suffix('.new').replace(path)
+
+
+def half_written(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize('change', [removed, replaced, half_written])
+@pytest.mark.parametrize('kind', ['mmkd.FrozenTeacher', 'mmkd.CachedTeacher'])
+def test_what_is_recorded_is_what_taught(shapes, tmp_path, change, kind):
+    """Also where the files are others by the time of the first save."""
+    entry = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
+    config = tmp_path / 'teacher.py'
+    Config(entry['config']).dump(str(config))
+    entry.update(type=kind, config=str(config))
+    if kind == 'mmkd.CachedTeacher':
+        entry['cache'] = str(tmp_path / 'cache')
+    partner = save_teacher(tmp_path / 'partner.pth', retinanet(), seed=3)
+    model = distiller(retinanet(), entry, dict(type='mmkd.KDLoss', on='cls'), dict(
+        type='mmkd.KDLoss', name='loss_p', on=dict(student='cls', teacher='partner:cls')))
+    model['companions'] = dict(partner=partner)
+    expected = digest_of(tmp_path / 'teacher.pth'), digest_of(tmp_path / 'partner.pth')
+
+    @HOOKS.register_module(name='Spoil', force=True)
+    class Spoil(Hook):
+
+        def before_run(self, runner):  # the teacher is built after this
+            build = runner.model.init_weights
+
+            def init_weights():
+                build()
+                for path in (tmp_path / 'teacher.pth', config, tmp_path / 'partner.pth'):
+                    change(path)
+
+            runner.model.__dict__['init_weights'] = init_weights
+
+    train(detector_config(shapes, model, str(tmp_path / 'run'), custom_hooks=[dict(type='Spoil')]))
+    networks = saved_at(tmp_path / 'run' / 'epoch_1.pth')['meta']['mmkd']['networks']
+    assert networks['teacher']['checkpoint'] == 'teacher.pth'
+    assert networks['teacher']['config'] == 'teacher.py'
+    assert len(networks['teacher']['config_hash']) == 64
+    assert (networks['teacher']['checkpoint_hash'],
+            networks['partner']['checkpoint_hash']) == expected
+
+
+def test_hash_and_weights_are_of_one_file(tmp_path, monkeypatch):
+    """Replaced under its name between hashing and loading, and written to meanwhile."""
+    save_teacher(tmp_path / 'teacher.pth', retinanet())
+    save_teacher(tmp_path / 'other.pth', retinanet(), seed=5)
+    path, weights = tmp_path / 'teacher.pth', saved_at(tmp_path / 'teacher.pth')['state_dict']
+    digest, load = digest_of(path), torch.load
+
+    def replaced_before(*args, **kwargs):
+        (tmp_path / 'other.pth').replace(path)
+        return load(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('torch.load', replaced_before)
+        loaded = load_hashed(str(path))
+    assert loaded.digest == digest != digest_of(path)
+    for name, tensor in loaded.checkpoint['state_dict'].items():
+        assert torch.equal(tensor, weights[name])
+
+    def appended_to(*args, **kwargs):
+        with open(path, 'ab') as file:
+            file.write(b'more')
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr('torch.load', appended_to)
+    with pytest.raises(ValueError, match='was written to while it was read; wait until it is'):
+        load_hashed(str(path))
+
+
+def test_safetensors_that_are_replaced_meanwhile_are_noticed(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+    path = tmp_path / 'teacher.safetensors'
+    for name in ('teacher', 'other'):
+        save_file(build(retinanet()).state_dict(), tmp_path / f'{name}.safetensors')
+    assert load_hashed(str(path)).digest == digest_of(path)
+    hashed = mmkd.checkpoint.hash_of
+
+    def replaced_after(file):
+        digest = hashed(file)
+        (tmp_path / 'other.safetensors').replace(path)
+        return digest
+
+    monkeypatch.setattr('mmkd.checkpoint.hash_of', replaced_after)
+    with pytest.raises(ValueError, match='was replaced while it was read; start again'):
+        load_hashed(str(path))

@@ -1,0 +1,141 @@
+"""How is a config of data (.yml, .json) read without running code that it names?"""
+import os
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from typing import Any, Iterator, Tuple
+
+import yaml
+from mmengine.config import Config
+from mmengine.fileio.handlers import YamlHandler, file_handlers
+from mmengine.utils import get_object_from_string, import_modules_from_strings
+from torch import nn
+
+try:
+    from mmengine.config.utils import MODULE2PACKAGE
+except ImportError:
+    MODULE2PACKAGE = {}
+
+SUFFIXES = '.yml', '.yaml', '.json'
+SCOPES = {'mmengine', 'mmcv', 'mmkd', 'mmdet', 'mmseg', 'mmpretrain', *MODULE2PACKAGE}
+"""Packages whose classes a config may name."""
+
+AS_PYTHON = 'if you trust the file, write it as .py, which may run code'
+
+
+class SafeLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's, which makes numbers, words, lists and dicts alone; and tuples, which MMEngine
+    writes."""
+
+
+SafeLoader.add_constructor('tag:yaml.org,2002:python/tuple',
+                           lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+
+
+class SafeYamlHandler(YamlHandler):
+    """MMEngine's, without PyYAML's loader that calls whatever a file names."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        try:
+            return yaml.load(file, Loader=SafeLoader)
+        except yaml.YAMLError as error:
+            name = getattr(file, 'name', 'a YAML file')
+            raise ValueError(f'`{name}` is no YAML of numbers, words, lists and dicts: '
+                             f'{" ".join(str(error).split())[:300]}; {AS_PYTHON}') from error
+
+
+def guard_mmengine_yaml() -> None:
+    """Have MMEngine read YAML, configs and all other, without running code from it."""
+    for suffix in ('yaml', 'yml'):
+        file_handlers[suffix] = SafeYamlHandler()
+
+
+def is_of_data(path: str) -> bool:
+    """Whether a config is no Python."""
+    return path.endswith(SUFFIXES)
+
+
+def read_data_config(path: str) -> Config:
+    """A config in YAML or JSON, which may come from elsewhere.
+
+    Its bases in Python must be those of installed packages, its ``custom_imports`` installed
+    packages, and a ``type`` in its model the name of a registered class or the path of a module of
+    torch: MMEngine would call whatever can be imported by that name (``os.system``).
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        ValueError: If it names code that is not of an installed package.
+    """
+    with _bases_of_packages():
+        config = Config.fromfile(path, import_custom_modules=False)
+    _import(config.get('custom_imports'))
+    for key in ('model', 'data_preprocessor'):
+        for where, kind in _types(config.get(key), key):
+            if not _is_harmless(kind):
+                raise ValueError(f'`type` of `{where}` is {kind!r}, which is no module of a '
+                                 f'network, and is not called because a file says so; {AS_PYTHON}')
+    return config
+
+
+@contextmanager
+def _bases_of_packages() -> Iterator[None]:
+    """Inside the block, a config may have Python bases from installed packages only."""
+    read = Config._file2dict
+
+    def read_checked(filename: str, *args: Any, **kwargs: Any) -> Any:
+        if not is_of_data(filename) and not _is_of_package(filename):
+            raise ValueError(f'`_base_` names `{filename}`, which would run code; {AS_PYTHON}')
+        return read(filename, *args, **kwargs)
+
+    Config._file2dict = staticmethod(read_checked)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(read)
+
+
+def _is_of_package(path: str) -> bool:
+    before, is_there, _ = os.path.realpath(path).partition(f'{os.sep}.mim{os.sep}')
+    package = os.path.basename(before)
+    if not is_there or package not in SCOPES:
+        return False
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None and (
+        os.path.realpath(os.path.dirname(spec.origin)) == before)
+
+
+def _import(wanted: Any) -> None:
+    if not wanted:
+        return
+    imports = wanted.get('imports') if isinstance(wanted, dict) else wanted
+    installed = packages_distributions()
+    names = [imports] if isinstance(imports, str) else list(imports or ())
+    for name in names:
+        if str(name).partition('.')[0] not in installed:
+            raise ValueError(f'`custom_imports` names {name!r}, which is of no installed package; '
+                             f'install it, or {AS_PYTHON}')
+    import_modules_from_strings(names, allow_failed_imports=isinstance(wanted, dict) and (
+        wanted.get('allow_failed_imports') is True))
+
+
+def _types(entry: Any, where: str) -> Iterator[Tuple[str, str]]:
+    if isinstance(entry, dict):
+        for key, value in entry.items():
+            if key == 'type' and isinstance(value, str):
+                yield where, value
+            yield from _types(value, f'{where}.{key}')
+    elif isinstance(entry, (list, tuple)):
+        for number, value in enumerate(entry):
+            yield from _types(value, f'{where}.{number}')
+
+
+def _is_harmless(kind: str) -> bool:
+    """Whether a name is that of a registered class, or leads to a class for networks."""
+    scope, is_path, name = kind.partition('.')
+    if not is_path or (scope in SCOPES and '.' not in name):
+        return True
+    found = get_object_from_string(kind) if scope in {'torch', *SCOPES} else None
+    return isinstance(found, type) and (
+        issubclass(found, nn.Module) or found.__module__.partition('.')[0] in SCOPES)
