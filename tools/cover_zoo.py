@@ -383,6 +383,8 @@ def shrink(model: ConfigDict) -> ConfigDict:
     for part in ('encoder', 'decoder'):
         if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
             model[part]['num_layers'] = 2
+            if model[part].get('num_cp', 0) > 2:  # layers whose activations are computed again
+                model[part]['num_cp'] = 2
     return model
 
 

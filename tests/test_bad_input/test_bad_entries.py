@@ -43,6 +43,14 @@ def is_prepared(distilled: Any) -> None:
                for match in distilled.matches)
 
 
+def of_one_channel() -> dict:
+    """A model for grayscale images."""
+    model = retinanet()
+    model['backbone']['in_channels'] = 1
+    model['data_preprocessor'].update(mean=[100.], std=[50.], bgr_to_rgb=False)
+    return model
+
+
 def without(thing: dict, *keys: str) -> dict:
     return {key: value for key, value in thing.items() if key not in keys}
 
@@ -346,6 +354,19 @@ STUDENTS = [
           inherit='neck', teacher=dict(type='mmkd.MeanTeacher')),
     model('nonfinite_limit 0', '`nonfinite_limit` must be a whole number', nonfinite_limit=0),
     model('nonfinite_limit is a fraction', '`nonfinite_limit` must be', nonfinite_limit=1.5),
+    model('teacher of three channels over a student of one',
+          'images of the student have 1 channel, those of the teacher 3; write '
+          "`teacher=dict.*channels='repeat'", student=of_one_channel()),
+    model('teacher of one channel over a student of three',
+          'images of the student have 3 channels, those of the teacher 1; give a teacher of 3',
+          teacher=teacher(of_one_channel())),
+    model('channels repeated where there are three', "`channels='repeat'` is for a student of 1",
+          teacher=dict(teacher(), channels='repeat')),
+    model('channels of an unknown kind', "`teacher.channels` must be 'repeat' or None",
+          teacher=dict(teacher(), channels=['repeat'])),
+    model('preprocessor of other channels', '`mean` in the `data_preprocessor` of the student has '
+          '3 values, but its first layer takes images of 1 channel; write one value',
+          student=dict(of_one_channel(), data_preprocessor=retinanet()['data_preprocessor'])),
     model('preprocessor that is none', 'the model of the student cannot be built',
           student=without(retinanet(), 'data_preprocessor'), data_preprocessor=3),
 ]
@@ -361,6 +382,8 @@ FINE = [
                                                checkpoint=None)),
     fine('teacher of another width, by a connector',
          teacher=teacher(retinanet(width=12, channels=24)), distill=[DIST, HINT]),
+    fine('one channel, repeated', student=of_one_channel(),
+         teacher=dict(teacher(), channels='repeat')),
     fine('one class', student=retinanet(classes=1), teacher=teacher(retinanet(classes=1))),
     fine('a Distiller for a teacher: its student', teacher=teacher(
         distiller(retinanet(width=12), teacher()))),
