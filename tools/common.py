@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmkd.data_configs import read_config_file
 from mmkd.zoo import config_path
 
 
@@ -31,7 +32,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def read_config(name: str) -> Config:
     """The config of a path or of an installed package's 'package::path'."""
-    return Config.fromfile(config_path(name) if '::' in name else name)
+    return read_config_file(config_path(name) if '::' in name else name)
 
 
 def load_config(args: argparse.Namespace) -> Config:
