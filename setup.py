@@ -56,7 +56,8 @@ setup(
         'det': ['mmdet>=3.0,<4'],
         'seg': ['mmsegmentation>=1.0,<2', 'ftfy', 'regex'],
         'safetensors': ['safetensors'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'safetensors', 'scikit-learn'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'safetensors',
+                'scikit-learn'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -10,6 +10,9 @@ from mmengine.config import Config
 from mmengine.fileio.handlers import YamlHandler, file_handlers
 from mmengine.utils import get_object_from_string, import_modules_from_strings
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset, Sampler
 
 try:
     from mmengine.config.utils import MODULE2PACKAGE
@@ -19,6 +22,9 @@ except ImportError:
 SUFFIXES = '.yml', '.yaml', '.json'
 SCOPES = {'mmengine', 'mmcv', 'mmkd', 'mmdet', 'mmseg', 'mmpretrain', *MODULE2PACKAGE}
 """Packages whose classes a config may name."""
+
+OF_TORCH = nn.Module, Optimizer, LRScheduler, Dataset, Sampler
+"""What a config may name of torch."""
 
 AS_PYTHON = 'if you trust the file, write it as .py, which may run code'
 
@@ -55,12 +61,22 @@ def is_of_data(path: str) -> bool:
     return path.endswith(SUFFIXES)
 
 
+def read_config_file(path: str) -> Config:
+    """A config, as :func:`read_data_config` where it is data, or by MMEngine where it is Python.
+
+    Raises:
+        ValueError: If a file of data names code.
+    """
+    return read_data_config(path) if is_of_data(path) else Config.fromfile(path)
+
+
 def read_data_config(path: str) -> Config:
     """A config in YAML or JSON, which may come from elsewhere.
 
     Its bases in Python must be those of installed packages, its ``custom_imports`` installed
-    packages, and a ``type`` in its model the name of a registered class or the path of a module of
-    torch: MMEngine would call whatever can be imported by that name (``os.system``).
+    packages, and each ``type`` in it the name of a registered class, or the path of a class of
+    torch or of an OpenMMLab package: MMEngine would call whatever can be imported by that name
+    (``os.system``).
 
     Args:
         path (str): The file.
@@ -71,11 +87,12 @@ def read_data_config(path: str) -> Config:
     with _bases_of_packages():
         config = Config.fromfile(path, import_custom_modules=False)
     _import(config.get('custom_imports'))
-    for key in ('model', 'data_preprocessor'):
-        for where, kind in _types(config.get(key), key):
+    for key, value in config.items():
+        for where, kind in _types(value, key):
             if not _is_harmless(kind):
-                raise ValueError(f'`type` of `{where}` is {kind!r}, which is no module of a '
-                                 f'network, and is not called because a file says so; {AS_PYTHON}')
+                raise ValueError(f'`type` of `{where}` is {kind!r}, which is no class of '
+                                 'torch or OpenMMLab, and is not called because a file says so; '
+                                 f'{AS_PYTHON}')
     return config
 
 
@@ -138,4 +155,4 @@ def _is_harmless(kind: str) -> bool:
         return True
     found = get_object_from_string(kind) if scope in {'torch', *SCOPES} else None
     return isinstance(found, type) and (
-        issubclass(found, nn.Module) or found.__module__.partition('.')[0] in SCOPES)
+        issubclass(found, OF_TORCH) or found.__module__.partition('.')[0] in SCOPES)

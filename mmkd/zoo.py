@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 from .build import explained
-from .data_configs import is_of_data, read_data_config
+from .data_configs import read_config_file as read_without_code
 
 CONFIGS = '.py', '.json', '.yml', '.yaml'
 CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'
@@ -34,7 +34,7 @@ def read_config_file(name: str) -> Config:
              'checkpoint beside it (`checkpoint=`, or `--teacher-checkpoint`)'
              if path.endswith(CHECKPOINTS) else ''))
     try:
-        return read_data_config(path) if is_of_data(path) else Config.fromfile(path)
+        return read_without_code(path)
     except Exception as error:  # a config is a program, which may do anything
         raise ValueError(f'the config `{name}` cannot be read: {_place_in_config(error, path)}'
                          f'{_said(error)}; mend it there') from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..build import build_model, explained
 from ..checkpoint import Loaded, load_hashed
 from ..classes import classes_of_checkpoint, classes_of_config, stated_classes
-from ..data_configs import is_of_data, read_data_config
+from ..data_configs import read_config_file
 from ..fit import load_exactly
 from ..heads import Answers, adapter_of
 from ..idle import left_out
@@ -198,7 +198,7 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
         path, shown = config_path(source), f'`{source}`'
         with explained(f'the {what} config {shown} cannot be read',
                        'give a config that runs by itself'):
-            config = read_data_config(path) if is_of_data(path) else Config.fromfile(path)
+            config = read_config_file(path)
     else:
         shown = f'`{what}.config`'
         with explained(f'{shown} cannot be read', 'give a path, or dict(model=...)'):
