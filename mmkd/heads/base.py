@@ -124,8 +124,8 @@ class Point:
         if not is_number or stage not in range(len(self.stages)):
             raise ValueError(
                 f'`stage={stage!r}`, but `{self.name}` has ' +
-                (f"stages 0 to {len(self.stages) - 1}, and 'mean'" if self.stages else
-                 'no stages; leave `stage` out'))
+                (f"stages 0 to {len(self.stages) - 1}, and 'mean'; choose one of them"
+                 if self.stages else 'no stages; leave `stage` out'))
         return self.stages[stage]  # type: ignore[index]
 
 
