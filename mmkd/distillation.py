@@ -5,6 +5,7 @@ from itertools import permutations
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -46,8 +47,8 @@ class Distillation:
             of the running Runner's training set.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
         nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
-        config (Config, optional): The student's whole config, which tells the size of its images in
-            training. Defaults to None, that of the running Runner.
+        data (Config, optional): Where no Runner trains: the student's whole config, which tells the
+            size of images in training. Defaults to None.
 
     Attributes:
         networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
@@ -63,10 +64,11 @@ class Distillation:
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
                  companions: Optional[Dict[str, Any]] = None,
-                 nonfinite_limit: int = LIMIT, config: Any = None) -> None:
+                 nonfinite_limit: int = LIMIT, data: Optional[Config] = None) -> None:
         self.student = student
-        self._config = config
+        self._data = data
         self._image_size: Optional[Size] = None
+        self._tried_at: Optional[Size] = None
         self._runs_on: Dict[str, Size] = {}
         self.watch = TermWatch(nonfinite_limit)
         self._classes = classes
@@ -244,7 +246,7 @@ class Distillation:
             entry = dict(type='mmkd.MSELoss', on=name)
             try:
                 trial = Distillation(self.student, self.teacher, [entry], self._classes,
-                                     config=self._config)
+                                     data=self._data)
                 trial._image_size = self._image_size
                 trial.match_points()
                 yield name, trial.matches[0]
@@ -259,9 +261,9 @@ class Distillation:
         """Let all sides see a blank image, and make the connectors."""
         made_for = {name: sizes_of_model(self._model(name)) for name in dict.fromkeys(
             [*(match.learner for match in self.parts), *(match.source for match in self.parts)])}
-        trained = trained_at(self.student, self._config) if self._image_size is None else \
+        trained = trained_at(self.student, self._data) if self._image_size is None else \
             TrainedAt(self._image_size)
-        (seen, told), self._runs_on = first_look(
+        (seen, told), self._tried_at, self._runs_on = first_look(
             self._look_at_blank, self._is_ambiguous, made_for, trained)
         for match in self.parts:
             match.fit(seen[match.learner], told_to(match, told))

@@ -76,7 +76,7 @@ def inspect_pair(student: Config, teacher: Config,
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
-    distillation = Distillation(model, frozen, [entry], classes, config=student)
+    distillation = Distillation(model, frozen, [entry], classes, data=student)
     return [Finding(name, found if isinstance(found, Match) else None,
                     '' if isinstance(found, Match) else str(found))
             for name, found in distillation.trials()]
