@@ -72,6 +72,7 @@ class Distillation:
         self.student = student
         self._config = config
         self._image_size: Optional[Size] = None
+        self._tried_at: Optional[Size] = None
         self._runs_on: Dict[str, Size] = {}
         self.watch = TermWatch(nonfinite_limit)
         self._classes = stated_classes(classes, 'classes')
@@ -284,13 +285,14 @@ class Distillation:
             [*(match.learner for match in self.parts), *(match.source for match in self.parts)])}
         trained = trained_at(self.student, self._config) if self._image_size is None else \
             TrainedAt(self._image_size)
-        (seen, told, size), self._runs_on = first_look(
+        (seen, told), size, self._runs_on = first_look(
             self._look_at_blank, self._is_ambiguous, made_for, trained)
+        self._tried_at = size
         for match in self.parts:
             match.fit(seen[match.learner], told_to(match, told), size)
 
-    def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told, Size]:
-        """What all networks say of a blank image, and its size.
+    def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told]:
+        """What all networks say of a blank image.
 
         Raises:
             DoesNotRun: If one of them cannot process it.
@@ -307,10 +309,10 @@ class Distillation:
                 told[side] = self._told_by(side, blank, None, questions)
         except Exception as error:
             raise DoesNotRun(side, size, error) from error
-        return seen, told, size
+        return seen, told
 
-    def _is_ambiguous(self, look: Tuple[Dict[str, Records], Told, Size]) -> bool:
-        seen, told, _ = look
+    def _is_ambiguous(self, look: Tuple[Dict[str, Records], Told]) -> bool:
+        seen, told = look
         return any(match.is_ambiguous(seen[match.learner], told_to(match, told))
                    for match in self.parts)
 

@@ -123,7 +123,7 @@ class _Reached(Exception):
 
 def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool],
                made_for: Dict[str, List[Size]],
-               trained: TrainedAt) -> Tuple[Look, Dict[str, Size]]:
+               trained: TrainedAt) -> Tuple[Look, Size, Dict[str, Size]]:
     """Look at blank images of one size after another, until one tells what is asked.
 
     Args:
@@ -134,8 +134,8 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
         trained (TrainedAt): The sizes in training. They are tried last.
 
     Returns:
-        tuple[Any, dict[str, tuple[int, int]]]: What the look gave; of each network that may not run
-        on every size, one on which it does.
+        tuple[Any, tuple[int, int], dict[str, tuple[int, int]]]: What the look gave; the size of its
+        image; of each network that may not run on every size, one on which it does.
 
     Raises:
         ValueError: If no size will do, or a network does not run on that of training.
@@ -170,7 +170,7 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
                 f'{type(failure.error).__name__}: {failure.error}; '
                 f'{_one_size(failure.side, size, trained.exact)}') from failure.error
         size = trained.exact
-    return result, dict.fromkeys(picky, size)
+    return result, size, dict.fromkeys(picky, size)
 
 
 @contextmanager

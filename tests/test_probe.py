@@ -256,8 +256,9 @@ def test_sizes_are_tried_from_the_cheapest():
                 raise DoesNotRun('teacher', size, RuntimeError('no'))
             return size
 
-        found, picky = first_look(look, lambda size: size in ambiguous,
+        found, size, picky = first_look(look, lambda size: size in ambiguous,
                                   dict(student=[], teacher=[(640, 640)]), TrainedAt(exact))
+        assert size == found
         return sizes, found, picky
 
     small, middle, large, own = (128, 128), (320, 320), (512, 512), (640, 640)
