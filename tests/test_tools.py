@@ -1,6 +1,7 @@
 """The command-line tools, run as a user runs them."""
 import glob
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -192,12 +193,12 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     student, teacher = (detector_config(shapes, retinanet(width=width), 'unused', **{
         'train_dataloader.dataset.ann_file': str(labels)}) for width in (8, 12))
     write_pair(tmp_path / 'pair', student, teacher)
-    trained = []
+    trained, count = [], itertools.count().__next__
 
     def train(config_path, folder, title, epochs):
         trained.append(os.path.relpath(folder, 'work_dirs/pair'))
         with open(os.path.join(folder, 'epoch_1.pth'), 'w') as file:
-            file.write(f'{len(trained)} {Config.fromfile(config_path).model}')
+            file.write(f'{count()} {Config.fromfile(config_path).model}')
 
     monkeypatch.setattr(compare, 'train', train)
     monkeypatch.setattr(compare, 'read_figures', lambda folder: dict(
@@ -221,6 +222,11 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     assert found == ['teacher/seed0', 'dist/seed0']
     assert 'student + DIST, seed 0: is trained anew, for the content of model.teacher.' in said
     assert 'student alone, seed 0: done before' in said
+    # The same config, trained once more: other weights.
+    (tmp_path / 'work_dirs/pair/teacher/seed0/result.json').unlink()
+    found, said = run_again()
+    assert found == ['teacher/seed0', 'dist/seed0']
+    assert 'for the content of model.teacher.checkpoint has changed' in said
     content = json.loads(labels.read_text())
     content['annotations'].pop()
     labels.write_text(json.dumps(content))
