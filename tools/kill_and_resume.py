@@ -48,9 +48,9 @@ def prepared(args: argparse.Namespace) -> str:
     randomness = config.get('randomness') or {}
     if randomness.get('seed') is None:
         config.randomness = dict(randomness, seed=0)
-    hooks = config.get('custom_hooks') or []
+    hooks = [*(config.get('custom_hooks') or []), *(config.model.get('hooks') or [])]
     if not any(hook['type'] == 'mmkd.ReseedHook' for hook in hooks):
-        config.custom_hooks = [*hooks, dict(type='mmkd.ReseedHook')]
+        config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='mmkd.ReseedHook')]
     if config.train_cfg.get('by_epoch', 'Epoch' in str(config.train_cfg.get('type'))):
         config.merge_from_dict({'default_hooks.checkpoint.interval': 1})
     os.makedirs(args.work_dir, exist_ok=True)
