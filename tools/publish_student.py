@@ -25,7 +25,8 @@ from mmengine.registry import DefaultScope
 
 import mmkd
 from mmkd.build import build_model
-from mmkd.checkpoint import hash_of_file, load_exactly, local_path, read_checkpoint
+from mmkd.checkpoint import hash_of_file, load_exactly, read_checkpoint, wrong_with
+from mmkd.sources import local_path
 from mmkd.teachers.frozen import model_config
 
 KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')
@@ -56,11 +57,12 @@ def main() -> None:
     args = parse_args()
     print(f'mmkd {mmkd.__version__}')
     check_checkpoint(args.checkpoint, 'the checkpoint')
+    args.checkpoint = local_path(args.checkpoint, wrong_with)
     config = read_config(args.config)
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
     path, compared = publish(config, args)
-    before, after = (os.path.getsize(one) / 2**20 for one in (local_path(args.checkpoint), path))
+    before, after = (os.path.getsize(one) / 2**20 for one in (args.checkpoint, path))
     print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
         'it predicts what the weights rounded to float16 predict, to the bit' if args.half else
         'both predict the same, to the bit') + f' ({compared})')
@@ -90,7 +92,7 @@ def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:
     if args.half:
         load_exactly(models[0], dict(state_dict=weights), args.checkpoint)
 
-    out = args.out or os.path.dirname(os.path.abspath(local_path(args.checkpoint)))
+    out = args.out or os.path.dirname(os.path.abspath(args.checkpoint))
     os.makedirs(out, exist_ok=True)
     name = args.name or os.path.splitext(os.path.basename(args.config))[0]
     part = os.path.join(out, f'{name}.part.{args.format}')
