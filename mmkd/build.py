@@ -1,15 +1,18 @@
 """Build what an entry of the config describes, or say what is wrong with the entry."""
 import copy
 import inspect
+import re
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
+from importlib.util import find_spec
 from typing import (
     Any,
     Callable,
     Dict,
     Iterable,
     Iterator,
+    List,
     Mapping,
     Optional,
     Sequence,
@@ -22,6 +25,14 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
 Init = TypeVar('Init', bound=Callable[..., None])
+
+SAID = 300
+"""How many characters of an error of other code are shown."""
+
+MISSING = (r"No module named '(\w+)", r'pip install ["\']?([\w-]+)',
+           r'[`\']?([\w-]+)[`\']? is not installed', r'\b(\w+)\.\w+ is not in the')
+"""What says that a package is missing: Python, other packages' own words, and MMEngine's registry
+of a type of a package that it cannot import. The first group is the package."""
 
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
@@ -52,9 +63,10 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
                         'write dict(type=..., **arguments)')
     arguments = {key: value for key, value in entry.items() if key not in ('type', '_scope_')}
     kind = entry.get('type', default_type)
-    cls = _find(kind, registry, what) if isinstance(kind, str) else kind
+    cls = _find(kind, registry, what, base) if isinstance(kind, str) else kind
     if not (inspect.isclass(cls) or inspect.isfunction(cls)):
-        raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}')
+        raise TypeError(f'`type` of {what} must be a name or a class, but got {kind!r}; write one '
+                        f'of {_names_of(registry, base)}')
     if isinstance(cls, type) and not issubclass(cls, base):
         raise _misplaced(what, cls, base)
     parameters, takes_any = parameters_of(cls)
@@ -96,7 +108,45 @@ def explained(problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f'{problem}: {type(error).__name__}: {error}; {remedy}') from error
+        package = missing_package(error)
+        if package:
+            remedy = (f'`{package}` cannot be imported: if its name is spelt right, install the '
+                      'package, or, where it is a module of your own, put its folder on PYTHONPATH')
+        raise ValueError(f'{problem}: {said_by(error)}; {remedy}') from error
+
+
+def said_by(error: BaseException) -> str:
+    """The kind of an error of other code and what it says, in one line.
+
+    MMEngine's go on for many lines: the search path, where to read more.
+    """
+    # KeyError quotes what it is given.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = re.split(r', the current sys.path is|\. Please check whether the value of', text)[0]
+    text = ' '.join(line.strip() for line in text.strip().splitlines()[:3]).rstrip('.')
+    kind = type(error).__name__
+    return f'{kind}: {text if len(text) <= SAID else text[:SAID] + " ..."}' if text else kind
+
+
+def missing_package(error: BaseException) -> str:
+    """The optional package for want of which other code failed; '' if it did not fail for one."""
+    told: Optional[BaseException] = error
+    while told is not None:
+        if isinstance(told, ModuleNotFoundError) and told.name:
+            return told.name.partition('.')[0]
+        for pattern in MISSING:
+            for name in re.findall(pattern, str(told)):
+                if not _is_importable(name):
+                    return str(name)
+        told = told.__cause__ or told.__context__
+    return ''
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return find_spec(name.replace('-', '_')) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def named_arguments(init: Init) -> Init:
@@ -132,11 +182,14 @@ def check_arguments(what: str, arguments: Mapping[Any, Any],
     """
     problems = [f'has no argument `{name}`' + _closest(name, parameters) for name in arguments
                 if not isinstance(name, str) or not (takes_any or name in parameters)]
-    problems += [f'needs `{name}`' for name, one in parameters.items()
-                 if one.default is one.empty and name not in arguments]
+    missing = [name for name, one in parameters.items()
+               if one.default is one.empty and name not in arguments]
+    remedy = f'write {", ".join(f"`{name}=`" for name in missing)}' if missing else (
+        'write one of these, or leave it out' if parameters else 'leave it out')
+    problems += [f'needs `{name}`' for name in missing]
     if problems:
         raise TypeError(f'{what} {" and ".join(problems)}; it takes '
-                        f'{", ".join(f"`{name}`" for name in parameters) or "none"}')
+                        f'{", ".join(f"`{name}`" for name in parameters) or "none"}; {remedy}')
 
 
 def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
@@ -201,18 +254,28 @@ def _misplaced(what: str, cls: type, base: type) -> TypeError:
                      f'{package}, or derive it from {package}.{base.__name__}')
 
 
-def _find(name: str, registry: Registry, what: str) -> Any:
+def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     try:
         cls = registry.get(name)
     except Exception:  # a scope that MMEngine cannot import, or a name of which it makes nothing
         cls = None
     if cls is None:
-        known = [f'{registry.scope}.{key}' for key in registry.module_dict]
+        known = _fitting(registry, base)
         raise ValueError(f'{what}: no type `{name}`' + _closest(name, known) +
-                         f'; mmkd has {", ".join(f"`{one}`" for one in known)}; a type of your own '
-                         f'must be registered in mmkd.{registry.name.upper()}S and imported by '
+                         f'; mmkd has {_names_of(registry, base)}; write one of them, or register '
+                         f'a type of your own in mmkd.{registry.name.upper()}S and import it by '
                          '`custom_imports`')
     return cls
+
+
+def _fitting(registry: Registry, base: type) -> List[str]:
+    """Names of mmkd's own classes that are of a kind."""
+    return [f'{registry.scope}.{key}' for key, cls in registry.module_dict.items()
+            if isinstance(cls, type) and issubclass(cls, base)]
+
+
+def _names_of(registry: Registry, base: type) -> str:
+    return ', '.join(f'`{one}`' for one in _fitting(registry, base))
 
 
 def _closest(name: Any, known: Iterable[str]) -> str:

@@ -89,22 +89,24 @@ class Distillation:
         if not isinstance(distill, (list, tuple)) or not all(
                 isinstance(entry, dict) for entry in distill):
             raise TypeError('`distill` is a list of dicts, for instance '
-                            f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r}")
+                            f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r:.200}; "
+                            'write it so')
         if not distill:
             raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
                              "instance dict(type='mmkd.DISTLoss', on='cls')")
         for entry in distill:
             if not all(isinstance(name, str) for name in entry):
                 raise TypeError('an entry of `distill` must have names as keys, for instance '
-                                f"dict(type='mmkd.DISTLoss', on='cls'), but got {entry!r}")
+                                f"dict(type='mmkd.DISTLoss', on='cls'), but got {entry!r:.200}; "
+                                'write it so')
         self.matches: List[Match] = [
             self._match(entry, built) for whole in distill for entry in expanded(whole)]
         self._check_use(built)
         names = [match.name for match in self.matches]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f'two entries of `distill` are called `{name}`; give one of them '
-                                 'a `name=` of its own')
+                raise ValueError(f'two entries of `distill` are called `{name}`, but each needs a '
+                                 'name of its own in the log; give one of them a `name=`')
         for match in self.parts:
             if match.learner == 'student':
                 match.find_on_student(student)
@@ -117,13 +119,14 @@ class Distillation:
         for side, name, names in (('teacher', match.source, list(known)),
                                   ('student', match.learner, learners)):
             if name not in names:
+                give = ('give a `teacher`' if name == 'teacher' and name not in known else
+                        f'write one of them before the point, for instance `{names[0]}:cls`')
                 raise ValueError(
                     f'`{match.name}` compares a point of `{name}` as {side}, but ' +
                     ('there is no such network' if name not in known else
                      'it is not trained') +
                     f'; there {"is" if len(names) == 1 else "are"} '
-                    f'{", ".join(f"`{one}`" for one in names)}' +
-                    ('; give a `teacher`' if name == 'teacher' else ''))
+                    f'{", ".join(f"`{one}`" for one in names)}; {give}')
         if (match.learner, match.on_student) == (match.source, match.on_teacher) and (
                 match.stage is None):
             raise ValueError(f'`{match.name}` compares `{match.on_student}` of `{match.learner}` '
@@ -596,13 +599,14 @@ def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         return {}
     if not isinstance(companions, dict):
         raise TypeError('`companions` must be a dict of networks by name, for instance '
-                        f"dict(partner=dict(type='mmkd.Partner', ...)), but got {companions!r}")
+                        f"dict(partner=dict(type='mmkd.Partner', ...)), but got {companions!r:.200}"
+                        '; give each a name')
     for name in companions:
         if not isinstance(name, str) or not name.isidentifier() or (
                 name in ('student', 'teacher') or 'loss' in name):
             raise ValueError(f"a companion is called {name!r}; its name must be a word of its own, "
                              "not 'student' or 'teacher', and without 'loss', by which MMEngine "
-                             'tells what to add up')
+                             "tells what to add up; write another name, such as 'partner'")
     return companions
 
 
@@ -623,10 +627,10 @@ def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
     if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(
             isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError("`between` must be two networks or more, each named once, for instance "
-                         f"['student', 'partner'], but got {names!r}")
+                         f"['student', 'partner'], but got {names!r}; name them so")
     if not isinstance(on, str) or ':' in on or 'name' in entry:
         raise TypeError("`between` needs one point of all networks, such as on='cls', and no "
-                        f'`name`, but got {entry!r}')
+                        f'`name`, but got {entry!r}; write it so, and a name in no entry of it')
     weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
     return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
                  loss_weight=weight) for one, other in permutations(names, 2)]

@@ -78,14 +78,15 @@ class Distiller(BaseModel):
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
-                            f'{list(student)}')
+                            f"{list(student)}; give the model itself, with its `type`")
         if isinstance(student, dict):
             if data_preprocessor is not None and student.get('data_preprocessor') is None:
                 student = dict(student, data_preprocessor=data_preprocessor)
             student = _build_student(student)
         if not isinstance(student, nn.Module):
             raise TypeError('`student` must be the config of a model, such as `_base_.model`, but '
-                            f'got {type(student).__name__}: {student!r:.200}')
+                            f'got {type(student).__name__}: {student!r:.200}; write for instance '
+                            'student=_base_.model')
         if isinstance(student, Distiller):
             raise TypeError('`student` is a mmkd.Distiller already; move its `distill` and '
                             '`companions` here, and give its own `student`')

@@ -39,10 +39,10 @@ class Inheritance:
         if not isinstance(self.parts, (list, tuple)) or not self.parts or not all(
                 isinstance(part, str) and part for part in self.parts):
             raise TypeError("`inherit` must name parts of the model, such as 'neck,head', but got "
-                            f'{self.parts!r}')
+                            f'{self.parts!r}; write the names in one string')
         if self.depth not in DEPTHS:
             raise ValueError(f'`depth` of `inherit` must be one of {", ".join(map(repr, DEPTHS))}, '
-                             f'but got {self.depth!r}')
+                             f'but got {self.depth!r}; write one of these')
 
     @classmethod
     def of(cls, entry: Union[str, dict, Any]) -> 'Inheritance':
@@ -52,7 +52,7 @@ class Inheritance:
                 return cls(**entry)
             except TypeError as error:
                 raise TypeError(f'`inherit` cannot be read: {error}; it takes `parts`, `depth` and '
-                                '`width`') from error
+                                '`width`; write one of these') from error
         return cls(entry)
 
     def pass_on(self, teacher: nn.Module, student: nn.Module) -> None:
@@ -71,7 +71,8 @@ class Inheritance:
             names = [name for name in target if _is_in(name, part)]
             if not names:
                 raise ValueError(f'`inherit` names `{part}`, but the student has no such part; '
-                                 f'there are {", ".join(dict(student.named_children()))}')
+                                 f'there are {", ".join(dict(student.named_children()))}; name '
+                                 'one of these')
             taken, left = 0, []
             for name in names:
                 given = source.get(self._renamed(name, *blocks))

@@ -30,7 +30,8 @@ from .levels import (
 from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
 from .losses.trial import limits_of
-from .names import joined_names, shown_names
+from .misfits import codings_differ, columns_differ, shapes_differ
+from .names import joined_names
 from .recorder import Records
 from .registry import MODELS
 from .sets import Queries, in_order, pair_sets
@@ -91,35 +92,40 @@ class Match:
                  **loss: Any) -> None:
         if on is None or 'type' not in loss:
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
-                             f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}")
+                             f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}"
+                             '; write both')
         sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
         if set(sides) != {'student', 'teacher'} or not all(
                 isinstance(point, str) for point in sides.values()):
             raise TypeError("`on` must be a point, such as 'cls', or dict(student=point, "
-                            f'teacher=point), but got {on!r}')
+                            f'teacher=point), but got {on!r}; write one of the two')
         if not (per_anchor is None or isinstance(per_anchor, bool)):
-            raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}')
+            raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}; '
+                            'write one of these, or leave it out')
         if not (stage is None or isinstance(stage, (int, str))) or isinstance(stage, bool):
             raise TypeError("`stage` must be the number of a stage, from 0, or 'mean', but got "
-                            f'{stage!r}')
+                            f'{stage!r}; write one of these, or leave it out')
         if not (mask is None or isinstance(mask, str)):
             raise TypeError("`mask` must be the name of a mask, such as 'valid', or None, but got "
-                            f'{mask!r}')
+                            f'{mask!r}; write one of these, or leave it out')
         if not (connector is None or (isinstance(connector, str) and connector in CONNECTORS)):
-            raise ValueError(f"`connector` must be 'auto', 'conv' or None, but got {connector!r}")
+            raise ValueError(f"`connector` must be 'auto', 'conv' or None, but got {connector!r}; "
+                             'write one of these, or leave it out')
         (self.learner, self.on_student), (self.source, self.on_teacher) = (
             split_point(sides[side], side) for side in ('student', 'teacher'))
         if alpha is not None and not 0 <= finite_number('alpha', alpha) <= 1:
-            raise ValueError(f'`alpha` must be between 0 and 1, but got {alpha}')
+            raise ValueError(f'`alpha` must be between 0 and 1, but got {alpha}; write a number '
+                             'such as 0.5')
         if not isinstance(replaces, str) or replaces not in REPLACED:
             raise ValueError(f'`replaces` must be one of {", ".join(map(repr, REPLACED))}, but got '
-                             f'{replaces!r}')
+                             f'{replaces!r}; write one of these, or leave it out')
         if replaces != 'all' and alpha is None:
-            raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share")
+            raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share, and "
+                             'the entry has none; write one, such as `alpha=0.5`')
         self.loss: DistillLoss = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
         if next(self.loss.parameters(), None) is not None:
             raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
-                            'would train or save; mmkd has no place for such losses yet')
+                            'would train or save; take a loss without parameters')
         method = type(self.loss).__name__.removesuffix('Loss').lower()
         whose = '' if self.learner == 'student' else f'{self.learner}_'
         source = '' if self.source == 'teacher' else f'_from_{self.source}'
@@ -127,7 +133,7 @@ class Match:
                      if name is None else name)
         if not isinstance(self.name, str) or 'loss' not in self.name:
             raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
-                             f'up, but got {self.name!r}')
+                             f"up, but got {self.name!r}; write for instance name='loss_a'")
         self.per_anchor = per_anchor
         self.stage = stage
         self.mask = mask
@@ -222,10 +228,7 @@ class Match:
                    for side in (one, other)]
         for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
             if mine != theirs:
-                raise ValueError(
-                    f'`{one.name}` of the student writes {mine or "no boxes"}, `{other.name}` of '
-                    f'the teacher {theirs or "no boxes"}; only boxes of one coding can be '
-                    "compared; compare 'cls' or 'neck', or give a teacher of the student's coding")
+                raise ValueError(codings_differ(one, other, mine, theirs))
         are_logits = one.num_classes is not None and other.num_classes is not None
         if one.queries and student_classes and teacher_classes:
             match_classes(student_classes, teacher_classes)  # they are paired by class, too
@@ -264,11 +267,7 @@ class Match:
             self.class_notes.append(self.columns.note)
         columns = len(self.columns.rows) if self.columns is not None else other.num_classes
         if one.num_classes != columns:
-            raise ValueError(
-                f'the heads have {one.num_classes} columns for classes in the student and '
-                f'{columns} in the teacher; the student\'s classes are '
-                f'{shown_names(student_classes)}, the teacher\'s {shown_names(teacher_classes)}; '
-                'give a teacher of the same classes')
+            raise ValueError(columns_differ(one, other, student_classes, teacher_classes))
 
     @property
     def names_classes(self) -> bool:
@@ -283,7 +282,8 @@ class Match:
         elif self.stage is not None:
             if self.stage == 'mean' and one.stages:
                 raise ValueError("`stage='mean'` is of the teacher's stages, but "
-                                 f'`{self.on_teacher}` of the teacher has no stages')
+                                 f'`{self.on_teacher}` of the teacher has no stages; write the '
+                                 "number of one of the student's, or leave `stage` out")
             self.student_point = one.at_stage(self.stage)
         elif len(one.stages) == len(other.stages):
             return
@@ -407,12 +407,7 @@ class Match:
             student = [connector(s) for connector, s in zip(self.connectors, student)]
         shapes = [[tuple(level.shape) for level in side] for side in (student, teacher)]
         if shapes[0] != shapes[1]:
-            raise ValueError(
-                f'`{self.student_point.name}` of the student and `{self.teacher_point.name}` of '
-                f'the teacher differ in shape: {shapes[0]} and {shapes[1]}; ' +
-                ('give a teacher with the same levels, anchors and classes'
-                 if self.student_point.is_prediction else
-                 "write `connector='auto'` where channels differ, or choose another point"))
+            raise ValueError(shapes_differ(self.student_point, self.teacher_point, *shapes))
         if self._is_per_anchor():
             student = [self._split_anchors(level) for level in student]
             teacher = [self._split_anchors(level) for level in teacher]

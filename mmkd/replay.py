@@ -45,11 +45,11 @@ class Replay:
     def __init__(self, transforms: Sequence[dict], variants: int = 4, seed: int = 0) -> None:
         if not isinstance(transforms, (list, tuple)) or not transforms:
             raise TypeError('`transforms` must be a list of transforms, such as the pipeline of '
-                            f'the config, but got {transforms!r}')
+                            f'the config, but got {transforms!r}; put the pipeline there')
         for name, value, least in (('variants', variants, 1), ('seed', seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f'`{name}` must be a whole number of {least} or more, but got '
-                                 f'{value!r}')
+                                 f'{value!r}; write for instance {name}={least}')
         self.transforms = Compose(transforms)
         self.variants = variants
         self.seed = seed

@@ -49,7 +49,7 @@ class PackViews:
         if not isinstance(views, dict) or not all(
                 isinstance(one, (list, tuple)) for one in views.values()):
             raise TypeError('`views` must be a dict of lists of transforms, for instance '
-                            f'dict(weak=[]), but got {views!r}')
+                            f'dict(weak=[]), but got {views!r}; give each view a name')
         if not views:
             raise ValueError('`views` is empty; name at least one view beside the student\'s')
         self.pack = MMENGINE_TRANSFORMS.build(pack)
@@ -88,7 +88,8 @@ class PackViews:
             own = transform(own)
             kind = type(transform).__name__
             if own is None:
-                raise ValueError(f'{kind} of the view `{name}` has thrown the image away')
+                raise ValueError(f'{kind} of the view `{name}` has thrown the image away, but each '
+                                 'view needs one; put it before mmkd.PackViews, or leave it out')
             shape = own['img'].shape
             changed = [key for key, value in before.items() if not _equal(own.get(key), value)]
             if shape != results['img'].shape or changed:

@@ -36,7 +36,7 @@ class TermWatch:
     def __init__(self, limit: int = LIMIT) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise ValueError(f'`nonfinite_limit` must be a whole number of 1 or more, but got '
-                             f'{limit!r}')
+                             f'{limit!r}; write for instance nonfinite_limit={LIMIT}')
         self.limit = limit
         self.left_out: Dict[str, int] = {}
         self._in_a_row: Dict[str, int] = {}

@@ -148,5 +148,6 @@ def _mim_folder(package: str) -> str:
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'the package `{package}` of the config '
                                 f'`{package}::…` is not installed; mmdet\'s configs are '
-                                '`mmdet::…`, mmsegmentation\'s `mmseg::…`')
+                                '`mmdet::…`, mmsegmentation\'s `mmseg::…`; install the package, or '
+                                'give the path of a file')
     return os.path.join(os.path.dirname(spec.origin), '.mim')

@@ -81,15 +81,17 @@ class DistillHook(StateHook):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
                             'there, and take mmkd.DistillHook out of the list of hooks')
         if sum(isinstance(hook, DistillHook) for hook in runner.hooks) > 1:
-            raise ValueError('there are two mmkd.DistillHook in `custom_hooks`; write all entries '
+            raise ValueError('there are two mmkd.DistillHook in `custom_hooks`, but only one can '
+                             'work on a model; write all entries '
                              'of `distill` into one, and several teachers as a mmkd.Committee')
         distillation = Distillation(model, self.teacher, self.distill, self.classes,
                                     nonfinite_limit=self.nonfinite_limit)
         check_strategy(runner, distillation, is_hook=True)
         distillation.prepare()
         if distillation.partners:
-            raise ValueError('nothing would train or save a mmkd.Partner from a hook; use the '
-                             'model `mmkd.Distiller`')
+            raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, which '
+                             'nothing would train or save from a hook; use the model '
+                             '`mmkd.Distiller`')
         if distillation.parameters:
             raise ValueError(
                 f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '

@@ -37,23 +37,26 @@ class Schedule:
     def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
         if not isinstance(type, str) or type not in SHAPES:
             raise ValueError(f'a schedule has the type {type!r}; there are '
-                             f'{", ".join(map(repr, SHAPES))}')
+                             f'{", ".join(map(repr, SHAPES))}; write one of these')
         self.shape, known = SHAPES[type]
         if arguments.get('end', 0) is None:  # its default, written out
             del arguments['end']
         for name, value in arguments.items():
             if name not in known:
                 raise TypeError(f"a schedule of type '{type}' has no argument `{name}`; it has "
-                                f'{", ".join(f"`{one}`" for one in known)} and `by_epoch`')
+                                f'{", ".join(f"`{one}`" for one in known)} and `by_epoch`; write '
+                                'one of these, or leave it out')
             if name == 'milestones' and not isinstance(value, (list, tuple)):
                 raise TypeError('`milestones` of a schedule must be a list of steps, for instance '
-                                f'[8, 11], but got {value!r}')
+                                f'[8, 11], but got {value!r}; write a list')
             for one in value if name == 'milestones' else [value]:
                 if finite_number(name, one) < 0:
-                    raise ValueError(f'`{name}` of a schedule must be 0 or more, but got {value}')
+                    raise ValueError(f'`{name}` of a schedule must be 0 or more, but got {value}; '
+                                     'write a number such as 1.0')
         needed, what = REQUIRED.get(type, ('', ''))
         if needed and needed not in arguments:
-            raise ValueError(f"a schedule of type '{type}' needs `{needed}`, {what}")
+            raise ValueError(f"a schedule of type '{type}' needs `{needed}`, {what}, and has none; "
+                             f'write `{needed}=`')
         self.start_factor: float = arguments.get('start_factor', 0.)
         self.end_factor: float = arguments.get('end_factor', 1.)
         self.begin: int = arguments.get('begin', 0)
@@ -62,11 +65,12 @@ class Schedule:
         self.gamma: float = arguments.get('gamma', 0.1)
         self.at: int = arguments.get('at', 0)
         if not isinstance(by_epoch, bool):
-            raise TypeError(f'`by_epoch` must be True or False, but got {by_epoch!r}')
+            raise TypeError(f'`by_epoch` must be True or False, but got {by_epoch!r}; write one of '
+                            'the two')
         self.by_epoch = by_epoch
         if self.end is not None and self.end <= self.begin:
             raise ValueError(f'a schedule must end after it begins, but got begin={self.begin} and '
-                             f'end={self.end}')
+                             f'end={self.end}; write a later `end`, or leave it out')
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of one step.
@@ -147,7 +151,8 @@ class DistillScheduleHook(Hook):
         if not (isinstance(schedules, dict) and schedules
                 and all(isinstance(name, str) for name in schedules)):
             raise TypeError('`schedules` must be a dict of schedules by the name of the term, such '
-                            f"as 'loss_cls_dist', but got {schedules!r}")
+                            f"as 'loss_cls_dist', but got {schedules!r}; write for instance "
+                            "dict(loss_cls_dist=dict(type='cosine'))")
         self.schedules = {
             name: [_build(one, name) for one in (
                 entry if isinstance(entry, (list, tuple)) and entry else [entry])]
@@ -216,7 +221,8 @@ class DistillScheduleHook(Hook):
 def _build(entry: Any, name: str) -> Schedule:
     if not isinstance(entry, dict) or 'type' not in entry:
         raise TypeError(f'the schedule of `{name}` must be a dict with a `type`, for instance '
-                        f"dict(type='cosine', start_factor=1., end_factor=0.), but got {entry!r}")
+                        f"dict(type='cosine', start_factor=1., end_factor=0.), but got {entry!r}; "
+                        'write its `type`')
     try:
         return Schedule(**entry)
     except TypeError as error:

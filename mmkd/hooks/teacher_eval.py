@@ -42,7 +42,7 @@ class TeacherEvalHook(Hook):
     def __init__(self, metric: Optional[str] = None) -> None:
         if not (metric is None or isinstance(metric, str)):
             raise TypeError('`metric` must be the name of a metric of the validation, or None, but '
-                            f'got {metric!r}')
+                            f"got {metric!r}; write for instance metric='coco/bbox_mAP'")
         self.metric = metric
         self.scores: Dict[str, Dict[str, float]] = {}
 

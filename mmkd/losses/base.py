@@ -51,7 +51,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
                 f'{type(self).__name__} compares a tensor with a tensor or a list with a list, '
-                f'but got {type(student).__name__} and {type(teacher).__name__}')
+                f'but got {type(student).__name__} and {type(teacher).__name__}; give both as one '
+                'kind')
         if isinstance(student, Tensor):
             return self._forward_single(student, teacher, weight)  # type: ignore[arg-type]
         weights = [None] * len(student) if weight is None else weight
@@ -59,7 +60,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             raise ValueError(
                 f'{type(self).__name__} needs as many levels on both sides, but got '
                 f'{len(student)} of the student, {len(teacher)} of the teacher and '
-                f'{len(weights)} of weights')
+                f'{len(weights)} of weights; give as many of each')
         return [
             self._forward_single(s, t, w) for s, t, w in zip(student, teacher, weights)
         ]
@@ -69,12 +70,13 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         if student.dim() < 2 or student.shape != teacher.shape:
             raise ValueError(
                 f'{type(self).__name__} compares tensors (N, C, ...) of equal shape, but got '
-                f'{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher')
+                f'{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher; '
+                'give both one shape')
         positions = (student.shape[0], *student.shape[2:])
         if weight is not None and weight.shape != positions:
             raise ValueError(
                 f'{type(self).__name__} needs one weight per position, {tuple(positions)}, '
-                f'but got {tuple(weight.shape)}')
+                f'but got {tuple(weight.shape)}; give a weight without the dimension of classes')
         with torch.autocast(device_type=student.device.type, enabled=False):
             dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype),
                                         torch.float32)
@@ -83,7 +85,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
                 weight = weight.detach().to(dtype)
                 if (weight < 0).any():
                     raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
-                                     f'smallest is {weight.min().item():g}')
+                                     f'smallest is {weight.min().item():g}; write 0 where a '
+                                     'position is to be left out')
             return self.loss_weight * self.compare(student, teacher, weight)
 
     def notes(self, channels: int) -> List[str]:
@@ -136,7 +139,8 @@ class LogitLoss(DistillLoss):
         super().__init__(loss_weight)
         self.tau = temperature(tau)
         if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
-            raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}')
+            raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
+                            'write one of these, or leave it out')
         self.use_sigmoid = use_sigmoid
 
     def notes(self, channels: int) -> List[str]:
@@ -183,11 +187,12 @@ def finite_number(name: str, value: float, least: float = -math.inf) -> float:
         ValueError: If it is infinite, not a number, or less than ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f'`{name}` must be a number, but got {value!r}')
+        raise TypeError(f'`{name}` must be a number, but got {value!r}; write one, such as 1.0')
     if not math.isfinite(value):
-        raise ValueError(f'`{name}` must be finite, but got {value}')
+        raise ValueError(f'`{name}` must be finite, but got {value}; write a number such as 1.0')
     if value < least:
-        raise ValueError(f'`{name}` must be {least} or more, but got {value}')
+        raise ValueError(f'`{name}` must be {least} or more, but got {value}; write a number such '
+                         'as 1.0')
     return float(value)
 
 
@@ -199,7 +204,7 @@ def temperature(tau: float) -> float:
         ValueError: If it is not finite or not greater than 0.
     """
     if finite_number('tau', tau) <= 0:
-        raise ValueError(f'`tau` must be greater than 0, but got {tau}')
+        raise ValueError(f'`tau` must be greater than 0, but got {tau}; write a number such as 1.0')
     return float(tau)
 
 

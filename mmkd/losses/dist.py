@@ -59,7 +59,7 @@ class DISTLoss(LogitLoss):
                  sync: bool = False) -> None:
         super().__init__(tau, use_sigmoid, loss_weight)
         if not isinstance(sync, bool):
-            raise TypeError(f'`sync` must be True or False, but got {sync!r}')
+            raise TypeError(f'`sync` must be True or False, but got {sync!r}; write one of the two')
         self.sync = sync
         self.beta = finite_number('beta', beta, least=0)
         self.gamma = finite_number('gamma', gamma, least=0)

@@ -69,7 +69,8 @@ class BaseTeacher(metaclass=ABCMeta):
 
     def __init__(self, view: Optional[str] = None) -> None:
         if view is not None and not isinstance(view, str):
-            raise TypeError(f'`view` must be the name of a view, but got {view!r}')
+            raise TypeError(f'`view` must be the name of a view, but got {view!r}; '
+                            "write for instance view='weak'")
         self.view = view
         self._noise: List[Tensor] = []
         self._parts: Dict[Point, Optional[Parts]] = {}

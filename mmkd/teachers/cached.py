@@ -51,12 +51,14 @@ class CachedTeacher(FrozenTeacher):
                  max_gb: float = 100., **teacher: Any) -> None:
         super().__init__(*args, **teacher)
         if not isinstance(cache, str) or not cache:
-            raise TypeError(f'`teacher.cache` must be the path of a folder, but got {cache!r}')
+            raise TypeError(f'`teacher.cache` must be the path of a folder, but got {cache!r}; '
+                            'write for instance cache=\'work_dirs/answers\'')
         for name, value, known in (('stored_as', stored_as, PRECISIONS),
                                    ('on_miss', on_miss, ON_MISS)):
             if value not in known:
                 raise ValueError(f'`teacher.{name}` must be one of '
-                                 f'{", ".join(map(repr, known))}, but got {value!r}')
+                                 f'{", ".join(map(repr, known))}, but got {value!r}; write '
+                                 'one of these')
         self.max_gb = finite_number('teacher.max_gb', max_gb, least=0)
         self.cache, self.stored_as, self.on_miss = cache, stored_as, on_miss
         self.store: Optional[AnswerStore] = None

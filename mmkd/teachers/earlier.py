@@ -42,7 +42,7 @@ class EarlierSelf(BaseTeacher):
         is_count = isinstance(every, int) and not isinstance(every, bool) and every > 0
         if not is_count and not (isinstance(every, str) and every == 'epoch'):
             raise ValueError("`every` must be 'epoch' or a number of iterations, but got "
-                             f'{every!r}')
+                             f'{every!r}; write for instance every=1000')
         self.every = every
         self.needs_epochs = every == 'epoch'
         self.is_ready = False

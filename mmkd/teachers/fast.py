@@ -46,11 +46,12 @@ class Fast:
                  compile: bool = False, fuse: bool = False) -> None:
         if not (precision is None or (isinstance(precision, str) and precision in PRECISIONS)):
             raise ValueError("`teacher.precision` must be 'bf16', 'fp16' or None, but got "
-                             f'{precision!r}')
+                             f'{precision!r}; write one of these, or leave it out')
         flags = dict(fuse=fuse, channels_last=channels_last, compile=compile)
         for name, flag in flags.items():
             if not isinstance(flag, bool):
-                raise TypeError(f'`teacher.{name}` must be True or False, but got {flag!r}')
+                raise TypeError(f'`teacher.{name}` must be True or False, but got {flag!r}; write '
+                                'one of the two')
         self._wanted = [name for name, flag in flags.items() if flag]
         self._precision = precision
         self._dtype: Optional[torch.dtype] = None

@@ -111,7 +111,7 @@ class FrozenTeacher(BaseTeacher):
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
                                 zero_labels_of_config(config))
         if self.checkpoint is None:
-            print_log('The teacher has random weights, as `checkpoint=None` asks', 'current')
+            print_log('The teacher has random weights: it is built without a checkpoint', 'current')
         else:
             load_exactly(model, checkpoint, self.checkpoint)
         self.renormalize = Renormalize(student, model, 'teacher', self.channels)
@@ -174,13 +174,13 @@ def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str)
     """
     if not isinstance(config, (str, dict, Config)):
         raise TypeError(f'`{what}.config` must be a path or a config, but got '
-                        f'{type(config).__name__}')
+                        f"{type(config).__name__}; write for instance config='teacher.py'")
     if not (checkpoint is None or isinstance(checkpoint, str)):
         raise TypeError(f'`{what}.checkpoint` must be a path, an address or None, but got '
-                        f'{checkpoint!r}')
+                        f"{checkpoint!r}; write for instance checkpoint='teacher.pth'")
     if not isinstance(trust_checkpoint, bool):
         raise TypeError(f'`{what}.trust_checkpoint` must be True or False, but got '
-                        f'{trust_checkpoint!r}')
+                        f'{trust_checkpoint!r}; write one of the two')
 
 
 def read_config(source: Union[str, dict, Config], what: str) -> Config:
@@ -205,7 +205,7 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
             config = source if isinstance(source, Config) else Config(source)
     if not isinstance(config.get('model'), dict):
         hint = ('; it looks like the model itself, write dict(model=...)'
-                if 'type' in config else '')
+                if 'type' in config else '; give the config of a whole run, or dict(model=...)')
         raise ValueError(f'{shown} must hold a `model`, but its keys are '
                          f'{list(config.keys())}{hint}')
     return config
@@ -222,7 +222,8 @@ def model_config(config: Config) -> ConfigDict:
         model = model.student
         if not isinstance(model, dict):
             raise TypeError('the config is that of a distillation, whose `student` is the model; '
-                            f'it must be a dict, but got {model!r}')
+                            f'it must be a dict, but got {model!r}; give a config whose '
+                            '`student` is the config of a model')
     if 'data_preprocessor' in config:  # the model's own comes first, as in MMEngine's Runner
         model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model

@@ -1,7 +1,19 @@
 """A network that is trained beside the student: a partner, a booster, a shallow branch."""
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmengine.config import Config
@@ -74,11 +86,14 @@ class Partner(LiveNetwork):
         check_source(config, checkpoint, trust_checkpoint, 'partner')
         if not isinstance(shared, (list, tuple)) or not all(
                 isinstance(path, str) for path in shared):
-            raise TypeError(f'`shared` must be a list of dotted paths, but got {shared!r}')
+            raise TypeError(f'`shared` must be a list of dotted paths, but got {shared!r}; write '
+                            "for instance shared=['backbone']")
         if not isinstance(separate_norm, bool):
-            raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}')
+            raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}; '
+                            'write one of the two')
         if separate_norm and not shared:
-            raise ValueError('`separate_norm=True` is of `shared` parts, but none are named')
+            raise ValueError('`separate_norm=True` is of `shared` parts, but none are named; name '
+                             'them in `shared`, or leave it out')
         if shared and view is not None:
             raise ValueError('`shared` modules are computed once, for one view of the images; '
                              f'leave out `shared` or `view={view!r}`')
@@ -172,9 +187,9 @@ class Partner(LiveNetwork):
                       for one in (mine, theirs)]
             if type(mine) is not type(theirs) or shapes[0] != shapes[1]:
                 raise ValueError(
-                    f'`shared` names `{path}`, which is {type(mine).__name__} with '
-                    f'{len(shapes[0])} tensors in the partner and {type(theirs).__name__} with '
-                    f'{len(shapes[1])} in the student, not the same; share modules that are alike')
+                    f'`shared` names `{path}`, which is {_described(mine, *shapes)} in the partner '
+                    f'and {_described(theirs, *shapes[::-1])} in the student; only modules of one '
+                    'kind and equal shapes can be shared; name those that are alike')
             if not self.separate_norm:
                 _replace(model, path, theirs)
                 self._shared_modules.append(theirs)
@@ -289,12 +304,20 @@ def _weighted(value: Any, weight: float) -> Any:
     return [one * weight for one in value] if isinstance(value, (list, tuple)) else value * weight
 
 
+def _described(module: nn.Module, own: Dict[str, Tuple[int, ...]],
+                other: Dict[str, Tuple[int, ...]]) -> str:
+    differ = next((f' with `{key}` of {"x".join(map(str, shape)) or "one number"}'
+                   for key, shape in own.items() if other.get(key) != shape), '')
+    return f'a {type(module).__name__}{differ}'
+
+
 def _module(model: nn.Module, path: str, name: str) -> nn.Module:
     try:
         return model.get_submodule(path)
     except AttributeError as error:
         raise ValueError(f'`shared` names `{path}`, but the {name} ({type(model).__name__}) has no '
-                         'such module') from error
+                         f'such module; name a path inside of '
+                         f'{", ".join(dict(model.named_children()))}') from error
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

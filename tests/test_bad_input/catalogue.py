@@ -3,7 +3,7 @@ import dis
 import os
 import re
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Type
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, Union
 
 import pytest
 
@@ -11,10 +11,24 @@ import mmkd
 
 HOME = os.path.dirname(mmkd.__file__) + os.sep
 KINDS = (FileNotFoundError, FloatingPointError, ImportError, OSError, TypeError, ValueError)
-REMEDY = re.compile(r'write|give|take|leave|choose|compare|must|expected|for instance|look|start|'
-                    r'resume|needs|share|lower|closest|install|use|save|move|there (is|are)|'
-                    r'points of it|it has|register|name another|download|pack')
-"""Words of which a message that says what to do has one."""
+VERBS = ('add|choose|compare|derive|download|give|install|keep|leave|look|lower|move|name|pack|put|'
+         'raise|register|remove|resume|run|save|share|start|take|train|use|write')
+STEP = re.compile(rf'(?:[;:,.?] |or |and )(?:{VERBS})\b')
+"""A clause that begins with what to do."""
+LONGEST = 4, 2000
+"""Lines and characters that a message has at most."""
+
+
+class Parts(NamedTuple):
+    """What a message must say, each part as a regular expression; all at different places of it."""
+    thing: str
+    """What is wrong: the argument, the file, the point."""
+    found: str
+    """What was found there."""
+    expected: str
+    """What was expected, or why it cannot be as it is."""
+    step: str
+    """What to do next."""
 
 
 class Row(NamedTuple):
@@ -22,10 +36,15 @@ class Row(NamedTuple):
     name: str
     input: Any
     error: Optional[Type[Exception]] = None
-    says: str = ''
-    """A regular expression: what is wrong, and what to do."""
+    says: Union[Parts, str] = ''
+    """The four parts of the message; one pattern for all of it is the form of old rows."""
     check: Optional[Callable[..., None]] = None
     """What holds where nothing is wrong with it."""
+
+
+def must(name: str, expected: str, got: str, step: str = 'write') -> Parts:
+    """The parts of '`name` must be EXPECTED, but got GOT; STEP ...'; ``got`` is no pattern."""
+    return Parts(f'`{name}`', f'but got {re.escape(got)}', expected, f'; {step}')
 
 
 def rows(*tables: Any) -> Any:
@@ -38,18 +57,44 @@ def rows(*tables: Any) -> Any:
 def refused(row: Row) -> Iterator[None]:
     """The block raises the row's error, and it is one that helps."""
     assert row.error is not None
-    with pytest.raises(row.error, match=f'(?s){row.says}') as info:
+    with pytest.raises(row.error) as info:
         yield
+    if isinstance(row.says, Parts):
+        check_parts(str(info.value), row.says)
+    else:
+        assert re.search(f'(?s){row.says}', str(info.value)), str(info.value)
     assert_helpful(info.value)
 
 
+def check_parts(message: str, parts: Parts) -> None:
+    """A message says each of the parts, and no word of it counts for two."""
+    spans: Dict[str, List[Tuple[int, int]]] = {}
+    for part, pattern in parts._asdict().items():
+        spans[part] = [found.span() for found in re.finditer(f'(?s){pattern}', message)]
+        assert any(end > begin for begin, end in spans[part]), (
+            f'the {part} is not told, {pattern!r}, in: {message}')
+    assert _are_apart([], list(spans.values())), f'one place stands for two parts, in: {message}'
+
+
+def _are_apart(taken: List[Tuple[int, int]], spans: List[List[Tuple[int, int]]]) -> bool:
+    if not spans:
+        return True
+    return any(all(end <= begin or stop <= start for begin, stop in taken) and
+               _are_apart([*taken, (start, end)], spans[1:])
+               for start, end in spans[0])
+
+
 def assert_helpful(error: BaseException) -> None:
-    """Raised by a `raise` of mmkd's, of a usual type, in words that say what to do."""
+    """Raised by a `raise` of mmkd's, of a usual type, in few words that end in what to do."""
     assert isinstance(error, KINDS), repr(error)
     # MMEngine's Runner adds the name of the hook to a TypeError: it raises another one.
     assert any(is_ours(one) for one in (error, error.__context__) if one), repr(error)
-    assert len(str(error)) > 30, repr(error)
-    assert REMEDY.search(str(error)), f'no remedy: {error}'
+    message = str(error)
+    assert len(message.splitlines()) <= LONGEST[0], message
+    assert len(message) <= LONGEST[1], message
+    step = STEP.search(message)
+    assert step, f'no next step: {message}'
+    assert step.start() > 15, f'nothing but a next step: {message}'
 
 
 def is_ours(error: BaseException) -> bool:

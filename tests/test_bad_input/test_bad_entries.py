@@ -1,11 +1,13 @@
 """Mistakes in what a config says: entries, names, types, pairs that do not fit."""
 import copy
+import importlib.util
 import math
+import re
 from typing import Any
 
 import pytest
 import torch
-from catalogue import Row, refused, rows
+from catalogue import Parts, Row, must, refused, rows
 from conftest import build, detector_config, distiller, retinanet, segmentor, train, two_stage
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
@@ -22,13 +24,13 @@ def teacher(model: Any = None, **more: Any) -> dict:
                 checkpoint=None)
 
 
-def entry(says: str, error: type = ValueError, **changes: Any) -> Row:
+def entry(says: Parts, error: type = ValueError, **changes: Any) -> Row:
     """DIST on 'cls' with these changes is refused."""
     shown = ', '.join(f'{key}={value!r}' for key, value in changes.items())
     return Row(f'entry: {shown}', dict(distill=[dict(DIST, **changes)]), error, says)
 
 
-def model(name: str, says: str, error: type = ValueError, **changes: Any) -> Row:
+def model(name: str, says: Parts, error: type = ValueError, **changes: Any) -> Row:
     """A Distiller with these changes is refused."""
     return Row(f'model: {name}', changes, error, says)
 
@@ -55,319 +57,479 @@ def without(thing: dict, *keys: str) -> dict:
     return {key: value for key, value in thing.items() if key not in keys}
 
 
+POINT = Parts('`on`', 'but got ', "must be a point, such as 'cls', or dict", '; write')
+NO_POINT = '; points of it are `cls`, `reg`, `neck`, `backbone`'
+NO_NETWORK = 'there is no such network; there are `student`, `teacher`'
+NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`;'
+ONE_OF_DISTS = 'it takes `beta`, `gamma`, `tau`, `use_sigmoid`, `loss_weight`, `sync`'
+BETWEEN = 'two networks or more, each named once'
+LISTED = 'is a list of dicts, for instance'
+
 ENTRIES = [
     # --- the point
-    entry('no point `clss` in the student.*closest: `cls`', on='clss'),
-    entry('in the student.*closest: `neck`; points of it', on='nekc'),
-    entry('needs a loss and a point, for instance', on=None),
-    entry("`on` must be a point.*but got \\{\\}", TypeError, on={}),
-    entry("`on` must be a point.*but got \\['cls'\\]", TypeError, on=['cls']),
-    entry('`on` must be a point', TypeError, on=dict(student='cls')),
-    entry('`on` must be a point', TypeError, on=dict(teacher='cls', pupil='cls')),
-    entry('`on` must be a point', TypeError, on=dict(student='cls', teacher=None)),
-    entry('`on` must be a point', TypeError, on=7),
-    entry('no point `` in the student.*points of it are', on=''),
-    entry('a point of `cls` as teacher, but there is no such network; there are', on='cls:'),
-    entry('`backbone.conv9`.*closest.*backbone.conv1', on='backbone.conv9'),
-    entry('compares a point of `techer` as teacher, but there is no such network.*`teacher`',
+    entry(Parts('no point `clss`', 'in the student .RetinaNet.; closest: `cls`', NO_POINT,
+                '; write one of these'), on='clss'),
+    entry(Parts('no point `nekc`', 'in the student .RetinaNet.; closest: `neck`', NO_POINT,
+                '; write one of these'), on='nekc'),
+    entry(Parts('an entry of `distill`', "but got {'on': None", 'needs a loss and a point',
+                '; write both'), on=None),
+    *(entry(POINT._replace(found=f'but got {re.escape(repr(on))}'), TypeError, on=on) for on in (
+        {}, ['cls'], dict(student='cls'), dict(teacher='cls', pupil='cls'),
+        dict(student='cls', teacher=None), 7)),
+    entry(Parts('no point ``', 'in the student', NO_POINT, '; write'), on=''),
+    entry(Parts('a point of `cls` as teacher', 'there is no such network',
+                'there are `student`, `teacher`', '; write one of them before the point'),
+          on='cls:'),
+    entry(Parts('no point `backbone.conv9`', 'closest: `backbone.conv1`', NO_POINT, '; write'),
+          on='backbone.conv9'),
+    entry(Parts('a point of `techer` as teacher', 'there is no such network',
+                'there are `student`, `teacher`', '; write one of them before the point'),
           on=dict(student='cls', teacher='techer:cls')),
-    entry('as student, but it is not trained; there is `student`',
+    entry(Parts('a point of `teacher` as student', 'it is not trained', 'there is `student`',
+                '; write one of them before the point, for instance `student:cls`$'),
           on=dict(student='teacher:cls', teacher='teacher:cls')),
-    entry('with itself, from which there is nothing to learn; name another',
+    entry(Parts('`loss_cls_dist_from_student`', '`cls` of `student` with itself',
+                'nothing to learn', '; name another point or network'),
           on=dict(student='cls', teacher='student:cls')),
-    entry('no point `bbox_hed.retina_cls` in the teacher',
+    entry(Parts('no point `bbox_hed.retina_cls`', 'in the teacher .RetinaNet.; closest: '
+                '`bbox_head.retina_cls`', NO_POINT, '; write'),
           on=dict(student='cls', teacher='bbox_hed.retina_cls')),
-    entry('`neck` of the student is not known to be class logits.*write `use_sigmoid', on='neck'),
-    entry('`reg` of the student is boxes.*mmkd.MSELoss', on='reg'),
-    entry('was not passed.*choose', on='bbox_head.loss_cls', type='mmkd.MSELoss'),
+    entry(Parts('`neck` of the student', 'not known to be class logits', 'its activation is not',
+                "; compare 'cls', or write `use_sigmoid=True`"), on='neck'),
+    entry(Parts('`reg` of the student', 'is boxes', 'no class logits that DISTLoss',
+                '; compare them by mmkd.MSELoss'), on='reg'),
+    entry(Parts('`bbox_head.loss_cls` of the student', 'was not passed',
+                'did not run on the way to the points', '; choose one of them'),
+          on='bbox_head.loss_cls', type='mmkd.MSELoss'),
     # --- the loss
-    entry('no type `mmkd.DISTLos`.*closest: `mmkd.DISTLoss`', type='mmkd.DISTLos'),
-    entry('no type ``', type=''),
-    entry('must be a name or a class', TypeError, type=None),
-    entry('no type `../x`', type='../x'),
-    entry('must be a name or a class', TypeError, type=nn.Identity()),
-    entry('FocalLoss is no DistillLoss', TypeError, type='mmdet.FocalLoss'),
-    entry('Linear is no DistillLoss', TypeError, type=nn.Linear),
-    entry('FrozenTeacher is no DistillLoss', TypeError, type='mmkd.FrozenTeacher'),
-    entry('has no argument `taw` \\(closest: `tau`\\).*it takes', TypeError, taw=4.),
-    entry('has no argument `weight`.*closest: `loss_weight`', TypeError, weight=4.),
-    entry('has no argument `self`', TypeError, self=1),
-    entry('`tau` must be greater than 0', tau=0),
-    entry('`tau` must be greater than 0', tau=-1.),
-    entry('`tau` must be a number, but got True', TypeError, tau=True),
-    entry('`tau` must be finite', tau=math.inf),
-    entry("`loss_weight` must be a number, but got '1'", TypeError, loss_weight='1'),
-    entry('`loss_weight` must be a number, but got None', TypeError, loss_weight=None),
-    entry('`loss_weight` must be finite', loss_weight=math.nan),
-    entry('`loss_weight` must be 0 or more', loss_weight=-1.),
-    entry("`beta` must be a number", TypeError, beta='a'),
-    entry('`use_sigmoid` must be True, False or None', TypeError, use_sigmoid='yes'),
-    entry('`sync` must be True or False', TypeError, sync=1),
-    Row('entry: softmax over one column', dict(
+    entry(Parts('a loss of `distill`', 'no type `mmkd.DISTLos` .closest: `mmkd.DISTLoss`.',
+                NO_TYPE, 'write one of them, or register'), type='mmkd.DISTLos'),
+    entry(Parts('a loss of `distill`', 'no type ``', NO_TYPE, 'write one of them'), type=''),
+    *(entry(Parts('`type` of a loss of `distill`', f'but got {got}', 'must be a name or a class',
+                  '; write one of `mmkd.CWDLoss`'), TypeError, type=value)
+      for value, got in ((None, 'None'), (nn.Identity(), r'Identity\(\)'))),
+    entry(Parts('a loss of `distill`', 'no type `../x`', NO_TYPE, 'write one of them'),
+          type='../x'),
+    *(entry(Parts('a loss of `distill`', name, 'is no DistillLoss', '; give one of mmkd.losses'),
+            TypeError, type=kind)
+      for kind, name in (('mmdet.FocalLoss', 'FocalLoss'), (nn.Linear, 'Linear'),
+                         ('mmkd.FrozenTeacher', 'FrozenTeacher'))),
+    entry(Parts('a loss of `distill`: DISTLoss', 'no argument `taw` .closest: `tau`.',
+                ONE_OF_DISTS, '; write one of these, or leave it out'), TypeError, taw=4.),
+    entry(Parts('a loss of `distill`: DISTLoss', 'no argument `weight` .closest: `loss_weight`.',
+                ONE_OF_DISTS, '; write one of these'), TypeError, weight=4.),
+    entry(Parts('a loss of `distill`: DISTLoss', 'no argument `self`', ONE_OF_DISTS,
+                'or leave it out'), TypeError, self=1),
+    *(entry(must('tau', 'greater than 0', str(tau)), tau=tau) for tau in (0, -1.)),
+    entry(must('tau', 'must be a number', 'True'), TypeError, tau=True),
+    entry(must('tau', 'must be finite', 'inf'), tau=math.inf),
+    entry(must('loss_weight', 'must be a number', "'1'"), TypeError, loss_weight='1'),
+    entry(must('loss_weight', 'must be a number', 'None'), TypeError, loss_weight=None),
+    entry(must('loss_weight', 'must be finite', 'nan'), loss_weight=math.nan),
+    entry(must('loss_weight', 'must be 0 or more', '-1.0'), loss_weight=-1.),
+    entry(must('beta', 'must be a number', "'a'"), TypeError, beta='a'),
+    entry(must('beta', 'must be 0 or more', '-1.0'), beta=-1.),
+    entry(must('gamma', 'must be 0 or more', '-0.5'), gamma=-0.5),
+    entry(must('use_sigmoid', 'must be True, False or None', "'yes'"), TypeError,
+          use_sigmoid='yes'),
+    entry(must('sync', 'must be True or False', '1'), TypeError, sync=1),
+    *(Row(f'entry: {loss["type"]} by softmax over one column', dict(
         student=retinanet(classes=1), teacher=teacher(retinanet(classes=1)),
-        distill=[dict(DIST, use_sigmoid=False, per_anchor=True)]), ValueError,
-        'cannot teach anything at `cls` of the student.*DISTLoss has a gradient of 0.*softmax over '
-        '1 column is 1.*write `use_sigmoid=True`'),
-    Row('entry: KD over one column', dict(
-        student=retinanet(classes=1), teacher=teacher(retinanet(classes=1)),
-        distill=[dict(KD, use_sigmoid=False, per_anchor=True)]), ValueError,
-        'cannot teach anything at `cls`.*KDLoss has a gradient of 0.*write `use_sigmoid=True`'),
+        distill=[dict(loss, use_sigmoid=False, per_anchor=True)]), ValueError, Parts(
+            '`loss_cls_.*` cannot teach anything at `cls`', 'has a gradient of 0',
+            'softmax over 1 column is 1', 'write `use_sigmoid=True`')) for loss in (DIST, KD)),
     # --- the match
-    entry("must contain 'loss'", name='dist'),
-    entry("must contain 'loss'", name=''),
-    entry("must contain 'loss'", name=3),
-    entry('`per_anchor` must be True', TypeError, per_anchor='x'),
-    entry("`connector` must be 'auto', 'conv' or None", connector='linear'),
-    entry("`connector` must be 'auto', 'conv' or None", connector=True),
-    entry("`connector='conv'`, but `cls` of the student is a prediction", connector='conv'),
-    entry('`alpha` must be between 0 and 1', alpha=1.5),
-    entry('`alpha` must be between 0 and 1', alpha=-0.1),
-    entry('`alpha` must be a number', TypeError, alpha=True),
-    entry('`replaces` must be one of', alpha=0.5, replaces='foreground'),
-    entry('needs `alpha`', replaces='background'),
-    entry('`stage` must be', TypeError, stage=0.5),
-    entry('stage', stage=0),
-    entry('no mask `valid` for the student.*leave `mask` out', mask='valid'),
-    entry('`mask` must be', TypeError, mask=True),
-    entry('`between` must be two networks', between=['student']),
-    entry('`between` must be two networks', between='student'),
-    entry('`between` must be two networks', between=['student', 'student']),
-    entry('`between` needs one point', TypeError, between=['student', 'teacher'], name='loss_a'),
-    entry('it is not trained', between=['student', 'teacher']),
-    Row('entry: two of one name', dict(distill=[DIST, DIST]), ValueError, 'are called.*`name='),
+    *(entry(must('name', "must contain 'loss', or MMEngine", repr(name),
+                 "write for instance name='loss_a'"), name=name) for name in ('dist', '', 3)),
+    entry(must('per_anchor', 'must be True, False or None', "'x'"), TypeError, per_anchor='x'),
+    *(entry(must('connector', "must be 'auto', 'conv' or None", repr(value)), connector=value)
+      for value in ('linear', True)),
+    entry(Parts("`connector='conv'`", '`cls` of the student is a prediction',
+                'which is compared as it is', '; leave `connector` out'), connector='conv'),
+    *(entry(must('alpha', 'must be between 0 and 1', str(alpha)), alpha=alpha)
+      for alpha in (1.5, -0.1)),
+    entry(must('alpha', 'must be a number', 'True'), TypeError, alpha=True),
+    entry(must('replaces', "must be one of 'all', 'background'", "'foreground'"), alpha=0.5,
+          replaces='foreground'),
+    entry(Parts("`replaces='background'`", 'the entry has none', 'needs `alpha`',
+                '; write one, such as `alpha=0.5`'), replaces='background'),
+    entry(must('stage', "must be the number of a stage, from 0, or 'mean'", '0.5'), TypeError,
+          stage=0.5),
+    entry(Parts('`stage=0`', '`cls` has', 'no stages', '; leave `stage` out'), stage=0),
+    entry(Parts('no mask `valid`', 'for the student', 'single-stage detectors of mmdet',
+                '; leave `mask` out'), mask='valid'),
+    entry(must('mask', "must be the name of a mask, such as 'valid'", 'True'), TypeError,
+          mask=True),
+    *(entry(must('between', BETWEEN, repr(names), 'name them'), between=names)
+      for names in (['student'], 'student', ['student', 'student'])),
+    entry(Parts('`between`', "but got {.*'name': 'loss_a'}", 'needs one point of all networks',
+                '; write'), TypeError, between=['student', 'teacher'], name='loss_a'),
+    entry(Parts('a point of `teacher` as student', 'it is not trained', 'there is `student`',
+                '; write'), between=['student', 'teacher']),
+    Row('entry: two of one name', dict(distill=[DIST, DIST]), ValueError, Parts(
+        'two entries of `distill`', 'are called `loss_cls_dist`', 'a name of its own',
+        '; give one of them a `name=`')),
     Row('entry: two alphas', dict(distill=[dict(DIST, alpha=0.5), dict(KD, alpha=0.5)]),
-        ValueError, "two entries of `distill` have an `alpha`"),
-    Row('entry: keys that are no names', dict(distill=[{1: 2}]), TypeError, 'names as keys'),
+        ValueError, Parts('two entries of `distill`', 'have an `alpha` at `cls` of `student`',
+                          'would be multiplied', '; write `alpha` in one')),
+    Row('entry: keys that are no names', dict(distill=[{1: 2}]), TypeError, Parts(
+        'an entry of `distill`', 'but got {1: 2}', 'names as keys', '; write it so')),
     # --- distill as a whole
-    model('distill misspelt', 'has no argument `distil` \\(closest: `distill`\\)', TypeError,
-          distil=[DIST]),
-    model('distill is a dict', '`distill` is a list of dicts, for instance', TypeError,
-          distill=DIST),
-    model('distill is empty', '`distill` is empty.*add an entry', distill=[]),
-    model('distill is a string', '`distill` is a list of dicts', TypeError, distill='mmkd.KDLoss'),
-    model('distill of strings', '`distill` is a list of dicts', TypeError, distill=['mmkd.KDLoss']),
-    model('distill is None', '`distill` is a list of dicts', TypeError, distill=None),
-    model('distill is a generator', '`distill` is a list of dicts', TypeError,
+    model('distill misspelt', Parts('Distiller', 'no argument `distil` .closest: `distill`.',
+                                    'it takes `student`, `teacher`, `distill`', '; write'),
+          TypeError, distil=[DIST]),
+    model('distill is a dict', Parts('`distill`', "but got {'type': 'mmkd.DISTLoss'", LISTED,
+                                     '; write it so'), TypeError, distill=DIST),
+    model('distill is empty', Parts('`distill`', 'is empty', 'nothing would be compared',
+                                    '; add an entry, for instance'), distill=[]),
+    model('distill is a string', must('distill', LISTED, "'mmkd.KDLoss'"), TypeError,
+          distill='mmkd.KDLoss'),
+    model('distill of strings', must('distill', LISTED, "['mmkd.KDLoss']"), TypeError,
+          distill=['mmkd.KDLoss']),
+    model('distill is None', must('distill', LISTED, 'None'), TypeError, distill=None),
+    model('distill is a generator', must('distill', LISTED, '<list_iterator'), TypeError,
           distill=iter([DIST])),
 ]
 
+FROZEN = 'it takes `config`, `checkpoint`, `trust_checkpoint`'
+A_DICT = 'must be a dict'
+NO_CONFIG = 'the absolute path of a file'
+NO_MODEL = 'the model of the teacher cannot be built'
+SCOPE = '; look at `model` in the config of the teacher, and whether `default_scope`'
+UNKNOWN_SCOPE = 'is not in the {} registry;'
+SAME_KIND = "compare 'neck' or 'backbone'|write `use_sigmoid"
+
 TEACHERS = [
-    model('teacher misspelt', 'has no argument `techer` \\(closest: `teacher`\\)', TypeError,
+    model('teacher misspelt', Parts('Distiller', 'no argument `techer` .closest: `teacher`.',
+                                    'it takes `student`, `teacher`', '; write'), TypeError,
           techer=teacher()),
-    model('teacher is a path', '`teacher` must be a dict, but got str', TypeError,
+    model('teacher is a path', must('teacher', A_DICT, "str: 'teacher.py'"), TypeError,
           teacher='teacher.py'),
-    model('teacher is a list', '`teacher` must be a dict.*mmkd.Committee', TypeError,
+    model('teacher is a list', must('teacher', A_DICT, '2 in a list', "write several teachers as "
+                                    "dict.type='mmkd.Committee'"), TypeError,
           teacher=[teacher(), teacher()]),
-    model('teacher is a module', '`teacher` must be a dict', TypeError, teacher=nn.Identity()),
-    model('teacher is missing', 'there is no such network.*give a `teacher`', teacher=None),
-    model('teacher without config', '`teacher`: FrozenTeacher needs `config`', TypeError,
+    model('teacher is a module', must('teacher', A_DICT, 'Identity'), TypeError,
+          teacher=nn.Identity()),
+    model('teacher is missing', Parts('`loss_cls_dist`', 'there is no such network',
+                                      'there is `student`', '; give a `teacher`'), teacher=None),
+    model('teacher without config', Parts('`teacher`: FrozenTeacher', 'needs `config`', FROZEN,
+                                          '; write `config=`'), TypeError,
           teacher=dict(checkpoint=None)),
-    model('checkpoint misspelt', 'has no argument `checkpont` \\(closest: `checkpoint`\\)',
-          TypeError, teacher=dict(teacher(), checkpont='x')),
-    model('checkpoint left out', 'has no published checkpoint; write `checkpoint=`',
-          teacher=without(teacher(), 'checkpoint')),
-    model('checkpoint is a number', '`teacher.checkpoint` must be a path', TypeError,
-          teacher=dict(teacher(), checkpoint=3)),
-    model('type of a teacher misspelt', 'no type `mmkd.FrozenTeachr`.*closest',
-          teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
-    model('a model in place of a teacher', 'RetinaNet is no BaseTeacher', TypeError,
-          teacher=dict(retinanet(), type='mmdet.RetinaNet')),
-    model('a model in place of its config', 'must hold a `model`.*write dict\\(model=...\\)',
-          teacher=dict(config=retinanet(), checkpoint=None)),
-    model('config is a number', '`teacher.config` must be a path or a config', TypeError,
-          teacher=dict(config=3, checkpoint=None)),
-    model('config is the root', r'no config `/` \(looked for /, which is a folder\); give the '
-          'absolute path of a file', FileNotFoundError,
+    model('checkpoint misspelt', Parts(
+        '`teacher`: FrozenTeacher', 'no argument `checkpont` .closest: `checkpoint`.', FROZEN,
+        '; write one of these'), TypeError, teacher=dict(teacher(), checkpont='x')),
+    model('checkpoint left out', Parts(
+        'the teacher config of a dict', 'has no published', 'checkpoint',
+        '; write `checkpoint=` with the path or address'),
+        teacher=without(teacher(), 'checkpoint')),
+    model('checkpoint is a number', must('teacher.checkpoint', 'must be a path, an address or None',
+                                         '3'), TypeError, teacher=dict(teacher(), checkpoint=3)),
+    model('type of a teacher misspelt', Parts(
+        '`teacher`:', 'no type `mmkd.FrozenTeachr` .closest: `mmkd.FrozenTeacher`.',
+        'mmkd has `mmkd.FrozenTeacher`, `mmkd.CachedTeacher`, `mmkd.Committee`, '
+        '`mmkd.EarlierSelf`, `mmkd.MeanTeacher`, `mmkd.Partner`;', 'write one of them'),
+        teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
+    model('a model in place of a teacher', Parts(
+        '`teacher`:', 'RetinaNet', 'is no BaseTeacher', '; give one of mmkd.teachers'), TypeError,
+        teacher=dict(retinanet(), type='mmdet.RetinaNet')),
+    model('a model in place of its config', Parts(
+        '`teacher.config`', "its keys are .'type'", 'must hold a `model`',
+        'write dict.model=...'), teacher=dict(config=retinanet(), checkpoint=None)),
+    model('config is a number', must('teacher.config', 'must be a path or a config', 'int'),
+          TypeError, teacher=dict(config=3, checkpoint=None)),
+    model('config is the root', Parts('no config `/`', 'looked for /, which is a folder',
+                                      NO_CONFIG, '; give'), FileNotFoundError,
           teacher=dict(config='/', checkpoint=None)),
-    model('config is a folder', 'looked for .*, which is a folder, from the folder .*; give',
-          FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
-    model('config is relative to another folder', r'no config `no/such.py` \(looked for /.*, from '
-          r'the folder /.*; give the absolute path.*\{\{ fileDirname \}\}/teacher.py',
-          FileNotFoundError, teacher=dict(config='no/such.py', checkpoint=None)),
-    model('config is no name of a file', 'no config `a\0b`.*give', FileNotFoundError,
-          teacher=dict(config='a\0b', checkpoint=None)),
-    model('config of a package that no name is', 'package `.mmdet` .* is not installed',
-          FileNotFoundError, teacher=dict(config='.mmdet::x.py', checkpoint=None)),
-    model('config is empty', '`teacher.config` must hold a `model`',
+    model('config is a folder', Parts(
+        'no config `..`', 'looked for .*, which is a folder, from the folder', NO_CONFIG, '; give'),
+        FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
+    model('config is relative to another folder', Parts(
+        'no config `no/such.py`', 'looked for /.*, from the folder /',
+        r'\{\{ fileDirname \}\}/teacher.py', '; give the absolute path'),
+        FileNotFoundError, teacher=dict(config='no/such.py', checkpoint=None)),
+    model('config is no name of a file', Parts('no config `a\0b`', 'looked for', NO_CONFIG,
+                                               '; give'),
+          FileNotFoundError, teacher=dict(config='a\0b', checkpoint=None)),
+    model('config of a package that no name is', Parts(
+        'the package `.mmdet`', 'is not installed', "mmdet's configs are `mmdet::…`", '; install'),
+        FileNotFoundError, teacher=dict(config='.mmdet::x.py', checkpoint=None)),
+    model('config is empty', Parts('`teacher.config`', r'its keys are \[\]', 'must hold a `model`',
+                                   '; give the config of a whole run'),
           teacher=dict(config={}, checkpoint=None)),
-    model('model of the config is empty', 'the model of the teacher cannot be built.*look at',
+    model('model of the config is empty', Parts(NO_MODEL, 'but got {}', 'contain the key "type"',
+                                                SCOPE),
           teacher=dict(config=dict(model={}), checkpoint=None)),
-    model('a Distiller without a model for a student', '`student` is the model; it must be a dict, '
-          'but got None', TypeError, teacher=teacher(
-              dict(type='mmkd.Distiller', student=None), data_preprocessor=dict())),
-    model('unregistered model', "RetinaNetX is not in.*look at `model`",
+    model('a Distiller without a model for a student', Parts(
+        'the config is that of a distillation, whose `student`', 'but got None', A_DICT,
+        '; give a config whose `student`'), TypeError, teacher=teacher(
+            dict(type='mmkd.Distiller', student=None), data_preprocessor=dict())),
+    model('unregistered model', Parts(NO_MODEL, 'RetinaNetX', UNKNOWN_SCOPE.format('mmdet::model'),
+                                      SCOPE[2:]),
           teacher=teacher(dict(retinanet(), type='RetinaNetX'))),
-    model('misspelt argument of the model', 'RetinaNet.*nek.*look at `model`',
-          teacher=teacher(dict(retinanet(), nek={}))),
-    model('channels of neck and backbone differ', 'the teacher does not run on a blank image',
+    model('misspelt argument of the model', Parts(
+        NO_MODEL, "keyword argument 'nek'", 'RetinaNet.__init__.. got an unexpected', SCOPE),
+        teacher=teacher(dict(retinanet(), nek={}))),
+    model('channels of neck and backbone differ', Parts(
+        'the teacher does not run on a blank image', 'but got 16 channels',
+        'expected input.* to have 2 channels', '; look whether the parts of its config'),
           teacher=teacher(dict(retinanet(), neck=dict(retinanet()['neck'],
                                                       in_channels=[1, 2, 3, 4])))),
-    model('unknown scope', 'is not in the.*`default_scope`',
+    model('unknown scope', Parts(NO_MODEL, 'RetinaNet', UNKNOWN_SCOPE.format('mmengine::model'),
+                                 SCOPE[2:]),
           teacher=dict(config=dict(default_scope='mdet', model=retinanet()), checkpoint=None)),
-    model('scope of another package', 'is not in the mmseg::model registry.*`default_scope`',
+    model('scope of another package', Parts(
+        NO_MODEL, 'RetinaNet', UNKNOWN_SCOPE.format('mmseg::model'), SCOPE[2:]),
           teacher=dict(config=dict(default_scope='mmseg', model=retinanet()), checkpoint=None)),
-    model('scope is no word', '`default_scope`',
+    model('scope is no word', Parts(NO_MODEL, 'but got 3', 'scope_name should be a string', SCOPE),
           teacher=dict(config=dict(default_scope=3, model=retinanet()), checkpoint=None)),
-    model('no network of a family', 'the teacher is a ResNet, whose points mmkd does not know',
-          teacher=teacher(retinanet()['backbone'])),
-    model('a segmentor for a detector', 'columns|writes|no point|points|compared',
-          teacher=dict(config=dict(default_scope='mmseg', model=segmentor()), checkpoint=None)),
-    model('a detector of RoIs for one of a grid', 'predicts for a grid.*for RoIs.*compare',
-          teacher=teacher(two_stage())),
-    model('softmax for sigmoid', 'activated by sigmoid.*by softmax', teacher=teacher(retinanet(
-        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, _delete_=True)))),
-    model('another number of classes', '3 columns.*2 in the teacher.*unknown.*give a teacher of '
-          'the same classes', teacher=teacher(retinanet(classes=2))),
     *(model(f'classes of the {side}: {classes!r}'[:60], says, error, **(
         dict(teacher=dict(teacher(), classes=classes)) if side == 'teacher' else
         dict(classes=classes)))
       for side, name in (('teacher', 'teacher.classes'), ('student', 'classes'))
       for classes, error, says in (
-          (dict(disc='round'), TypeError, f'`{name}` is a dict.*write the list of names'),
-          ('disc', TypeError, f"`{name}` must be a list of class names.*got 'disc'"),
-          ([], ValueError, f'`{name}` is empty; write'),
-          (['disc', 'disc', 'cross'], ValueError, f'`{name}` has a name twice, disc.*give each'),
-          (['disc', 'cross'], ValueError, f'the {side}.s head has columns for 3 classes, but its '
-           '`classes` name 2.*write one name for each'))),
-    model('broken data set of the teacher', 'classes of the teacher cannot be read.*look at',
-          teacher=teacher(train_dataloader=dict(dataset=3))),
-    model('more names than columns', 'has columns for 3 classes.*names 2', teacher=teacher(
-        train_dataloader=dict(dataset=dict(metainfo=dict(classes=('a', 'b')))))),
-    model('an unreadable preprocessor', 'cannot tell how Odd normalises', teacher=teacher(
-        dict(retinanet(), data_preprocessor=type('Odd', (nn.Module, ), {})()))),
-    model('unknown precision', "`teacher.precision` must be 'bf16'",
-          teacher=dict(teacher(), precision='int8')),
-    model('flag is a word', '`teacher.fuse` must be True or False', TypeError,
-          teacher=dict(teacher(), fuse='yes')),
-    model('a view that nobody packs', '`view` must be the name', TypeError,
+          (dict(disc='round'), TypeError, Parts(
+              f'`{name}`', 'is a dict', 'no mapping of classes yet', '; write the list')),
+          ('disc', TypeError, Parts(
+              f'`{name}`', "got 'disc'", 'must be a list of class names', 'for instance')),
+          ([], ValueError, Parts(f'`{name}`', 'is empty', 'class names in the order', '; write')),
+          (['disc', 'disc', 'cross'], ValueError, Parts(
+              f'`{name}`', 'a name twice, disc', "'disc', 'disc', 'cross'", '; give each')),
+          (['disc', 'cross'], ValueError, Parts(
+              f'the {side}.s head', '`classes` name 2', 'has columns for 3 classes',
+              'write one name for each')))),
+    model('no network of a family', Parts(
+        'the teacher', 'is a ResNet', 'it knows single-stage detectors',
+        '; register an adapter'), teacher=teacher(retinanet()['backbone'])),
+    model('a segmentor for a detector', Parts(
+        '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
+        SAME_KIND), teacher=dict(config=dict(default_scope='mmseg', model=segmentor()),
+                                 checkpoint=None)),
+    model('a detector of RoIs for one of a grid', Parts(
+        '`cls` of the student', 'predicts for a grid', 'of the teacher for RoIs',
+        "; compare 'neck' or 'backbone', or give a teacher of the student's kind"),
+        teacher=teacher(two_stage())),
+    model('softmax for sigmoid', Parts(
+        '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
+        SAME_KIND), teacher=teacher(retinanet(
+            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, _delete_=True)))),
+    model('another number of classes', Parts(
+        '`cls` of the student has', 'for 3 classes, `cls` of the teacher has columns for 2 classes',
+        "student's classes are unknown, the teacher's unknown",
+        '; give a teacher of the same classes'), teacher=teacher(retinanet(classes=2))),
+    model('broken data set of the teacher', Parts(
+        'the classes of the teacher', 'AttributeError', 'cannot be read',
+        '; look at `dataset_meta`'), teacher=teacher(train_dataloader=dict(dataset=3))),
+    model('more names than columns', Parts(
+        "the teacher's head", r"names 2: \['a', 'b'\]", 'columns for 3 classes', '; give|; state'),
+        teacher=teacher(train_dataloader=dict(dataset=dict(metainfo=dict(classes=('a', 'b')))))),
+    model('an unreadable preprocessor', Parts(
+        'Odd', 'cannot tell how', 'normalises images',
+        '; give student and teacher the same `data_preprocessor`'), teacher=teacher(
+            dict(retinanet(), data_preprocessor=type('Odd', (nn.Module, ), {})()))),
+    model('unknown precision', must('teacher.precision', "must be 'bf16', 'fp16' or None",
+                                    "'int8'"), teacher=dict(teacher(), precision='int8')),
+    *(model(f'flag is a word: {name}', must(f'teacher.{name}', 'must be True or False', "'yes'"),
+            TypeError, teacher=dict(teacher(), **{name: 'yes'}))
+      for name in ('fuse', 'channels_last', 'compile', 'trust_checkpoint')),
+    model('a view that nobody packs', must('view', 'must be the name of a view', '3'), TypeError,
           teacher=dict(teacher(), view=3)),
-    *(model(f'cache of {size!r} GB', says, error, teacher=dict(
-        teacher(), type='mmkd.CachedTeacher', cache='answers', max_gb=size))
-      for size, says, error in (('x', "`teacher.max_gb` must be a number, but got 'x'", TypeError),
-                                (-1, '`teacher.max_gb` must be 0 or more', ValueError),
-                                (math.nan, '`teacher.max_gb` must be finite', ValueError))),
-    model('committee of nobody', '`members` must be a list of teachers',
+    *(model(f'cache of {size!r} GB', must('teacher.max_gb', expected, repr(size)), error,
+            teacher=dict(teacher(), type='mmkd.CachedTeacher', cache='answers', max_gb=size))
+      for size, expected, error in (('x', 'must be a number', TypeError),
+                                    (-1, 'must be 0 or more', ValueError),
+                                    (math.nan, 'must be finite', ValueError))),
+    *(model(f'cache: {name}', must(f'teacher.{name}', 'must be one of', "'x'"),
+            teacher=dict(teacher(), type='mmkd.CachedTeacher', cache='answers', **{name: 'x'}))
+      for name in ('stored_as', 'on_miss')),
+    model('committee of nobody', must('members', 'must be a list of teachers', '[]', 'give'),
           teacher=dict(type='mmkd.Committee', members=[])),
-    model('committee of paths', 'member 0 of the committee must be a dict', TypeError,
+    model('committee of paths', Parts('member 0 of the committee', "but got str: 'a.py'", A_DICT,
+                                      '; write'), TypeError,
           teacher=dict(type='mmkd.Committee', members=['a.py'])),
-    model('committee in a committee', 'no committee', TypeError,
-          teacher=dict(type='mmkd.Committee', members=[
-              dict(type='mmkd.Committee', members=[teacher()])])),
-    model('weights of a committee', '`weights` must be 1 numbers',
+    model('committee in a committee', Parts(
+        'member 0 of the committee', 'is a Committee', 'must be a teacher', '; name its members'),
+        TypeError, teacher=dict(type='mmkd.Committee', members=[
+            dict(type='mmkd.Committee', members=[teacher()])])),
+    model('weights of a committee', must('weights', 'must be 1 numbers of 0 or more',
+                                         '[1.0, 2.0]'),
           teacher=dict(type='mmkd.Committee', members=[teacher()], weights=[1, 2])),
-    model('weights that are a number', '`weights` must be a list', TypeError,
+    model('weights that are a number', must('weights', 'must be a list of numbers', '1'), TypeError,
           teacher=dict(type='mmkd.Committee', members=[teacher()], weights=1)),
-    model('average momentum', '`momentum` is the share', teacher=dict(
+    model('average of a committee', must('average', "must be one of 'probability', 'loss'",
+                                         "'mean'"),
+          teacher=dict(type='mmkd.Committee', members=[teacher()], average='mean')),
+    model('average momentum', must('momentum', 'between 0 and 1', '1.0'), teacher=dict(
         type='mmkd.MeanTeacher', momentum=1.)),
-    model('earlier self of nothing', "`every` must be 'epoch' or",
-          teacher=dict(type='mmkd.EarlierSelf', every=0)),
+    model('warm-up of nothing', must('warmup', 'must be a number of steps, 1 or more', '0'),
+          teacher=dict(type='mmkd.MeanTeacher', warmup=0)),
+    model('earlier self of nothing', must('every', "must be 'epoch' or a number of iterations",
+                                          '0'), teacher=dict(type='mmkd.EarlierSelf', every=0)),
 ]
 
+MODEL = 'such as `_base_.model`'
+NAMES = "without 'loss', by which MMEngine tells"
+PARTNER = [dict(DIST, on=dict(student='cls', teacher='other:cls')), KD]
 ITSELF = dict(DIST, on=dict(student='cls', teacher='student:cls'))
 MERGED = [
     # MMEngine merges dicts with those of the base config, unless `_delete_` stands in them.
-    model('merged with the model of the base', 'Distiller has no arguments `.*` and [0-9] more, '
-          'which a plain model has;.*write dict\\(_delete_=True, type=.mmkd.Distiller', TypeError,
+    model('merged with the model of the base', Parts(
+        'Distiller', 'has no arguments `.*` and [0-9] more', 'which a plain model has',
+        'write dict\\(_delete_=True, type=.mmkd.Distiller'), TypeError,
           **without(retinanet(), 'type')),
-    model('merged with a model of one part', 'Distiller has no argument `backbone`.*_delete_=True',
-          TypeError, backbone=retinanet()['backbone']),
-    model('teacher merged with a frozen one', '`teacher`: MeanTeacher has no arguments `config`, '
-          '`checkpoint`, which mmkd.FrozenTeacher has;.*write dict\\(_delete_=True', TypeError,
+    model('merged with a model of one part', Parts(
+        'Distiller', 'has no argument `backbone`', 'which a plain model has',
+        'write dict\\(_delete_=True'), TypeError, backbone=retinanet()['backbone']),
+    model('teacher merged with a frozen one', Parts(
+        '`teacher`: MeanTeacher', 'has no arguments `config`, `checkpoint`',
+        'which mmkd.FrozenTeacher has', 'write dict\\(_delete_=True'), TypeError,
           teacher=dict(teacher(), type='mmkd.MeanTeacher')),
-    model('teacher merged with an average', 'FrozenTeacher has no argument `momentum`, which '
-          'mmkd.MeanTeacher has;.*_delete_=True', TypeError, teacher=dict(teacher(), momentum=0.1)),
-    model('companion merged with a frozen one', 'companion `other`: EarlierSelf has no arguments.*'
-          '_delete_=True', TypeError, companions=dict(other=dict(
-              teacher(), type='mmkd.EarlierSelf'))),
+    model('teacher merged with an average', Parts(
+        'FrozenTeacher', 'has no argument `momentum`', 'which mmkd.MeanTeacher has',
+        'write dict\\(_delete_=True'), TypeError, teacher=dict(teacher(), momentum=0.1)),
+    model('companion merged with a frozen one', Parts(
+        'companion `other`: EarlierSelf', 'has no arguments', 'which mmkd.* has',
+        'write dict\\(_delete_=True'), TypeError, companions=dict(other=dict(
+            teacher(), type='mmkd.EarlierSelf'))),
 ]
 OWN_HOOKS = [
-    model('hooks are a dict', '`hooks` must be a list of hooks, for instance', TypeError,
-          hooks=dict(type='EMAHook')),
-    model('hook is a word', 'hook 0 of `hooks` must be a dict', TypeError, hooks=['EMAHook']),
-    model('hook misspelt', 'hook 1 of `hooks`: no type `mmkd.ReseedHok` \\(closest: '
-          '`mmkd.ReseedHook`\\).*registered in mmkd.HOOKS', hooks=[
-              dict(type='mmkd.ReseedHook'), dict(type='mmkd.ReseedHok')]),
-    model('hook of no package', 'no type `no.such.Hook`.*registered in mmkd.HOOKS',
+    model('hooks are a dict', Parts(
+        '`hooks`', "got {'type': 'EMAHook'}", 'must be a list of hooks', 'for instance'),
+          TypeError, hooks=dict(type='EMAHook')),
+    model('hook is a word', Parts(
+        'hook 0 of `hooks`', "got str: 'EMAHook'", 'must be a dict', '; write'), TypeError,
+          hooks=['EMAHook']),
+    model('hook misspelt', Parts(
+        'hook 1 of `hooks`', 'no type `mmkd.ReseedHok` .closest: `mmkd.ReseedHook`.',
+        'mmkd has', 'mmkd.HOOKS'), hooks=[
+            dict(type='mmkd.ReseedHook'), dict(type='mmkd.ReseedHok')]),
+    model('hook of no package', Parts(
+        'hook 0 of `hooks`', 'no type `no.such.Hook`', 'mmkd has', 'mmkd.HOOKS'),
           hooks=[dict(type='no.such.Hook')]),
-    model('hook without type', '`type` of hook 0 of `hooks` must be a name', TypeError,
+    model('hook without type', Parts(
+        '`type` of hook 0 of `hooks`', 'got None', 'must be a name', '; write one of'), TypeError,
           hooks=[dict(momentum=0.1)]),
-    model('loss for a hook', 'hook 0 of `hooks`: DISTLoss is no Hook; give', TypeError,
-          hooks=[DIST]),
-    model('argument of a hook misspelt', 'hook 0 of `hooks`: TeacherEvalHook has no argument '
-          '`metrc` \\(closest: `metric`\\)', TypeError, hooks=[
-              dict(type='mmkd.TeacherEvalHook', metrc='x')]),
-    model('argument that a hook refuses', 'hook 0 of `hooks` cannot be built: AssertionError.*'
-          'begin_iter.*look at', hooks=[dict(type='EMAHook', begin_iter=-1)]),
-    model('priority of a hook', 'hook 0 of `hooks` cannot be built.*HIHG.*look at', hooks=[
-        dict(type='EMAHook', priority='HIHG')]),
+    model('loss for a hook', Parts(
+        'hook 0 of `hooks`', 'DISTLoss', 'is no Hook', '; give'), TypeError, hooks=[DIST]),
+    model('argument of a hook misspelt', Parts(
+        'hook 0 of `hooks`: TeacherEvalHook', 'no argument `metrc` .closest: `metric`.',
+        'it takes `metric`', '; write'), TypeError, hooks=[
+            dict(type='mmkd.TeacherEvalHook', metrc='x')]),
+    model('argument that a hook refuses', Parts(
+        'hook 0 of `hooks`', 'AssertionError.*begin_iter', 'cannot be built', 'look at'),
+          hooks=[dict(type='EMAHook', begin_iter=-1)]),
+    model('priority of a hook', Parts(
+        'hook 0 of `hooks`', 'HIHG', 'cannot be built', 'look at'), hooks=[
+            dict(type='EMAHook', priority='HIHG')]),
 ]
 ALONE = [
     # There is no teacher beside the student of which something could be said.
-    model('stage of a student that has none', r'stage=9(?!.*no teacher beside)', teacher=None,
+    model('stage of a student that has none', Parts(
+        '`stage=9`', '`cls` has', 'no stages(?!.*no teacher beside)', '; leave `stage` out'),
+          teacher=None, distill=[dict(ITSELF, stage=9)]),
+    model('stage of a student that has three', Parts(
+        '`stage=9`', '`cls` has', 'stages 0 to 2(?!.*no teacher beside)', '; choose one'),
+          teacher=None, student=ConfigDict(two_stage('cascade-rcnn')),
           distill=[dict(ITSELF, stage=9)]),
-    model('stage of a student that has three', r'stage=9(?!.*no teacher beside)', teacher=None,
-          student=ConfigDict(two_stage('cascade-rcnn')), distill=[dict(ITSELF, stage=9)]),
 ]
 
 STUDENTS = [
-    model('student is a path', '`student` must be the config of a model', TypeError,
+    model('student is a path', must('student', MODEL, "str: 'student.py'"), TypeError,
           student='student.py'),
-    model('student is None', '`student` must be the config of a model', TypeError, student=None),
-    model('student is a list', '`student` must be the config of a model', TypeError,
+    model('student is None', must('student', MODEL, 'NoneType: None'), TypeError, student=None),
+    model('student is a list', must('student', MODEL, "list: [{'type': 'RetinaNet'"), TypeError,
           student=[retinanet()]),
-    model('student without type', '`student` must be a model, such as', TypeError,
+    model('student without type', Parts('`student`', r"its keys are \['data_preprocessor'", MODEL,
+                                        '; give the model itself, with its `type`'), TypeError,
           student=without(retinanet(), 'type')),
-    model('student is a whole config', '`student` must be a model', TypeError,
+    model('student is a whole config', Parts('`student`', r"its keys are \['model'\]", MODEL,
+                                             '; give the model itself'), TypeError,
           student=dict(model=retinanet())),
-    model('student unregistered', 'the model of the student cannot be built.*look at',
+    model('student unregistered', Parts(
+        'the model of the student cannot be built', 'RetinaNetX',
+        UNKNOWN_SCOPE.format('mmdet::model'), 'look at `model` in the config of the student'),
           student=dict(retinanet(), type='RetinaNetX')),
-    model('student is a Distiller', '`student` is a mmkd.Distiller already; move', TypeError,
+    *(model(f'student of a package that is not there: {kind}', Parts(
+        'the model of the student cannot be built', found, f'`{package}` cannot be imported',
+        'if its name is spelt right, install the package'), student=dict(retinanet(), backbone=dict(
+            type=kind, model_name='resnet18')))
+      for kind, found, package in (
+          ('no_such.ConvNeXt', 'no_such.ConvNeXt is not in the', 'no_such'),
+          *([] if importlib.util.find_spec('timm') else [
+              ('mmseg.TIMMBackbone', 'timm is not installed', 'timm')]))),
+    model('student is a Distiller', Parts('`student`', 'is a mmkd.Distiller already',
+                                          'its own `student`', '; move its `distill`'), TypeError,
           student=distiller(retinanet(), teacher())),
-    model('student of no family', 'the student is a ResNet, whose points mmkd does not know',
+    model('student of no family', Parts(
+        'the student', 'is a ResNet', 'it knows single-stage detectors', '; register an adapter'),
           student=retinanet()['backbone']),
-    model('companion called student', "a companion is called 'student'",
-          companions=dict(student=teacher())),
-    model('companion called teacher', "a companion is called 'teacher'",
-          companions=dict(teacher=teacher())),
-    model('companion of two words', "a companion is called 'my partner'",
-          companions={'my partner': teacher()}),
-    model('companions in a list', '`companions` must be a dict', TypeError,
-          companions=[teacher()]),
-    model('companion of whom nothing is asked', '`other` neither teaches nor learns',
-          companions=dict(other=teacher())),
-    model('companion with a number for a config', '`partner.config` must be a path', TypeError,
+    *(model(f'companion called {name!r}', Parts(
+        'a companion', f'is called {name!r}', NAMES, '; write another name'),
+            companions={name: teacher()}) for name in ('student', 'teacher', 'my partner')),
+    model('companions in a list', Parts('`companions`', r"but got \[{'config'",
+                                        'must be a dict of networks by name', '; give each a name'),
+          TypeError, companions=[teacher()]),
+    model('companion of whom nothing is asked', Parts(
+        '`other`', 'neither teaches nor learns', 'no entry of `distill` names it',
+        '; compare one of its points'), companions=dict(other=teacher())),
+    model('companion with a number for a config', must(
+        'partner.config', 'must be a path or a config', 'int'), TypeError,
           companions=dict(other=dict(config=3))),
-    model('partner shares what is not alike', '`shared` names `backbone`, which',
-          companions=dict(other=dict(teacher(), shared=['backbone'])),
-          distill=[dict(DIST, on=dict(student='cls', teacher='other:cls')), KD]),
-    model('partner shares what is not there', 'no such module',
-          companions=dict(other=dict(teacher(), shared=['backbon'])),
-          distill=[dict(DIST, on=dict(student='cls', teacher='other:cls')), KD]),
-    model('inherit a part that is not there', 'names `nek`, but the student has no such part',
-          inherit='nek'),
-    model('inherit a number', '`inherit` must name parts', TypeError, inherit=3),
-    model('inherit by a strange depth', '`depth` of `inherit` must be one of',
+    model('partner shares what is not alike', Parts(
+        '`shared` names `backbone`', 'a ResNet with `conv1.weight` of 12x3x7x7 in the partner and '
+        'a ResNet with `conv1.weight` of 8x3x7x7 in the student', 'equal shapes can be shared',
+        '; name those that are alike'),
+          companions=dict(other=dict(teacher(), shared=['backbone'])), distill=PARTNER),
+    model('partner shares what is not there', Parts(
+        '`shared` names `backbon`', 'the partner .RetinaNet.', 'has no such module',
+        '; name a path inside of data_preprocessor, backbone'),
+          companions=dict(other=dict(teacher(), shared=['backbon'])), distill=PARTNER),
+    model('partner shares a word', must('shared', 'must be a list of dotted paths', "'backbone'"),
+          TypeError, companions=dict(other=dict(teacher(), shared='backbone')), distill=PARTNER),
+    model('partner with norms of a kind', must('separate_norm', 'must be True or False', "'x'"),
+          TypeError, companions=dict(other=dict(teacher(), separate_norm='x')), distill=PARTNER),
+    model('partner with norms of nothing', Parts(
+        '`separate_norm=True`', 'none are named', 'is of `shared` parts', '; name them'),
+        companions=dict(other=dict(teacher(), separate_norm=True)), distill=PARTNER),
+    model('inherit a part that is not there', Parts(
+        '`inherit` names `nek`', 'the student has no such part',
+        'there are data_preprocessor, backbone, neck', '; name one of these'), inherit='nek'),
+    model('inherit a number', must('inherit', 'must name parts of the model', '3'), TypeError,
+          inherit=3),
+    model('inherit by a strange depth', Parts(
+        '`depth` of `inherit`', "but got 'middle'", "must be one of 'spread'", '; write'),
           inherit=dict(parts='neck', depth='middle')),
-    model('inherit misspelt', '`inherit` cannot be read', TypeError, inherit=dict(part='neck')),
-    model('inherit what has other shapes', 'can inherit nothing of', inherit='backbone.conv1'),
-    model('inherit of a mean teacher', '`inherit` takes weights of a trained `teacher`',
-          inherit='neck', teacher=dict(type='mmkd.MeanTeacher')),
-    model('nonfinite_limit 0', '`nonfinite_limit` must be a whole number', nonfinite_limit=0),
-    model('nonfinite_limit is a fraction', '`nonfinite_limit` must be', nonfinite_limit=1.5),
-    model('teacher of three channels over a student of one',
-          'images of the student have 1 channel, those of the teacher 3; write '
-          "`teacher=dict.*channels='repeat'", student=of_one_channel()),
-    model('teacher of one channel over a student of three',
-          'images of the student have 3 channels, those of the teacher 1; give a teacher of 3',
-          teacher=teacher(of_one_channel())),
-    model('channels repeated where there are three', "`channels='repeat'` is for a student of 1",
+    model('teacher of three channels over a student of one', Parts(
+        'images of the student', 'have 1 channel', 'those of the teacher 3',
+        "write `?teacher=dict.*channels='repeat'"), student=of_one_channel()),
+    model('teacher of one channel over a student of three', Parts(
+        'images of the student', 'have 3 channels', 'those of the teacher 1',
+        'give a teacher of 3'), teacher=teacher(of_one_channel())),
+    model('channels repeated where there are three', Parts(
+        "`channels='repeat'`", '3 channels', 'is for a student of 1', 'leave'),
           teacher=dict(teacher(), channels='repeat')),
-    model('channels of an unknown kind', "`teacher.channels` must be 'repeat' or None",
+    model('channels of an unknown kind', must(
+        'teacher.channels', "must be 'repeat' or None", "['repeat']"),
           teacher=dict(teacher(), channels=['repeat'])),
-    model('preprocessor of other channels', '`mean` in the `data_preprocessor` of the student has '
-          '3 values, but its first layer takes images of 1 channel; write one value',
+    model('preprocessor of other channels', Parts(
+        '`mean` in the `data_preprocessor` of the student', 'has 3 values',
+        'its first layer takes images of 1 channel', '; write one value'),
           student=dict(of_one_channel(), data_preprocessor=retinanet()['data_preprocessor'])),
-    model('preprocessor that is none', 'the model of the student cannot be built',
+    model('inherit misspelt', Parts('`inherit` cannot be read', "argument 'part'",
+                                    'it takes `parts`, `depth` and `width`', '; write'), TypeError,
+          inherit=dict(part='neck')),
+    model('inherit what has other shapes', Parts(
+        'can inherit nothing of `backbone.conv1`', r'`backbone.conv1.weight` \(8, 3, 7, 7\)',
+        'no tensor of the teacher has the name and shape', '; leave the part out'),
+        inherit='backbone.conv1'),
+    model('inherit of a mean teacher', Parts(
+        '`inherit`', 'it is a MeanTeacher', 'takes weights of a trained `teacher`',
+        '; leave out `inherit`'), inherit='neck', teacher=dict(type='mmkd.MeanTeacher')),
+    *(model(f'nonfinite_limit {limit}', must('nonfinite_limit', 'a whole number of 1 or more',
+                                             str(limit)), nonfinite_limit=limit)
+      for limit in (0, 1.5)),
+    model('preprocessor that is none', Parts(
+        'the model of the student cannot be built', "but got <class 'int'>",
+        'data_preprocessor should be a `dict`', '; look at `model`'),
           student=without(retinanet(), 'data_preprocessor'), data_preprocessor=3),
 ]
 
@@ -420,57 +582,81 @@ HOOK = dict(type='mmkd.DistillHook', teacher=teacher(), distill=[DIST])
 SCHEDULE = 'mmkd.DistillScheduleHook'
 
 
-def schedule(name: str, says: str, entry: Any, error: type = ValueError) -> Row:
+def schedule(name: str, says: Parts, entry: Any, error: type = ValueError) -> Row:
     return Row(f'schedule: {name}', dict(type=SCHEDULE, schedules=dict(loss_cls_dist=entry)), error,
                says)
 
 
+SCHEDULES = "'constant', 'linear', 'cosine', 'step', 'warmup', 'stop'"
+BY_NAME = "a dict of schedules by the name of the term"
+STEPS = 'must be a list of steps, for instance'
+
+
 HOOKS_ALONE = [
-    Row('hook: misspelt', dict(HOOK, techer=teacher()), TypeError, 'closest: `teacher`'),
-    Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, 'needs `teacher`'),
-    Row('reseed: a seed of its own', dict(type='mmkd.ReseedHook', seed=3), TypeError,
-        'ReseedHook has no argument `seed`; it takes none'),
-    Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, 'closest: `schedules`'),
-    Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, 'must be a dict'),
+    Row('hook: misspelt', dict(HOOK, techer=teacher()), TypeError, Parts(
+        'DistillHook', 'no argument `techer` .closest: `teacher`.', 'it takes `teacher`, `distill`',
+        '; write one of these')),
+    Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, Parts(
+        'DistillHook', 'needs `teacher`', 'it takes `teacher`, `distill`', '; write `teacher=`')),
+    Row('reseed: a seed of its own', dict(type='mmkd.ReseedHook', seed=3), TypeError, Parts(
+        'ReseedHook', 'has no argument `seed`', 'it takes none', '; leave it out')),
+    Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, Parts(
+        'DistillScheduleHook', 'no argument `schedule` .closest: `schedules`.',
+        'it takes `schedules`', '; write `schedules=`')),
+    Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, must(
+        'schedules', BY_NAME, '{}')),
     Row('schedule: under a number', dict(type=SCHEDULE, schedules={3: dict(type='constant')}),
-        TypeError, "by the name of the term, such as 'loss_cls_dist', but got {3"),
-    Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError,
-        'closest: `metric`'),
-    Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError,
-        '`metric` must be the name'),
-    schedule('unknown type', "there are 'constant'", dict(type='linaer')),
-    schedule('without type', 'must be a dict with a `type`', dict(begin=3), TypeError),
-    schedule('factor of a word', 'must be a number', dict(type='linear', start_factor='a'),
-             TypeError),
-    schedule('factor below 0', 'must be 0 or more', dict(type='linear', end_factor=-1)),
-    schedule('ends before it begins', 'must end after it begins',
-             dict(type='linear', begin=3, end=3)),
-    schedule('argument of another type', 'has no argument `gamma`', dict(type='linear', gamma=1),
-             TypeError),
-    schedule('milestones missing', 'needs `milestones`', dict(type='step')),
-    schedule('milestones are a number', '`milestones`.*must be a list of steps.*but got 3',
+        TypeError, must('schedules', BY_NAME, "{3: {'type': 'constant'}}")),
+    Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError, Parts(
+        'TeacherEvalHook', 'no argument `metrics` .closest: `metric`.', 'it takes `metric`',
+        '; write')),
+    Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError, must(
+        'metric', 'must be the name of a metric', "['x']")),
+    schedule('unknown type', Parts('a schedule', "has the type 'linaer'", SCHEDULES, '; write'),
+             dict(type='linaer')),
+    schedule('without type', must('loss_cls_dist', 'must be a dict with a `type`',
+                                  "{'begin': 3}"), dict(begin=3), TypeError),
+    schedule('factor of a word', must('start_factor', 'must be a number', "'a'"),
+             dict(type='linear', start_factor='a'), TypeError),
+    schedule('factor below 0', must('end_factor', 'must be 0 or more', '-1'),
+             dict(type='linear', end_factor=-1)),
+    schedule('ends before it begins', Parts(
+        'a schedule', 'but got begin=3 and end=3', 'must end after it begins',
+        '; write a later `end`'), dict(type='linear', begin=3, end=3)),
+    schedule('argument of another type', Parts(
+        "the schedule of `loss_cls_dist`", 'has no argument `gamma`',
+        'it has `start_factor`, `end_factor`', '; write one of these'),
+        dict(type='linear', gamma=1), TypeError),
+    schedule('milestones missing', Parts("a schedule of type 'step'", 'has none',
+                                         'needs `milestones`', '; write `milestones=`'),
+             dict(type='step')),
+    schedule('milestones are a number', must('milestones', STEPS, '3'),
              dict(type='step', milestones=3), TypeError),
-    schedule('milestones are a word', "`milestones`.*must be a list of steps.*but got '12'",
+    schedule('milestones are a word', must('milestones', STEPS, "'12'"),
              dict(type='step', milestones='12'), TypeError),
-    schedule('milestones of words', '`milestones` must be a number', dict(
+    schedule('milestones of words', must('milestones', 'must be a number', "'12'"), dict(
         type='step', milestones=['12']), TypeError),
-    schedule('type is a list', "has the type \\['linear'\\]; there are 'constant'",
-             dict(type=['linear'])),
-    schedule('by_epoch is a word', '`by_epoch` must be True or False',
+    schedule('type is a list', Parts('a schedule', r"has the type \['linear'\]", SCHEDULES,
+                                     '; write'), dict(type=['linear'])),
+    schedule('by_epoch is a word', must('by_epoch', 'must be True or False', "'no'"),
              dict(type='linear', by_epoch='no'), TypeError),
 ]
 
 
 PIPELINES = [
-    Row('replay: misspelt', dict(type='mmkd.Replay', transfroms=[]), TypeError,
-        'closest: `transforms`'),
-    Row('replay: nothing', dict(type='mmkd.Replay', transforms=[]), TypeError, 'must be a list'),
-    Row('replay: half a variant', dict(type='mmkd.Replay', transforms=[dict(type='Resize')],
-                                       variants=0.5), ValueError, '`variants` must be a whole'),
-    Row('views: without pack', dict(type='mmkd.PackViews', views=dict(weak=[])), TypeError,
-        'needs `pack`'),
+    Row('replay: misspelt', dict(type='mmkd.Replay', transfroms=[]), TypeError, Parts(
+        'Replay', 'no argument `transfroms` .closest: `transforms`.', 'it takes `transforms`',
+        '; write `transforms=`')),
+    Row('replay: nothing', dict(type='mmkd.Replay', transforms=[]), TypeError, must(
+        'transforms', 'must be a list of transforms', '[]', 'put the pipeline there')),
+    *(Row(f'replay: {name} {value}', dict(type='mmkd.Replay', transforms=[dict(type='Resize')],
+                                          **{name: value}), ValueError,
+          must(name, f'must be a whole number of {least} or more', str(value)))
+      for name, value, least in (('variants', 0.5, 1), ('seed', -1, 0))),
+    Row('views: without pack', dict(type='mmkd.PackViews', views=dict(weak=[])), TypeError, Parts(
+        'PackViews', 'needs `pack`', 'it takes `pack`, `views`', '; write `pack=`')),
     Row('views: a list', dict(type='mmkd.PackViews', pack=dict(type='PackDetInputs'), views=[[]]),
-        TypeError, '`views` must be a dict'),
+        TypeError, must('views', 'must be a dict of lists', '[[]]', 'give each view a name')),
 ]
 
 
@@ -488,39 +674,55 @@ def test_mistake_in_a_hook(row):
 
 IN_A_RUN = [
     Row('run: hook on a Distiller', dict(
-        model=distiller(retinanet(), teacher()), custom_hooks=[HOOK]), TypeError,
-        'Distiller already; move'),
-    Row('run: two hooks', dict(custom_hooks=[HOOK, HOOK]), ValueError,
-        'two mmkd.DistillHook.*write all'),
+        model=distiller(retinanet(), teacher()), custom_hooks=[HOOK]), TypeError, Parts(
+            'the model', 'is a mmkd.Distiller already', 'take mmkd.DistillHook out of',
+            '; move the entries of `distill`')),
+    Row('run: two hooks', dict(custom_hooks=[HOOK, HOOK]), ValueError, Parts(
+        'in `custom_hooks`', 'there are two mmkd.DistillHook', 'only one can work',
+        '; write all entries')),
     Row('run: schedule of a term that is not there', dict(custom_hooks=[HOOK, dict(
-        type=SCHEDULE, schedules=dict(loss_x=dict(type='constant')))]), ValueError,
-        'terms are called `loss_cls_dist`'),
+        type=SCHEDULE, schedules=dict(loss_x=dict(type='constant')))]), ValueError, Parts(
+            'mmkd.DistillScheduleHook', 'a schedule for `loss_x`',
+            'terms are called `loss_cls_dist`', '; write one of them')),
     Row('run: two schedules', dict(custom_hooks=[HOOK] + [dict(
-        type=SCHEDULE, schedules={'*': dict(type='constant')})] * 2), ValueError, 'there are two'),
+        type=SCHEDULE, schedules={'*': dict(type='constant')})] * 2), ValueError, Parts(
+            'in `custom_hooks`', 'there are two mmkd.DistillScheduleHook', 'the last would win',
+            '; write all schedules into one')),
     Row('run: schedule without distillation', dict(custom_hooks=[dict(
-        type=SCHEDULE, schedules={'*': dict(type='constant')})]), ValueError, 'no distillation'),
+        type=SCHEDULE, schedules={'*': dict(type='constant')})]), ValueError, Parts(
+            'mmkd.DistillScheduleHook', 'a schedule for `\\*`', 'the run has no distillation',
+            '; take the hook out')),
     Row('run: connector from a hook', dict(custom_hooks=[dict(HOOK, distill=[HINT], teacher=teacher(
-        retinanet(channels=24)))]), ValueError, 'needs connectors.*use the model'),
+        retinanet(channels=24)))]), ValueError, Parts(
+            'loss_neck_mse', 'needs connectors', 'nothing would train or save from a hook',
+            '; use the model')),
     Row('run: wrong entry in a hook', dict(custom_hooks=[dict(HOOK, distill=[])]), ValueError,
-        '`distill` is empty'),
+        Parts('`distill`', 'is empty', 'nothing would be compared', '; add an entry')),
     Row('run: teacher knows other classes', dict(model=distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=('a', 'b', 'c'))))))),
-        ValueError, "does not know 3 of the student's classes: disc, square, cross.*give"),
+        ValueError, Parts("the teacher does not know 3 of the student's classes",
+                          'disc, square, cross', "'a', 'b', 'c'",
+                          '; give a teacher trained on these classes')),
     Row('run: teacher has a class twice', dict(model=distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=('disc', 'disc', 'cross'))))))),
-        ValueError, 'the teacher has classes of one name, disc'),
+        ValueError, Parts('the teacher has', 'of one name, disc', 'a name of its own', '; give')),
     Row('run: name of a loss of the student', dict(model=distiller(retinanet(), teacher(), dict(
-        DIST, name='loss_bbox'))), ValueError, 'has a loss `loss_bbox` of its own; give'),
+        DIST, name='loss_bbox'))), ValueError, Parts(
+            'the student', 'has a loss `loss_bbox`', 'of its own',
+            '; give the entry of `distill` another `name=`')),
     Row('run: an epoch-wise teacher without epochs', dict(
         model=distiller(retinanet(), dict(type='mmkd.EarlierSelf')),
-        train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError,
-        'changes with every epoch.*write `every='),
+        train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError, Parts(
+            '`teacher`', 'training goes by iterations', 'changes with every epoch',
+            '; write `every=`')),
     Row('run: a cache that no system can name', dict(model=distiller(retinanet(), dict(
-        teacher(), type='mmkd.CachedTeacher', cache='a\0b'))), ValueError,
-        'cannot be the name of a folder.*give another one'),
+        teacher(), type='mmkd.CachedTeacher', cache='a\0b'))), ValueError, Parts(
+            r"'a\\x00b'", 'embedded null byte', 'cannot be the name of a folder',
+            '; give another one')),
     Row('run: a frozen point', dict(model=distiller(dict(retinanet(), backbone=dict(
         retinanet()['backbone'], frozen_stages=4)), teacher(), dict(HINT, on='backbone'))),
-        ValueError, 'has no gradient: it is frozen.*choose'),
+        ValueError, Parts('`backbone` of the student', 'has no gradient', 'it is frozen',
+                          '; choose a point outside')),
 ]
 
 
@@ -591,5 +793,6 @@ def test_distillation_config_that_is_its_own_teacher(tmp_path):
     for name, value in built.teacher.model.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
 
-    with refused(Row('', None, ValueError, 'own.py` has no published checkpoint; write `check')):
+    with refused(Row('', None, ValueError, Parts(
+            'own.py`', 'has no published', 'checkpoint;', 'write `checkpoint=`'))):
         build(own_config(tmp_path).model).init_weights()

@@ -1,8 +1,8 @@
 """The GPU's kernels: what they are compared with, and what happens where they fail.
 
-With Triton installed (`pip install triton`) its interpreter runs them on a CPU.
+Triton's interpreter runs them on a CPU, slowly, so the logits are small: but there are more
+positions, and more classes, than one program looks at together.
 """
-import importlib.util
 import os
 import subprocess
 import sys
@@ -18,16 +18,14 @@ from mmkd import DISTLoss, KDLoss
 from mmkd.losses import closed_form, fused, kd
 from mmkd.losses.base import LogitLoss
 
-CASES = [((2, 40, 9, 17), None), ((3, 4, 6, 7), 'some'), ((1, 19, 12, 33), 'mask'), ((57, 9), None),
-         ((57, 9), 'some'), ((2, 33, 5, 5), 'none'), ((1, 100, 5, 7), 'mask'),
-         ((2, 1, 3, 3), None), ((2, 2, 3, 3), None), ((2, 2, 3, 3), 'some'), ((1, 5, 1, 1), None)]
+CASES = [((2, 40, 5, 7), 'some'), ((37, 9), None), ((1, 70, 3, 3), 'mask'), ((2, 33, 2, 2), 'none'),
+         ((2, 1, 3, 3), None), ((2, 2, 3, 3), 'some'), ((1, 5, 1, 1), None)]
 
 fused.fits = lambda *tensors: True
 torch.manual_seed(0)
 for use_sigmoid in (True, False):
     for module in (closed_form, kd):
-        for has_weight in (True, False):
-            assert module.is_believed(torch.device('cpu'), use_sigmoid, has_weight)
+        assert module.is_believed(torch.device('cpu'), use_sigmoid, not use_sigmoid)
     for loss in (DISTLoss(1.3, 0.7, tau=2., use_sigmoid=use_sigmoid),
                  KDLoss(tau=3., use_sigmoid=use_sigmoid)):
         for shape, kind in CASES:
@@ -45,7 +43,6 @@ for use_sigmoid in (True, False):
 '''
 
 
-@pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='Triton is not installed')
 def test_kernels_say_what_the_formula_says():
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERPRETED],
                           env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
