@@ -1,9 +1,7 @@
 """Read weights: without running code from the file, and without letting a misfit pass."""
 import functools
-import glob
 import hashlib
 import json
-import logging
 import os
 import re
 import zipfile
@@ -19,7 +17,7 @@ from mmengine.utils import digit_version
 from torch import nn
 
 from .build import explained
-from .runner import current_runner
+from .runner import current_runner, is_training
 
 SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 """Torch's own: MMEngine's loaders hand no ``weights_only`` on to :func:`torch.load`."""
@@ -248,7 +246,27 @@ def guard_mmengine_loading() -> None:
     CheckpointLoader.register_scheme(own, _load_guarded, force=True)
 
 
+_BEFORE_READING: List[Callable[[Any, str], None]] = []
+
+
+def before_reading(tell: Callable[[Any, str], None]) -> None:
+    """Have a function called before a Runner that resumes reads a checkpoint.
+
+    Args:
+        tell (Callable): Takes the Runner and the name of the file.
+    """
+    _BEFORE_READING.append(tell)
+
+
+def _tell_of(filename: str) -> None:
+    runner = current_runner()
+    if runner is not None and runner._resume and is_training(runner):
+        for tell in _BEFORE_READING:
+            tell(runner, filename)
+
+
 def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+    _tell_of(filename)
     path = local_path(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -292,6 +310,7 @@ def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
 def _guarded(loader: Callable) -> Callable:
     @functools.wraps(loader)
     def load(*args: Any, **kwargs: Any) -> Any:
+        _tell_of(str(args[0] if args else kwargs.get('filename')))
         allow_mmengine_checkpoints()
         kept = {name: os.environ.get(name) for name in SWITCHES}
         os.environ.update(zip(SWITCHES, ('0', '1') if is_trusted() else ('1', '0')))
@@ -334,53 +353,6 @@ def is_whole(path: str) -> bool:
         return True
     except (OSError, ValueError) as error:
         return 'holds more than weights' in str(error)  # whole, and refused where it is loaded
-
-
-def latest_whole(folder: str) -> Optional[str]:
-    """The checkpoint from which a run that was cut off goes on.
-
-    Of those that MMEngine has saved there, and the one that it names in ``last_checkpoint``, the
-    one furthest in training that was written to its end.
-
-    Args:
-        folder (str): The work dir.
-
-    Returns:
-        str | None: Its path; None if there is none.
-    """
-    found = [path for kind in ('epoch', 'iter')
-             for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
-    named = _named_in(folder)
-    if named:
-        # The work dir may have been moved or copied, or be named from another folder.
-        here = os.path.join(folder, os.path.basename(named))
-        found += [here] if os.path.exists(here) or found else [named]
-    for path in sorted(dict.fromkeys(found), key=_number_of, reverse=True):
-        if os.path.isdir(path) and _number_of(path) >= 0:  # DeepSpeed's
-            return path
-        if os.path.isfile(path) and is_whole(path):
-            return path
-        if os.path.isfile(path):
-            print_log(f'{path} was not written to its end, and is passed by', 'current',
-                      logging.WARNING)
-    others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
-    if others:
-        print_log(f'of {_shorten(sorted(others))} it is not known which is the last, so none is '
-                  'resumed; name it by `--resume PATH`', 'current', logging.WARNING)
-    return None
-
-
-def _named_in(folder: str) -> str:
-    note = os.path.join(folder, 'last_checkpoint')
-    if not os.path.isfile(note):
-        return ''
-    with open(note, errors='replace') as file:
-        return file.read(4096).strip().replace('\0', '')
-
-
-def _number_of(path: str) -> int:
-    found = re.search(r'_(\d+)\.pth$', path)
-    return int(found.group(1)) if found else -1
 
 
 def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional
 from common import read_config
 from mmengine.config import Config
 
-from mmkd.checkpoint import latest_whole
+from mmkd.latest import latest_whole
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 DONE = 'done'

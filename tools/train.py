@@ -17,8 +17,8 @@ from common import add_common_options, build_runner, finish_config, load_config,
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from mmkd.checkpoint import latest_whole
 from mmkd.hooks import CheckpointHook
+from mmkd.latest import latest_whole
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 
 
