@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from .agreement import all_or_none, check_alike
 from .beside import MoveWatch, join_optimizer
 from .build import build_model, named_arguments
 from .distillation import Distillation
@@ -149,7 +150,9 @@ class Distiller(BaseModel):
                for hook in runner.hooks):
             return
         check_strategy(runner, self.distillation)
-        self.distillation.prepare()
+        with all_or_none('get its teacher ready'):
+            self.distillation.prepare()
+        check_alike(self.distillation.provenance, 'who teaches, and what is compared')
         check_connectors(runner, self.distillation)
         self._has_runner = True
         runner.register_hook(StateHook(self.distillation))

@@ -3,9 +3,10 @@ from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
 from .partners import PartnerHook
 from .reseed import ReseedHook
+from .resume import ResumeHook
 from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
 __all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'PartnerHook', 'ReseedHook',
-           'StateHook', 'TeacherEvalHook', 'distillation_of']
+           'ResumeHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']

@@ -63,7 +63,7 @@ class FrozenTeacher(BaseTeacher):
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
-        self._provenance: Dict[str, str] = {}
+        self._provenance: Dict[str, Any] = {}
 
     def prepare(self, student: Any) -> None:
         """Build the teacher, load its weights, and check that both fit.
@@ -95,7 +95,7 @@ class FrozenTeacher(BaseTeacher):
         self.renormalize = Renormalize(student.data_preprocessor, model.data_preprocessor)
         self.model = model.eval().requires_grad_(False)
 
-    def provenance(self) -> Dict[str, str]:
+    def provenance(self) -> Dict[str, Any]:
         """Its config's and its checkpoint's name and SHA-256."""
         if not self._provenance:
             config = read_config(self.config, 'teacher')

@@ -1,4 +1,5 @@
 """A network that is trained beside the student: a partner, a booster, a shallow branch."""
+import os
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Union
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..build import build_model, explained
-from ..checkpoint import load_exactly, read_checkpoint
+from ..checkpoint import load_exactly, misfit, read_checkpoint
 from ..classes import classes_of_checkpoint
 from ..heads import Answers, adapter_of
 from ..inputs import Renormalize
@@ -19,7 +20,7 @@ from ..losses.base import finite_number
 from ..recorder import evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
-from .frozen import check_source, model_config, read_config
+from .frozen import check_source, hash_of_config, model_config, read_config
 from .live import LiveNetwork
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -87,6 +88,7 @@ class Partner(LiveNetwork):
         self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
         self.trust_checkpoint = trust_checkpoint
         self._shared_modules: List[nn.Module] = []
+        self._config_hash = ''
 
     def prepare(self, student: Any) -> None:
         """Build and initialise it, and make the shared modules one.
@@ -96,6 +98,7 @@ class Partner(LiveNetwork):
             ValueError: If a shared module does not exist on both sides, or is another one.
         """
         config = read_config(self.config, 'partner')
+        self._config_hash = hash_of_config(config)  # before a model writes into its config
         model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
         adapter_of(model, 'partner')
         with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
@@ -115,6 +118,16 @@ class Partner(LiveNetwork):
         self.model = model.train()
         if self.shared:
             self._share(student)
+
+    def provenance(self) -> Dict[str, Any]:
+        """Its config's name and SHA-256, what it began with, and how it is trained."""
+        config = getattr(self.config, 'filename', None) or self.config
+        return dict(
+            super().provenance(),
+            config=os.path.basename(config) if isinstance(config, str) else '',
+            config_hash=self._config_hash, checkpoint=os.path.basename(self.checkpoint or ''),
+            shared=list(self.shared), separate_norm=self.separate_norm,
+            loss_weight=self.loss_weight)
 
     @property
     def is_kept(self) -> bool:
@@ -223,10 +236,13 @@ class Partner(LiveNetwork):
     def load_state_dict(self, state: Dict[str, Tensor]) -> None:
         assert self.model is not None
         own = self.state_dict()
-        if own.keys() != state.keys():
-            differ = sorted(own.keys() ^ state.keys())
-            raise ValueError(f'the checkpoint holds another partner: {len(differ)} names differ, '
-                             f'such as `{differ[0]}`; resume with the config it was trained with')
+        differ = sorted(own.keys() ^ state.keys()) or [
+            key for key, value in own.items() if not isinstance(state[key], Tensor)
+            or misfit(state[key], value)]
+        if differ:
+            raise ValueError(f'the checkpoint holds another partner: {len(differ)} tensors differ '
+                             f'in name or shape, such as `{differ[0]}`; resume with the config it '
+                             'was trained with')
         self.model.load_state_dict(state, strict=False)
 
     def _shared_tensors(self) -> Set[int]:
