@@ -1,14 +1,11 @@
 """Read weights: without running code from the file, and without letting a misfit pass."""
-import glob
 import json
-import logging
 import os
-import re
 from collections import OrderedDict
 from contextlib import contextmanager
 from io import BytesIO
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -31,7 +28,7 @@ from .safe_types import allow_mmengine_checkpoints
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path
 
 __all__ = ['Loaded', 'allow_mmengine_checkpoints', 'check_start', 'hash_of_file', 'is_trusted',
-           'is_whole', 'latest_whole', 'load_exactly', 'load_hashed', 'read_checkpoint',
+           'is_whole', 'load_exactly', 'load_hashed', 'read_checkpoint',
            'read_file', 'read_open', 'student_of_razor', 'wrong_with']
 
 SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -304,51 +301,6 @@ def is_whole(path: str) -> bool:
         return 'holds more than weights' in str(error)  # whole, and refused where it is loaded
 
 
-def latest_whole(folder: str) -> Optional[str]:
-    """The checkpoint from which a run that was cut off goes on.
-
-    Of those that MMEngine has saved there, and the one that it names in ``last_checkpoint``, the
-    one furthest in training that was written to its end.
-
-    Args:
-        folder (str): The work dir.
-
-    Returns:
-        str | None: Its path; None if there is none.
-    """
-    found = [path for kind in ('epoch', 'iter')
-             for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
-    named = _named_in(folder)
-    if named:
-        # The work dir may have been moved or copied, or be named from another folder.
-        here = os.path.join(folder, os.path.basename(named))
-        found += [here] if os.path.exists(here) or found else [named]
-    for path in sorted(dict.fromkeys(found), key=_number_of, reverse=True):
-        if os.path.isdir(path) and _number_of(path) >= 0:  # DeepSpeed's
-            return path
-        if os.path.isfile(path) and is_whole(path):
-            return path
-        if os.path.isfile(path):
-            print_log(f'{path} was not written to its end, and is passed by', 'current',
-                      logging.WARNING)
-    others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
-    if others:
-        print_log(f'of {_shorten(sorted(others))} it is not known which is the last, so none is '
-                  'resumed; name it by `--resume PATH`', 'current', logging.WARNING)
-    return None
-
-
-def _named_in(folder: str) -> str:
-    note = os.path.join(folder, 'last_checkpoint')
-    if not os.path.isfile(note):
-        return ''
-    with open(note, errors='replace') as file:
-        return file.read(4096).strip().replace('\0', '')
-
-
-def _number_of(path: str) -> int:
-    found = re.search(r'_(\d+)\.pth$', path)
-    return int(found.group(1)) if found else -1
 
 
 def _described(weights: Any) -> str:

@@ -16,6 +16,7 @@ from .build import build_entry
 from .classes import classes_of_config, classes_of_run, stated_classes
 from .committee import CommitteeMatch
 from .heads import Answers, adapter_of, points_of
+from .history import record_of
 from .image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from .inputs import view_of
 from .labels import check_meaning, zero_labels_of_config, zero_labels_of_run
@@ -26,12 +27,12 @@ from .probe import DoesNotRun, blank_image, first_look, size_explained
 from .recorder import Records, evaluating, recording
 from .registry import MODELS
 from .rng import preserved_rng
+from .runner import current_optim_wrapper
 from .sets import NotFinite
 from .targets import hard_targets_mixed
 from .teachers import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
 from .teachers.partner import computed_once
-from .version import __version__
-from .watch import LIMIT, Sides, TermWatch
+from .watch import LIMIT, Sides, TermWatch, guard_clipping, without_losses
 
 Told = Dict[str, Dict[Tuple[str, str], Answers]]
 """What each teacher said, by who asked and where."""
@@ -361,6 +362,9 @@ class Distillation:
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
             share_gradients(self.trained_beside)
+            if self.trained_beside:
+                guard_clipping(current_optim_wrapper(), partial(self.watch.check_gradients,
+                                                                self._beside_by_name()))
         matches = [match for match in self.matches if match.share and all(
             self.networks[part.source].is_ready for part in match.parts)]
         parts = [part for match in matches for part in match.parts]
@@ -369,12 +373,16 @@ class Distillation:
             # Before the learners hold the activations of a whole step: it takes less memory.
             early, late = self._by_turn(parts)
             told = self.ask({}, inputs, data_samples, early)
-            losses, background = self._learn(live, matches, forward, inputs, data_samples)
+            losses, own, background = self._learn(live, matches, forward, inputs, data_samples)
             seen = {name: one.seen for name, one in live.items() if one.seen is not None}
             told.update(self.ask(seen, inputs, data_samples, late))
             terms = {match.name: self._compared(match, seen, told, data_samples, background)
                      for match in matches}
-            terms = self.watch.check(terms, partial(self._sides, seen, told))
+            terms = self.watch.check(
+                terms, partial(self._sides, seen, told), own,
+                {match.name: match.learner for match in matches})
+            for name, its in own.items():
+                losses.update(without_losses(its) if name in self.watch.spoilt else its)
             for match in self.matches:
                 if match.name in losses:
                     raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
@@ -414,10 +422,13 @@ class Distillation:
 
     def _learn(self, live: Dict[str, LiveNetwork], matches: Sequence[Match],
                forward: Callable[..., Dict[str, Any]], inputs: Tensor,
-               data_samples: Optional[list]) -> Tuple[Dict[str, Any], Dict[str, List[Tensor]]]:
-        """The networks' own losses, and which labels are background where matches ask for it."""
+               data_samples: Optional[list]) -> Tuple[
+                   Dict[str, Any], Dict[str, Dict[str, Any]], Dict[str, List[Tensor]]]:
+        """The student's own losses, those of each partner by its name, and which labels are
+        background where matches ask for it."""
         parts = [part for match in matches for part in match.parts]
         losses: Dict[str, Any] = {}
+        own: Dict[str, Dict[str, Any]] = {}
         background: Dict[str, List[Tensor]] = {}
         with computed_once(module for one in self.partners.values()
                            for module in one.shared_modules):
@@ -429,13 +440,13 @@ class Distillation:
                                 self._model(name), match.parts[0].student_point, match.share,
                                 match.replaces, self.classes))
                     if isinstance(network, Partner):
-                        own = network.learn_from(self._inputs(network, inputs, data_samples),
+                        its = network.learn_from(self._inputs(network, inputs, data_samples),
                                                  data_samples, watched(parts, name))
-                        losses.update({f'{name}.{key}': value for key, value in own.items()})
+                        own[name] = {f'{name}.{key}': value for key, value in its.items()}
                     else:
                         losses.update(network.learn(forward, inputs, data_samples,
                                                     watched(parts, name)))
-        return losses, background
+        return losses, own, background
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
             matches: Sequence[Match]) -> Told:
@@ -505,13 +516,7 @@ class Distillation:
         Returns:
             dict: Words and numbers; lists of what is compared and of the networks but the student.
         """
-        return dict(
-            mmkd=__version__, torch=str(torch.__version__),
-            distill=[dict(name=match.name, loss=type(match.loss).__name__,
-                          loss_weight=match.loss.loss_weight, student=match.on_student,
-                          teacher=match.on_teacher) for match in self.matches],
-            networks={name: network.provenance() for name, network in self.networks.items()
-                      if network is not self.itself})
+        return record_of(self)
 
     # --- what is trained and saved beside the student -------------------------------------------
 
@@ -530,6 +535,10 @@ class Distillation:
         """All that is trained and is not the student's: connectors' and partners'."""
         return [*self.parameters, *(p for one in self.partners.values()
                                     for p in one.own_parameters())]
+
+    def _beside_by_name(self) -> Dict[str, List[nn.Parameter]]:
+        return {**{name: list(one.parameters()) for name, one in self.connectors.items()},
+                **{name: one.own_parameters() for name, one in self.partners.items()}}
 
     def state_dict(self) -> Dict[str, Any]:
         """What a checkpoint must hold beside the student, on the CPU; {} if nothing."""

@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from .agreement import all_or_none, check_alike
 from .bases import warn_of_lost
 from .beside import MoveWatch, join_optimizer
 from .build import build_model, named_arguments
@@ -182,7 +183,9 @@ class Distiller(BaseModel):
         warn_of_lost('custom_hooks')
         check_strategy(runner, self.distillation)
         self._own_hooks.join(runner)  # before networks look for an EMAHook
-        self.distillation.prepare()
+        with all_or_none('get its teacher ready'):
+            self.distillation.prepare()
+        check_alike(self.distillation.provenance, 'who teaches, and what is compared')
         check_connectors(runner, self.distillation)
         self._has_runner = True
         runner.register_hook(StateHook(self.distillation))

@@ -1,14 +1,14 @@
 """How does MMEngine read checkpoints without running code from them?"""
 import functools
 import os
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
 from mmengine.runner import CheckpointLoader
 
 from .checkpoint import SWITCHES, is_trusted, read_file, read_open, wrong_with
 from .fit import check_numbers
-from .runner import current_runner
+from .runner import current_runner, is_training
 from .safe_types import allow_mmengine_checkpoints
 from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path
 
@@ -34,6 +34,7 @@ def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
     """
     @functools.wraps(load_from_guarded)
     def load_checked(filename: str, *args: Any, **kwargs: Any) -> Any:
+        _tell_of(filename)
         checkpoint = load_from_guarded(filename, *args, **kwargs)
         check(checkpoint, filename)
         return checkpoint
@@ -44,6 +45,25 @@ def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
     CheckpointLoader.register_scheme(OWN_SCHEMES, load_checked, force=True)
     # MMEngine's other loaders download by it.
     mmengine_checkpoint.load_from_http = load_checked
+
+
+_BEFORE_READING: List[Callable[[Any, str], None]] = []
+
+
+def before_reading(tell: Callable[[Any, str], None]) -> None:
+    """Have a function called before a Runner that resumes reads a checkpoint.
+
+    Args:
+        tell (Callable): Takes the Runner and the name of the file.
+    """
+    _BEFORE_READING.append(tell)
+
+
+def _tell_of(filename: str) -> None:
+    runner = current_runner()
+    if runner is not None and runner._resume and is_training(runner):
+        for tell in _BEFORE_READING:
+            tell(runner, filename)
 
 
 def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -100,6 +120,7 @@ def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
 def _guarded(loader: Callable, check: Callable[[Any, str], None]) -> Callable:
     @functools.wraps(loader)
     def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        _tell_of(filename)
         allow_mmengine_checkpoints()
         kept = {name: os.environ.get(name) for name in SWITCHES}
         os.environ.update(zip(SWITCHES, ('0', '1') if is_trusted() else ('1', '0')))

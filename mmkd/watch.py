@@ -1,10 +1,10 @@
 """Does a term of the loss go wrong while it is trained, and what is said of it then?"""
 import logging
-from typing import Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 LIMIT = 10
 """Steps in a row in which a term may be infinite or not a number, before training stops."""
@@ -25,12 +25,18 @@ class Sides(NamedTuple):
 class TermWatch:
     """Looks at every term of every step: whether it is finite, has a gradient, and moves.
 
+    So it does at the losses, and the gradients, of networks that are trained beside the student:
+    one that diverges is left out of the step, and the student goes on as if it were not there.
+
     Args:
         limit (int): Steps in a row in which a term may be infinite or not a number.
             Defaults to 10.
 
     Attributes:
-        left_out (dict[str, int]): How often each term was left out, by name.
+        left_out (dict[str, int]): How often each term was left out, by name; under the name of a
+            network, how often its own losses or its gradients were.
+        spoilt (set[str]): Networks whose own losses are to be left out of the step that was checked
+            last.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -39,60 +45,110 @@ class TermWatch:
                              f'{limit!r}; write for instance nonfinite_limit={LIMIT}')
         self.limit = limit
         self.left_out: Dict[str, int] = {}
+        self.spoilt: Set[str] = set()
         self._in_a_row: Dict[str, int] = {}
         self._last: Dict[str, float] = {}
         self._same: Dict[str, int] = {}
         self._said: Dict[str, None] = {}
 
-    def check(self, terms: Dict[str, List[Tensor]],
-              sides_of: Callable[[str], Sides]) -> Dict[str, List[Tensor]]:
+    def check(self, terms: Dict[str, List[Tensor]], sides_of: Callable[[str], Sides],
+              own: Mapping[str, Dict[str, Any]] = {},
+              learners: Mapping[str, str] = {}) -> Dict[str, List[Tensor]]:
         """The terms, without those that would spoil the student.
 
         Args:
             terms (dict[str, list[Tensor]]): Scalars, one per level, by name.
             sides_of (Callable): What a term compares, by its name; for the diagnosis.
+            own (Mapping): By name of a network that is trained beside the student, its own losses:
+                scalars, or lists of such, by name. Defaults to none.
+            learners (Mapping): By name of a term, the network that learns from it.
 
         Returns:
             dict[str, list[Tensor]]: The same; of a term that is infinite or not a number in any
-            process, 0 in its place.
+            process, and of those from which a network of :attr:`spoilt` would learn, 0 in its
+            place.
 
         Raises:
             FloatingPointError: If that happens for the ``limit``-th time in a row; the message says
                 where, and what both sides are like there.
         """
-        if not terms:
+        self.spoilt = set()
+        scalars = {name: _scalars(losses) for name, losses in own.items()}
+        scalars = {name: one for name, one in scalars.items() if one}
+        if not terms and not scalars:
             return terms
         with torch.no_grad():
             sums = torch.stack([torch.stack([one.double() for one in levels]).sum()
-                                for levels in terms.values()])
+                                for levels in [*terms.values(), *scalars.values()]])
             # As MMEngine will add them up.
             is_fine = sums.float().isfinite().to(sums)
             if distributed.is_available() and distributed.is_initialized():
                 # All leave it out, or none: others wait for gradients of what is beside the model.
                 distributed.all_reduce(is_fine, op=distributed.ReduceOp.MIN)
             values, flags = torch.stack([sums, is_fine]).tolist()
+        for name, flag in zip(scalars, flags[len(terms):]):
+            if flag:
+                self._in_a_row[name] = 0
+            else:
+                self.spoilt.add(name)
+                self._count(name, f'the losses of `{name}` are', lambda name=name: (  # type: ignore
+                    f'{_shown(own[name])}; {DIVERGES}'))
         checked = {}
         for (name, levels), value, flag in zip(terms.items(), values, flags):
-            checked[name] = levels if flag else [torch.zeros_like(one.detach()) for one in levels]
+            is_left_out = not flag or learners.get(name) in self.spoilt
+            checked[name] = ([torch.zeros_like(one.detach()) for one in levels] if is_left_out
+                             else levels)
             if flag:
                 self._in_a_row[name] = 0
                 self._notice(name, levels, value)
             else:
-                self._leave_out(name, levels, sides_of, abs(value) < FLOAT_MAX)
+                self._count(name, f'`{name}` is', lambda name=name, levels=levels, value=value: (
+                    diagnosis(levels, sides_of(name), abs(value) < FLOAT_MAX)))  # type: ignore
         return checked
 
-    def _leave_out(self, name: str, levels: List[Tensor], sides_of: Callable[[str], Sides],
-                   is_fine_here: bool) -> None:
+    def check_gradients(self, beside: Mapping[str, Sequence[nn.Parameter]]) -> None:
+        """Take gradients away that would spoil the student through a norm over all networks.
+
+        Args:
+            beside (Mapping): Parameters that are trained beside the student, by the name of their
+                network or connector; their gradients are those of all processes.
+
+        Raises:
+            FloatingPointError: If those of one are infinite or not a number for the ``limit``-th
+                time in a row.
+        """
+        norms = {name: torch.stack([one.grad.norm() for one in parameters if one.grad is not None])
+                 for name, parameters in beside.items()
+                 if any(one.grad is not None for one in parameters)}
+        if not norms:
+            return
+        flags = torch.stack([one.isfinite().all() for one in norms.values()]).tolist()
+        for name, flag in zip(norms, flags):
+            key = f'gradients of {name}'
+            if flag:
+                self._in_a_row[key] = 0
+                continue
+            for parameter in beside[name]:
+                parameter.grad = None
+            self._count(key, f'the gradients of `{name}` are', lambda name=name: (  # type: ignore
+                f'of {len(norms[name])}, {int((~norms[name].isfinite()).sum())} are not finite; '
+                f'{DIVERGES}'), name)
+
+    def _count(self, key: str, what: str, why: Callable[[], str], name: str = '') -> None:
+        """Something was left out: count it, say it now and then, stop if it goes on."""
+        name = name or key
         count = self.left_out[name] = self.left_out.get(name, 0) + 1
-        row = self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
+        row = self._in_a_row[key] = self._in_a_row.get(key, 0) + 1
         if row >= self.limit:
+            was = what.removesuffix(' are') + ' were' if what.endswith(' are') else (
+                what.removesuffix(' is') + ' was')
             raise FloatingPointError(
-                f'`{name}` was infinite or not a number in {row} steps in a row: '
-                f'{diagnosis(levels, sides_of(name), is_fine_here)}')
+                f'{was} infinite or not a number in {row} steps in a row: {why()}')
         if row == 1 and count & (count - 1) == 0:  # 1, 2, 4, 8, ...: not in every line of the log
-            print_log(f'`{name}` is infinite or not a number and was left out of this step, for '
-                      f'the {count}. time: {diagnosis(levels, sides_of(name), is_fine_here)}',
-                      'current', logging.WARNING)
+            times = 'once so far' if count == 1 else f'{count} times so far'
+            verb = 'were' if what.endswith(' are') else 'was'
+            print_log(f'{what} infinite or not a number and {verb} left out of this step, '
+                      f'{times}: {why()}', 'current', logging.WARNING)
 
     def _notice(self, name: str, levels: Sequence[Tensor], value: float) -> None:
         if torch.is_grad_enabled() and not any(one.requires_grad for one in levels):
@@ -113,6 +169,58 @@ class TermWatch:
         if name not in self._said:
             self._said[name] = None
             print_log(text, 'current', logging.WARNING)
+
+
+DIVERGES = ('its training diverges: lower its `loss_weight` or the learning rate of its parts '
+            '(`paramwise_cfg`), or clip gradients')
+"""What is said of a network beside the student."""
+
+
+def _scalars(losses: Mapping[str, Any]) -> List[Tensor]:
+    """Losses that MMEngine adds up, each a number."""
+    found: List[Any] = []
+    for name, value in losses.items():
+        if 'loss' in name:
+            found += value if isinstance(value, (list, tuple)) else [value]
+    return [one.detach().mean() for one in found]
+
+
+def _shown(losses: Mapping[str, Any]) -> str:
+    sums = {name: sum(one.item() for one in _scalars({name: value}))
+            for name, value in losses.items() if 'loss' in name}
+    return ', '.join(f'`{name}` is {value:g}' for name, value in sums.items())
+
+
+def without_losses(losses: Dict[str, Any]) -> Dict[str, Any]:
+    """Losses of a network that has no part in a step: 0 in their places."""
+    def zero(value: Any) -> Any:
+        return [zero(one) for one in value] if isinstance(value, (list, tuple)) else (
+            torch.zeros_like(value.detach()))
+
+    return {name: zero(value) if 'loss' in name else value for name, value in losses.items()}
+
+
+def guard_clipping(optim_wrapper: Any, check: Callable[[], None]) -> None:
+    """Have gradients looked at before their common norm is clipped.
+
+    With a ``loss_scaler`` nothing is done: it looks at all gradients itself, and leaves the whole
+    step out.
+
+    Args:
+        optim_wrapper (OptimWrapper): MMEngine's; a second call for it changes nothing.
+        check (Callable): Called before every clipping.
+    """
+    clip = getattr(optim_wrapper, 'clip_func', None)
+    if clip is None or hasattr(optim_wrapper, 'loss_scaler') or hasattr(clip, 'mmkd_checks'):
+        return
+
+    def checked(parameters: Iterable[nn.Parameter], **settings: Any) -> Any:
+        parameters = list(parameters)
+        check()
+        return clip([one for one in parameters if one.grad is not None], **settings)
+
+    checked.mmkd_checks = True  # type: ignore[attr-defined]
+    optim_wrapper.clip_func = checked
 
 
 def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False) -> str:

@@ -18,7 +18,7 @@ from conftest import (
 from mmengine.fileio import LocalBackend
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import latest_whole
+from mmkd.latest import latest_whole
 
 KD = dict(type='mmkd.KDLoss', on='cls')
 RUNS = {

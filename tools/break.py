@@ -39,7 +39,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
-from mmkd.checkpoint import hash_of_file, latest_whole, read_file
+from mmkd.checkpoint import hash_of_file, read_file
+from mmkd.latest import latest_whole
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIGS = os.path.join(os.path.dirname(HERE), 'configs', 'digits')

@@ -19,7 +19,8 @@ from command import Parser, run
 from common import load_config
 from mmengine.config import Config
 
-from mmkd.checkpoint import latest_whole, read_file
+from mmkd.checkpoint import read_file
+from mmkd.latest import latest_whole
 
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 

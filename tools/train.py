@@ -29,8 +29,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from written import check_edited, write_kept
 
-from mmkd.checkpoint import latest_whole
 from mmkd.hooks import CheckpointHook
+from mmkd.latest import latest_whole
 from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
 from mmkd.teachers.frozen import LEFT_OUT
 

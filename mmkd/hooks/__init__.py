@@ -4,9 +4,10 @@ from .distill import DistillHook, distillation_of
 from .own import OwnHooks
 from .partners import PartnerHook
 from .reseed import ReseedHook
+from .resume import ResumeHook
 from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
 __all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'OwnHooks', 'PartnerHook',
-           'ReseedHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']
+           'ReseedHook', 'ResumeHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']

@@ -1,39 +1,62 @@
 """Save checkpoints so that at every moment a whole one is on disk."""
-import glob
 import logging
 import os
-import shutil
+import time
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
+from torch import Tensor
 
+from ..agreement import all_or_none, check_alike, parts_of_config, weights_of
 from ..build import check_arguments, parameters_of
 from ..checkpoint import is_trusted, read_file
+from ..finite import not_finite
+from ..folder import HeldFolder
+from ..latest import RUN
+from ..parts import Process, part_of, remove_abandoned, whole_or_not
 from ..recorder import replaced_forward
 from ..registry import HOOKS
+from ..resumable import has_all_weights, unwrapped
+from ..runner import is_training
 from .validation import MissedValidationHook, note_validation, resumed_checkpoint
-
-PART = '.part'
-"""End of the name of a file that is being written."""
 
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """MMEngine's, but a run that is killed while it saves loses nothing.
+    """MMEngine's, but nothing that was trained is lost by the way in which it is saved.
 
-    A checkpoint is written under another name, down to the disk, and renamed when it is whole; the
-    one that ``max_keep_ckpts`` gives up for it is removed after that, not before, and nothing is
-    removed that does not lie in the folder of the checkpoints. `tools/train.py` takes it in place
-    of MMEngine's; elsewhere ``default_hooks=dict(checkpoint=dict(type='mmkd.CheckpointHook',
-    ...))``, with the arguments of MMEngine's.
+    - A checkpoint is written under another name, down to the disk, and renamed when it is whole;
+      the one that ``max_keep_ckpts`` gives up for it is removed after that, not before, and nothing
+      is removed that does not lie in the folder of the checkpoints.
+    - A checkpoint whose weights are infinite or not a number never takes the place of the last one
+      whose weights are finite.
+    - One run at a time writes into a folder; another is refused.
+    - Where the disk is full, the half file is removed, and it is said what could go.
+    - Several processes begin with equal configs and weights, or not at all.
+
+    `tools/train.py` takes it in place of MMEngine's; elsewhere
+    ``default_hooks=dict(checkpoint=dict(type='mmkd.CheckpointHook', ...))``, with the arguments of
+    MMEngine's.
     """
 
     _is_saving = _was_read = False
     last_ckpt: Optional[str]
+    _needed = 0
+    """Bytes of the checkpoint that is being saved, about."""
+    _broken: Tuple[str, ...] = ()
+    """Names of its tensors that are infinite or not a number."""
+    _last_fine = ''
+    """The newest checkpoint to go on from, whose weights are finite."""
+    _writer: Optional[Process] = None
+    _run: Optional[Dict[str, float]] = None
+    """When this run was started, for its checkpoints."""
+    _held: Tuple[HeldFolder, ...] = ()
+    _spared: Tuple[Tuple[Callable, str], ...] = ()
+    """What would have been removed, but for a checkpoint of broken weights."""
 
     @classmethod
     def protect(cls, runner: Any) -> None:
@@ -42,21 +65,66 @@ class CheckpointHook(MMEngineCheckpointHook):
             if type(hook) is MMEngineCheckpointHook:
                 hook.__class__ = cls
 
+    def before_run(self, runner: Any) -> None:
+        """Compare the configs of all processes.
+
+        Raises:
+            ValueError: If they differ.
+        """
+        if is_training(runner):
+            check_alike(lambda: parts_of_config(runner.cfg), 'their configs')
+
     def before_train(self, runner: Any) -> None:
-        """Remove what a run that was killed has left half written.
+        """Take the folder, and remove what a run that was killed has left half written.
 
         Raises:
             TypeError: If the config has misspelt an argument, which MMEngine's would find at the
                 first save.
+            ValueError: If another run is at work in the folder, or the processes of this one begin
+                with different weights.
         """
         check_arguments('CheckpointHook', self.args, parameters_of(MMEngineCheckpointHook)[0])
-        super().before_train(runner)
-        self.last_ckpt = resumed_checkpoint(runner, self.out_dir)
-        MissedValidationHook.join(runner)
-        if isinstance(self.file_backend, LocalBackend) and is_main_process():
-            for path in glob.glob(os.path.join(glob.escape(self.out_dir), f'*.pth{PART}*')):
-                remove = shutil.rmtree if os.path.isdir(path) else os.remove
-                remove(path)
+        if has_all_weights(runner):
+            check_alike(lambda: dict(epoch=runner.epoch, iter=runner.iter,
+                                     weights=weights_of(runner.model)),
+                        'where they go on, and with which weights')
+        with all_or_none('begin to train'):
+            self._hold(runner.work_dir)  # before anything in it is removed
+            super().before_train(runner)
+            self.last_ckpt = resumed_checkpoint(runner, self.out_dir)
+            MissedValidationHook.join(runner)
+            if isinstance(self.file_backend, LocalBackend):
+                self._hold(self.out_dir)
+                if is_main_process():
+                    remove_abandoned(self.out_dir)
+        self._run = dict(started=time.time())
+        writer = Process.this()
+        self._writer = all_gather_object(writer)[0] if get_world_size() > 1 else writer
+        resumed = runner.message_hub.runtime_info.get('last_ckpt')
+        if runner._resume and isinstance(resumed, str):
+            self._last_fine = os.path.join(self.out_dir, os.path.basename(resumed))
+        self._was_broken: Set[str] = set()
+
+    def after_train(self, runner: Any) -> None:
+        """Publish what is asked for, and let go of the folder."""
+        super().after_train(runner)
+        for held in self._held:
+            held.release()
+
+    def _hold(self, folder: str) -> None:
+        if is_main_process():
+            os.makedirs(folder, exist_ok=True)
+            self._held = (*self._held, HeldFolder(folder))
+
+    # --- saving ---------------------------------------------------------------------------------
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Look at what is about to be saved, and say which run saves it."""
+        self._needed = _bytes_of(checkpoint)
+        self._broken = tuple(not_finite(
+            checkpoint, (name for name, _ in unwrapped(runner).named_parameters())))
+        if self._run is not None:
+            checkpoint.setdefault('meta', {})[RUN] = dict(self._run)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best checkpoint, and in it that this validation is over."""
@@ -64,8 +132,26 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: Dict[str, Any]) -> None:
+        note = os.path.join(runner.work_dir, 'last_checkpoint')
+        before = _read(note)
         with self._whole_before_gone(runner):
             super()._save_checkpoint_with_step(runner, step, meta)
+        if not is_main_process() or not self.last_ckpt:
+            return
+        if not self._broken:
+            self._last_fine = self.last_ckpt
+            self._was_broken.discard(self.last_ckpt)
+            return
+        self._was_broken.add(self.last_ckpt)
+        if before:  # MMEngine's `resume=True` reads it, and would go on from broken weights
+            with open(note, 'w') as file:
+                file.write(before)
+        print_log(
+            f'{self.last_ckpt} holds {len(self._broken)} tensors with values that are infinite or '
+            f'not a number, such as `{self._broken[0]}`: training goes wrong. ' + (
+                f'{self._last_fine} is the newest without, and stays until there is a newer one; '
+                '`--resume` goes on from it' if self._last_fine else 'There is none without') +
+            '. Lower the learning rate, or clip gradients', 'current', logging.WARNING)
 
     def _save_best_checkpoint(self, runner: Any, metrics: Any) -> None:
         with self._whole_before_gone(runner):
@@ -87,18 +173,41 @@ class CheckpointHook(MMEngineCheckpointHook):
             for name in ('remove', 'rmtree'):
                 stack.enter_context(replaced_forward(self.file_backend, later, name))
             if isinstance(self.file_backend, LocalBackend):  # object stores do it of themselves
-                stack.enter_context(replaced_forward(runner, _safely, 'save_checkpoint'))
+                stack.enter_context(replaced_forward(runner, self._safely, 'save_checkpoint'))
             self._is_saving = True
             stack.callback(setattr, self, '_is_saving', False)
             yield
+        outdated = [*self._spared, *outdated]
+        spared = [one for one in outdated if self._broken and self._is_needed(one[1])]
+        self._spared = tuple(spared)
         for remove, path in outdated:
-            if os.path.dirname(os.path.abspath(path)) == os.path.abspath(self.out_dir) or not (
-                    isinstance(self.file_backend, LocalBackend)):
-                remove(path)
-            else:
-                print_log(f'{path} is not in {self.out_dir}, and stays', 'current',
-                          logging.WARNING)
+            if (remove, path) not in spared:
+                self._remove(remove, path)
         self._read_back()
+
+    def _is_needed(self, path: str) -> bool:
+        """Whether a file that is to go is the last of its kind with finite weights."""
+        return os.path.abspath(path) == os.path.abspath(self._last_fine) or (
+            os.path.basename(path).startswith('best_') and path not in self._was_broken)
+
+    def _remove(self, remove: Callable, path: str) -> None:
+        is_local = isinstance(self.file_backend, LocalBackend)
+        if is_local and os.path.dirname(os.path.abspath(path)) != os.path.abspath(self.out_dir):
+            print_log(f'{path} is not in {self.out_dir}, and stays', 'current', logging.WARNING)
+        elif not is_local or os.path.exists(path):
+            remove(path)
+
+    def _safely(self, save: Callable) -> Callable:
+        def save_and_rename(out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+            path = os.path.join(out_dir, filename)
+            part = os.path.basename(part_of(path, self._writer))
+            if not is_main_process():
+                save(out_dir, part, *args, **kwargs)
+                return
+            with whole_or_not(path, self._writer, lambda: self._needed):
+                save(out_dir, part, *args, **kwargs)
+
+        return save_and_rename
 
     def _read_back(self) -> None:
         """Try once, while it costs an epoch at most, whether the run could go on from its file."""
@@ -112,20 +221,17 @@ class CheckpointHook(MMEngineCheckpointHook):
                 print_log(f'this run could not be resumed: {error}', 'current', logging.WARNING)
 
 
-def _safely(save: Callable) -> Callable:
-    def save_and_rename(out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        path = os.path.join(out_dir, filename)
-        if is_main_process() and os.path.isfile(path + PART):  # of a run that was killed
-            os.remove(path + PART)
-        save(out_dir, filename + PART, *args, **kwargs)
-        if not is_main_process():
-            return
-        if os.path.isfile(path + PART):
-            with open(path + PART, 'rb+') as file:
-                os.fsync(file.fileno())
-            os.replace(path + PART, path)
-        elif os.path.isdir(path + PART):  # DeepSpeed's, of which every process writes a part
-            shutil.rmtree(path, ignore_errors=True)
-            os.replace(path + PART, path)
+def _bytes_of(value: Any) -> int:
+    """How much room tensors take, wherever they are in dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_bytes_of, value.values()))
+    return sum(map(_bytes_of, value)) if isinstance(value, (list, tuple)) else 0
 
-    return save_and_rename
+
+def _read(path: str) -> str:
+    if not os.path.isfile(path):
+        return ''
+    with open(path, errors='replace') as file:
+        return file.read(4096)

@@ -5,6 +5,7 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 import torch
 from mmengine.runner import BaseLoop
 
+from ..agreement import all_or_none, check_alike
 from ..bases import warn_of_lost
 from ..build import named_arguments
 from ..classes import stated_classes
@@ -87,7 +88,9 @@ class DistillHook(StateHook):
         distillation = Distillation(model, self.teacher, self.distill, self.classes,
                                     nonfinite_limit=self.nonfinite_limit)
         check_strategy(runner, distillation, is_hook=True)
-        distillation.prepare()
+        with all_or_none('get its teacher ready'):
+            distillation.prepare()
+        check_alike(distillation.provenance, 'who teaches, and what is compared')
         if distillation.partners:
             raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, which '
                              'nothing would train or save from a hook; use the model '
@@ -107,15 +110,18 @@ class DistillHook(StateHook):
             return distilled_forward
 
         if self._resumed is not None:
-            distillation.load_state_dict(self._resumed)
+            distillation.load_state_dict(self._resumed.get(KEY, {}))
         self.distillation = distillation
+        if self._resumed is not None:
+            self._go_on(self._resumed)
         super().before_train(runner)
         self._attached.enter_context(replaced_forward(model, distil))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep it for :meth:`before_train`, where the teacher is built."""
         check_loaded(runner, checkpoint)
-        self._resumed = checkpoint.get(KEY, {}) if runner._resume else None
+        self._resumed = {key: checkpoint[key] for key in (KEY, 'meta')
+                         if key in checkpoint} if runner._resume else None
 
 
 def distillation_of(runner: Any) -> Optional[Distillation]:

@@ -1,15 +1,25 @@
 """Partners are models of their own: scored by name, and left as plain checkpoints."""
+import logging
 import os
-from typing import Any, Dict, Optional
+import re
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import save_checkpoint
 
 from ..distillation import Distillation
+from ..finite import not_finite
+from ..history import KEY
+from ..parts import whole_or_not
 from ..rng import preserved_rng
+from ..teachers import Partner
 from .scoring import score
+
+WRITTEN = re.compile(r'(epoch|iter)_\d+$|best_')
+"""How the names of files begin that MMEngine's CheckpointHook writes of the student, unless it is
+asked for others."""
 
 
 class PartnerHook(Hook):
@@ -28,6 +38,29 @@ class PartnerHook(Hook):
     def __init__(self, distillation: Distillation) -> None:
         self.distillation = distillation
 
+    def before_train(self, runner: Any) -> None:
+        """Look whether partners can be written under their names.
+
+        Raises:
+            ValueError: If a name is that of a checkpoint of the student, or of a file that a
+                network begins with.
+        """
+        patterns = [WRITTEN, *map(_pattern_of, (
+            hook.filename_tmpl for hook in runner.hooks if isinstance(hook, CheckpointHook)))]
+        for name, _, path in self._kept(runner):
+            if any(pattern.match(name) for pattern in patterns):
+                raise ValueError(
+                    f'a companion is called `{name}`, and at the end of training its file, '
+                    f'{os.path.basename(path)}, would be written over a checkpoint of the student; '
+                    'give it another name, for instance `partner`')
+            for other, network in self.distillation.networks.items():
+                source = getattr(network, 'checkpoint', None)
+                if isinstance(source, str) and os.path.realpath(source) == os.path.realpath(path):
+                    raise ValueError(
+                        f'the partner `{name}` would be written over {source}, the checkpoint '
+                        f'that `{other}` begins with; give it another name, or move that file out '
+                        'of the work dir')
+
     def after_val_epoch(self, runner: Any, metrics: Optional[Dict[str, float]] = None) -> None:
         """Score the partners on the validation set, too."""
         for name, partner in self.distillation.partners.items():
@@ -37,13 +70,39 @@ class PartnerHook(Hook):
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
 
     def after_train(self, runner: Any) -> None:
-        """Write ``<work_dir>/<name>.pth``, which the partner's own config loads."""
+        """Write ``<work_dir>/<name>.pth``, which the partner's own config loads.
+
+        Raises:
+            OSError: If the disk is full.
+        """
         meta = dict(dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}),
                     epoch=runner.epoch, iter=runner.iter)
+        meta[KEY] = self.distillation.provenance()
+        for name, partner, path in self._kept(runner):
+            if not is_main_process():
+                continue
+            assert partner.model is not None
+            weights = {key: value.cpu() for key, value in partner.model.state_dict().items()}
+            broken = not_finite(dict(state_dict=weights),
+                                (key for key, _ in partner.model.named_parameters()))
+            if broken:
+                print_log(f'The partner `{name}` is not written to {path}: its training went '
+                          f'wrong, {len(broken)} of its tensors have values that are infinite or '
+                          f'not a number, such as `{broken[0]}`', 'current', logging.WARNING)
+                continue
+            needed = sum(value.numel() * value.element_size() for value in weights.values())
+            with whole_or_not(path, needed=lambda size=needed: size) as part:  # type: ignore[misc]
+                save_checkpoint(dict(meta=meta, state_dict=weights), part)
+            print_log(f'Wrote the partner `{name}` to {path}', 'current')
+
+    def _kept(self, runner: Any) -> Iterator[Tuple[str, Partner, str]]:
+        """The partners that are written, by name, and where."""
         for name, partner in self.distillation.partners.items():
-            if partner.is_kept and is_main_process():
-                assert partner.model is not None
-                path = os.path.join(runner.work_dir, f'{name}.pth')
-                weights = {key: value.cpu() for key, value in partner.model.state_dict().items()}
-                save_checkpoint(dict(meta=meta, state_dict=weights), path)
-                print_log(f'Wrote the partner `{name}` to {path}', 'current')
+            if partner.is_kept:
+                yield name, partner, os.path.join(runner.work_dir, f'{name}.pth')
+
+
+def _pattern_of(template: str) -> 're.Pattern[str]':
+    """What MMEngine makes of the names of checkpoints: a number in the place of '{}'."""
+    parts: List[str] = os.path.splitext(os.path.basename(template))[0].split('{}')
+    return re.compile(r'\d+'.join(map(re.escape, parts)) + '$')

@@ -4,17 +4,16 @@ from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from ..beside import join_run
-from ..checkpoint import check_start
 from ..distillation import Distillation
+from ..history import KEY, History, warn_of
+from ..resumable import check_optimizer, unwrapped
 from .reseed import ReseedHook
+from .resume import check_loaded, naming_file
 
-KEY = 'mmkd'
-"""Key of the checkpoint, beside ``state_dict``, that holds all of it."""
+__all__ = ['KEY', 'StateHook', 'check_loaded', 'unwrapped']
 
 
 class StateHook(Hook):
@@ -27,8 +26,12 @@ class StateHook(Hook):
     # Before CheckpointHook saves, after EMAHook has copied or averaged the student.
     priority = 'LOW'
 
+    keeps_history = True
+    """That of who taught the student; see :mod:`mmkd.history`."""
+
     def __init__(self, distillation: Optional[Distillation] = None) -> None:
         self.distillation = distillation
+        self.history = History()
 
     def before_train(self, runner: Any) -> None:
         """The student has its weights.
@@ -69,7 +72,8 @@ class StateHook(Hook):
         state = self.distillation.state_dict()
         if state:
             checkpoint[KEY] = state
-        checkpoint.setdefault('meta', {})[KEY] = self.distillation.provenance()
+        meta = checkpoint.setdefault('meta', {})
+        meta[KEY] = self.history.of(self.distillation.provenance(), meta.get('iter', runner.iter))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Restore it on resume. Weights to start from (``load_from``) need not have it.
@@ -80,72 +84,24 @@ class StateHook(Hook):
         """
         check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
+            self._go_on(checkpoint)
             self._join(runner)
-            self.distillation.load_state_dict(checkpoint.get(KEY, {}))
-            check_optimizer(runner, checkpoint)
+            with naming_file(runner):
+                self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+                check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
             print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
                       'it, so this run will not equal one without a break; where it should, train '
                       "with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from the "
                       'start', 'current')
 
+    def _go_on(self, checkpoint: dict) -> None:
+        """Take up the history of who taught the student, and say what is otherwise from now on."""
+        assert self.distillation is not None
+        meta = checkpoint['meta']
+        warn_of(self.history.go_on(meta, self.distillation.provenance()), meta['iter'])
+
     def _join(self, runner: Any) -> None:
         """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
         assert self.distillation is not None
         join_run(self.distillation.parameters, self.distillation.partners.values(), runner)
-
-
-def check_loaded(runner: Any, checkpoint: Any) -> None:
-    """Whether a run can start from a checkpoint, or go on from it.
-
-    Raises:
-        ValueError: If it is of another student, holds numbers that are none, or is to be resumed
-            and is not all of a run that trained so.
-    """
-    check_start(unwrapped(runner), checkpoint, f'`{runner._load_from}`')
-    if not runner._resume:
-        return
-    remedy = '; start from its weights by `load_from`, without `resume`'
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, dict) or not all(
-            isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
-        raise ValueError('the checkpoint does not say where its training stopped, so it cannot '
-                         f'be resumed{remedy}')
-    for key in ('message_hub', 'optimizer'):
-        if not isinstance(checkpoint.get(key), dict):
-            raise ValueError(f'the checkpoint has no `{key}` (it may be a published one), so its '
-                             f'run cannot be resumed{remedy}')
-    if not isinstance(checkpoint.get(KEY, {}), dict):
-        raise ValueError(f'`{KEY}` of the checkpoint is no dict, but '
-                         f'{type(checkpoint[KEY]).__name__}{remedy}')
-
-
-def check_optimizer(runner: Any, checkpoint: Any) -> None:
-    """Whether the optimizer of a run can go on from a checkpoint, once all have joined it.
-
-    Raises:
-        ValueError: If it is another one, or trained other parameters.
-    """
-    if not isinstance(getattr(runner, 'optim_wrapper', None), OptimWrapper):
-        return
-    own = runner.optim_wrapper.optimizer.param_groups
-    given = checkpoint['optimizer'].get('param_groups')
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        raise ValueError('the `optimizer` of the checkpoint has no groups of parameters; start '
-                         'from its weights by `load_from`, without `resume`')
-    sizes = [[len(group.get('params', ())) for group in groups] for groups in (given, own)]
-    settings = [sorted({str(key) for group in groups for key in group} - {'params'})
-                for groups in (given, own)]
-    missing = [key for key in settings[1] if key not in settings[0]
-               and not key.startswith('initial_')]
-    if sizes[0] != sizes[1] or missing:
-        raise ValueError(
-            'the checkpoint was trained by another optimizer, or with other networks: its groups '
-            f'have {sizes[0]} parameters and the settings {settings[0]}, those of this run '
-            f'{sizes[1]} and {settings[1]}; resume with the config that it was trained with, or '
-            'start from its weights by `load_from`, without `resume`')
-
-
-def unwrapped(runner: Any) -> Any:
-    """The model of a run, without what distributes it."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -101,9 +101,12 @@ class BaseTeacher(metaclass=ABCMeta):
             epoch (int): Epochs that are over, from 1.
         """
 
-    def provenance(self) -> Dict[str, str]:
-        """Who it is, for the checkpoints of those it teaches."""
-        return dict(type=type(self).__name__)
+    def provenance(self) -> Dict[str, Any]:
+        """Who it is, for the checkpoints of those it teaches: words, numbers, and lists of such.
+
+        On resume, what differs from the checkpoint's is logged.
+        """
+        return dict(type=type(self).__name__, **({} if self.view is None else dict(view=self.view)))
 
     def state_dict(self) -> Dict[str, Tensor]:
         """What a checkpoint must hold, so that :meth:`load_state_dict` brings it back; {} if

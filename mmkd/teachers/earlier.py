@@ -70,6 +70,10 @@ class EarlierSelf(BaseTeacher):
         if self.every == 'epoch':
             self._take()
 
+    def provenance(self) -> Dict[str, Any]:
+        """How far back it lies."""
+        return dict(super().provenance(), every=self.every)
+
     def _take(self) -> None:
         assert self.model is not None
         self.model.load_state_dict(self._student.state_dict())

@@ -80,7 +80,7 @@ class FrozenTeacher(BaseTeacher):
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
-        self._provenance: Dict[str, str] = {}
+        self._provenance: Dict[str, Any] = {}
 
     def prepare(self, student: Any) -> None:
         """Build the teacher, load its weights, and check that both fit.
@@ -117,7 +117,7 @@ class FrozenTeacher(BaseTeacher):
         self.renormalize = Renormalize(student, model, 'teacher', self.channels)
         self.model = model.eval().requires_grad_(False)
 
-    def provenance(self) -> Dict[str, str]:
+    def provenance(self) -> Dict[str, Any]:
         """Its config's and its checkpoint's name and SHA-256, as they were when it was built."""
         return dict(super().provenance(), **self._provenance)
 

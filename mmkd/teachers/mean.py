@@ -100,6 +100,10 @@ class MeanTeacher(BaseTeacher):
         if self.average is not None:
             self.average.update_parameters(self._student)
 
+    def provenance(self) -> Dict[str, Any]:
+        """How the average is taken."""
+        return dict(super().provenance(), momentum=self.momentum, warmup=self.warmup)
+
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         super()._apply(fn)
         if self.average is not None:  # it holds the tensors, which are others now

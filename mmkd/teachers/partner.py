@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..build import build_model, explained
 from ..checkpoint import Loaded, load_hashed
 from ..classes import classes_of_checkpoint
-from ..fit import load_exactly
+from ..fit import load_exactly, misfit
 from ..heads import Answers, adapter_of
 from ..inputs import Renormalize
 from ..losses.base import finite_number
@@ -136,9 +136,10 @@ class Partner(LiveNetwork):
         if self.shared:
             self._share(student)
 
-    def provenance(self) -> Dict[str, str]:
-        """Names and SHA-256 of what it was built from, as they were then."""
-        return dict(super().provenance(), **self._provenance)
+    def provenance(self) -> Dict[str, Any]:
+        """Names and SHA-256 of what it was built from, as they were then, and how it is trained."""
+        return dict(super().provenance(), **self._provenance, shared=list(self.shared),
+                    separate_norm=self.separate_norm, loss_weight=self.loss_weight)
 
     @property
     def is_kept(self) -> bool:
@@ -251,10 +252,13 @@ class Partner(LiveNetwork):
     def load_state_dict(self, state: Dict[str, Tensor]) -> None:
         assert self.model is not None
         own = self.state_dict()
-        if own.keys() != state.keys():
-            differ = sorted(own.keys() ^ state.keys())
-            raise ValueError(f'the checkpoint holds another partner: {len(differ)} names differ, '
-                             f'such as `{differ[0]}`; resume with the config it was trained with')
+        differ = sorted(own.keys() ^ state.keys()) or [
+            key for key, value in own.items() if not isinstance(state[key], Tensor)
+            or misfit(state[key], value)]
+        if differ:
+            raise ValueError(f'the checkpoint holds another partner: {len(differ)} tensors differ '
+                             f'in name or shape, such as `{differ[0]}`; resume with the config it '
+                             'was trained with')
         self.model.load_state_dict(state, strict=False)
 
     def _shared_tensors(self) -> Set[int]:

@@ -1,5 +1,8 @@
 """At every moment a whole checkpoint is on disk, and a run that was cut off finds it."""
 import os
+import re
+import resource
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -7,8 +10,10 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import is_whole, latest_whole
+from mmkd.checkpoint import is_whole
 from mmkd.hooks import CheckpointHook
+from mmkd.latest import latest_whole
+from mmkd.parts import Process
 
 
 def config_of(shapes, tmp_path, **changes):
@@ -17,6 +22,12 @@ def config_of(shapes, tmp_path, **changes):
         'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 100,
         'default_hooks.checkpoint.type': 'mmkd.CheckpointHook',
         'default_hooks.checkpoint.max_keep_ckpts': 1, **changes})
+
+
+def plain_config_of(shapes, tmp_path, **changes):
+    config = config_of(shapes, tmp_path, **changes)
+    config.model = retinanet()
+    return config
 
 
 class PowerCut(Exception):
@@ -62,9 +73,157 @@ def test_best_checkpoint_is_saved_the_same_way(shapes, tmp_path):
 
 def test_what_a_killed_run_left_half_written_is_removed(shapes, tmp_path):
     os.makedirs(tmp_path / 'run')
-    (tmp_path / 'run' / 'epoch_9.pth.part').write_bytes(b'half')
+    own = Process.this()
+    gone = own._replace(started=own.started + 1)
+    for name in (f'epoch_9.pth.part.{gone}', f'epoch_8.pth.part.{own._replace(host="elsewhere")}',
+                 'epoch_7.pth.part'):
+        (tmp_path / 'run' / name).write_bytes(b'half')
+    os.utime(tmp_path / 'run' / 'epoch_7.pth.part', (1, 1))  # of an earlier version, long ago
     train(config_of(shapes, tmp_path, **{'train_cfg.max_epochs': 1}))
-    assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == ['epoch_1.pth']
+    assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == [
+        'epoch_1.pth', f'epoch_8.pth.part.{own._replace(host="elsewhere")}']
+
+
+class At(Hook):
+    """Does something at the begin of an epoch."""
+
+    def __init__(self, epoch, act):
+        self.epoch, self.act = epoch, act
+
+    def before_train_epoch(self, runner):
+        if runner.epoch + 1 == self.epoch:
+            self.act(runner)
+
+
+def run_with(config, *hooks):
+    runner = Runner.from_cfg(config)
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner
+
+
+def test_a_save_whose_part_is_gone_is_an_error(shapes, tmp_path, monkeypatch):
+    """Another process cleans up while it is written; the checkpoint before stays."""
+    from mmengine.fileio import LocalBackend
+    put = LocalBackend.put
+
+    def put_and_lose(self, content, path):
+        put(self, content, path)
+        if 'epoch_2' in str(path):
+            os.remove(path)
+
+    monkeypatch.setattr(LocalBackend, 'put', put_and_lose)
+    with pytest.raises(FileNotFoundError, match='epoch_2.pth` was not saved: .* is gone'):
+        Runner.from_cfg(config_of(shapes, tmp_path)).train()
+    assert [one.name for one in (tmp_path / 'run').glob('*.pth*')] == ['epoch_1.pth']
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+
+
+def in_another_process(act, *args):
+    """What it says; it has this process's modules."""
+    context = get_context('fork')
+    answers = context.Queue()
+
+    def work():
+        try:
+            act(*args)
+            answers.put('ended')
+        except BaseException as error:
+            answers.put(f'{type(error).__name__}: {error}')
+
+    process = context.Process(target=work)
+    process.start()
+    answer = answers.get(timeout=120)
+    process.join()
+    return answer
+
+
+def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
+    """In the middle of the second epoch of the first."""
+    said = []
+
+    def start_another(runner):
+        said.append(in_another_process(lambda: Runner.from_cfg(config_of(
+            shapes, tmp_path, experiment_name='other')).train()))
+
+    run_with(config_of(shapes, tmp_path, **{'train_cfg.max_epochs': 2}),
+             At(2, start_another)).train()
+    assert re.match(rf'ValueError: `.*run` is in use: process {os.getpid()} on .*is training there',
+                    said[0])
+    assert [one.name for one in (tmp_path / 'run').glob('*.pth*')] == ['epoch_2.pth']
+    # When the first has ended, its folder is free, in whatever way it ended.
+    for number in (1, 2):
+        assert in_another_process(lambda number=number: run_with(
+            config_of(shapes, tmp_path, experiment_name=f'third{number}',
+                      **{'train_cfg.max_epochs': 1}))
+            .train()) == 'ended'
+
+
+def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, tmp_path):
+    """A limit on the size of files: the system answers as a full disk does."""
+    def limited(runner):
+        size = os.path.getsize(tmp_path / 'run' / 'epoch_1.pth') // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    config = config_of(shapes, tmp_path, **{'default_hooks.checkpoint.max_keep_ckpts': -1})
+    answer = in_another_process(lambda: run_with(config, At(3, limited)).train())
+    assert answer.startswith('OSError: ')
+    assert 'epoch_3.pth` was not saved' in answer
+    assert 'are needed; epoch_1.pth (' in answer
+    assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == [
+        'epoch_1.pth', 'epoch_2.pth']
+    # The next start is not blocked.
+    config.update(resume=True, load_from=latest_whole(str(tmp_path / 'run')))
+    assert config.load_from.endswith('epoch_2.pth')
+    _, losses = train(config)
+    assert len(losses) == 4
+
+
+def spoil(number):
+    def act(runner):
+        with torch.no_grad():
+            runner.model.backbone.conv1.weight[0] = number
+
+    return act
+
+
+@pytest.mark.parametrize('kind', ['last', 'best'])
+def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
+        shapes, tmp_path, monkeypatch, kind):
+    """From the third epoch on nothing is a number; one checkpoint is kept."""
+    best = {'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
+            'default_hooks.checkpoint.rule': 'greater'} if kind == 'best' else {}
+    from mmdet.evaluation import CocoMetric
+    scores = iter([0.1, 0.2, 0.3, 0.4])
+    monkeypatch.setattr(CocoMetric, 'compute_metrics',
+                        lambda self, results: dict(bbox_mAP=next(scores)))
+    config = plain_config_of(shapes, tmp_path, **best)
+    config.optim_wrapper.optimizer.lr = 0.
+    runner = run_with(config, At(3, spoil(float('nan'))))
+    runner.train()
+    folder = tmp_path / 'run'
+    assert {one.name for one in folder.glob('epoch*')} == {'epoch_2.pth', 'epoch_4.pth'}
+    assert latest_whole(str(folder)) == str(folder / 'epoch_2.pth')
+    # What MMEngine's own `resume=True` reads.
+    assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
+    log, = folder.rglob('*.log')
+    assert 'epoch_3.pth holds' in log.read_text()
+    assert 'epoch_2.pth is the newest without, and stays' in log.read_text()
+    if kind == 'best':
+        assert (folder / 'best_coco_bbox_mAP_epoch_2.pth').exists()
+    with pytest.raises(ValueError, match='infinite or not a number, in backbone.conv1.weight'):
+        train(plain_config_of(shapes, tmp_path, resume=True,
+                              load_from=str(folder / 'epoch_4.pth')))
+
+
+def test_once_weights_are_finite_again_no_more_are_kept_than_asked_for(shapes, tmp_path):
+    def heal(runner):
+        runner.model.load_state_dict(saved_at(tmp_path / 'run' / 'epoch_1.pth')['state_dict'])
+
+    config = plain_config_of(shapes, tmp_path)
+    config.optim_wrapper.optimizer.lr = 0.
+    run_with(config, At(2, spoil(float('inf'))), At(4, heal)).train()
+    assert [one.name for one in (tmp_path / 'run').glob('epoch*')] == ['epoch_4.pth']
 
 
 def test_best_checkpoint_of_another_folder_stays(shapes, tmp_path):
@@ -191,7 +350,7 @@ def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path
 
 def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmkd.checkpoint.print_log', lambda text, *args: said.append(text))
+    monkeypatch.setattr('mmkd.latest.print_log', lambda text, *args: said.append(text))
     path = save(tmp_path / 'model_1.pth')
     assert latest_whole(str(tmp_path)) is None
     assert 'name it by `--resume PATH`' in said[0]

@@ -20,8 +20,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 import mmkd
-from mmkd.checkpoint import latest_whole
 from mmkd.hooks.validation import VALIDATED, missed_validation
+from mmkd.latest import latest_whole
 
 RESEED = dict(type='mmkd.ReseedHook')
 EMA = dict(type='EMAHook', momentum=0.3)
