@@ -245,10 +245,10 @@ def guard_mmengine_loading() -> None:
     for prefix, loader in CheckpointLoader._schemes.items():
         if prefix not in own:
             CheckpointLoader.register_scheme(prefix, _guarded(loader), force=True)
-    CheckpointLoader.register_scheme(own, _load_guarded, force=True)
+    CheckpointLoader.register_scheme(own, load_from_guarded, force=True)
 
 
-def _load_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     path = local_path(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmkd.checkpoint import check_start, is_whole, load_exactly, read_checkpoint
@@ -143,3 +144,16 @@ def test_tensors_of_another_kind_are_named(odd, message):
                  lambda: check_start(model, dict(state_dict=weights), 'file.pth')):
         with pytest.raises(ValueError, match=message):
             load()
+
+
+def test_mmengine_names_the_way_of_loading(tmp_path, monkeypatch):
+    """It takes the word from the name of the function, behind 'load_from_'."""
+    path = str(tmp_path / 'file.pth')
+    torch.save(dict(state_dict={}), path)
+    lines = []
+    monkeypatch.setattr('mmengine.runner.checkpoint.print_log',
+                        lambda text, **settings: lines.append(text))
+    CheckpointLoader.load_checkpoint(path)
+    assert lines == [f'Loads checkpoint by guarded backend from path: {path}']
+    for address in ('http://a.b/c.pth', 'https://a.b/c.pth', 'torchvision://resnet18'):
+        assert CheckpointLoader._get_checkpoint_loader(address).__name__.startswith('load_from_')
