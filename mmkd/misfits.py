@@ -97,7 +97,7 @@ def differing_settings(one: str, other: str) -> Tuple[str, str]:
     """
     words = _words(one), _words(other)
     found: Tuple[List[str], List[str]] = [], []
-    for tag, i, j, k, m in SequenceMatcher(None, *words, autojunk=False).get_opcodes():
+    for tag, i, j, k, m in SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
         if tag != 'equal':
             found[0].extend(words[0][i:j])
             found[1].extend(words[1][k:m])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
@@ -204,3 +205,16 @@ def test_mmengine_loads_no_integers_into_weights(tmp_path, kind):
     with pytest.raises(ValueError, match=rf'quantised.pth` holds weights that are no floating.*'
                        rf'bias: {kind}, weight: {kind}.*give float32'):
         load_checkpoint(nn.Linear(2, 3), str(tmp_path / 'quantised.pth'))
+
+
+def test_mmengine_names_the_way_of_loading(tmp_path, monkeypatch):
+    """It takes the word from the name of the function, behind 'load_from_'."""
+    path = str(tmp_path / 'file.pth')
+    torch.save(dict(state_dict={}), path)
+    lines = []
+    monkeypatch.setattr('mmengine.runner.checkpoint.print_log',
+                        lambda text, **settings: lines.append(text))
+    CheckpointLoader.load_checkpoint(path)
+    assert lines == [f'Loads checkpoint by guarded backend from path: {path}']
+    for address in ('http://a.b/c.pth', 'https://a.b/c.pth', 'torchvision://resnet18'):
+        assert CheckpointLoader._get_checkpoint_loader(address).__name__.startswith('load_from_')

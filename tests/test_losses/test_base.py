@@ -1,10 +1,11 @@
 """What every loss keeps: precision, edges of the input, levels, messages."""
+import inspect
 from functools import partial
 
 import pytest
 import torch
 
-from mmkd.losses import DISTLoss, KDLoss
+from mmkd.losses import CWDLoss, DISTLoss, KDLoss, MSELoss
 
 LOSSES = [
     pytest.param(partial(cls, use_sigmoid=sigmoid), id=f'{cls.__name__}-{name}')
@@ -156,3 +157,15 @@ def test_errors_show_what_was_given():
 def test_arguments_are_checked(arguments, error, message):
     with pytest.raises(error, match=message):
         DISTLoss(**arguments)
+
+
+@pytest.mark.parametrize(('loss', 'defaults'), [
+    (DISTLoss, dict(beta=1., gamma=1., tau=1., use_sigmoid=None, loss_weight=1., sync=False)),
+    (KDLoss, dict(tau=1., use_sigmoid=None, loss_weight=1.)),
+    (CWDLoss, dict(tau=4., loss_weight=1.)),
+    (MSELoss, dict(loss_weight=1.))], ids=lambda one: getattr(one, '__name__', ''))
+def test_defaults_are_those_of_the_papers(loss, defaults):
+    """Configs that leave them out must go on meaning the same."""
+    made = loss()
+    assert {name: getattr(made, name) for name in defaults} == defaults
+    assert list(inspect.signature(loss).parameters) == list(defaults)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.losses import DISTLoss, KDLoss, pieces
+from mmkd.losses import DISTLoss, KDLoss, closed_form, pieces
 from mmkd.losses.base import LogitLoss
 
 LOSSES = dict(dist=partial(DISTLoss, 0.5, 2.), kd=KDLoss)
@@ -94,3 +94,28 @@ def test_nothing_is_kept_but_the_logits_and_a_few_vectors(name):
     assert {one.untyped_storage().data_ptr() for one in whole} <= {
         student.untyped_storage().data_ptr(), teacher.untyped_storage().data_ptr()}
     assert sum(one.numel() for one in kept) < 2.4 * student.numel()
+
+
+def test_sums_over_many_pieces_keep_their_digits(monkeypatch):
+    """The first piece is large, thousands follow that are lost beside it in a float32 sum."""
+    monkeypatch.setitem(pieces.PIECE, 'cpu', 2)  # a position of two classes at a time
+    torch.manual_seed(0)
+    student, teacher = torch.randn(1, 2, 4000) * 1e-2, torch.randn(1, 2, 4000) * 1e-2
+    student[..., 0] *= 3e4
+    loss = KDLoss(use_sigmoid=True)
+    exact = straightforward(loss, student.double(), teacher.double())
+    torch.testing.assert_close(loss(student, teacher).double(), exact, rtol=1e-6, atol=0)
+
+
+def test_moments_of_many_pieces_keep_their_digits(monkeypatch):
+    """Probabilities near 0.5 that deviate by thousandths, which float32 sums round off."""
+    monkeypatch.setitem(pieces.PIECE, 'cpu', 2)
+    torch.manual_seed(0)
+    student, teacher = torch.randn(1, 2, 3000) * 4e-3, torch.randn(1, 2, 3000) * 4e-3
+    _, column, seen, _ = closed_form.gather(student, teacher, None, 1., True)
+    s, t = (one.sigmoid().double() for one in (student[0], teacher[0]))
+    ds, dt = s - s.mean(1, keepdim=True), t - t.mean(1, keepdim=True)
+    exact = torch.stack([s.mean(1), t.mean(1), (ds * ds).sum(1), (dt * dt).sum(1),
+                         (ds * dt).sum(1)])
+    assert seen == 3000
+    torch.testing.assert_close(column, exact, rtol=2e-5, atol=1e-12)

@@ -20,6 +20,7 @@ from mmdet.structures import DetDataSample
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.structures import InstanceData
+from support.queries import batch, detector
 
 from mmkd.store import AnswerStore
 
@@ -227,8 +228,6 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
 
 def test_answers_of_queries_are_kept_whole(tmp_path):
     """Predictions without an order are paired by what is told beside them."""
-    sys.path.insert(0, os.path.join(ROOT, 'tests', 'test_heads'))
-    from test_query import batch, detector
     teacher = save_teacher(tmp_path / 't.pth', detector('detr', queries=9))
     entry = dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'),
                  stored_as='float32')
