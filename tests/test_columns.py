@@ -1,10 +1,12 @@
 """The teacher's columns mean what the student's do: by probabilities, not by our own sums."""
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import build, distiller, observe, retinanet, save_teacher, segmentor, two_stage
 
+import mmkd.match
 from mmkd import KDLoss
 from mmkd.columns import Columns, Kind, check_names, columns_between, is_binary_pair
 
@@ -157,6 +159,22 @@ def test_activation_in_the_entry_decides_how_anchors_are_compared(tmp_path):
     model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=False))
     own, told = model.matches[0].levels(*observe(model, torch.randn(2, 3, 64, 64)))
     assert own[0].shape == told[0].shape == (2 * 9, 3, 8, 8)  # softmax over classes, not anchors
+
+
+def test_two_activations_need_the_word_of_the_entry(tmp_path, monkeypatch):
+    """Columns that have partners, as those of a head of one's own may."""
+    find = mmkd.match.find_point
+
+    def found(model, name, side):
+        point = find(model, name, side)
+        return replace(point, use_sigmoid=False) if side == 'teacher' else point
+
+    monkeypatch.setattr(mmkd.match, 'find_point', found)
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    with pytest.raises(ValueError, match='by sigmoid.*by softmax.*write `use_sigmoid=True` or '):
+        prepared(retinanet(), teacher, None)
+    model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=True))
+    assert model.matches[0].loss.use_sigmoid is True
 
 
 def kind(columns, named, use_sigmoid):
