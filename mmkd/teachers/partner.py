@@ -310,9 +310,10 @@ def _weighted(value: Any, weight: float) -> Any:
 
 def _described(module: nn.Module, own: Dict[str, Tuple[int, ...]],
                 other: Dict[str, Tuple[int, ...]]) -> str:
-    differ = next((f' with `{key}` of {"x".join(map(str, shape)) or "one number"}'
-                   for key, shape in own.items() if other.get(key) != shape), '')
-    return f'a {type(module).__name__}{differ}'
+    differ = next((f'`{key}` of {"x".join(map(str, shape)) or "one number"}'
+                   for key, shape in own.items() if other.get(key, shape) != shape),
+                  f'{len(own)} tensors')
+    return f'a {type(module).__name__} with {differ}'
 
 
 def _module(model: nn.Module, path: str, name: str) -> nn.Module:

@@ -112,7 +112,7 @@ def test_other_classes_are_refused_by_name(shapes, tmp_path):
 
 def test_another_number_of_classes_is_refused_where_names_are_unknown(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=5), classes=())
-    with pytest.raises(ValueError, match='3 columns for classes in the student and 5'):
+    with pytest.raises(ValueError, match='has columns for 3 classes, .* has columns for 5'):
         prepared(teacher)
 
 
@@ -308,7 +308,7 @@ def test_softmax_head_is_compared_anchor_by_anchor(tmp_path):
 def test_other_anchors_are_refused_with_the_shapes(tmp_path):
     dense = retinanet(anchor_generator=dict(scales_per_octave=1))
     teacher = save_teacher(tmp_path / 'teacher.pth', dense)
-    with pytest.raises(ValueError, match=r'differ in shape: \[\(1, 27, 16, 16\).*\(1, 9, 16, 16\)'):
+    with pytest.raises(ValueError, match='is 1x27x16x16 at level 0, .* 1x9x16x16: 9 and 3 anch'):
         prepared(teacher)
 
 

@@ -192,7 +192,7 @@ def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
     (dict(shared='backbone'), '`shared` must be a list'),
     (dict(shared=['backbone'], view='weak'), '`shared` modules are computed once'),
     (dict(shared=['backbone.layer9']), r'`backbone.layer9`, but the partner .* no such module'),
-    (dict(shared=['backbone.layer1']), '`backbone.layer1`, which is ResLayer with 36 tensors'),
+    (dict(shared=['backbone.layer1']), '`backbone.layer1`, which is a ResLayer with 36 tensors'),
     (dict(checkpoint='no/such.pth'), 'no/such.pth'),
     (dict(loss_weight='1'), '`loss_weight` must be a number'),
     (dict(separate_norm='no'), '`separate_norm` must be True or False'),
