@@ -1,7 +1,6 @@
 """Processes of a run that would not train the same end together, and say in what they differ."""
 import os
 import re
-import shutil
 
 import pytest
 import torch
@@ -61,9 +60,17 @@ CASES = {
 }
 
 
-def work(rank, folder, shapes, case):
+def work(rank, folder, shapes):
     distributed.init_process_group('gloo', rank=rank, world_size=2,
-                                   init_method=f'file://{folder}/meeting-{case}')
+                                   init_method=f'file://{folder}/meeting')
+    for case in CASES:
+        torch.save(outcome(rank, folder, shapes, case), folder / f'{case}-{rank}')
+        distributed.barrier()
+    leave_group()
+
+
+def outcome(rank, folder, shapes, case):
+    """Train; what a process said in the end, '' if nothing was wrong."""
     teacher = dict(config=dict(default_scope='mmdet', model=retinanet(width=12)),
                    checkpoint=str(folder / 'teacher.pth'))
     config = detector_config(
@@ -76,7 +83,6 @@ def work(rank, folder, shapes, case):
     config.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None,
                                     broadcast_buffers=False)
     config.launcher = 'none'
-    said = ''
     try:
         runner = Runner.from_cfg(config)
         runner._distributed = True
@@ -84,26 +90,29 @@ def work(rank, folder, shapes, case):
             runner.register_hook(Nudge())
         runner.train()
     except Exception as error:
-        said = f'{type(error).__name__}: {error}'
-    torch.save(said, folder / f'{case}-{rank}')
-    distributed.barrier()
-    leave_group()
+        return f'{type(error).__name__}: {error}'
+    return ''
+
+
+@pytest.fixture(scope='module')
+def processes(shapes, tmp_path_factory):
+    """Folder of what two processes said that met in every case, one after the other."""
+    folder = tmp_path_factory.mktemp('processes')
+    save_teacher(folder / 'teacher.pth', retinanet(width=12))
+    os.makedirs(folder / 'other')
+    save_teacher(folder / 'other' / 'teacher.pth', retinanet(width=12), seed=5)
+    context = multiprocessing.spawn(work, (folder, shapes), nprocs=2, join=False)
+    for _ in range(90):
+        if context.join(2):
+            return folder
+    for process in context.processes:
+        process.kill()
+    return folder  # the tests of those cases fail that nobody came to
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_all_end_and_say_why(shapes, tmp_path, case):
-    save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
-    os.makedirs(tmp_path / 'other')
-    save_teacher(tmp_path / 'other' / 'teacher.pth', retinanet(width=12), seed=5)
-    context = multiprocessing.spawn(work, (tmp_path, shapes, case), nprocs=2, join=False)
-    for _ in range(60):
-        if context.join(2):
-            break
-    else:
-        for process in context.processes:
-            process.kill()
-        pytest.fail('the processes wait for each other')
-    said = [torch.load(tmp_path / f'{case}-{rank}') for rank in (0, 1)]
+def test_all_end_and_say_why(processes, case):
+    said = [torch.load(processes / f'{case}-{rank}') for rank in (0, 1)]
     _, message = CASES[case]
     for rank, text in enumerate(said):
         assert bool(text) == bool(message), said
@@ -114,5 +123,4 @@ def test_all_end_and_say_why(shapes, tmp_path, case):
         elif message:
             assert text.startswith('ValueError: the processes of this run do not begin alike')
             assert 'start all of them with the same config and the same files' in text
-    assert (tmp_path / case / 'epoch_1.pth').exists() == (not message)
-    shutil.rmtree(tmp_path / case, ignore_errors=True)
+    assert (processes / case / 'epoch_1.pth').exists() == (not message)
