@@ -78,8 +78,8 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
                         f'classes={shown_names(classes)}')
     if not isinstance(classes, (list, tuple)) or not all(
             isinstance(name, str) and name for name in classes):
-        raise TypeError(f'`{what}` must be a list of class names in the order of the columns, for '
-                        f"instance ['car', 'bus'], but got {classes!r:.200}")
+        raise TypeError(f'`{what}` must be a list of class names in the order of the columns, but '
+                        f"got {classes!r:.200}; write for instance ['car', 'bus']")
     if not classes:
         raise ValueError(f'`{what}` is empty; write the class names in the order of the columns, '
                          'or leave it out')

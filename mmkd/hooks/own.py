@@ -26,8 +26,8 @@ class OwnHooks:
 
     def __init__(self, entries: Sequence[Any] = ()) -> None:
         if not isinstance(entries, (list, tuple)):
-            raise TypeError('`hooks` must be a list of hooks, for instance '
-                            f"[dict(type='mmkd.ReseedHook')], but got {entries!r:.200}")
+            raise TypeError(f'`hooks` must be a list of hooks, but got {entries!r:.200}; write '
+                            "for instance [dict(type='mmkd.ReseedHook')]")
         self.hooks: List[Hook] = [_build(entry, number) for number, entry in enumerate(entries)]
 
     def join(self, runner: Any) -> None:

@@ -71,7 +71,7 @@ class FrozenTeacher(BaseTeacher):
         super().__init__(view)
         if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
             raise ValueError("`teacher.channels` must be 'repeat' or None, but got "
-                             f'{channels!r}')
+                             f'{channels!r}; write one of these')
         self.channels = channels
         self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint, 'teacher')

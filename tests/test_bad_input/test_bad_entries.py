@@ -290,7 +290,7 @@ TEACHERS = [
           (dict(disc='round'), TypeError, Parts(
               f'`{name}`', 'is a dict', 'no mapping of classes yet', '; write the list')),
           ('disc', TypeError, Parts(
-              f'`{name}`', "got 'disc'", 'must be a list of class names', 'for instance')),
+              f'`{name}`', "got 'disc'", 'must be a list of class names', '; write')),
           ([], ValueError, Parts(f'`{name}`', 'is empty', 'class names in the order', '; write')),
           (['disc', 'disc', 'cross'], ValueError, Parts(
               f'`{name}`', 'a name twice, disc', "'disc', 'disc', 'cross'", '; give each')),
@@ -393,7 +393,7 @@ MERGED = [
 ]
 OWN_HOOKS = [
     model('hooks are a dict', Parts(
-        '`hooks`', "got {'type': 'EMAHook'}", 'must be a list of hooks', 'for instance'),
+        '`hooks`', "got {'type': 'EMAHook'}", 'must be a list of hooks', '; write'),
           TypeError, hooks=dict(type='EMAHook')),
     model('hook is a word', Parts(
         'hook 0 of `hooks`', "got str: 'EMAHook'", 'must be a dict', '; write'), TypeError,
@@ -415,7 +415,7 @@ OWN_HOOKS = [
         'it takes `metric`', '; write'), TypeError, hooks=[
             dict(type='mmkd.TeacherEvalHook', metrc='x')]),
     model('argument that a hook refuses', Parts(
-        'hook 0 of `hooks`', 'AssertionError.*begin_iter', 'cannot be built', 'look at'),
+        'hook 0 of `hooks`', 'got begin_iter: -1', 'cannot be built', 'look at'),
           hooks=[dict(type='EMAHook', begin_iter=-1)]),
     model('priority of a hook', Parts(
         'hook 0 of `hooks`', 'HIHG', 'cannot be built', 'look at'), hooks=[
@@ -686,7 +686,8 @@ IN_A_RUN = [
             'terms are called `loss_cls_dist`', '; write one of them')),
     Row('run: two schedules', dict(custom_hooks=[HOOK] + [dict(
         type=SCHEDULE, schedules={'*': dict(type='constant')})] * 2), ValueError, Parts(
-            'in `custom_hooks`', 'there are two mmkd.DistillScheduleHook', 'the last would win',
+            'in `hooks` and `custom_hooks`', 'there are two mmkd.DistillScheduleHook',
+            'the last would win',
             '; write all schedules into one')),
     Row('run: schedule without distillation', dict(custom_hooks=[dict(
         type=SCHEDULE, schedules={'*': dict(type='constant')})]), ValueError, Parts(

@@ -409,7 +409,7 @@ def test_student_starts_from_nothing_strange(row, way, shapes, tmp_path):
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
-STOPPED = Parts('the checkpoint', 'does not say where its training stopped', 'cannot be resumed',
+STOPPED = Parts('/[^`]*pth`', 'does not say where its training stopped', 'cannot be resumed',
                 '; start from its weights by `load_from`, without `resume`')
 
 
@@ -525,7 +525,8 @@ CACHES = [
             '`/[^`]*cache`', '`data.mdb` in it', 'is an LMDB file', 'remove this one')),
     Row('cache: its description is spoilt', lambda path: path.mkdir() or ((
         path / 'description.json').write_text('{') and str(path)), ValueError, Parts(
-            'description.json`', 'is damaged', ':', 'remove the folder')),
+            'description.json`', 'is damaged', 'description of a store of answers',
+            'remove the folder')),
 ]
 
 
