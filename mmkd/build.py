@@ -279,5 +279,6 @@ def _names_of(registry: Registry, base: type) -> str:
 
 
 def _closest(name: Any, known: Iterable[str]) -> str:
-    nearest = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f' (closest: `{nearest[0]}`)' if nearest else ''
+    by_letters = {one.lower(): one for one in known}
+    nearest = get_close_matches(str(name).lower(), list(by_letters), n=1, cutoff=0.5)
+    return f' (closest: `{by_letters[nearest[0]]}`)' if nearest else ''

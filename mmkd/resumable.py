@@ -30,9 +30,9 @@ def check_run(runner: Any, checkpoint: Any, is_distilled: bool) -> None:
     """
     model = unwrapped(runner)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
-        check_start(model, checkpoint, 'it')
+        check_start(model, checkpoint, 'the file')
         raise ValueError(f'it holds weights alone, and not where its training stopped{REMEDY}')
-    check_start(model, checkpoint, 'it')
+    check_start(model, checkpoint, 'the file')
     check_kinds(checkpoint)
     check_schedule(runner, checkpoint['meta'])
     if has_all_weights(runner):
@@ -71,7 +71,7 @@ def check_exact(model: nn.Module, checkpoint: Dict[str, Any]) -> None:
             raise ValueError(f'{len(kinds)} of its weights are of another kind of number, such as '
                              f'{kinds[0]}{REMEDY}')
         try:  # layers may know how they were called in earlier versions
-            load_exactly(model, dict(checkpoint), 'it')
+            load_exactly(model, dict(checkpoint), 'the file')
         except ValueError as error:
             raise ValueError(
                 f'its weights are not those of the student in the config; {error}. Resume with the '

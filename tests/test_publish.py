@@ -41,6 +41,9 @@ def test_families_that_need_care(tool, monkeypatch, folder, crop_size, compared)
         config = read(path, **more)
         if crop_size is not None:
             config.crop_size = crop_size
+            for holder in (config, config.get('model') or {}):
+                if 'data_preprocessor' in holder:
+                    holder['data_preprocessor'].update(size=crop_size)
         return config
 
     monkeypatch.setattr(Config, 'fromfile', small)

@@ -18,7 +18,7 @@ from mmkd import DISTLoss, KDLoss
 from mmkd.losses import closed_form, fused, kd
 from mmkd.losses.base import LogitLoss
 
-CASES = [((2, 40, 5, 7), 'some'), ((37, 9), None), ((1, 70, 3, 3), 'mask'), ((2, 33, 2, 2), 'none'),
+CASES = [((2, 40, 5, 7), 'some'), ((37, 9), None), ((1, 70, 5, 7), 'mask'), ((2, 33, 2, 2), 'none'),
          ((2, 1, 3, 3), None), ((2, 2, 3, 3), 'some'), ((1, 5, 1, 1), None)]
 
 fused.fits = lambda *tensors: True
