@@ -73,7 +73,8 @@ def test_a_loader_that_was_added_is_used(weights, monkeypatch):
     ('gs://bucket/x.pth', r'`gs://` are not supported \(`gs://bucket.*give a path, file://, http'),
     ('ftp://host/x.pth', '`ftp://` are not supported'),
     ('huggingface://a/b', '`huggingface://` are not supported'),
-    ('s3://bucket/x.pth', r'cannot be read by MMEngine.s Petrel backend.*petrel_client.*install the package'),
+    ('s3://bucket/x.pth', r'cannot be read by MMEngine.s Petrel backend.*petrel_client.*install '
+     'the package'),
     ('file://elsewhere/x.pth', r'names a file on the machine `elsewhere`; write file:///PATH'),
     ('torchvision://resnet19', r'no model `resnet19` \(closest: resnet1'),
     ('open-mmlab://no/such', 'there is no model `no/such`'),

@@ -53,11 +53,15 @@ class Outcome(NamedTuple):
     is_published: bool
 
 
-def publish_one(name: str) -> Outcome:
-    """The lightest config of a folder that can be built, of four."""
+def quiet() -> None:
+    """Of a process of its own: one thread, and nothing said."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter('ignore')
+
+
+def publish_one(name: str) -> Outcome:
+    """The lightest config of a folder that can be built, of four."""
     package, _, folder = name.partition('::')
     outcome = Outcome(name, '', False, 'no model, only data or schedules', False)
     paths = sorted(glob.glob(os.path.join(config_root(package), folder, '*.py')), key=weight_of)
@@ -108,7 +112,7 @@ def main() -> None:
     folders = args.folders or [f'{package}::{name}' for package in PACKAGES
                                for name in folders_of(package)]
     found = []
-    with get_context('spawn').Pool(args.workers, maxtasksperchild=8) as pool:
+    with get_context('spawn').Pool(args.workers, quiet, maxtasksperchild=8) as pool:
         for one in tqdm(pool.imap(publish_one, folders), total=len(folders), ncols=80):
             tqdm.write(f'{one.folder} ({one.config}): ' + (
                 'published: ' if one.is_published else 'REFUSED: ' if one.can_be_built else

@@ -229,10 +229,10 @@ def test_mistakes_in_the_names_are_named(model, message):
 
 def test_a_hook_trains_no_partner():
     from mmkd import DistillHook
-    hook = DistillHook(teacher=dict(type='mmkd.Partner', config=dict(model=retinanet())),
-                       distill=[dict(type='mmkd.KDLoss', on='cls')])
+    partner = dict(type='mmkd.Partner', config=dict(default_scope='mmdet', model=retinanet()))
+    hook = DistillHook(teacher=partner, distill=[dict(type='mmkd.KDLoss', on='cls')])
     runner = type('Runner', (), dict(model=build(retinanet()), hooks=[]))()
-    with pytest.raises(ValueError, match='nothing would train or save a mmkd.Partner'):
+    with pytest.raises(ValueError, match='is a mmkd.Partner, which nothing would train or save'):
         hook.before_train(runner)
 
 
