@@ -37,8 +37,14 @@ def classes_of_config(config: Config) -> Optional[List[str]]:
 
 
 def classes_of_run() -> Optional[List[str]]:
-    """Class names of the training set of the running Runner, None outside of one."""
-    return _names((getattr(training_set(), 'metainfo', None) or {}).get('classes'))
+    """Class names of the training set of the running Runner, None outside of one.
+
+    Of a concatenation whose parts have other ``metainfo`` than each other, they are those of the
+    first part that names them; :func:`mmkd.labels.check_label_order` compares the others with them.
+    """
+    metainfo = getattr(training_set(), 'metainfo', None) or {}
+    parts = metainfo if isinstance(metainfo, (list, tuple)) else [metainfo]
+    return next(filter(None, (_names((one or {}).get('classes')) for one in parts)), None)
 
 
 def training_set() -> Any:

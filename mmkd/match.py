@@ -257,7 +257,7 @@ class Match:
                 ('; if one activation is right for both, write `use_sigmoid=True` or `False` in '
                  'the entry' if has_partners and isinstance(self.loss, LogitLoss) else
                  "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
-        if one.num_named and other.num_named:
+        if one.num_named and other.num_named and not shares_classes:
             for side, kind, names in zip(('teacher', 'student'), kinds[::-1],
                                          (teacher_classes, student_classes)):
                 check_names(kind, names, side, side in stated)
@@ -633,13 +633,22 @@ def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Match]) -> Non
     if not parts:
         return
     unknown = {} if is_student_known else {'the student': 'classes=[...] in the mmkd.Distiller'}
-    unknown.update({f'`{part.source}`': f'{part.source}=dict(classes=[...])' for part in parts
+    unknown.update({f'`{part.source}`': _classes_of_network(part.source) for part in parts
                     if 'teacher' in part.unknown_names})
     print_log(
         f'Class names of {joined_names(unknown)} are not known, so '
         f'{joined_names(part.name for part in parts)} takes its columns by their order; look '
         'whether both sides have the same classes in the same order, and state them: '
         f'{joined_names(f"`{how}`" for how in unknown.values())}', 'current', logging.WARNING)
+
+
+def _classes_of_network(name: str) -> str:
+    """How the config states what the columns of a network stand for."""
+    network, _, member = name.partition('.')
+    if member:
+        return f'classes=[...] in member {member} of {network}'
+    entry = f'{network}=dict(classes=[...])'
+    return entry if network == 'teacher' else f'companions=dict({entry})'
 
 
 def split_point(written: str, side: str) -> Tuple[str, str]:

@@ -276,8 +276,10 @@ def check_optimizer(runner: Any, checkpoint: Any) -> None:
     sizes = [[len(group.get('params', ())) for group in groups] for groups in (given, own)]
     settings = [sorted({str(key) for group in groups for key in group} - {'params'})
                 for groups in (given, own)]
+    # Torch gives switches that an older version did not know their defaults.
     missing = [key for key in settings[1] if key not in settings[0]
-               and not key.startswith('initial_')]
+               and not key.startswith('initial_') and not all(
+                   group.get(key) is None or isinstance(group[key], bool) for group in own)]
     if sizes[0] != sizes[1] or missing:
         raise ValueError(
             'the checkpoint was trained by another optimizer, or with other networks: its groups '

@@ -1,5 +1,6 @@
 """Classes are matched by name."""
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from conftest import (
     observe,
     retinanet,
     save_teacher,
+    segmentor,
     train,
 )
 
 import mmkd.match
-from mmkd.classes import classes_of_checkpoint, match_classes, stated_classes
+from mmkd.classes import classes_of_checkpoint, classes_of_run, match_classes, stated_classes
 from mmkd.names import joined_names, shown_names
 
 
@@ -185,3 +187,23 @@ def test_stated_names_for_another_number_of_columns_are_refused(tmp_path, monkey
         with pytest.raises(ValueError, match=f"the {side}'s head has columns for 3 classes, but "
                            'its `classes` name 2'):
             prepared(monkeypatch, dict(distiller(retinanet(), entry), **changes))
+
+
+@pytest.mark.parametrize(('metainfo', 'expected'), [
+    ([dict(classes=('a', 'b'), palette=[1, 2]), dict(classes=('a', 'b'))], ['a', 'b']),
+    ([dict(), dict(classes=('a', 'b'))], ['a', 'b']),
+    ([dict(), None], None),
+    (dict(classes=('a', )), ['a']),
+    (None, None)])
+def test_names_of_a_concatenation_whose_parts_differ(monkeypatch, metainfo, expected):
+    """mmdet's ConcatDataset then has a list of what its parts have."""
+    monkeypatch.setattr('mmkd.classes.training_set', lambda: SimpleNamespace(metainfo=metainfo))
+    assert classes_of_run() == expected
+
+
+def test_a_network_of_the_students_own_is_not_held_against_names():
+    """A head of two columns for one named class, as a binary segmentor may have it."""
+    model = build(dict(distiller(segmentor(classes=2), dict(type='mmkd.MeanTeacher'),
+                                 dict(type='mmkd.KDLoss', on='cls')), classes=['crack']), 'mmseg')
+    model.prepare()
+    assert model.matches[0].columns is None

@@ -1,14 +1,17 @@
 """What resumes is what ran: exactly, or it is refused by name; what is otherwise is said."""
 import copy
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at, train
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from mmkd.hooks import CheckpointHook
+from mmkd.resumable import check_optimizer
 from mmkd.version import __version__
 
 KD = dict(type='mmkd.KDLoss', on='cls', tau=2.)
@@ -326,3 +329,16 @@ def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tm
                     load_from=str(tmp_path / 'run' / 'epoch_1.pth')))
     assert not any('this run has none' in log.read_text()
                    for log in (tmp_path / 'run').rglob('*.log'))
+
+
+def test_switches_that_an_older_torch_did_not_know_are_no_other_optimizer():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    runner = SimpleNamespace(optim_wrapper=OptimWrapper(optimizer))
+    checkpoint = dict(optimizer=copy.deepcopy(optimizer.state_dict()))
+    group, = checkpoint['optimizer']['param_groups']
+    for switch in ('nesterov', 'foreach', 'fused', 'maximize'):
+        del group[switch]
+    check_optimizer(runner, checkpoint)
+    del group['momentum']
+    with pytest.raises(ValueError, match='trained by another optimizer'):
+        check_optimizer(runner, checkpoint)
