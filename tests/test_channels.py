@@ -220,15 +220,11 @@ def test_partner_sees_the_images_of_the_student():
 
 def test_answers_are_kept_apart(shapes, tmp_path):
     """Those of a channel that is repeated, and those of three."""
-    from mmkd.store import OPEN
     teacher = dict(save_teacher(tmp_path / 't.pth', retinanet()), type='mmkd.CachedTeacher',
                    cache=str(tmp_path / 'cache'))
     model = distiller(ONE(), dict(teacher, channels='repeat'), DIST)
     runner, _ = train(run('mmdet', shapes, None, tmp_path / 'gray', model, 1))
     assert len(runner.model.teacher.store) > 0
-    for environment in OPEN.values():
-        environment.close()
-    OPEN.clear()
     with pytest.raises(ValueError, match='answers of another teacher: channels'):
         train(detector_config(shapes, distiller(retinanet(), teacher, DIST),
                               str(tmp_path / 'colours')))

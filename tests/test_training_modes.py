@@ -323,7 +323,7 @@ def test_weights_of_a_teacher_are_read_once_on_the_cpu_and_then_moved(folder, te
     events, load, move = [], torch.load, nn.Module.to
 
     def loading(path, *args, **kwargs):
-        events.append(('read', str(path), kwargs.get('map_location')))
+        events.append(('read', path.name, kwargs.get('map_location')))  # of an open file
         return load(path, *args, **kwargs)
 
     def moving(module, *args, **kwargs):

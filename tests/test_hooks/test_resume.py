@@ -242,7 +242,7 @@ KINDS = {
     'optimizer of numbers': (put(dict(state={0: 3}, param_groups=[]), 'optimizer'),
                              'has no groups of parameters'),
     'weights are integers': (each('state_dict', torch.Tensor.int),
-                             'are of another kind of number.*torch.int32 in the file'),
+                             'are no floating-point numbers: .*torch.int32.*give float32'),
     'weights are lists': (each('state_dict', torch.Tensor.tolist), 'nothing of the checkpoint'),
     'a weight is gone': (lambda checkpoint: checkpoint['state_dict'].pop('backbone.conv1.weight'),
                          'missing in the file .backbone.conv1.weight'),
