@@ -93,10 +93,10 @@ class Result(NamedTuple):
 
     @property
     def words(self) -> List[str]:
-        """What the command line said in the end: the lines after the log's."""
+        """What the command line said in the end: its refusal."""
         lines = [line for line in self.output.splitlines() if line.strip()]
-        logged = [n for n, line in enumerate(lines) if re.match(r'\d{4}/\d\d/\d\d \d\d:', line)]
-        return lines[logged[-1] + 1 if logged else 0:]
+        begins = [n for n, line in enumerate(lines) if line.startswith('train.py: ')]
+        return lines[begins[-1] if begins else 0:]
 
 
 class Round:
