@@ -96,8 +96,8 @@ def without_orders(checkpoint: Any, path: str) -> Any:
         checkpoint (Any): What the file held; changed in place.
         path (str): The file: the best one lies beside it.
     """
-    meta = _dict_in(checkpoint, 'meta')
-    known = _dict_in(_dict_in(checkpoint, 'message_hub'), 'runtime_info')
+    meta = dict_in(checkpoint, 'meta')
+    known = dict_in(dict_in(checkpoint, 'message_hub'), 'runtime_info')
     meta.pop('config', None)
     for holder in (meta, known):
         if 'cfg' in holder and current_runner() is None:
@@ -112,7 +112,8 @@ def without_orders(checkpoint: Any, path: str) -> Any:
     return checkpoint
 
 
-def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
+def dict_in(holder: Any, key: str) -> Dict[str, Any]:
+    """A dict that stands in what a file held; {} where there is none."""
     found = holder.get(key) if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else {}
 

@@ -13,6 +13,7 @@ from .archive import growing_part, is_zip
 from .checkpoint import is_whole, read_file
 from .finite import not_finite
 from .fit import shortened
+from .guard import dict_in
 from .safe_types import allow_mmengine_checkpoints
 
 RUN = 'mmkd_run'
@@ -93,7 +94,7 @@ def look_at(path: str) -> Candidate:
     if os.path.isdir(path):  # DeepSpeed's
         return Candidate(path, os.path.getmtime(path), number, -1, number, None)
     holds = _mapped(path)
-    meta = _dict_in(holds, 'meta')
+    meta = dict_in(holds, 'meta')
     iteration, epoch = (value if type(value) is int else -1
                         for value in (meta.get('iter'), meta.get('epoch')))
     return Candidate(path, _begun(meta, path), iteration, epoch, number, holds)
@@ -115,7 +116,7 @@ def _mapped(path: str) -> Any:
 
 
 def _begun(meta: Dict[str, Any], path: str) -> float:
-    started = _dict_in(meta, RUN).get('started')
+    started = dict_in(meta, RUN).get('started')
     if isinstance(started, (int, float)) and not isinstance(started, bool):
         return float(started)
     if not meta:  # of no run: nothing tells it from others but its number
@@ -149,11 +150,6 @@ def _named_in(folder: str) -> str:
         return ''
     with open(note, errors='replace') as file:
         return file.read(4096).strip().replace('\0', '')
-
-
-def _dict_in(holder: Any, key: str) -> Dict[str, Any]:
-    found = holder.get(key) if isinstance(holder, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _warn(text: str) -> None:
