@@ -12,7 +12,6 @@ from typing import (
     Dict,
     Iterable,
     Iterator,
-    List,
     Mapping,
     Optional,
     Sequence,
@@ -260,22 +259,23 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     except Exception:  # a scope that MMEngine cannot import, or a name of which it makes nothing
         cls = None
     if cls is None:
-        known = _fitting(registry, base)
-        raise ValueError(f'{what}: no type `{name}`' + _closest(name, known) +
+        raise ValueError(f'{what}: no type `{name}`' + _closest(name, _fitting(registry, base)) +
                          f'; mmkd has {_names_of(registry, base)}; write one of them, or register '
                          f'a type of your own in mmkd.{registry.name.upper()}S and import it by '
                          '`custom_imports`')
     return cls
 
 
-def _fitting(registry: Registry, base: type) -> List[str]:
-    """Names of mmkd's own classes that are of a kind."""
-    return [f'{registry.scope}.{key}' for key, cls in registry.module_dict.items()
-            if isinstance(cls, type) and issubclass(cls, base)]
+def _fitting(registry: Registry, base: type) -> Dict[str, type]:
+    """The registered classes of a kind, mmkd's and the user's, by name."""
+    return {f'{registry.scope}.{key}': cls for key, cls in registry.module_dict.items()
+            if isinstance(cls, type) and issubclass(cls, base)}
 
 
 def _names_of(registry: Registry, base: type) -> str:
-    return ', '.join(f'`{one}`' for one in _fitting(registry, base))
+    """mmkd's own classes of a kind, for a message."""
+    return ', '.join(f'`{name}`' for name, cls in _fitting(registry, base).items()
+                     if cls.__module__.startswith('mmkd.'))
 
 
 def _closest(name: Any, known: Iterable[str]) -> str:
