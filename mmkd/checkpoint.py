@@ -21,7 +21,8 @@ from .archive import (
     state_of,
 )
 from .build import explained
-from .fit import check_start, load_exactly, shortened
+from .fit import check_start, load_exactly
+from .names import joined
 from .runner import current_runner
 from .safe_types import allow_mmengine_checkpoints
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path
@@ -306,7 +307,7 @@ def _described(weights: Any) -> str:
     if not isinstance(weights, dict):
         return type(weights).__name__
     kinds = {f'{type(key).__name__}: {type(value).__name__}' for key, value in weights.items()}
-    return f'a dict of {shortened(sorted(kinds)) or "nothing"}'
+    return f'a dict of {joined(sorted(kinds)) or "nothing"}'
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from .names import joined_names, shown_names
+from .names import joined, shown_names
 from .runner import current_runner
 
 
@@ -91,7 +91,7 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
                          'or leave it out')
     twice = doubled(classes)
     if twice:
-        raise ValueError(f'`{what}` has a name twice, {joined_names(twice)}: '
+        raise ValueError(f'`{what}` has a name twice, {joined(twice)}: '
                          f'{shown_names(classes)}; give each column a name of its own')
     return list(classes)
 
@@ -113,7 +113,7 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
     for side, names in (('student', student), ('teacher', teacher)):
         twice = doubled(names)
         if twice:
-            raise ValueError(f'the {side} has classes of one name, {joined_names(twice)}: '
+            raise ValueError(f'the {side} has classes of one name, {joined(twice)}: '
                              f'{shown_names(names)}; give each a name of its own')
     if list(student) == list(teacher):
         return None
@@ -122,7 +122,7 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
     if missing:
         raise ValueError(
             f'the teacher does not know {len(missing)} of the student\'s classes: '
-            f'{joined_names(missing)}; the student has {shown_names(student)}, the teacher '
+            f'{joined(missing)}; the student has {shown_names(student)}, the teacher '
             f'{shown_names(teacher)}; give a teacher trained on these classes, or compare '
             "'neck' or 'backbone'; where a class only has another name there, write the student's "
             'names for the teacher\'s columns, in their order: `teacher=dict(classes=[...])`')

@@ -1,12 +1,11 @@
 """Do these weights fit this model?"""
 from collections import OrderedDict
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 import torch
 from torch import nn
 
-SHOWN = 5
-"""How many keys an error lists before it counts the rest."""
+from .names import joined
 
 
 def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:
@@ -41,7 +40,7 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
     if any(found for _, found in problems):
         raise ValueError(
             f'the checkpoint `{source}` does not fit its config ({type(model).__name__}): ' +
-            '; '.join(f'{len(found)} {what} ({shortened(sorted(found))})'
+            '; '.join(f'{len(found)} {what} ({joined(sorted(found))})'
                       for what, found in problems if found) +
             '; give the config that this checkpoint was trained with')
     check_finite(model, weights, source)
@@ -94,7 +93,7 @@ def check_numbers(checkpoint: Any, source: str) -> None:
            ] if isinstance(weights, dict) else []
     if odd:
         raise ValueError(f'`{source}` holds weights that are no floating-point numbers: '
-                         f'{shortened(sorted(odd))}; it may be a quantised export without its '
+                         f'{joined(sorted(odd))}; it may be a quantised export without its '
                          'scales; give float32, float16 or bfloat16 weights')
 
 
@@ -115,7 +114,7 @@ def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None
               and value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
         raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
-                         f'in {shortened(broken)}; its training went wrong, give another one')
+                         f'in {joined(broken)}; its training went wrong, give another one')
 
 
 def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
@@ -141,18 +140,13 @@ def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
     odd = [f'{key}: {misfit(value, own[key])}' for key, value in taken.items()
            if value.shape == own[key].shape and key not in fitting]
     if odd:
-        raise ValueError(f'{source} cannot be loaded into the student: {shortened(odd)}; give '
+        raise ValueError(f'{source} cannot be loaded into the student: {joined(odd)}; give '
                          'ordinary weights')
     if not fitting:
         raise ValueError(
             f'nothing of the checkpoint that the run starts from, {source}, fits the student '
-            f'({type(model).__name__}): it holds {shortened(sorted(weights)) or "no weights"}, the '
-            f'student {shortened(sorted(own))}; give `load_from` a checkpoint of the student, or '
+            f'({type(model).__name__}): it holds {joined(sorted(weights)) or "no weights"}, the '
+            f'student {joined(sorted(own))}; give `load_from` a checkpoint of the student, or '
             'leave it out')
     check_finite(model, fitting, source)
 
-
-def shortened(items: List[str]) -> str:
-    """The first few of them, and how many more there are."""
-    rest = len(items) - SHOWN
-    return ', '.join(items[:SHOWN]) + (f' and {rest} more' if rest > 0 else '')

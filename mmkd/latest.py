@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from .archive import growing_part, is_zip
 from .checkpoint import is_whole, read_file
 from .finite import not_finite
-from .fit import shortened
 from .guard import dict_in
+from .names import joined
 from .safe_types import allow_mmengine_checkpoints
 
 RUN = 'mmkd_run'
@@ -60,8 +60,7 @@ def latest_whole(folder: str) -> Optional[str]:
     Returns:
         str | None: Its path; None if there is none.
     """
-    found = [path for kind in KINDS
-             for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
+    found = checkpoints_of(folder)
     named = _named_in(folder)
     if named:
         # The work dir may have been moved or copied, or be named from another folder.
@@ -75,16 +74,22 @@ def latest_whole(folder: str) -> Optional[str]:
             _warn(f'no checkpoint of {folder} can be gone on from')
         others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
         if others:
-            _warn(f'of {shortened(sorted(others))} it is not known which is the last, so none is '
+            _warn(f'of {joined(sorted(others))} it is not known which is the last, so none is '
                   'resumed; name it by `--resume PATH`')
         return None
     older = [one.path for one in reversed(candidates) if one.begun < chosen.begun
              and one.reached > chosen.reached]
     if older:
-        _warn(f'{shortened(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
+        _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
               f'earlier in {folder}, and passed by, though further in training than {chosen.path}; '
               'to go on from one of them, name it by `--resume PATH`')
     return chosen.path
+
+
+def checkpoints_of(folder: str) -> List[str]:
+    """Paths of what MMEngine has saved in a folder to go on from, in no order."""
+    return [path for kind in KINDS
+            for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
 
 
 def look_at(path: str) -> Candidate:

@@ -31,7 +31,7 @@ from .losses import DistillLoss, LogitLoss
 from .losses.base import finite_number
 from .losses.trial import limits_of
 from .misfits import codings_differ, columns_differ, shapes_differ
-from .names import joined_names
+from .names import joined
 from .recorder import Records
 from .registry import MODELS
 from .sets import Queries, in_order, pair_sets
@@ -636,10 +636,10 @@ def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Match]) -> Non
     unknown.update({f'`{part.source}`': _classes_of_network(part.source) for part in parts
                     if 'teacher' in part.unknown_names})
     print_log(
-        f'Class names of {joined_names(unknown)} are not known, so '
-        f'{joined_names(part.name for part in parts)} takes its columns by their order; look '
+        f'Class names of {joined(unknown)} are not known, so '
+        f'{joined(part.name for part in parts)} takes its columns by their order; look '
         'whether both sides have the same classes in the same order, and state them: '
-        f'{joined_names(f"`{how}`" for how in unknown.values())}', 'current', logging.WARNING)
+        f'{joined(f"`{how}`" for how in unknown.values())}', 'current', logging.WARNING)
 
 
 def _classes_of_network(name: str) -> str:

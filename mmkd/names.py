@@ -21,7 +21,7 @@ def shown_names(names: Optional[Iterable[Any]], shown: int = SHOWN) -> str:
     return f'{names[:shown]} and {len(names) - shown} more'
 
 
-def joined_names(names: Iterable[Any], shown: int = SHOWN) -> str:
+def joined(names: Iterable[Any], shown: int = SHOWN) -> str:
     """As :func:`shown_names`, without brackets and quotes: 'a, b and 5 more'."""
     names = [str(name) for name in names]
     if len(names) <= shown + 2:

@@ -233,12 +233,11 @@ def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
     Raises:
         ValueError: If a state is that of another schedule, or of another kind.
     """
-    own = getattr(runner, 'param_schedulers', None)
-    given = checkpoint.get('param_schedulers')
-    if own is None or given is None or not all(
-            hasattr(one, 'state_dict') for one in _listed(own)):
+    own, given = (_listed(schedules or []) for schedules in (
+        getattr(runner, 'param_schedulers', None), checkpoint.get('param_schedulers')))
+    if not all(hasattr(one, 'state_dict') for one in own):  # not built: nothing has been trained
         return
-    own, given = [one.state_dict() for one in _listed(own)], _listed(given)
+    own = [one.state_dict() for one in own]
     if len(own) != len(given):
         raise ValueError(f'it has {len(given)} schedules in `param_schedulers`, the config '
                          f'{len(own)}; resume with the `param_scheduler` that it was trained with, '

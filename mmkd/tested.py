@@ -12,7 +12,8 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import FlexibleRunner, Runner
 from torch import Tensor, nn
 
-from .fit import check_finite, misfit, shortened
+from .fit import check_finite, misfit
+from .names import joined
 
 BY_HAND = 'init_detector', 'init_model'
 """Functions of mmdet and mmseg that build a model for inference, and then load its weights."""
@@ -79,11 +80,11 @@ def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
         raise ValueError(
             f'the checkpoint `{source}` does not fit the model that is tested '
             f'({type(model).__name__}): ' +
-            '; '.join(f'{len(names)} {what} ({shortened(sorted(names))})'
+            '; '.join(f'{len(names)} {what} ({joined(sorted(names))})'
                       for what, names in problems if names) + _remedy(given, own))
     if beside:
         parts = sorted(set(map(_part_of, beside)))
-        print_log(f'{source} also holds {shortened(parts)}, which the model does not have; it is '
+        print_log(f'{source} also holds {joined(parts)}, which the model does not have; it is '
                   'left out', 'current')
     check_finite(model, {key: value for key, value in given.items() if key in own}, source)
 

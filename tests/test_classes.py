@@ -18,7 +18,7 @@ from conftest import (
 
 import mmkd.match
 from mmkd.classes import classes_of_checkpoint, classes_of_run, match_classes, stated_classes
-from mmkd.names import joined_names, shown_names
+from mmkd.names import joined, shown_names
 
 
 def test_equal_lists_need_no_map():
@@ -60,8 +60,8 @@ def test_short_lists_are_shown_whole_and_long_ones_by_their_first():
     assert shown_names(None) == 'unknown'
     assert shown_names(range(10)) == '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]'
     assert shown_names(range(11)) == '[0, 1, 2, 3, 4, 5, 6, 7] and 3 more'
-    assert joined_names('abc') == 'a, b, c'
-    assert joined_names(range(1203), 3) == '0, 1, 2 and 1200 more'
+    assert joined('abc') == 'a, b, c'
+    assert joined(range(1203), 3) == '0, 1, 2 and 1200 more'
 
 
 @pytest.mark.parametrize(('student', 'teacher'), [

@@ -39,6 +39,11 @@ def paired(student, teacher, **kind):
     ((3, 5), (2, 4), ([(1, 1)], [0], [0])),
     # an exact partner comes before one by padding
     ((33, 17), (33, 32, 16), ([(0, 0), (1, 2)], [], [1])),
+    ((16, 17), (17, 16), ([(0, 1), (1, 0)], [], [])),
+    # a partner by padding is taken once
+    ((17, 15, 8), (16, 8), ([(0, 0), (2, 1)], [1], [])),
+    # two positions more are no padding
+    ((18, 8), (16, 8), ([(1, 1)], [0], [0])),
     # a single stride on both sides: interpolated
     ((64, ), (8, ), ([(0, 0)], [], [])),
     ((37, 37), (32, 32), ([(0, 0), (1, 1)], [], [])),
@@ -80,6 +85,7 @@ def test_of_several_heads_the_first_with_a_partner_is_taken(student, teacher, ex
     (16, 128, 8), (1, 128, 128), (17, 128, 8), (9, 128, 14), (36, 512, 14), (3, 320, 128),
     (2, 320, 256), (10, 320, 32), (9, 320, 36), (65, 512, 8), (1, 1, 1), (256, 128, 0.5),
     (85, 512, 6), (512, 512, 1),
+    (15, 128, 9), (7, 64, 9),  # of few positions, one fewer is another stride
 ])
 def test_stride_of_a_map(side, image, stride):
     assert stride_of((side, side), (image, image)) == (stride, stride)

@@ -1,11 +1,13 @@
 """What is trained beside the student: how it joins an optimizer, and what a checkpoint keeps."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import build, distiller, retinanet
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmkd.beside import join_optimizer
+from mmkd.beside import join_as_model, join_optimizer
 
 HINT = dict(type='mmkd.MSELoss', on='neck')
 TEACHER = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)), checkpoint=None)
@@ -60,3 +62,22 @@ def test_connectors_join_the_group_of_base_rate_and_decay(order):
         join_optimizer(own, OptimWrapper(optimizer))
     held = [sum(one is own[0] for one in group['params']) for group in optimizer.param_groups]
     assert held == [int(i == 0) for i in order]
+
+
+@pytest.mark.parametrize(('world_size', 'rate'), [(1, 0.0125), (4, 0.05)])
+def test_partners_follow_a_scaled_learning_rate(world_size, rate):
+    """MMEngine scales the rates of the groups that it finds, before anything has joined them."""
+    student, partner = nn.Linear(2, 3), nn.Linear(2, 3)
+    wrapper = OptimWrapper(torch.optim.SGD(student.parameters(), lr=0.1))
+    wrapper.optimizer.param_groups[0]['lr'] = rate
+    runner = SimpleNamespace(
+        cfg=dict(optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))),
+        optim_wrapper=wrapper, param_schedulers=[], world_size=world_size,
+        auto_scale_lr=dict(enable=True, base_batch_size=16),
+        train_dataloader=SimpleNamespace(batch_size=2))
+    for _ in range(2):
+        join_as_model(partner, list(partner.parameters()), runner)
+    group, = wrapper.optimizer.param_groups
+    assert group['lr'] == rate
+    assert [id(one) for one in group['params']] == [
+        id(one) for model in (student, partner) for one in model.parameters()]

@@ -16,7 +16,8 @@ from ..build import check_arguments, parameters_of
 from ..checkpoint import is_trusted, read_file
 from ..finite import not_finite
 from ..folder import HeldFolder
-from ..latest import RUN
+from ..latest import RUN, checkpoints_of
+from ..names import joined
 from ..parts import Process, part_of, remove_abandoned, whole_or_not
 from ..recorder import replaced_forward
 from ..registry import HOOKS
@@ -97,6 +98,8 @@ class CheckpointHook(MMEngineCheckpointHook):
                 self._hold(self.out_dir)
                 if is_main_process():
                     remove_abandoned(self.out_dir)
+                    if not runner._resume:
+                        _warn_of_earlier(self.out_dir)
         self._run = dict(started=time.time())
         writer = Process.this()
         self._writer = all_gather_object(writer)[0] if get_world_size() > 1 else writer
@@ -219,6 +222,16 @@ class CheckpointHook(MMEngineCheckpointHook):
                 read_file(self.last_ckpt, is_trusted(), 'at the top level of the config')
             except ValueError as error:
                 print_log(f'this run could not be resumed: {error}', 'current', logging.WARNING)
+
+
+def _warn_of_earlier(folder: str) -> None:
+    """Say that a run which begins anew writes over the checkpoints of an earlier one."""
+    names = [os.path.basename(path) for path in checkpoints_of(folder)]
+    if names:
+        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run begins '
+                  'anew: it writes over files of the same names; stop it and start it with '
+                  '`--resume` to go on, or with another `--work-dir` to keep them', 'current',
+                  logging.WARNING)
 
 
 def _bytes_of(value: Any) -> int:

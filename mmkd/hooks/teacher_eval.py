@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from ..build import named_arguments
 from ..classes import match_classes
 from ..heads import adapter_of
-from ..names import joined_names
+from ..names import joined
 from ..registry import HOOKS
 from ..rng import preserved_rng
 from ..teachers import BaseTeacher, FrozenTeacher
@@ -94,7 +94,7 @@ class TeacherEvalHook(Hook):
         known = {key: None for one in self.scores.values() for key in one}
         if self.metric is not None and known and self.metric not in known:
             raise ValueError(f'no metric `{self.metric}` in the validation; it has '
-                             f'{joined_names(known)}')  # of every class, with `classwise=True`
+                             f'{joined(known)}')  # of every class, with `classwise=True`
         metric = self.metric or next((name for name in (*CHANCE, *known) if name in known), None)
         if metric is None:
             print_log('The validation has no figures for the teacher: it found nothing at all, or '

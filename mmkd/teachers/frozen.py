@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..agreement import weights_of
 from ..build import build_model, explained
 from ..checkpoint import Loaded, load_hashed
 from ..classes import classes_of_checkpoint, classes_of_config, stated_classes
@@ -112,13 +113,15 @@ class FrozenTeacher(BaseTeacher):
                                 zero_labels_of_config(config))
         if self.checkpoint is None:
             print_log('The teacher has random weights: it is built without a checkpoint', 'current')
+            self._provenance['random_weights'] = weights_of(model)[:16]
         else:
             load_exactly(model, checkpoint, self.checkpoint)
         self.renormalize = Renormalize(student, model, 'teacher', self.channels)
         self.model = model.eval().requires_grad_(False)
 
     def provenance(self) -> Dict[str, Any]:
-        """Its config's and its checkpoint's name and SHA-256, as they were when it was built."""
+        """Its config's and its checkpoint's name and SHA-256, as they were when it was built; of
+        random weights the begin of their SHA-256."""
         return dict(super().provenance(), **self._provenance)
 
     def look(self, inputs: Tensor, data_samples: Optional[Sequence],

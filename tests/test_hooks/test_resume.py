@@ -261,6 +261,8 @@ KINDS = {
     'two schedules': (lambda checkpoint: checkpoint['param_schedulers'].append(
         checkpoint['param_schedulers'][0]), 'it has 2 schedules in `param_schedulers`, the config '
         '1'),
+    'no schedule': (lambda checkpoint: checkpoint.pop('param_schedulers'),
+                    'it has 0 schedules in `param_schedulers`, the config 1'),
     'step is a word': (put('3', 'param_schedulers', 0, 'last_step'),
                        "of another schedule: `last_step` is '3'"),
 }
@@ -291,6 +293,29 @@ def test_what_a_run_takes_from_a_file_is_of_its_kind(scheduled, shapes, tmp_path
         Runner.from_cfg(config).train()
     assert 'changed.pth' in str(info.value)
     assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_schedule_that_the_config_has_not_is_refused(scheduled, shapes, tmp_path):
+    folder, model, _ = scheduled
+    config = config_of(shapes, tmp_path, model, 2, resume=True,
+                       load_from=str(folder / 'run' / 'epoch_1.pth'))
+    with pytest.raises(ValueError, match='it has 1 schedules in `param_schedulers`, the config 0'):
+        Runner.from_cfg(config).train()
+
+
+def test_random_teacher_that_is_another_is_told(scheduled, shapes, tmp_path, capsys):
+    """Its weights are in no file, so only the same seed makes them again."""
+    folder, model, schedule = scheduled
+    config = config_of(shapes, tmp_path, model, 2, resume=True, param_scheduler=schedule,
+                       load_from=str(folder / 'run' / 'epoch_1.pth'))
+    config.randomness = dict(seed=7)
+    train(config)
+    told = '`random_weights` of `teacher` was '
+    assert told in capsys.readouterr().out
+    config.work_dir = str(tmp_path / 'alike')
+    config.randomness = dict(seed=saved_at(folder / 'run' / 'epoch_1.pth')['meta']['seed'])
+    train(config)
+    assert told not in capsys.readouterr().out
 
 
 def test_a_run_that_has_ended_says_so(scheduled, shapes, tmp_path):

@@ -356,3 +356,14 @@ def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monke
     assert 'name it by `--resume PATH`' in said[0]
     (tmp_path / 'last_checkpoint').write_text(path)
     assert latest_whole(str(tmp_path)) == path
+
+
+def test_run_that_begins_anew_in_a_used_folder_says_what_it_writes_over(shapes, tmp_path, capsys):
+    told = f'{tmp_path / "run"} holds epoch_1.pth of an earlier run'
+    changes = {'train_cfg.max_epochs': 1}
+    train(config_of(shapes, tmp_path, **changes))
+    assert told not in capsys.readouterr().out
+    train(config_of(shapes, tmp_path, **changes))
+    assert told in capsys.readouterr().out
+    train(config_of(shapes, tmp_path, resume=True, **{'train_cfg.max_epochs': 2}))
+    assert told not in capsys.readouterr().out

@@ -169,3 +169,13 @@ def test_defaults_are_those_of_the_papers(loss, defaults):
     made = loss()
     assert {name: getattr(made, name) for name in defaults} == defaults
     assert list(inspect.signature(loss).parameters) == list(defaults)
+
+
+@pytest.mark.parametrize('make', [*LOSSES, MSELoss, CWDLoss])
+def test_teacher_and_weights_are_constants(make):
+    student, teacher = (torch.randn(2, 4, 3, 3, requires_grad=True) for _ in range(2))
+    weight = torch.rand(2, 3, 3, requires_grad=True)
+    found = torch.autograd.grad(make()(student, teacher, weight), (student, teacher, weight),
+                                allow_unused=True)
+    assert found[0].abs().sum() > 0
+    assert found[1:] == (None, None)
