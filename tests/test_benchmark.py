@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import retinanet, segmentor
 from mmengine.config import Config
-
-TOOLS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools')
+from support.tools import TOOLS, run_tool
 
 
 @pytest.fixture
@@ -31,12 +30,10 @@ def test_parts_of_a_pair(tmp_path):
     for name, model in dict(student=retinanet(), teacher=retinanet(50)).items():
         config = Config(dict(plain, model=model))
         config.dump(str(tmp_path / f'{name}.py'))
-    subprocess.run(
-        [sys.executable, '-W', 'ignore', os.path.join(TOOLS, 'benchmark.py'),
-         '--student', 'student.py', '--teacher', 'teacher.py', '--methods', 'dist', 'cwd',
-         '--whole', '--cached', '--fast', 'fuse=True', '--profile', '--no-memory',
-         '--losses', '--loss-shape', '1', '4', '5', '6', '--size', '64', '64', '--rounds', '1',
-         '--work-dir', 'found'], cwd=tmp_path, check=True, capture_output=True)
+    run_tool('benchmark.py', '--student', 'student.py', '--teacher', 'teacher.py', '--methods',
+             'dist', 'cwd', '--whole', '--cached', '--fast', 'fuse=True', '--profile',
+             '--no-memory', '--losses', '--loss-shape', 1, 4, 5, 6, '--size', 64, 64, '--rounds', 1,
+             '--work-dir', 'found', cwd=tmp_path)
     with open(tmp_path / 'found' / 'benchmark.json') as file:
         found = json.load(file)
     names = ['student alone', 'teacher, whole forward', *(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at
 from mmengine.config import Config
-from test_tools import ROOT, run
+from support.tools import ROOT
+from support.tools import run_tool as run
 
 from mmkd import WeightedSampler
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher
 from mmengine.config import Config
-from test_tools import ROOT, run
+from support.tools import TOOLS
+from support.tools import run_tool as run
 
-TOOLS = os.path.join(ROOT, 'tools')
 STUDENT = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 
 
@@ -191,7 +191,9 @@ def test_mistakes_of_a_command_line(refuse, tmp_path, tool, arguments, says):
 
 def test_a_process_ends_with_1_and_debug_shows_the_traceback(tmp_path):
     (tmp_path / 'broken.py').write_text('x = 1\nmodel = dict(\n')
-    result = run('train.py', 'broken.py', cwd=tmp_path, check=False)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', os.path.join(TOOLS, 'train.py'), 'broken.py'],
+        cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.startswith('train.py: the config `broken.py` cannot be read: ')
     assert 'Traceback' not in result.stderr
@@ -220,6 +222,8 @@ def test_files_of_a_distillation_are_looked_for_before_anything_is_built(
             (dict(config='nosuch.py', checkpoint=None), {}, 'no config `nosuch.py`'),
             (dict(config='mmdet::_base_/models/retinanet_r50_fpn.py'), {},
              'has no published checkpoint; write `checkpoint=`'),
+            (dict(config=STUDENT, checkpiont=None), {},
+             '`model.teacher` has no argument `checkpiont` (closest: `checkpoint`)'),
             (committee, {}, '`model.teacher.members.1.checkpoint`'),
             (None, dict(companions=dict(other=partner)), '`model.companions.other.checkpoint`')]):
         model = dict(distiller(retinanet(), teacher), **more)

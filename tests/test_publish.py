@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import build, retinanet, save_teacher, segmentor
 from mmengine.config import Config
-from test_tools import ROOT
+from support.tools import ROOT
 
 from mmkd.checkpoint import read_checkpoint
 

@@ -1,12 +1,10 @@
 """A long run holds on to nothing, and the tool that looks for it would notice."""
 import os
-import subprocess
-import sys
 
 import pytest
 from conftest import detector_config, distiller, retinanet, save_teacher
+from support.tools import run_tool
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEAKS = '''
 import threading
 import time
@@ -32,10 +30,8 @@ def soak(shapes, tmp_path, entries, imports=()):
                              str(tmp_path / 'run'))
     config.custom_imports.imports += imports
     config.dump(str(tmp_path / 'config.py'))
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', os.path.join(ROOT, 'tools', 'soak.py'), 'config.py',
-         '--iterations', '50', '--limit', '30'], cwd=tmp_path, capture_output=True, text=True,
-        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{os.environ["PYTHONPATH"]}'))
+    done = run_tool('soak.py', 'config.py', '--iterations', '50', '--limit', '30', cwd=tmp_path,
+                    check=False, env=dict(PYTHONPATH=f'{tmp_path}:{os.environ["PYTHONPATH"]}'))
     return done.returncode, done.stdout + done.stderr
 
 

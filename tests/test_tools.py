@@ -22,16 +22,8 @@ from conftest import (
     segmentor_config,
 )
 from mmengine.config import Config
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def run(tool, *args, cwd, check=True):
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', os.path.join(ROOT, 'tools', tool), *map(str, args)],
-        cwd=cwd, capture_output=True, text=True)
-    assert not check or result.returncode == 0, result.stderr[-3000:]
-    return result
+from support.tools import TOOLS
+from support.tools import run_tool as run
 
 
 @pytest.fixture
@@ -186,7 +178,7 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
 def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
         shapes, tmp_path, monkeypatch, capsys):
     """No training: each run leaves a checkpoint and figures that say how often it was trained."""
-    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    monkeypatch.syspath_prepend(TOOLS)
     compare = importlib.import_module('compare')
     labels = tmp_path / 'labels.json'
     labels.write_text((pathlib.Path(shapes) / 'instances.json').read_text())
@@ -286,7 +278,7 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
 
 def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
     """The command that wrote it does not write over it, and says how to run it. (No training.)"""
-    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
     tool, configs = importlib.import_module('train'), []
 
@@ -329,7 +321,7 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
 
 
 def test_files_of_earlier_versions_have_no_digest(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
+    monkeypatch.syspath_prepend(TOOLS)
     files = importlib.import_module('written')
     path = str(tmp_path / 'new' / 'distill.py')
     files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
@@ -396,7 +388,7 @@ def test_two_processes_by_the_tool_are_one_with_the_whole_batch(streets, tmp_pat
     config.dump(str(tmp_path / 'config.py'))
     run('train.py', 'config.py', '--work-dir', 'one', cwd=tmp_path)
     done = subprocess.run(
-        ['bash', os.path.join(ROOT, 'tools', 'dist_train.sh'), 'config.py', '2', '--work-dir',
+        ['bash', os.path.join(TOOLS, 'dist_train.sh'), 'config.py', '2', '--work-dir',
          'two', '--cfg-options', 'train_dataloader.batch_size=1'], cwd=tmp_path, text=True,
         capture_output=True, env=dict(os.environ, PORT=str(20000 + os.getpid() % 10000), PATH=(
             os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'])))

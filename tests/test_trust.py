@@ -12,10 +12,9 @@ import torch
 from conftest import build, detector_config, distiller, retinanet, save_teacher, saved_at, train
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
+from support.tools import ROOT, run_tool
 
 from mmkd.checkpoint import read_checkpoint
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Calls:
@@ -263,10 +262,8 @@ def test_checkpoint_says_who_taught_it_and_is_published_without_its_paths(shapes
     assert len(about['networks']['teacher']['checkpoint_hash']) == 64
     assert about['distill'][0]['loss'] == 'DISTLoss'
     for kind in ('pth', 'safetensors'):
-        done = subprocess.run(
-            [sys.executable, '-W', 'ignore', os.path.join(ROOT, 'tools', 'publish_student.py'),
-             'config.py', 'run/epoch_1.pth', '--out', 'shipped', '--format', kind,
-             '--name', 'student'], cwd=tmp_path, capture_output=True, text=True)
+        done = run_tool('publish_student.py', 'config.py', 'run/epoch_1.pth', '--out', 'shipped',
+                        '--format', kind, '--name', 'student', cwd=tmp_path)
         assert 'both predict the same, to the bit' in done.stdout, done.stderr
         path, = (tmp_path / 'shipped').glob(f'student-????????.{kind}')
         found = read_checkpoint(str(path))

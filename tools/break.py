@@ -40,7 +40,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
 from mmkd.checkpoint import hash_of_file, read_file
-from mmkd.latest import latest_whole
+from mmkd.latest import RUN, latest_whole
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIGS = os.path.join(os.path.dirname(HERE), 'configs', 'digits')
@@ -468,6 +468,9 @@ def another_run(round: Round) -> None:
     saved = read_file(round.newest(), False, '')
     saved['meta'].update(epoch=9, iter=27, seed=5, experiment_name='another_20200101_000000',
                          time='20200101_000000')
+    del saved['meta'][RUN]  # of MMEngine's own hook
+    if round.random.random() < 0.5:
+        saved['meta'][RUN] = dict(started=1577836800.)
     saved['state_dict'] = {name: tensor * 0.9 if tensor.is_floating_point() else tensor
                            for name, tensor in saved['state_dict'].items()}
     path = os.path.join(round.work_dir, 'epoch_9.pth')

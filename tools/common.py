@@ -12,11 +12,16 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmkd.build import check_arguments, parameters_of
+from mmkd.teachers import CachedTeacher, FrozenTeacher
 from mmkd.teachers.frozen import LEFT_OUT
 from mmkd.zoo import config_path, published_checkpoint, read_config_file
 
 NONE = 'none'
 """What `--teacher-checkpoint` is given for a teacher with random weights."""
+
+TEACHERS = {cls.__name__: cls for cls in (FrozenTeacher, CachedTeacher)}
+"""Teachers whose checkpoint, left out, is the published one."""
 
 
 class Options(DictAction):
@@ -125,6 +130,7 @@ def check_files(config: Config) -> None:
 
     Raises:
         FileNotFoundError: If a config or checkpoint is not there.
+        TypeError: If an argument is misspelt where a teacher's checkpoint is left out.
         ValueError: If a teacher's checkpoint is left out, and nothing is published for its config.
     """
     for where, entry in networks_of(config):
@@ -137,9 +143,12 @@ def check_files(config: Config) -> None:
             raise FileNotFoundError(
                 f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); give '
                 f'`{where}.checkpoint` the path or address of the weights')
-        kind = str(entry.get('type', 'FrozenTeacher'))
-        if 'checkpoint' not in entry and kind.endswith(('FrozenTeacher', 'CachedTeacher')) and (
-                'teacher' in where):
+        kind = TEACHERS.get(str(entry.get('type', 'FrozenTeacher')).rpartition('.')[2])
+        if 'checkpoint' not in entry and kind is not None and 'teacher' in where:
+            # It may be there under a misspelt name.
+            check_arguments(f'`{where}`', {key: value for key, value in entry.items()
+                                           if key not in ('type', '_scope_')},
+                            *parameters_of(kind))
             published_checkpoint(entry['config'])
     start = config.get('load_from')
     if isinstance(start, str):

@@ -2,8 +2,6 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,10 +19,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.structures import InstanceData
 from support.queries import batch, detector
+from support.tools import run_tool
 
 from mmkd.store import AnswerStore
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture
@@ -218,9 +215,7 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
     filling.dump(str(tmp_path / 'config.py'))
     # Of three variants two at least are flipped alike, and are one image.
     for expected in (r'\d+ answers were there, [4-8] are new', '12 answers were there, 0 are new'):
-        done = subprocess.run([sys.executable, '-W', 'ignore',
-                               os.path.join(ROOT, 'tools', 'cache_teacher.py'), 'config.py'],
-                              cwd=tmp_path, capture_output=True, text=True)
+        done = run_tool('cache_teacher.py', 'config.py', cwd=tmp_path)
         assert re.search(expected, done.stdout), done.stderr
     _, losses = train(config)
     assert len(losses) == 6
