@@ -131,6 +131,21 @@ def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
 
 
+@pytest.mark.parametrize('switch', ['1', 'True', 'y'])
+def test_trust_is_of_no_avail_where_torch_forbids_it(tmp_path, monkeypatch, switch):
+    path, mark = written(tmp_path)
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', switch)
+    with pytest.raises(ValueError, match=(
+            r'`.*` holds more than weights, and `trust_checkpoint=True` does not open it while '
+            f'TORCH_FORCE_WEIGHTS_ONLY_LOAD={switch} is set in the environment; unset it, or give '
+            'a file of weights alone')):
+        read_checkpoint(path, trust=True)
+    assert not mark.exists()
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    read_checkpoint(path, trust=True)
+    assert mark.exists()
+
+
 def test_what_a_store_of_objects_holds_runs_nothing(tmp_path, monkeypatch):
     path, mark = written(tmp_path)
 
