@@ -146,10 +146,12 @@ def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
 def _predicts_a_map(head: Any) -> bool:
     """Whether its forward turns features (and a former stage's map) into one map of classes.
 
-    VPD's head for depth counts one class, too, but its map holds metres; it has no threshold.
+    VPD's head for depth counts one class, too, but its map holds metres; it has no threshold. Of
+    several classes mmseg takes the largest without one, and K-Net's head has none.
     """
-    if not all(hasattr(head, name) for name in
-               ('out_channels', 'num_classes', 'align_corners', 'threshold')):
+    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
+        return False
+    if head.out_channels == 1 and not hasattr(head, 'threshold'):
         return False
     _, *others = inspect.signature(head.forward).parameters.values()
     return all(one.name == 'prev_output' or one.default is not one.empty for one in others)

@@ -13,10 +13,12 @@ from conftest import (
     segmentor_config,
     train,
 )
+from mmengine.config import Config
 from torch.nn.functional import interpolate
 
 from mmkd import DISTLoss, KDLoss
 from mmkd.heads import Segmentor, find_point
+from mmkd.zoo import config_path
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 AUX = dict(type='mmkd.DISTLoss', on='aux', loss_weight=0.4)
@@ -288,6 +290,39 @@ def test_a_head_that_predicts_metres_has_no_classes():
     head = VPDDepthHead(in_channels=[16, 16, 16, 16], embed_dim=4, feature_dim=16,
                         num_deconv_filters=(16, 16, 16))
     assert not _predicts_a_map(head)
+
+
+def knet():
+    """mmseg's K-Net of three stages on a narrow ResNet."""
+    model = segmentor()
+    stage = Config.fromfile(config_path(
+        'mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py'
+    )).model.decode_head.kernel_update_head[0].to_dict()
+    stage.update(num_classes=19, num_heads=2, feedforward_channels=8, in_channels=16,
+                 out_channels=16)
+    stage['kernel_updator_cfg'].update(in_channels=16, feat_channels=16, out_channels=16)
+    first = dict(model['decode_head'], type='FCNHead', num_convs=1, kernel_size=3)
+    first.pop('pool_scales')
+    model['decode_head'] = dict(type='IterativeDecodeHead', num_stages=3,
+                                kernel_update_head=[stage] * 3, kernel_generate_head=first)
+    return model
+
+
+def test_knet_says_what_its_last_stage_does():
+    """It has no threshold, as other heads have: mmseg takes the largest of its classes."""
+    teacher = dict(config=dict(default_scope='mmseg', model=knet()), checkpoint=None)
+    model = prepared(knet(), teacher, DIST)
+    assert model.matches[0].loss.use_sigmoid is False
+    inputs, samples = batch()
+    levels, told = model.matches[0].levels(*observe(model, inputs))
+    network = model.teacher.model
+    torch.testing.assert_close(told, [network.decode_head(network.extract_feat(inputs))])
+    assert levels[0].shape == told[0].shape
+    model.train()
+    losses = model(inputs, samples, mode='loss')
+    losses['loss_cls_dist'][0].backward()
+    assert model.decode_head.kernel_update_head[2].fc_mask.weight.grad.abs().sum() > 0
+    assert all(name in losses for name in ('decode.loss_ce.s0', 'loss_cls_dist'))
 
 
 @pytest.mark.parametrize(('labels', 'columns', 'expected'), [
