@@ -1,11 +1,12 @@
 # make demo: teach a small detector from a bigger one, 10 minutes on 2 cores, nothing to download.
-# make test: the test suite.  Both make .venv first where it is not there yet.
+# make test: the test suite, but for its slow part, which is make test-slow.
+# All make .venv first where it is not there yet.
 VENV ?= .venv
 PYTHON_OF_VENV = $(VENV)/bin/python -W ignore::UserWarning
 # One thread per test process; two processes fill two cores better than one with two threads.
 WORKERS ?= 2
 
-.PHONY: demo test test-onedl lint types env clean
+.PHONY: demo test test-slow test-onedl lint types env clean
 
 env:
 	@tools/setup_env.sh $(VENV)
@@ -16,6 +17,10 @@ demo: env
 
 test: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# What takes seconds to a minute each: the zoo, every config, kills, whole experiments, processes.
+test-slow: env
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(PYTEST_ARGS)
 
 # The same suite on the maintained forks, in an environment of its own.
 test-onedl:

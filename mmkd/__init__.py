@@ -1,47 +1,20 @@
-"""mmkd: knowledge distillation for models of the OpenMMLab world."""
-from .requirements import check_installed
+"""mmkd: knowledge distillation for models of the OpenMMLab world.
 
-check_installed()
+Where MMEngine is not installed, the losses work all the same: ``from mmkd.losses import KDLoss``.
+"""
+from importlib.util import find_spec
+from typing import Any
 
-from .data_configs import guard_mmengine_yaml
-from .distiller import Distiller
-from .guard import allow_mmengine_checkpoints, guard_mmengine_loading
-from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
-from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
-from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
-from .replay import Replay
-from .sampler import WeightedSampler
-from .teachers import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
-from .tested import check_tested
-from .transforms import PackViews
-from .version import __version__
+if find_spec('mmengine') is not None:
+    from .openmmlab import *
+    from .openmmlab import __all__ as __all__
+else:
+    from .losses import *
+    from .losses import __all__ as __all__
+    from .version import __version__ as __version__
 
-allow_mmengine_checkpoints()
-guard_mmengine_loading(check_tested)
-guard_mmengine_yaml()
-
-__all__ = [
-    'DATA_SAMPLERS',
-    'HEADS',
-    'HOOKS',
-    'MODELS',
-    'TRANSFORMS',
-    'CWDLoss',
-    'CachedTeacher',
-    'Committee',
-    'DISTLoss',
-    'DistillHook',
-    'DistillScheduleHook',
-    'Distiller',
-    'EarlierSelf',
-    'FrozenTeacher',
-    'KDLoss',
-    'MSELoss',
-    'MeanTeacher',
-    'PackViews',
-    'Partner',
-    'Replay',
-    'TeacherEvalHook',
-    'WeightedSampler',
-    '__version__'
-]
+    def __getattr__(name: str) -> Any:
+        if name[:1].isupper():  # something that needs MMEngine; modules are asked for, too
+            from .core.requirements import check_installed
+            check_installed()
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

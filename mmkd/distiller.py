@@ -5,19 +5,19 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from .agreement import all_or_none, check_alike
-from .bases import warn_of_lost
-from .beside import MoveWatch, join_optimizer
-from .build import build_model, named_arguments
-from .distillation import Distillation
+from .compare.match import Match
+from .core.agreement import all_or_none, check_alike
+from .core.build import build_model, named_arguments
+from .core.runner import current_optim_wrapper, current_runner, is_training, surrounding_model
+from .files.bases import warn_of_lost
 from .hooks import OwnHooks, PartnerHook, StateHook
-from .inherit import Inheritance
-from .match import Match
+from .networks import BaseTeacher, FrozenTeacher
+from .networks.inherit import Inheritance
 from .registry import MODELS
-from .runner import current_optim_wrapper, current_runner, is_training, surrounding_model
-from .strategies import check_connectors, check_strategy
-from .teachers import BaseTeacher, FrozenTeacher
-from .watch import LIMIT
+from .training.beside import MoveWatch, join_optimizer
+from .training.distillation import Distillation
+from .training.strategies import check_connectors, check_strategy
+from .training.watch import LIMIT
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
@@ -42,13 +42,13 @@ class Distiller(BaseModel):
             'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``. Defaults to None, where
             companions teach.
         distill (Sequence[dict]): What is compared: each entry a loss with its arguments and ``on``,
-            the point; see :class:`mmkd.match.Match`. With ``between=[...]`` it stands for every
-            pair of these networks, each learning from each.
+            the point; see :class:`mmkd.compare.match.Match`. With ``between=[...]`` it stands for
+            every pair of these networks, each learning from each.
         companions (dict[str, dict | BaseTeacher], optional): Further networks by name, which can
             teach and, where they are trained, be taught; ``type`` is 'mmkd.Partner' where it is
             left out. Defaults to None.
         inherit (str | dict, optional): What the student starts with of its teacher; see
-            :class:`mmkd.inherit.Inheritance`. Defaults to None, nothing.
+            :class:`mmkd.networks.inherit.Inheritance`. Defaults to None, nothing.
         hooks (Sequence[dict | Hook]): Hooks of MMEngine's, as in ``custom_hooks``, that take part
             in training. Here they replace no list of the config that this one inherits from. (What
             acts in tests belongs into ``custom_hooks``.) Defaults to ().
@@ -165,7 +165,7 @@ class Distiller(BaseModel):
 
         Args:
             inputs (Tensor, optional): The first batch, where there is one already; see
-                :meth:`mmkd.distillation.Distillation.prepare`. Defaults to None.
+                :meth:`mmkd.training.distillation.Distillation.prepare`. Defaults to None.
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.

@@ -10,14 +10,18 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .core.table import LOSSES
+
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmkd',
-    locations=['mmkd.losses', 'mmkd.teachers', 'mmkd.distiller'])
+    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.distiller'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.transforms'])
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.data.transforms'])
 DATA_SAMPLERS = Registry(
-    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.sampler'])
-HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.heads'])
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.data.sampler'])
+HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.points'])
+
+LOSSES.mirror(lambda cls: MODELS.register_module(module=cls))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-import mmkd.checkpoint  # so that torch reads MMEngine's checkpoints, whichever test comes first
+from mmkd.files.safe_types import allow_mmengine_checkpoints
 
 torch.set_num_threads(1)
 
@@ -295,7 +295,7 @@ def train(config: Config) -> tuple:
 
 def saved_at(path: Any) -> dict:
     """A checkpoint, read as weights and numbers alone."""
-    mmkd.checkpoint.allow_mmengine_checkpoints()  # the forks' MMEngine takes it back when it loads
+    allow_mmengine_checkpoints()  # the forks' MMEngine takes it back when it loads
     return torch.load(path, map_location='cpu', weights_only=True)
 
 

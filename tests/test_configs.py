@@ -9,11 +9,12 @@ from conftest import build, saved_at, train
 from mmengine.config import Config
 from mmengine.fileio import dump, load
 from mmengine.registry import MODELS, DefaultScope
+from support.rows import slow_but
 
 from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
-from mmkd.classes import classes_of_config
-from mmkd.heads import points_of
-from mmkd.zoo import config_path, published_checkpoint
+from mmkd.files.classes import classes_of_config
+from mmkd.files.zoo import config_path, published_checkpoint
+from mmkd.points import points_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))
@@ -122,7 +123,8 @@ def test_segmentor_is_trained_as_the_authors_train_it(name):
     assert student.auxiliary_head.loss_decode.loss_weight == 0.4
 
 
-@pytest.mark.parametrize('path', RECIPES, ids=['/'.join(names_of(p)) for p in RECIPES])
+@pytest.mark.parametrize('path', slow_but(
+    ('dist/retinanet_r50', 'dist/pspnet_r18'), (('/'.join(names_of(p)), p) for p in RECIPES)))
 def test_recipe_trains_and_its_checkpoint_is_the_plain_students(path, coco, streets, tmp_path):
     """The models as they are, on small images; weights that would be downloaded are random."""
     config = Config.fromfile(path)
@@ -257,7 +259,9 @@ def test_model_predicts_the_classes_of_its_data(path):
             assert points_of(MODELS.build(teacher.model))['cls'].num_named == len(classes)
 
 
-@pytest.mark.parametrize('path', SCHEMES, ids=['/'.join(names_of(p)) for p in SCHEMES])
+@pytest.mark.parametrize('path', slow_but(
+    ('byot/retinanet_r18_bccd', 'ps_kd/pspnet_r18_camvid'),
+    (('/'.join(names_of(p)), p) for p in SCHEMES)))
 def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, streets, tmp_path):
     config = on_small_data(Config.fromfile(path), shapes, streets, tmp_path / 'run')
     runner, losses = train(config)

@@ -371,6 +371,7 @@ def test_attributes_are_set_on_whom_they_belong_to(teacher):
     assert 'test_cfg' not in model.__dict__
 
 
+@pytest.mark.slow
 def test_mmengines_compile_option_trains_the_same(shapes, tmp_path, teacher):
     runs = [train(detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / name),
                                   **changes))[1]

@@ -23,10 +23,10 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 from written import check_edited, write_kept
 
-from mmkd.checkpoint import load_exactly, read_checkpoint
-from mmkd.recorder import evaluating
-from mmkd.teachers.frozen import model_config
-from mmkd.zoo import config_path
+from mmkd.files.checkpoint import load_exactly, read_checkpoint
+from mmkd.files.zoo import config_path
+from mmkd.networks.frozen import model_config
+from mmkd.points.recorder import evaluating
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,8 +14,8 @@ from fingerprint import data, differences, digest_of_config, digest_of_source, t
 from mmengine.config import Config
 from written import check_edited, write_kept
 
-from mmkd.latest import latest_whole
-from mmkd.zoo import config_path
+from mmkd.files.latest import latest_whole
+from mmkd.files.zoo import config_path
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 DONE = 'done'

@@ -12,10 +12,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
-from mmkd.build import check_arguments, parameters_of
-from mmkd.teachers import CachedTeacher, FrozenTeacher
-from mmkd.teachers.frozen import LEFT_OUT
-from mmkd.zoo import config_path, published_checkpoint, read_config_file
+from mmkd.core.build import check_arguments, parameters_of
+from mmkd.files.zoo import config_path, published_checkpoint, read_config_file
+from mmkd.networks import CachedTeacher, FrozenTeacher
+from mmkd.networks.frozen import LEFT_OUT
 
 NONE = 'none'
 """What `--teacher-checkpoint` is given for a teacher with random weights."""

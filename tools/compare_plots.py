@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
-from mmkd.checkpoint import load_exactly, read_checkpoint
+from mmkd.files.checkpoint import load_exactly, read_checkpoint
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt

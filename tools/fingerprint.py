@@ -8,8 +8,8 @@ from typing import Any, Dict, Iterator, List, Mapping
 from common import networks_of, read_config
 from mmengine.config import Config
 
-from mmkd.checkpoint import hash_of_file
-from mmkd.zoo import CONFIGS
+from mmkd.files.checkpoint import hash_of_file
+from mmkd.files.zoo import CONFIGS
 
 DIGITS = 16
 """Of a SHA-256, in hexadecimal."""

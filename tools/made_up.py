@@ -6,8 +6,8 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from mmkd.heads import adapter_of
-from mmkd.probe import channels_of, on_blank
+from mmkd.points import adapter_of
+from mmkd.points.probe import channels_of, on_blank
 
 
 def initialise(model: Any) -> None:

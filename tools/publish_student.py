@@ -24,10 +24,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import mmkd
-from mmkd.build import build_model
-from mmkd.checkpoint import hash_of_file, load_exactly, read_checkpoint, wrong_with
-from mmkd.sources import local_path
-from mmkd.teachers.frozen import model_config
+from mmkd.core.build import build_model
+from mmkd.files.checkpoint import hash_of_file, load_exactly, read_checkpoint, wrong_with
+from mmkd.files.sources import local_path
+from mmkd.networks.frozen import model_config
 
 KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')
 """What of a checkpoint's `meta` is shipped."""

@@ -29,10 +29,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from written import check_edited, write_kept
 
+from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.latest import latest_whole
-from mmkd.pair import METHODS, config_text, entries_of, inspect_pair, table_of
-from mmkd.teachers.frozen import LEFT_OUT
+from mmkd.inspect import METHODS, config_text, entries_of, inspect_pair, table_of
+from mmkd.networks.frozen import LEFT_OUT
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,18 +11,18 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..agreement import all_or_none, check_alike, parts_of_config, weights_of
-from ..build import check_arguments, parameters_of
-from ..checkpoint import is_trusted, read_file
-from ..finite import not_finite
-from ..folder import HeldFolder
-from ..latest import RUN, checkpoints_of
-from ..names import joined
-from ..parts import Process, part_of, remove_abandoned, whole_or_not
-from ..recorder import replaced_forward
+from ..core.agreement import all_or_none, check_alike, parts_of_config, weights_of
+from ..core.build import check_arguments, parameters_of
+from ..core.names import joined
+from ..core.runner import is_training
+from ..files.checkpoint import is_trusted, read_file
+from ..files.finite import not_finite
+from ..files.folder import HeldFolder
+from ..files.latest import RUN, checkpoints_of
+from ..files.parts import Process, part_of, remove_abandoned, whole_or_not
+from ..files.resumable import has_all_weights, unwrapped
+from ..points.recorder import replaced_forward
 from ..registry import HOOKS
-from ..resumable import has_all_weights, unwrapped
-from ..runner import is_training
 from .validation import MissedValidationHook, note_validation, resumed_checkpoint
 
 

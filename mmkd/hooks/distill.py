@@ -5,16 +5,16 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 import torch
 from mmengine.runner import BaseLoop
 
-from ..agreement import all_or_none, check_alike
-from ..bases import warn_of_lost
-from ..build import named_arguments
-from ..classes import stated_classes
-from ..distillation import Distillation
-from ..recorder import replaced_forward
+from ..core.agreement import all_or_none, check_alike
+from ..core.build import named_arguments
+from ..files.bases import warn_of_lost
+from ..files.classes import stated_classes
+from ..networks import BaseTeacher
+from ..points.recorder import replaced_forward
 from ..registry import HOOKS
-from ..strategies import check_strategy
-from ..teachers import BaseTeacher
-from ..watch import LIMIT
+from ..training.distillation import Distillation
+from ..training.strategies import check_strategy
+from ..training.watch import LIMIT
 from .state import KEY, StateHook, check_loaded, unwrapped
 
 

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import FlexibleRunner, get_priority
 
-from ..build import build_entry
+from ..core.build import build_entry
 from ..registry import HOOKS
 
 

@@ -9,12 +9,12 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import save_checkpoint
 
-from ..distillation import Distillation
-from ..finite import not_finite
-from ..history import KEY
-from ..parts import whole_or_not
-from ..rng import preserved_rng
-from ..teachers import Partner
+from ..core.rng import preserved_rng
+from ..files.finite import not_finite
+from ..files.history import KEY
+from ..files.parts import whole_or_not
+from ..networks import Partner
+from ..training.distillation import Distillation
 from .scoring import score
 
 WRITTEN = re.compile(r'(epoch|iter)_\d+$|best_')

@@ -7,9 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
-from ..build import named_arguments
+from ..core.build import named_arguments
+from ..core.rng import seed_from
 from ..registry import HOOKS
-from ..rng import seed_from
 
 
 @HOOKS.register_module()
@@ -75,7 +75,7 @@ class StartWorker:
 
     Args:
         before (Callable, optional): What the config has workers call; it comes first.
-        *numbers (int): See :func:`mmkd.rng.seed_from`.
+        *numbers (int): See :func:`mmkd.core.rng.seed_from`.
     """
 
     def __init__(self, before: Optional[Callable[[int], None]], *numbers: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any, Iterator
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 
-from ..fit import check_start
-from ..guard import before_reading
-from ..history import KEY, History, record_of, warn_of
-from ..resumable import check_kinds, check_run, unwrapped
+from ..files.fit import check_start
+from ..files.guard import before_reading
+from ..files.history import KEY, History, record_of, warn_of
+from ..files.resumable import check_kinds, check_run, unwrapped
 
 
 class ResumeHook(Hook):

@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
-from ..build import named_arguments
-from ..losses.base import finite_number
+from ..core.arguments import finite_number
+from ..core.build import named_arguments
 from ..registry import HOOKS
 from .distill import distillation_of
 

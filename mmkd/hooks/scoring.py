@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Optional
 
 import torch
 
-from ..recorder import evaluating
+from ..points.recorder import evaluating
 
 
 def score(runner: Any, loader: Any, model: Any, relabel: Callable,

@@ -6,10 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
-from ..beside import join_run
-from ..distillation import Distillation
-from ..history import KEY, History, warn_of
-from ..resumable import check_optimizer, unwrapped
+from ..files.history import KEY, History, warn_of
+from ..files.resumable import check_optimizer, unwrapped
+from ..training.beside import join_run
+from ..training.distillation import Distillation
 from .reseed import ReseedHook
 from .resume import check_loaded, naming_file
 
@@ -27,7 +27,7 @@ class StateHook(Hook):
     priority = 'LOW'
 
     keeps_history = True
-    """That of who taught the student; see :mod:`mmkd.history`."""
+    """That of who taught the student; see :mod:`mmkd.files.history`."""
 
     def __init__(self, distillation: Optional[Distillation] = None) -> None:
         self.distillation = distillation

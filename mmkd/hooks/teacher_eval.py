@@ -6,13 +6,13 @@ from typing import Any, Dict, Optional
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from ..build import named_arguments
-from ..classes import match_classes
-from ..heads import adapter_of
-from ..names import joined
+from ..compare.classes import match_classes
+from ..core.build import named_arguments
+from ..core.names import joined
+from ..core.rng import preserved_rng
+from ..networks import BaseTeacher, FrozenTeacher
+from ..points import adapter_of
 from ..registry import HOOKS
-from ..rng import preserved_rng
-from ..teachers import BaseTeacher, FrozenTeacher
 from .distill import distillation_of
 from .scoring import score
 

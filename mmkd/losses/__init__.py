@@ -1,8 +1,9 @@
 """How far is the student from the teacher? Tensors in, a scalar out."""
+from ..core.table import LOSSES
 from .base import DistillLoss, LogitLoss
 from .cwd import CWDLoss
 from .dist import DISTLoss
 from .kd import KDLoss
 from .mse import MSELoss
 
-__all__ = ['CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss']
+__all__ = ['LOSSES', 'CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss']

@@ -1,10 +1,11 @@
 """What every distillation loss shares: checks, precision, levels, weights of positions."""
-import math
 from abc import ABCMeta, abstractmethod
 from typing import List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
+
+from ..core.arguments import finite_number, temperature
 
 TensorOrLevels = Union[Tensor, Sequence[Tensor]]
 
@@ -177,35 +178,6 @@ class LogitLoss(DistillLoss):
         Returns:
             Tensor: A scalar.
         """
-
-
-def finite_number(name: str, value: float, least: float = -math.inf) -> float:
-    """Check an argument.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is infinite, not a number, or less than ``least``.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f'`{name}` must be a number, but got {value!r}; write one, such as 1.0')
-    if not math.isfinite(value):
-        raise ValueError(f'`{name}` must be finite, but got {value}; write a number such as 1.0')
-    if value < least:
-        raise ValueError(f'`{name}` must be {least} or more, but got {value}; write a number such '
-                         'as 1.0')
-    return float(value)
-
-
-def temperature(tau: float) -> float:
-    """Check the argument ``tau``.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is not finite or not greater than 0.
-    """
-    if finite_number('tau', tau) <= 0:
-        raise ValueError(f'`tau` must be greater than 0, but got {tau}; write a number such as 1.0')
-    return float(tau)
 
 
 def to_rows(x: Tensor) -> Tensor:

@@ -6,15 +6,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax
 
-from ..registry import MODELS
-from .base import DistillLoss, temperature
-from .pieces import pieces
+from ..core.arguments import temperature
+from ..core.table import LOSSES
+from .base import DistillLoss
+from .fast.pieces import pieces
 
 NOWHERE = -1e30
 """Logit of a position that does not count: its probability is 0, and all stays finite."""
 
 
-@MODELS.register_module()
+@LOSSES.register
 class CWDLoss(DistillLoss):
     r"""Kullback-Leibler divergence of where each channel is active.
 

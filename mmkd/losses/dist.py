@@ -4,16 +4,17 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..registry import MODELS
-from .base import LogitLoss, finite_number, weighted_mean
-from .closed_form import EPS, dist
-from .pieces import as_maps
+from ..core.arguments import finite_number
+from ..core.table import LOSSES
+from .base import LogitLoss, weighted_mean
+from .fast.closed_form import EPS, dist
+from .fast.pieces import as_maps
 
 LEAST_COLUMNS = 3
 """Pearson's correlation of two numbers is 1 or -1, that of one is 0, whatever they are."""
 
 
-@MODELS.register_module()
+@LOSSES.register
 class DISTLoss(LogitLoss):
     r"""One minus Pearson's correlation, over the classes of a position and over the positions of a
     class.
@@ -71,7 +72,7 @@ class DISTLoss(LogitLoss):
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         """The formula as it is written above, by autograd; :meth:`compare` gives the same by
-        :mod:`mmkd.losses.closed_form`, in a fraction of time and memory."""
+        :mod:`mmkd.losses.fast.closed_form`, in a fraction of time and memory."""
         if self.use_sigmoid:
             student, teacher = student.sigmoid(), teacher.sigmoid()
         else:

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from ..registry import MODELS
-from . import fused
+from ..core.table import LOSSES
 from .base import LogitLoss, weighted_mean
-from .pieces import as_maps, logits_of, pieces, probabilities
+from .fast import fused
+from .fast.pieces import as_maps, logits_of, pieces, probabilities
 
 
-@MODELS.register_module()
+@LOSSES.register
 class KDLoss(LogitLoss):
     r"""Kullback-Leibler divergence of softened class probabilities.
 

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from ..registry import MODELS
+from ..core.table import LOSSES
 from .base import DistillLoss
 
 
-@MODELS.register_module()
+@LOSSES.register
 class MSELoss(DistillLoss):
     r"""Mean squared difference.
 

@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..rng import preserved_rng
+from ..core.rng import preserved_rng
 from .base import DistillLoss
 
 SCALES = (1., 10., 0.1, 1e-3)

@@ -3,7 +3,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from mmkd.zoo import config_path
+from mmkd.files.zoo import config_path
 
 ZOO = {
     'detr': 'detr/detr_r50_8xb2-150e_coco.py',

@@ -1,4 +1,4 @@
-"""Run a tool of the command line in a process of its own.
+"""Run a tool of the command line, or a benchmark, in a process of its own.
 
 A new Python reads torch, mmdet and mmseg for five seconds before a tool begins. Here a server reads
 them once and forks itself for every run; it has not read mmkd, whose import is part of what is
@@ -16,7 +16,7 @@ from subprocess import CompletedProcess
 from typing import Any, Dict, List, Mapping, Optional
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-TOOLS = os.path.join(ROOT, 'tools')
+TOOLS, BENCHMARKS = (os.path.join(ROOT, folder) for folder in ('tools', 'benchmarks'))
 READ_ONCE = ['torch', 'mmengine.runner', 'mmdet.apis', 'mmseg.apis']
 
 

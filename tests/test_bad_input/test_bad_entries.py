@@ -73,6 +73,8 @@ ENTRIES = [
                 '; write one of these'), on='nekc'),
     entry(Parts('an entry of `distill`', "but got {'on': None", 'needs a loss and a point',
                 '; write both'), on=None),
+    entry(Parts('an entry of `distill`', "but got {'on': None", 'needs a loss and a point',
+                '; write `on`, not `onn`'), on=None, onn='cls'),
     *(entry(POINT._replace(found=f'but got {re.escape(repr(on))}'), TypeError, on=on) for on in (
         {}, ['cls'], dict(student='cls'), dict(teacher='cls', pupil='cls'),
         dict(student='cls', teacher=None), 7)),
@@ -230,7 +232,7 @@ TEACHERS = [
         '`mmkd.EarlierSelf`, `mmkd.MeanTeacher`, `mmkd.Partner`;', 'write one of them'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
     model('a model in place of a teacher', Parts(
-        '`teacher`:', 'RetinaNet', 'is no BaseTeacher', '; give one of mmkd.teachers'), TypeError,
+        '`teacher`:', 'RetinaNet', 'is no BaseTeacher', '; give one of mmkd.networks'), TypeError,
         teacher=dict(retinanet(), type='mmdet.RetinaNet')),
     model('a model in place of its config', Parts(
         '`teacher.config`', "its keys are .'type'", 'must hold a `model`',

@@ -21,7 +21,7 @@ from conftest import (
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import read_checkpoint
+from mmkd.files.checkpoint import read_checkpoint
 
 MODEL = retinanet(width=12)
 HINT = dict(type='mmkd.MSELoss', on='neck')
@@ -324,7 +324,7 @@ NO_CONFIG = Parts(f'no config {CONFIG}', 'looked for /', 'the absolute path of a
 NO_MODEL = Parts(f'{CONFIG}', r'its keys are \[\]', 'must hold a `model`',
                  '; give the config of a whole run')
 UNREADABLE = Parts(f'the teacher config {CONFIG}', "SyntaxError: '.' was never closed",
-                   'cannot be read', '; give a config that runs by itself')
+                   r'cannot be read: /\S*teacher\.py', '; mend it there')
 CONFIGS = [
     Row('config: missing', None, FileNotFoundError, NO_CONFIG),
     Row('config: name misspelt', ('teacher_a.py', 'model = {}'), FileNotFoundError,

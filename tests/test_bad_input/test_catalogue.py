@@ -10,8 +10,8 @@ import test_bad_numbers
 from catalogue import Parts, Row, check_parts, refused
 
 import mmkd
-from mmkd.losses.base import finite_number
-from mmkd.match import Match
+from mmkd.compare.match import Match
+from mmkd.core.arguments import finite_number
 
 FILES = test_bad_data, test_bad_entries, test_bad_files, test_bad_numbers
 ENTRIES = [mmkd.DISTLoss, mmkd.KDLoss, mmkd.CWDLoss, mmkd.MSELoss, Match, mmkd.Distiller,

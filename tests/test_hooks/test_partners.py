@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkd.registry import MODELS
-from mmkd.watch import TermWatch
+from mmkd.training.watch import TermWatch
 
 KD = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='other:cls'))
 

@@ -16,8 +16,8 @@ from conftest import train as train_and_leave
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmkd.core.rng import seed_from
 from mmkd.hooks.reseed import StartWorker
-from mmkd.rng import seed_from
 
 HOOK = dict(custom_hooks=[dict(type='mmkd.ReseedHook')])
 

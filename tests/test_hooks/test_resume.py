@@ -10,8 +10,8 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from mmkd.files.resumable import check_optimizer
 from mmkd.hooks import CheckpointHook
-from mmkd.resumable import check_optimizer
 from mmkd.version import __version__
 
 KD = dict(type='mmkd.KDLoss', on='cls', tau=2.)

@@ -10,10 +10,10 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import is_whole
+from mmkd.files.checkpoint import is_whole
+from mmkd.files.latest import latest_whole
+from mmkd.files.parts import Process
 from mmkd.hooks import CheckpointHook
-from mmkd.latest import latest_whole
-from mmkd.parts import Process
 
 
 def config_of(shapes, tmp_path, **changes):
@@ -350,7 +350,7 @@ def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path
 
 def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmkd.latest.print_log', lambda text, *args: said.append(text))
+    monkeypatch.setattr('mmkd.files.latest.print_log', lambda text, *args: said.append(text))
     path = save(tmp_path / 'model_1.pth')
     assert latest_whole(str(tmp_path)) is None
     assert 'name it by `--resume PATH`' in said[0]

@@ -43,7 +43,7 @@ def run(shapes, work_dir, teacher, schedules, *entries, epochs=4, **changes):
 
 def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
-    from mmkd.teachers import BaseTeacher
+    from mmkd.networks import BaseTeacher
     looks, look = [], BaseTeacher.look
 
     def watched(self, inputs, data_samples, questions):

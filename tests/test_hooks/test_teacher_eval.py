@@ -17,7 +17,7 @@ from conftest import (
 )
 from mmengine.runner import Runner
 
-from mmkd.heads import adapter_of
+from mmkd.points import adapter_of
 
 HOOK = dict(type='mmkd.TeacherEvalHook')
 

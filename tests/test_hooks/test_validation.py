@@ -20,8 +20,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 import mmkd
+from mmkd.files.latest import latest_whole
 from mmkd.hooks.validation import VALIDATED, missed_validation
-from mmkd.latest import latest_whole
 
 RESEED = dict(type='mmkd.ReseedHook')
 EMA = dict(type='EMAHook', momentum=0.3)
@@ -105,6 +105,7 @@ def assert_equal(one, other, where=''):
 
 
 # In the middle of each validation: the second process begins with all steps of the first one.
+@pytest.mark.slow
 @pytest.mark.parametrize(('config_of', 'metric', 'cuts'), [
     (by_epochs, METRIC['detector'], [2, 2 + 2]),
     (by_iterations, METRIC['segmentor'], [1, 4 + 3])])

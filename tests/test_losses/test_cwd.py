@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmkd import CWDLoss
 from mmkd.losses.cwd import divergence
-from mmkd.losses.pieces import PIECE
+from mmkd.losses.fast.pieces import PIECE
 
 S = torch.tensor([[1., 2, 0, -1], [.5, .5, 3, 0], [-2, 1, 0, 1]], dtype=torch.float64)
 T = torch.tensor([[2., 1, 0, -1], [0, 0, 4, 1], [-1, 2, 0, 0]], dtype=torch.float64)

@@ -10,12 +10,13 @@ import sys
 import pytest
 import torch
 
-from mmkd.losses import closed_form, fused
+from mmkd.losses.fast import closed_form, fused
 
 INTERPRETED = '''
 import torch
 from mmkd import DISTLoss, KDLoss
-from mmkd.losses import closed_form, fused, kd
+from mmkd.losses import kd
+from mmkd.losses.fast import closed_form, fused
 from mmkd.losses.base import LogitLoss
 
 CASES = [((2, 40, 5, 7), 'some'), ((37, 9), None), ((1, 70, 5, 7), 'mask'), ((2, 33, 2, 2), 'none'),
@@ -43,6 +44,7 @@ for use_sigmoid in (True, False):
 '''
 
 
+@pytest.mark.slow
 def test_kernels_say_what_the_formula_says():
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERPRETED],
                           env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
@@ -74,7 +76,7 @@ def test_a_cpu_and_float64_go_without():
 @pytest.mark.parametrize('failing', ['wrong', 'broken'])
 def test_kernels_that_fail_are_left_out_with_a_warning(monkeypatch, failing):
     said = []
-    monkeypatch.setattr(fused, 'print_log', lambda text, *args: said.append(text))
+    monkeypatch.setattr(fused, 'warn', said.append)
 
     def kernel():
         if failing == 'broken':

@@ -170,7 +170,7 @@ def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(m
 
 def test_what_is_left_out_is_said_once_before_training(monkeypatch):
     said = []
-    monkeypatch.setattr('mmkd.match.print_log', lambda text, *args: said.append(text)
+    monkeypatch.setattr('mmkd.compare.match.print_log', lambda text, *args: said.append(text)
                         if 'leaves out' in text else None)
     model = segmentor(classes=2)
     prepared(model, dict(type='mmkd.DISTLoss', on='cls'), 'mmseg')

@@ -1,0 +1,558 @@
+"""What distillation costs: steps and losses, side by side in one run.
+
+    python benchmarks/benchmark.py --student mmdet::retinanet/retinanet_r18_fpn_1x_coco.py \
+        --teacher mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --fast --losses
+    python benchmarks/benchmark.py configs/ps_kd/retinanet_r18_bccd.py \
+        configs/byot/retinanet_r18_bccd.py
+
+The first form makes the distillations of a pair of plain configs, by --methods; the second takes
+distillation configs of one student as they are. Images, annotations and weights are random: none of
+them changes the work that is done. The parts (the plain student's step, the teacher's whole
+forward, each distillation's step) take turns, so that what else the machine does hits all alike;
+shown are medians of the rounds, and ratios. Memory is that of a process of its own per part.
+Written: `benchmark.json` and `benchmark.md` in the work dir.
+"""
+import argparse
+import atexit
+import copy
+import cProfile
+import gc
+import json
+import os
+import pstats
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from difflib import get_close_matches
+from functools import partial
+from itertools import count
+from statistics import median
+from typing import Any, Callable, Dict, List, Optional
+
+import tools_on_path  # noqa: F401
+import torch
+from command import Parser, last_words, run
+from common import NONE, Options, check_checkpoint, read_config
+from made_up import initialise, made_up_batch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from peer import LOSSES as MMRAZOR_LOSSES
+from peer import import_mmrazor, mmrazor_model
+from torch import Tensor
+from tqdm import tqdm
+
+import mmkd
+from mmkd import CWDLoss, DISTLoss, KDLoss
+from mmkd.core.fields import VIEW
+from mmkd.inspect import METHODS, entries_of, inspect_pair
+from mmkd.losses import DistillLoss, LogitLoss
+from mmkd.losses.cwd import divergence
+from mmkd.networks.frozen import model_config
+from mmkd.training.beside import join_optimizer
+
+STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
+GIVE_BACK = dict(MALLOC_MMAP_THRESHOLD_='65536')
+"""For glibc: the peak is what is held at once, not what the allocator keeps for the next tensor, of
+which there is more or less from run to run."""
+PACKAGE = os.path.dirname(mmkd.__file__)
+FAST = dict(fuse=True, channels_last=True, precision='bf16')
+STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
+LOSSES: Dict[str, DistillLoss] = dict(
+    # As RetinaNet's head has it, whose logits are the largest.
+    DIST=DISTLoss(use_sigmoid=True), KD=KDLoss(use_sigmoid=True), CWD=CWDLoss())
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='*', help='distillation configs of one student')
+    parser.add_argument('--student', help='plain config, with --teacher')
+    parser.add_argument('--teacher', help='plain config of the teacher')
+    parser.add_argument('--teacher-checkpoint', help='trained weights of the teacher; random by '
+                        'default, which does for times')
+    parser.add_argument('--methods', nargs='+', default=['dist'], choices=METHODS,
+                        help='with --student and --teacher; dist by default')
+    parser.add_argument('--fast', nargs='*', action=Options, metavar='SETTING=VALUE',
+                        help='measure each also with faster settings of a frozen teacher; by '
+                        'default ' + ' '.join(f'{key}={value}' for key, value in FAST.items()))
+    parser.add_argument('--cached', action='store_true', help='and with its answers from a cache '
+                        'on disk, which the rounds that do not count fill')
+    parser.add_argument('--whole', action='store_true', help='and with a teacher that leaves out '
+                        'nothing')
+    parser.add_argument('--mmrazor', metavar='MODULE', help='and the same methods by MMRazor 1.0, '
+                        'which compares what this module puts out, for instance '
+                        'bbox_head.retina_cls; with --student and --teacher')
+    parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'),
+                        help='of the images; 512 512 by default')
+    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=7, help='how often each part is timed')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--amp', choices=['bfloat16', 'float16'],
+                        help='train in automatic mixed precision')
+    parser.add_argument('--no-memory', action='store_true', help='times only')
+    parser.add_argument('--profile', action='store_true', help='also how much of each '
+                        "distillation's step is mmkd's own code, beside networks and losses")
+    parser.add_argument('--losses', action='store_true',
+                        help='also the losses alone, against their straightforward form')
+    parser.add_argument('--compiled', action='store_true', help='with --losses: and against the '
+                        'straightforward form by torch.compile')
+    parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
+                        metavar='N', help='of the logits: N C H W; 2 720 100 168 by default, the '
+                        'first level of RetinaNet for COCO')
+    parser.add_argument('--work-dir', default='work_dirs/benchmark')
+    parser.add_argument('--only', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    is_pair = bool(args.student and args.teacher)
+    if bool(args.student or args.teacher) != is_pair or (is_pair and args.configs) or not (
+            is_pair or args.configs or args.losses):
+        parser.error('give distillation configs, or --student and --teacher, or only --losses')
+    if args.mmrazor and not is_pair:
+        parser.error('--mmrazor goes with --student and --teacher')
+    if args.mmrazor and not set(args.methods) & set(MMRAZOR_LOSSES):
+        parser.error(f'--mmrazor goes with the --methods {", ".join(MMRAZOR_LOSSES)}, but got '
+                     f'{", ".join(args.methods)}')
+    if args.compiled and not args.losses:
+        parser.error('--compiled goes with --losses')
+    if len(args.loss_shape) != 4:
+        parser.error(f'--loss-shape is that of maps, N C H W, but got {args.loss_shape}')
+    if args.teacher_checkpoint == NONE:
+        args.teacher_checkpoint = None
+    if args.teacher_checkpoint:
+        check_checkpoint(args.teacher_checkpoint, '--teacher-checkpoint')
+    if args.fast is not None:
+        args.fast = args.fast or FAST
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_instance('benchmark', log_level='WARNING')
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it
+    if args.only:
+        return print(json.dumps(memory_of(args)))
+    found: Dict[str, Any] = dict(machine=machine_of(args), command=' '.join(sys.argv[1:]))
+    text = f'{found["machine"]}\n\n'
+    if args.configs or args.student:
+        found['steps'] = measure_steps(args)
+        text += table_of_steps(found['steps']) + '\n'
+        if args.profile:
+            text += table_of_profiles(found['steps']['profiles']) + '\n'
+    if args.losses:
+        found['losses'] = measure_losses(args)
+        text += table_of_losses(found['losses'], args)
+    os.makedirs(args.work_dir, exist_ok=True)
+    with open(os.path.join(args.work_dir, 'benchmark.json'), 'w') as file:
+        json.dump(found, file, indent=1)
+    with open(os.path.join(args.work_dir, 'benchmark.md'), 'w') as file:
+        file.write(text)
+    print(f'\n{text}\nWritten to {args.work_dir}')
+
+
+# --- the parts ----------------------------------------------------------------------------------
+
+
+def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
+    """The distillations that are measured, by name."""
+    if not args.student:
+        configs = {}
+        for path in args.configs:
+            config = read_config(path)
+            if 'student' not in config.model:
+                raise SystemExit(f'{path} has no teacher; give a distillation config, or --student '
+                                 'and --teacher')
+            folder, file = os.path.split(os.path.abspath(path))
+            # A scheme's folder has its name; one of an experiment has a config per method.
+            is_experiment = os.path.isfile(os.path.join(folder, 'student.py'))
+            configs[file.removesuffix('.py') if is_experiment else os.path.basename(folder)
+                    ] = config
+        return configs
+    student, teacher = read_config(args.student), read_config(args.teacher)
+    findings = inspect_pair(student, teacher)
+    configs = {}
+    for method in args.methods:
+        config = copy.deepcopy(student)
+        config.model = ConfigDict(
+            type='mmkd.Distiller', student=model_config(student),
+            teacher=dict(config=teacher), distill=entries_of(method, findings))
+        configs[method] = config
+    return configs
+
+
+def without_weights(value: Any) -> Any:
+    """The same config, as a dict, with random weights: nothing is downloaded or wanted."""
+    if isinstance(value, Config):
+        return without_weights(value._cfg_dict.to_dict())
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_weights(one) for one in value)
+    if not isinstance(value, dict):
+        return value
+    value = {key: without_weights(one) for key, one in value.items()}
+    start = value.get('init_cfg')
+    if isinstance(start, dict) and start.get('type') == 'Pretrained':
+        value['init_cfg'] = None
+    if 'pretrained' in value:  # mmseg's; a second build of one config would refuse it, too
+        value['pretrained'] = None
+    if 'config' in value:  # a teacher or a companion
+        if isinstance(value['config'], str):
+            value['config'] = without_weights(read_config(value['config']))
+        value['checkpoint'] = None
+    return value
+
+
+def with_options(config: Config, **options: Any) -> Config:
+    """The config with other settings of its teacher."""
+    config = copy.deepcopy(config)
+    config.model.teacher.update(options)
+    return config
+
+
+def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
+    """What is timed, by name: functions that build it and return what is to be timed."""
+    configs = configs_of(args)
+    configs = {name: Config(without_weights(config)) for name, config in configs.items()}
+    first = next(iter(configs.values()))
+    parts: Dict[str, Callable] = {STUDENT: partial(step_of, args, first, model_config(first))}
+    teacher = first.model.get('teacher') or {}
+    if 'config' in teacher:
+        parts[TEACHER] = partial(forward_of, args, Config(teacher['config']))
+    for name, config in configs.items():
+        forms: Dict[str, Config] = {name: config}
+        is_frozen = 'config' in (config.model.get('teacher') or {})
+        if is_frozen and args.teacher_checkpoint:
+            forms[name] = config = with_options(config, checkpoint=args.teacher_checkpoint)
+        if is_frozen and args.cached:
+            folder = tempfile.mkdtemp(prefix='mmkd_cache_')
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            forms[f'{name}, answers from a cache'] = with_options(
+                config, type='mmkd.CachedTeacher', cache=folder)
+        if is_frozen and args.fast:
+            settings = ', '.join(f'{key}={value}' for key, value in args.fast.items())
+            forms[f'{name}, teacher with {settings}'] = with_options(config, **args.fast)
+        for form, one in forms.items():
+            parts[form] = partial(step_of, args, one, one.model)
+        if is_frozen and args.whole:
+            parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
+        if args.mmrazor and name in MMRAZOR_LOSSES:
+            parts[f'{MMRAZOR}, {name}'] = partial(mmrazor_step_of, args, config, name)
+    return parts
+
+
+def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        model = MODELS.build(model)
+        initialise(getattr(model, 'student', model))
+        if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's
+            initialise(model.teacher)
+        model.to(args.device).train()
+        if getattr(model.data_preprocessor, 'size', None):  # to which mmseg pads
+            model.data_preprocessor.size = tuple(args.size)
+        if hasattr(model, 'distillation'):
+            model.prepare()
+    return model
+
+
+def step_of(args: argparse.Namespace, config: Config, model: Any,
+            runs_whole: bool = False) -> Callable[[], Any]:
+    """A training step: data preprocessor, losses, backward, optimizer."""
+    model = build(config, model, args)
+    settings = copy.deepcopy(config.optim_wrapper)
+    settings.optimizer.lr = 1e-9  # random weights and labels: let nothing diverge
+    if args.amp:
+        settings.update(type='AmpOptimWrapper', dtype=args.amp)
+    optimizer = build_optim_wrapper(getattr(model, 'student', model), settings)
+    batch = made_up_batch(getattr(model, 'student', model), *args.size, args.batch_size)
+    distillation = getattr(model, 'distillation', None)
+    if distillation is None:
+        return lambda: (model.train_step(copy.deepcopy(batch), optimizer), {})[1]
+    join_optimizer(distillation.trained_beside, optimizer)
+    for network in distillation.networks.values():
+        network.runs_whole = runs_whole
+        if network.view is not None:
+            for image, sample in zip(batch['inputs'], batch['data_samples']):
+                sample.set_data({VIEW.format(network.view): image})
+    distillation.begin()
+    distillation.after_epoch(1)  # an earlier self speaks from the second epoch on
+    number = count(1)
+
+    def step() -> Any:
+        # As under a Runner, whose hooks tell the networks what is over.
+        logged = BaseModel.train_step(model, copy.deepcopy(batch), optimizer)
+        distillation.after_iter(next(number))
+        return {match.name: logged[match.name].item() for match in model.matches}
+
+    return step
+
+
+def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Callable[[], Any]:
+    """The training step of MMRazor's distillation of the same pair."""
+    import_mmrazor()
+    student, teacher = model_config(config), model_config(Config(config.model.teacher.config))
+    model = build(config, student, args)
+    modules = dict(model.named_modules())
+    if args.mmrazor not in modules:
+        nearest = get_close_matches(args.mmrazor, modules)
+        raise SystemExit(f'--mmrazor {args.mmrazor}: the student has no such module' + (
+            f'; close to it are {", ".join(nearest)}' if nearest else ''))
+    calls: List[None] = []
+    modules[args.mmrazor].register_forward_hook(lambda *_: calls.append(None))
+    with torch.no_grad():
+        batch = made_up_batch(model, *args.size, args.batch_size)
+        model(**model.data_preprocessor(batch, True), mode='tensor')
+    if not calls:
+        raise SystemExit(f'--mmrazor {args.mmrazor}: this module does not run by itself, so '
+                         'MMRazor has nothing to record; give one that does, such as a convolution')
+    return step_of(args, config, mmrazor_model(student, teacher, method, args.mmrazor, len(calls)))
+
+
+def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
+    """The teacher's forward, all of it, without gradient."""
+    model = build(config, model_config(config), args).eval().requires_grad_(False)
+    # The student's step has counted the data preprocessor already.
+    data = model.data_preprocessor(made_up_batch(model, *args.size, args.batch_size), True)
+
+    def forward() -> Any:
+        dtype = getattr(torch, args.amp) if args.amp else None
+        with torch.no_grad(), torch.autocast(args.device, dtype, enabled=bool(args.amp)):
+            model(**data, mode='tensor')
+        return {}
+
+    return forward
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
+    """Seconds and memory of every part."""
+    makers = parts_of(args)
+    parts = {name: make() for name, make in makers.items()}
+    terms: Dict[str, Any] = {}
+    seconds = timed(parts, args, terms)
+    profiles = {name: profile(part) for name, part in parts.items()
+                if args.profile and not name.startswith((STUDENT, TEACHER, MMRAZOR))}
+    del parts
+    gc.collect()
+    memory = {} if args.no_memory else {name: in_a_process(name) for name in makers}
+    return dict(seconds=seconds, memory=memory, terms=terms, profiles=profiles)
+
+
+def timed(parts: Dict[str, Callable], args: argparse.Namespace,
+          last: Optional[Dict[str, Any]] = None) -> Dict[str, List[float]]:
+    """Seconds of every part, round by round, after two rounds that do not count.
+
+    ``last`` takes what each part returned in the last round.
+    """
+    last = {} if last is None else last
+    seconds: Dict[str, List[float]] = {name: [] for name in parts}
+    for number in tqdm(range(args.rounds + 2), desc='rounds', ncols=100):
+        for name, part in parts.items():
+            wait_for(args.device)
+            begin = time.perf_counter()
+            last[name] = part()
+            wait_for(args.device)
+            if number >= 2:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def profile(step: Callable[[], Any], steps: int = 5) -> Dict[str, float]:
+    """Shares of a step that are spent in mmkd's own files, the losses apart.
+
+    Counted is what runs in their functions, and in built-in ones that these call directly, such as
+    torch's operators; not what networks do that they call.
+    """
+    observer = cProfile.Profile()
+    for _ in range(steps):
+        observer.runcall(step)
+    stats = pstats.Stats(observer).stats  # type: ignore[attr-defined]
+    whole = sum(own for _, _, own, _, _ in stats.values())
+    shares: Dict[str, float] = {}
+    for (file, _, _), (_, _, own, _, callers) in stats.items():
+        spent = [(file, own)] if file != '~' else [
+            (caller, one[2]) for (caller, _, _), one in callers.items()]
+        for place, seconds in spent:
+            inside = os.path.relpath(place, PACKAGE)
+            if not inside.startswith(('..', 'losses')) and os.path.isabs(place):
+                shares[inside] = shares.get(inside, 0.) + seconds / whole
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def wait_for(device: str) -> None:
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+
+
+def in_a_process(name: str) -> Dict[str, float]:
+    """Memory of a part, from a process that does nothing else."""
+    found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
+                           capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
+    if found.returncode:
+        raise SystemExit(f'measuring the memory of {name} failed:\n{last_words(found.stderr)}')
+    result: Dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
+    return result
+
+
+def memory_of(args: argparse.Namespace) -> Dict[str, float]:
+    """MiB at the peak, beyond what the process had before it did anything."""
+    loss, _, form = args.only.partition('/')
+    if form:
+        if form == COMPILED:  # what the compiler takes for itself is not the loss's
+            small = argparse.Namespace(**{**vars(args), 'loss_shape': [1, 2, 3, 4]})
+            loss_step(small, loss, form)()
+            torch._dynamo.reset()
+        part = loss_step(args, loss, form)
+        before = peak(args.device)
+        part()
+        return dict(peak=peak(args.device) - before)
+    before = peak(args.device)
+    part = parts_of(args)[args.only]()
+    weights = peak(args.device) - before
+    gc.collect()  # what building has left behind
+    for _ in range(3):
+        part()
+    return dict(peak=peak(args.device) - before, built=weights)
+
+
+def peak(device: str) -> float:
+    """MiB: of the allocator on a GPU, of the process's resident memory on a CPU."""
+    if device.startswith('cuda'):
+        return torch.cuda.max_memory_allocated() / 2**20
+    with open('/proc/self/status') as file:  # `ru_maxrss` begins with that of the parent process
+        return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 2**10
+
+
+def table_of_steps(found: Dict[str, Any]) -> str:
+    seconds = {name: median(values) for name, values in found['seconds'].items()}
+    student, teacher, memory = seconds[STUDENT], seconds.get(TEACHER), found['memory']
+    rows = [['part', 'time / student alone', 'time / (student alone + whole teacher)',
+             'peak memory / student alone', 'terms differ by']]
+    for name, own in seconds.items():
+        is_distilled = name not in (STUDENT, TEACHER)
+        exact = found['terms'].get(name.split(',')[0])
+        moved = [abs(value / exact[key] - 1) for key, value in found['terms'][name].items()
+                 if exact and exact[key]] if is_distilled and ',' in name else []
+        rows.append([
+            name, f'{own / student:.2f}',
+            f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
+            f'{memory[name]["peak"] / memory[STUDENT]["peak"]:.2f}' if memory else '',
+            f'{max(moved):.1e}' if moved else ''])
+    return as_table(rows)
+
+
+def table_of_profiles(profiles: Dict[str, Dict[str, float]]) -> str:
+    rows = [["mmkd's own code, share of the step", 'all', 'most of it']]
+    for name, shares in profiles.items():
+        most = [f'{file} {share:.2%}' for file, share in list(shares.items())[:3]]
+        rows.append([name, f'{sum(shares.values()):.2%}', ', '.join(most)])
+    return as_table(rows)
+
+
+# --- losses alone -------------------------------------------------------------------------------
+
+
+def loss_step(args: argparse.Namespace, name: str, form: str) -> Callable[[], Any]:
+    """Value and gradient of a loss in one of its :func:`forms`."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(args.loss_shape, generator=generator).to(args.device)
+                        for _ in range(2))
+    student.requires_grad_()
+    loss: Any = LOSSES[name] if form == OURS else partial(straightforward, LOSSES[name])
+    if form == COMPILED:
+        loss = torch.compile(loss)
+
+    def step() -> None:
+        student.grad = None
+        loss(student, teacher).backward()
+
+    return step
+
+
+def straightforward(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    """The formula as it is written, by autograd."""
+    if isinstance(loss, LogitLoss):
+        return LogitLoss.compare(loss, student, teacher, None)
+    return loss.tau**2 * divergence(student.flatten(2), teacher.flatten(2), tau=loss.tau).mean()
+
+
+def measure_losses(args: argparse.Namespace) -> Dict[str, Any]:
+    """Seconds and memory of every loss, in both forms."""
+    names = [f'{name}/{form}' for name in LOSSES for form in forms(args)]
+    parts = {name: loss_step(args, *name.split('/')) for name in names}
+    parts['read and write'] = traffic_of(args)
+    seconds = timed(parts, args)
+    del parts
+    gc.collect()
+    size = 4 * torch.Size(args.loss_shape).numel() / 2**20
+    memory = {} if args.no_memory else {name: in_a_process(name)['peak'] / size for name in names}
+    return dict(seconds=seconds, memory=memory)
+
+
+def forms(args: argparse.Namespace) -> List[str]:
+    """The forms of a loss that are measured."""
+    return [STRAIGHTFORWARD, *[COMPILED] * args.compiled, OURS]
+
+
+def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
+    """The least that any form must do: read both logits, read them again, write a gradient."""
+    a, b = (torch.randn(args.loss_shape, device=args.device) for _ in range(2))
+    gradient = torch.empty_like(a)
+
+    def step() -> None:
+        a.sum()
+        b.sum()
+        torch.add(a, b, out=gradient)
+
+    return step
+
+
+def table_of_losses(found: Dict[str, Any], args: argparse.Namespace) -> str:
+    seconds = {name: median(values) for name, values in found['seconds'].items()}
+    others = forms(args)[:-1]
+    rows = [['loss', *[f'{form} / mmkd, time' for form in others], 'mmkd / memory traffic, time',
+             *[f'memory, {form}' for form in forms(args) if found['memory']]]]
+    for name in LOSSES:
+        own = seconds[f'{name}/{OURS}']
+        rows.append([name, *[f'{seconds[f"{name}/{form}"] / own:.1f}' for form in others],
+                     f'{own / seconds["read and write"]:.1f}',
+                     *[f'{found["memory"][f"{name}/{form}"]:.1f}' for form in forms(args)
+                       if found['memory']]])
+    return (f'Logits {tuple(args.loss_shape)}, forward and backward; memory in sizes of the '
+            f'logits, beyond them, gradient included.\n\n{as_table(rows)}')
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def as_table(rows: List[List[str]]) -> str:
+    return ''.join(f'| {" | ".join(row)} |\n'
+                   for row in [rows[0], ['---'] * len(rows[0]), *rows[1:]])
+
+
+def machine_of(args: argparse.Namespace) -> str:
+    """Kind of machine and what is run on it."""
+    if args.device.startswith('cuda'):
+        kind = torch.cuda.get_device_name()
+    else:
+        kind = f'CPU, {torch.get_num_threads()} threads, ' + (cpu_name() or 'unknown')
+    steps = (f'; images {args.size[0]}x{args.size[1]}, batch size {args.batch_size}, '
+             f'{args.amp or "float32"}' if args.configs or args.student else '')
+    return f'{kind}; torch {torch.__version__}{steps}; medians of {args.rounds} rounds.'
+
+
+def cpu_name() -> Optional[str]:
+    try:
+        with open('/proc/cpuinfo') as file:
+            return next((line.split(':')[1].strip() for line in file
+                         if line.startswith('model name')), None)
+    except OSError:
+        return None
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,7 @@
+"""Importing this lets a script import the modules of ``tools/``."""
+import os
+import sys
+
+TOOLS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'tools')
+
+sys.path.insert(0, TOOLS)

@@ -1,0 +1,1 @@
+"""What does one line of ``distill`` compare? Points, levels, columns, connectors."""

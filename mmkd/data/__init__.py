@@ -1,0 +1,1 @@
+"""How do images come again, in several views, more or less often?"""

@@ -1,0 +1,108 @@
+"""Which images does an epoch show, where some are to be seen more often than others?"""
+import json
+import math
+import os
+from typing import Any, Iterator, List, Sequence, Union
+
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch import Tensor
+
+from ..core.build import named_arguments
+from ..registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class WeightedSampler:
+    """Draws images with replacement, each as often as its weight says, as many as there are.
+
+    Boosting shows a new member of a committee what the members before it got wrong
+    (``tools/boost.py`` writes the weights).
+
+    Args:
+        dataset (Sized): The data set.
+        weights (str | Sequence[float]): One per image, finite, 0 or more, not all 0; or a JSON file
+            with ``{"weights": [...]}``.
+        seed (int, optional): Of the draw. Defaults to None, one that all processes share.
+        shuffle (bool): Must be True: what is drawn has no order. Defaults to True.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, or there are not as many weights as images.
+    """
+
+    @named_arguments
+    def __init__(self, dataset: Any, weights: Union[str, Sequence[float]],
+                 seed: Any = None, shuffle: bool = True) -> None:
+        if not shuffle:
+            raise ValueError('mmkd.WeightedSampler draws at random; leave out `shuffle=False`')
+        values = weights_of(weights, len(dataset))
+        self.weights = values
+        self.rank, self.world_size = get_dist_info()
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        self.num_samples = -(-len(dataset) // self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn: List[int] = torch.multinomial(
+            self.weights, self.num_samples * self.world_size, replacement=True,
+            generator=generator).tolist()
+        return iter(drawn[self.rank::self.world_size])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw others in another epoch."""
+        self.epoch = epoch
+
+
+def weights_of(weights: Any, count: int) -> Tensor:
+    """The weights of a sampler's images, checked.
+
+    Args:
+        weights (str | Sequence[float] | Tensor): The numbers, or the JSON file that holds them.
+        count (int): Of images.
+
+    Returns:
+        Tensor: float64 (count, ).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold such numbers; the message names the first that is none.
+    """
+    shown = '`weights` of mmkd.WeightedSampler'
+    remedy = f'give {count} finite numbers of 0 or more, one for each image and not all 0'
+    if isinstance(weights, str):
+        shown = f'{shown}, `{weights}`,'
+        if not os.path.isfile(weights):
+            raise FileNotFoundError(f'{shown} must be numbers or a JSON file, but there is no such '
+                                    f'file (looked from {os.getcwd()}); {remedy}, or the path of '
+                                    'such a file')
+        try:
+            with open(weights, encoding='utf-8') as file:
+                content = json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'{shown} cannot be read as JSON: {error}; write '
+                             f'{{"weights": [...]}} into it: {remedy}') from error
+        if not isinstance(content, dict) or not isinstance(content.get('weights'), list):
+            kind = list(content)[:5] if isinstance(content, dict) else type(content).__name__
+            raise ValueError(f'{shown} must hold {{"weights": [...]}}, but holds {kind}; {remedy}')
+        weights = content['weights']
+    if hasattr(weights, 'tolist'):
+        weights = weights.tolist()
+    if not isinstance(weights, (list, tuple)):
+        raise ValueError(f'{shown} must be a list of numbers or the path of a JSON file, but got '
+                         f'{weights!r:.100}; {remedy}')
+    for number, weight in enumerate(weights):
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise ValueError(f'{shown} must hold {count} numbers of 0 or more, but number {number} '
+                             f'is {weight!r:.100}; {remedy}')
+    if len(weights) != count or not sum(weights):
+        raise ValueError(
+            f'{shown} must hold {count} numbers of 0 or more, one for each image and not all 0, '
+            f'but holds {len(weights)}{"" if any(weights) else ", all of them 0"}; write them anew '
+            'for this data set')
+    return torch.tensor(weights, dtype=torch.float64)

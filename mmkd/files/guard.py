@@ -1,0 +1,140 @@
+"""How does MMEngine read checkpoints without running code from them?"""
+import functools
+import os
+from typing import Any, Callable, Dict, List
+
+import mmengine.runner.checkpoint as mmengine_checkpoint
+from mmengine.runner import CheckpointLoader
+
+from ..core.runner import current_runner, is_training
+from .checkpoint import SWITCHES, is_trusted, read_file, read_open, wrong_with
+from .fit import check_numbers
+from .safe_types import allow_mmengine_checkpoints
+from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path
+
+NOT_EXECUTED = """raise ValueError(
+    'with mmkd imported, the text of a config inside of a checkpoint is not executed; '
+    'give the config itself, for instance DetInferencer(model="CONFIG.py", weights=...)')
+"""
+"""Stands where a checkpoint has the text of its config."""
+
+
+def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
+    """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
+    backbones) as weights only, whatever the version of torch or of MMEngine.
+
+    Paths and the addresses of :data:`mmkd.files.sources.SUPPORTED` are read as
+    :func:`read_checkpoint` reads them; those of another kind (``mmcls://``, ``pavi://``) by
+    MMEngine's own loaders.
+
+    A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
+    pickles that may run code.
+
+    Args:
+        check (Callable): Is given what a file held, and its name, before MMEngine gets it.
+    """
+    @functools.wraps(load_from_guarded)
+    def load_checked(filename: str, *args: Any, **kwargs: Any) -> Any:
+        _tell_of(filename)
+        checkpoint = load_from_guarded(filename, *args, **kwargs)
+        check(checkpoint, filename)
+        return checkpoint
+
+    for prefix, loader in CheckpointLoader._schemes.items():
+        if prefix not in OWN_SCHEMES:
+            CheckpointLoader.register_scheme(prefix, _guarded(loader, check), force=True)
+    CheckpointLoader.register_scheme(OWN_SCHEMES, load_checked, force=True)
+    # MMEngine's other loaders download by it.
+    mmengine_checkpoint.load_from_http = load_checked
+
+
+_BEFORE_READING: List[Callable[[Any, str], None]] = []
+
+
+def before_reading(tell: Callable[[Any, str], None]) -> None:
+    """Have a function called before a Runner that resumes reads a checkpoint.
+
+    Args:
+        tell (Callable): Takes the Runner and the name of the file.
+    """
+    _BEFORE_READING.append(tell)
+
+
+def _tell_of(filename: str) -> None:
+    runner = current_runner()
+    if runner is not None and runner._resume and is_training(runner):
+        for tell in _BEFORE_READING:
+            tell(runner, filename)
+
+
+def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """In the place of MMEngine's loaders, which cuts the first ten letters off the name for its
+    log."""
+    where = 'at the top level of the config'
+    if is_in_object_store(filename):
+        path = filename
+        checkpoint, _ = read_open(from_object_store(filename), path, is_trusted(), where,
+                                  map_location, is_hashed=False)
+    else:
+        path = local_path(filename, wrong_with)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` '
+                'and `init_cfg` in the config, and with `resume` at `last_checkpoint` in the work '
+                'dir')
+        checkpoint = read_file(path, is_trusted(), where, map_location)
+    check_numbers(checkpoint, path)
+    return checkpoint if is_trusted() else without_orders(checkpoint, path)
+
+
+def without_orders(checkpoint: Any, path: str) -> Any:
+    """A checkpoint without what MMEngine would do because a file says so.
+
+    It executes the text of the config that a checkpoint holds (on resume, and in inferencers that
+    are given weights alone), and removes the file that a checkpoint calls the best so far.
+
+    Args:
+        checkpoint (Any): What the file held; changed in place.
+        path (str): The file: the best one lies beside it.
+    """
+    meta = dict_in(checkpoint, 'meta')
+    known = dict_in(dict_in(checkpoint, 'message_hub'), 'runtime_info')
+    meta.pop('config', None)
+    for holder in (meta, known):
+        if 'cfg' in holder and current_runner() is None:
+            holder['cfg'] = NOT_EXECUTED
+        else:
+            holder.pop('cfg', None)  # a run has its own
+    for name in [name for name in known if str(name).startswith('best_ckpt')]:
+        best = os.path.basename(str(known[name]))
+        known[name] = os.path.join(os.path.dirname(path), best)
+        if not best.startswith('best_'):
+            del known[name]
+    return checkpoint
+
+
+def dict_in(holder: Any, key: str) -> Dict[str, Any]:
+    """A dict that stands in what a file held; {} where there is none."""
+    found = holder.get(key) if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _guarded(loader: Callable, check: Callable[[Any, str], None]) -> Callable:
+    @functools.wraps(loader)
+    def load(filename: str, *args: Any, **kwargs: Any) -> Any:
+        _tell_of(filename)
+        allow_mmengine_checkpoints()
+        kept = {name: os.environ.get(name) for name in SWITCHES}
+        os.environ.update(zip(SWITCHES, ('0', '1') if is_trusted() else ('1', '0')))
+        try:
+            checkpoint = loader(filename, *args, **kwargs)
+            checkpoint = checkpoint if is_trusted() else without_orders(checkpoint, '')
+            check(checkpoint, filename)
+            return checkpoint
+        finally:
+            for name, value in kept.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
+
+    return load

@@ -1,0 +1,200 @@
+"""Who taught a student, from which iteration to which?"""
+import inspect
+import logging
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.logging import print_log
+
+from ..version import __version__
+
+KEY = 'mmkd'
+"""Where it stands in ``meta`` of a checkpoint."""
+
+VERSIONS = ('mmkd', 'torch')
+
+SETTINGS = ('learner', 'source', 'per_anchor', 'stage', 'mask', 'connector', 'alpha', 'replaces')
+"""Of an entry of ``distill``, beside the arguments of its loss."""
+
+
+def record_of(distillation: Any) -> Dict[str, Any]:
+    """How the student's weights come about now: who teaches it, what is compared, which versions.
+
+    Args:
+        distillation (Distillation, optional): None for a student that nobody teaches.
+
+    Returns:
+        dict: Words and numbers; the entries of ``distill``, and the networks but the student.
+    """
+    record: Dict[str, Any] = dict(mmkd=__version__, torch=str(torch.__version__), distill=[],
+                                  networks={})
+    if distillation is not None:
+        record.update(
+            distill=[entry_of(match) for match in distillation.matches],
+            networks={name: dict(network.provenance())
+                      for name, network in distillation.networks.items()
+                      if network is not distillation.itself})
+    return record
+
+
+def entry_of(match: Any) -> Dict[str, Any]:
+    """What is compared by one entry of ``distill``, with all settings."""
+    settings = {name: getattr(match, name) for name in SETTINGS}
+    for name in inspect.signature(type(match.loss).__init__).parameters:
+        if name in vars(match.loss) and name != 'loss_weight':
+            settings[name] = getattr(match.loss, name)
+    if getattr(match, 'weights', None) is not None:  # of a committee's members
+        settings['weights'] = list(match.weights)
+    return dict(name=match.name, loss=type(match.loss).__name__,
+                loss_weight=match.loss.loss_weight, student=match.on_student,
+                teacher=match.on_teacher,
+                settings={name: _plain(value) for name, value in settings.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+class History:
+    """The records of a run, of which each is true of some iterations.
+
+    The newest is what ``meta['mmkd']`` of a checkpoint holds, ``'from'`` and ``'to'`` its
+    iterations; those before it are in its ``'history'``, the oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.earlier: List[Dict[str, Any]] = []
+        self.since = 0
+
+    def go_on(self, meta: Dict[str, Any], own: Dict[str, Any]) -> List[str]:
+        """Take up the history of a checkpoint that a run goes on from.
+
+        Args:
+            meta (dict): The checkpoint's.
+            own (dict): The run's own record.
+
+        Returns:
+            list[str]: A line for each difference between the two.
+
+        Raises:
+            ValueError: If the record is damaged.
+        """
+        saved, iteration = meta.get(KEY), meta['iter']
+        if saved is None:
+            if not own['networks'] and not own['distill']:
+                return []
+            saved = dict(distill=[], networks={})
+        saved = checked(saved)
+        lines = differences(saved, own)
+        self.earlier = list(saved.get('history', []))
+        self.since = saved.get('from', 0)
+        if lines or any(saved.get(key) != own[key] for key in VERSIONS):
+            last = {key: value for key, value in saved.items() if key != 'history'}
+            self.earlier.append({**last, 'from': self.since, 'to': iteration})
+            self.since = iteration
+        return lines
+
+    def of(self, own: Dict[str, Any], iteration: int) -> Optional[Dict[str, Any]]:
+        """What a checkpoint is given; None if nobody ever taught the student.
+
+        Args:
+            own (dict): The run's own record.
+            iteration (int): How many iterations are over.
+        """
+        if not (own['networks'] or own['distill'] or self.earlier):
+            return None
+        return {**own, 'from': self.since, 'to': iteration,
+                **(dict(history=self.earlier) if self.earlier else {})}
+
+
+def warn_of(lines: List[str], iteration: int) -> None:
+    """Log the differences between what a checkpoint records and what the run does from now on."""
+    for line in lines:
+        print_log(f'the checkpoint was trained otherwise than this run goes on from iteration '
+                  f'{iteration}: {line}', 'current', logging.WARNING)
+
+
+def checked(saved: Any) -> Dict[str, Any]:
+    """A record, as a file holds it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    is_record = isinstance(saved, dict) and isinstance(saved.get('history', []), list)
+    if is_record:
+        for one in (saved, *saved.get('history', [])):
+            is_record = is_record and isinstance(one, dict) and isinstance(
+                one.get('distill'), list) and isinstance(one.get('networks'), dict) and all(
+                    isinstance(entry, dict) and isinstance(entry.get('name'), str)
+                    for entry in one['distill']) and all(
+                        isinstance(entry, dict) for entry in one['networks'].values()) and all(
+                            type(one.get(key, 0)) is int for key in ('from', 'to'))
+    if not is_record:
+        raise ValueError(f"`meta['{KEY}']` is not as mmkd writes it: expected a dict with the "
+                         "lists `distill` and `history` and the dict `networks`")
+    return dict(saved)
+
+
+def differences(saved: Dict[str, Any], own: Dict[str, Any]) -> List[str]:
+    """How two records differ, in a line each; what only one of them says is left out.
+
+    Args:
+        saved (dict): What a checkpoint records.
+        own (dict): What the config says.
+    """
+    lines = []
+    for name in [*saved['networks'], *(one for one in own['networks']
+                                       if one not in saved['networks'])]:
+        lines += _of_network(name, saved['networks'].get(name), own['networks'].get(name))
+    entries = [{one['name']: one for one in record['distill']} for record in (saved, own)]
+    for name in [*entries[0], *(one for one in entries[1] if one not in entries[0])]:
+        before, now = entries[0].get(name), entries[1].get(name)
+        if before is None or now is None:
+            lines.append(f'the entry `{name}` of `distill` ' + (
+                'is new' if before is None else 'is not in the config any more'))
+            continue
+        lines += [f'`{key}` of the entry `{name}` was {one!r} and is {other!r} now'
+                  for key, one, other in _changed(_flat(before), _flat(now))]
+    return lines
+
+
+def _of_network(name: str, before: Optional[Dict[str, Any]],
+                now: Optional[Dict[str, Any]]) -> List[str]:
+    if before is None or now is None:
+        one = now if before is None else before
+        assert one is not None
+        return [f'the network `{name}` ({_called(one)}) ' + (
+            'is new' if before is None else 'is not in the config any more')]
+    lines = []
+    for key in ('checkpoint', 'config'):
+        hashes = before.get(f'{key}_hash'), now.get(f'{key}_hash')
+        if None not in hashes and hashes[0] != hashes[1]:
+            names = [(one.get(key) or NAMELESS[key]) + (f' ({value[:8]})' if value else '')
+                     for one, value in zip((before, now), map(str, hashes))]
+            same = ', of the same name but another content,' if (
+                before.get(key) and before.get(key) == now.get(key)) else ''
+            lines.append(f'the {key} of `{name}` was {names[0]} and is {names[1]}{same} now')
+    told = {'checkpoint', 'config', 'checkpoint_hash', 'config_hash'}
+    lines += [f'`{key}` of `{name}` was {one!r} and is {other!r} now'
+              for key, one, other in _changed(before, now) if key not in told]
+    return lines
+
+
+NAMELESS = dict(checkpoint='none', config='a config in place')
+
+
+def _called(record: Dict[str, Any]) -> str:
+    return ', '.join(str(record[key]) for key in ('type', 'checkpoint') if record.get(key))
+
+
+def _flat(entry: Dict[str, Any]) -> Dict[str, Any]:
+    settings = entry.get('settings')
+    return {**(settings if isinstance(settings, dict) else {}),
+            **{key: value for key, value in entry.items() if key != 'settings'}}
+
+
+def _changed(before: Dict[str, Any], now: Dict[str, Any]) -> List[Any]:
+    return [(key, value, now[key]) for key, value in before.items()
+            if key in now and now[key] != value]

@@ -1,0 +1,161 @@
+"""From which checkpoint of a folder does a run that was cut off go on?"""
+import glob
+import logging
+import os
+import re
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.logging import print_log
+
+from ..core.names import joined
+from .archive import growing_part, is_zip
+from .checkpoint import is_whole, read_file
+from .finite import not_finite
+from .guard import dict_in
+from .safe_types import allow_mmengine_checkpoints
+
+RUN = 'mmkd_run'
+"""Key of ``meta`` under which mmkd.CheckpointHook says which run has saved a file:
+``dict(id=..., started=...)``, the latter in seconds since 1970."""
+
+KINDS = ('epoch', 'iter')
+"""How the names of checkpoints begin that MMEngine saves to go on from."""
+
+
+class Candidate(NamedTuple):
+    """A checkpoint of a folder, as far as it says what it is."""
+    path: str
+    begun: float
+    """When its run started, or where nothing says that, when it was saved; 0 if unknown."""
+    iteration: int
+    epoch: int
+    number: int
+    """That of its name, -1 if it has none."""
+    holds: Any
+    """What is in the file; None if it cannot be read, or lies in a folder of its own."""
+
+    @property
+    def order(self) -> Tuple[float, int, int, int]:
+        """What is gone on from is the last: of the run that started last, the furthest."""
+        return self.begun, self.iteration, self.epoch, self.number
+
+    @property
+    def reached(self) -> Tuple[int, int, int]:
+        return self.order[1:]
+
+
+def latest_whole(folder: str) -> Optional[str]:
+    """The checkpoint from which a run that was cut off goes on.
+
+    Looked at are those that MMEngine has saved there, and the one that it names in
+    ``last_checkpoint``. It is the one furthest in training, by the iteration that the file itself
+    gives, of the run that was started last; it was written to its end, and has no weights that are
+    infinite or not a number. Whatever is passed by is logged.
+
+    Args:
+        folder (str): The work dir.
+
+    Returns:
+        str | None: Its path; None if there is none.
+    """
+    found = checkpoints_of(folder)
+    named = _named_in(folder)
+    if named:
+        # The work dir may have been moved or copied, or be named from another folder.
+        here = os.path.join(folder, os.path.basename(named))
+        found += [here] if os.path.exists(here) or found else [named]
+    candidates = sorted(map(look_at, dict.fromkeys(found)), key=lambda one: one.order,
+                        reverse=True)
+    chosen = next((one for one in candidates if _can_be_gone_on_from(one)), None)
+    if chosen is None:
+        if candidates:
+            _warn(f'no checkpoint of {folder} can be gone on from')
+        others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
+        if others:
+            _warn(f'of {joined(sorted(others))} it is not known which is the last, so none is '
+                  'resumed; name it by `--resume PATH`')
+        return None
+    older = [one.path for one in reversed(candidates) if one.begun < chosen.begun
+             and one.reached > chosen.reached]
+    if older:
+        _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
+              f'earlier in {folder}, and passed by, though further in training than {chosen.path}; '
+              'to go on from one of them, name it by `--resume PATH`')
+    return chosen.path
+
+
+def checkpoints_of(folder: str) -> List[str]:
+    """Paths of what MMEngine has saved in a folder to go on from, in no order."""
+    return [path for kind in KINDS
+            for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
+
+
+def look_at(path: str) -> Candidate:
+    """What a file says of itself. Its weights are mapped, not read."""
+    match = re.search(r'_(\d+)\.pth$', path)
+    number = int(match.group(1)) if match else -1
+    if os.path.isdir(path):  # DeepSpeed's
+        return Candidate(path, os.path.getmtime(path), number, -1, number, None)
+    holds = _mapped(path)
+    meta = dict_in(holds, 'meta')
+    iteration, epoch = (value if type(value) is int else -1
+                        for value in (meta.get('iter'), meta.get('epoch')))
+    return Candidate(path, _begun(meta, path), iteration, epoch, number, holds)
+
+
+def _mapped(path: str) -> Any:
+    """What a file holds, its tensors where they lie; None if it cannot be read."""
+    allow_mmengine_checkpoints()
+    try:
+        with open(path, 'rb') as file:
+            is_archive = is_zip(file)
+            if is_archive and growing_part(file):  # it would be unpacked to look at it
+                return None
+        if is_archive:
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        return read_file(path, False, '')  # as torch wrote them before 1.6
+    except Exception:  # torch raises half a dozen types; `is_whole` says what is wrong
+        return None
+
+
+def _begun(meta: Dict[str, Any], path: str) -> float:
+    started = dict_in(meta, RUN).get('started')
+    if isinstance(started, (int, float)) and not isinstance(started, bool):
+        return float(started)
+    if not meta:  # of no run: nothing tells it from others but its number
+        return 0.
+    try:
+        return time.mktime(time.strptime(str(meta.get('time')), '%Y%m%d_%H%M%S'))
+    except (ValueError, OverflowError):
+        return os.path.getmtime(path)
+
+
+def _can_be_gone_on_from(one: Candidate) -> bool:
+    if os.path.isdir(one.path):
+        return one.number >= 0
+    if not os.path.isfile(one.path):
+        return False
+    if not is_whole(one.path):
+        _warn(f'{one.path} was not written to its end, and is passed by')
+        return False
+    broken = not_finite(one.holds)
+    if broken:
+        _warn(f'{one.path} is passed by, because its training had gone wrong: {len(broken)} of its '
+              f'tensors have values that are infinite or not a number, such as `{broken[0]}`; the '
+              'newest checkpoint before that is gone on from, where the same may happen again: '
+              'lower the learning rate, or clip gradients')
+    return not broken
+
+
+def _named_in(folder: str) -> str:
+    note = os.path.join(folder, 'last_checkpoint')
+    if not os.path.isfile(note):
+        return ''
+    with open(note, errors='replace') as file:
+        return file.read(4096).strip().replace('\0', '')
+
+
+def _warn(text: str) -> None:
+    print_log(text, 'current', logging.WARNING)

@@ -1,0 +1,185 @@
+"""Which points of two models can be compared, and which of them does a method compare?"""
+from io import StringIO
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .compare.levels import shown_strides
+from .compare.match import Match, shown_shapes
+from .core.build import build_model
+from .losses import LogitLoss
+from .losses.trial import Limits, limits_of
+from .networks import FrozenTeacher
+from .networks.frozen import LEFT_OUT, model_config
+from .points import points_of
+from .training.distillation import Distillation
+
+
+class Part(NamedTuple):
+    """A loss of a method, with its authors' settings."""
+    loss: str
+    points: List[str]
+    """Of these it compares the first that can be."""
+    settings: Dict[str, Any] = {}
+    aux_weight: float = 0.
+    """Weight of the same on the auxiliary head, where there is one."""
+
+
+DIST = Part('mmkd.DISTLoss', ['cls'], aux_weight=0.4)
+KD = Part('mmkd.KDLoss', ['cls'], aux_weight=0.4)
+CWD = Part('mmkd.CWDLoss', ['cls'], dict(loss_weight=3.))
+MIMIC = Part('mmkd.MSELoss', ['neck', 'backbone'], dict(connector='conv'))
+METHODS = {'dist': [DIST], 'kd': [KD], 'cwd': [CWD], 'mimic': [MIMIC],
+           'dist+mimic': [DIST, MIMIC], 'kd+mimic': [KD, MIMIC]}
+"""What is compared, by the name of the method."""
+
+
+class Finding(NamedTuple):
+    """What was found of one point."""
+    point: str
+    match: Optional[Match]
+    """None where it cannot be compared."""
+    problem: str
+    """Why not; '' where it can."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.match is None:
+            return 'cannot be compared'
+        return 'through a connector' if self.match.connectors else 'as it is'
+
+    def limits(self, part: Part) -> Limits:
+        """What the loss of a method cannot teach at this point, which can be compared."""
+        assert self.match is not None
+        loss = Match(type=part.loss, on=self.point, **part.settings).loss
+        if isinstance(loss, LogitLoss):
+            loss.use_sigmoid = self.match.student_point.use_sigmoid
+        return limits_of(loss, self.match.compared)
+
+
+def inspect_pair(student: Config, teacher: Config,
+                 checkpoint: Optional[str] = None) -> List[Finding]:
+    """Build both models, let them see a blank image, and try every named point.
+
+    Args:
+        student (Config): A whole config, with a plain model.
+        teacher (Config): Likewise.
+        checkpoint (str, optional): Path or address of the teacher's weights; the class names in it
+            come before those of the config's data set. Defaults to None: they are not needed.
+
+    Returns:
+        list[Finding]: One per point of either model, the student's first.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a config holds no model, a model is of a family that mmkd does not know, or
+            the checkpoint does not fit.
+    """
+    with DefaultScope.overwrite_default_scope(student.get('default_scope')):
+        model = build_model(model_config(student), 'student')
+    frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
+    frozen.prepare(model)
+    entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
+    distillation = Distillation(model, frozen, [entry], config=student)
+    return [Finding(name, found if isinstance(found, Match) else None,
+                    '' if isinstance(found, Match) else str(found))
+            for name, found in distillation.trials()]
+
+
+def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:
+    """The entries of ``distill`` that a method stands for, for a pair.
+
+    Args:
+        method (str): A key of :data:`METHODS`.
+        findings (Sequence[Finding]): From :func:`inspect_pair`.
+
+    Raises:
+        ValueError: If there is no such method, or the pair lacks the points it compares; the
+            message says which points can be compared.
+    """
+    if method not in METHODS:
+        raise ValueError(f'no method `{method}`; there are {", ".join(METHODS)}')
+    found = {finding.point: finding for finding in findings}
+    entries: List[Dict[str, Any]] = []
+    for part in METHODS[method]:
+        problems = [_problem(part, name, found.get(name)) for name in part.points]
+        point = next((name for name, problem in zip(part.points, problems) if not problem), None)
+        if point is None:
+            problems = [f'`{name}`: {problem}' for name, problem in zip(part.points, problems)]
+            able = [finding.point for finding in findings if finding.match]
+            raise ValueError(
+                f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
+                f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
+        entries.append(dict(type=part.loss, on=point, **part.settings))
+        if part.aux_weight and not _problem(part, 'aux', found.get('aux')):
+            entries.append(dict(type=part.loss, on='aux', loss_weight=part.aux_weight))
+    return entries
+
+
+def _problem(part: Part, point: str, finding: Optional[Finding]) -> str:
+    """Why a method cannot compare a point; '' if it can."""
+    if finding is None:
+        return 'neither model has such a point'
+    if finding.match is None:
+        return finding.problem
+    limits = finding.limits(part)
+    return '; '.join(limits.notes) if limits.is_constant else ''
+
+
+def _notes(finding: Finding) -> List[str]:
+    """What methods that compare a point cannot teach there."""
+    parts = {part.loss: part for method in METHODS.values() for part in method
+             if finding.point in part.points or (part.aux_weight and finding.point == 'aux')}
+    return [note for part in parts.values() for note in finding.limits(part).notes]
+
+
+def table_of(findings: Sequence[Finding], width: int = 120) -> str:
+    """A line per point: modules, shapes and strides of both sides, and whether they can be
+    compared; and what the losses of the methods cannot teach there."""
+    table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
+    for finding in findings:
+        match = finding.match
+        if match is None:
+            table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
+            continue
+        sides = ['\n'.join([', '.join(point.paths), shown_shapes(shapes)] +
+                           [f'stride {shown_strides(strides)}'] * bool(strides))
+                 for point, shapes, strides in zip(
+                     (match.student_point, match.teacher_point), match.shapes, match.strides)]
+        table.add_row(finding.point, *sides, '; '.join(
+            [finding.verdict, *match.notes, *_notes(finding)]))
+    text = StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue()
+
+
+def config_text(student: str, teacher: str, checkpoint: Optional[str],
+                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = ()) -> str:
+    """A distillation config for a pair: short, to be read, edited and run again.
+
+    Args:
+        student (str): Path of the student's config, or 'package::path'.
+        teacher (str): The teacher's.
+        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` leaves the entry out:
+            those that its package publishes. None is written out: random ones.
+        entries (Sequence[dict]): The entries of ``distill``.
+        imports (Sequence[str]): What the student's own ``custom_imports`` import. Defaults to ().
+    """
+    given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
+    lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
+                    for entry in entries)
+    return (f'_base_ = [{student!r}]\n'
+            f'custom_imports = dict(imports={["mmkd", *imports]!r}, allow_failed_imports=False)\n'
+            '\n'
+            'model = dict(\n'
+            '    _delete_=True,\n'
+            "    type='mmkd.Distiller',\n"
+            '    student=_base_.model,\n'
+            f'    teacher=dict(config={teacher!r}{given}),\n'
+            f'    distill=[\n{lines}    ])\n')
+

@@ -1,0 +1,1 @@
+"""How are losses computed in little time and memory? Closed forms, pieces, kernels."""

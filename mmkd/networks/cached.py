@@ -1,0 +1,246 @@
+"""A frozen teacher that is asked once about every image, and quoted afterwards."""
+import hashlib
+import logging
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..core.arguments import finite_number
+from ..files.store import PRECISIONS, AnswerStore, Full, Record
+from ..points import Answer, Answers, Point
+from ..points.queries import Queries
+from ..registry import MODELS
+from ..version import __version__
+from .base import Question
+from .frozen import FrozenTeacher
+
+ON_MISS = ('run', 'error')
+REPORTED_EVERY = 1000
+"""Iterations, where there are no epochs."""
+
+
+@MODELS.register_module()
+class CachedTeacher(FrozenTeacher):
+    """A :class:`mmkd.FrozenTeacher` whose answers are kept on disk, for runs that repeat.
+
+    An answer is found by the numbers of the image that the teacher would see, padding included: an
+    image that has changed in any way, by its file, the pipeline or its neighbours in the batch, is
+    another image. So random augmentation must come again, as :class:`mmkd.Replay` makes it, and
+    images of one size are found more often. The folder belongs to one teacher, by its weights,
+    config and settings; another one is refused.
+
+    Answers at places that the student chooses anew in every step, as RoIs, cannot be kept.
+
+    Args:
+        cache (str): Folder of the answers. Several processes and runs may share it.
+        stored_as (str): 'float32', 'float16' or 'uint8'; see :class:`mmkd.files.store.AnswerStore`.
+            Defaults to 'float16'.
+        on_miss (str): What happens at an image that is not there: 'run', the teacher is asked, and
+            its answer kept; 'error'. Defaults to 'run'.
+        max_gb (float): Size on disk from which on nothing more is kept. Defaults to 100.
+        **teacher: As :class:`mmkd.FrozenTeacher`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
+    """
+
+    def __init__(self, *args: Any, cache: str, stored_as: str = 'float16', on_miss: str = 'run',
+                 max_gb: float = 100., **teacher: Any) -> None:
+        super().__init__(*args, **teacher)
+        if not isinstance(cache, str) or not cache:
+            raise TypeError(f'`teacher.cache` must be the path of a folder, but got {cache!r}; '
+                            'write for instance cache=\'work_dirs/answers\'')
+        for name, value, known in (('stored_as', stored_as, PRECISIONS),
+                                   ('on_miss', on_miss, ON_MISS)):
+            if value not in known:
+                raise ValueError(f'`teacher.{name}` must be one of '
+                                 f'{", ".join(map(repr, known))}, but got {value!r}; write '
+                                 'one of these')
+        self.max_gb = finite_number('teacher.max_gb', max_gb, least=0)
+        self.cache, self.stored_as, self.on_miss = cache, stored_as, on_miss
+        self.store: Optional[AnswerStore] = None
+        self.found = self.missed = 0
+        self._is_full = False
+
+    def begin(self) -> None:
+        """Open the cache.
+
+        Raises:
+            ValueError: If it is another teacher's, or cannot be opened.
+        """
+        super().begin()
+        if self.store is None:
+            self.store = AnswerStore(self.cache, self._description(), self.stored_as)
+            print_log(f'The teacher\'s answers are kept in {self.store.folder}: '
+                      f'{len(self.store)} are there, {self.store.bytes / 2**20:.0f} MiB', 'current')
+
+    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
+        """Quote what is there, else as :class:`mmkd.FrozenTeacher`.
+
+        Raises:
+            LookupError: If an image is not there, and ``on_miss='error'``.
+            ValueError: If a question is about places of the student's, or an answer is not one for
+                each image.
+        """
+        if any(point.asked_at for question in questions.values() for point in question.points):
+            raise ValueError('mmkd.CachedTeacher is asked at the student\'s RoIs, which are others '
+                             'in every step; compare `neck`, `backbone` or the RPN, or take '
+                             'mmkd.FrozenTeacher')
+        if self.store is None:  # a blank image, before training
+            return super().look(inputs, data_samples, questions)
+        keys = self._keys(inputs, data_samples)
+        answers = {key: self._quoted(keys, question.points, inputs)
+                   for key, question in questions.items()}
+        missing = sorted({n for found in answers.values() for one in found.values()
+                          for n, answer in enumerate(one) if answer is None})
+        self.found += len(keys) - len(missing)
+        self.missed += len(missing)
+        if missing and self.on_miss == 'error':
+            raise LookupError(
+                f'{len(missing)} of {len(keys)} images have no answer in {self.store.folder}: the '
+                'data, the pipeline or the batch\'s padding is not what it was filled with; fill '
+                "it by tools/cache_teacher.py, or write `on_miss='run'`")
+        if missing:
+            self._ask(inputs, data_samples, questions, missing, keys, answers)
+        return {key: {point: joined(one) for point, one in found.items()}
+                for key, found in answers.items()}
+
+    def _ask(self, inputs: Tensor, data_samples: Optional[Sequence],
+             questions: Dict[str, Question], missing: List[int], keys: List[bytes],
+             answers: Dict[str, Dict[Point, List[Optional[Answer]]]]) -> None:
+        """Have the teacher look at the images that are missing, and put its answers among those
+        that were there.
+
+        In eval mode an image's answer does not depend on its neighbours but by rounding, and
+        padding is part of the image, so the others need not run again.
+        """
+        rows = missing
+        if 'compile' in self.fast.changes:  # compiled for this size of batch
+            rows = list(range(len(keys)))
+        samples = None if data_samples is None else [data_samples[n] for n in rows]
+        # Kept answers are float32's, whatever the precision of the run that asks first.
+        with torch.autocast(inputs.device.type, enabled=False):
+            told = super().look(inputs[rows], samples, questions)
+        records: Dict[bytes, Record] = {}
+        for key, found in told.items():
+            for point, answer in found.items():
+                if any(len(one) != len(rows) for one in answer.tensors()):
+                    raise ValueError(
+                        f'`{point.name}` of the teacher says '
+                        f'{[tuple(one.shape) for one in answer.tensors()]} of {len(rows)} images, '
+                        'not one answer for each; take mmkd.FrozenTeacher')
+                for row, n in enumerate(rows):
+                    if n not in missing:
+                        continue
+                    answers[key][point][n] = part_of(answer, row)
+                    records[keys[n] + name_of(point)] = (
+                        [one[row] for one in answer.tensors()],
+                        dict(queries=[[queries.use_sigmoid, queries.coding]
+                                      for queries in answer.queries]))
+        self._keep(records)
+
+    def after_iter(self, iteration: int) -> None:
+        """Say now and then how much came from the cache."""
+        if iteration % REPORTED_EVERY == 0:
+            self._report(is_first=iteration == REPORTED_EVERY)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Say how much came from the cache."""
+        self._report(is_first=epoch == 1)
+
+    def _report(self, is_first: bool) -> None:
+        asked = self.found + self.missed
+        if not asked:
+            return
+        share = self.found / asked
+        text = f'{share:.0%} of {asked} answers of the teacher came from the cache'
+        if not is_first and share < 0.5:
+            print_log(f'{text}: images do not come again as they were. Wrap the training pipeline '
+                      'in mmkd.Replay, and give all images one size', 'current', logging.WARNING)
+        else:
+            print_log(text, 'current')
+        self.found = self.missed = 0
+
+    def _description(self) -> Dict[str, str]:
+        """What an answer depends on beside the image."""
+        assert self.model is not None
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return dict(weights=weights.hexdigest(), config=self._provenance['config_hash'],
+                    mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32',
+                    **({} if self.channels is None else dict(channels=self.channels)))
+
+    def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
+        """One for each image: a digest of what the teacher sees."""
+        images = self.renormalize(inputs, data_samples).detach().float().cpu().contiguous().numpy()
+        keys = []
+        for n, image in enumerate(images):
+            digest = hashlib.blake2b(digest_size=16)
+            digest.update(str(image.shape).encode())
+            if data_samples is not None:  # what is padding
+                digest.update(str(tuple(data_samples[n].get('img_shape', ()))).encode())
+            digest.update(image)
+            keys.append(digest.digest())
+        return keys
+
+    def _quoted(self, keys: List[bytes], points: Tuple[Point, ...],
+                like: Tensor) -> Dict[Point, List[Optional[Answer]]]:
+        assert self.store is not None
+        quoted: Dict[Point, List[Optional[Answer]]] = {}
+        for point in points:
+            records = self.store.find([key + name_of(point) for key in keys])
+            quoted[point] = [None if record is None else as_answer(*record, like)
+                             for record in records]
+        return quoted
+
+    def _keep(self, records: Dict[bytes, Record]) -> None:
+        assert self.store is not None
+        if self._is_full:
+            return
+        try:
+            if self.store.bytes >= self.max_gb * 2**30:
+                raise Full(f'it has reached `max_gb={self.max_gb:g}`')
+            self.store.put(records)
+        except Full as error:
+            self._is_full = True
+            print_log(f'No more answers are kept in {self.store.folder}: {error}. Training goes '
+                      'on; the teacher runs where an answer is not there', 'current',
+                      logging.WARNING)
+
+
+def name_of(point: Point) -> bytes:
+    """A point, as the end of a key."""
+    return hashlib.blake2b(repr((point.name, point.paths)).encode(), digest_size=8).digest()
+
+
+def part_of(answer: Answer, row: int) -> Answer:
+    """One image's, of those of a batch; float32, as :func:`as_answer` gives it."""
+    return Answer([level[row].float() for level in answer.levels],
+                  [Queries(queries.logits[row].float(), queries.where[row].float(), *queries[2:])
+                   for queries in answer.queries])
+
+
+def as_answer(tensors: List[Tensor], beside: Dict[str, Any], like: Tensor) -> Answer:
+    """One image's, on the device of the images."""
+    tensors = [one.to(like.device, torch.float32) for one in tensors]
+    kinds = beside['queries']
+    levels = tensors[:len(tensors) - 2 * len(kinds)]
+    rest = tensors[len(levels):]
+    return Answer(levels, [Queries(rest[2 * i], rest[2 * i + 1], *kind)
+                           for i, kind in enumerate(kinds)])
+
+
+def joined(answers: Sequence[Optional[Answer]]) -> Answer:
+    """The batch's, of every image's."""
+    one: List[Answer] = [answer for answer in answers if answer is not None]
+    levels = [torch.stack(same) for same in zip(*(answer.levels for answer in one))]
+    queries = [Queries(torch.stack([each.logits for each in same]),
+                       torch.stack([each.where for each in same]), *same[0][2:])
+               for same in zip(*(answer.queries for answer in one))]
+    return Answer(levels, queries)

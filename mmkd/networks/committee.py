@@ -1,0 +1,66 @@
+"""Several teachers in the place of one."""
+from typing import Any, List, Optional, Sequence
+
+from ..core.arguments import finite_number
+from ..core.build import build_entry
+from ..registry import MODELS
+from .base import BaseTeacher
+
+AVERAGES = ('probability', 'loss')
+
+
+@MODELS.register_module()
+class Committee(BaseTeacher):
+    r"""Teachers that speak with one voice, each with its own architecture, classes and inputs.
+
+    With K members and weights :math:`w_k` that add up to 1:
+
+    - ``average='probability'``: class logits are compared with the logits of
+      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature, as
+      `Hinton et al. <https://arxiv.org/abs/1503.02531>`_ distil an ensemble;
+    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features and boxes are always compared so,
+      each with a connector of its own, and class logits where the loss compares no probabilities
+      (:class:`mmkd.CWDLoss`, :class:`mmkd.MSELoss`); of the latter a warning tells.
+
+    Args:
+        members (Sequence[dict]): Each a teacher; ``type`` defaults to 'mmkd.FrozenTeacher'.
+        weights (Sequence[float], optional): Of the members, 0 or more, not all 0; made to add up
+            to 1. Defaults to None, all alike.
+        average (str): 'probability' or 'loss'. Defaults to 'probability'.
+
+    Raises:
+        TypeError: If a member is no teacher.
+        ValueError: If there are no members, not as many weights, or no such average.
+    """
+
+    def __init__(self, members: Sequence[dict], weights: Optional[Sequence[float]] = None,
+                 average: str = 'probability') -> None:
+        super().__init__()
+        if not isinstance(members, (list, tuple)) or not members:
+            raise ValueError('`members` must be a list of teachers, for instance '
+                             f'[dict(config=..., checkpoint=...), ...], but got {members!r}; '
+                             'give two or more')
+        if not isinstance(average, str) or average not in AVERAGES:
+            raise ValueError(f'`average` must be one of {", ".join(map(repr, AVERAGES))}, but got '
+                             f'{average!r}; write one of these')
+        self.members: List[BaseTeacher] = [
+            one if isinstance(one, BaseTeacher) else build_entry(
+                one, MODELS, f'member {number} of the committee', BaseTeacher, 'mmkd.FrozenTeacher')
+            for number, one in enumerate(members)]
+        for number, one in enumerate(self.members):
+            if isinstance(one, Committee):
+                raise TypeError(f'member {number} of the committee is a {type(one).__name__}; it '
+                                'must be a teacher, and no committee; name its members there')
+        if not (weights is None or isinstance(weights, (list, tuple))):
+            raise TypeError('`weights` must be a list of numbers, one for each member, but got '
+                            f'{weights!r}; write as many numbers as there are members')
+        weights = [1.] * len(members) if weights is None else [
+            finite_number('weights', weight) for weight in weights]
+        if len(weights) != len(members) or min(weights) < 0 or not sum(weights):
+            raise ValueError(f'`weights` must be {len(members)} numbers of 0 or more, one for each '
+                             f'member and not all 0, but got {weights}; write as many')
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.average = average
+
+    def prepare(self, student: Any) -> None:
+        """The members are prepared one by one, by whoever asks them."""

@@ -1,0 +1,90 @@
+"""The student as it was some time ago."""
+import copy
+import logging
+from typing import Any, Dict, Optional, Union
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..core.runner import current_runner
+from ..registry import MODELS
+from .base import BaseTeacher
+
+READY = 'mmkd_is_ready'
+"""Beside the weights in the saved state: whether there was an earlier self yet."""
+
+
+@MODELS.register_module()
+class EarlierSelf(BaseTeacher):
+    """The student's own weights of the end of the last epoch, or of some iterations ago.
+
+    `Self-Knowledge Distillation with Progressive Refinement of Targets (PS-KD)
+    <https://arxiv.org/abs/2006.12000>`_, section 3.2. The paper keeps the prediction of every image
+    from the epoch before, in a table; a table of all pixels or anchors does not exist, and its
+    entries would not fit the image that augmentation has changed since. So the earlier weights look
+    at the same augmented image. Until the first epoch is over there is no earlier self, and nothing
+    is compared, as in the paper.
+
+    Args:
+        every (str | int): 'epoch', or after how many iterations the weights are taken.
+            Defaults to 'epoch'.
+        view (str, optional): See :class:`BaseTeacher`.
+
+    Raises:
+        ValueError: If ``every`` is something else.
+    """
+
+    shares_classes = True
+
+    def __init__(self, every: Union[str, int] = 'epoch', view: Optional[str] = None) -> None:
+        super().__init__(view)
+        is_count = isinstance(every, int) and not isinstance(every, bool) and every > 0
+        if not is_count and not (isinstance(every, str) and every == 'epoch'):
+            raise ValueError("`every` must be 'epoch' or a number of iterations, but got "
+                             f'{every!r}; write for instance every=1000')
+        self.every = every
+        self.needs_epochs = every == 'epoch'
+        self.is_ready = False
+
+    def prepare(self, student: Any) -> None:
+        """Copy the student."""
+        self._student = student
+        self.model = copy.deepcopy(student).eval().requires_grad_(False)
+
+    def begin(self) -> None:
+        """Look whether the run is long enough for an earlier self."""
+        runner = current_runner()
+        if runner is not None and isinstance(self.every, int) and self.every >= runner.max_iters:
+            print_log(f'mmkd.EarlierSelf is renewed after every {self.every} iterations, but '
+                      f'training has {runner.max_iters}, so it never teaches; write a smaller '
+                      '`every`', 'current', logging.WARNING)
+
+    def after_iter(self, iteration: int) -> None:
+        """Become what the student is, if it is time."""
+        if isinstance(self.every, int) and iteration % self.every == 0:
+            self._take()
+
+    def after_epoch(self, epoch: int) -> None:
+        """Become what the student is."""
+        if self.every == 'epoch':
+            self._take()
+
+    def provenance(self) -> Dict[str, Any]:
+        """How far back it lies."""
+        return dict(super().provenance(), every=self.every)
+
+    def _take(self) -> None:
+        assert self.model is not None
+        self.model.load_state_dict(self._student.state_dict())
+        self.is_ready = True
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        assert self.model is not None
+        return {**self.model.state_dict(), READY: torch.tensor(self.is_ready)}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        assert self.model is not None
+        state = dict(state)
+        self.is_ready = bool(state.pop(READY))
+        self.model.load_state_dict(state)

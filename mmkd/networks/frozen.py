@@ -1,0 +1,229 @@
+"""The usual teacher: a trained model that stays as it is."""
+import hashlib
+import json
+import os
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from ..core.agreement import weights_of
+from ..core.build import build_model, explained
+from ..files.checkpoint import Loaded, load_hashed
+from ..files.classes import classes_of_checkpoint, classes_of_config, stated_classes
+from ..files.fit import load_exactly
+from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
+from ..files.zoo import published_checkpoint, read_config_file
+from ..points import Answers, adapter_of
+from ..registry import MODELS
+from .base import BaseTeacher, Question
+from .fast import Fast
+from .idle import left_out
+from .inputs import Renormalize
+
+LEFT_OUT = '<published>'
+"""The default of ``checkpoint``: look it up, which None must not mean."""
+
+
+@MODELS.register_module()
+class FrozenTeacher(BaseTeacher):
+    """A trained detector or segmentor: always in eval mode, never changed.
+
+    Args:
+        config (str | dict | Config): Path of the teacher's config, a config of an installed package
+            ('mmdet::retinanet/retinanet_r101_fpn_1x_coco.py'), or the config itself. Of a
+            distillation config, the student is the teacher.
+        checkpoint (str | None): Path or address of its weights. Left out, the address comes from
+            the package's model index. None, written out, means a teacher with random weights.
+        trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
+            Defaults to False.
+        view (str, optional): See :class:`BaseTeacher`.
+        precision (str, optional): 'bf16' or 'fp16'; this and what follows: see
+            :class:`mmkd.networks.fast.Fast`. Defaults to None, that of the student.
+        channels_last (bool): Defaults to False.
+        compile (bool): Defaults to False.
+        fuse (bool): Defaults to False.
+        classes (Sequence[str], optional): What its columns stand for, in their order. It comes
+            before what checkpoint and config say. Defaults to None: the names in the checkpoint,
+            or those of the config's training data.
+        channels (str, optional): 'repeat': the student's images have one channel, and the teacher,
+            which takes several, is fed it in each of them, normalised by its own means.
+            Defaults to None: both have as many.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``precision`` or ``channels`` is unknown, or ``classes`` has a name twice.
+    """
+
+    def __init__(self,
+                 config: Union[str, dict, Config],
+                 checkpoint: Optional[str] = LEFT_OUT,
+                 trust_checkpoint: bool = False,
+                 view: Optional[str] = None,
+                 precision: Optional[str] = None,
+                 channels_last: bool = False,
+                 compile: bool = False,
+                 fuse: bool = False,
+                 classes: Optional[Sequence[str]] = None,
+                 channels: Optional[str] = None) -> None:
+        super().__init__(view)
+        if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
+            raise ValueError("`teacher.channels` must be 'repeat' or None, but got "
+                             f'{channels!r}; write one of these')
+        self.channels = channels
+        self.fast = Fast(precision, channels_last, compile, fuse)
+        check_source(config, checkpoint, trust_checkpoint, 'teacher')
+        self.classes = stated_classes(classes, 'teacher.classes')
+        self.states_classes = self.classes is not None
+        self.config = config
+        self.checkpoint = checkpoint
+        self.trust_checkpoint = trust_checkpoint
+        self._provenance: Dict[str, Any] = {}
+
+    def prepare(self, student: Any) -> None:
+        """Build the teacher, load its weights, and check that both fit.
+
+        Raises:
+            FileNotFoundError: If config or checkpoint is not where it should be.
+            ValueError: If the checkpoint is left out and no index knows it, does not fit the
+                config, or holds more than weights; if the inputs cannot be re-normalised.
+        """
+        config = read_config(self.config, 'teacher')
+        loaded = Loaded({}, '', '')
+        if self.checkpoint == LEFT_OUT:
+            self.checkpoint = published_checkpoint(self.config)
+        if self.checkpoint is not None:
+            loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'teacher')
+        checkpoint = loaded.checkpoint
+        self._provenance = origin_of(config, loaded)
+
+        # A config that names no scope is read in the student's.
+        scope = config.get('default_scope')
+        model: Any = build_model(model_config(config), 'teacher', scope)
+        adapter_of(model, 'teacher')  # or there is nothing to ask it
+        with DefaultScope.overwrite_default_scope(scope), explained(
+                'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
+                'checkpoint, and at `train_dataloader` in its config'):
+            if not self.states_classes:
+                self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
+            self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
+                                zero_labels_of_config(config))
+        if self.checkpoint is None:
+            print_log('The teacher has random weights: it is built without a checkpoint', 'current')
+            self._provenance['random_weights'] = weights_of(model)[:16]
+        else:
+            load_exactly(model, checkpoint, self.checkpoint)
+        self.renormalize = Renormalize(student, model, 'teacher', self.channels)
+        self.model = model.eval().requires_grad_(False)
+
+    def provenance(self) -> Dict[str, Any]:
+        """Its config's and its checkpoint's name and SHA-256, as they were when it was built; of
+        random weights the begin of their SHA-256."""
+        return dict(super().provenance(), **self._provenance)
+
+    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
+        assert self.model is not None, 'prepare() comes first'
+        inputs = self.fast.lay_out(self.renormalize(inputs, data_samples))
+        with self.fast.running(self.model):
+            return super().look(inputs, data_samples, questions)
+
+    def begin(self) -> None:
+        """Run faster, as far as asked and possible: only now nobody takes weights from it."""
+        assert self.model is not None
+
+        def answer(model: Any) -> List[Tensor]:
+            before, self.model = self.model, model
+            try:
+                with self.fast.running(model):
+                    return [tensor for point in self._parts for tensor in self._rehearsed(
+                        point, lambda noise, *rest: super(FrozenTeacher, self).look(
+                            self.fast.lay_out(noise), *rest))]
+            finally:
+                self.model = before
+
+        inside = {path for point in self._parts for path in point.paths}
+        inside |= left_out(self._parts.values())
+        self.model = self.fast.settle(self.model, answer, inside)
+
+
+def hash_of_config(config: Config) -> str:
+    """SHA-256 of the model in a config, whatever file it stands in."""
+    text = json.dumps(config.model, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def origin_of(config: Config, loaded: Loaded) -> Dict[str, str]:
+    """Names and SHA-256 of what a network is built from.
+
+    Args:
+        config (Config): What is built.
+        loaded (Loaded): Its weights, with the name and the hash of their file; '' where there are
+            none.
+    """
+    return dict(config=os.path.basename(str(config.filename or '')),
+                config_hash=hash_of_config(config),
+                checkpoint=loaded.name, checkpoint_hash=loaded.digest)
+
+
+def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str) -> None:
+    """Check the arguments that say which network it is.
+
+    Raises:
+        TypeError: If one is of the wrong type.
+    """
+    if not isinstance(config, (str, dict, Config)):
+        raise TypeError(f'`{what}.config` must be a path or a config, but got '
+                        f"{type(config).__name__}; write for instance config='teacher.py'")
+    if not (checkpoint is None or isinstance(checkpoint, str)):
+        raise TypeError(f'`{what}.checkpoint` must be a path, an address or None, but got '
+                        f"{checkpoint!r}; write for instance checkpoint='teacher.pth'")
+    if not isinstance(trust_checkpoint, bool):
+        raise TypeError(f'`{what}.trust_checkpoint` must be True or False, but got '
+                        f'{trust_checkpoint!r}; write one of the two')
+
+
+def read_config(source: Union[str, dict, Config], what: str) -> Config:
+    """The whole config of a network.
+
+    Args:
+        source (str | dict | Config): Path, package::path, or the config itself.
+        what (str): What it is, for messages: 'teacher'.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds no model.
+    """
+    if isinstance(source, str):
+        shown = f'`{source}`'
+        config = read_config_file(source, what)
+    else:
+        shown = f'`{what}.config`'
+        with explained(f'{shown} cannot be read', 'give a path, or dict(model=...)'):
+            config = source if isinstance(source, Config) else Config(source)
+    if not isinstance(config.get('model'), dict):
+        hint = ('; it looks like the model itself, write dict(model=...)'
+                if 'type' in config else '; give the config of a whole run, or dict(model=...)')
+        raise ValueError(f'{shown} must hold a `model`, but its keys are '
+                         f'{list(config.keys())}{hint}')
+    return config
+
+
+def model_config(config: Config) -> ConfigDict:
+    """The model of a whole config, with the preprocessor that stands beside it.
+
+    Raises:
+        TypeError: If the config is one of a distillation, and its student is no model.
+    """
+    model = config.model
+    if 'student' in model:  # a distillation config: what it trained is the teacher now
+        model = model.student
+        if not isinstance(model, dict):
+            raise TypeError('the config is that of a distillation, whose `student` is the model; '
+                            f'it must be a dict, but got {model!r}; give a config whose '
+                            '`student` is the config of a model')
+    if 'data_preprocessor' in config:  # the model's own comes first, as in MMEngine's Runner
+        model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
+    return model

@@ -1,0 +1,168 @@
+"""Feed the teacher what it was trained on, from what the student was fed."""
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor, nn
+
+from ..core.fields import VIEW
+from ..points.probe import channels as shown_channels
+from ..points.probe import channels_of
+
+
+class Normalization(NamedTuple):
+    """What a data preprocessor does to the pixels of an image as loaded (BGR, 0 to 255)."""
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    is_flipped: bool
+    """Whether the channels are reversed, usually from BGR to RGB, before the mean is taken off."""
+    pad_value: float
+    """Value of the padding, which is added after the normalization."""
+
+    @classmethod
+    def of(cls, preprocessor: nn.Module) -> 'Normalization':
+        """Read it off a preprocessor of MMEngine, mmdet or mmseg.
+
+        Raises:
+            ValueError: If the preprocessor is of another kind.
+        """
+        flip = getattr(preprocessor, '_channel_conversion',
+                       getattr(preprocessor, 'channel_conversion', None))
+        if flip is None:
+            if type(preprocessor) is BaseDataPreprocessor:
+                flip = False
+            else:
+                raise ValueError(
+                    f'cannot tell how {type(preprocessor).__name__} normalises images; give '
+                    'student and teacher the same `data_preprocessor`')
+        mean = getattr(preprocessor, 'mean', None)
+        std = getattr(preprocessor, 'std', None)
+        pad = getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0))
+        return cls(
+            tuple(mean.flatten().tolist()) if mean is not None else (0., ),
+            tuple(std.flatten().tolist()) if std is not None else (1., ), bool(flip), float(pad))
+
+    def for_channels(self, count: int) -> 'Normalization':
+        """The same, with a value for each channel; only three can be BGR or RGB."""
+        mean, std = (values * count if len(values) == 1 else values
+                     for values in (self.mean, self.std))
+        return Normalization(mean, std, self.is_flipped and count == 3, self.pad_value)
+
+
+class Renormalize:
+    """Turn the student's normalised batch into another network's.
+
+    Args:
+        student (nn.Module): The student.
+        network (nn.Module): The network that sees the same images.
+        name (str): What it is, for messages: 'teacher'. Defaults to 'teacher'.
+        channels (str, optional): 'repeat' feeds the one channel of the student's images to each of
+            the network's channels. Defaults to None: both must have as many.
+
+    Raises:
+        ValueError: If a preprocessor is of a kind whose normalization cannot be read, or the images
+            have other channels.
+    """
+
+    def __init__(self, student: Any, network: Any, name: str = 'teacher',
+                 channels: Optional[str] = None) -> None:
+        given, taken = channels_of(student, 'student'), channels_of(network, name)
+        if channels == 'repeat' and not given == 1 < taken:
+            raise ValueError(
+                f"`channels='repeat'` is for a student of 1 channel and a {name} of several, but "
+                f'images of the student have {shown_channels(given)}, those of the {name} '
+                f"{taken}; leave `channels` out of `{name}`")
+        if given != taken and channels is None:
+            raise ValueError(
+                f'images of the student have {shown_channels(given)}, those of the {name} '
+                f'{taken}; ' + (
+                    f"write `{name}=dict(..., channels='repeat')` to feed it the channel {taken} "
+                    f'times, or give a {name} of 1 channel' if given == 1 and name == 'teacher' else
+                    f'give a {name} of {shown_channels(given)}'))
+        self.taken = taken
+        self.is_repeated = channels == 'repeat'
+        self.student = Normalization.of(student.data_preprocessor).for_channels(given)
+        self.teacher = Normalization.of(network.data_preprocessor).for_channels(taken)
+
+    def __call__(self, inputs: Tensor, data_samples: Optional[Sequence] = None) -> Tensor:
+        """Re-normalise a batch.
+
+        Args:
+            inputs (Tensor): Float (N, C, H, W), normalised as the student wants it.
+            data_samples (Sequence, optional): N samples; their ``img_shape`` tells image from
+                padding. Defaults to None, no padding.
+
+        Returns:
+            Tensor: The same shape, but for channels that are repeated; ``inputs`` itself where both
+            sides want the same.
+        """
+        if self.student == self.teacher:
+            return inputs
+        pixels = inputs * _channels(self.student.std, inputs) + _channels(self.student.mean, inputs)
+        if self.is_repeated:
+            pixels = pixels.expand(-1, self.taken, -1, -1)
+        elif self.student.is_flipped != self.teacher.is_flipped:
+            pixels = pixels.flip(1)
+        outputs = (pixels - _channels(self.teacher.mean, inputs)) / _channels(
+            self.teacher.std, inputs)
+        for output, sample in zip(outputs, data_samples or ()):
+            height, width = sample.img_shape[:2]
+            output[:, height:] = self.teacher.pad_value
+            output[:, :, width:] = self.teacher.pad_value
+        return outputs
+
+    def as_loaded(self, batch: Dict[str, Any]) -> Dict[str, Any]:
+        """A batch for the network's own preprocessor.
+
+        Args:
+            batch (dict): As a data loader gives it: ``inputs`` are N tensors (C, H, W).
+        """
+        if not self.is_repeated:
+            return batch
+        return dict(batch, inputs=[image.expand(self.taken, -1, -1) for image in batch['inputs']])
+
+
+def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.Module) -> Tensor:
+    """A batch of another view of the same images, made as the student's was.
+
+    Args:
+        name (str): Name of the view, as :class:`mmkd.PackViews` packed it.
+        inputs (Tensor): The student's batch, float (N, C, H, W), padded.
+        data_samples (Sequence): The N samples, which hold the views.
+        preprocessor (nn.Module): The student's data preprocessor.
+
+    Returns:
+        Tensor: Float (N, C, H, W), normalised and padded as the student's.
+
+    Raises:
+        ValueError: If the samples hold no such view, or the preprocessor has changed the student's
+            images otherwise.
+    """
+    field = VIEW.format(name)
+    known = Normalization.of(preprocessor)
+    batch = torch.full_like(inputs, known.pad_value)
+    for output, sample in zip(batch, data_samples):
+        if field not in sample:
+            packed = [key[len(VIEW.format('')):] for key in sample.all_keys()
+                      if key.startswith(VIEW.format(''))]
+            raise ValueError(
+                f'a network sees the view `{name}`, but the samples hold ' +
+                (f'the views {packed}' if packed else 'no views') +
+                '; pack it by mmkd.PackViews at the end of the training pipeline')
+        view = sample.get(field).to(inputs)
+        shape = tuple(view.shape[1:])
+        if shape != tuple(sample.img_shape[:2]) or any(
+                a > b for a, b in zip(shape, inputs.shape[2:])):
+            raise ValueError(
+                f'the view `{name}` of an image is {shape}, but the image in the batch '
+                f'{tuple(sample.img_shape[:2])} of {tuple(inputs.shape[2:])}: the data '
+                'preprocessor has changed its size; leave out its `batch_augments`')
+        if known.is_flipped and len(view) == 3:
+            view = view.flip(0)
+        output[:, :shape[0], :shape[1]] = (
+            view - _channels(known.mean, view)[0]) / _channels(known.std, view)[0]
+    return batch
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)

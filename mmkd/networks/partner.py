@@ -1,0 +1,330 @@
+"""A network that is trained beside the student: a partner, a booster, a shallow branch."""
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ..core.arguments import finite_number
+from ..core.build import build_model, explained
+from ..files.checkpoint import Loaded, load_hashed
+from ..files.classes import classes_of_checkpoint
+from ..files.fit import load_exactly, misfit
+from ..points import Answers, adapter_of
+from ..points.probe import on_blank
+from ..points.recorder import Records, evaluating, recording, replaced_forward
+from ..registry import MODELS
+from .base import Question
+from .frozen import check_source, model_config, origin_of, read_config
+from .inputs import Renormalize
+from .live import LiveNetwork
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+@MODELS.register_module()
+class Partner(LiveNetwork):
+    """A network that learns from the same batch, in the same step, by losses of its own.
+
+    Listed in ``companions`` of a :class:`mmkd.Distiller`, it can teach and be taught like any
+    other: by its name, as in ``on=dict(student='cls', teacher='partner:cls')``. It is trained by
+    the student's optimizer, saved beside the student under 'mmkd', and never in its checkpoint.
+
+    With parts ``shared``, these are the student's own modules, computed once per batch: a booster
+    (`Rocket Launching <https://arxiv.org/abs/1708.04106>`_, section 3) shares the lowest layers, a
+    shallow branch (`Be Your Own Teacher <https://arxiv.org/abs/1905.08094>`_, section 3) shares
+    the backbone and has but a head of its own. Gradients of its losses reach shared parts; what it
+    says as a teacher is a constant, so nothing that learns from it moves it (Rocket Launching's
+    gradient block).
+
+    Args:
+        config (str | dict | Config): Path of its config, or ``dict(model=...)``.
+        checkpoint (str, optional): Weights to begin with. Defaults to None: it is initialised as
+            its config says.
+        shared (Sequence[str]): Dotted paths of modules that are the student's. Whatever runs before
+            the last of them inside the same module is shared, too. Defaults to ().
+        separate_norm (bool): Whether normalization layers of shared parts stay its own: the
+            convolutions are shared then, and what follows a norm is computed twice.
+            Defaults to False.
+        loss_weight (float): Factor of its own losses. Defaults to 1.0.
+        view (str, optional): Which view of :class:`mmkd.PackViews` it learns from. Defaults to
+            None, the student's.
+        trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
+            Defaults to False.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``shared`` goes with a ``view``, of which nothing could be shared.
+    """
+
+    def __init__(self,
+                 config: Union[str, dict, Config],
+                 checkpoint: Optional[str] = None,
+                 shared: Sequence[str] = (),
+                 separate_norm: bool = False,
+                 loss_weight: float = 1.0,
+                 view: Optional[str] = None,
+                 trust_checkpoint: bool = False) -> None:
+        super().__init__(view)
+        check_source(config, checkpoint, trust_checkpoint, 'partner')
+        if not isinstance(shared, (list, tuple)) or not all(
+                isinstance(path, str) for path in shared):
+            raise TypeError(f'`shared` must be a list of dotted paths, but got {shared!r}; write '
+                            "for instance shared=['backbone']")
+        if not isinstance(separate_norm, bool):
+            raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}; '
+                            'write one of the two')
+        if separate_norm and not shared:
+            raise ValueError('`separate_norm=True` is of `shared` parts, but none are named; name '
+                             'them in `shared`, or leave it out')
+        if shared and view is not None:
+            raise ValueError('`shared` modules are computed once, for one view of the images; '
+                             f'leave out `shared` or `view={view!r}`')
+        self.config = config
+        self.checkpoint = checkpoint
+        self.shared = list(shared)
+        self.separate_norm = separate_norm
+        self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
+        self.trust_checkpoint = trust_checkpoint
+        self._shared_modules: List[nn.Module] = []
+        self._provenance: Dict[str, str] = {}
+
+    def prepare(self, student: Any) -> None:
+        """Build and initialise it, and make the shared modules one.
+
+        Raises:
+            FileNotFoundError: If config or checkpoint is not where it should be.
+            ValueError: If a shared module does not exist on both sides, or is another one.
+        """
+        config = read_config(self.config, 'partner')
+        model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
+        adapter_of(model, 'partner')
+        with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
+            model.init_weights()
+        loaded = Loaded({}, '', '')
+        if self.checkpoint is not None:
+            loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'partner')
+            load_exactly(model, loaded.checkpoint, self.checkpoint)
+            with explained('the classes of the partner cannot be read',
+                           'look at `dataset_meta` in its checkpoint'):
+                self.classes = classes_of_checkpoint(loaded.checkpoint)
+        self._provenance = origin_of(config, loaded)
+        # The config's `sync_bn` has converted the student before there was a partner.
+        for package in {type(one).__module__.split('.')[0] for one in student.modules()
+                        if type(one).__name__ == 'SyncBatchNorm'}:
+            model = convert_sync_batchnorm(model, package)
+        self.renormalize = Renormalize(student, model, 'partner')
+        # Before anything is shared: what it freezes in training is its own.
+        self.model = model.train()
+        if self.shared:
+            self._share(student)
+
+    def provenance(self) -> Dict[str, Any]:
+        """Names and SHA-256 of what it was built from, as they were then, and how it is trained."""
+        return dict(super().provenance(), **self._provenance, shared=list(self.shared),
+                    separate_norm=self.separate_norm, loss_weight=self.loss_weight)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is a model of its own that may be wanted after training."""
+        return not self.shared
+
+    def own_parameters(self) -> List[nn.Parameter]:
+        """What is trained beside the student: not what is shared."""
+        assert self.model is not None
+        shared = {id(p) for module in self._shared_modules for p in module.parameters()}
+        return [p for p in self.model.parameters() if p.requires_grad and id(p) not in shared]
+
+    def learn_from(self, inputs: Tensor, data_samples: Optional[list],
+                   paths: Iterable[str]) -> Dict[str, Any]:
+        """Its own losses, weighted; see :meth:`LiveNetwork.learn`.
+
+        Args:
+            inputs (Tensor): Float (N, C, H, W), normalised for the student.
+            data_samples (list, optional): The N samples.
+            paths (Iterable[str]): Modules that are compared.
+        """
+        assert self.model is not None
+        losses = self.learn(self.model.forward, self.renormalize(inputs, data_samples),
+                            data_samples, paths)
+        return {name: _weighted(value, self.loss_weight) if 'loss' in name else value
+                for name, value in losses.items()}
+
+    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+             questions: Dict[str, Question]) -> Dict[str, Answers]:
+        return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
+
+    # --- what is shared with the student --------------------------------------------------------
+
+    @property
+    def shared_modules(self) -> List[nn.Module]:
+        """The student's modules that are its own, too."""
+        return self._shared_modules
+
+    def _share(self, student: nn.Module) -> None:
+        model = self.model
+        assert model is not None
+        for path in self._prefixes(model):
+            mine, theirs = (_module(side, path, name) for side, name in
+                            ((model, 'partner'), (student, 'student')))
+            shapes = [{key: tuple(value.shape) for key, value in one.state_dict().items()}
+                      for one in (mine, theirs)]
+            if type(mine) is not type(theirs) or shapes[0] != shapes[1]:
+                raise ValueError(
+                    f'`shared` names `{path}`, which is {_described(mine, *shapes)} in the partner '
+                    f'and {_described(theirs, *shapes[::-1])} in the student; only modules of one '
+                    'kind and equal shapes can be shared; name those that are alike')
+            if not self.separate_norm:
+                _replace(model, path, theirs)
+                self._shared_modules.append(theirs)
+                continue
+            for inner, module in list(theirs.named_modules()):
+                is_leaf = not any(True for _ in module.children())
+                if is_leaf and any(True for _ in module.parameters()) and not isinstance(
+                        module, NORMS):
+                    _replace(model, '.'.join(filter(None, (path, inner))), module)
+                    self._shared_modules.append(module)
+
+    def _prefixes(self, model: nn.Module) -> List[str]:
+        """The shared paths, and those that run before them inside the same modules."""
+        if self.separate_norm:
+            return list(self.shared)
+        paths = list(self.shared)
+        orders: Dict[str, List[str]] = {}
+        for path in self.shared:
+            parent, _, name = path.rpartition('.')
+            while parent:
+                if parent not in orders:
+                    _module(model, path, 'partner')
+                    orders[parent] = self._order(model, parent)
+                order = orders[parent]
+                for below in order[:order.index(name)] if name in order else ():
+                    if f'{parent}.{below}' not in paths:
+                        paths.append(f'{parent}.{below}')
+                parent, _, name = parent.rpartition('.')
+        added = paths[len(self.shared):]
+        if added:
+            print_log('Shared with the student, because they come before what is: '
+                      f'{", ".join(added)}', 'current')
+        return paths
+
+    @staticmethod
+    def _order(model: nn.Module, parent: str) -> List[str]:
+        """Children of a module in the order in which it runs them."""
+        names = [name for name, _ in model.get_submodule(parent).named_children()]
+
+        def run(blank: Tensor) -> Records:
+            with torch.no_grad(), evaluating(model), recording(
+                    model, [f'{parent}.{name}' for name in names]) as records:
+                model.extract_feat(blank)  # type: ignore[operator]
+            return records
+
+        records = on_blank(model, run)
+        first = {path.rpartition('.')[2]: calls[0].order for path, calls in records.items()
+                 if calls}
+        return sorted(first, key=lambda name: first[name])
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        assert self.model is not None
+        shared = self._shared_tensors()
+        return {key: value for key, value in self.model.state_dict(keep_vars=True).items()
+                if id(value) not in shared}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        assert self.model is not None
+        own = self.state_dict()
+        differ = sorted(own.keys() ^ state.keys()) or [
+            key for key, value in own.items() if not isinstance(state[key], Tensor)
+            or misfit(state[key], value)]
+        if differ:
+            raise ValueError(f'the checkpoint holds another partner: {len(differ)} tensors differ '
+                             f'in name or shape, such as `{differ[0]}`; resume with the config it '
+                             'was trained with')
+        self.model.load_state_dict(state, strict=False)
+
+    def _shared_tensors(self) -> Set[int]:
+        return {id(value) for module in self._shared_modules
+                for value in module.state_dict(keep_vars=True).values()}
+
+
+@contextmanager
+def computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside the block, have modules return what they returned when they are given the same tensor
+    again.
+
+    Raises:
+        ValueError: If what one returned was changed in place by a module that is not among them.
+    """
+    changed: Dict[int, nn.Module] = {}
+    with ExitStack() as stack:
+        for module in set(modules):
+            stack.enter_context(replaced_forward(module, partial(_remembering, module, changed)))
+        yield
+    for module in changed.values():
+        raise ValueError(
+            f'a shared {type(module).__name__} returned a tensor that the student has changed in '
+            'place since; share the module behind it, too, for instance `backbone.relu` with '
+            '`backbone.bn1`, or simply the stage after it')
+
+
+def _remembering(module: nn.Module, changed: Dict[int, nn.Module], forward: Callable) -> Callable:
+    last: List[Any] = []
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        if last and not kwargs and len(args) == len(last[0]) and all(
+                one is other for one, other in zip(args, last[0])):
+            for one in args:  # changed by a module that is shared as well: as it should be
+                changed.pop(id(one), None)
+            if isinstance(last[1], Tensor) and last[1]._version != last[2]:
+                changed[id(last[1])] = module
+            return last[1]
+        output = forward(*args, **kwargs)
+        last[:] = [args, output, getattr(output, '_version', None)]
+        return output
+
+    return remembered
+
+
+def _weighted(value: Any, weight: float) -> Any:
+    return [one * weight for one in value] if isinstance(value, (list, tuple)) else value * weight
+
+
+def _described(module: nn.Module, own: Dict[str, Tuple[int, ...]],
+                other: Dict[str, Tuple[int, ...]]) -> str:
+    differ = next((f'`{key}` of {"x".join(map(str, shape)) or "one number"}'
+                   for key, shape in own.items() if other.get(key, shape) != shape),
+                  f'{len(own)} tensors')
+    return f'a {type(module).__name__} with {differ}'
+
+
+def _module(model: nn.Module, path: str, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise ValueError(f'`shared` names `{path}`, but the {name} ({type(model).__name__}) has no '
+                         f'such module; name a path inside of '
+                         f'{", ".join(dict(model.named_children()))}') from error
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition('.')
+    setattr(model.get_submodule(parent), name, module)

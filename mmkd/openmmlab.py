@@ -1,0 +1,47 @@
+"""What mmkd has where MMEngine is installed; MMEngine reads files as weights alone from here on."""
+from .core.requirements import check_installed
+
+check_installed()
+
+from .data.replay import Replay
+from .data.sampler import WeightedSampler
+from .data.transforms import PackViews
+from .distiller import Distiller
+from .files.data_configs import guard_mmengine_yaml
+from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
+from .files.tested import check_tested
+from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
+from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
+from .networks import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
+from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
+from .version import __version__
+
+allow_mmengine_checkpoints()
+guard_mmengine_loading(check_tested)
+guard_mmengine_yaml()
+
+__all__ = [
+    'DATA_SAMPLERS',
+    'HEADS',
+    'HOOKS',
+    'MODELS',
+    'TRANSFORMS',
+    'CWDLoss',
+    'CachedTeacher',
+    'Committee',
+    'DISTLoss',
+    'DistillHook',
+    'DistillScheduleHook',
+    'Distiller',
+    'EarlierSelf',
+    'FrozenTeacher',
+    'KDLoss',
+    'MSELoss',
+    'MeanTeacher',
+    'PackViews',
+    'Partner',
+    'Replay',
+    'TeacherEvalHook',
+    'WeightedSampler',
+    '__version__'
+]

@@ -1,0 +1,41 @@
+"""Which positions of a point are background, by the labels that its loss was given?"""
+from typing import List, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
+                  anchors: int) -> List[Tensor]:
+    """Weights of positions, 1 where a label is background, for the levels of a point.
+
+    Args:
+        labels (Sequence[Tensor]): Bool, per call of the loss: (N, H, W) of a segmentor, of any
+            size; else flat, in the order of image, height, width, anchor, level by level.
+        level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
+        anchors (int): Anchors at one position.
+
+    Returns:
+        list[Tensor]: Float (R,) or (N·anchors, H, W), one per level.
+
+    Raises:
+        ValueError: If there are not as many labels as positions.
+    """
+    if labels and labels[0].dim() == 3:
+        return [interpolate(labels[0].float().unsqueeze(1), size=shape[2:]).squeeze(1)
+                for shape in level_shapes]
+    flat = torch.cat([one.flatten() for one in labels]) if labels else torch.zeros(0)
+    sizes = [shape.numel() // shape[1] for shape in level_shapes]
+    if sum(sizes) != len(flat):
+        raise ValueError(
+            f"`replaces='background'`, but the student's loss had labels for {len(flat)} "
+            f'positions of {sum(sizes)}, so it is not known which are background; write '
+            "`per_anchor=True` where a position has several anchors, or `replaces='all'`")
+    weights = []
+    for one, shape in zip(flat.float().split(sizes), level_shapes):
+        if len(shape) > 2:
+            height, width = shape[2:]
+            one = one.view(-1, height, width, anchors).permute(0, 3, 1, 2).flatten(0, 1)
+        weights.append(one)
+    return weights

@@ -1,0 +1,150 @@
+"""Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
+import sys
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...registry import HEADS
+from ..base import HeadAdapter, Point, criteria_of, is_asked
+from ..recorder import Call
+
+
+@HEADS.register_module()
+class DenseHead(HeadAdapter):
+    """Detectors whose ``bbox_head`` is one of mmdet's dense heads.
+
+    Nearly all of them return the class scores first, a list over levels of (N, anchors·classes, H,
+    W), and tell activation and number of classes by ``use_sigmoid_cls`` and ``cls_out_channels``.
+    So the point 'cls' needs no module path, whatever the layer inside is called. Those that return
+    something else stand in ``OTHERS``.
+    """
+
+    family = 'single-stage detectors of mmdet with a dense head'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        # A model of mmdet has imported mmdet; no reason to import it for other models.
+        module = sys.modules.get('mmdet.models.dense_heads.base_dense_head')
+        return module is not None and isinstance(
+            getattr(model, 'bbox_head', None), module.BaseDenseHead)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        head = model.bbox_head
+        for cls in type(head).__mro__:
+            if cls.__name__ in OTHERS:
+                read, classes = OTHERS[cls.__name__], head.num_classes
+                if read is _classes_of_yolo:
+                    read = partial(read, classes)
+                return dict(cls=Point('cls', ('bbox_head', ), read, use_sigmoid=True,
+                                      num_classes=classes, num_named=classes))
+        logits = logits_of_dense_head(head)
+        if not logits:
+            return {}
+        is_activated = getattr(getattr(head, 'loss_cls', None), 'activated', False)
+        read = _logits_of_probabilities if is_activated else class_scores
+        points = dict(cls=Point('cls', ('bbox_head', ), read,
+                                criteria=criteria_of(model, 'bbox_head'), **logits))
+        coding = _coding(head)
+        if coding:
+            points['reg'] = Point('reg', ('bbox_head', ), _boxes, coding=coding)
+        return points
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        layer, head = model.get_submodule(path), model.bbox_head
+        logits = logits_of_dense_head(head)
+        # A tower or the box layer is no logits, even where its channels happen to divide.
+        is_class_layer = (
+            logits and path.startswith('bbox_head.') and 'cls' in path.rpartition('_')[2]
+            and getattr(layer, 'out_channels', None) ==
+            getattr(head, 'num_base_priors', 1) * logits['num_classes'])
+        return dict(logits, is_map=False) if is_class_layer else {}
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if is_asked(paths, 'bbox_head'):
+            run_dense_head(model.bbox_head, features)
+
+
+def run_dense_head(head: Any, features: Any) -> None:
+    """Its forward, as in training where a test leaves something out.
+
+    Guided anchoring predicts no classes where it is sure to find nothing, unless it is trained.
+    """
+    was_training = head.training
+    head.training = was_training or any(
+        cls.__name__ == 'GuidedAnchorHead' for cls in type(head).__mro__)
+    try:
+        head.forward(features)
+    finally:
+        head.training = was_training
+
+
+def class_scores(calls: List[Call]) -> List[Tensor]:
+    """The first of what a dense head returns: class scores, level by level."""
+    return [level for call in calls for level in call.output[0]]
+
+
+def logits_of_dense_head(head: Any) -> Dict[str, Any]:
+    """Activation and columns, as fields of a :class:`Point`; {} for heads that do not tell."""
+    if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
+        return {}
+    use_sigmoid, columns = head.use_sigmoid_cls, head.cls_out_channels
+    # With softmax the last column is the background's. An RPN tells objects from background only.
+    named = columns if use_sigmoid else columns - 1
+    is_rpn = any('RPNHead' in cls.__name__ for cls in type(head).__mro__)
+    return dict(use_sigmoid=use_sigmoid, num_classes=columns, num_named=0 if is_rpn else named)
+
+
+def _logits_of_probabilities(calls: List[Call]) -> List[Tensor]:
+    """TOOD's head returns probabilities; losses apply the activation themselves."""
+    return [torch.logit(level.float(), eps=1e-6) for level in class_scores(calls)]
+
+
+def _classes_of_yolo(classes: int, calls: List[Call]) -> List[Tensor]:
+    """YOLOv3: per anchor 4 of the box, objectness, then the classes; those of all anchors."""
+    return [level.unflatten(1, (-1, 5 + classes))[:, :, 5:].flatten(1, 2)
+            for level in class_scores(calls)]
+
+
+def _corner_heatmaps(calls: List[Call]) -> List[Tensor]:
+    """CornerNet: heatmaps of the top left corners, then of the bottom right ones."""
+    return [level for call in calls for level in (*call.output[0], *call.output[1])]
+
+
+OTHERS: Dict[str, Callable[..., List[Tensor]]] = {
+    'CenterNetHead': _logits_of_probabilities,
+    'CornerHead': _corner_heatmaps,
+    'YOLOV3Head': _classes_of_yolo,
+}
+"""How the class logits are read from heads that return something else first. All are sigmoid."""
+
+CODED = dict(
+    ATSSHead=True, DDODHead=True, FSAFHead=True, GFLHead=True, PAAHead=True, RetinaHead=True,
+    RTMDetHead=True, SSDHead=True, YOLOFHead=True,
+    GARetinaHead=False, TOODHead=False, VFNetHead=False)
+"""Whether a head's second output, in training and test alike, is what its coder decodes at its
+priors. Guided anchors move, TOOD decodes in its forward, VFNet gives in a test what it refined."""
+
+
+def _coding(head: Any) -> str:
+    kinds = [CODED[cls.__name__] for cls in type(head).__mro__ if cls.__name__ in CODED]
+    if not kinds or not kinds[0]:
+        return ''
+    bins = f', {head.reg_max + 1} bins per side' if hasattr(head, 'reg_max') else ''
+    return f'{described(head.bbox_coder)} from {described(head.prior_generator)}{bins}'
+
+
+def described(part: Any) -> str:
+    """A coder or a generator of priors, and its settings: equal for equal ones."""
+    settings = {name: value.tolist() if isinstance(value, Tensor) else value
+                for name, value in sorted(vars(part).items()) if name != 'base_anchors'}
+    return f'{type(part).__name__}({", ".join(f"{k}={v}" for k, v in settings.items())})'
+
+
+def _boxes(calls: List[Call]) -> List[Tensor]:
+    return [level for call in calls for level in call.output[1]]

@@ -1,0 +1,148 @@
+"""Mask transformers of mmdet and mmseg: MaskFormer, Mask2Former, SAN."""
+import sys
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ...registry import HEADS
+from ..base import HeadAdapter, Point, is_asked
+from ..queries import Queries
+from ..recorder import Call
+from .query import refuse_inside, samples_of
+from .segmentor import Segmentor
+
+
+@HEADS.register_module()
+class MaskTransformer(HeadAdapter):
+    """Models whose queries each predict a mask and its class: MaskFormer, Mask2Former.
+
+    Points of the last decoder layer are 'cls', the class logits (N, C, queries), and 'mask', the
+    logits of the masks (N, queries, H, W), each pixel by itself (sigmoid); 'cls.0', 'mask.0', ...
+    are those of each layer. A query of the student has no partner by its number: queries are
+    paired by class and mask.
+    """
+
+    family = 'mask transformers of mmdet and mmseg'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        return _head_of(model) is not None
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        path = _head_of(model)
+        assert path is not None
+        head = model.get_submodule(path)
+        return _points(path, head.num_transformer_decoder_layers
+                       if hasattr(head, 'num_transformer_decoder_layers') else
+                       head.transformer_decoder.num_layers - 1,
+                       head.cls_embed.out_features, _of_layer)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        head = _head_of(model)
+        is_before = is_asked([path], f'{head}.pixel_decoder')
+        return {} if is_before else refuse_inside(path, [f'{head}'], "'cls' or 'mask'")
+
+    @staticmethod
+    def extract(model: Any, inputs: Tensor) -> Any:
+        return model.extract_feat(inputs), tuple(inputs.shape)
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        path = _head_of(model)
+        assert path is not None
+        maps, shape = features
+        if is_asked(paths, path):
+            model.get_submodule(path).forward(maps, samples_of(shape, data_samples))
+
+    @staticmethod
+    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+        if 'pred_sem_seg' in prediction and 'seg_logits' in prediction:
+            return Segmentor.relabel(prediction, columns)
+        return HeadAdapter.relabel(prediction, columns)
+
+
+@HEADS.register_module()
+class SideAdapter(HeadAdapter):
+    """SAN: CLIP beside an adapter that proposes masks; points as those of mask transformers.
+
+    In training the decode head also predicts from intermediate layers; the points are the last.
+    """
+
+    family = 'SAN of mmseg'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmseg.models.segmentors')
+        return module is not None and isinstance(model, module.MultimodalEncoderDecoder)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        # One column per word of the vocabulary, and one for the background.
+        return _points('decode_head', 0, model.decode_head.num_classes + 1, _of_proposals)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ['decode_head'], "'cls' or 'mask'")
+
+    @staticmethod
+    def extract(model: Any, inputs: Tensor) -> Any:
+        seen = inputs
+        if model.asymetric_input:
+            seen = interpolate(inputs, scale_factor=model.encoder_resolution, mode='bilinear')
+        return inputs, model.image_encoder(seen)
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if is_asked(paths, 'decode_head') or is_asked(paths, 'text_encoder'):
+            model.decode_head.forward([*features, model.text_encoder()], [])
+
+    relabel = staticmethod(Segmentor.relabel)
+
+
+def _head_of(model: Any) -> Optional[str]:
+    module = sys.modules.get('mmdet.models.dense_heads.maskformer_head')
+    for path in ('panoptic_head', 'decode_head'):
+        if module is not None and isinstance(getattr(model, path, None), module.MaskFormerHead):
+            return path
+    return None
+
+
+def _points(path: str, layers: int, columns: int,
+            queries_of: Callable[..., List[Queries]]) -> Dict[str, Point]:
+    points = {}
+    numbers = [(f'.{i}', i) for i in range(layers + 1)] if layers else []
+    for suffix, layer in [('', -1), *numbers]:
+        queries = partial(queries_of, layer)
+        points[f'cls{suffix}'] = Point(
+            f'cls{suffix}', (path, ), partial(_logits, queries), use_sigmoid=False,
+            num_classes=columns, num_named=columns - 1, queries=queries)
+        # A column for each query: inside or outside of its mask.
+        points[f'mask{suffix}'] = Point(
+            f'mask{suffix}', (path, ), partial(_masks, queries), use_sigmoid=True, num_classes=1,
+            queries=queries, query_dim=1)
+    return points
+
+
+def _logits(queries: Callable[..., List[Queries]], calls: List[Call]) -> List[Tensor]:
+    return [one.logits for one in queries(calls)]
+
+
+def _masks(queries: Callable[..., List[Queries]], calls: List[Call]) -> List[Tensor]:
+    return [one.where for one in queries(calls)]
+
+
+def _of_layer(layer: int, calls: List[Call]) -> List[Queries]:
+    return [Queries(classes[layer].transpose(1, 2), masks[layer], use_sigmoid=False)
+            for classes, masks in (call.output for call in calls)]
+
+
+def _of_proposals(layer: int, calls: List[Call]) -> List[Queries]:
+    """SAN's head returns masks first."""
+    return [Queries(classes[layer].transpose(1, 2), masks[layer], use_sigmoid=False)
+            for masks, classes in (call.output for call in calls)]

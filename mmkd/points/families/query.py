@@ -1,0 +1,208 @@
+"""Detectors of mmdet that predict with queries: DETR and its kin, Sparse R-CNN, QueryInst."""
+import inspect
+import sys
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ...registry import HEADS
+from ..base import HeadAdapter, Point, is_asked
+from ..queries import Queries
+from ..recorder import Call
+
+OF_IMAGE = 'boxes (cx, cy, w, h) as parts of the image'
+OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
+"""How boxes are written. Sparse R-CNN's are known in pixels, but not where the padding begins."""
+
+
+@HEADS.register_module()
+class QueryHead(HeadAdapter):
+    """Detectors with a transformer whose queries each predict one object.
+
+    The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
+    (N, 4, queries); 'cls.0', 'reg.0', ... are those of each layer. A query of the student has no
+    partner by its number: predictions are paired by class and box.
+    """
+
+    family = 'detectors of mmdet with queries (DETR and its kin)'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmdet.models.detectors.base_detr')
+        return module is not None and isinstance(model, module.DetectionTransformer)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        head = model.bbox_head
+        use_sigmoid = bool(head.loss_cls.use_sigmoid)
+        read = partial(_of_layer, model.num_queries, use_sigmoid, getattr(model, 'cache_dict', {}))
+        return points_of_layers(
+            model.decoder.num_layers, lambda layer: (('bbox_head', ), partial(read, layer)),
+            use_sigmoid, head.cls_out_channels, OF_IMAGE)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ('decoder', 'bbox_head', 'query_embedding'), "'cls' or 'reg'")
+
+    @staticmethod
+    def extract(model: Any, inputs: Tensor) -> Any:
+        return model.extract_feat(inputs), tuple(inputs.shape)
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if not any(is_asked(paths, part) for part in ('encoder', 'decoder', 'bbox_head')):
+            return
+        maps, shape = features
+        head_inputs = model.forward_transformer(maps, samples_of(shape, data_samples))
+        wanted = inspect.signature(model.bbox_head.forward).parameters
+        model.bbox_head.forward(**{name: head_inputs[name] for name in wanted})
+
+
+@HEADS.register_module()
+class SparseRoIHead(HeadAdapter):
+    """Sparse R-CNN and QueryInst: learned queries, refined by a cascade of RoI heads.
+
+    Unlike other two-stage detectors they cannot be asked at the student's RoIs, because a query is
+    handed on beside each. So the points are those of DETR and its kin, stage by stage.
+    """
+
+    family = 'Sparse R-CNN and QueryInst of mmdet'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmdet.models.roi_heads')
+        return module is not None and isinstance(
+            getattr(model, 'roi_head', None), module.SparseRoIHead)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        head = model.roi_head.bbox_head[0]
+        use_sigmoid = bool(head.loss_cls.use_sigmoid)
+
+        def of_stage(stage: int) -> Tuple[Tuple[str, ...], Callable[..., List[Queries]]]:
+            stage %= model.roi_head.num_stages
+            return ((f'roi_head.bbox_head.{stage}', f'roi_head.bbox_roi_extractor.{stage}'),
+                    partial(_of_stage, model.roi_head.bbox_head[stage].bbox_coder,
+                            model.roi_head.bbox_roi_extractor[stage].featmap_strides[0],
+                            use_sigmoid))
+
+        return points_of_layers(model.roi_head.num_stages, of_stage, use_sigmoid,
+                                head.num_classes + (not use_sigmoid), OF_BATCH)
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        return refuse_inside(path, ('roi_head', 'rpn_head'), "'cls' or 'reg'")
+
+    extract = staticmethod(QueryHead.extract)
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if not is_asked(paths, 'roi_head'):
+            return
+        maps, shape = features
+        samples = samples_of(shape, data_samples)
+        proposals = model.rpn_head.predict(maps, samples)
+        metas = [sample.metainfo for sample in samples]
+        boxes = [one.bboxes for one in proposals]
+        queries = torch.stack([one.features for one in proposals])
+        for stage in range(model.roi_head.num_stages):
+            rois = torch.cat([torch.cat([box.new_full((len(box), 1), image), box], dim=1)
+                              for image, box in enumerate(boxes)])
+            results = model.roi_head._bbox_forward(stage, maps, rois, queries, metas)
+            boxes, queries = results['detached_proposals'], results['object_feats']
+
+
+def points_of_layers(
+        layers: int, at: Callable[[int], Tuple[Tuple[str, ...], Callable[..., List[Queries]]]],
+        use_sigmoid: bool, columns: int, coding: str) -> Dict[str, Point]:
+    """'cls' and 'reg' of the last layer, and 'cls.0', 'reg.0', ... of each.
+
+    Args:
+        layers (int): How many there are.
+        at (Callable): Gives, for the number of a layer, the paths to watch and what reads their
+            calls.
+        use_sigmoid (bool): What activates the class logits.
+        columns (int): Of one prediction, background included.
+        coding (str): How the boxes are written.
+    """
+    points = {}
+    for suffix, layer in (('', -1), *((f'.{i}', i) for i in range(layers))):
+        paths, queries = at(layer)
+        points[f'cls{suffix}'] = Point(
+            f'cls{suffix}', paths, partial(_logits, queries), use_sigmoid=use_sigmoid,
+            num_classes=columns, num_named=columns - (not use_sigmoid), queries=queries)
+        points[f'reg{suffix}'] = Point(
+            f'reg{suffix}', paths, partial(_places, queries), queries=queries, coding=coding)
+    return points
+
+
+def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, Any]:
+    """Let a dotted path pass that lies before the queries.
+
+    Raises:
+        ValueError: If it lies behind: its tensors have the queries in no order.
+    """
+    for part in parts:
+        if is_asked([path], part):
+            raise ValueError(f'`{path}` tells of queries, which have no order to compare them by; '
+                             f'compare {instead}, whose queries are paired')
+    return {}
+
+
+def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List[Any]:
+    """Samples that tell the sizes which these models ask for; of a blank image its own.
+
+    Args:
+        shape (tuple[int]): Of the batch, (N, C, H, W).
+        data_samples (Sequence, optional): What there is of the N samples.
+    """
+    from mmengine.structures import BaseDataElement
+    size = shape[2:]
+    return [BaseDataElement(metainfo=dict(dict(img_shape=size, batch_input_shape=size),
+                                          **(sample.metainfo if sample is not None else {})))
+            for sample in (data_samples or [None] * shape[0])]
+
+
+def _logits(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[Tensor]:
+    return [one.logits for one in queries(*calls)]
+
+
+def _places(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[Tensor]:
+    return [one.where for one in queries(*calls)]
+
+
+def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
+              calls: List[Call]) -> List[Queries]:
+    """What DETR's kin predict in a decoder layer, by the queries that predict alone in a test.
+
+    In training denoising queries (DINO) come before them, and dense ones (DDQ, which keeps the
+    numbers of both) after them.
+    """
+    found = []
+    for call in calls:
+        logits, boxes = (output[layer].transpose(1, 2) for output in call.output[:2])
+        end = sum(cache['dis_query_info']) if 'dis_query_info' in cache else logits.shape[2]
+        which = slice(end - count, end)
+        found.append(Queries(logits[..., which], boxes[..., which], use_sigmoid, OF_IMAGE))
+    return found
+
+
+def _of_stage(coder: Any, stride: int, use_sigmoid: bool, heads: List[Call],
+              extractors: List[Call]) -> List[Queries]:
+    """What a stage of Sparse R-CNN predicts; its boxes are offsets to those of the last stage."""
+    found = []
+    for head, extractor in zip(heads, extractors):
+        maps, rois = extractor.args
+        logits, deltas = head.output[:2]
+        boxes = coder.decode(rois[:, 1:].detach(), deltas.flatten(0, 1))
+        height, width = (stride * side for side in maps[0].shape[2:])
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        boxes = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+        found.append(Queries(logits.transpose(1, 2),
+                             boxes.view(len(logits), -1, 4).transpose(1, 2), use_sigmoid,
+                             OF_BATCH))
+    return found

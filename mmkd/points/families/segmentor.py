@@ -1,0 +1,171 @@
+"""Segmentors of mmseg: PSPNet, DeepLabV3, FCN, SegFormer, cascades such as OCRNet, ..."""
+import inspect
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ...registry import HEADS
+from ..base import HeadAdapter, Point, criteria_of, is_asked
+from ..recorder import Call
+
+PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
+"""Which of several outputs in training is the one that the head gives alone in a test."""
+
+
+@HEADS.register_module()
+class Segmentor(HeadAdapter):
+    """mmseg's EncoderDecoder and CascadeEncoderDecoder.
+
+    Points are 'cls', the logits of the decode head (of a cascade the last one's that predicts a
+    map; 'cls.0', 'cls.1', ... are each one's), and 'aux', those of the auxiliary head ('aux.0',
+    'aux.1', ... of several: 'aux' is then the first that has the stride of the other side's, among
+    those of the same classes). Logits are compared at the head's own size, before they are enlarged
+    to that of the image.
+    """
+
+    family = 'segmentors of mmseg'
+    masks = ('valid', )
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmseg.models.segmentors')
+        return module is not None and isinstance(model, module.EncoderDecoder)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        points = {}
+        for name, part, whole in (('cls', 'decode_head', -1), ('aux', 'auxiliary_head', 0)):
+            heads: Any = getattr(model, part, None)
+            found = {name: part} if heads is not None else {}
+            if isinstance(heads, nn.ModuleList):
+                found = {f'{name}.{i}': f'{part}.{i}' for i, head in enumerate(heads)
+                         if _predicts_a_map(head)}
+                if found:
+                    found[name] = list(found.values())[whole]
+            for point, path in found.items():
+                if not _predicts_a_map(model.get_submodule(path)):
+                    continue
+                head = model.get_submodule(path)
+                points[point] = Point(point, (path, ), partial(_first_call, type(head).__name__),
+                                      criteria=criteria_of(model, path, 'loss_decode'),
+                                      **_logits(head))
+        if 'aux.0' in points or 'aux' in points:
+            points['aux'] = _aux(points)
+        return points
+
+    @staticmethod
+    def about(model: Any, path: str) -> Dict[str, Any]:
+        head, _, layer = path.rpartition('.')
+        if layer == 'conv_seg' and _predicts_a_map(model.get_submodule(head)):
+            return dict(_logits(model.get_submodule(head)), read=partial(_first_call, layer))
+        return {}
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if is_asked(paths, 'decode_head'):
+            if isinstance(model.decode_head, nn.ModuleList):
+                output: List[Any] = []
+                for number, head in enumerate(model.decode_head):
+                    output = [head.forward(features, *output)]
+                    if not any(is_asked(paths, f'decode_head.{later}')
+                               for later in range(number + 1, len(model.decode_head))):
+                        break
+            else:
+                model.decode_head.forward(features)
+        heads = getattr(model, 'auxiliary_head', None)
+        if isinstance(heads, nn.ModuleList):
+            for number, head in enumerate(heads):
+                if is_asked(paths, f'auxiliary_head.{number}'):
+                    head.forward(features)
+        elif is_asked(paths, 'auxiliary_head'):
+            heads.forward(features)  # type: ignore[union-attr]
+
+    @staticmethod
+    def weight(model: Any, mask: str, level: Tensor, data_samples: Optional[Sequence]) -> Tensor:
+        """'valid': 0 where the label, at the logits' size, is the one that the loss ignores."""
+        heads = model.decode_head
+        head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples or ()])
+        # Floats are exact up to 2**24, far beyond any label.
+        labels = interpolate(labels.float(), size=level.shape[2:], mode='nearest').squeeze(1)
+        return labels.ne(head.ignore_index).to(level.dtype)
+
+    @staticmethod
+    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+        if columns is None:
+            return prediction
+        logits = prediction.seg_logits.data
+        if len(logits) > 1:
+            prediction.pred_sem_seg.data = logits[list(columns)].argmax(0, keepdim=True)
+        else:  # 0 or 1, by a threshold
+            labels = prediction.pred_sem_seg.data
+            number_of = labels.new_tensor([columns.index(label) if label in columns else 255
+                                           for label in range(2)])
+            prediction.pred_sem_seg.data = number_of[labels.long()]
+        return prediction
+
+
+def _aux(points: Dict[str, Point]) -> Point:
+    """The auxiliary head: of several the first, with those beside it that predict the same.
+
+    STDC's last one, for instance, predicts edges, not the classes of the data.
+    """
+    several = [point for name, point in points.items() if name.startswith('aux.')]
+    if not several:
+        return points['aux']
+    alike = [point for point in several if 'cls' in points and (
+        point.num_named == points['cls'].num_named)] or several
+    first = replace(alike[0], name='aux')
+    same = [replace(point, name='aux') for point in alike if (
+        point.num_classes, point.use_sigmoid) == (first.num_classes, first.use_sigmoid)]
+    return replace(first, choices=tuple(same)) if len(same) > 1 else first
+
+
+def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
+    """The first call is that of the loss: a cascade runs a head again for the next one's sake."""
+    levels = []
+    for call in calls[:1]:
+        output = call.output
+        if isinstance(output, (list, tuple)):
+            if kind not in PREDICTION:
+                raise TypeError(
+                    f'{kind} returns {len(output)} outputs in training, and mmkd does not know '
+                    'which of them is the prediction; name the layer, for instance '
+                    "on='decode_head.conv_seg'")
+            output = output[PREDICTION[kind]]
+        levels.append(output)
+    return levels
+
+
+def _predicts_a_map(head: Any) -> bool:
+    """Whether its forward turns features (and a former stage's map) into one map of classes.
+
+    VPD's head for depth counts one class, too, but its map holds metres; it has no threshold. Of
+    several classes mmseg takes the largest without one, and K-Net's head has none.
+    """
+    if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
+        return False
+    if head.out_channels == 1 and not hasattr(head, 'threshold'):
+        return False
+    _, *others = inspect.signature(head.forward).parameters.values()
+    return all(one.name == 'prev_output' or one.default is not one.empty for one in others)
+
+
+def _logits(head: Any) -> Dict[str, Any]:
+    """What mmseg makes of the logits in a test, whatever losses train them.
+
+    ``BaseSegmentor.postprocess_result`` takes the largest of several, and compares the sigmoid of
+    one with a threshold.
+    """
+    return dict(
+        use_sigmoid=head.out_channels == 1,
+        num_classes=head.out_channels,
+        num_named=head.num_classes,
+        is_map=True,
+        align_corners=bool(head.align_corners))

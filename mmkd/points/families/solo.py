@@ -1,0 +1,36 @@
+"""Instance segmentors of mmdet that classify the cells of a grid: SOLO, SOLOv2."""
+import sys
+from typing import Any, Dict, Iterable, Optional, Sequence
+
+from torch import Tensor, nn
+
+from ...registry import HEADS
+from ..base import HeadAdapter, Point, is_asked, tensors_of
+
+
+@HEADS.register_module()
+class GridOfInstances(HeadAdapter):
+    """SOLO and its kin: a map of classes per level, one position for each cell of a fixed grid.
+
+    In a test the head suppresses neighbours in its own forward; the class layer inside gives logits
+    in training and test alike.
+    """
+
+    family = 'SOLO and SOLOv2 of mmdet'
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        module = sys.modules.get('mmdet.models.dense_heads.solo_head')
+        return module is not None and isinstance(getattr(model, 'mask_head', None), module.SOLOHead)
+
+    @staticmethod
+    def points(model: Any) -> Dict[str, Point]:
+        columns = model.mask_head.cls_out_channels
+        return dict(cls=Point('cls', ('mask_head.conv_cls', ), tensors_of, use_sigmoid=True,
+                              num_classes=columns, num_named=columns))
+
+    @staticmethod
+    def predict(model: Any, features: Any, paths: Iterable[str],
+                at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
+        if is_asked(paths, 'mask_head'):
+            model.mask_head.forward(features)

@@ -1,0 +1,73 @@
+"""How does a Runner spread the student over devices, and what can be distilled then?"""
+from typing import Any, Optional
+
+from mmengine.model import is_model_wrapper
+
+from ..networks import FrozenTeacher
+from ..networks.live import Itself
+from .distillation import Distillation
+
+SPLITTING = ('FSDPStrategy', 'DeepSpeedStrategy')
+"""Strategies of MMEngine's FlexibleRunner that split the student's parameters or its optimizer."""
+
+UNTRIED = ('ColossalAIStrategy', )
+"""Strategies with which mmkd was never run."""
+
+
+REMEDY = ("train with `strategy=dict(type='DDPStrategy')` of the FlexibleRunner, or with "
+          "MMEngine's Runner and its distributed wrapper")
+
+
+def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = False) -> None:
+    """See to it that networks can be built and trained where a Runner splits the student.
+
+    Args:
+        runner (Runner | FlexibleRunner): The Runner.
+        distillation (Distillation): It need not be prepared.
+        is_hook (bool): Whether it is a hook's, which comes when all is split already.
+            Defaults to False.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    name = strategy_of(runner)
+    if name is None:
+        return
+    if name in UNTRIED:
+        raise ValueError(f'mmkd has never been run with {name}; {REMEDY}')
+    if is_hook or name not in SPLITTING:
+        raise ValueError(
+            f'{name} has split the student before its teacher is there, so that the two cannot be '
+            "tried on a blank image; use the model `mmkd.Distiller` with `strategy=dict(type='"
+            f"{SPLITTING[0]}')` of the FlexibleRunner, or {REMEDY}")
+    for other, network in distillation.networks.items():
+        if not isinstance(network, (FrozenTeacher, Itself)):
+            raise ValueError(
+                f'`{other}` is a {type(network).__name__}, which learns with the student or takes '
+                f'weights from it, but with {name} no process has the whole student; take a '
+                f'frozen teacher, or {REMEDY}')
+
+
+def check_connectors(runner: Any, distillation: Distillation) -> None:
+    """See to it that what is made in :meth:`Distillation.prepare` will be trained.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    name = strategy_of(runner)
+    if name is not None and distillation.connectors:
+        raise ValueError(
+            f'{", ".join(distillation.connectors)} needs connectors, but {name} trains and saves '
+            'only what it has split itself; compare logits, or points of equal channels, or '
+            f'{REMEDY}')
+
+
+def strategy_of(runner: Any) -> Optional[str]:
+    """What splits the student, by the name of its class; None if every process has the whole."""
+    strategy = getattr(runner, 'strategy', None)
+    if strategy is not None:
+        names = [one.__name__ for one in type(strategy).__mro__]
+        return next((name for name in names if name in SPLITTING + UNTRIED), None)
+    names = [one.__name__ for one in type(runner.model).__mro__]
+    return names[0] if is_model_wrapper(runner.model) and (
+        'FullyShardedDataParallel' in names) else None

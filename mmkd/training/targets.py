@@ -1,0 +1,109 @@
+"""What becomes of the hard targets where soft ones take their place?"""
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from functools import partial, wraps
+from math import inf
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from ..core.build import explained
+from ..points import Point
+from ..points.recorder import replaced_forward
+
+
+@contextmanager
+def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: str,
+                       classes: Optional[Sequence[str]] = None) -> Iterator[List[Tensor]]:
+    """Leave the hard targets of a point a share of 1 - ``share`` inside the block.
+
+    The loss modules that train the point's logits on labels run as ever; what they return, or for
+    'background' the weight they give each position, is scaled.
+
+    Args:
+        model (nn.Module): The student, about to compute its losses.
+        point (Point): With ``criteria``.
+        share (float): That of the soft targets, 0 to 1.
+        replaces (str): 'all', or 'background'.
+        classes (Sequence[str], optional): The student's; one called 'background' is background.
+
+    Yields:
+        list[Tensor]: For 'background', once the losses have run: per call whether a label is
+        background, bool, shaped as the labels. Empty for 'all'.
+    """
+    found: List[Tensor] = []
+    assert point.num_classes is not None
+    limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN names none
+    named = [i for i, name in enumerate(classes or ()) if name == 'background']
+    with ExitStack() as stack:
+        for path in point.criteria:
+            criterion = model.get_submodule(path)
+            wrap = partial(_scaled, share) if replaces == 'all' else partial(
+                _scaled_at_background, share, limit, named, found, criterion)
+            stack.enter_context(replaced_forward(criterion, wrap))
+        yield found
+
+
+def _scaled(share: float, forward: Callable) -> Callable:
+    @wraps(forward)
+    def scaled(*args: Any, **kwargs: Any) -> Any:
+        loss = forward(*args, **kwargs)
+        # PAA asks for the loss of single positions to choose among them, which trains nothing.
+        if kwargs.get('reduction_override') == 'none':
+            return loss
+        if isinstance(loss, dict):  # Seesaw's, of objectness and classes
+            return {name: value * (1 - share) if 'loss' in name else value
+                    for name, value in loss.items()}
+        return loss * (1 - share)
+
+    return scaled
+
+
+def twin_of(criterion: nn.Module) -> nn.Module:
+    """A copy with buffers of its own, which runs as its class does."""
+    twin = copy(criterion)
+    vars(twin).pop('forward', None)
+    twin._buffers = {name: None if one is None else one.clone()
+                     for name, one in criterion._buffers.items()}
+    return twin
+
+
+HEEDFUL: 'WeakSet[nn.Module]' = WeakSet()
+"""Loss modules that were seen to heed the weight of positions."""
+
+
+def _scaled_at_background(share: float, limit: int, named: List[int], found: List[Tensor],
+                          criterion: nn.Module, forward: Callable) -> Callable:
+    @wraps(forward)
+    def scaled(pred: Tensor, target: Any, weight: Optional[Tensor] = None, *args: Any,
+               **kwargs: Any) -> Any:
+        if kwargs.get('reduction_override') == 'none':
+            return forward(pred, target, weight, *args, **kwargs)
+        labels = target[0] if isinstance(target, (tuple, list)) else target
+        if labels.is_floating_point():
+            raise ValueError(
+                "`replaces='background'`, but the student's loss is told scores, not labels, so "
+                "it is not known what is background; write `replaces='all'`")
+        is_background = (labels < 0) | (labels >= limit)
+        for label in named:
+            is_background |= labels == label
+        found.append(is_background)
+        rest = 1 - share * is_background.to(pred.dtype)
+        problem = (f"`replaces='background'`, but {type(criterion).__name__}, by which the student "
+                   'is trained, takes no weight of positions')
+        remedy = "write `replaces='all'`, or train it by another loss"
+        # Some take it and never look at it; some count what they see, so another one is asked.
+        twin = None if criterion in HEEDFUL else twin_of(criterion)
+        with explained(problem, remedy):
+            loss = forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)
+        if twin is not None and isinstance(loss, Tensor) and 0 < loss.abs().sum() < inf:
+            with torch.no_grad():
+                of_nothing = twin(pred, target, torch.zeros_like(rest), *args, **kwargs)
+            if torch.equal(loss, of_nothing):
+                raise ValueError(f'{problem}: it stays the same when all are 0; {remedy}')
+            HEEDFUL.add(criterion)
+        return loss
+
+    return scaled

@@ -1,0 +1,15 @@
+"""An entry of the config is built, or what is wrong with it is told."""
+import pytest
+
+from mmkd.core.build import build_entry
+from mmkd.losses import KDLoss
+from mmkd.losses.base import DistillLoss
+from mmkd.registry import MODELS
+
+
+def test_type_that_is_unknown_is_told_with_own_types_and_the_closest_of_all(monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'GuestLoss', type('GuestLoss', (KDLoss,), {}))
+    with pytest.raises(ValueError, match=r'no type `mmkd.GustLoss` \(closest: `mmkd.GuestLoss`\); '
+                                         r'mmkd has .*`mmkd.KDLoss`') as error:
+        build_entry(dict(type='mmkd.GustLoss'), MODELS, 'a loss', DistillLoss)
+    assert '`mmkd.GuestLoss`' not in str(error.value).partition('mmkd has')[2]

@@ -1,0 +1,38 @@
+"""The check at import says what to install, and never installs."""
+import pytest
+
+from mmkd.core import requirements
+from mmkd.core.requirements import check_installed, find_problems
+
+GOOD = {'torch': '2.13.0+cpu', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
+        'mmsegmentation': '1.2.2'}
+
+
+def test_the_tested_stack_and_parts_of_it_are_fine():
+    assert find_problems(GOOD) == []
+    assert find_problems({k: v for k, v in GOOD.items() if k != 'mmdet'}) == []
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(mmcv='2.2.0'), 'mmcv 2.2.0 is installed, but mmkd works with >=2.0,<2.2; `pip install'),
+    (dict(torch='1.13.1'), 'torch 1.13.1 is installed'),
+    (dict(mmdet='2.28.2'), 'mmdet 2.28.2 is installed'),
+    (dict(mmengine=None), 'mmengine is not installed; `pip install "mmengine>=0.10,<1"`'),
+    ({'mmcv': None, 'mmcv-lite': '2.1.0'}, 'mmcv-lite has no compiled operators'),
+])
+def test_findings_name_version_and_remedy(change, message):
+    installed = {k: v for k, v in {**GOOD, **change}.items() if v}
+    findings = find_problems(installed)
+    assert len(findings) == 1
+    assert message in findings[0]
+
+
+def test_forks_stand_for_the_originals():
+    assert find_problems({'torch': '2.13.0', 'onedl-mmengine': '0.11.0', 'onedl-mmcv': '2.3.0',
+                          'onedl-mmdetection': '3.4.0', 'onedl-mmsegmentation': '1.3.0'}) == []
+
+
+def test_import_fails_with_every_finding(monkeypatch):
+    monkeypatch.setattr(requirements, '_installed_versions', lambda: {'torch': '1.0'})
+    with pytest.raises(ImportError, match=r'(?s)torch 1.0 .*mmengine is not .*mmcv is not'):
+        check_installed()

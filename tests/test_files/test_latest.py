@@ -1,0 +1,132 @@
+"""Which checkpoint of a folder is gone on from: by what files say of themselves, not by names."""
+import os
+import time
+
+import pytest
+import torch
+
+from mmkd.files import latest
+from mmkd.files.latest import RUN, latest_whole
+
+
+@pytest.fixture
+def said(monkeypatch):
+    found = []
+    monkeypatch.setattr(latest, 'print_log', lambda text, *args: found.append(text))
+    return found
+
+
+def save(folder, name, iteration, epoch=0, weight=1., started=None, **meta):
+    meta = dict(iter=iteration, epoch=epoch, **meta)
+    if started is not None:
+        meta[RUN] = dict(started=started)
+    path = str(folder / name)
+    torch.save(dict(meta=meta, state_dict=dict(weight=torch.full((9, ), weight))), path)
+    return path
+
+
+def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
+    """A folder is used twice: six epochs, then two, which the second run has written over."""
+    for epoch in range(1, 7):
+        save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=100.)
+    for epoch in (1, 2):
+        newest = save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=200.5)
+    (tmp_path / 'last_checkpoint').write_text(newest)
+    assert latest_whole(str(tmp_path)) == newest
+    text, = said
+    for epoch in (3, 4, 5, 6):
+        assert f'epoch_{epoch}.pth' in text
+    assert 'a run that was started earlier' in text
+    assert '`--resume PATH`' in text
+
+
+@pytest.mark.parametrize('clock', ['meta', 'file'])
+def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, clock):
+    """As plain MMEngine saves: the time stands in `meta`, or nowhere but on the file."""
+    now = time.time()
+    for name, epoch, age in (('epoch_4.pth', 4, 5000), ('epoch_2.pth', 2, 50),
+                             ('epoch_1.pth', 1, 90)):
+        stamp = time.strftime('%Y%m%d_%H%M%S', time.localtime(now - age))
+        path = save(tmp_path, name, 10 * epoch, epoch, **(dict(time=stamp) if clock == 'meta'
+                                                          else {}))
+        if clock == 'file':
+            os.utime(path, (now - age, now - age))
+    assert latest_whole(str(tmp_path)).endswith('epoch_2.pth')
+    assert 'epoch_4.pth is of a run that was started earlier' in said[0]
+
+
+def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):
+    """6 is more than 3, but the third epoch ends with iteration 30."""
+    third = save(tmp_path, 'epoch_3.pth', 30, 3, started=1.)
+    save(tmp_path, 'iter_6.pth', 6, 0, started=1.)
+    assert latest_whole(str(tmp_path)) == third
+    later = save(tmp_path, 'iter_36.pth', 36, 3, started=1.)
+    assert latest_whole(str(tmp_path)) == later
+    # Saved at the same iteration, the one behind the end of the epoch.
+    fourth = save(tmp_path, 'epoch_4.pth', 40, 4, started=1.)
+    save(tmp_path, 'iter_40.pth', 40, 3, started=1.)
+    assert latest_whole(str(tmp_path)) == fourth
+    assert not said
+
+
+def test_of_resumed_runs_the_last_counts(tmp_path, said):
+    """One goes on from epoch 2 on purpose, though there are three."""
+    for epoch in (1, 2, 3):
+        save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=1.)
+    assert latest_whole(str(tmp_path)).endswith('epoch_3.pth')
+    save(tmp_path, 'iter_25.pth', 25, 2, started=2.)
+    assert latest_whole(str(tmp_path)).endswith('iter_25.pth')
+    assert 'epoch_3.pth is of a run' in said[0]
+
+
+@pytest.mark.parametrize('number', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_passed_by(tmp_path, said, number):
+    save(tmp_path, 'epoch_1.pth', 1, 1, started=1.)
+    fine = save(tmp_path, 'epoch_2.pth', 2, 2, started=1.)
+    save(tmp_path, 'epoch_3.pth', 3, 3, weight=number, started=1.)
+    assert latest_whole(str(tmp_path)) == fine
+    assert 'such as `weight`' in said[0]
+    assert 'lower the learning rate' in said[0]
+
+
+def test_infinity_in_a_mask_is_as_it_should_be(tmp_path, said):
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save(dict(meta=dict(iter=1, epoch=1), state_dict=dict(
+        weight=torch.ones(2), attn_mask=torch.tensor([0., -float('inf')]))), path)
+    assert latest_whole(str(tmp_path)) == path
+    assert not said
+
+
+def test_a_broken_optimizer_is_passed_by(tmp_path, said):
+    path = str(tmp_path / 'epoch_1.pth')
+    state = {0: dict(momentum_buffer=torch.tensor([1., float('inf')]))}
+    torch.save(dict(meta=dict(iter=1, epoch=1), state_dict=dict(weight=torch.ones(2)),
+                    optimizer=dict(state=state)), path)
+    assert latest_whole(str(tmp_path)) is None
+    assert 'optimizer.state.0.momentum_buffer' in said[0]
+
+
+@pytest.mark.parametrize('meta', [None, 3, dict(iter='9', epoch=[]), {RUN: 'x', 'iter': True},
+                                  {RUN: dict(started='soon'), 'iter': 10**30, 'time': 3}])
+def test_what_a_file_says_may_be_nonsense(tmp_path, meta):
+    """Then it is found all the same, and refused where it is loaded."""
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save(dict(meta=meta, state_dict=dict(weight=torch.ones(2))), path)
+    assert latest_whole(str(tmp_path)) == path
+
+
+def test_weights_of_files_that_are_passed_over_are_not_read(tmp_path):
+    """They are mapped: to look at many large files costs no memory."""
+    for number in range(8):
+        path = tmp_path / f'epoch_{number}.pth'
+        torch.save(dict(meta=dict(iter=number, epoch=number),
+                        state_dict=dict(weight=torch.zeros(4_000_000))), path)
+
+    def resident():
+        with open('/proc/self/statm') as file:
+            return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+
+    before = resident()
+    looked = [latest.look_at(str(tmp_path / f'epoch_{number}.pth')) for number in range(8)]
+    assert [one.iteration for one in looked] == list(range(8))
+    assert resident() - before < 32 * 2**20  # of 128 MiB

@@ -1,0 +1,98 @@
+"""What a method compares in a pair, and what looking at a pair leaves as it was."""
+import copy
+import dataclasses
+
+import pytest
+from conftest import retinanet, segmentor, two_stage
+from mmengine.config import Config
+
+from mmkd.inspect import entries_of, inspect_pair, table_of
+
+LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
+
+
+def config(model, scope='mmdet'):
+    return Config(dict(default_scope=scope, model=model))
+
+
+@pytest.fixture(scope='module')
+def streets():
+    return inspect_pair(config(segmentor(), 'mmseg'), config(segmentor(depth=50), 'mmseg'))
+
+
+@pytest.mark.parametrize('method', ['dist', 'kd'])
+def test_logits_of_a_segmentor_and_of_its_auxiliary_head(streets, method):
+    loss = LOGITS[method]
+    assert entries_of(method, streets) == [
+        dict(type=loss, on='cls'), dict(type=loss, on='aux', loss_weight=0.4)]
+
+
+def test_channels_of_a_segmentor_as_its_authors_weigh_them(streets):
+    assert entries_of('cwd', streets) == [dict(type='mmkd.CWDLoss', on='cls', loss_weight=3.)]
+
+
+def test_features_are_the_necks_or_else_the_backbones(streets):
+    boxes = inspect_pair(config(retinanet()), config(retinanet(width=12)))
+    mimic = dict(type='mmkd.MSELoss', connector='conv')
+    assert entries_of('dist+mimic', boxes) == [
+        dict(type='mmkd.DISTLoss', on='cls'), dict(mimic, on='neck')]
+    assert entries_of('mimic', streets) == [dict(mimic, on='backbone')]
+
+
+def test_a_pair_without_the_point_is_told_what_it_has():
+    pair = inspect_pair(config(retinanet()), config(two_stage()))
+    with pytest.raises(ValueError, match='`kd` has nothing to compare in this pair; `cls`: .*'
+                       'Points that can be compared: .*`neck`'):
+        entries_of('kd', pair)
+    with pytest.raises(ValueError, match='no method `dst`; there are dist, kd, cwd, '):
+        entries_of('dst', pair)
+
+
+def test_configs_stay_as_they_are():
+    """mmseg writes what `pretrained` means into the config it builds."""
+    student = config(dict(segmentor(), pretrained='open-mmlab://resnet18_v1c'), 'mmseg')
+    before = copy.deepcopy(student)
+    inspect_pair(student, student)
+    assert student.model == before.model
+
+
+def cell_of(text, point):
+    """The last column of a point's row, in one line."""
+    rows = [part for part in text.split('├') if f'\n│ {point} ' in part]
+    assert len(rows) == 1
+    return ' '.join(line.split('│')[4].strip() for line in rows[0].splitlines()
+                    if line.count('│') == 5)
+
+
+@pytest.mark.parametrize('classes', [1, 2, 3])
+def test_table_says_what_a_method_cannot_teach(classes):
+    """Of one or two columns DIST compares only what is within classes."""
+    model = segmentor(classes=classes)
+    for head in ('decode_head', 'auxiliary_head') if classes == 1 else ():
+        model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=True))
+    findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
+    text = table_of(findings, width=160)
+    part = 'DISTLoss leaves out its inter-class part, which is constant over'
+    for point in ('cls', 'aux'):
+        assert (f'{part} {classes} column' in cell_of(text, point)) == (classes < 3)
+    assert part not in cell_of(text, 'backbone')
+    assert entries_of('kd', findings)[0] == dict(type='mmkd.KDLoss', on='cls')
+
+
+def test_method_whose_loss_is_constant_has_nothing_to_compare():
+    """Softmax over one column is 1 whatever the logit is, and CWD compares the map all the same."""
+    model = segmentor(classes=1)
+    for head in ('decode_head', 'auxiliary_head'):
+        model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=True))
+    findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
+    for finding in findings:  # as a head of one's own may have it
+        point = finding.match.student_point
+        finding.match.student_point = dataclasses.replace(
+            point, use_sigmoid=False if point.num_classes else None)
+    for method in ('dist', 'kd'):
+        with pytest.raises(ValueError, match=f'`{method}` has nothing to compare.*`cls`: .*'
+                           'gradient of 0.*softmax over 1 column is 1.*write `use_sigmoid=True`'):
+            entries_of(method, findings)
+    assert entries_of('cwd', findings)[0]['on'] == 'cls'

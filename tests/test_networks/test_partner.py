@@ -1,0 +1,316 @@
+"""Partners: what is shared is computed once, what is taught moves nobody, everything is trained."""
+import copy
+import os
+
+import pytest
+import torch
+from conftest import build, detector_config, retinanet, saved_at, segmentor, train
+from mmdet.testing import demo_mm_inputs
+from mmengine.model import convert_sync_batchnorm
+from mmengine.runner import Runner
+
+from mmkd.points.recorder import recording
+
+HINT = dict(type='mmkd.MSELoss', on=dict(student='cls', teacher='booster:cls'))
+
+
+def with_booster(booster, *distill, student=None, **partner):
+    scope = 'mmdet' if 'bbox_head' in booster else 'mmseg'
+    return dict(type='mmkd.Distiller', student=student or retinanet(), companions=dict(
+        booster=dict(config=dict(model=booster, default_scope=scope), **partner)),
+        distill=list(distill or [HINT]))
+
+
+def prepared(model, scope='mmdet'):
+    torch.manual_seed(3)
+    model = build(model, scope)
+    model.init_weights()
+    return model.train()
+
+
+def batch(model):
+    torch.manual_seed(5)
+    data = demo_mm_inputs(2, (3, 64, 96), num_items=[2, 1], num_classes=3)
+    return model.data_preprocessor(data, True)
+
+
+def gradients(model, losses):
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    booster = model.distillation.partners['booster']
+    return {name: p.grad.clone() for name, p in booster.model.named_parameters()
+            if p.grad is not None}
+
+
+def test_hint_does_not_move_the_booster():
+    """The gradient block: its gradient is the same with the hint and without."""
+    for shared in ([], ['backbone.conv1', 'backbone.layer1.1']):
+        found = []
+        for weight in (1e-30, 5.):
+            model = prepared(with_booster(retinanet(depth=34), dict(HINT, loss_weight=weight),
+                                          shared=shared))
+            losses = model(**batch(model), mode='loss')
+            assert losses['loss_cls_mse_from_booster'][0] > 0 or weight < 1e-20
+            found.append(gradients(model, losses))
+        assert found[0].keys() == found[1].keys()
+        assert len(found[0]) > 50
+        below = ('backbone.conv1', 'backbone.bn1', 'backbone.layer1.0', 'backbone.layer1.1')
+        for name, gradient in found[0].items():
+            is_shared = bool(shared) and name.startswith(below)
+            if not is_shared:
+                assert torch.equal(gradient, found[1][name]), name
+        # What is shared learns from the hint by way of the student.
+        name = 'backbone.conv1.weight'
+        assert torch.equal(found[0][name], found[1][name]) is not bool(shared)
+
+
+def count_convolutions(layer, name, counts):
+    """Hooks would fire where a forward is remembered, too."""
+    convolve = layer._conv_forward
+
+    def counted(*args):
+        counts[name] = counts.get(name, 0) + 1
+        return convolve(*args)
+
+    layer._conv_forward = counted
+
+
+def test_shared_layers_run_once_per_batch():
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
+    booster = model.distillation.partners['booster'].model
+    assert booster.backbone.conv1 is model.backbone.conv1
+    assert booster.backbone.bn1 is model.backbone.bn1
+    assert booster.backbone.layer1[1] is model.backbone.layer1[1]
+    assert booster.backbone.layer1[2] is not model.backbone.layer1[1]
+    assert booster.backbone.layer2 is not model.backbone.layer2
+    counts = {}
+    for name in ('conv1', 'layer1.0.conv1', 'layer2.0.conv1'):
+        count_convolutions(model.backbone.get_submodule(name), name, counts)
+    seen = model.backbone.bn1.num_batches_tracked.item()
+    model(**batch(model), mode='loss')
+    assert counts == {'conv1': 1, 'layer1.0.conv1': 1, 'layer2.0.conv1': 1}
+    assert model.backbone.bn1.num_batches_tracked.item() == seen + 1
+
+
+def test_shared_layers_change_nothing_that_is_computed():
+    """The booster's losses are those of a whole network with the same weights."""
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
+    alone = copy.deepcopy(model.distillation.partners['booster'].model)
+    data = batch(model)
+    losses = model(**copy.deepcopy(data), mode='loss')
+    for name, expected in alone(**data, mode='loss').items():
+        torch.testing.assert_close(torch.stack(losses[f'booster.{name}']), torch.stack(expected))
+
+
+def test_norms_of_its_own_share_convolutions_alone():
+    model = prepared(with_booster(retinanet(depth=34), separate_norm=True,
+                                  shared=['backbone.conv1', 'backbone.layer1.0']))
+    booster = model.distillation.partners['booster']
+    assert booster.model.backbone.conv1 is model.backbone.conv1
+    assert booster.model.backbone.layer1[0].conv2 is model.backbone.layer1[0].conv2
+    assert booster.model.backbone.layer1[0].bn1 is not model.backbone.layer1[0].bn1
+    counts = {}
+    count_convolutions(model.backbone.conv1, 'conv1', counts)
+    count_convolutions(model.backbone.layer1[0].conv1, 'layer1', counts)
+    model(**batch(model), mode='loss')
+    assert counts == {'conv1': 1, 'layer1': 2}  # behind norms of their own inputs differ
+    own = {id(p) for p in booster.own_parameters()}
+    assert id(model.backbone.conv1.weight) not in own
+    assert id(booster.model.backbone.layer1[0].bn1.weight) in own
+
+
+def test_a_branch_shares_the_whole_backbone_and_stays_out_of_the_student():
+    branch = segmentor()
+    branch.update(auxiliary_head=None, decode_head=dict(
+        type='FCNHead', in_channels=16, in_index=1, channels=8, num_convs=1, num_classes=19,
+        norm_cfg=dict(type='BN'), align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss')))
+    entry = dict(type='mmkd.KDLoss', on=dict(student='booster:cls', teacher='student:cls'))
+    model = prepared(with_booster(branch, entry, student=segmentor(), shared=['backbone'],
+                                  loss_weight=0.7), 'mmseg')
+    assert model.distillation.partners['booster'].model.backbone is model.backbone
+    assert list(model.state_dict()) == list(build(segmentor(), 'mmseg').state_dict())
+    assert not model.distillation.partners['booster'].is_kept
+    state = model.distillation.state_dict()['networks']['booster']
+    assert state
+    assert not any(name.startswith('backbone') for name in state)
+
+
+def test_partners_are_trained_as_the_config_trains_a_model(shapes, tmp_path):
+    """paramwise_cfg holds for them, their learning rates follow the schedule."""
+    config = detector_config(shapes, with_booster(retinanet(width=12)), str(tmp_path / 'run'), **{
+        'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0., custom_keys=dict(
+            layer2=dict(lr_mult=0.1))),
+        'optim_wrapper.optimizer.weight_decay': 0.01,
+        'param_scheduler': [dict(type='LinearLR', start_factor=0.5, begin=0, end=2,
+                                 by_epoch=False)]})
+    runner = Runner.from_cfg(config)
+    before = {}
+    prepare = runner.model.prepare
+
+    def prepare_and_keep():
+        prepare()
+        before.update(copy.deepcopy(
+            runner.model.distillation.partners['booster'].model.state_dict()))
+
+    runner.model.prepare = prepare_and_keep
+    runner.train()
+    booster = runner.model.distillation.partners['booster'].model
+    groups = runner.optim_wrapper.optimizer.param_groups
+    assert len({(group['initial_lr'], group['weight_decay']) for group in groups}) == 3
+    own, changed = dict(runner.model.named_parameters()), []
+    for name, parameter in booster.named_parameters():
+        found = [group for group in groups if any(one is parameter for one in group['params'])]
+        assert len(found) == 1, name
+        mine = next(group for group in groups if any(
+            one is own[name] for one in group['params']))
+        for setting in ('initial_lr', 'lr', 'weight_decay', 'momentum'):
+            assert found[0][setting] == mine[setting], (name, setting)
+        changed.append(not torch.equal(parameter, before[name]))
+    assert sum(changed) > len(changed) / 2  # residual branches begin as zeros, and move later
+
+
+def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
+    model = dict(type='mmkd.Distiller', student=retinanet(), companions=dict(
+        other=dict(config=dict(model=retinanet(depth=34)))), distill=[
+            dict(type='mmkd.KDLoss', on='cls', between=['student', 'other'])])
+    runner, losses = train(detector_config(shapes, model, str(tmp_path / 'run'), **{
+        'default_hooks.checkpoint.save_best': 'other/coco/bbox_mAP'}))
+    assert {'loss_cls_kd_from_other', 'loss_other_cls_kd_from_student'} <= losses[0].keys()
+    path = tmp_path / 'run' / 'other.pth'
+    plain = saved_at(path)
+    build(retinanet(depth=34)).load_state_dict(plain['state_dict'], strict=True)
+    assert plain['meta']['dataset_meta']['classes'] == ('disc', 'square', 'cross')
+    scores = Runner.from_cfg(detector_config(
+        shapes, retinanet(depth=34), str(tmp_path / 'test'), load_from=str(path))).test()
+    logged = runner.message_hub.get_scalar('val/other/coco/bbox_mAP').current()
+    assert logged == pytest.approx(scores['coco/bbox_mAP'])
+    assert [name for name in os.listdir(tmp_path / 'run') if name.startswith('best_other')]
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(shared='backbone'), '`shared` must be a list'),
+    (dict(shared=['backbone'], view='weak'), '`shared` modules are computed once'),
+    (dict(shared=['backbone.layer9']), r'`backbone.layer9`, but the partner .* no such module'),
+    (dict(shared=['backbone.layer1']), '`backbone.layer1`, which is a ResLayer with 36 tensors'),
+    (dict(checkpoint='no/such.pth'), 'no/such.pth'),
+    (dict(loss_weight='1'), '`loss_weight` must be a number'),
+    (dict(separate_norm='no'), '`separate_norm` must be True or False'),
+    (dict(separate_norm=True), '`separate_norm=True` is of `shared` parts'),
+    (dict(view=3), '`view` must be the name of a view'),
+])
+def test_mistakes_are_named(changes, message):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=message):
+        prepared(with_booster(retinanet(depth=34), **changes))
+
+
+@pytest.mark.parametrize(('model', 'message'), [
+    (dict(companions=dict(student=dict(config=dict(model={})))), "a companion is called 'student'"),
+    (dict(companions=[1]), '`companions` must be a dict'),
+    (dict(companions=dict(glossy=dict(config=dict(model={})))), "without 'loss'"),
+    (dict(distill=[dict(HINT, on=dict(student='booster:cls', teacher='booster:cls'))]),
+     'with itself, from which there is nothing to learn'),
+    (dict(companions={name: dict(config=dict(model={})) for name in ('booster', 'idle')}),
+     '`idle` neither teaches nor learns'),
+    (dict(distill=[dict(HINT, alpha=0.5, name='loss_a'), dict(HINT, alpha=0.5, name='loss_b')]),
+     "two entries of `distill` have an `alpha` at `cls`"),
+    (dict(distill=[dict(HINT, on='cls', between=['student', 'booster', 'booster'])]),
+     'each named once'),
+    (dict(distill=[dict(HINT, on=dict(student='cls', teacher='boster:cls'))]),
+     'a point of `boster` as teacher, but there is no such network; there are `student`, `boo'),
+    (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* give a `teacher`'),
+    (dict(distill=[dict(HINT, on='cls', between=['student'])]), '`between` must be two networks'),
+    (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` needs one point'),
+])
+def test_mistakes_in_the_names_are_named(model, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        build({**with_booster(retinanet()), **model})
+
+
+def test_a_hook_trains_no_partner():
+    from mmkd import DistillHook
+    partner = dict(type='mmkd.Partner', config=dict(default_scope='mmdet', model=retinanet()))
+    hook = DistillHook(teacher=partner, distill=[dict(type='mmkd.KDLoss', on='cls')])
+    runner = type('Runner', (), dict(model=build(retinanet()), hooks=[]))()
+    with pytest.raises(ValueError, match='is a mmkd.Partner, which nothing would train or save'):
+        hook.before_train(runner)
+
+
+def test_last_stage_of_a_cascade_teaches_the_others():
+    """The student's own last stage is asked at the places of each stage, without gradient."""
+    from conftest import two_stage
+    entry = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='student:cls'), stage=2)
+    model = prepared(dict(type='mmkd.Distiller', student=two_stage('cascade-rcnn'),
+                          distill=[entry]))
+    data = batch(model)
+    with recording(model.student, [f'roi_head.bbox_head.{i}' for i in range(3)]) as calls:
+        losses = model(**data, mode='loss')
+    values = losses['loss_cls_kd_from_student']
+    sizes = [value.item() for value in values]
+    assert min(sizes[:2]) > 0
+    # From itself there is nothing to learn.
+    assert sizes[2:] == pytest.approx([0.], abs=1e-6)
+    assert len(calls['roi_head.bbox_head.2']) == 4
+    gradient, = torch.autograd.grad(values[0], model.roi_head.bbox_head[2].fc_cls.weight,
+                                    allow_unused=True)
+    assert gradient is None
+
+
+def test_what_a_partner_freezes_is_its_own():
+    frozen = retinanet(depth=34)
+    frozen['backbone']['frozen_stages'] = 1
+    model = prepared(with_booster(frozen, shared=['backbone.layer1.1']))
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_output_that_the_student_changes_in_place_is_not_handed_out():
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.conv1', 'backbone.bn1']))
+    with pytest.raises(ValueError, match='shared BatchNorm2d returned a tensor that .* in place'):
+        model(**batch(model), mode='loss')
+    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.relu']))
+    assert model(**batch(model), mode='loss')
+
+
+def test_partner_of_a_synchronised_student_is_synchronised():
+    model = build(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
+    convert_sync_batchnorm(model, 'torch')
+    model.distillation.prepare()
+    kinds = {type(one).__name__
+             for one in model.distillation.partners['booster'].model.modules()}
+    assert 'SyncBatchNorm' in kinds
+    assert 'BatchNorm2d' not in kinds
+
+
+def test_a_shared_head_keeps_the_partners_labels_whole():
+    hint = dict(HINT, type='mmkd.KDLoss')
+    losses = []
+    for alpha in (0., 0.5):
+        model = prepared(with_booster(retinanet(depth=34), dict(hint, alpha=alpha),
+                                      shared=['bbox_head']))
+        losses.append(model(**batch(model), mode='loss'))
+    assert sum(losses[0]['booster.loss_cls']) == sum(losses[1]['booster.loss_cls'])
+    torch.testing.assert_close(sum(losses[1]['loss_cls']), 0.5 * sum(losses[0]['loss_cls']))
+
+
+def test_nothing_is_kept_of_a_step():
+    model = prepared(with_booster(retinanet()))
+    data = batch(model)
+    model(**data, mode='loss')
+    live = [model.distillation.itself, model.distillation.partners['booster']]
+    assert [(one.seen, one._features) for one in live] == [(None, None)] * 2
+    model.matches[0].loss.forward = None
+    with pytest.raises(TypeError):
+        model(**data, mode='loss')
+    assert [(one.seen, one._features) for one in live] == [(None, None)] * 2
+    assert 'extract_feat' not in model.student.__dict__
+
+
+def test_a_copy_of_the_student_learns_by_itself():
+    model = prepared(with_booster(retinanet()))
+    data = batch(model)
+    copied = copy.deepcopy(model)
+    assert copied.distillation.partners['booster'] is model.distillation.partners['booster']
+    losses = copied(**copy.deepcopy(data), mode='loss')
+    losses['loss_cls_mse_from_booster'][0].backward()
+    assert copied.bbox_head.retina_cls.weight.grad is not None
+    assert model.bbox_head.retina_cls.weight.grad is None

@@ -1,0 +1,267 @@
+"""How tools refuse: a few plain lines for a mistake of the user's, a traceback for a bug."""
+import importlib
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import detector_config, distiller, retinanet, save_teacher
+from mmengine.config import Config
+from support.tools import TOOLS
+from support.tools import run_tool as run
+
+STUDENT = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+
+
+@pytest.fixture
+def command(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module('command')
+
+
+@pytest.fixture
+def refuse(command, monkeypatch, capsys, tmp_path):
+    """Run a tool in this process; what it says, and its exit code."""
+    def call(tool, *arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.argv', [f'{tool}.py', *map(str, arguments)])
+        spec = importlib.util.spec_from_file_location(f'tool_{tool}',
+                                                      os.path.join(TOOLS, f'{tool}.py'))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with pytest.raises(SystemExit) as stopped:
+            command.run(module.main)
+        code = stopped.value.code
+        said = capsys.readouterr().err if isinstance(code, int) else code
+        assert 1 <= len(said.strip().splitlines()) <= 4, said
+        assert said.startswith(f'{tool}.py: '), said
+        return said
+
+    return call
+
+
+def caught(call, *args):
+    with pytest.raises(BaseException) as info:  # noqa: PT011
+        call(*args)
+    return info.value
+
+
+# --- which errors are refusals --------------------------------------------------------------------
+
+
+def test_what_mmkd_raises_is_a_refusal_and_what_breaks_in_it_is_none(command):
+    from mmkd import WeightedSampler
+    from mmkd.inspect import entries_of
+    error = caught(entries_of, 'dst', [])
+    assert command.refusal_of(error) == str(error)
+    assert command.refusal_of(caught(entries_of, 'dist', [3])) is None  # AttributeError
+    assert command.refusal_of(caught(WeightedSampler, None, [1.])) is None  # TypeError of len()
+
+
+def test_what_python_and_torch_raise_is_a_bug(command):
+    assert command.refusal_of(caught(int, 'x')) is None
+    assert command.refusal_of(caught(torch.ones(2).reshape, 3)) is None
+    assert command.refusal_of(caught({}.__getitem__, 'x')) is None
+
+    def broken():
+        raise ValueError('of nobody we know')
+
+    assert command.refusal_of(caught(broken)) is None
+
+
+def test_what_mmengine_puts_around_a_refusal_is_taken_off(command):
+    from mmengine.hooks import Hook
+    from mmengine.runner import Runner
+
+    from mmkd import FrozenTeacher
+
+    class Asks(Hook):
+        def before_train(self, runner):
+            FrozenTeacher(3)
+
+    class Breaks(Hook):
+        def before_train(self, runner):
+            len(3)
+
+    def call(hook):
+        runner = Runner.__new__(Runner)
+        runner._hooks = [hook]
+        runner.call_hook('before_train')
+
+    error = caught(call, Asks())
+    assert 'Asks object' in str(error)
+    assert command.refusal_of(error).startswith('`teacher.config` must be a path or a config, but ')
+    assert command.refusal_of(caught(call, Breaks())) is None
+
+
+def test_bug_that_follows_a_refusal_is_not_hidden(command):
+    from mmkd.inspect import entries_of
+
+    def broken():
+        try:
+            entries_of('dst', [])
+        except ValueError:
+            {}['no such key']
+
+    assert command.refusal_of(caught(broken)) is None
+
+
+def test_refusal_of_a_data_worker_is_told(command):
+    from torch._utils import ExceptionWrapper
+
+    from mmkd.inspect import entries_of
+
+    def as_worker(call, *args):
+        try:
+            call(*args)
+        except Exception:
+            return caught(ExceptionWrapper(where='in DataLoader worker process 0').reraise)
+
+    found = command.refusal_of(as_worker(entries_of, 'dst', []))
+    assert found.startswith('no method `dst`; there are dist, kd')
+    assert command.refusal_of(as_worker(entries_of, 'dist', [3])) is None
+
+
+def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
+    slept = []
+    monkeypatch.setattr(command.time, 'sleep', slept.append)
+    monkeypatch.setattr('sys.argv', ['tools/train.py'])
+    monkeypatch.setenv('RANK', '0')
+    assert command.as_said('a\n\nb', ValueError()) == 'train.py: a\nb'
+    assert not slept
+    monkeypatch.setenv('RANK', '1')
+    lines = command.as_said('\n'.join('abcdefg'), ValueError()).splitlines()
+    assert lines == ['train.py: a', 'b', 'c', '... (4 more lines; --debug shows all)']
+    assert slept == [command.PATIENCE]
+
+
+# --- as a user sees them --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('tool', 'arguments', 'says'), [
+    ('train', ['--teacher', 'mmdet::_base_/models/retinanet_r50_fpn.py'],
+     'no weights are published for --teacher mmdet::_base_.*give --teacher-checkpoint FILE.*none'),
+    ('train', ['--teacher', 'teacher.pth'],
+     '`teacher.pth` is no config.*It is a checkpoint.*--teacher-checkpoint'),
+    ('train', ['--teacher', 'broken.py'],
+     r'`broken.py` cannot be read: /.*/broken.py, line 2: SyntaxError: .*never closed'),
+    ('train', ['--teacher', 'child.py'],
+     r'`child.py` cannot be read: /.*/broken.py, line 2: SyntaxError'),
+    ('train', ['--teacher', 'name.py'], r'name.py, line 3: NameError: name .zz. is not defined'),
+    ('train', ['--teacher', 'orphan.py'], r'orphan.py: FileNotFoundError: .*nosuch.py'),
+    ('train', ['--teacher', 'import.py'], r"import.py: .*No module named 'no_such.*PYTHONPATH"),
+    ('train', ['--teacher', 'nosuch.py'], 'no config `nosuch.py` .looked for /.*give the absolute'),
+    ('train', ['--teacher', STUDENT, '--teacher-checkpoint', 'nosuch.pth'],
+     '--teacher-checkpoint: no checkpoint at `nosuch.pth` .looked from /.*give the path'),
+    ('train', ['--teacher', STUDENT, '--metod', 'kd'],
+     r'unrecognized arguments: --metod .closest: --method.*--help'),
+    ('train', ['--teacher', STUDENT, '--assistant', 'nosuch.py'], 'no config `nosuch.py`'),
+    ('train', ['--resume', 'nosuch.pth'], '--resume: no checkpoint at `nosuch.pth`'),
+    ('train', ['--resume', 'teacher.pth', '--generations', '2'],
+     '--resume CHECKPOINT does not go with --generations'),
+    ('train', ['--cfg-options', 'a'], '--cfg-options takes words as key=value, but got `a`'),
+    ('train', ['--cfg-options', 'load_from=nosuch.pth'], '`load_from` of the config: no check'),
+    ('train', ['--cfg-options', 'model.type=RetinaNett'],
+     'no type `RetinaNett` is registered as a model of mmdet .closest: `RetinaNet`.*custom'),
+    ('train', ['--cfg-options', 'model.backbone.dpeth=3'],
+     "unexpected keyword argument 'dpeth'; look at the arguments of this type"),
+    ('test', ['nosuch.pth'], 'no checkpoint at `nosuch.pth`'),
+    ('inspect_pair', ['teacher.pth'], '`teacher.pth` is no config'),
+    ('inspect_pair', [STUDENT, '--teacher-checkpoint', 'nosuch.pth'], 'no checkpoint at `nosuch'),
+    ('publish_student', ['nosuch.pth'], 'no checkpoint at `nosuch.pth`'),
+    ('cache_teacher', [], r"has no mmkd.CachedTeacher; write teacher=dict\(type='mmkd.Cached"),
+    ('compare', [], 'no teacher.py in mmdet::retinanet'),
+    ('boost', ['--student', 'nosuch.py'], 'no config `nosuch.py`'),
+    ('benchmark', ['--student', STUDENT], 'give distillation configs, or --student and --teacher'),
+])
+def test_mistakes_of_a_command_line(refuse, tmp_path, tool, arguments, says):
+    (tmp_path / 'broken.py').write_text('x = 1\nmodel = dict(\n')
+    (tmp_path / 'child.py').write_text("_base_ = './broken.py'\n")
+    (tmp_path / 'name.py').write_text('x = 1\n\ny = zz + 1\n')
+    (tmp_path / 'orphan.py').write_text("_base_ = './nosuch.py'\n")
+    (tmp_path / 'import.py').write_text(
+        "custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)\n")
+    (tmp_path / 'teacher.pth').write_bytes(b'weights')
+    said = refuse(tool, STUDENT, *arguments)
+    assert re.search(says, said, re.DOTALL), said
+    assert not list(tmp_path.glob('work_dirs/*/distill.py'))
+
+
+def test_a_process_ends_with_1_and_debug_shows_the_traceback(tmp_path):
+    (tmp_path / 'broken.py').write_text('x = 1\nmodel = dict(\n')
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', os.path.join(TOOLS, 'train.py'), 'broken.py'],
+        cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith('train.py: the config `broken.py` cannot be read: ')
+    assert 'Traceback' not in result.stderr
+    result = run('train.py', 'broken.py', '--debug', cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert 'Traceback' in result.stderr
+    assert 'cannot be read' in result.stderr
+
+
+def test_bugs_keep_their_traceback(command, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['train.py'])
+    with pytest.raises(ZeroDivisionError):
+        command.run(lambda: 1 / 0)
+
+
+def test_files_of_a_distillation_are_looked_for_before_anything_is_built(
+        refuse, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg',
+                        lambda config: pytest.fail('a Runner was built'))
+    committee = dict(type='mmkd.Committee', members=[
+        dict(config=STUDENT), dict(config=STUDENT, checkpoint='nosuch.pth')])
+    partner = dict(config=STUDENT, checkpoint='nosuch.pth')
+    for number, (teacher, more, says) in enumerate([
+            (dict(config=STUDENT, checkpoint='nosuch.pth'), {},
+             'no teacher checkpoint at `nosuch.pth`'),
+            (dict(config='nosuch.py', checkpoint=None), {}, 'no config `nosuch.py`'),
+            (dict(config='mmdet::_base_/models/retinanet_r50_fpn.py'), {},
+             'has no published checkpoint; write `checkpoint=`'),
+            (dict(config=STUDENT, checkpiont=None), {},
+             '`model.teacher` has no argument `checkpiont` (closest: `checkpoint`)'),
+            (committee, {}, '`model.teacher.members.1.checkpoint`'),
+            (None, dict(companions=dict(other=partner)), '`model.companions.other.checkpoint`')]):
+        model = dict(distiller(retinanet(), teacher), **more)
+        detector_config(shapes, model, 'unused').dump(str(tmp_path / f'{number}.py'))
+        assert says in refuse('train', f'{number}.py')
+
+
+def test_random_weights_when_asked_for(shapes, tmp_path):
+    for name, width in (('small.py', 8), ('big.py', 12)):
+        config = detector_config(shapes, retinanet(width=width), 'unused', **{
+            'train_cfg.val_interval': 10})
+        config.pop('work_dir')
+        config.dump(str(tmp_path / name))
+    out = run('train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', 'none',
+              cwd=tmp_path)
+    folder = tmp_path / 'work_dirs' / 'small_dist'
+    assert Config.fromfile(str(folder / 'distill.py')).model.teacher.checkpoint is None
+    assert 'random weights' in out.stdout + out.stderr
+    assert (folder / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_speaks(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=4), classes='abcd')
+    config = detector_config(shapes, distiller(retinanet(), teacher), 'unused')
+    config.dump(str(tmp_path / 'config.py'))
+    done = subprocess.run(
+        ['bash', os.path.join(TOOLS, 'dist_train.sh'), 'config.py', '2', '--work-dir', 'two'],
+        cwd=tmp_path, text=True, capture_output=True,
+        env=dict(os.environ, PORT=str(20000 + os.getpid() % 10000), PATH=(
+            os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'])))
+    assert done.returncode != 0
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.count("the teacher does not know 3 of the student's classes") == 1
+
+
+def test_why_another_tool_has_ended(command):
+    log = 'mmengine - INFO\nTraceback\n  File\nValueError: broken\n'
+    assert command.last_words(log) == 'ValueError: broken'
+    log = 'mmengine - INFO\ntrain.py: no config `x`\n(--debug shows the traceback)\n'
+    assert command.last_words(log) == 'train.py: no config `x`\n(--debug shows the traceback)'

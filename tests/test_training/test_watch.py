@@ -1,0 +1,177 @@
+"""A term that goes wrong is left out, counted, diagnosed; one that teaches nothing is noticed."""
+import pytest
+import torch
+from conftest import (
+    build,
+    detector_config,
+    distiller,
+    record_losses,
+    retinanet,
+    save_teacher,
+    train,
+)
+from mmengine.runner import Runner
+from torch import nn
+
+from mmkd.registry import MODELS
+from mmkd.training import watch
+from mmkd.training.watch import Sides, TermWatch
+
+DIST = dict(type='mmkd.DISTLoss', on='cls')
+
+
+@MODELS.register_module()
+class SpoiltTeacher(MODELS.get('mmkd.FrozenTeacher')):
+    """Says NaN in the steps that it is told to."""
+
+    def __init__(self, *args, spoilt=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.spoilt, self.steps = spoilt, 0
+
+    def look(self, inputs, data_samples, questions):
+        told = super().look(inputs, data_samples, questions)
+        if data_samples is not None:
+            self.steps += 1
+            for answers in told.values():
+                for answer in answers.values():
+                    if self.steps in self.spoilt:
+                        answer.levels[1][0, 0] = float('nan')
+        return told
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),
+                type='mmkd.SpoiltTeacher')
+
+
+def config_of(shapes, work_dir, teacher, epochs=2, **model):
+    config = detector_config(
+        shapes, dict(distiller(retinanet(), teacher, DIST), **model), str(work_dir))
+    config.train_cfg.update(max_epochs=epochs, val_interval=100)
+    return config
+
+
+def log_of(folder):
+    path, = folder.rglob('*.log')
+    return path.read_text()
+
+
+def test_spoilt_step_is_left_out_and_training_goes_on(shapes, tmp_path, teacher):
+    runner, losses = train(config_of(shapes, tmp_path / 'run', dict(teacher, spoilt=[2, 4])))
+    assert [one['loss_cls_dist'] == 0 for one in losses] == [False, True, False, True]
+    assert all(p.isfinite().all() for p in runner.model.parameters())
+    assert runner.model.distillation.watch.left_out == dict(loss_cls_dist=2)
+    text = log_of(tmp_path / 'run')
+    assert '`loss_cls_dist` is infinite or not a number and was left out of this step' in text
+    assert 'level 1: the student from' in text
+    assert 'the teacher itself gives such numbers' in text
+
+
+def test_several_in_a_row_stop_the_run_with_a_diagnosis(shapes, tmp_path, teacher):
+    config = config_of(shapes, tmp_path / 'run', dict(teacher, spoilt=[2, 3, 4]),
+                       nonfinite_limit=3)
+    runner = Runner.from_cfg(config)
+    losses = record_losses(runner)
+    with pytest.raises(FloatingPointError, match=r'in 3 steps in a row: level 1: the student from'
+                       r'.*the teacher from .* not finite; the teacher itself'):
+        runner.train()
+    assert len(losses) == 3
+    assert all(p.isfinite().all() for p in runner.model.parameters())
+
+
+def test_hook_that_is_interrupted_leaves_the_model_as_it_was(shapes, tmp_path, teacher):
+    config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), custom_hooks=[
+        dict(type='mmkd.DistillHook', teacher=dict(teacher, spoilt=[1, 2]), distill=[DIST],
+             nonfinite_limit=2)])
+    runner = Runner.from_cfg(config)
+    with pytest.raises(FloatingPointError, match='in 2 steps in a row'):
+        runner.train()
+    assert 'forward' not in vars(runner.model)
+    assert 'run' not in vars(runner.train_loop)
+
+
+def test_student_that_diverges_is_named(tmp_path, teacher):
+    model = build(dict(distiller(retinanet(), teacher, DIST), nonfinite_limit=1))
+    model.init_weights()
+    nn.init.constant_(model.bbox_head.retina_cls.bias, float('nan'))
+    model.student.bbox_head.loss_by_feat = lambda *args, **kwargs: {}
+    with pytest.raises(FloatingPointError, match='the student diverges'):
+        model(torch.randn(1, 3, 64, 64), [], mode='loss')
+
+
+def terms(value, has_gradient=True):
+    return dict(loss=[torch.tensor(value, requires_grad=has_gradient)])
+
+
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(watch, 'print_log', lambda text, *args, **kwargs: said.append(text))
+    return said
+
+
+def test_term_that_does_not_move_is_remarked_on_once(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    for step in range(3 * watch.CONSTANT):
+        one.check(terms(0.25 if step else 1.), None)
+    text, = said
+    assert text.startswith('`loss` was 0.25 in 100 steps in a row, to the bit; the student does')
+
+
+def test_term_of_zero_has_another_cause(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    for _ in range(watch.CONSTANT):
+        one.check(terms(0.), None)
+    assert 'nothing differs' in said[0]
+
+
+def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    for step in range(5):
+        one.check(terms(float(step), False), None)
+    text, = said
+    assert '`loss` has no gradient for the student' in text
+
+
+def test_finite_sides_that_overflow_have_a_cause_of_their_own(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    large = [torch.full((2, 3), 1e30)]
+    checked = one.check(terms(float('inf')), lambda name: Sides(large, large))
+    assert checked['loss'][0].item() == 0
+    assert not checked['loss'][0].requires_grad
+    assert 'too large for the loss' in said[0]
+
+
+def test_remarks_grow_rare(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch(limit=10)
+    for step in range(40):
+        one.check(terms(float('nan') if step % 2 else float(step)), lambda name: Sides([], []))
+    assert one.left_out == dict(loss=20)
+    assert len(said) == 5  # the 1st, 2nd, 4th, 8th and 16th
+
+
+@MODELS.register_module()
+class MapLoss(MODELS.get('mmkd.MSELoss')):
+    """Forgets to take the mean."""
+
+    def compare(self, student, teacher, weight):
+        return (student - teacher).square()
+
+
+def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
+    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give one scalar for each of '
+                       r'5 levels, but gave \[Tensor of shape \(1, 27, 16, 16\)'):
+        build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls'))).prepare()
+
+
+def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):
+    said, one = warnings(monkeypatch), TermWatch()
+    huge = dict(loss=[torch.tensor(3e38), torch.tensor(3e38)])
+    one.check(huge, lambda name: Sides([torch.ones(2)] * 2, [torch.ones(2)] * 2))
+    assert 'too large for the loss' in said[0]
+
+
+@pytest.mark.parametrize('limit', [0, 2.5, True, 'never'])
+def test_limit_must_be_a_count(limit):
+    with pytest.raises(ValueError, match='`nonfinite_limit` must be a whole number of 1 or more'):
+        TermWatch(limit)
