@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..points.recorder import replaced_forward
 
 Outputs = Dict[Hashable, Any]
-"""What a module returned, without the numbers, by what it was given."""
+"""Zero outputs, keyed by input shapes."""
 
 
 Say = Callable[[int], List[Tensor]]
