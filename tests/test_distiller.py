@@ -19,6 +19,7 @@ from conftest import (
 )
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
+from support.tools import run_tool
 
 from mmkd.losses import DISTLoss, KDLoss
 
@@ -403,9 +404,6 @@ def test_checkpointed_block_is_refused_with_the_reason(shapes, tmp_path, teacher
 
 def test_six_lines_from_an_empty_directory(shapes, tmp_path, teacher, monkeypatch):
     """Written as the README shows it, in another folder, trained by mmdet's own tool."""
-    import subprocess
-    import sys
-
     import mmdet
     from mmdet.apis import init_detector
     plain = detector_config(shapes, retinanet(), str(tmp_path / 'plain'))
@@ -426,9 +424,7 @@ model = dict(
     tools = os.path.join(os.path.dirname(mmdet.__file__), '.mim', 'tools')
     for command in ((f'{tools}/train.py', '../distilled.py', '--work-dir', 'out'),
                     (f'{tools}/test.py', '../distilled.py', 'out/epoch_1.pth')):
-        result = subprocess.run([sys.executable, '-W', 'ignore', *command], cwd=folder,
-                                capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-2000:]
+        run_tool(*command, cwd=folder)
     assert 'loss_cls_dist' in (folder / 'out').joinpath(
         next(p for p in os.listdir(folder / 'out') if p.startswith('2')), 'vis_data',
         'scalars.json').read_text()

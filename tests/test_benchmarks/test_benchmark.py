@@ -128,6 +128,7 @@ def test_no_part_wants_weights_from_elsewhere(benchmark):
     assert found['teacher'] == dict(config=dict(model=found['student']), checkpoint=None)
 
 
+@pytest.mark.slow
 def test_memory_is_the_peak_of_the_process(tmp_path):
     """Eight tensors of the size of the logits, in MiB, are there at once, or more."""
     found = subprocess.run(

@@ -17,7 +17,6 @@ from conftest import (
 )
 from mmengine.fileio import LocalBackend
 from mmengine.runner import Runner
-from support.rows import slow_but
 
 from mmkd.files.latest import latest_whole
 
@@ -108,7 +107,8 @@ def assert_same(one, other, where=''):
         assert one == other, where
 
 
-@pytest.mark.parametrize('kind', slow_but(('connector', ), ((kind, kind) for kind in RUNS)))
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', RUNS)
 def test_killed_at_any_moment_it_ends_as_if_left_alone(shapes, tmp_path, kind):
     whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
     assert in_another_process(go_on, detector_run(shapes, tmp_path, kind, whole)) == 0

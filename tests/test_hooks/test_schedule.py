@@ -61,6 +61,7 @@ def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
     assert [shape[0] for shape in looks if shape[0] == 4] == [4, 4]  # the rest is the dry run
 
 
+@pytest.mark.slow
 def test_factor_is_a_factor_and_comes_back_on_resume(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     schedules = {'loss_*': dict(type='linear', start_factor=0.25, end_factor=1., end=2)}

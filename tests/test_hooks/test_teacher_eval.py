@@ -81,6 +81,7 @@ def test_warns_of_a_poor_teacher(shapes, tmp_path, monkeypatch, scores, expected
     assert all(part in line for part, line in zip(expected, lines))
 
 
+@pytest.mark.slow
 def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
     """mmdet's metric has no figures then; the useless teacher is what the hook is for."""
     silent = retinanet()

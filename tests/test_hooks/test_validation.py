@@ -147,6 +147,7 @@ def test_which_validation_is_due(shapes, tmp_path, state, validated, expected):
     assert missed_validation(runner) == expected
 
 
+@pytest.mark.slow
 def test_intervals_that_change_are_those_of_then(streets, tmp_path):
     changes = {'train_cfg.max_iters': 100, 'train_cfg.val_interval': 10,
                'train_cfg.dynamic_intervals': [(50, 3)]}

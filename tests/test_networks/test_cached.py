@@ -85,6 +85,7 @@ def test_full_cache_lets_training_go_on(shapes, tmp_path, cached):
     assert len(losses) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stored_as', ['float16', 'uint8'])
 def test_compact_answers_change_the_loss_a_little(shapes, tmp_path, cached, stored_as):
     cached = dict(cached, stored_as=stored_as)

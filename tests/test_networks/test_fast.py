@@ -15,6 +15,7 @@ def teacher(tmp_path):
     return save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('settings', 'rel'), [
     (dict(fuse=True), 1e-4), (dict(channels_last=True), 1e-4),
     (dict(precision='bf16'), 0.05), (dict(fuse=True, channels_last=True, precision='bf16'), 0.05)],

@@ -8,6 +8,7 @@ import torch
 from conftest import build, distiller, retinanet, save_teacher, step
 from mmengine.config import Config
 from support.queries import ZOO, batch, detector
+from support.rows import slow_but
 
 from mmkd import KDLoss
 from mmkd.compare.pair_queries import generalized_iou, in_order, pair_queries
@@ -20,7 +21,7 @@ SPARSE = {
 }
 
 
-@pytest.mark.parametrize('kind', ZOO)
+@pytest.mark.parametrize('kind', slow_but(('detr', 'dino'), ((kind, kind) for kind in ZOO)))
 def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
     teacher = save_teacher(tmp_path / 't.pth', detector(kind, queries=9))
     torch.manual_seed(3)

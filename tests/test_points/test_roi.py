@@ -513,6 +513,7 @@ def test_boxes_of_each_class_follow_the_students_order(tmp_path):
     torch.testing.assert_close(losses['loss_reg_mse'][0], (own - expected).square().mean())
 
 
+@pytest.mark.slow
 def test_trident_asks_about_one_image_for_three():
     config = Config.fromfile(config_path('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py')).model
     config.backbone.init_cfg = config.roi_head.shared_head.init_cfg = None

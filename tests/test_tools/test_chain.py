@@ -234,6 +234,7 @@ def test_weights_of_other_members_are_not_used(monkeypatch, tmp_path):
     assert len(WeightedSampler(range(2), path)) == 2
 
 
+@pytest.mark.slow
 def test_stage_that_fails_is_named(tmp_path, plain):
     out = run('train.py', plain('plain.py'), '--generations', 2, '--cfg-options',
               'train_dataloader.dataset.ann_file=no/such.json', cwd=tmp_path, check=False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher
 from mmengine.config import Config
-from support.tools import TOOLS
+from support.tools import BENCHMARKS, TOOLS
 from support.tools import run_tool as run
 
 STUDENT = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
@@ -25,10 +25,12 @@ def command(monkeypatch):
 def refuse(command, monkeypatch, capsys, tmp_path):
     """Run a tool in this process; what it says, and its exit code."""
     def call(tool, *arguments):
+        folder = TOOLS if os.path.exists(os.path.join(TOOLS, f'{tool}.py')) else BENCHMARKS
+        monkeypatch.syspath_prepend(folder)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', [f'{tool}.py', *map(str, arguments)])
         spec = importlib.util.spec_from_file_location(f'tool_{tool}',
-                                                      os.path.join(TOOLS, f'{tool}.py'))
+                                                      os.path.join(folder, f'{tool}.py'))
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         with pytest.raises(SystemExit) as stopped:

@@ -25,6 +25,7 @@ def options(path, **more):
         size=None), **more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('folder', 'crop_size', 'compared'), [
     # Writes into its config.
     ('mmdet::deformable_detr', None, 'features and raw outputs and predictions'),

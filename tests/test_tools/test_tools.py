@@ -61,6 +61,7 @@ def test_train_then_resume_then_test(config, tmp_path):
     assert len(glob.glob(str(tmp_path / 'tested' / '*' / 'shown' / '*.png'))) == 4
 
 
+@pytest.mark.slow
 def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_path):
     from mmseg.datasets import CityscapesDataset
     teacher = save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),

@@ -126,6 +126,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
         return Both()
 
 
+@pytest.mark.slow
 def test_mixed_precision_leaves_the_students_losses_as_they_are(shapes, tmp_path, teacher):
     changes = {'optim_wrapper.type': 'CpuAmpOptimWrapper'}
     found = {way: train(run_of(way, shapes, tmp_path / way, teacher, **changes))[1].losses
