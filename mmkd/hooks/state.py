@@ -85,6 +85,7 @@ class StateHook(Hook):
         check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
             self._go_on(checkpoint)
+            self.distillation.keep_order(checkpoint.get(KEY, {}))
             self._join(runner)
             with naming_file(runner):
                 self.distillation.load_state_dict(checkpoint.get(KEY, {}))

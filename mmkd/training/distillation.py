@@ -74,6 +74,7 @@ class Distillation:
         self._config = config
         self._image_size: Optional[Size] = None
         self._tried_at: Optional[Size] = None
+        self._order: List[str] = []
         self._runs_on: Dict[str, Size] = {}
         self.watch = TermWatch(nonfinite_limit)
         self._classes = stated_classes(classes, 'classes')
@@ -174,8 +175,22 @@ class Distillation:
     @property
     def partners(self) -> Dict[str, Partner]:
         """The networks that are trained beside the student, by name."""
-        return {name: network for name, network in self.networks.items()
-                if isinstance(network, Partner)}
+        return self._in_order({name: network for name, network in self.networks.items()
+                               if isinstance(network, Partner)})
+
+    def keep_order(self, state: Dict[str, Any]) -> None:
+        """Have what is trained beside the student join the optimizer as it did before.
+
+        The state of an optimizer goes by number, so entries of ``distill`` in another order would
+        exchange the momentum of connectors of equal shapes.
+
+        Args:
+            state (dict): What :meth:`state_dict` gave then.
+        """
+        self._order = [name for kind in ('connectors', 'networks') for name in state.get(kind, ())]
+
+    def _in_order(self, named: Dict[str, Any]) -> Dict[str, Any]:
+        return {name: named[name] for name in [*self._order, *named] if name in named}
 
     # --- before the first batch -----------------------------------------------------------------
 
@@ -522,8 +537,10 @@ class Distillation:
 
     @property
     def connectors(self) -> Dict[str, nn.ModuleList]:
-        """Connectors by the name of their loss; known after :meth:`prepare`."""
-        return {match.name: match.connectors for match in self.parts if match.connectors}
+        """Connectors by the name of their loss, as they join the optimizer; known after
+        :meth:`prepare`."""
+        return self._in_order({match.name: match.connectors for match in self.parts
+                               if match.connectors})
 
     @property
     def parameters(self) -> List[nn.Parameter]:
@@ -543,7 +560,8 @@ class Distillation:
     def state_dict(self) -> Dict[str, Any]:
         """What a checkpoint must hold beside the student, on the CPU; {} if nothing."""
         connectors = {name: on_cpu(one.state_dict()) for name, one in self.connectors.items()}
-        networks = {name: on_cpu(network.state_dict()) for name, network in self.networks.items()}
+        networks = {name: on_cpu(network.state_dict())
+                    for name, network in self._in_order(self.networks).items()}
         networks = {name: state for name, state in networks.items() if state}
         return {**(dict(connectors=connectors) if connectors else {}),
                 **(dict(networks=networks) if networks else {})}

@@ -1,5 +1,6 @@
 """Feature points and what is learned between them: trained, saved apart, restored."""
 import copy
+import shutil
 
 import pytest
 import torch
@@ -262,6 +263,37 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
     state = parts.model.distillation.state_dict()['connectors']['loss_neck_mse']
     for name, value in end['mmkd']['connectors']['loss_neck_mse'].items():
         assert torch.equal(value, state[name]), name
+
+
+def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide):
+    """The state of an optimizer goes by number, and the two connectors are of equal shapes."""
+    entries = [dict(MIMIC, name='loss_one'), dict(MIMIC, name='loss_other', loss_weight=50.)]
+
+    def go_on(name, *order, epochs):
+        config = run(shapes, tmp_path / name, wide, epochs=epochs, resume=epochs > 1)
+        config.model.distill = [entries[number] for number in order]
+        return train(config)[0]
+
+    def momentum(runner):
+        connectors = runner.model.distillation.connectors
+        state = runner.optim_wrapper.optimizer.state
+        return {name: [state[p]['momentum_buffer'] for p in connectors[name].parameters()]
+                for name in ('loss_one', 'loss_other')}
+
+    go_on('first', 0, 1, epochs=1)
+    shutil.copytree(tmp_path / 'first', tmp_path / 'second')
+    kept, other = (momentum(go_on(name, *order, epochs=3)) for name, order in (
+        ('first', (0, 1)), ('second', (1, 0))))
+    for name in kept:
+        torch.testing.assert_close(other[name], kept[name], rtol=1e-3, atol=1e-6)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(kept['loss_one'], kept['loss_other'], rtol=1e-3, atol=1e-6)
+    # And once more, from a checkpoint of the other order.
+    shutil.copytree(tmp_path / 'second', tmp_path / 'third')
+    last = [momentum(go_on(name, *order, epochs=4)) for name, order in (
+        ('second', (1, 0)), ('third', (0, 1)))]
+    for name in kept:
+        torch.testing.assert_close(last[0][name], last[1][name], rtol=1e-3, atol=1e-6)
 
 
 def test_resume_with_other_connectors_is_refused(shapes, tmp_path, wide, equal):
