@@ -3,8 +3,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from itertools import count
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from weakref import WeakSet
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 
 class Call(NamedTuple):
@@ -14,7 +16,13 @@ class Call(NamedTuple):
     output: Any
     order: int = 0
     """Number of calls that were recorded before it, of any module."""
+    versions: Tuple[int, ...] = ()
+    """How often torch had written into each tensor of the output when it was returned."""
 
+
+CHANGED: 'WeakSet[nn.Module]' = WeakSet()
+"""Modules whose output was changed in place after they had returned it, as by a ReLU behind a norm;
+what they return is copied from then on."""
 
 Records = Dict[str, List[Call]]
 """The calls of one run, in order, by dotted module path."""
@@ -29,6 +37,10 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
     class, and only inside the block, so that copies (EMA) and recomputation in backward
     (``with_cp``) are not recorded.
 
+    A tensor that is changed in place after it was returned, as by an in-place ReLU behind a norm,
+    is found when the block ends, and copied in every later block. mmkd records a blank image before
+    training, so no step compares the changed values.
+
     Args:
         model (nn.Module): The model that is about to run.
         paths (Iterable[str]): Dotted module paths in it.
@@ -41,9 +53,14 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
     with ExitStack() as stack:
         for path in paths:
             records[path] = []
+            module = model.get_submodule(path)
             stack.enter_context(replaced_forward(
-                model.get_submodule(path), partial(_watch, records[path], numbers)))
+                module, partial(_watch, records[path], numbers, module)))
         yield records
+    for path, calls in records.items():
+        module = model.get_submodule(path)
+        if module not in CHANGED and any(map(_is_changed, calls)):
+            CHANGED.add(module)
 
 
 @contextmanager
@@ -67,14 +84,25 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable],
             module.__dict__[name] = before
 
 
-def _watch(calls: List[Call], numbers: Iterator[int], forward: Callable) -> Callable:
+def _watch(calls: List[Call], numbers: Iterator[int], module: nn.Module,
+           forward: Callable) -> Callable:
     @wraps(forward)
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        calls.append(Call(args, output, next(numbers)))
+        kept = tree_map_only(Tensor, Tensor.clone, output) if module in CHANGED else output
+        calls.append(Call(args, kept, next(numbers), _versions(kept)))
         return output
 
     return watched_forward
+
+
+def _versions(output: Any) -> Tuple[int, ...]:
+    return tuple(one._version for one in tree_flatten(output)[0]
+                 if isinstance(one, Tensor) and not one.is_inference())
+
+
+def _is_changed(call: Call) -> bool:
+    return _versions(call.output) != call.versions
 
 
 @contextmanager

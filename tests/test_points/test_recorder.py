@@ -1,6 +1,7 @@
 """Recording leaves no trace and touches one instance only."""
 import pytest
 import torch
+from conftest import build, distiller, observe, retinanet
 from torch import nn
 
 from mmkd.points.recorder import recording
@@ -42,3 +43,42 @@ def test_wrapper_of_somebody_else_is_kept():
         model(torch.ones(1, 2))
     assert seen['0'][0].output.tolist() == [[7, 7, 7]]
     assert model[0].forward is theirs
+
+
+def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 4))
+    x = torch.randn(5, 2)
+    before, after = model[0](x), model(x)
+    assert (before < 0).any()
+    for _ in range(2):
+        with recording(model, ['0', '2']) as seen:
+            output = model(x)
+    assert torch.equal(seen['0'][0].output, before)
+    assert torch.equal(output, after)
+    assert seen['2'][0].output is output  # nothing is copied without need
+    seen['0'][0].output.sum().backward()
+    torch.testing.assert_close(model[0].weight.grad, x.sum(0).expand(3, 2))
+
+
+@pytest.mark.parametrize('layer', ['bn1', 'bn2'])  # before a ReLU, before the sum of a block
+def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
+    path = f'backbone.layer2.0.{layer}'
+    model = build(distiller(retinanet(), dict(config=dict(
+        default_scope='mmdet', model=retinanet()), checkpoint=None),
+        dict(type='mmkd.MSELoss', on=path)))
+    model.init_weights()
+    model.eval()
+    inputs, sides = torch.randn(1, 3, 64, 64), []
+    for network in (model, model.teacher.model):
+        norm, said = network.get_submodule(path), []
+        nn.init.ones_(norm.weight)  # of the last one in a block it begins with zeros
+        handle = norm.register_forward_hook(lambda module, args, out, said=said: said.append(
+            out.clone()))
+        network.extract_feat(inputs)
+        handle.remove()
+        sides.append(said[0])
+    student, teacher = model.matches[0].levels(*observe(model, inputs))
+    assert torch.equal(student[0], sides[0])
+    assert torch.equal(teacher[0], sides[1])
+    assert (sides[0] < 0).any()
