@@ -102,8 +102,8 @@ def config_path(name: str) -> str:
         (', which is a folder' if os.path.isdir(path) else '') +
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
         (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
-        '); give the absolute path of a file, `{{ fileDirname }}/teacher.py` for one beside the '
-        'config where it is written, or `mmdet::…`, `mmseg::…` for one of a package')
+        '); give the absolute path of a file, or `mmdet::…`, `mmseg::…` for one of a package; in a '
+        'config, `{{ fileDirname }}/teacher.py` is a file beside it')
 
 
 def published_checkpoint(config: Any) -> str:
