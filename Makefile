@@ -22,10 +22,10 @@ test: env
 test-slow: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(PYTEST_ARGS)
 
-# The same suite on the maintained forks, in an environment of its own.
+# Both parts on the maintained forks, in an environment of its own.
 test-onedl:
 	@STACK=onedl tools/setup_env.sh .venv-onedl
-	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" $(PYTEST_ARGS)
 
 lint: env
 	$(VENV)/bin/ruff check .

@@ -49,7 +49,7 @@ from tqdm import tqdm
 import mmkd
 from mmkd import CWDLoss, DISTLoss, KDLoss
 from mmkd.core.fields import VIEW
-from mmkd.inspect import METHODS, entries_of, inspect_pair
+from mmkd.inspection import METHODS, entries_of, inspect_pair
 from mmkd.losses import DistillLoss, LogitLoss
 from mmkd.losses.cwd import divergence
 from mmkd.networks.frozen import model_config

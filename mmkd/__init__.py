@@ -5,7 +5,9 @@ Where MMEngine is not installed, the losses work all the same: ``from mmkd.losse
 from importlib.util import find_spec
 from typing import Any
 
-if find_spec('mmengine') is not None:
+_found = find_spec('mmengine')
+
+if _found is not None and _found.origin is not None:  # not just a folder of that name
     from .openmmlab import *
     from .openmmlab import __all__ as __all__
 else:
@@ -17,4 +19,6 @@ else:
         if name[:1].isupper():  # something that needs MMEngine; modules are asked for, too
             from .core.requirements import check_installed
             check_installed()
+            raise ImportError(f'`mmkd.{name}` needs MMEngine, which is installed but cannot be '
+                              'imported; without it there are the losses, `mmkd.losses`')
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

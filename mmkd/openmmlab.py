@@ -3,6 +3,7 @@ from .core.requirements import check_installed
 
 check_installed()
 
+from . import heads, teachers  # noqa: F401
 from .data.replay import Replay
 from .data.sampler import WeightedSampler
 from .data.transforms import PackViews
@@ -11,7 +12,7 @@ from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
-from .losses import CWDLoss, DISTLoss, KDLoss, MSELoss
+from .losses import LOSSES, CWDLoss, DistillLoss, DISTLoss, KDLoss, LogitLoss, MSELoss
 from .networks import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
 from .version import __version__
@@ -24,6 +25,7 @@ __all__ = [
     'DATA_SAMPLERS',
     'HEADS',
     'HOOKS',
+    'LOSSES',
     'MODELS',
     'TRANSFORMS',
     'CWDLoss',
@@ -31,11 +33,13 @@ __all__ = [
     'Committee',
     'DISTLoss',
     'DistillHook',
+    'DistillLoss',
     'DistillScheduleHook',
     'Distiller',
     'EarlierSelf',
     'FrozenTeacher',
     'KDLoss',
+    'LogitLoss',
     'MSELoss',
     'MeanTeacher',
     'PackViews',

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from .core.table import LOSSES
+from .core.table import LOSSES, check_name
 
 MODELS = Registry(
     'model',
@@ -24,4 +24,11 @@ DATA_SAMPLERS = Registry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.data.sampler'])
 HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.points'])
 
-LOSSES.mirror(lambda cls: MODELS.register_module(module=cls))
+
+
+def _keep(cls: type) -> None:
+    check_name(cls, MODELS.module_dict.get(cls.__name__))
+    MODELS.register_module(module=cls, force=True)
+
+
+LOSSES.mirror(_keep)

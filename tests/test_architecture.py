@@ -10,10 +10,10 @@ import mmkd
 
 ROOT = pathlib.Path(mmkd.__file__).parent
 ROOMS = ['version', 'core', 'registry', 'losses', 'points', 'files', 'data', 'networks', 'compare',
-         'training', 'hooks', 'distiller', 'inspect', 'openmmlab']
+         'training', 'hooks', 'distiller', 'inspection', 'openmmlab']
 """From the ground up."""
 STANDS_ON = {
-    'losses': {'core', 'registry'},
+    'losses': {'core'},
     'points': {'core', 'registry'},
     'files': {'core', 'version'},
     'data': {'core', 'registry'},
@@ -54,6 +54,8 @@ def test_imports_run_downwards(path):
     if own in ('__init__', 'heads', 'teachers'):
         return
     below = STANDS_ON.get(own, set(ROOMS[:ROOMS.index(own)])) | {own}
+    if own == 'openmmlab':  # it loads the aliases
+        below |= {'heads', 'teachers'}
     upward = {name for name in imports_of(path) if room_of(name) not in below}
     assert not upward
 

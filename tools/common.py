@@ -143,7 +143,8 @@ def check_files(config: Config) -> None:
             raise FileNotFoundError(
                 f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); give '
                 f'`{where}.checkpoint` the path or address of the weights')
-        kind = TEACHERS.get(str(entry.get('type', 'FrozenTeacher')).rpartition('.')[2])
+        scope, _, name = str(entry.get('type', 'FrozenTeacher')).rpartition('.')
+        kind = TEACHERS.get(name) if scope in ('', 'mmkd') else None
         if 'checkpoint' not in entry and kind is not None and 'teacher' in where:
             # It may be there under a misspelt name.
             check_arguments(f'`{where}`', {key: value for key, value in entry.items()

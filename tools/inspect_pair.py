@@ -10,7 +10,7 @@ from command import Parser, run
 from common import add_teacher_checkpoint, checkpoint_of_teacher, read_config
 from mmengine.logging import MMLogger
 
-from mmkd.inspect import inspect_pair, table_of
+from mmkd.inspection import inspect_pair, table_of
 
 
 def parse_args() -> argparse.Namespace:

@@ -159,19 +159,8 @@ def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
     Raises:
         ValueError: If anything differs, or the model takes none of the sizes.
     """
-    problems = []
-    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # operators of GPUs alone
-    for device, size in itertools.product(devices, sizes):
-        try:
-            data = made_up_batch(models[0].to(device), *size, 1)
-            found = [said_of(models[0], data)]
-            break
-        except Exception as error:  # whatever a model says to a size that it does not take
-            problems.append(f'{size[0]}x{size[1]}: {type(error).__name__}: {error}')
-    else:
-        raise ValueError('the model predicts nothing of a random image, at none of the sizes ' +
-                         '; '.join(f'{one:.150}' for one in problems) + '. Give --size H W')
-    found.append(said_of(models[1].to(device), data))
+    before, data, device, size = first_said(models[0], sizes)
+    found = [before, said_of(models[1].to(device), data, 'predictions' in before)]
     for name, before in found[0].items():
         after = found[1].get(name, [])
         if len(before) != len(after) or not all(map(same, before, after)):
@@ -184,7 +173,36 @@ def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
     return f'{" and ".join(found[0])} of an image of {size[0]}x{size[1]}, {numbers} numbers'
 
 
-def said_of(model: Any, data: Dict[str, Any]) -> Dict[str, List[torch.Tensor]]:
+def first_said(model: Any, sizes: Sequence[Tuple[int, int]]) -> Tuple[
+        Dict[str, List[torch.Tensor]], Dict[str, Any], str, Tuple[int, int]]:
+    """What a model says of a random image of the first size that it takes.
+
+    Where it predicts nothing of any (mmdet 3.3 cannot predict with an SSD), its raw outputs do.
+
+    Returns:
+        tuple: What it says, the batch, the device and the size.
+
+    Raises:
+        ValueError: If it takes none of the sizes.
+    """
+    problems = []
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # operators of GPUs alone
+    for predicts in (True, False):
+        for device, size in itertools.product(devices, sizes):
+            try:
+                data = made_up_batch(model.to(device), *size, 1)
+                said = said_of(model, data, predicts)
+                if predicts or said.get('raw outputs'):
+                    return said, data, device, size
+            except Exception as error:  # whatever a model says to a size that it does not take
+                if predicts:
+                    problems.append(f'{size[0]}x{size[1]}: {type(error).__name__}: {error}')
+    raise ValueError('the model predicts nothing of a random image, at none of the sizes ' +
+                     '; '.join(f'{one:.150}' for one in problems) + '. Give --size H W')
+
+
+def said_of(model: Any, data: Dict[str, Any],
+            predicts: bool = True) -> Dict[str, List[torch.Tensor]]:
     """Tensors that a model computes of a batch, by what they are."""
     found = {}
     batch = model.data_preprocessor(copy.deepcopy(data), False)
@@ -196,9 +214,10 @@ def said_of(model: Any, data: Dict[str, Any]) -> Dict[str, List[torch.Tensor]]:
             with contextlib.suppress(Exception):  # not every model is meant for it
                 found[name] = list(tensors_in(ask(copy.deepcopy(batch))))
         torch.manual_seed(0)
-        found['predictions'] = list(tensors_in([
-            {key: value for key, value in sample.all_items() if not key.startswith(GIVEN)}
-            for sample in model(**batch, mode='predict')]))
+        if predicts:
+            found['predictions'] = list(tensors_in([
+                {key: value for key, value in sample.all_items() if not key.startswith(GIVEN)}
+                for sample in model(**batch, mode='predict')]))
     return found
 
 

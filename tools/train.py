@@ -31,7 +31,7 @@ from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspect import METHODS, config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import METHODS, config_text, entries_of, inspect_pair, table_of
 from mmkd.networks.frozen import LEFT_OUT
 
 

@@ -93,11 +93,14 @@ class Match:
                  replaces: str = 'all',
                  **loss: Any) -> None:
         if on is None or 'type' not in loss:
-            meant = [f'`{near}`, not `{key}`' for key in loss
-                     for near in get_close_matches(key, ('on', 'type'), 1) if near != key]
+            missing = [key for key, value in (('on', on), ('type', loss.get('type')))
+                       if value is None]
+            meant = [f'`{near}`, not `{key}`' for key in loss if key != 'type'
+                     for near in get_close_matches(key, missing, 1)]
             raise ValueError("an entry of `distill` needs a loss and a point, for instance "
                              f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}"
-                             f'; write {" and ".join(meant) or "both"}')
+                             f', without `{"` and `".join(missing)}`; write ' +
+                             (' and '.join(meant) or 'both'))
         sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
         if set(sides) != {'student', 'teacher'} or not all(
                 isinstance(point, str) for point in sides.values()):

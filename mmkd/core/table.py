@@ -1,5 +1,5 @@
 """Which losses are there, by name? This needs torch alone; ``mmkd.registry`` tells MMEngine."""
-from typing import Callable, Dict, List, TypeVar
+from typing import Callable, Dict, List, Optional, TypeVar
 
 Class = TypeVar('Class', bound=type)
 
@@ -21,19 +21,19 @@ class Table:
         self._mirrors: List[Callable[[type], object]] = []
 
     def register(self, cls: Class) -> Class:
-        """Keep a class; a decorator.
+        """Keep a class; a decorator. A class that is defined anew takes the place of the old one.
 
         Raises:
+            TypeError: If it is no class.
             ValueError: If there is another one of its name.
         """
-        other = self.classes.get(cls.__name__, cls)
-        if other is not cls:
-            raise ValueError(f'`{cls.__name__}` of `{cls.__module__}` is registered already by '
-                             f'`{other.__module__}`; give it another name')
-        if cls.__name__ not in self.classes:
-            self.classes[cls.__name__] = cls
-            for keep in self._mirrors:
-                keep(cls)
+        if not isinstance(cls, type):
+            raise TypeError(f'only a class can be registered, but got {cls!r:.200}; write '
+                            '`@LOSSES.register` above the class')
+        check_name(cls, self.classes.get(cls.__name__))
+        for keep in self._mirrors:
+            keep(cls)
+        self.classes[cls.__name__] = cls
         return cls
 
     def mirror(self, keep: Callable[[type], object]) -> None:
@@ -41,6 +41,19 @@ class Table:
         for cls in self.classes.values():
             keep(cls)
         self._mirrors.append(keep)
+
+
+def check_name(cls: type, other: Optional[type]) -> None:
+    """Whether a class may be registered where another one has its name.
+
+    Raises:
+        ValueError: If the other one is not an earlier definition of the same class.
+    """
+    if other is not None and (other.__module__, other.__qualname__) != (
+            cls.__module__, cls.__qualname__):
+        raise ValueError(f'`{cls.__name__}` of `{cls.__module__}` cannot be registered, because '
+                         f'`{other.__module__}` has registered one of that name; give it another '
+                         'name')
 
 
 LOSSES = Table()

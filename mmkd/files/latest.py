@@ -87,9 +87,10 @@ def latest_whole(folder: str) -> Optional[str]:
 
 
 def checkpoints_of(folder: str) -> List[str]:
-    """Paths of what MMEngine has saved in a folder to go on from, in no order."""
-    return [path for kind in KINDS
-            for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
+    """Paths of what MMEngine has saved in a folder to go on from, by their names' numbers."""
+    found = [path for kind in KINDS
+             for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
+    return sorted(found, key=lambda path: (len(path), path))
 
 
 def look_at(path: str) -> Candidate:

@@ -124,8 +124,13 @@ def wrong_kinds(checkpoint: Dict[str, Any]) -> Iterator[Tuple[str, Any, str]]:
             yield f"`meta['{key}']`", meta[key], 'a whole number of 0 or more'
     if not (meta.get('seed') is None or _is_count(meta['seed'])):
         yield "`meta['seed']`", meta['seed'], 'a whole number of 0 or more'
-    if not isinstance(checkpoint.get(KEY, {}), dict):
-        yield f'`{KEY}`', checkpoint[KEY], 'a dict'
+    beside = checkpoint.get(KEY, {})
+    if not isinstance(beside, dict):
+        yield f'`{KEY}`', beside, 'a dict'
+    else:
+        for part in ('connectors', 'networks'):
+            if not isinstance(beside.get(part, {}), dict):
+                yield f"`{KEY}['{part}']`", beside[part], 'a dict'
     ema = checkpoint.get('ema_state_dict', {})
     if not isinstance(ema, dict):
         yield '`ema_state_dict`', ema, 'a dict of tensors'
@@ -238,9 +243,10 @@ def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
         return
     own = [one.state_dict() for one in own]
     if len(own) != len(given):
+        how = ' (and with `save_param_scheduler` of CheckpointHook left at True)' if own else ''
         raise ValueError(f'it has {len(given)} schedules in `param_schedulers`, the config '
-                         f'{len(own)}; resume with the `param_scheduler` that it was trained with, '
-                         'or start from its weights by `load_from`, without `resume`')
+                         f'{len(own)}; resume with the `param_scheduler` that it was trained with'
+                         f'{how}, or start from its weights by `load_from`, without `resume`')
     for number, (one, other) in enumerate(zip(own, given)):
         odd = sorted(map(str, one.keys() ^ other.keys())) or sorted(
             key for key, value in one.items() if _is_number(value) != _is_number(other[key])

@@ -39,13 +39,18 @@ def run_tool(tool: str, *args: Any, cwd: Any, check: bool = True,
         process = context.Process(target=_work, args=(
             command, str(cwd), {**os.environ, **(env or {})}, outputs))
         process.start()
-        process.join()
+        process.join(300)
+        is_over = process.exitcode is not None
+        if not is_over:
+            process.kill()
+            process.join()
         texts = []
         for path in outputs:
             with open(path, errors='replace') as file:
                 texts.append(file.read())
     done = CompletedProcess(command, process.exitcode, *texts)
-    assert not check or done.returncode == 0, done.stderr[-3000:]
+    assert is_over, f'{command} did not end: {done.stdout[-1000:]}{done.stderr[-2000:]}'
+    assert not check or done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done
 
 

@@ -5,7 +5,7 @@ from conftest import _mmseg, build, distiller, observe, segmentor
 from mmengine.config import Config
 
 from mmkd.compare.levels import choose, is_ambiguous, pair_levels, shown_strides, stride_of
-from mmkd.inspect import inspect_pair, table_of
+from mmkd.inspection import inspect_pair, table_of
 
 HINT = dict(type='mmkd.MSELoss', on='backbone')
 

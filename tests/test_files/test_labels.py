@@ -307,7 +307,7 @@ def streets_classes():
 
 
 def test_a_pair_of_configs_is_looked_at_too():
-    from mmkd.inspect import inspect_pair
+    from mmkd.inspection import inspect_pair
     pair = [Config(dict(default_scope='mmseg', model=segmentor(width=width), train_dataloader=dict(
         dataset=dict(type='CityscapesDataset', reduce_zero_label=reduced))))
         for width, reduced in ((8, False), (12, True))]
@@ -319,7 +319,7 @@ def test_a_pair_of_configs_is_looked_at_too():
 
 def test_names_that_explain_another_setting_are_enough(monkeypatch):
     """Beside a teacher with a column for the background, each name says which column is meant."""
-    from mmkd.inspect import inspect_pair
+    from mmkd.inspection import inspect_pair
     names = ['road', 'sky']
     pair = [Config(dict(default_scope='mmseg', model=segmentor(width=width, classes=len(classes)),
                         train_dataloader=dict(dataset=dict(

@@ -44,13 +44,15 @@ def started(first, tmp_path):
 
 def go_on(shapes, folder, model, epoch=1, **changes):
     """Resume and train one more epoch; what was warned of, and the checkpoint's record."""
-    logs = set((folder / 'run').rglob('*.log'))
+    before = {path: path.read_text() for path in (folder / 'run').rglob('*.log')}
     config = config_of(shapes, folder, model, epoch + 1, resume=True,
                        load_from=str(folder / 'run' / f'epoch_{epoch}.pth'), **changes)
     train(config)
-    log, = set((folder / 'run').rglob('*.log')) - logs
+    # Runs that begin in the same second share a file.
+    text = ''.join(path.read_text().removeprefix(before.get(path, ''))
+                   for path in (folder / 'run').rglob('*.log'))
     lines = [line.split('iteration 2: ' if epoch == 1 else 'iteration 4: ')[1]
-             for line in log.read_text().splitlines() if 'trained otherwise' in line]
+             for line in text.splitlines() if 'trained otherwise' in line]
     meta = saved_at(folder / 'run' / f'epoch_{epoch + 1}.pth')['meta']
     return lines, meta.get('mmkd')
 

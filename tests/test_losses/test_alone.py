@@ -3,6 +3,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 ALONE = '''
 import importlib.metadata
 import os
@@ -14,7 +16,7 @@ import torch
 
 
 def version(name, known=importlib.metadata.version):
-    if name == 'mmengine':
+    if 'mmengine' in name:
         raise importlib.metadata.PackageNotFoundError(name)
     return known(name)
 
@@ -76,5 +78,29 @@ def test_losses_without_mmengine(tmp_path):
 def test_mmengine_knows_what_is_registered_later():
     from mmkd.losses import LOSSES, MSELoss
     from mmkd.registry import MODELS
-    cls = LOSSES.register(type('LaterLoss', (MSELoss, ), {}))
-    assert MODELS.get('mmkd.LaterLoss') is cls
+    for _ in range(2):  # also one that is defined anew
+        cls = LOSSES.register(type('LaterLoss', (MSELoss, ), {}))
+        assert MODELS.get('mmkd.LaterLoss') is cls is LOSSES.classes['LaterLoss']
+    del MODELS.module_dict['LaterLoss'], LOSSES.classes['LaterLoss']
+
+
+def test_one_name_is_one_class():
+    from mmkd.losses import LOSSES, MSELoss
+    from mmkd.registry import MODELS
+    taken = MODELS.get('mmkd.MeanTeacher')
+    for _ in range(2):
+        with pytest.raises(ValueError, match='`MeanTeacher` of `.*` cannot be registered, because '
+                           '`mmkd.networks.mean` has registered one of that name; give it another'):
+            LOSSES.register(type('MeanTeacher', (MSELoss, ), {}))
+    assert MODELS.get('mmkd.MeanTeacher') is taken
+    assert 'MeanTeacher' not in LOSSES.classes
+    with pytest.raises(TypeError, match='only a class can be registered'):
+        LOSSES.register(lambda x: x)
+
+
+def test_a_class_may_be_registered_both_ways():
+    from mmkd.losses import LOSSES, MSELoss
+    from mmkd.registry import MODELS
+    cls = type('TwiceLoss', (MSELoss, ), {})
+    assert LOSSES.register(MODELS.register_module(module=cls)) is cls
+    del MODELS.module_dict['TwiceLoss'], LOSSES.classes['TwiceLoss']

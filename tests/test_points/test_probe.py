@@ -19,7 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mmkd.files.zoo import config_path
-from mmkd.inspect import inspect_pair
+from mmkd.inspection import inspect_pair
 from mmkd.points.image_sizes import TrainedAt, size_after, sizes_of_model, trained_at
 from mmkd.points.probe import DoesNotRun, first_look
 

@@ -9,6 +9,8 @@ from mmkd.points.recorder import recording
 
 def test_records_calls_of_the_module_and_of_its_forward():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    with recording(model, ['0']):
+        model(torch.ones(1, 2))
     with recording(model, ['0']) as seen:
         a = model[0](torch.ones(1, 2))
         b = model[0].forward(torch.ones(1, 2))
@@ -45,7 +47,7 @@ def test_wrapper_of_somebody_else_is_kept():
     assert model[0].forward is theirs
 
 
-def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
+def test_what_is_changed_in_place_afterwards_is_recorded_as_it_was():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 4))
     x = torch.randn(5, 2)
@@ -54,8 +56,8 @@ def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
     for _ in range(2):
         with recording(model, ['0', '2']) as seen:
             output = model(x)
-    assert torch.equal(seen['0'][0].output, before)
-    assert torch.equal(output, after)
+        assert torch.equal(seen['0'][0].output, before)
+        assert torch.equal(output, after)
     assert seen['2'][0].output is output  # nothing is copied without need
     seen['0'][0].output.sum().backward()
     torch.testing.assert_close(model[0].weight.grad, x.sum(0).expand(3, 2))
@@ -82,3 +84,13 @@ def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
     assert torch.equal(student[0], sides[0])
     assert torch.equal(teacher[0], sides[1])
     assert (sides[0] < 0).any()
+
+
+def test_what_is_changed_in_training_alone_is_recorded_as_it_was():
+    model = nn.Sequential(nn.Linear(2, 30), nn.Dropout(inplace=True))
+    x = torch.randn(5, 2)
+    for is_training in (False, True, True):
+        model.train(is_training)
+        with recording(model, ['0']) as seen:
+            model(x)
+        assert torch.equal(seen['0'][0].output, model[0](x))

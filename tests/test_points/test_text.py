@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmkd.files.zoo import config_path
-from mmkd.inspect import inspect_pair
+from mmkd.inspection import inspect_pair
 from mmkd.points import TextDetector, adapter_of, find_point, points_of
 
 HINT = dict(type='mmkd.MSELoss', on='neck')

@@ -55,7 +55,7 @@ def caught(call, *args):
 
 def test_what_mmkd_raises_is_a_refusal_and_what_breaks_in_it_is_none(command):
     from mmkd import WeightedSampler
-    from mmkd.inspect import entries_of
+    from mmkd.inspection import entries_of
     error = caught(entries_of, 'dst', [])
     assert command.refusal_of(error) == str(error)
     assert command.refusal_of(caught(entries_of, 'dist', [3])) is None  # AttributeError
@@ -99,7 +99,7 @@ def test_what_mmengine_puts_around_a_refusal_is_taken_off(command):
 
 
 def test_bug_that_follows_a_refusal_is_not_hidden(command):
-    from mmkd.inspect import entries_of
+    from mmkd.inspection import entries_of
 
     def broken():
         try:
@@ -113,7 +113,7 @@ def test_bug_that_follows_a_refusal_is_not_hidden(command):
 def test_refusal_of_a_data_worker_is_told(command):
     from torch._utils import ExceptionWrapper
 
-    from mmkd.inspect import entries_of
+    from mmkd.inspection import entries_of
 
     def as_worker(call, *args):
         try:

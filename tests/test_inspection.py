@@ -6,7 +6,7 @@ import pytest
 from conftest import retinanet, segmentor, two_stage
 from mmengine.config import Config
 
-from mmkd.inspect import entries_of, inspect_pair, table_of
+from mmkd.inspection import entries_of, inspect_pair, table_of
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 
