@@ -2,8 +2,8 @@
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from itertools import count
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Set, Tuple
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from weakref import WeakSet
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -16,15 +16,13 @@ class Call(NamedTuple):
     output: Any
     order: int = 0
     """Number of calls that were recorded before it, of any module."""
+    versions: Tuple[int, ...] = ()
+    """How often torch had written into each tensor of the output when it was returned."""
 
 
 CHANGED: 'WeakSet[nn.Module]' = WeakSet()
 """Modules whose output was changed in place after they had returned it, as by a ReLU behind a norm;
-what they return is copied."""
-
-SEEN: 'WeakKeyDictionary[nn.Module, Set[bool]]' = WeakKeyDictionary()
-"""In which modes, training or not, modules have been recorded. The first time their output is
-copied, because only afterwards it is known whether it was changed."""
+what they return is copied from then on."""
 
 Records = Dict[str, List[Call]]
 """The calls of one run, in order, by dotted module path."""
@@ -40,7 +38,8 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
     (``with_cp``) are not recorded.
 
     A tensor that is changed in place after it was returned, as by an in-place ReLU behind a norm,
-    is recorded as it was returned.
+    is found when the block ends, and copied in every later block. mmkd records a blank image before
+    training, so no step compares a changed value.
 
     Args:
         model (nn.Module): The model that is about to run.
@@ -48,21 +47,28 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
 
     Yields:
         dict[str, list[Call]]: By path, one entry per call, in order.
+
+    Raises:
+        ValueError: If a value is changed in place in training, and was not on the blank image.
     """
     records: Records = {}
     numbers = count()
-    returned: List[Tuple[nn.Module, Any, Tuple[int, ...]]] = []
     with ExitStack() as stack:
         for path in paths:
             records[path] = []
             module = model.get_submodule(path)
             stack.enter_context(replaced_forward(
-                module, partial(_watch, records[path], numbers, module, returned)))
+                module, partial(_watch, records[path], numbers, module)))
         yield records
-    for module, output, versions in returned:
-        SEEN.setdefault(module, set()).add(module.training)
-        if _versions(output) != versions:
-            CHANGED.add(module)
+    for path, calls in records.items():
+        module = model.get_submodule(path)
+        if module in CHANGED or all(_versions(call.output) == call.versions for call in calls):
+            continue
+        CHANGED.add(module)
+        if module.training:
+            raise ValueError(f'what `{path}` of the {type(model).__name__} returns is changed in '
+                             'place afterwards, in training alone, so that another value would be '
+                             'compared; name the module that changes it, or one before')
 
 
 @contextmanager
@@ -87,17 +93,12 @@ def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable],
 
 
 def _watch(calls: List[Call], numbers: Iterator[int], module: nn.Module,
-           returned: List[Tuple[nn.Module, Any, Tuple[int, ...]]], forward: Callable) -> Callable:
+           forward: Callable) -> Callable:
     @wraps(forward)
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        kept = output
-        if module in CHANGED:
-            kept = tree_map_only(Tensor, Tensor.clone, output)
-        elif module.training not in SEEN.get(module, ()):
-            kept = tree_map_only(Tensor, Tensor.clone, output)
-            returned.append((module, output, _versions(output)))
-        calls.append(Call(args, kept, next(numbers)))
+        kept = tree_map_only(Tensor, Tensor.clone, output) if module in CHANGED else output
+        calls.append(Call(args, kept, next(numbers), _versions(kept)))
         return output
 
     return watched_forward

@@ -9,8 +9,6 @@ from mmkd.points.recorder import recording
 
 def test_records_calls_of_the_module_and_of_its_forward():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    with recording(model, ['0']):
-        model(torch.ones(1, 2))
     with recording(model, ['0']) as seen:
         a = model[0](torch.ones(1, 2))
         b = model[0].forward(torch.ones(1, 2))
@@ -47,17 +45,18 @@ def test_wrapper_of_somebody_else_is_kept():
     assert model[0].forward is theirs
 
 
-def test_what_is_changed_in_place_afterwards_is_recorded_as_it_was():
+def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 4))
     x = torch.randn(5, 2)
     before, after = model[0](x), model(x)
     assert (before < 0).any()
-    for _ in range(2):
+    for is_training in (False, True):
+        model.train(is_training)
         with recording(model, ['0', '2']) as seen:
             output = model(x)
-        assert torch.equal(seen['0'][0].output, before)
-        assert torch.equal(output, after)
+    assert torch.equal(seen['0'][0].output, before)
+    assert torch.equal(output, after)
     assert seen['2'][0].output is output  # nothing is copied without need
     seen['0'][0].output.sum().backward()
     torch.testing.assert_close(model[0].weight.grad, x.sum(0).expand(3, 2))
@@ -86,11 +85,12 @@ def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
     assert (sides[0] < 0).any()
 
 
-def test_what_is_changed_in_training_alone_is_recorded_as_it_was():
-    model = nn.Sequential(nn.Linear(2, 30), nn.Dropout(inplace=True))
+def test_what_is_changed_in_training_alone_is_refused():
+    model = nn.Sequential(nn.Linear(2, 30), nn.Dropout(inplace=True)).eval()
     x = torch.randn(5, 2)
-    for is_training in (False, True, True):
-        model.train(is_training)
-        with recording(model, ['0']) as seen:
-            model(x)
-        assert torch.equal(seen['0'][0].output, model[0](x))
+    with recording(model, ['0']):
+        model(x)
+    model.train()
+    with pytest.raises(ValueError, match='what `0` of the Sequential returns is changed in place '
+                       'afterwards, in training alone'), recording(model, ['0']):
+        model(x)
