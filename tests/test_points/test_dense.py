@@ -144,7 +144,9 @@ def test_yolo_reads_the_classes_of_every_anchor():
 
 def test_corner_heatmaps_are_logits():
     import mmdet.models.dense_heads as heads
-    head = heads.CornerHead(num_classes=3, in_channels=8, num_feat_levels=2, corner_emb_channels=1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        head = heads.CornerHead(num_classes=3, in_channels=8, num_feat_levels=2,
+                                corner_emb_channels=1)
     model = torch.nn.Module()
     model.bbox_head = head
     point = DenseHead.points(model)['cls']
