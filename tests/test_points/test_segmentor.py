@@ -14,6 +14,7 @@ from conftest import (
     train,
 )
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch.nn.functional import interpolate
 
 from mmkd import DISTLoss, KDLoss
@@ -287,8 +288,9 @@ def test_a_head_that_predicts_metres_has_no_classes():
     from mmseg.models.decode_heads import VPDDepthHead
 
     from mmkd.points.families.segmentor import _predicts_a_map
-    head = VPDDepthHead(in_channels=[16, 16, 16, 16], embed_dim=4, feature_dim=16,
-                        num_deconv_filters=(16, 16, 16))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        head = VPDDepthHead(in_channels=[16, 16, 16, 16], embed_dim=4, feature_dim=16,
+                            num_deconv_filters=(16, 16, 16))
     assert not _predicts_a_map(head)
 
 
