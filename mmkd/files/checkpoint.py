@@ -26,6 +26,7 @@ from .archive import (
 from .fit import check_start, load_exactly
 from .safe_types import allow_mmengine_checkpoints
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path
+from .zoo import CONFIGS
 
 __all__ = ['Loaded', 'allow_mmengine_checkpoints', 'check_start', 'hash_of_file', 'is_trusted',
            'is_whole', 'load_exactly', 'load_hashed', 'read_checkpoint',
@@ -169,7 +170,7 @@ def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location
         checkpoint = torch.load(file, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
         # A page of an error, saved by its address, would be called dangerous, too.
-        if path.endswith(('.py', '.json', '.yml', '.yaml')):
+        if path.endswith(CONFIGS):
             raise ValueError(f'`{path}` is a config, no checkpoint; give the weights of its model, '
                              'a file such as `epoch_12.pth`') from error
         if not is_of_torch(file) or (
