@@ -1,51 +1,123 @@
 """What every distillation loss shares: checks, precision, levels, weights of positions."""
 from abc import ABCMeta, abstractmethod
-from typing import List, Optional, Sequence, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
-from ..core.arguments import finite_number, temperature
+from ..core.arguments import finite_number
+from ..core.asking import Asked, asked_by, check_given, takes
 
 TensorOrLevels = Union[Tensor, Sequence[Tensor]]
+
+Value = Union[Tensor, Dict[str, Tensor]]
+"""A scalar, or several by the name of the part."""
+
+PER_POSITION = ('labels', 'label_weights')
+"""Names whose values have the shape of the positions, (N, *positions)."""
+
+PER_LEVEL = (*PER_POSITION, 'stride', 'level', 'priors', 'student_also', 'teacher_also')
+"""Names that have a value for each level, so that lists of levels come with lists of these."""
 
 
 class DistillLoss(nn.Module, metaclass=ABCMeta):
     """Base class: a subclass writes only its formula, :meth:`compare`.
 
+    ``compare`` asks for further values by naming them as keyword-only parameters, such as
+    ``labels`` or ``boxes``: without a default they are required, with ``=None`` optional. Inside a
+    :class:`mmkd.Distiller` they come from the batch; see docs/your_own.md for all names.
+
     Args:
         loss_weight (float): Factor of the result, 0 or more. Defaults to 1.0.
+
+    Attributes:
+        must_match (frozenset[str]): What both sides must have equal: 'channels', 'positions'.
+            Features get no connector where channels may differ, and are not interpolated where
+            positions may. Defaults to both.
+        levels (str): 'each': ``compare`` is given one level at a time; 'all': it is given lists of
+            all levels. Defaults to 'each'.
+        layers_in (str): 'float32', or 'autocast': its layers run in the precision of the run's
+            autocast. Defaults to 'float32'.
+        communicates (bool): Whether it exchanges tensors between processes. It is refused where a
+            process may skip the term. Defaults to False.
 
     Raises:
         TypeError: If it is no number.
         ValueError: If it is negative or not finite.
+
+    Example:
+        >>> class AbsoluteLoss(DistillLoss):
+        ...     def compare(self, student, teacher, weight=None, *, labels):
+        ...         error = (student - teacher).abs().mean(1)
+        ...         return error[labels >= 0].mean()
+        >>> one = torch.zeros(2, 4, 3)
+        >>> AbsoluteLoss()(one, one + 2, labels=torch.zeros(2, 3).long())
+        tensor(2.)
     """
+
+    must_match: FrozenSet[str] = frozenset({'channels', 'positions'})
+    levels = 'each'
+    layers_in = 'float32'
+    communicates = False
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
 
+    @classmethod
+    def asked(cls) -> Asked:
+        """What its formula asks for by name."""
+        return asked_by(cls.compare)
+
+    def setup(self, student_channels: Any, teacher_channels: Any) -> None:
+        """Make the layers that the formula needs. A subclass with layers overrides it.
+
+        It is called once, before training; with ``levels='each'`` once for each level, on a copy of
+        the loss. It may ask by name for ``stride`` and ``level``.
+
+        Args:
+            student_channels (int | list[int]): C of the student's level; with ``levels='all'`` of
+                each level.
+            teacher_channels (int | list[int]): The teacher's.
+        """
+
+    @property
+    def has_setup(self) -> bool:
+        """Whether a subclass makes layers in :meth:`setup`."""
+        return type(self).setup is not DistillLoss.setup
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has layers or buffers, which must be trained and saved beside the student."""
+        return self.has_setup or any(True for _ in self.parameters()) or bool(self.state_dict())
+
     def forward(self,
                 student: TensorOrLevels,
                 teacher: TensorOrLevels,
-                weight: Optional[TensorOrLevels] = None) -> Union[Tensor, List[Tensor]]:
+                weight: Optional[TensorOrLevels] = None,
+                **named: Any) -> Union[Value, List[Value]]:
         """Compare the student with the teacher.
 
         Args:
             student (Tensor | Sequence[Tensor]): Float (N, C) or (N, C, *positions), for instance
                 (N, C, H, W), or a list of such, one per level.
-            teacher (Tensor | Sequence[Tensor]): The same shapes; treated as constant.
+            teacher (Tensor | Sequence[Tensor]): The same shapes, but for what :attr:`must_match`
+                leaves free; treated as constant.
             weight (Tensor | Sequence[Tensor], optional): Weight of each position, (N,) or
                 (N, *positions), 0 or more; a mask is a weight of zeros and ones.
                 Defaults to None, all positions alike.
+            **named: What the formula asks for by name. With lists of levels, what belongs to a
+                level (``labels``, ``stride``) is a list, too.
 
         Returns:
-            Tensor | list[Tensor]: A scalar, or a list of scalars, one per level. Float32 also under
-            autocast (float64 for float64 input); 0, still attached to the student, where no
+            Tensor | dict[str, Tensor] | list: A scalar, or a dict of named parts; for lists of
+            levels a list of these, one per level, unless :attr:`levels` is 'all'. Float32 also
+            under autocast (float64 for float64 input); 0, still attached to the student, where no
             position is left.
 
         Raises:
-            TypeError: If the student is one tensor and the teacher a list, or the reverse.
+            TypeError: If the student is one tensor and the teacher a list, or the reverse; if a
+                name is missing or unknown.
             ValueError: If shapes or numbers of levels differ, or a weight is negative; the message
                 shows what was found.
         """
@@ -54,23 +126,88 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
                 f'{type(self).__name__} compares a tensor with a tensor or a list with a list, '
                 f'but got {type(student).__name__} and {type(teacher).__name__}; give both as one '
                 'kind')
-        if isinstance(student, Tensor):
-            return self._forward_single(student, teacher, weight)  # type: ignore[arg-type]
-        weights = [None] * len(student) if weight is None else weight
+        check_given(type(self).__name__, self.asked(), named)
+        is_single = isinstance(student, Tensor)
+        if is_single and self.levels == 'each':
+            return self._forward([student], [teacher], [weight], named)  # type: ignore[list-item]
+        if is_single:
+            student, teacher = [student], [teacher]  # type: ignore[list-item]
+            weight = None if weight is None else [weight]  # type: ignore[list-item]
+            named = {key: [value] if key in PER_LEVEL else value for key, value in named.items()}
+        weights: Sequence[Optional[Tensor]] = (
+            [None] * len(student) if weight is None else weight)  # type: ignore[assignment]
         if not len(student) == len(teacher) == len(weights):
             raise ValueError(
                 f'{type(self).__name__} needs as many levels on both sides, but got '
                 f'{len(student)} of the student, {len(teacher)} of the teacher and '
                 f'{len(weights)} of weights; give as many of each')
+        for name in (name for name in named if name in PER_LEVEL and named[name] is not None):
+            if not isinstance(named[name], (list, tuple)) or len(named[name]) != len(student):
+                raise ValueError(f'{type(self).__name__} needs `{name}` for each of {len(student)} '
+                                 'levels; give a list of as many')
+        if self.levels == 'all':
+            return self._forward(student, teacher, weights, named)  # type: ignore[arg-type]
         return [
-            self._forward_single(s, t, w) for s, t, w in zip(student, teacher, weights)
+            self._forward([s], [t], [w], {
+                name: value[number] if name in PER_LEVEL and value is not None else value
+                for name, value in named.items()})
+            for number, (s, t, w) in enumerate(zip(student, teacher, weights))
         ]
 
-    def _forward_single(self, student: Tensor, teacher: Tensor,
-                        weight: Optional[Tensor]) -> Tensor:
-        if student.dim() < 2 or student.shape != teacher.shape:
+    def _forward(self, student: List[Tensor], teacher: List[Tensor],
+                 weight: Sequence[Optional[Tensor]], named: Mapping[str, Any]) -> Value:
+        """One call of the formula, on float32 and without autocast."""
+        for number, (s, t, w) in enumerate(zip(student, teacher, weight)):
+            self._check(s, t, w, {name: (named[name][number] if self.levels == 'all' else
+                                         named[name]) for name in PER_POSITION
+                                  if named.get(name) is not None})
+        device = student[0].device.type if student else 'cpu'
+        is_autocast = self.layers_in == 'autocast' and torch.is_autocast_enabled(device)
+        with torch.autocast(device_type=device, enabled=is_autocast):
+            sides: List[List[Any]] = [[], [], []]
+            for s, t, w in zip(student, teacher, weight):
+                dtype = torch.promote_types(torch.promote_types(s.dtype, t.dtype), torch.float32)
+                for side, one in zip(sides, (s, t.detach(), w)):
+                    side.append(None if one is None else one.to(dtype))
+                if w is not None:
+                    self._check_weight(sides[2][-1].detach())
+            sides[2] = [None if one is None else one.detach() for one in sides[2]]
+            arguments: List[Any] = [side if self.levels == 'all' else side[0] for side in sides]
+            if all(one is None for one in weight):
+                arguments[2] = None
+            if not takes(type(self).compare, 'weight'):
+                if arguments.pop() is not None:
+                    raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
+                                     'out `region`, or take another loss')
+            return self._scaled(self.compare(*arguments, **named))
+
+    def _scaled(self, value: Any) -> Value:
+        if isinstance(value, dict):
+            return {name: self.loss_weight * one for name, one in value.items()}
+        return self.loss_weight * value
+
+    def _check_weight(self, weight: Tensor) -> None:
+        # Reading a value makes a GPU wait; inside a Distiller weights are 0 or more by their make.
+        if weight.device.type == 'cpu' and (weight < 0).any():
+            raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
+                             f'smallest is {weight.min().item():g}; write 0 where a '
+                             'position is to be left out')
+
+    def _check(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
+               named: Mapping[str, Any]) -> None:
+        """Whether shapes are as :attr:`must_match` says."""
+        shapes = [list(one.shape) for one in (student, teacher)]
+        free = [dim for dim in range(1, max(map(len, shapes)))
+                if ('channels' if dim == 1 else 'positions') not in self.must_match]
+        compared = [[size for dim, size in enumerate(shape) if dim not in free]
+                    for shape in shapes]
+        if min(map(len, shapes)) < 2 or compared[0] != compared[1]:
+            wanted = ('of equal shape' if not free else
+                      f'of equal {"batch size and channels" if 1 not in free else "positions"}'
+                      if 'channels' in self.must_match or 'positions' in self.must_match else
+                      'of equal batch size')
             raise ValueError(
-                f'{type(self).__name__} compares tensors (N, C, ...) of equal shape, but got '
+                f'{type(self).__name__} compares tensors (N, C, ...) {wanted}, but got '
                 f'{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher; '
                 'give both one shape')
         positions = (student.shape[0], *student.shape[2:])
@@ -78,17 +215,11 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             raise ValueError(
                 f'{type(self).__name__} needs one weight per position, {tuple(positions)}, '
                 f'but got {tuple(weight.shape)}; give a weight without the dimension of classes')
-        with torch.autocast(device_type=student.device.type, enabled=False):
-            dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype),
-                                        torch.float32)
-            student, teacher = student.to(dtype), teacher.detach().to(dtype)
-            if weight is not None:
-                weight = weight.detach().to(dtype)
-                if (weight < 0).any():
-                    raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
-                                     f'smallest is {weight.min().item():g}; write 0 where a '
-                                     'position is to be left out')
-            return self.loss_weight * self.compare(student, teacher, weight)
+        for name, value in named.items():
+            if value.shape != positions:
+                raise ValueError(
+                    f'{type(self).__name__} needs `{name}` of each position, {tuple(positions)}, '
+                    f'but got {tuple(value.shape)}; give it without the dimension of classes')
 
     def notes(self, channels: int) -> List[str]:
         """What of the formula cannot teach where it is used, for a subclass to say.
@@ -105,87 +236,15 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         return []
 
     @abstractmethod
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
-        """The formula.
+    def compare(self, student: Any, teacher: Any, weight: Any = None) -> Any:
+        """The formula. A subclass may leave out ``weight``, and ask for values by name.
 
         Args:
-            student (Tensor): Float32 or float64 (N, C, *positions).
-            teacher (Tensor): The same shape and dtype, without gradient.
+            student (Tensor): Float32 or float64 (N, C, *positions); with ``levels='all'`` a list.
+            teacher (Tensor): Without gradient; the same shape, but for what :attr:`must_match`
+                leaves free.
             weight (Tensor, optional): The same dtype, (N, *positions).
 
         Returns:
-            Tensor: A scalar, before ``loss_weight``.
+            Tensor | dict[str, Tensor]: A scalar, or named parts, before ``loss_weight``.
         """
-
-
-class LogitLoss(DistillLoss):
-    """Base class of losses that turn logits into probabilities.
-
-    Args:
-        tau (float): Temperature, greater than 0. Defaults to 1.0.
-        use_sigmoid (bool, optional): Whether the classes are independent (sigmoid) or exclude each
-            other (softmax over dimension 1). None means softmax when the loss is used alone and
-            the head's own activation inside a :class:`mmkd.Distiller`. Defaults to None.
-        loss_weight (float): Factor of the result. Defaults to 1.0.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If ``tau`` is not greater than 0.
-    """
-
-    def __init__(self,
-                 tau: float = 1.0,
-                 use_sigmoid: Optional[bool] = None,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.tau = temperature(tau)
-        if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
-            raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
-                            'write one of these, or leave it out')
-        self.use_sigmoid = use_sigmoid
-
-    def notes(self, channels: int) -> List[str]:
-        if channels > 1 or self.use_sigmoid:
-            return []
-        return [f'{type(self).__name__}: softmax over 1 column is 1 whatever the logit is; write '
-                '`use_sigmoid=True` if the column is a class against background, or use '
-                'mmkd.MSELoss']
-
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
-        """The formula on rows, by autograd."""
-        student, teacher = to_rows(student), to_rows(teacher)
-        # Only a given weight is looked at: reading a value makes a GPU wait.
-        if student.numel() == 0 or (weight is not None and not weight.any()):
-            return student.sum() * 0
-        if weight is None:
-            weight = student.new_ones(student.shape[0])
-        else:
-            weight = weight.flatten()
-            # Whatever stands at a masked position, even NaN, must not reach the sums.
-            is_masked = (weight == 0).unsqueeze(1)
-            student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
-        return self.compare_rows(student / self.tau, teacher / self.tau, weight) * self.tau**2
-
-    @abstractmethod
-    def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        """The formula on rows, before the factor τ².
-
-        Args:
-            student (Tensor): Float (M, C), logits / τ; M positions of all images.
-            teacher (Tensor): The same.
-            weight (Tensor): Float (M,), not all zero.
-
-        Returns:
-            Tensor: A scalar.
-        """
-
-
-def to_rows(x: Tensor) -> Tensor:
-    """Bring (N, C, *positions) to (N·positions, C)."""
-    return x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1]) if x.dim() > 2 else x
-
-
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean over dimension 0 of (M, ...) with weights (M,) that are not all zero."""
-    weight = weight / weight.sum()
-    return torch.tensordot(weight, values, dims=1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..core.arguments import finite_number
 from ..core.table import LOSSES
-from .base import LogitLoss, weighted_mean
+from .logits import LogitLoss, weighted_mean
 from .fast.closed_form import EPS, dist
 from .fast.pieces import as_maps
 
@@ -61,7 +61,7 @@ class DISTLoss(LogitLoss):
         super().__init__(tau, use_sigmoid, loss_weight)
         if not isinstance(sync, bool):
             raise TypeError(f'`sync` must be True or False, but got {sync!r}; write one of the two')
-        self.sync = sync
+        self.sync = self.communicates = sync
         self.beta = finite_number('beta', beta, least=0)
         self.gamma = finite_number('gamma', gamma, least=0)
 

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from ..core.table import LOSSES
-from .base import LogitLoss, weighted_mean
+from .logits import LogitLoss, weighted_mean
 from .fast import fused
 from .fast.pieces import as_maps, logits_of, pieces, probabilities
 

@@ -17,7 +17,7 @@ import torch
 from mmkd import DISTLoss, KDLoss
 from mmkd.losses import kd
 from mmkd.losses.fast import closed_form, fused
-from mmkd.losses.base import LogitLoss
+from mmkd.losses import LogitLoss
 
 CASES = [((2, 40, 5, 7), 'some'), ((37, 9), None), ((1, 70, 5, 7), 'mask'), ((2, 33, 2, 2), 'none'),
          ((2, 1, 3, 3), None), ((2, 2, 3, 3), 'some'), ((1, 5, 1, 1), None)]

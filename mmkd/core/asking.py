@@ -1,0 +1,84 @@
+"""Which values does a function ask for, by naming them as keyword-only parameters?"""
+import inspect
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Tuple
+
+
+class Asked(NamedTuple):
+    """The keyword-only parameters of a function."""
+    required: Tuple[str, ...]
+    """Those without a default."""
+    optional: Tuple[str, ...]
+    """Those with a default."""
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """All of them."""
+        return (*self.required, *self.optional)
+
+
+@lru_cache(maxsize=None)
+def asked_by(*functions: Callable[..., Any]) -> Asked:
+    """Read what functions ask for, as a pytest test asks for fixtures.
+
+    Example:
+        >>> def compare(student, teacher, weight=None, *, labels, stride=None): ...
+        >>> asked_by(compare)
+        Asked(required=('labels',), optional=('stride',))
+    """
+    found = [one for function in functions
+             for one in inspect.signature(function).parameters.values()
+             if one.kind is one.KEYWORD_ONLY]
+    required = tuple(dict.fromkeys(one.name for one in found if one.default is one.empty))
+    return Asked(required, tuple(dict.fromkeys(
+        one.name for one in found if one.name not in required)))
+
+
+@lru_cache(maxsize=None)
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name, or takes any."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def check_known(what: str, asked: Asked, known: Iterable[str]) -> None:
+    """Whether there is a value for every name that is asked for.
+
+    Args:
+        what (str): What asks, for the message: '`compare` of MyLoss'.
+        asked (Asked): What it asks for.
+        known (Iterable[str]): The names that are provided.
+
+    Raises:
+        ValueError: If a name, required or not, is unknown; the message names the closest.
+    """
+    known = list(known)
+    for name in asked.names:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            raise ValueError(
+                f'{what} asks for `{name}`, which nothing provides' +
+                (f' (closest: `{nearest[0]}`)' if nearest else '') +
+                f'; it may ask for {", ".join(f"`{one}`" for one in known)}; write one of these, '
+                f"or provide it by a function with `@mmkd.provides('{name}')`")
+
+
+def check_given(what: str, asked: Asked, given: Mapping[str, Any]) -> None:
+    """Whether a direct call gives what is asked for, and nothing else.
+
+    Args:
+        what (str): What is called, for the message.
+        asked (Asked): What it asks for.
+        given (Mapping[str, Any]): What the call gives, by name.
+
+    Raises:
+        TypeError: If a required name is missing or an unknown one is given.
+    """
+    missing = [name for name in asked.required if given.get(name) is None]
+    unknown = [name for name in given if name not in asked.names]
+    if missing or unknown:
+        raise TypeError(
+            f'{what} takes {", ".join(f"`{one}`" for one in asked.names) or "no names"}, but got '
+            f'{", ".join(f"`{one}`" for one in given) or "none"}; ' +
+            (f'give `{missing[0]}=`' if missing else f'leave out `{unknown[0]}`'))

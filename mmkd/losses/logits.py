@@ -1,0 +1,94 @@
+"""What do losses share that turn logits into probabilities?"""
+from typing import Any, List, Optional
+
+import torch
+from torch import Tensor
+
+from ..core.arguments import temperature
+from ..core.asking import Asked, asked_by
+from .base import PER_POSITION, DistillLoss
+
+
+class LogitLoss(DistillLoss):
+    """Base class of losses that turn logits into probabilities.
+
+    Args:
+        tau (float): Temperature, greater than 0. Defaults to 1.0.
+        use_sigmoid (bool, optional): Whether the classes are independent (sigmoid) or exclude each
+            other (softmax over dimension 1). None means softmax when the loss is used alone and
+            the head's own activation inside a :class:`mmkd.Distiller`. Defaults to None.
+        loss_weight (float): Factor of the result. Defaults to 1.0.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``tau`` is not greater than 0.
+    """
+
+    def __init__(self,
+                 tau: float = 1.0,
+                 use_sigmoid: Optional[bool] = None,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.tau = temperature(tau)
+        if not (use_sigmoid is None or isinstance(use_sigmoid, bool)):
+            raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
+                            'write one of these, or leave it out')
+        self.use_sigmoid = use_sigmoid
+
+    @classmethod
+    def asked(cls) -> Asked:
+        """What its formula, :meth:`compare` or :meth:`compare_rows`, asks for by name."""
+        return asked_by(cls.compare_rows if cls.compare is LogitLoss.compare else cls.compare)
+
+    def notes(self, channels: int) -> List[str]:
+        if channels > 1 or self.use_sigmoid:
+            return []
+        return [f'{type(self).__name__}: softmax over 1 column is 1 whatever the logit is; write '
+                '`use_sigmoid=True` if the column is a class against background, or use '
+                'mmkd.MSELoss']
+
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
+                **named: Any) -> Any:
+        """The formula on rows, by autograd."""
+        student, teacher = to_rows(student), to_rows(teacher)
+        named = {name: value.flatten() if name in PER_POSITION and value is not None else value
+                 for name, value in named.items()}
+        # Only a given weight is looked at: reading a value makes a GPU wait.
+        if student.numel() == 0 or (weight is not None and not weight.any()):
+            return student.sum() * 0
+        if weight is None:
+            weight = student.new_ones(student.shape[0])
+        else:
+            weight = weight.flatten()
+            # Whatever stands at a masked position, even NaN, must not reach the sums.
+            is_masked = (weight == 0).unsqueeze(1)
+            student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
+        value = self.compare_rows(student / self.tau, teacher / self.tau, weight, **named)
+        if isinstance(value, dict):
+            return {name: one * self.tau**2 for name, one in value.items()}
+        return value * self.tau**2
+
+    def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Any:
+        """The formula on rows, before the factor τ²; a subclass writes it or ``compare``.
+
+        Args:
+            student (Tensor): Float (M, C), logits / τ; M positions of all images.
+            teacher (Tensor): The same.
+            weight (Tensor): Float (M,), not all zero.
+
+        Returns:
+            Tensor | dict[str, Tensor]: A scalar, or named parts.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no formula; write `compare_rows` or '
+                                  '`compare`')
+
+
+def to_rows(x: Tensor) -> Tensor:
+    """Bring (N, C, *positions) to (N·positions, C)."""
+    return x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1]) if x.dim() > 2 else x
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over dimension 0 of (M, ...) with weights (M,) that are not all zero."""
+    weight = weight / weight.sum()
+    return torch.tensordot(weight, values, dims=1)
