@@ -284,7 +284,7 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
         # As under a Runner, whose hooks tell the networks what is over.
         logged = BaseModel.train_step(model, copy.deepcopy(batch), optimizer)
         distillation.after_iter(next(number))
-        return {match.name: logged[match.name].item() for match in model.matches}
+        return {term.name: logged[term.name].item() for term in model.terms}
 
     return step
 

@@ -41,14 +41,17 @@ from torch import nn
 from tqdm import tqdm
 
 import mmkd
-from mmkd.compare.match import Match
+from mmkd.compare.term import Term
+from mmkd.compare.trial import fit_term
+from mmkd.compare.vocabulary import Batch
 from mmkd.core.rng import preserved_rng
 from mmkd.files.zoo import config_path
 from mmkd.networks.frozen import FrozenTeacher, model_config
 from mmkd.points import Answers, adapter_of
 from mmkd.points.image_sizes import sizes_of_model
 from mmkd.points.probe import blank_image
-from mmkd.training.distillation import told_to
+from mmkd.training.probe import trials
+from mmkd.training.questions import told_to
 
 PACKAGES = ('mmdet', 'mmseg')
 IMAGE_SIZES = (128, 256, 512)
@@ -306,9 +309,9 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
     distillation = model.distillation
     model.teacher.runs_whole = True  # no time for what a single look could leave out
     outcome.points = [name + ('*' if found.connectors else '')
-                      for name, found in distillation.trials()
-                      if isinstance(found, Match) and not re.search(r'\.\d+$', name)]
-    point = model.matches[0].student_point
+                      for name, found in trials(distillation)
+                      if isinstance(found, Term) and not re.search(r'\.\d+$', name)]
+    point = model.terms[0].student_point
     if point.asked_at or point.queries:
         outcome.other_stride = 'any'
         return
@@ -317,9 +320,10 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
         model.eval()
         for size in IMAGE_SIZES[1:]:
             images = [blank_image(model.student, (side, side)) for side in (size, 2 * size)]
-            seen = {'student': distillation.predicted('student', images[0])}
-            told = distillation.ask(seen, images[1], None, model.matches[:1])
-            model.matches[0].fit(seen['student'], told_to(model.matches[0], told), (size, size))
+            seen = {'student': distillation.probe.predicted('student', images[0])}
+            told = distillation.ask(seen, images[1], None, model.terms[:1])
+            fit_term(model.terms[0], seen['student'], told_to(model.terms[0], told),
+                     Batch(images[1], None), model.student, (size, size))
             outcome.other_stride = 'interpolated' if point.is_map else 'levels in common'
             break
 

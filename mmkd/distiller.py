@@ -5,8 +5,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from .compare.match import Match
+from .compare.term import Term
 from .core.agreement import all_or_none, check_alike
+from .core.aliases import warn_renamed
 from .core.build import build_model, named_arguments
 from .core.runner import current_optim_wrapper, current_runner, is_training, surrounding_model
 from .files.bases import warn_of_lost
@@ -42,8 +43,8 @@ class Distiller(BaseModel):
             'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``. Defaults to None, where
             companions teach.
         distill (Sequence[dict]): What is compared: each entry a loss with its arguments and ``on``,
-            the point; see :class:`mmkd.compare.match.Match`. With ``between=[...]`` it stands for
-            every pair of these networks, each learning from each.
+            the point; see :func:`mmkd.compare.spec.read_entry`. With ``between=[...]`` it stands
+            for every pair of these networks, each learning from each.
         companions (dict[str, dict | BaseTeacher], optional): Further networks by name, which can
             teach and, where they are trained, be taught; ``type`` is 'mmkd.Partner' where it is
             left out. Defaults to None.
@@ -254,9 +255,15 @@ class Distiller(BaseModel):
         return self.distillation.teacher
 
     @property
-    def matches(self) -> List[Match]:
+    def terms(self) -> List[Term]:
         """What is compared, one for each entry of ``distill``."""
-        return self.distillation.matches
+        return self.distillation.terms
+
+    @property
+    def matches(self) -> List[Term]:
+        """The name of :attr:`terms` in the first edition."""
+        warn_renamed('`Distiller.matches`', '`Distiller.terms`')
+        return self.terms
 
     # --- being the student ----------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from .compare.levels import shown_strides
-from .compare.match import Match, shown_shapes
+from .compare.spec import TermSpec
+from .compare.term import Term, shown_shapes
 from .core.build import build_model
 from .losses import LogitLoss
 from .losses.trial import Limits, limits_of
@@ -17,6 +18,7 @@ from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
 from .points import points_of
 from .training.distillation import Distillation
+from .training.probe import trials
 
 
 class Part(NamedTuple):
@@ -41,7 +43,7 @@ METHODS = {'dist': [DIST], 'kd': [KD], 'cwd': [CWD], 'mimic': [MIMIC],
 class Finding(NamedTuple):
     """What was found of one point."""
     point: str
-    match: Optional[Match]
+    term: Optional[Term]
     """None where it cannot be compared."""
     problem: str
     """Why not; '' where it can."""
@@ -49,17 +51,17 @@ class Finding(NamedTuple):
     @property
     def verdict(self) -> str:
         """In a word or two."""
-        if self.match is None:
+        if self.term is None:
             return 'cannot be compared'
-        return 'through a connector' if self.match.connectors else 'as it is'
+        return 'through a connector' if self.term.connectors else 'as it is'
 
     def limits(self, part: Part) -> Limits:
         """What the loss of a method cannot teach at this point, which can be compared."""
-        assert self.match is not None
-        loss = Match(type=part.loss, on=self.point, **part.settings).loss
+        assert self.term is not None
+        loss = TermSpec.of(dict(type=part.loss, on=self.point, **part.settings)).build_loss()
         if isinstance(loss, LogitLoss):
-            loss.use_sigmoid = self.match.student_point.use_sigmoid
-        return limits_of(loss, self.match.compared)
+            loss.use_sigmoid = self.term.student_point.use_sigmoid
+        return limits_of(loss, self.term.compared)
 
 
 def inspect_pair(student: Config, teacher: Config,
@@ -86,9 +88,9 @@ def inspect_pair(student: Config, teacher: Config,
     frozen.prepare(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, frozen, [entry], config=student)
-    return [Finding(name, found if isinstance(found, Match) else None,
-                    '' if isinstance(found, Match) else str(found))
-            for name, found in distillation.trials()]
+    return [Finding(name, found if isinstance(found, Term) else None,
+                    '' if isinstance(found, Term) else str(found))
+            for name, found in trials(distillation)]
 
 
 def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:
@@ -111,7 +113,7 @@ def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]
         point = next((name for name, problem in zip(part.points, problems) if not problem), None)
         if point is None:
             problems = [f'`{name}`: {problem}' for name, problem in zip(part.points, problems)]
-            able = [finding.point for finding in findings if finding.match]
+            able = [finding.point for finding in findings if finding.term]
             raise ValueError(
                 f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
                 f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
@@ -125,7 +127,7 @@ def _problem(part: Part, point: str, finding: Optional[Finding]) -> str:
     """Why a method cannot compare a point; '' if it can."""
     if finding is None:
         return 'neither model has such a point'
-    if finding.match is None:
+    if finding.term is None:
         return finding.problem
     limits = finding.limits(part)
     return '; '.join(limits.notes) if limits.is_constant else ''
@@ -143,16 +145,17 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
     compared; and what the losses of the methods cannot teach there."""
     table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
     for finding in findings:
-        match = finding.match
-        if match is None:
+        term = finding.term
+        if term is None:
             table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
             continue
         sides = ['\n'.join([', '.join(point.paths), shown_shapes(shapes)] +
                            [f'stride {shown_strides(strides)}'] * bool(strides))
                  for point, shapes, strides in zip(
-                     (match.student_point, match.teacher_point), match.shapes, match.strides)]
+                     (term.student_point, term.teacher_point), term.fitting.shapes,
+                     term.fitting.strides)]
         table.add_row(finding.point, *sides, '; '.join(
-            [finding.verdict, *match.notes, *_notes(finding)]))
+            [finding.verdict, *term.notes, *_notes(finding)]))
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()

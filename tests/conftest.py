@@ -317,8 +317,8 @@ def is_fork() -> bool:
 def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
     """What student and teacher of a Distiller say of a batch, without losses."""
     distillation = model.distillation
-    seen = {'student': distillation.predicted('student', inputs)}
-    return by_place(seen, distillation.ask(seen, inputs, samples, distillation.matches))
+    seen = {'student': distillation.probe.predicted('student', inputs)}
+    return by_place(seen, distillation.ask(seen, inputs, samples, distillation.terms))
 
 
 def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:

@@ -117,7 +117,7 @@ def three_steps(model, wrapper, batch):
         [p for p in model.parameters() if p.requires_grad], lr=1e-3))
     logs = []
     for factor in (1., 0., 1.):
-        for match in model.matches:
+        for match in model.terms:
             match.factor = factor
         logged = wrapper.train_step(copy.deepcopy(batch), optim_wrapper)
         logs.append({name: value.item() for name, value in logged.items()})

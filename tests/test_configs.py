@@ -59,7 +59,7 @@ def test_recipe_compares_what_the_authors_compare(path):
     folder, name = names_of(path)
     config, model = built(path)
     assert isinstance(model, Distiller)
-    first, *others = model.matches
+    first, *others = model.terms
     is_segmentor = config.default_scope == 'mmseg'
     assert type(first.loss) is LOSSES[folder]
     assert (first.loss.loss_weight, first.loss.tau) == (1., 1.)
@@ -155,7 +155,7 @@ def test_recipe_trains_and_its_checkpoint_is_the_plain_students(path, coco, stre
     config.work_dir = str(tmp_path / 'run')
     runner, losses = train(config)
     assert len(losses) == 2
-    for match in runner.model.matches:
+    for match in runner.model.terms:
         assert all(0 < step[match.name] < float('inf') for step in losses)
     saved = torch.load(glob.glob(str(tmp_path / 'run' / '*.pth'))[0], weights_only=True)
     plain = build(model.student, config.default_scope)
@@ -252,7 +252,7 @@ def test_model_predicts_the_classes_of_its_data(path):
     student = model.student if isinstance(model, Distiller) else model
     assert points_of(student)['cls'].num_named == len(classes)
     if isinstance(model, Distiller):
-        assert [match.on_student for match in model.matches]
+        assert [match.spec.on_student for match in model.terms]
         teacher = Config.fromfile(config.model.teacher.config)
         assert classes_in(teacher) == classes
         with DefaultScope.overwrite_default_scope(teacher.default_scope):
@@ -266,7 +266,7 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
     config = on_small_data(Config.fromfile(path), shapes, streets, tmp_path / 'run')
     runner, losses = train(config)
     assert len(losses) == 2
-    terms = [match.name for match in runner.model.matches]
+    terms = [match.name for match in runner.model.terms]
     assert terms
     assert all(torch.tensor(one[name]).isfinite() for one in losses for name in terms)
     data = dict(mmdet='bccd', mmseg='camvid')[config.default_scope]

@@ -330,7 +330,7 @@ def test_another_point_on_the_teachers_side(teacher):
     entry = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='bbox_head.retina_cls'))
     model = build(distiller(retinanet(), teacher, entry))
     model.prepare()
-    match, = model.matches
+    match, = model.terms
     assert (match.student_point.paths, match.teacher_point.paths) == (
         ('bbox_head', ), ('bbox_head.retina_cls', ))
     assert match.name == 'loss_cls_kd'
@@ -345,7 +345,7 @@ def test_anchors_jointly_or_one_by_one(teacher, per_anchor):
     model = build(distiller(retinanet(), teacher, entry))
     model.prepare()
     image = torch.randn(2, 3, 64, 64)
-    levels, _ = model.matches[0].levels(*observe(model, image))
+    levels, _ = model.terms[0].levels(*observe(model, image))
     assert levels[0].shape == ((18, 3, 8, 8) if per_anchor else (2, 27, 8, 8))
 
 

@@ -62,9 +62,9 @@ class FillCacheLoop(EpochBasedTrainLoop):
             one for one in distillation.networks.values() if isinstance(one, CachedTeacher)]
         if not teachers:
             raise SystemExit(NO_CACHE)
-        matches = [match for match in distillation.parts
-                   if distillation.networks[match.source] in teachers]
-        nothing_seen: Dict[str, Dict] = {match.learner: {} for match in matches}
+        parts = [part for part in distillation.parts
+                   if distillation.networks[part.spec.source] in teachers]
+        nothing_seen: Dict[str, Dict] = {part.spec.learner: {} for part in parts}
         replays = list(replays_in(self.dataloader.dataset))
         variants = list(range(max([replay.variants for replay in replays], default=1)))
         if not replays:
@@ -77,7 +77,7 @@ class FillCacheLoop(EpochBasedTrainLoop):
                     replay.only = variant % replay.variants
                 for batch in self.dataloader:
                     data = model.data_preprocessor(batch, True)
-                    distillation.ask(nothing_seen, data['inputs'], data['data_samples'], matches)
+                    distillation.ask(nothing_seen, data['inputs'], data['data_samples'], parts)
                     bar.update()
         for teacher in teachers:
             store = teacher.store

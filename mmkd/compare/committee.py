@@ -1,5 +1,5 @@
 """How are several teachers compared with one student?"""
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +9,29 @@ from ..losses import LogitLoss
 from ..networks import Committee
 from ..points import Answers
 from ..points.recorder import Records
-from .match import Match
+from .spec import TermSpec
+from .term import Parts, Term
+from .vocabulary import Batch
 
 
-class CommitteeMatch(Match):
+class CommitteeTerm(Term):
     """One entry of ``distill`` whose teacher is a :class:`mmkd.Committee`.
 
-    Each member is matched by itself, as a teacher alone would be: columns, levels, sizes,
+    Each member is a term by itself, as a teacher alone would be: columns, levels, sizes,
     connectors.
 
     Args:
-        entry (dict): The entry.
+        spec (TermSpec): The entry.
         committee (Committee): Its teacher.
 
     Raises:
-        ValueError: As :class:`Match`.
+        ValueError: As :class:`Term`.
     """
 
-    def __init__(self, entry: Dict[str, Any], committee: Committee) -> None:
-        super().__init__(**entry)
+    def __init__(self, spec: TermSpec, committee: Committee) -> None:
+        super().__init__(spec)
         self.weights = committee.weights
-        self._members: List[Match] = []
-        for number in range(len(committee.members)):
-            member = Match(**entry)
-            member.source = f'{self.source}.{number}'
-            member.name = f'{self.name}_{number}'
-            self._members.append(member)
+        self._members = [Term(spec.of_member(n)) for n in range(len(committee.members))]
         self._average = committee.average
 
     @property
@@ -59,40 +56,48 @@ class CommitteeMatch(Match):
                 'learn from the mean of the probabilities')
 
     @property
-    def parts(self) -> List[Match]:
+    def parts(self) -> List[Term]:
         return self._members
 
-    def compare_parts(self, seen: Records, told: Sequence[Dict[str, Answers]], student: nn.Module,
-                      data_samples: Optional[Sequence],
-                      background: Sequence[Tensor] = ()) -> List[Tensor]:
+    def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
+                batch: Batch, background: Sequence[Tensor] = ()) -> Parts:
+        for member in self._members:
+            member.factor = self.factor
+        first = self._members[0]
+        assert first.alignment is not None
         if not self.averages_probabilities:
-            by_member = [
-                [weight * loss for loss in self._scaled(member).compare(
-                    seen, answers, student, data_samples, background)]
-                for weight, member, answers in zip(self.weights, self._members, told)]
-            if len({len(losses) for losses in by_member}) > 1:
-                return [loss for losses in by_member for loss in losses]
-            return [torch.stack(losses).sum() for losses in zip(*by_member)]
-        first = self._scaled(self._members[0])
-        if not first.is_answered(told[0]):
-            return [next(student.parameters()).new_zeros(())]
-        sides = [member.levels(seen, answers) for member, answers in zip(self._members, told)]
+            return self._mean_of_losses([
+                member.compare(seen, [answers], model, batch, background)
+                for member, answers in zip(self._members, told)])
+        if not first.alignment.is_answered(told[0]):
+            return {'': [next(model.parameters()).new_zeros(())]}
+        contexts = [member.context(seen, answers, batch, model)
+                    for member, answers in zip(self._members, told)]
+        own = contexts[0].student
         if first.student_point.queries is not None or any(
-                len(own) != len(sides[0][0]) or any(a.shape != b.shape for a, b in zip(
-                    own, sides[0][0])) for own, _ in sides):
+                len(one.student) != len(own) or any(a.shape != b.shape for a, b in zip(
+                    one.student, own)) for one in contexts):
             raise ValueError(
                 f'`{self.name}`: the members of the committee do not speak of the same '
                 'predictions, so there is no mean of their probabilities; write '
                 "`average='loss'` in the committee")
         loss = first.loss
         assert isinstance(loss, LogitLoss)
-        levels = [logits_of_mean(same, self.weights, loss.tau, bool(loss.use_sigmoid))
-                  for same in zip(*(teacher for _, teacher in sides))]
-        return first.compare_levels(sides[0][0], levels, student, data_samples, background)
+        contexts[0].teacher = [
+            logits_of_mean(same, self.weights, loss.tau, bool(loss.use_sigmoid))
+            for same in zip(*(one.teacher for one in contexts))]
+        return first.value(contexts[0], background)
 
-    def _scaled(self, member: Match) -> Match:
-        member.factor = self.factor
-        return member
+    def _mean_of_losses(self, by_member: Sequence[Parts]) -> Parts:
+        found: Parts = {}
+        for part in dict.fromkeys(name for parts in by_member for name in parts):
+            weighted = [[weight * loss for loss in parts.get(part, ())]
+                        for weight, parts in zip(self.weights, by_member)]
+            if len({len(losses) for losses in weighted}) > 1:
+                found[part] = [loss for losses in weighted for loss in losses]
+            else:
+                found[part] = [torch.stack(losses).sum() for losses in zip(*weighted)]
+        return found
 
 
 def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: float,

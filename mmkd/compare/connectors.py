@@ -1,29 +1,160 @@
-"""What is learned between student and teacher?"""
-from typing import Sequence
+"""What do the student's features go through before they are compared?"""
+from abc import ABCMeta, abstractmethod
+from typing import Any, Dict, List, Sequence, Union
 
 from torch import Tensor, nn
 
+from ..core.asking import Asked, asked_by
+from ..core.build import build_entry
+from ..registry import MODELS
+from .vocabulary import Context, made_up_values, values_of
+
+
+class Connector(nn.Module, metaclass=ABCMeta):
+    """Base class: a subclass makes layers in :meth:`setup` and writes :meth:`forward`.
+
+    It registers in ``mmkd.MODELS``; ``connector=dict(type=...)`` of an entry makes one for each
+    level. It is trained with the student and lies beside it in the checkpoint. ``forward`` asks for
+    further values by naming them as keyword-only parameters, as losses do, and for ``teacher``, the
+    teacher's level.
+
+    Example:
+        >>> class TwoLayers(Connector):
+        ...     def setup(self, student_channels, teacher_channels):
+        ...         self.layers = nn.Sequential(
+        ...             nn.Conv2d(student_channels, teacher_channels, 1), nn.ReLU(),
+        ...             nn.Conv2d(teacher_channels, teacher_channels, 1))
+        ...     def forward(self, student):
+        ...         return self.layers(student)
+    """
+
+    @classmethod
+    def asked(cls) -> Asked:
+        """What it asks for by name."""
+        return asked_by(cls.forward)
+
+    @abstractmethod
+    def setup(self, student_channels: int, teacher_channels: int) -> None:
+        """Make the layers; called once for each level, before training.
+
+        It may ask by name for ``stride`` and ``level``.
+
+        Args:
+            student_channels (int): C of the student's level.
+            teacher_channels (int): C of the teacher's.
+        """
+
+    @abstractmethod
+    def forward(self, student: Tensor) -> Tensor:
+        """Bring a level of the student to the teacher's channels.
+
+        Args:
+            student (Tensor): Float (N, C, H, W), or (N, C).
+
+        Returns:
+            Tensor: (N, teacher_channels, H, W), or (N, teacher_channels).
+        """
+
 
 def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
-            kind: str = 'auto') -> nn.ModuleList:
+            kind: Union[str, Dict[str, Any]] = 'auto',
+            strides: Sequence[Any] = ()) -> nn.ModuleList:
     """Modules that bring the student's channels to the teacher's, one per level.
 
     Args:
         student (Sequence[Tensor]): Levels (N, C, H, W), or (N, C).
         teacher (Sequence[Tensor]): As many.
-        kind (str): 'conv' for a 1x1 convolution with bias on every level (a linear layer for
-            (N, C)), 'auto' only where the channels differ. Defaults to 'auto'.
+        kind (str | dict): 'conv' for a 1x1 convolution with bias on every level (a linear layer for
+            (N, C)), 'auto' only where the channels differ; ``dict(type=...)``, a
+            :class:`Connector`. Defaults to 'auto'.
+        strides (Sequence): Strides of the levels, where they are known. Defaults to ().
 
     Returns:
         nn.ModuleList: On the student's device, trainable, initialised as torch does it.
     """
     connectors = nn.ModuleList()
-    for one, other in zip(student, teacher):
+    for number, (one, other) in enumerate(zip(student, teacher)):
         channels = one.shape[1], other.shape[1]
-        if kind == 'auto' and channels[0] == channels[1]:
+        if isinstance(kind, dict):
+            connector = build_connector(kind)
+            set_up(connector, *channels, strides, number)
+            connectors.append(connector)
+        elif kind == 'auto' and channels[0] == channels[1]:
             connectors.append(nn.Identity())
         elif one.dim() == 2:
             connectors.append(nn.Linear(*channels))
         else:
             connectors.append(nn.Conv2d(*channels, kernel_size=1))
     return connectors.to(student[0].device, student[0].dtype)
+
+
+def build_connector(entry: Dict[str, Any]) -> Connector:
+    """Build a connector of the user's.
+
+    Raises:
+        TypeError: If it is no connector, or an argument is wrong.
+        ValueError: If there is none of that name.
+    """
+    connector: Connector = build_entry(entry, MODELS, '`connector`', Connector)
+    return connector
+
+
+def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: Sequence[Any],
+           level: int) -> None:
+    """Have a loss or a connector make its layers.
+
+    Args:
+        module (DistillLoss | Connector): Its ``setup`` may ask for ``stride`` and ``level``.
+        student_channels (int | list[int]): See ``setup``.
+        teacher_channels (int | list[int]): See ``setup``.
+        strides (Sequence): Strides of the levels; () where levels are no maps of the image.
+        level (int): Number of the level; -1 for all at once.
+
+    Raises:
+        ValueError: If it asks for something else, or for a stride where there is none.
+    """
+    asked = asked_by(type(module).setup)
+    what = f'`setup` of {type(module).__name__}'
+    of_levels = [float(one[0]) for one in strides]
+    known = dict(stride=(of_levels[level] if level >= 0 else of_levels) if of_levels else None,
+                 level=level if level >= 0 else None)
+    for name in asked.required:
+        if known.get(name) is None:
+            raise ValueError(
+                f'{what} asks for `{name}`, ' +
+                ('which is not known here, because the levels are no maps of the image; choose '
+                 "'neck' or 'backbone'" if name in known else 'but it may ask for `stride` and '
+                 '`level` alone; write one of these'))
+    given = {name: known[name] for name in asked.names if name in known}
+    module.setup(student_channels, teacher_channels, **given)
+
+
+def connected(connectors: nn.ModuleList, context: Context, name: str,
+              is_trial: bool = False) -> List[Tensor]:
+    """The student's levels, each through its connector.
+
+    Args:
+        connectors (nn.ModuleList): One for each level.
+        context (Context): The levels.
+        name (str): Name of the term, for the message.
+        is_trial (bool): Whether it is a blank image, for which values are made up.
+
+    Raises:
+        TypeError: If a connector returns something else than a tensor.
+    """
+    levels = []
+    for number, (connector, level) in enumerate(zip(connectors, context.student)):
+        named: Dict[str, Any] = {}
+        if isinstance(connector, Connector):
+            context.level = number
+            asked = connector.asked().without('teacher')
+            named = (made_up_values(asked, context, False) or {}) if is_trial else (
+                values_of(asked, context))
+            if 'teacher' in connector.asked().names:
+                named['teacher'] = context.teacher[number].detach()
+        found: Any = connector(level, **named)
+        if not isinstance(found, Tensor):
+            raise TypeError(f'`{name}`: {type(connector).__name__} must return a tensor, but gave '
+                            f'{type(found).__name__}; let its `forward` return one')
+        levels.append(found)
+    return levels

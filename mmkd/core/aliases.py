@@ -1,7 +1,7 @@
 """Where does a name of the first edition lead now?"""
 import warnings
 from importlib import import_module
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List, Set
 
 
 def successor(old: str, new: str) -> Callable[[str], Any]:
@@ -26,3 +26,39 @@ def successor(old: str, new: str) -> Callable[[str], Any]:
         return found
 
     return find
+
+
+def renamed_keys(entry: Dict[Any, Any], renamed: Dict[str, str], what: str) -> Dict[Any, Any]:
+    """An entry of a config with the keys of the first edition under their names of today.
+
+    Each old key is warned of once in a process.
+
+    Args:
+        entry (dict): The entry.
+        renamed (dict[str, str]): New names by the old ones.
+        what (str): What the entry is, for messages.
+
+    Raises:
+        ValueError: If an entry has both.
+    """
+    entry = dict(entry)
+    for old, new in renamed.items():
+        if old not in entry:
+            continue
+        if new in entry:
+            raise ValueError(f'{what} has `{new}={entry[new]!r}` and `{old}={entry[old]!r}`, which '
+                             f'is its earlier name; write `{new}` alone')
+        warn_renamed(f'`{old}` of {what}', f'`{new}`')
+        entry[new] = entry.pop(old)
+    return entry
+
+
+WARNED: Set[str] = set()
+"""Old names that were warned of in this process."""
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Name the successor of an old name, once in a process."""
+    if old not in WARNED:
+        WARNED.add(old)
+        warnings.warn(f'{old} is called {new} now; write {new}', FutureWarning, stacklevel=3)

@@ -1,7 +1,7 @@
 """Which values does a function ask for, by naming them as keyword-only parameters?"""
 import inspect
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Tuple
 
 
@@ -17,8 +17,13 @@ class Asked(NamedTuple):
         """All of them."""
         return (*self.required, *self.optional)
 
+    def without(self, name: str) -> 'Asked':
+        """The same without one name."""
+        return Asked(tuple(one for one in self.required if one != name),
+                     tuple(one for one in self.optional if one != name))
 
-@lru_cache(maxsize=None)
+
+@cache
 def asked_by(*functions: Callable[..., Any]) -> Asked:
     """Read what functions ask for, as a pytest test asks for fixtures.
 
@@ -35,7 +40,7 @@ def asked_by(*functions: Callable[..., Any]) -> Asked:
         one.name for one in found if one.name not in required)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has a parameter of this name, or takes any."""
     parameters = inspect.signature(function).parameters

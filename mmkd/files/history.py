@@ -13,7 +13,8 @@ KEY = 'mmkd'
 
 VERSIONS = ('mmkd', 'torch')
 
-SETTINGS = ('learner', 'source', 'per_anchor', 'stage', 'mask', 'connector', 'alpha', 'replaces')
+SETTINGS = ('learner', 'source', 'per_anchor', 'stage', 'region', 'connector', 'alpha', 'replaces',
+            'levels', 'also')
 """Of an entry of ``distill``, beside the arguments of its loss."""
 
 
@@ -30,24 +31,24 @@ def record_of(distillation: Any) -> Dict[str, Any]:
                                   networks={})
     if distillation is not None:
         record.update(
-            distill=[entry_of(match) for match in distillation.matches],
+            distill=[entry_of(term) for term in distillation.terms],
             networks={name: dict(network.provenance())
                       for name, network in distillation.networks.items()
                       if network is not distillation.itself})
     return record
 
 
-def entry_of(match: Any) -> Dict[str, Any]:
+def entry_of(term: Any) -> Dict[str, Any]:
     """What is compared by one entry of ``distill``, with all settings."""
-    settings = {name: getattr(match, name) for name in SETTINGS}
-    for name in inspect.signature(type(match.loss).__init__).parameters:
-        if name in vars(match.loss) and name != 'loss_weight':
-            settings[name] = getattr(match.loss, name)
-    if getattr(match, 'weights', None) is not None:  # of a committee's members
-        settings['weights'] = list(match.weights)
-    return dict(name=match.name, loss=type(match.loss).__name__,
-                loss_weight=match.loss.loss_weight, student=match.on_student,
-                teacher=match.on_teacher,
+    settings = {name: getattr(term.spec, name) for name in SETTINGS}
+    for name in inspect.signature(type(term.loss).__init__).parameters:
+        if name in vars(term.loss) and name != 'loss_weight':
+            settings[name] = getattr(term.loss, name)
+    if getattr(term, 'weights', None) is not None:  # of a committee's members
+        settings['weights'] = list(term.weights)
+    return dict(name=term.name, loss=type(term.loss).__name__,
+                loss_weight=term.loss.loss_weight, student=term.spec.on_student,
+                teacher=term.spec.on_teacher,
                 settings={name: _plain(value) for name, value in settings.items()})
 
 

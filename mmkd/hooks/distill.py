@@ -95,9 +95,9 @@ class DistillHook(StateHook):
             raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, which '
                              'nothing would train or save from a hook; use the model '
                              '`mmkd.Distiller`')
-        if distillation.parameters:
+        if distillation.side_modules.layers:
             raise ValueError(
-                f'{", ".join(distillation.connectors)} needs connectors, which nothing would train '
+                f'{distillation.side_modules.needs()}, which nothing would train '
                 'or save from a hook; use the model `mmkd.Distiller`, or compare logits')
 
         def distil(forward: Callable) -> Callable:
@@ -110,7 +110,7 @@ class DistillHook(StateHook):
             return distilled_forward
 
         if self._resumed is not None:
-            distillation.load_state_dict(self._resumed.get(KEY, {}))
+            distillation.side_modules.load_state_dict(self._resumed.get(KEY, {}))
         self.distillation = distillation
         if self._resumed is not None:
             self._go_on(self._resumed)

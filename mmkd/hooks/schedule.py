@@ -171,13 +171,13 @@ class DistillScheduleHook(Hook):
                 raise ValueError(f'the schedule of `{name}` counts epochs, but training goes by '
                                  'iterations; write `by_epoch=False`')
         for name in self.schedules:
-            if not self._matches(runner, name):
+            if not self._terms(runner, name):
                 distillation = distillation_of(runner)
                 raise ValueError(
                     f'mmkd.DistillScheduleHook has a schedule for `{name}`, but ' +
                     ('the run has no distillation; take the hook out of the config'
                      if distillation is None else 'the terms are called '
-                     f'{", ".join(f"`{match.name}`" for match in distillation.matches)}; '
+                     f'{", ".join(f"`{term.name}`" for term in distillation.terms)}; '
                      'write one of them, or a pattern with `*`'))
 
         if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
@@ -185,37 +185,37 @@ class DistillScheduleHook(Hook):
                              '`custom_hooks`, of which the last would win; write all schedules '
                              'into one')
         last = runner.max_epochs, runner.max_iters
-        for match in self._matches(runner, '*'):
+        for term in self._terms(runner, '*'):
             steps = sorted({0, *range(0, last[1], max(1, last[1] // 1000)), last[1] - 1})
             per_epoch = max(1, last[1] // max(1, last[0]))
-            if match.alpha is not None:
-                largest = max(self._factor(match, step // per_epoch, step, last)
+            if term.spec.alpha is not None:
+                largest = max(self._factor(term, step // per_epoch, step, last)
                               for step in steps)
-                if match.alpha * largest > 1:
+                if term.spec.alpha * largest > 1:
                     raise ValueError(
-                        f'the schedule of `{match.name}` takes its share of the targets, '
-                        f'alpha={match.alpha:g}, to {match.alpha * largest:g}, and labels would '
-                        'count less than nothing; keep alpha times the factor within 1')
+                        f'the schedule of `{term.name}` takes its share of the targets, '
+                        f'alpha={term.spec.alpha:g}, to {term.spec.alpha * largest:g}, and labels '
+                        'would count less than nothing; keep alpha times the factor within 1')
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the factors of this step."""
         last = runner.max_epochs, runner.max_iters
-        for match in {match for name in self.schedules for match in self._matches(runner, name)}:
-            match.factor = self._factor(match, runner.epoch, runner.iter, last)
-            match.is_scheduled = True
+        for term in {term for name in self.schedules for term in self._terms(runner, name)}:
+            term.factor = self._factor(term, runner.epoch, runner.iter, last)
+            term.is_scheduled = True
 
-    def _factor(self, match: Any, epoch: int, iteration: int, last: Tuple[int, int]) -> float:
+    def _factor(self, term: Any, epoch: int, iteration: int, last: Tuple[int, int]) -> float:
         """The product of all schedules that hold for a term."""
         return math.prod(
             one.factor(epoch, last[0]) if one.by_epoch else one.factor(iteration, last[1])
-            for name, found in self.schedules.items() if fnmatchcase(match.name, name)
+            for name, found in self.schedules.items() if fnmatchcase(term.name, name)
             for one in found)
 
     @staticmethod
-    def _matches(runner: Any, pattern: str) -> List[Any]:
+    def _terms(runner: Any, pattern: str) -> List[Any]:
         distillation = distillation_of(runner)
-        return [match for match in (distillation.matches if distillation else ())
-                if fnmatchcase(match.name, pattern)]
+        return [term for term in (distillation.terms if distillation else ())
+                if fnmatchcase(term.name, pattern)]
 
 
 def _build(entry: Any, name: str) -> Schedule:

@@ -52,7 +52,7 @@ class StateHook(Hook):
             raise ValueError(f'`{waiting[0]}` changes with every epoch, but training goes by '
                              'iterations; write `every=` a number of iterations, for instance '
                              'those of one pass over the data')
-        self.distillation.begin()
+        self.distillation.begin(runner.iter)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
@@ -69,7 +69,7 @@ class StateHook(Hook):
         """Add the key, where there is anything to keep, and say how the weights came about."""
         if self.distillation is None:
             return
-        state = self.distillation.state_dict()
+        state = self.distillation.side_modules.state_dict()
         if state:
             checkpoint[KEY] = state
         meta = checkpoint.setdefault('meta', {})
@@ -85,10 +85,10 @@ class StateHook(Hook):
         check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
             self._go_on(checkpoint)
-            self.distillation.keep_order(checkpoint.get(KEY, {}))
+            self.distillation.side_modules.keep_order(checkpoint.get(KEY, {}))
             self._join(runner)
             with naming_file(runner):
-                self.distillation.load_state_dict(checkpoint.get(KEY, {}))
+                self.distillation.side_modules.load_state_dict(checkpoint.get(KEY, {}))
                 check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
             print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
@@ -105,4 +105,4 @@ class StateHook(Hook):
     def _join(self, runner: Any) -> None:
         """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
         assert self.distillation is not None
-        join_run(self.distillation.parameters, self.distillation.partners.values(), runner)
+        join_run(self.distillation.side_modules, runner)

@@ -89,7 +89,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     @property
     def is_trained(self) -> bool:
         """Whether it has layers or buffers, which must be trained and saved beside the student."""
-        return self.has_setup or any(True for _ in self.parameters()) or bool(self.state_dict())
+        return self.has_setup or any(True for _ in (*self.parameters(), *self.buffers()))
 
     def forward(self,
                 student: TensorOrLevels,
@@ -175,10 +175,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             arguments: List[Any] = [side if self.levels == 'all' else side[0] for side in sides]
             if all(one is None for one in weight):
                 arguments[2] = None
-            if not takes(type(self).compare, 'weight'):
-                if arguments.pop() is not None:
-                    raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
-                                     'out `region`, or take another loss')
+            if not takes(type(self).compare, 'weight') and arguments.pop() is not None:
+                raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
+                                 'out `region`, or take another loss')
             return self._scaled(self.compare(*arguments, **named))
 
     def _scaled(self, value: Any) -> Value:

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..core.arguments import finite_number
 from ..core.table import LOSSES
-from .logits import LogitLoss, weighted_mean
 from .fast.closed_form import EPS, dist
 from .fast.pieces import as_maps
+from .logits import LogitLoss, weighted_mean
 
 LEAST_COLUMNS = 3
 """Pearson's correlation of two numbers is 1 or -1, that of one is 0, whatever they are."""

@@ -8,9 +8,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from ..core.table import LOSSES
-from .logits import LogitLoss, weighted_mean
 from .fast import fused
 from .fast.pieces import as_maps, logits_of, pieces, probabilities
+from .logits import LogitLoss, weighted_mean
 
 
 @LOSSES.register

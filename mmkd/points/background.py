@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .labels import arranged
+
 
 def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
                   anchors: int) -> List[Tensor]:
@@ -25,17 +27,8 @@ def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
     if labels and labels[0].dim() == 3:
         return [interpolate(labels[0].float().unsqueeze(1), size=shape[2:]).squeeze(1)
                 for shape in level_shapes]
-    flat = torch.cat([one.flatten() for one in labels]) if labels else torch.zeros(0)
-    sizes = [shape.numel() // shape[1] for shape in level_shapes]
-    if sum(sizes) != len(flat):
-        raise ValueError(
-            f"`replaces='background'`, but the student's loss had labels for {len(flat)} "
-            f'positions of {sum(sizes)}, so it is not known which are background; write '
-            "`per_anchor=True` where a position has several anchors, or `replaces='all'`")
-    weights = []
-    for one, shape in zip(flat.float().split(sizes), level_shapes):
-        if len(shape) > 2:
-            height, width = shape[2:]
-            one = one.view(-1, height, width, anchors).permute(0, 3, 1, 2).flatten(0, 1)
-        weights.append(one)
-    return weights
+    try:
+        return [one.float() for one in arranged(labels, level_shapes, anchors)]
+    except ValueError as error:
+        raise ValueError(f"`replaces='background'`, but {error}, or write `replaces='all'`"
+                         ) from error

@@ -144,14 +144,14 @@ class HeadAdapter(metaclass=ABCMeta):
 
     Attributes:
         family (str): What an mmdet or mmseg user calls these models.
-        masks (tuple[str]): Names of masks that :meth:`weight` knows. Defaults to ().
+        truth (tuple[str]): Which ground truth its data has: names that a loss may ask for.
 
     A subclass registers with ``@mmkd.HEADS.register_module()``; the first one that fits a model,
     the latest registered first, speaks for it.
     """
 
     family: str
-    masks: Tuple[str, ...] = ()
+    truth: Tuple[str, ...] = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks')
 
     @staticmethod
     @abstractmethod
@@ -207,20 +207,29 @@ class HeadAdapter(metaclass=ABCMeta):
         return None
 
     @staticmethod
-    def weight(model: nn.Module, mask: str, level: Tensor,
-               data_samples: Optional[Sequence]) -> Tensor:
-        """Weight of each position that a mask asks for.
+    def ignored_label(model: nn.Module) -> int:
+        """The number in a label map that the loss ignores."""
+        return 255
+
+    @staticmethod
+    def priors(model: nn.Module, level: int, sizes: Sequence[Tuple[int, int]],
+               like: Tensor) -> Tensor:
+        """The priors of one level, where the family has any.
 
         Args:
             model (nn.Module): The student.
-            mask (str): Name of the mask.
-            level (Tensor): (N, C, *positions).
-            data_samples (Sequence, optional): The N samples.
+            level (int): Number of the level.
+            sizes (Sequence[tuple[int, int]]): Height and width of every level.
+            like (Tensor): Tells the device.
 
         Returns:
-            Tensor: (N, *positions), 0 or more.
+            Tensor: (H·W·anchors, 4) boxes or (H·W, 2) points, in pixels of the input.
+
+        Raises:
+            ValueError: If the family has none.
         """
-        raise NotImplementedError
+        raise ValueError('`priors` is asked for, but the student is no dense detector of mmdet; '
+                         'choose a loss that does without')
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:

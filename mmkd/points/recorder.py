@@ -18,6 +18,8 @@ class Call(NamedTuple):
     """Number of calls that were recorded before it, of any module."""
     versions: Tuple[int, ...] = ()
     """How often torch had written into each tensor of the output when it was returned."""
+    kwargs: Dict[str, Any] = {}
+    """Its keyword arguments."""
 
 
 CHANGED: 'WeakSet[nn.Module]' = WeakSet()
@@ -98,7 +100,7 @@ def _watch(calls: List[Call], numbers: Iterator[int], module: nn.Module,
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
         kept = tree_map_only(Tensor, Tensor.clone, output) if module in CHANGED else output
-        calls.append(Call(args, kept, next(numbers), _versions(kept)))
+        calls.append(Call(args, kept, next(numbers), _versions(kept), kwargs))
         return output
 
     return watched_forward

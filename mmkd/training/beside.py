@@ -139,22 +139,28 @@ def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any)
             _add_group(optimizer, dict(settings, params=joining), runner)
 
 
-def join_run(parameters: List[nn.Parameter], partners: Iterable[Any], runner: Any) -> None:
-    """Have a Runner's optimizer train connectors and partners; a second call changes nothing.
+def join_run(side: Any, runner: Any) -> None:
+    """Have a Runner's optimizer train what lies beside the student; a second call changes nothing.
+
+    The order is that of the optimizer's state: connectors, partners, layers of losses.
 
     Args:
-        parameters (list[nn.Parameter]): The connectors'.
-        partners (Iterable[Partner]): The networks that are trained beside the student.
+        side (SideModules): What is trained beside the student.
         runner (Runner): Its optimizer is built.
 
     Raises:
         TypeError: As the two above.
         ValueError: As :func:`join_optimizer`.
     """
-    if parameters:
-        join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
-    for partner in partners:
+    def join(modules: Iterable[nn.Module]) -> None:
+        parameters = [one for module in modules for one in module.parameters()]
+        if parameters:
+            join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
+
+    join(side.connectors.values())
+    for partner in side.partners.values():
         join_as_model(partner.model, partner.own_parameters(), runner)
+    join(side.losses.values())
 
 
 def _settings(group: Dict[str, Any]) -> Dict[str, Any]:

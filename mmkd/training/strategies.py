@@ -55,9 +55,10 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
         ValueError: If it cannot.
     """
     name = strategy_of(runner)
-    if name is not None and distillation.connectors:
+    needs = distillation.side_modules.needs()
+    if name is not None and needs:
         raise ValueError(
-            f'{", ".join(distillation.connectors)} needs connectors, but {name} trains and saves '
+            f'{needs}, but {name} trains and saves '
             'only what it has split itself; compare logits, or points of equal channels, or '
             f'{REMEDY}')
 

@@ -32,8 +32,8 @@ PAIRS: Dict[str, Callable[[], Tuple[str, dict, dict]]] = {
     'pspnet': lambda: ('mmseg', eval_norms(segmentor()), distiller(
         eval_norms(segmentor()), frozen(segmentor(width=12), 'mmseg'), DIST, dict(KD, on='aux'))),
     'valid': lambda: ('mmseg', eval_norms(segmentor()), distiller(
-        eval_norms(segmentor()), frozen(segmentor(width=12), 'mmseg'), dict(DIST, mask='valid'),
-        dict(KD, mask='valid', alpha=0.5))),
+        eval_norms(segmentor()), frozen(segmentor(width=12), 'mmseg'), dict(DIST, region='valid'),
+        dict(KD, region='valid', alpha=0.5))),
 }
 
 

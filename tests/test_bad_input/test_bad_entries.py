@@ -41,8 +41,8 @@ def fine(name: str, check: Any = None, **changes: Any) -> Row:
 
 def is_prepared(distilled: Any) -> None:
     assert distilled.distillation.is_prepared
-    assert all(match.shapes[0] == match.shapes[1] or match.connectors
-               for match in distilled.matches)
+    assert all(match.fitting.shapes[0] == match.fitting.shapes[1] or match.connectors
+               for match in distilled.terms)
 
 
 def of_one_channel() -> dict:
@@ -158,10 +158,12 @@ ENTRIES = [
     entry(must('stage', "must be the number of a stage, from 0, or 'mean'", '0.5'), TypeError,
           stage=0.5),
     entry(Parts('`stage=0`', '`cls` has', 'no stages', '; leave `stage` out'), stage=0),
-    entry(Parts('no mask `valid`', 'for the student', 'single-stage detectors of mmdet',
-                '; leave `mask` out'), mask='valid'),
-    entry(must('mask', "must be the name of a mask, such as 'valid'", 'True'), TypeError,
-          mask=True),
+    entry(Parts("`region='valid'`", 'has none', 'asks for `label_map`',
+                'or leave `region` out'), region='valid'),
+    entry(must('region', "must be the name of a region, such as 'valid'", 'True'), TypeError,
+          region=True),
+    entry(Parts('no region `vald`', '`vald`', "there is 'valid'", '; write one of these'),
+          region='vald'),
     *(entry(must('between', BETWEEN, repr(names), 'name them'), between=names)
       for names in (['student'], 'student', ['student', 'student'])),
     entry(Parts('`between`', "but got {.*'name': 'loss_a'}", 'needs one point of all networks',
@@ -747,7 +749,7 @@ def test_classes_in_another_order_are_put_right(shapes, tmp_path):
     names = ('cross', 'disc', 'square')
     runner, losses = train(detector_config(shapes, distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=names))))), str(tmp_path)))
-    assert runner.model.matches[0].columns.order == [1, 2, 0]
+    assert runner.model.terms[0].alignment.columns.order == [1, 2, 0]
     assert all(math.isfinite(value) for one in losses for value in one.values())
 
 

@@ -134,7 +134,7 @@ IN_TRAINING = [
     Row('training: teacher says 1e4', lambda model: bias(model.teacher.model, 1e4)),
     Row('training: teacher says 1e30', lambda model: bias(model.teacher.model, 1e30)),
     Row('training: weight of 1e30 for a student of -1e30', lambda model: [
-        bias(model, -1e30), setattr(model.matches[0].loss, 'loss_weight', 1e30)],
+        bias(model, -1e30), setattr(model.terms[0].loss, 'loss_weight', 1e30)],
         FloatingPointError, DIVERGED._replace(
             found='the student from -1e.30 to', expected='too large for the loss',
             step=': lower `loss_weight`')),

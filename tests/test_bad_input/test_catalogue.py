@@ -10,11 +10,11 @@ import test_bad_numbers
 from catalogue import Parts, Row, check_parts, refused
 
 import mmkd
-from mmkd.compare.match import Match
+from mmkd.compare.spec import read_entry
 from mmkd.core.arguments import finite_number
 
 FILES = test_bad_data, test_bad_entries, test_bad_files, test_bad_numbers
-ENTRIES = [mmkd.DISTLoss, mmkd.KDLoss, mmkd.CWDLoss, mmkd.MSELoss, Match, mmkd.Distiller,
+ENTRIES = [mmkd.DISTLoss, mmkd.KDLoss, mmkd.CWDLoss, mmkd.MSELoss, read_entry, mmkd.Distiller,
            mmkd.FrozenTeacher, mmkd.CachedTeacher, mmkd.Committee, mmkd.MeanTeacher,
            mmkd.EarlierSelf, mmkd.Partner, mmkd.DistillHook, mmkd.Replay, mmkd.PackViews]
 TAKEN_AS_THEY_ARE = {

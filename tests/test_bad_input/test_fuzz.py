@@ -38,7 +38,7 @@ LIKE = dict(
     checkpoint=('no_such.pth', __file__, '.', 'ftp://x/y.pth'),
     between=(['student', 'teacher'], ['student'], 'student', ['student', 'other'],
              [['student'], 'x']),
-    mask=('valid', ), stage=('mean', ), connector=('conv', ), replaces=('background', ),
+    region=('valid', ), stage=('mean', ), connector=('conv', ), replaces=('background', ),
     every=('epoch', ), precision=('bf16', 'fp16'), parts=(['neck'], 'backbone,neck', 'no_such'),
     default_scope=('mmseg', 'no_such'), average=('loss', ))
 """Values that stand at such a key, right ones and plausible ones."""
@@ -46,7 +46,7 @@ LIKE = dict(
 MODEL = retinanet(width=12)
 TEACHER = dict(config=dict(default_scope='mmdet', model=MODEL), checkpoint=None)
 LOSS = dict(type='mmkd.DISTLoss', on='cls')
-FULL = dict(type='mmkd.KDLoss', on='cls', name='loss_a', per_anchor=True, stage=None, mask=None,
+FULL = dict(type='mmkd.KDLoss', on='cls', name='loss_a', per_anchor=True, stage=None, region=None,
             connector='auto', alpha=0.5, replaces='background', tau=2., use_sigmoid=True,
             loss_weight=1.)
 WHOLE = dict(

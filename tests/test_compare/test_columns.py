@@ -6,9 +6,10 @@ import pytest
 import torch
 from conftest import build, distiller, observe, retinanet, save_teacher, segmentor, two_stage
 
-import mmkd.compare.match
+import mmkd.compare.alignment
 from mmkd import KDLoss
 from mmkd.compare.columns import Columns, Kind, check_names, columns_between, is_binary_pair
+from mmkd.compare.vocabulary import Batch
 
 KD = dict(type='mmkd.KDLoss', on='cls')
 ONE = dict(out_channels=1, threshold=0.5,
@@ -46,11 +47,11 @@ def test_two_softmax_columns_become_one_logit(tmp_path, names, tau):
     teacher = save_teacher(tmp_path / 't.pth', binary(False), names or (), scope='mmseg')
     model = prepared(binary(True), teacher, CELL, dict(KD, tau=tau), scope='mmseg')
     inputs = torch.randn(2, 3, 64, 64)
-    _, (told, ) = model.matches[0].levels(*observe(model, inputs))
+    _, (told, ) = model.terms[0].levels(*observe(model, inputs))
     column = 1 if names is None else names.index('cell')
     expected = (raw(model, inputs) / tau).softmax(1)[:, column:column + 1]
     torch.testing.assert_close((told / tau).sigmoid(), expected)
-    assert 'compared as one logit' in str(model.matches[0])
+    assert 'compared as one logit' in str(model.terms[0])
 
 
 @pytest.mark.parametrize('names', [CELL, CELL[::-1], None])
@@ -58,7 +59,7 @@ def test_one_logit_becomes_two_softmax_columns(tmp_path, names):
     teacher = save_teacher(tmp_path / 't.pth', binary(True), names or (), scope='mmseg')
     model = prepared(binary(False), teacher, CELL, scope='mmseg')
     inputs = torch.randn(2, 3, 64, 64)
-    (own, ), (told, ) = model.matches[0].levels(*observe(model, inputs))
+    (own, ), (told, ) = model.terms[0].levels(*observe(model, inputs))
     yes = raw(model, inputs).sigmoid()
     # The teacher's one output is the logit of its second class.
     cell = yes if (names or CELL)[1] == 'cell' else 1 - yes
@@ -74,7 +75,7 @@ def test_one_logit_of_the_other_class_changes_its_sign(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', binary(True), CELL[::-1], scope='mmseg')
     model = prepared(binary(True), teacher, CELL, scope='mmseg')
     inputs = torch.randn(1, 3, 64, 64)
-    _, (told, ) = model.matches[0].levels(*observe(model, inputs))
+    _, (told, ) = model.terms[0].levels(*observe(model, inputs))
     torch.testing.assert_close(told.sigmoid(), 1 - raw(model, inputs).sigmoid())
 
 
@@ -83,7 +84,7 @@ def test_segmentor_of_one_named_class(tmp_path, student, teacher):
     entry = save_teacher(tmp_path / 't.pth', binary(False), teacher, scope='mmseg')
     model = prepared(binary(True, classes=1), entry, student, scope='mmseg')
     inputs = torch.randn(1, 3, 64, 64)
-    _, (told, ) = model.matches[0].levels(*observe(model, inputs))
+    _, (told, ) = model.terms[0].levels(*observe(model, inputs))
     column = teacher.index('cell')
     torch.testing.assert_close(told.sigmoid(),
                                raw(model, inputs).softmax(1)[:, column:column + 1])
@@ -93,7 +94,7 @@ def test_a_sigmoid_that_the_entry_asks_for_holds_for_both_columns(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', binary(True), CELL, scope='mmseg')
     model = prepared(binary(False), teacher, CELL, dict(KD, use_sigmoid=True), scope='mmseg')
     inputs = torch.randn(1, 3, 64, 64)
-    _, (told, ) = model.matches[0].levels(*observe(model, inputs))
+    _, (told, ) = model.terms[0].levels(*observe(model, inputs))
     yes = raw(model, inputs).sigmoid()
     torch.testing.assert_close(told.sigmoid(), torch.cat([1 - yes, yes], 1))
 
@@ -106,7 +107,7 @@ def test_dense_heads_of_one_class(tmp_path, is_student_one):
     teacher = save_teacher(tmp_path / 't.pth', other, ('disc', ))
     model = prepared(student, teacher, ('disc', ))
     inputs = torch.randn(2, 3, 64, 64)
-    own, told = model.matches[0].levels(*observe(model, inputs))
+    own, told = model.terms[0].levels(*observe(model, inputs))
     network = model.teacher.model
     with torch.no_grad():
         levels = network.bbox_head(network.extract_feat(inputs))[0]
@@ -132,7 +133,7 @@ def test_objects_from_background_only(tmp_path, is_student_one):
     teacher = save_teacher(tmp_path / 't.pth', of_rpn(not is_student_one))
     model = prepared(of_rpn(is_student_one), teacher, None, dict(KD, on='rpn_cls'))
     inputs = torch.randn(1, 3, 64, 64)
-    own, told = model.matches[0].levels(*observe(model, inputs))
+    own, told = model.terms[0].levels(*observe(model, inputs))
     network = model.teacher.model
     with torch.no_grad():
         level = network.rpn_head(network.extract_feat(inputs))[0][0]
@@ -157,24 +158,24 @@ def test_softmax_of_more_classes_stays_refused(tmp_path):
 def test_activation_in_the_entry_decides_how_anchors_are_compared(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=False))
-    own, told = model.matches[0].levels(*observe(model, torch.randn(2, 3, 64, 64)))
+    own, told = model.terms[0].levels(*observe(model, torch.randn(2, 3, 64, 64)))
     assert own[0].shape == told[0].shape == (2 * 9, 3, 8, 8)  # softmax over classes, not anchors
 
 
 def test_two_activations_need_the_word_of_the_entry(tmp_path, monkeypatch):
     """Columns that have partners, as those of a head of one's own may."""
-    find = mmkd.compare.match.find_point
+    find = mmkd.compare.alignment.find_point
 
     def found(model, name, side):
         point = find(model, name, side)
         return replace(point, use_sigmoid=False) if side == 'teacher' else point
 
-    monkeypatch.setattr(mmkd.compare.match, 'find_point', found)
+    monkeypatch.setattr(mmkd.compare.alignment, 'find_point', found)
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     with pytest.raises(ValueError, match='by sigmoid.*by softmax.*write `use_sigmoid=True` or '):
         prepared(retinanet(), teacher, None)
     model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=True))
-    assert model.matches[0].loss.use_sigmoid is True
+    assert model.terms[0].loss.use_sigmoid is True
 
 
 def kind(columns, named, use_sigmoid):
@@ -235,13 +236,13 @@ def test_mean_of_a_committee_of_both_kinds(tmp_path):
                for i, is_one in enumerate((True, False))]
     teacher = dict(type='mmkd.Committee', members=copy.deepcopy(members))
     model = prepared(binary(False), teacher, CELL, scope='mmseg')
-    match, = model.matches
+    match, = model.terms
     inputs = torch.randn(1, 3, 64, 64)
-    seen = {'student': model.distillation.predicted('student', inputs)}
+    seen = {'student': model.distillation.probe.predicted('student', inputs)}
     told = model.distillation.ask(seen, inputs, None, match.parts)
-    from mmkd.training.distillation import told_to
-    loss, = match.compare_parts(seen['student'], [told_to(part, told) for part in match.parts],
-                                model.student, None)
+    from mmkd.training.questions import told_to
+    (loss, ), = match.compare(seen['student'], [told_to(part, told) for part in match.parts],
+                              model.student, Batch(inputs, None)).values()
     with torch.no_grad():
         one, two = (network.decode_head(network.extract_feat(inputs)) for network in (
             model.distillation.networks[f'teacher.{i}'].model for i in range(2)))

@@ -1,5 +1,4 @@
 """A committee: the mean of its members, worked out by hand."""
-import logging
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ def committee(tmp_path, *distill, student=None, models=None, classes=None, **arg
                    **arguments)
     torch.manual_seed(3)
     model = build(distiller(student or retinanet(), teacher, *distill))
-    model.distillation._classes = ['disc', 'square', 'cross']
+    model.distillation.stated_classes = ['disc', 'square', 'cross']
     model.init_weights()
     return model
 
@@ -65,7 +64,7 @@ def test_mean_of_losses(tmp_path, loss):
     losses = model(inputs, samples, mode='loss')[name]
     expected = 0.
     own = model.extract_feat(inputs)
-    layers = model.distillation.connectors.get(f'{name}_1')
+    layers = model.distillation.side_modules.connectors.get(f'{name}_1')
     for number, (weight, one) in enumerate(zip((0.2, 0.8), networks(model))):
         features = one.extract_feat(inputs)
         if loss['on'] == 'cls':
@@ -82,9 +81,9 @@ def test_mean_of_losses(tmp_path, loss):
 def average_warnings(monkeypatch, tmp_path, *entries, **arguments):
     import mmkd.training.distillation as module
     said = []
-    monkeypatch.setattr(module, 'print_log', lambda text, *args: said.append((text, args)))
+    monkeypatch.setattr(module, 'warn', said.append)
     committee(tmp_path, *entries, **arguments)
-    return [text for text, args in said if args[-1] == logging.WARNING and 'averages' in text]
+    return [text for text in said if 'averages' in text]
 
 
 @pytest.mark.parametrize('loss', ['CWDLoss', 'MSELoss'])
@@ -105,8 +104,8 @@ def test_no_word_where_nobody_expects_probabilities(monkeypatch, tmp_path):
 def test_each_members_classes_are_put_in_order(tmp_path):
     orders = [('disc', 'square', 'cross'), ('cross', 'disc', 'square')]
     model = committee(tmp_path, dict(type='mmkd.KDLoss', on='cls'), classes=orders)
-    first, second = model.matches[0].parts
-    assert (first.columns, second.columns.order) == (None, [1, 2, 0])
+    first, second = model.terms[0].parts
+    assert (first.alignment.columns, second.alignment.columns.order) == (None, [1, 2, 0])
     sum(model(*batch(model), mode='loss')['loss_cls_kd']).backward()
 
 

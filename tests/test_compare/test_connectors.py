@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmkd.compare.connectors import connect
+from mmkd.compare.vocabulary import Batch
 from mmkd.training.beside import join_optimizer
 
 MIMIC = dict(type='mmkd.MSELoss', on='neck')
@@ -44,7 +45,7 @@ def prepared(student, teacher, *entries, scope='mmdet'):
 
 
 def connectors_of(model):
-    return model.distillation.connectors
+    return model.distillation.side_modules.connectors
 
 
 # --- which connector ----------------------------------------------------------------------------
@@ -70,8 +71,8 @@ def test_equal_channels_get_none_unless_asked_for(equal):
 def test_mimic_is_the_sum_over_levels_of_mean_squared_errors(equal):
     model = prepared(retinanet(), equal, dict(MIMIC, connector='conv', loss_weight=2.)).eval()
     seen, told = observe(model, torch.randn(2, 3, 64, 64))
-    losses = model.matches[0].compare(seen, told, model.student, None)
-    match, = model.matches
+    losses = model.terms[0].compare(seen, [told], model.student, Batch(None, None))['']
+    match, = model.terms
     own, others = seen['neck'][0].output, told[''][match.teacher_point].levels
     layers = connectors_of(model)['loss_neck_mse']
     for loss, layer, s, t in zip(losses, layers, own, others):
@@ -83,7 +84,7 @@ def test_mimic_is_the_sum_over_levels_of_mean_squared_errors(equal):
 def test_unequal_channels_without_a_connector_are_refused(wide):
     with pytest.raises(ValueError, match=r": 16 and 24 channels; write `connector='auto'`"):
         prepared(retinanet(), wide, dict(MIMIC, connector=None))
-    with pytest.raises(ValueError, match="`connector` must be 'auto', 'conv' or None"):
+    with pytest.raises(ValueError, match="`connector` must be 'auto', 'conv', None or dict"):
         prepared(retinanet(), wide, dict(MIMIC, connector='1x1'))
 
 
@@ -95,14 +96,14 @@ def test_levels_are_paired_by_their_stride(tmp_path):
     teacher = save_teacher(tmp_path / 'p2.pth', other)
     model = prepared(retinanet(), teacher, MIMIC, dict(type='mmkd.DISTLoss', on='cls'))
     seen, told = observe(model, torch.randn(1, 3, 64, 64))
-    for match, module in zip(model.matches, ('neck', 'bbox_head')):
+    for match, module in zip(model.terms, ('neck', 'bbox_head')):
         levels, others = match.levels(seen, told)
         assert [tuple(level.shape[2:]) for level in levels] == [(8, 8), (4, 4), (2, 2)]
         own, theirs = seen[module][0].output, told[''][match.teacher_point].levels
         own = own[0] if module == 'bbox_head' else own
         assert all(torch.equal(a, b) for a, b in zip(levels, own[:3]))
         assert all(torch.equal(a, b) for a, b in zip(others, theirs[1:]))
-    assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.matches[0])
+    assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.terms[0])
 
 
 def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
@@ -113,7 +114,7 @@ def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
     other['neck'].update(num_outs=6)
     other['bbox_head']['anchor_generator'].update(strides=[8, 16, 32, 64, 128, 256])
     model = prepared(student, save_teacher(tmp_path / 't.pth', other), MIMIC)
-    assert "student's [1, 2, 3, 4, 5] with the teacher's [0, 1, 2, 3, 4]" in str(model.matches[0])
+    assert "student's [1, 2, 3, 4, 5] with the teacher's [0, 1, 2, 3, 4]" in str(model.terms[0])
 
 
 def test_levels_of_a_single_stride_have_one_partner(tmp_path):
@@ -133,7 +134,7 @@ def test_levels_of_a_single_stride_have_one_partner(tmp_path):
     student = retinanet()
     student['neck'].update(start_level=0, add_extra_convs=False)
     student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64])
-    match, = prepared(student, teacher, MIMIC).matches
+    match, = prepared(student, teacher, MIMIC).terms
     assert "student's [0] with the teacher's [3]" in str(match)
     with pytest.raises(ValueError, match='both sides must have as many levels of a stride'):
         prepared(student, teacher, dict(type='mmkd.DISTLoss', on='cls'))
@@ -148,7 +149,7 @@ def test_backbone_of_another_depth_and_stride(tmp_path):
     model = prepared(student, teacher, entry, scope='mmseg')
     layer, = connectors_of(model)['loss_backbone_layer4_mse']
     assert (layer.in_channels, layer.out_channels) == (64, 256)
-    (s, ), (t, ) = model.matches[0].levels(*observe(model, torch.randn(1, 3, 64, 64)))
+    (s, ), (t, ) = model.terms[0].levels(*observe(model, torch.randn(1, 3, 64, 64)))
     assert s.shape == t.shape == (1, 256, 2, 2)
 
 
@@ -204,7 +205,7 @@ def test_connectors_train_and_stay_out_of_the_student(shapes, tmp_path, wide):
     for name, value in saved['mmkd']['connectors']['loss_neck_mse'].items():
         assert torch.equal(value, after[name])
     own = {id(p) for p in model.parameters()}
-    assert not own & {id(p) for p in model.distillation.parameters}
+    assert not own & {id(p) for p in model.distillation.side_modules.layers}
 
 
 def test_connectors_follow_the_schedule_of_the_student(shapes, tmp_path, wide):
@@ -212,7 +213,7 @@ def test_connectors_follow_the_schedule_of_the_student(shapes, tmp_path, wide):
         dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)]))
     runner.train()
     groups = runner.optim_wrapper.param_groups
-    ours = {id(p) for p in runner.model.distillation.parameters}
+    ours = {id(p) for p in runner.model.distillation.side_modules.layers}
     assert len(groups) == 1
     assert ours <= {id(p) for p in groups[0]['params']}
     assert groups[0]['lr'] < 0.001
@@ -225,7 +226,7 @@ def test_connectors_join_the_group_of_the_base_learning_rate(shapes, tmp_path, w
         optim_wrapper=dict(type='OptimWrapper', paramwise_cfg=paramwise,
                            optimizer=dict(type='SGD', lr=0.001, weight_decay=0.1))))
     runner.train()
-    ours = {id(p) for p in runner.model.distillation.parameters}
+    ours = {id(p) for p in runner.model.distillation.side_modules.layers}
     homes = [group for group in runner.optim_wrapper.param_groups
              if ours & {id(p) for p in group['params']}]
     assert len(homes) == 1
@@ -238,7 +239,7 @@ def test_connectors_follow_a_scaled_learning_rate(shapes, tmp_path, wide):
                           auto_scale_lr=dict(enable=True, base_batch_size=16)))
     group, = runner.optim_wrapper.param_groups
     assert group['lr'] == pytest.approx(0.001 * 2 / 16)
-    assert {id(p) for p in runner.model.distillation.parameters} <= {
+    assert {id(p) for p in runner.model.distillation.side_modules.layers} <= {
         id(p) for p in group['params']}
 
 
@@ -260,7 +261,7 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
     end = saved_at(str(tmp_path / 'whole' / 'epoch_3.pth'))
     for name, value in parts.model.state_dict().items():
         assert torch.equal(value, end['state_dict'][name]), name
-    state = parts.model.distillation.state_dict()['connectors']['loss_neck_mse']
+    state = parts.model.distillation.side_modules.state_dict()['connectors']['loss_neck_mse']
     for name, value in end['mmkd']['connectors']['loss_neck_mse'].items():
         assert torch.equal(value, state[name]), name
 
@@ -275,7 +276,7 @@ def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide
         return train(config)[0]
 
     def momentum(runner):
-        connectors = runner.model.distillation.connectors
+        connectors = runner.model.distillation.side_modules.connectors
         state = runner.optim_wrapper.optimizer.state
         return {name: [state[p]['momentum_buffer'] for p in connectors[name].parameters()]
                 for name in ('loss_one', 'loss_other')}
@@ -327,7 +328,7 @@ def test_testing_needs_neither_teacher_nor_connectors(shapes, tmp_path, wide):
 def test_connectors_move_with_the_student(wide):
     model = prepared(retinanet(), wide, MIMIC)
     model.to(torch.float64)
-    assert {p.dtype for p in model.distillation.parameters} == {torch.float64}
+    assert {p.dtype for p in model.distillation.side_modules.layers} == {torch.float64}
 
 
 def test_a_loop_of_ones_own_trains_them_too(shapes, tmp_path, wide):

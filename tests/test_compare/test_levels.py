@@ -146,7 +146,7 @@ def table(student, teacher):
 def test_backbone_whose_list_is_in_another_order():
     """STDC at strides 8, 16, 8, 8 learns from a dilated ResNet at 4, 8, 8, 8."""
     model = prepared(stdc(), segmentor(depth=50), HINT)
-    match, = model.matches
+    match, = model.terms
     inputs = torch.randn(1, 3, 64, 64)
     seen, told = observe(model, inputs)
     levels, others = match.levels(seen, told)
@@ -167,39 +167,39 @@ def test_auxiliary_head_of_the_partners_stride():
     entry = dict(type='mmkd.DISTLoss', on='aux')
     model = prepared(bisenet(), segmentor(depth=50), entry)
     inputs = torch.randn(1, 3, 64, 64)
-    (own, ), (told, ) = model.matches[0].levels(*observe(model, inputs))
+    (own, ), (told, ) = model.terms[0].levels(*observe(model, inputs))
     head = model.student.auxiliary_head[1]
     torch.testing.assert_close(own, head(model.student.extract_feat(inputs)))
     network = model.teacher.model
     assert torch.equal(told, network.auxiliary_head(network.extract_feat(inputs)))
-    assert model.matches[0].name == 'loss_aux_dist'
-    assert model.matches[0].student_point.criteria == ('auxiliary_head.1.loss_decode', )
+    assert model.terms[0].name == 'loss_aux_dist'
+    assert model.terms[0].student_point.criteria == ('auxiliary_head.1.loss_decode', )
 
 
 def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
     """The first with the first. Where the teacher alone has several, the choice is among those."""
     entry = dict(type='mmkd.KDLoss', on='aux')
-    match, = prepared(bisenet(), bisenet(), entry).matches
+    match, = prepared(bisenet(), bisenet(), entry).terms
     assert (match.student_point.paths, match.teacher_point.paths) == (
         ('auxiliary_head.0', ), ('auxiliary_head.0', ))
-    match, = prepared(segmentor(), bisenet(), entry).matches
+    match, = prepared(segmentor(), bisenet(), entry).terms
     assert match.teacher_point.paths == ('auxiliary_head.1', )
 
 
 def test_heads_for_other_classes_are_no_choice():
     """STDC's last auxiliary head predicts edges, at stride 8, too; it may as well stand first."""
     entry, student = dict(type='mmkd.KDLoss', on='aux'), stdc()
-    match, = prepared(student, segmentor(), entry).matches
+    match, = prepared(student, segmentor(), entry).terms
     assert match.student_point.paths == ('auxiliary_head.0', )
     student['auxiliary_head'].reverse()
-    match, = prepared(student, segmentor(), entry).matches
+    match, = prepared(student, segmentor(), entry).terms
     assert match.student_point.paths == ('auxiliary_head.2', )
 
 
 def test_named_head_is_interpolated():
     on = dict(student='aux.0', teacher='aux')
-    match, = prepared(bisenet(), segmentor(), dict(type='mmkd.KDLoss', on=on)).matches
-    assert match.shapes == ([(1, 19, 32, 32)], [(1, 19, 16, 16)])
+    match, = prepared(bisenet(), segmentor(), dict(type='mmkd.KDLoss', on=on)).terms
+    assert match.fitting.shapes == ([(1, 19, 32, 32)], [(1, 19, 16, 16)])
     assert "the teacher's 16x16 interpolated to 32x32" in match.notes
 
 
@@ -251,4 +251,4 @@ def test_module_that_returns_more_in_training_is_refused():
     model.student.backbone.train()
     seen, told = observe(model, torch.randn(2, 3, 64, 64))
     with pytest.raises(ValueError, match='2 levels now, and had 1 when levels were paired'):
-        model.matches[0].levels(seen, told)
+        model.terms[0].levels(seen, told)

@@ -1,5 +1,4 @@
 """Classes are matched by name."""
-import logging
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,8 @@ from conftest import (
     train,
 )
 
-import mmkd.compare.match
+import mmkd.compare.term
+import mmkd.compare.unknown_names
 from mmkd.compare.classes import match_classes
 from mmkd.core.names import joined, shown_names
 from mmkd.files.classes import classes_of_checkpoint, classes_of_run, stated_classes
@@ -104,8 +104,7 @@ def test_stated_classes_come_as_they_are():
 def prepared(monkeypatch, model):
     """A Distiller that is ready, and what it warned of."""
     said = []
-    monkeypatch.setattr(mmkd.compare.match, 'print_log', lambda text, *args: said.append(
-        text if args[-1] == logging.WARNING else ''))
+    monkeypatch.setattr(mmkd.compare.unknown_names, 'warn', said.append)
     torch.manual_seed(0)
     model = build(model)
     model.init_weights()
@@ -132,7 +131,7 @@ def test_one_warning_where_names_are_unknown(tmp_path, monkeypatch, student, tea
         assert 'loss_cls_kd, loss_cls_dist' in text
         assert ('`teacher=dict(classes=[...])`' in text) is ('`teacher`' in unknown)
         assert ('in the mmkd.Distiller`' in text) is ('the student' in unknown)
-    assert ('by their order' in str(model.matches[0])) is bool(unknown)
+    assert ('by their order' in str(model.terms[0])) is bool(unknown)
 
 
 @pytest.mark.parametrize(('teacher', 'entry'), [
@@ -154,7 +153,7 @@ def test_stated_names_come_before_those_in_the_checkpoint(tmp_path, monkeypatch)
         retinanet(), dict(entry, classes=names), dict(type='mmkd.KDLoss', on='cls')),
         classes=CLASSES))
     inputs = torch.randn(1, 3, 64, 64)
-    _, told = model.matches[0].levels(*observe(model, inputs))
+    _, told = model.terms[0].levels(*observe(model, inputs))
     network = model.teacher.model
     with torch.no_grad():
         raw = network.bbox_head(network.extract_feat(inputs))[0][0].unflatten(1, (9, 3))
@@ -170,13 +169,14 @@ def test_members_and_the_hook_take_classes_too(shapes, tmp_path, monkeypatch):
         dict(type='mmkd.DistillHook', teacher=committee, classes=list(CLASSES),
              distill=[dict(type='mmkd.KDLoss', on='cls')])])
     orders = []
-    find = mmkd.compare.match.Match.find_on_teacher
+    find = mmkd.compare.term.Term.align
 
-    def watched(self, *args):
-        find(self, *args)
-        orders.append(self.columns and self.columns.order)
+    def watched(self, *args, **settings):
+        find(self, *args, **settings)
+        columns = self.alignment.columns
+        orders.append(columns and columns.order)
 
-    monkeypatch.setattr(mmkd.compare.match.Match, 'find_on_teacher', watched)
+    monkeypatch.setattr(mmkd.compare.term.Term, 'align', watched)
     train(config)
     assert orders == [[1, 2, 0], None]
 
@@ -208,4 +208,4 @@ def test_a_network_of_the_students_own_is_not_held_against_names():
     model = build(dict(distiller(segmentor(classes=2), dict(type='mmkd.MeanTeacher'),
                                  dict(type='mmkd.KDLoss', on='cls')), classes=['crack']), 'mmseg')
     model.prepare()
-    assert model.matches[0].columns is None
+    assert model.terms[0].alignment.columns is None

@@ -221,7 +221,7 @@ def test_with_true_names_columns_are_matched_by_what_labels_mean(renumbered, tmp
     config.train_dataloader.dataset.ann_file = config.train_dataloader.dataset.ann_file.replace(
         'instances', 'reversed')
     runner, _ = train(config)
-    assert runner.model.matches[0].columns is None  # column by column
+    assert runner.model.terms[0].alignment.columns is None  # column by column
     assert runner.model.teacher.classes == order
 
 
@@ -327,4 +327,4 @@ def test_names_that_explain_another_setting_are_enough(monkeypatch):
                             reduce_zero_label=reduced))))
             for width, reduced, classes in ((8, True, names), (12, False, ['background', *names]))]
     found = {one.point: one for one in inspect_pair(*pair)}
-    assert found['cls'].match.columns.order == [1, 2]
+    assert found['cls'].term.alignment.columns.order == [1, 2]

@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.losses import DISTLoss, KDLoss
-from mmkd.losses import LogitLoss
+from mmkd.losses import DISTLoss, KDLoss, LogitLoss
 from mmkd.losses.fast import closed_form, pieces
 
 LOSSES = dict(dist=partial(DISTLoss, 0.5, 2.), kd=KDLoss)

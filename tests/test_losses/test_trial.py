@@ -163,14 +163,14 @@ def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(m
         prepared(segmentor('deeplabv3'), dict(type='mmkd.CWDLoss', on='decode_head.image_pool'),
                  'mmseg')
     match, = prepared(retinanet(), dict(type='mmkd.CWDLoss', on='neck.fpn_convs.4'),
-                      'mmdet').matches
-    assert match.strides[0] == [(128, 128)]
-    assert match.shapes[0][0][2] > 1
+                      'mmdet').terms
+    assert match.fitting.strides[0] == [(128, 128)]
+    assert match.fitting.shapes[0][0][2] > 1
 
 
 def test_what_is_left_out_is_said_once_before_training(monkeypatch):
     said = []
-    monkeypatch.setattr('mmkd.compare.match.print_log', lambda text, *args: said.append(text)
+    monkeypatch.setattr('mmkd.compare.trial.warn', lambda text, *args: said.append(text)
                         if 'leaves out' in text else None)
     model = segmentor(classes=2)
     prepared(model, dict(type='mmkd.DISTLoss', on='cls'), 'mmseg')

@@ -46,10 +46,10 @@ def test_compiled_it_says_the_same(teacher, monkeypatch):
     model = build(distiller(retinanet(), dict(teacher, compile=True), DIST))
     model.init_weights()
     image = torch.randn(1, 3, 64, 64)
-    exact = model.distillation.ask({'student': {}}, image, None, model.matches)
+    exact = model.distillation.ask({'student': {}}, image, None, model.terms)
     model.distillation.begin()
     assert sorted(model.teacher.fast._compiled) == ['backbone', 'neck']
-    told = model.distillation.ask({'student': {}}, image, None, model.matches)
+    told = model.distillation.ask({'student': {}}, image, None, model.terms)
     for key, answers in exact['teacher'].items():
         for point, answer in answers.items():
             torch.testing.assert_close(told['teacher'][key][point].levels, answer.levels)

@@ -120,10 +120,10 @@ def test_classes_in_another_order_are_remapped(shapes, tmp_path, monkeypatch):
     """Teacher columns (cross, extra, disc, square) for the student's (disc, square, cross)."""
     names = ('cross', 'extra', 'disc', 'square')
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=4), classes=names)
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run', lambda: list(CLASSES))
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: list(CLASSES))
     model = prepared(teacher)
     network, image = model.teacher.model, torch.randn(2, 3, 64, 64)
-    _, levels = model.matches[0].levels(*observe(model, image))
+    _, levels = model.terms[0].levels(*observe(model, image))
     raw = network.bbox_head(network.extract_feat(image))[0]
     for level, whole in zip(levels, raw):
         for anchor in range(9):
@@ -177,7 +177,7 @@ def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
     inputs = alone.data_preprocessor(copy.deepcopy(batch))['inputs']
     expected = alone.bbox_head(alone.extract_feat(inputs))[0]
     assert not torch.allclose(inputs, students['inputs'])
-    for got, level in zip(told[''][model.matches[0].teacher_point].levels, expected):
+    for got, level in zip(told[''][model.terms[0].teacher_point].levels, expected):
         torch.testing.assert_close(got, level, rtol=1e-3, atol=1e-4)
 
 
@@ -249,7 +249,7 @@ def test_parts_of_a_teacher_that_do_not_fit_together_are_found_early():
 def test_names_and_columns_of_the_teacher_must_agree(tmp_path, monkeypatch):
     names = (*CLASSES, 'ring')
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=names)
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run', lambda: list(CLASSES))
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: list(CLASSES))
     with pytest.raises(ValueError, match='columns for 3 classes, but .* names 4'):
         prepared(teacher)
 
@@ -258,10 +258,10 @@ def test_background_column_stays_the_last_when_classes_are_remapped(tmp_path, mo
     names = ('cross', 'disc', 'square')
     softmax = retinanet(loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False))
     teacher = save_teacher(tmp_path / 'teacher.pth', softmax, classes=names)
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run', lambda: list(CLASSES))
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: list(CLASSES))
     model = prepared(teacher, softmax)
     image = torch.randn(1, 3, 64, 64)
-    _, levels = model.matches[0].levels(*observe(model, image))
+    _, levels = model.terms[0].levels(*observe(model, image))
     network = model.teacher.model
     raw = network.bbox_head(network.extract_feat(image))[0][0].unflatten(1, (9, 4))
     torch.testing.assert_close(levels[0], raw[0][:, [1, 2, 0, 3]])
@@ -269,7 +269,7 @@ def test_background_column_stays_the_last_when_classes_are_remapped(tmp_path, mo
 
 def test_logits_that_cannot_be_remapped_are_refused(tmp_path, monkeypatch):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=CLASSES[::-1])
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run', lambda: list(CLASSES))
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: list(CLASSES))
     entry = dict(type='mmkd.KDLoss', on='bbox_head.cls_convs.0.conv', use_sigmoid=True)
     with pytest.raises(ValueError, match=r"another order.*compare 'cls'"):
         prepared(teacher, None, entry)
@@ -299,7 +299,7 @@ def test_softmax_head_is_compared_anchor_by_anchor(tmp_path):
     model = prepared(save_teacher(tmp_path / 'teacher.pth', softmax), softmax)
     image = torch.randn(2, 3, 64, 64)
     seen, told = observe(model, image)
-    student, teacher = model.matches[0].levels(seen, told)
+    student, teacher = model.terms[0].levels(seen, told)
     assert student[0].shape == teacher[0].shape == (2 * 9, 4, 8, 8)
     raw = seen['bbox_head'][0].output[0][0]
     assert torch.equal(student[0][1 * 9 + 2], raw[1, 2 * 4:3 * 4])

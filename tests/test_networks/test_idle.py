@@ -57,13 +57,13 @@ def test_two_points_need_what_either_needs(tmp_path):
     both = ['bbox_head.retina_cls', 'bbox_head.retina_reg', 'backbone.layer4.0']
     _, calls = told_and_calls(model, torch.randn(1, 3, 64, 64), both)
     assert min(calls.values()) > 0
-    model.matches[1].factor = 0.  # a schedule has stopped the boxes
+    model.terms[1].factor = 0.  # a schedule has stopped the boxes
     distillation = model.distillation
     inputs = torch.randn(1, 3, 64, 64)
-    seen = {'student': distillation.predicted('student', inputs)}
+    seen = {'student': distillation.probe.predicted('student', inputs)}
     for _ in range(2):
         with recording(model.teacher.model, both) as calls:
-            distillation.ask(seen, inputs, None, [model.matches[0], model.matches[2]])
+            distillation.ask(seen, inputs, None, [model.terms[0], model.terms[2]])
     assert [len(calls[path]) for path in both] == [5, 0, 1]
 
 
@@ -82,7 +82,7 @@ def test_box_offsets_at_rois_do_not_run_and_rare_layers_do(tmp_path):
     """On noise there is one large RoI; the layer for small ones, unheard of then, answers, too."""
     model = prepared(two_stage(), save_teacher(tmp_path / 't.pth', two_stage(width=12)),
                      dict(type='mmkd.DISTLoss', on='cls'))
-    network, point = model.teacher.model, model.matches[0].teacher_point
+    network, point = model.teacher.model, model.terms[0].teacher_point
     image = torch.randn(1, 3, 256, 256)
     small, large = [0., 8., 8., 40., 40.], [0., 0., 0., 250., 250.]
     from mmkd.networks import Question

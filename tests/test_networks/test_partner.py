@@ -131,7 +131,7 @@ def test_a_branch_shares_the_whole_backbone_and_stays_out_of_the_student():
     assert model.distillation.partners['booster'].model.backbone is model.backbone
     assert list(model.state_dict()) == list(build(segmentor(), 'mmseg').state_dict())
     assert not model.distillation.partners['booster'].is_kept
-    state = model.distillation.state_dict()['networks']['booster']
+    state = model.distillation.side_modules.state_dict()['networks']['booster']
     assert state
     assert not any(name.startswith('backbone') for name in state)
 
@@ -298,7 +298,7 @@ def test_nothing_is_kept_of_a_step():
     model(**data, mode='loss')
     live = [model.distillation.itself, model.distillation.partners['booster']]
     assert [(one.seen, one._features) for one in live] == [(None, None)] * 2
-    model.matches[0].loss.forward = None
+    model.terms[0].loss.forward = None
     with pytest.raises(TypeError):
         model(**data, mode='loss')
     assert [(one.seen, one._features) for one in live] == [(None, None)] * 2

@@ -77,7 +77,7 @@ def test_queries_learn_from_those_with_the_nearest_class_and_mask(tmp_path, kind
     model.init_weights()
     inputs, samples = batch(package)
     losses, seen, told_of = step(model, inputs, samples)
-    sides = [match.levels(seen, told_of) for match in model.matches]
+    sides = [match.levels(seen, told_of) for match in model.terms]
     (own, ), (told, ) = sides[0]
     (own_masks, ), (told_masks, ) = sides[1]
     assert own.shape == told.shape == (2, 4, 6)

@@ -68,7 +68,7 @@ def test_student_of_one_size_is_trained(kind, size, streets, tmp_path):
     assert len(losses) == 2
     assert all(step['loss_cls_dist'] > 0 and step['loss_aux_dist'] > 0 for step in losses)
     # The trial was at that size: a quarter of it is UPerNet's.
-    assert runner.model.matches[0].shapes[0] == [(1, 19, height // 4, width // 4)]
+    assert runner.model.terms[0].fitting.shapes[0] == [(1, 19, height // 4, width // 4)]
 
 
 def test_teacher_of_one_size_teaches_at_it(streets, tmp_path):
@@ -98,7 +98,7 @@ def test_two_sizes_cannot_be_one():
     student, teacher = (Config(dict(default_scope='mmseg', model=transformer(size)))
                         for size in (160, (96, 192)))
     found = inspect_pair(student, teacher)
-    assert all(one.match is None for one in found)
+    assert all(one.term is None for one in found)
     assert found[0].problem.startswith(
         'the teacher was made for images of 96x192, the student for images of 160x160, on which '
         'the teacher does not run: ')

@@ -30,7 +30,7 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
     model.init_weights()
     inputs, samples = batch()
     losses, seen, told_of = step(model, inputs, samples)
-    (own, ), (told, ) = model.matches[0].levels(seen, told_of)
+    (own, ), (told, ) = model.terms[0].levels(seen, told_of)
     columns = model.bbox_head.cls_out_channels
     assert own.shape == told.shape == (2, columns, 6)
     torch.testing.assert_close(
@@ -160,7 +160,7 @@ def test_boxes_of_the_pairs_are_a_point_too(tmp_path):
     model.init_weights()
     inputs, samples = batch()
     loss, = model(inputs, samples, mode='loss')['loss_reg_mse']
-    assert model.matches[0].shapes[0] == [(1, 4, 6)]
+    assert model.terms[0].fitting.shapes[0] == [(1, 4, 6)]
     loss.backward()
     assert model.bbox_head.reg_ffn.layers[0][0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.bbox_head.fc_cls.parameters())
@@ -194,7 +194,7 @@ def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
     for sample in samples:
         sample.gt_instances.masks = BitmapMasks(np.ones((2, 96, 96), dtype=np.uint8), 96, 96)
     losses, seen, told_of = step(model, inputs, samples)
-    (own, ), (told, ) = model.matches[0].levels(seen, told_of)
+    (own, ), (told, ) = model.terms[0].levels(seen, told_of)
     assert own.shape == told.shape == (2, 3, 6)
     (loss, ) = losses['loss_cls_kd']
     torch.testing.assert_close(loss, KDLoss(use_sigmoid=True)(own, told))
@@ -217,7 +217,7 @@ def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
         theirs = results['cls_score'][image]
         for row in told[image].T:
             assert (theirs - row).abs().sum(1).min() < 1e-4
-    _, (told, ) = model.matches[1].levels(seen, told_of)
+    _, (told, ) = model.terms[1].levels(seen, told_of)
     for image in range(2):
         centres, sizes = told[image, :2], told[image, 2:]
         for row in torch.cat([centres - sizes / 2, centres + sizes / 2]).T:
@@ -276,11 +276,11 @@ def test_boxes_of_queries_follow_the_students_classes(tmp_path, classes):
     other['bbox_head']['num_classes'] = len(classes)
     teacher = save_teacher(tmp_path / 't.pth', other, classes=classes)
     model = build(distiller(config, teacher, dict(type='mmkd.MSELoss', on='reg')))
-    model.distillation._classes = ['disc', 'square', 'cross']
+    model.distillation.stated_classes = ['disc', 'square', 'cross']
     model.init_weights()
     inputs, samples = batch()
     _, seen, told_of = step(model, inputs, samples)
-    match, = model.matches
+    match, = model.terms
     own, = match.student_point.queries(seen['bbox_head'])
     theirs, = told_of[''][match.teacher_point].queries
     columns = [*(classes.index(name) for name in ('disc', 'square', 'cross')), len(classes)]
@@ -314,7 +314,7 @@ def test_queries_of_one_class(tmp_path, is_student_one):
     for sample in samples:
         sample.gt_instances.labels.zero_()
     losses, seen, told = step(model, inputs, samples)
-    cls, reg = model.matches
+    cls, reg = model.terms
     (own, ), (got, ) = cls.levels(seen, told)
     theirs, = told[''][cls.teacher_point].queries
     mine, = cls.student_point.queries(seen['bbox_head'])

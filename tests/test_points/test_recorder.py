@@ -79,7 +79,7 @@ def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
         network.extract_feat(inputs)
         handle.remove()
         sides.append(said[0])
-    student, teacher = model.matches[0].levels(*observe(model, inputs))
+    student, teacher = model.terms[0].levels(*observe(model, inputs))
     assert torch.equal(student[0], sides[0])
     assert torch.equal(teacher[0], sides[1])
     assert (sides[0] < 0).any()

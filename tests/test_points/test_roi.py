@@ -80,7 +80,7 @@ def test_teacher_speaks_of_the_students_rois(teachers, kind, stage):
         expected = sum(by_hand(network, inputs, rois, i) for i in range(3)) / 3
     else:
         expected = by_hand(network, inputs, rois, None if kind == 'standard' else stage or 0)
-    (student, ), (teacher, ) = model.matches[0].levels(seen, told)
+    (student, ), (teacher, ) = model.terms[0].levels(seen, told)
     assert torch.equal(student, seen['roi_head.bbox_head'][-1].output[0])
     torch.testing.assert_close(teacher, expected)
     assert student.shape == teacher.shape == (32, 4)
@@ -98,8 +98,8 @@ def test_cascade_to_cascade_goes_stage_by_stage(teachers, stage):
     inputs, samples = batch()
     losses, seen, told = step(model, inputs, samples)
     network = model.teacher.model
-    _, teacher = model.matches[0].levels(seen, told)
-    _, plain = model.matches[1].levels(seen, told)
+    _, teacher = model.terms[0].levels(seen, told)
+    _, plain = model.terms[1].levels(seen, told)
     assert len(losses['loss_cls_dist']) == len(losses['loss_cls_kd']) == 3
     for i in range(3):
         rois = seen[f'roi_head.bbox_roi_extractor.{i}'][-1].args[1]
@@ -116,7 +116,7 @@ def test_cascade_student_of_a_teacher_with_one_stage(teachers, stage):
     model = prepared(two_stage('cascade-rcnn'), teachers['standard'], dict(DIST, stage=stage))
     inputs, samples = batch()
     _, seen, told = step(model, inputs, samples)
-    student, teacher = model.matches[0].levels(seen, told)
+    student, teacher = model.terms[0].levels(seen, told)
     rois = seen[f'roi_head.bbox_roi_extractor.{stage or 0}'][-1].args[1]
     torch.testing.assert_close(teacher, [by_hand(model.teacher.model, inputs, rois)])
     assert torch.equal(student[0], seen[f'roi_head.bbox_head.{stage or 0}'][-1].output[0])
@@ -157,7 +157,7 @@ def test_rpn_objectness_is_a_point_of_its_own(teachers):
     network = model.teacher.model
     with torch.no_grad():
         expected = network.rpn_head(network.extract_feat(inputs))[0]
-    student, teacher = model.matches[0].levels(seen, told)
+    student, teacher = model.terms[0].levels(seen, told)
     assert len(student) == len(losses['loss_rpn_cls_dist']) == 5
     for got, level, loss, own in zip(teacher, expected, losses['loss_rpn_cls_dist'], student):
         torch.testing.assert_close(got, level)
@@ -175,7 +175,7 @@ def test_images_without_objects_and_without_proposals(teachers, student, proposa
         entries.append(dict(DIST, on='roi_head.bbox_head.2.fc_cls'))
     model = prepared(student, teachers['cascade'], *entries)
     losses, seen, _ = step(model, *batch(boxes=()))
-    rois = seen[next(iter(model.matches[0].student_point.asked_at))][-1].args[1]
+    rois = seen[next(iter(model.terms[0].student_point.asked_at))][-1].args[1]
     assert (len(rois) > 0) is proposals
     total, log = model.parse_losses(losses)
     assert torch.isfinite(total)
@@ -213,7 +213,7 @@ def test_ohem_compares_what_the_loss_sees_not_the_candidates(teachers):
     model = prepared(student, teachers['standard'])
     _, seen, told = step(model, *batch())
     assert len(seen['roi_head.bbox_head']) > 1
-    (own, ), _ = model.matches[0].levels(seen, told)
+    (own, ), _ = model.terms[0].levels(seen, told)
     assert own.shape[0] == 32
     assert own.requires_grad
 
@@ -221,14 +221,14 @@ def test_ohem_compares_what_the_loss_sees_not_the_candidates(teachers):
 def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, monkeypatch):
     teacher = save_teacher(tmp_path / 'teacher.pth', two_stage('cascade-rcnn', classes=4),
                            classes=('cross', 'extra', 'disc', 'square'))
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run',
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run',
                         lambda: ['disc', 'square', 'cross'])
     model = prepared(two_stage(), teacher)
     inputs, samples = batch()
     _, seen, told = step(model, inputs, samples)
     rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
     expected = by_hand(model.teacher.model, inputs, rois, 0)[:, [2, 3, 0, 4]]
-    torch.testing.assert_close(model.matches[0].levels(seen, told)[1], [expected])
+    torch.testing.assert_close(model.terms[0].levels(seen, told)[1], [expected])
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'entry', 'message'), [
@@ -238,7 +238,7 @@ def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, mo
     ('two', 'cascade', dict(stage=True), "`stage` must be the number of a stage.*got True"),
     ('two', 'standard', dict(stage=0), 'has no stages; leave `stage` out'),
     ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` is of the teacher's stages"),
-    ('two', 'cascade', dict(mask='valid'), 'no mask `valid` for the student.*leave `mask` out'),
+    ('two', 'cascade', dict(region='valid'), "region='valid'.*two-stage.*leave `region` out"),
     ('two', 'cascade', dict(connector='conv'), 'is a prediction, which is compared as it is'),
     ('two', 'dense', {}, 'student predicts for RoIs, `cls` of the teacher for a grid'),
     ('dense', 'standard', {}, r'`cls` of the student predicts for a grid, .* for RoIs'),
@@ -275,7 +275,7 @@ def test_logits_of_a_loss_with_an_activation_of_its_own(tmp_path, loss):
 
     model = prepared(custom(8), save_teacher(tmp_path / 't.pth', custom(12)))
     losses, seen, told = step(model, *batch())
-    (own, ), _ = model.matches[0].levels(seen, told)
+    (own, ), _ = model.terms[0].levels(seen, told)
     head = model.roi_head.bbox_head
     expected = head.loss_cls.get_activation(seen['roi_head.bbox_head'][-1].output[0])
     if loss.get('use_sigmoid'):
@@ -293,7 +293,7 @@ def test_sigmoid_loss_of_a_box_head_is_not_its_activation(tmp_path, teachers):
     student = two_stage()
     student['roi_head']['bbox_head']['loss_cls'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
     model = prepared(student, teachers['standard'], dict(type='mmkd.KDLoss', on='cls'))
-    assert model.matches[0].loss.use_sigmoid is False
+    assert model.terms[0].loss.use_sigmoid is False
     head, scores = model.roi_head.bbox_head, torch.tensor([[1., 0.5, -1., 2.]])
     found = head._predict_by_feat_single(torch.tensor([[0., 0., 0., 9., 9.]]), scores, None,
                                          dict(img_shape=(9, 9)))
@@ -305,7 +305,7 @@ def test_blank_image_needs_no_samples(teachers):
     """The dry run makes RoIs up: the student has not sampled any yet."""
     model = prepared(two_stage(), teachers['cascade'])
     seen, told = observe(model, torch.randn(1, 3, 64, 96))
-    student, teacher = model.matches[0].levels(seen, told)
+    student, teacher = model.terms[0].levels(seen, told)
     assert student[0].shape == teacher[0].shape == (2, 4)
 
 
@@ -326,7 +326,7 @@ def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
         sample.gt_instances.masks = BitmapMasks(
             torch.ones(2, 128, 128, dtype=torch.uint8).numpy(), 128, 128)
     _, seen, told = step(model, inputs, samples)
-    _, teacher = model.matches[0].levels(seen, told)
+    _, teacher = model.terms[0].levels(seen, told)
     for i in range(3):
         boxes, *masks = seen[f'roi_head.bbox_roi_extractor.{i}']
         assert len(masks) == 1
@@ -371,7 +371,7 @@ def test_box_heads_that_see_the_whole_image_see_it(tmp_path, kind):
         expected = head._bbox_forward(1, features, rois, **context)['cls_score']
         blind = head._bbox_forward(1, features, rois, semantic_feat=context['semantic_feat'] * 0,
                                    **{k: v * 0 for k, v in context.items() if k != 'semantic_feat'})
-    (told, ) = model.matches[0].levels(seen, told)[1]
+    (told, ) = model.terms[0].levels(seen, told)[1]
     torch.testing.assert_close(told, expected)
     assert not torch.allclose(told, blind['cls_score'])
 
@@ -388,8 +388,8 @@ def test_queries_are_not_taken_for_rois(teachers):
 def test_distiller_of_a_cascade_can_be_pickled(teachers):
     import pickle
     model = prepared(two_stage('cascade-rcnn'), teachers['cascade'], dict(DIST, stage='mean'))
-    assert pickle.loads(pickle.dumps(model.matches[0].teacher_point)).name == 'cls'
-    assert pickle.loads(pickle.dumps(model.matches[0].student_point)).name == 'cls'
+    assert pickle.loads(pickle.dumps(model.terms[0].teacher_point)).name == 'cls'
+    assert pickle.loads(pickle.dumps(model.terms[0].student_point)).name == 'cls'
 
 
 def test_box_head_with_boundaries_of_its_own(teachers):
@@ -431,7 +431,7 @@ def test_masks_are_compared_at_the_positive_rois(teachers, tmp_path, stage):
     with torch.no_grad():
         expected = network.roi_head._mask_forward(
             stage or 0, network.extract_feat(inputs), rois)['mask_preds']
-    (student, ), (teacher, ) = model.matches[0].levels(seen, told)
+    (student, ), (teacher, ) = model.terms[0].levels(seen, told)
     assert student.shape == (len(rois), 3, 28, 28)
     torch.testing.assert_close(teacher, expected)
     torch.testing.assert_close(losses['loss_mask_kd'][0],
@@ -462,7 +462,7 @@ def test_masks_of_htc_go_stage_by_stage(tmp_path):
     inputs, samples = batch()
     _, seen, told = step(model, inputs, with_masks(samples))
     network = model.teacher.model
-    students, told = model.matches[0].levels(seen, told)
+    students, told = model.terms[0].levels(seen, told)
     assert len(told) == 3
     for stage in range(3):
         rois = seen[f'roi_head.mask_roi_extractor.{stage}'][-1].args[1]
@@ -499,7 +499,7 @@ def test_boxes_of_each_class_follow_the_students_order(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', config, classes=('cross', 'disc', 'square'))
     torch.manual_seed(3)
     model = build(distiller(config, teacher, dict(type='mmkd.MSELoss', on='reg')))
-    model.distillation._classes = ['disc', 'square', 'cross']
+    model.distillation.stated_classes = ['disc', 'square', 'cross']
     model.init_weights()
     inputs, samples = batch()
     losses, seen, _ = step(model, inputs, samples)
@@ -529,7 +529,7 @@ def test_trident_asks_about_one_image_for_three():
     _, seen, told = step(model, inputs, samples)
     rois = seen['roi_head.bbox_roi_extractor'][-1].args[1]
     assert rois[:, 0].max() == 5  # 2 images, 3 branches
-    _, (teacher, ) = model.matches[0].levels(seen, told)
+    _, (teacher, ) = model.terms[0].levels(seen, told)
     one = torch.cat([rois[:, :1] % 2, rois[:, 1:]], dim=1)
     torch.testing.assert_close(teacher, by_hand(network, inputs, one))
 

@@ -18,6 +18,8 @@ from mmengine.registry import DefaultScope
 from torch.nn.functional import interpolate
 
 from mmkd import DISTLoss, KDLoss
+from mmkd.compare.regions import weights_of
+from mmkd.compare.vocabulary import Batch, Context
 from mmkd.files.zoo import config_path
 from mmkd.points import Segmentor, find_point
 
@@ -88,7 +90,7 @@ def test_teacher_of_another_stride_is_interpolated(tmp_path, align_corners):
     teacher = save_teacher(tmp_path / 't.pth', coarse, cityscapes(), scope='mmseg')
     model = prepared(segmentor(align_corners=align_corners), teacher, DIST)
     inputs, _ = batch()
-    (student, ), (got, ) = model.matches[0].levels(*observe(model.eval(), inputs))
+    (student, ), (got, ) = model.terms[0].levels(*observe(model.eval(), inputs))
     network = model.teacher.model
     raw = network.decode_head(network.extract_feat(inputs))
     assert raw.shape[2:] == (2, 2)
@@ -98,7 +100,7 @@ def test_teacher_of_another_stride_is_interpolated(tmp_path, align_corners):
 
 
 def test_mask_leaves_ignored_pixels_out(teacher):
-    masked = dict(DIST, mask='valid', name='loss_masked')
+    masked = dict(DIST, region='valid', name='loss_masked')
     model = prepared(segmentor(), teacher, DIST, masked).eval()
     inputs, samples = batch()
     whole = model(inputs, samples, mode='loss')
@@ -114,12 +116,13 @@ def test_mask_leaves_ignored_pixels_out(teacher):
     for sample in samples:
         sample.gt_sem_seg.data[:] = 255
     assert model(inputs, samples, mode='loss')['loss_masked'][0] == 0
-    with pytest.raises(ValueError, match="no mask `vald` for the student.*it has 'valid'"):
-        prepared(segmentor(), teacher, dict(DIST, mask='vald'))
+    with pytest.raises(ValueError, match="no region `vald`; there is 'valid'"):
+        prepared(segmentor(), teacher, dict(DIST, region='vald'))
 
 
 def test_where_channels_are_active_among_the_pixels_that_count(teacher):
-    model = prepared(segmentor(), teacher, dict(type='mmkd.CWDLoss', on='cls', mask='valid')).eval()
+    entry = dict(type='mmkd.CWDLoss', on='cls', region='valid')
+    model = prepared(segmentor(), teacher, entry).eval()
     inputs, samples = batch()
     for sample in samples:
         sample.gt_sem_seg.data[:, :32] = 255
@@ -133,11 +136,15 @@ def test_where_channels_are_active_among_the_pixels_that_count(teacher):
 
 
 def test_mask_looks_at_the_ignore_index_of_the_student(teacher):
-    model = prepared(segmentor(ignore_index=7), teacher, dict(DIST, mask='valid'))
+    model = prepared(segmentor(ignore_index=7), teacher, dict(DIST, region='valid'))
     _, samples = batch()
     samples[0].gt_sem_seg.data[:] = 7
     samples[1].gt_sem_seg.data[:] = 255
-    weight = Segmentor.weight(model.student, 'valid', torch.zeros(2, 19, 8, 8), samples)
+    term, = model.terms
+    level = torch.zeros(2, 19, 8, 8)
+    weight, = weights_of(term.region, Context(Batch(torch.zeros(2, 3, 64, 64), samples),
+                                              model.student, term.student_point, {}, [level],
+                                              [level]))
     assert weight.sum((1, 2)).tolist() == [0, 64]
 
 
@@ -278,10 +285,10 @@ def test_activation_in_the_entry_wins_for_both_sides(tmp_path, use_sigmoid):
     student = segmentor(classes=4, loss_decode=LOSSES['sigmoid'])
     model = prepared(student, teacher, dict(type='mmkd.KDLoss', on='cls',
                                             use_sigmoid=use_sigmoid)).eval()
-    sides = model.matches[0].levels(*observe(model, batch()[0]))
-    assert model.matches[0].loss.use_sigmoid is use_sigmoid
+    sides = model.terms[0].levels(*observe(model, batch()[0]))
+    assert model.terms[0].loss.use_sigmoid is use_sigmoid
     expected = KDLoss(use_sigmoid=use_sigmoid)(*sides)
-    torch.testing.assert_close(model.matches[0].loss(*sides), expected)
+    torch.testing.assert_close(model.terms[0].loss(*sides), expected)
 
 
 def test_a_head_that_predicts_metres_has_no_classes():
@@ -314,9 +321,9 @@ def test_knet_says_what_its_last_stage_does():
     """It has no threshold, as other heads have: mmseg takes the largest of its classes."""
     teacher = dict(config=dict(default_scope='mmseg', model=knet()), checkpoint=None)
     model = prepared(knet(), teacher, DIST)
-    assert model.matches[0].loss.use_sigmoid is False
+    assert model.terms[0].loss.use_sigmoid is False
     inputs, samples = batch()
-    levels, told = model.matches[0].levels(*observe(model, inputs))
+    levels, told = model.terms[0].levels(*observe(model, inputs))
     network = model.teacher.model
     torch.testing.assert_close(told, [network.decode_head(network.extract_feat(inputs))])
     assert levels[0].shape == told[0].shape
@@ -342,10 +349,10 @@ def test_prediction_of_one_output_in_the_students_classes(labels, columns, expec
 def test_classes_in_another_order_are_remapped(tmp_path, monkeypatch):
     names = ('sky', 'road', 'car', 'tree')
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), names, scope='mmseg')
-    monkeypatch.setattr('mmkd.training.distillation.classes_of_run', lambda: ['road', 'sky', 'car'])
+    monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: ['road', 'sky', 'car'])
     model = prepared(segmentor(classes=3), teacher, DIST).eval()
     inputs, _ = batch()
-    _, (got, ) = model.matches[0].levels(*observe(model, inputs))
+    _, (got, ) = model.terms[0].levels(*observe(model, inputs))
     network = model.teacher.model
     raw = network.decode_head(network.extract_feat(inputs))
     torch.testing.assert_close(got, raw[:, [1, 0, 2]])

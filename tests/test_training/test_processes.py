@@ -144,7 +144,7 @@ def run(folder, data, name, runner_type=Runner, connector=False, hook=False, **c
     runner, keep = runner_type.from_cfg(config), KeepEach()
     runner.register_hook(keep)
     runner.train()
-    beside = [] if hook else runner.model.module.distillation.parameters
+    beside = [] if hook else runner.model.module.distillation.side_modules.layers
     inside = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
     assert all(id(p) in inside for p in beside)
     return keep.losses, [p.detach().clone() for p in beside]
@@ -203,7 +203,7 @@ def test_two_processes_train_as_one_that_has_the_whole_batch(processes, name):
         for key, value in whole.items():
             mean = sum(part[0][number][key] for part in parts) / 2
             assert mean == pytest.approx(value, rel=1e-5), (number, key)
-    assert all(logs[1][match.name] == 0 < logs[2][match.name] for match in model.matches)
+    assert all(logs[1][match.name] == 0 < logs[2][match.name] for match in model.terms)
     beside = len(model.distillation.trained_beside)
     assert beside >= 8
     assert all(one is not None for one in gradients[0][-beside:])

@@ -24,11 +24,11 @@ def test_state_does_not_move_with_the_training():
     mean = dict(mean=dict(type='mmkd.MeanTeacher', momentum=0.5, warmup=1))
     model = prepared(HINT, dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls')),
                      companions=mean)
-    state = model.distillation.state_dict()
+    state = model.distillation.side_modules.state_dict()
     parts = [state['connectors']['loss_neck_mse'], state['networks']['mean']]
     before = [{name: value.clone() for name, value in part.items()} for part in parts]
     with torch.no_grad():
-        for parameter in model.distillation.parameters:
+        for parameter in model.distillation.side_modules.layers:
             parameter.add_(1)
         for value in model.distillation.networks['mean'].model.state_dict().values():
             value.add_(1)
@@ -41,11 +41,11 @@ def test_state_does_not_move_with_the_training():
 def test_only_connectors_that_differ_are_shown():
     """Of ten tensors nine fit; the message names the tenth."""
     model = prepared(HINT)
-    state = model.distillation.state_dict()
+    state = model.distillation.side_modules.state_dict()
     weights = state['connectors']['loss_neck_mse']
     weights['2.weight'] = weights['2.weight'][:8]
     with pytest.raises(ValueError, match='has other connectors') as info:
-        model.distillation.load_state_dict(state)
+        model.distillation.side_modules.load_state_dict(state)
     assert "in the checkpoint alone: {'loss_neck_mse.2.weight': (8, 16, 1, 1)}" in str(info.value)
     assert "in the config alone: {'loss_neck_mse.2.weight': (24, 16, 1, 1)}" in str(info.value)
 

@@ -120,7 +120,7 @@ def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
     data = street()
     one, other = losses_of(plain, data), losses_of(model, data)
     assert one['decode.loss_ce'] == other['decode.loss_ce']
-    masked = prepared(segmentor(dropout_ratio=0.), teacher, dict(KD, mask='valid'), scope='mmseg')
+    masked = prepared(segmentor(dropout_ratio=0.), teacher, dict(KD, region='valid'), scope='mmseg')
     valid = losses_of(masked, data)['loss_cls_kd']
     # Half of the rows have labels: the mean over all is the mean of the two halves' means.
     torch.testing.assert_close(one['loss_cls_kd'], (valid + other['loss_cls_kd']) / 2)

@@ -83,14 +83,14 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(folder, make, batch_
     found = []
     for batches in ([batch_of([0, 1])], [batch_of([0]), batch_of([1])]):
         model = make(folder)
-        for match in model.matches:
+        for match in model.terms:
             match.factor = float(match.name != 'loss_cls_dist')  # not a mean over images
         wrapper = Keeping(torch.optim.SGD([p for p in model.parameters() if p.requires_grad],
                                           lr=1e-3), accumulative_counts=len(batches))
         wrapper.initialize_count_status(model, 0, len(batches))
         logs, kept = steps(model, batches, wrapper)
         assert len(kept) == 1
-        beside = model.distillation.parameters
+        beside = model.distillation.trained_beside
         assert len(kept[0]) == len(beside) + sum(p.requires_grad for p in model.parameters())
         found.append((logs, kept[0], len(beside)))
     (whole, gradients, count), (halves, others, _) = found
@@ -215,7 +215,8 @@ def test_converted_batch_norms_are_the_students_alone(folder, teacher):
     assert model.student.backbone.bn1 is model.backbone.bn1
     assert type(model.teacher.model.backbone.bn1) is nn.BatchNorm2d
     assert not any(isinstance(one, nn.SyncBatchNorm) for connectors in
-                   model.distillation.connectors.values() for one in connectors.modules())
+                   model.distillation.side_modules.connectors.values()
+                   for one in connectors.modules())
 
 
 # --- torch.compile -------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ def test_compiled_loop_of_ones_own_trains_connectors(folder):
     assert found[0][0] == found[1][0]
     assert [len(one) for one in found[0][1]] == [len(one) for one in found[1][1]]
     assert len(found[0][1][0]) > len([*plain.student.parameters()])
-    for one, other in zip(plain.distillation.parameters, compiled.distillation.parameters):
+    for one, other in zip(plain.distillation.trained_beside, compiled.distillation.trained_beside):
         assert torch.equal(one, other)
 
 
@@ -287,9 +288,9 @@ def test_loop_that_calls_forward_alone_must_train_the_connectors(folder):
     with pytest.raises(ValueError, match='10 of the 10 parameters.*in no optimizer.*train_step'):
         loop(model, list(model.parameters()))
     model = detector(folder)
-    before = [one.detach().clone() for one in model.distillation.parameters]
+    before = [one.detach().clone() for one in model.distillation.trained_beside]
     loop(model, [*model.parameters(), *model.distillation.trained_beside])
-    assert not any(one.equal(two) for one, two in zip(before, model.distillation.parameters))
+    assert not any(one.equal(two) for one, two in zip(before, model.distillation.trained_beside))
 
 
 def test_an_average_follows_behind_a_distributed_wrapper(tmp_path):

@@ -1,7 +1,7 @@
 """Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,11 @@ class DenseHead(HeadAdapter):
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if is_asked(paths, 'bbox_head'):
             run_dense_head(model.bbox_head, features)
+
+    @staticmethod
+    def priors(model: Any, level: int, sizes: Sequence[Tuple[int, int]], like: Tensor) -> Tensor:
+        found = model.bbox_head.prior_generator.grid_priors(sizes, device=like.device)
+        return found[level]
 
 
 def run_dense_head(head: Any, features: Any) -> None:

@@ -25,6 +25,7 @@ class MaskTransformer(HeadAdapter):
     """
 
     family = 'mask transformers of mmdet and mmseg'
+    truth = (*HeadAdapter.truth, 'label_map')
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
@@ -74,6 +75,7 @@ class SideAdapter(HeadAdapter):
     """
 
     family = 'SAN of mmseg'
+    truth = ('label_map', )
 
     @staticmethod
     def fits(model: nn.Module) -> bool:

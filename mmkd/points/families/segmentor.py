@@ -5,9 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ...registry import HEADS
 from ..base import HeadAdapter, Point, criteria_of, is_asked
@@ -29,7 +27,7 @@ class Segmentor(HeadAdapter):
     """
 
     family = 'segmentors of mmseg'
-    masks = ('valid', )
+    truth = ('label_map', )
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
@@ -87,14 +85,10 @@ class Segmentor(HeadAdapter):
             heads.forward(features)  # type: ignore[union-attr]
 
     @staticmethod
-    def weight(model: Any, mask: str, level: Tensor, data_samples: Optional[Sequence]) -> Tensor:
-        """'valid': 0 where the label, at the logits' size, is the one that the loss ignores."""
+    def ignored_label(model: Any) -> int:
         heads = model.decode_head
         head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-        labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples or ()])
-        # Floats are exact up to 2**24, far beyond any label.
-        labels = interpolate(labels.float(), size=level.shape[2:], mode='nearest').squeeze(1)
-        return labels.ne(head.ignore_index).to(level.dtype)
+        return int(head.ignore_index)
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:

@@ -1,0 +1,347 @@
+"""Which point of the teacher belongs to which point of the student, column by column?"""
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..core.asking import check_known
+from ..losses import DistillLoss, LogitLoss
+from ..points import Answers, Point, adapter_of, find_point
+from ..points.queries import Queries
+from ..points.recorder import Records
+from .classes import match_classes
+from .columns import Columns, Kind, check_names, columns_between, is_binary_pair
+from .misfits import codings_differ, columns_differ
+from .pair_queries import in_order, pair_queries
+from .regions import Region
+from .spec import TermSpec
+from .vocabulary import OF_CRITERION, OF_GRID, OF_TRUTH, PROVIDERS
+
+Names = Optional[Sequence[str]]
+"""Names of classes, in the order of the columns; None where unknown."""
+
+FOR_ANCHORS = ('labels', 'label_weights')
+"""A loss that asks for these is given anchor by anchor."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Two points, and how the teacher's columns become the student's."""
+    student: Point
+    teacher: Point
+    columns: Optional[Columns] = None
+    """What is put in the place of the teacher's columns; None where they stay as they are."""
+    classes: Tuple[Names, Names] = (None, None)
+    """Names of the student's and of the teacher's classes."""
+    is_per_anchor: bool = False
+    """Whether the anchors of a position are compared one by one."""
+    notes: Tuple[str, ...] = ()
+    """What is said of the columns."""
+    unknown_names: Tuple[str, ...] = ()
+    """Sides, 'student' and 'teacher', whose classes are taken by their order."""
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether what is compared, or what it is paired by, has columns of named classes."""
+        one, other = self.student, self.teacher
+        return bool(one.queries and other.queries) or bool(one.num_named and other.num_named)
+
+    @property
+    def student_paths(self) -> Set[str]:
+        """Modules of the student that must be watched."""
+        return paths_of(self.student)
+
+    @property
+    def asked(self) -> List[Tuple[str, Point]]:
+        """What the teacher is asked: the student's module that knows where, and its own point.
+
+        One entry per such module; it is '' where the teacher needs no places.
+        """
+        one, other = self.student, self.teacher
+        if not one.asked_at:
+            return [('', each) for each in other.choices or [other]]
+        if other.stages:  # stage by stage
+            return list(zip(one.asked_at, other.stages))
+        return [(at, other) for at in one.asked_at]
+
+    def is_answered(self, told: Dict[str, Answers]) -> bool:
+        """Whether the teacher was asked anything: a cascade may stop before its stage."""
+        return any(at in told for at, _ in self.asked)
+
+    def read(self, seen: Records, told: Dict[str, Answers],
+             is_paired: bool = True) -> Tuple[List[Tensor], List[Tensor]]:
+        """The levels of both sides, the teacher's columns in the student's order.
+
+        Args:
+            seen (dict): What was recorded of the student.
+            told (dict): What the teacher returned, by where it was asked.
+            is_paired (bool): Whether sets are brought into one order. Defaults to True.
+
+        Raises:
+            ValueError: If a point did not run, or has no gradient.
+        """
+        one, other = self.student, self.teacher
+        student = one.levels(seen)
+        teacher = [level for at, point in self.asked if at in told
+                   for level in told[at][point].levels]
+        for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
+            if not levels:
+                raise ValueError(
+                    f'`{point.name}` of the {side} was not passed: its module '
+                    f'`{", ".join(point.paths)}` did not run on the way to the points of this '
+                    'family; choose one of them, or a module before the heads')
+        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
+            raise ValueError(
+                f'`{one.name}` of the student has no gradient: it is frozen, or '
+                'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
+                'choose a point outside')
+        teacher = [self._reorder(level) for level in teacher]
+        if one.queries is not None and other.queries is not None and is_paired:
+            orders = [pair_queries(mine, self._reorder_queries(mine, theirs))
+                      for mine, theirs in zip(
+                          one.queries(*(seen[path] for path in one.paths)),
+                          told[''][other].queries)]
+            student = [in_order(level, [mine for mine, _ in order], one.query_dim)
+                       for level, order in zip(student, orders)]
+            teacher = [in_order(level, [theirs for _, theirs in order], other.query_dim)
+                       for level, order in zip(teacher, orders)]
+        return student, teacher
+
+    def split(self, levels: List[Tensor]) -> List[Tensor]:
+        """Levels as the loss gets them: (N·anchors, classes, H, W) where anchors are compared one
+        by one."""
+        if not self.is_per_anchor:
+            return levels
+        return [level.unflatten(1, (-1, self.student.num_classes)).flatten(0, 1)
+                for level in levels]
+
+    def anchors(self, channels: int) -> int:
+        """Anchors at a position that are compared one by one, of a level of so many channels."""
+        return channels // (self.student.num_classes or 1) if self.is_per_anchor else 1
+
+    def _reorder(self, level: Tensor) -> Tensor:
+        if self.columns is None:
+            return level
+        assert self.teacher.num_classes is not None
+        return self.columns.of(level, self.teacher.num_classes)
+
+    def _reorder_queries(self, student: Queries, teacher: Queries) -> Queries:
+        """The teacher's queries, told apart by the student's classes."""
+        columns = columns_between(Kind.of_queries(student), Kind.of_queries(teacher),
+                                  *self.classes)
+        if columns is None:
+            return teacher
+        return teacher._replace(logits=columns.of(teacher.logits, teacher.logits.shape[1]),
+                                use_sigmoid=student.use_sigmoid)
+
+
+def paths_of(point: Point) -> Set[str]:
+    """Modules that must be watched for a point of a student."""
+    return {*(path for each in point.choices or [point] for path in each.paths), *point.asked_at}
+
+
+def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Region],
+                       student: nn.Module) -> Point:
+    """Find the point in the student, and see that the loss can use it.
+
+    A :class:`LogitLoss` without ``use_sigmoid`` gets it from the head.
+
+    Args:
+        spec (TermSpec): The entry.
+        loss (DistillLoss): Its loss.
+        region (Region, optional): Its region.
+        student (nn.Module): The student.
+
+    Raises:
+        ValueError: If there is no such point, or the loss cannot be used there.
+    """
+    point = find_point(student, spec.on_student, 'student')
+    kind = type(loss).__name__
+    if isinstance(loss, LogitLoss) and point.coding:
+        raise ValueError(f'`{spec.on_student}` of the student is boxes, no class logits that '
+                         f'{kind} could turn into probabilities; compare them by mmkd.MSELoss')
+    if isinstance(loss, LogitLoss) and loss.use_sigmoid is None:
+        if point.use_sigmoid is None:
+            raise ValueError(
+                f'`{spec.on_student}` of the student is not known to be class logits, so its '
+                "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
+                f'`False` in the entry of {kind}')
+        loss.use_sigmoid = point.use_sigmoid
+    if spec.alpha is not None and not point.criteria:
+        raise ValueError(
+            f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
+            "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
+            'segmentor')
+    asked = {f'`compare` of {kind}': loss.asked()}
+    if region is not None:
+        asked[f'`region={spec.region!r}`'] = region.asked()
+    is_talking = loss.communicates or any('num_positives' in one.names for one in asked.values())
+    if is_talking and (point.stages or point.queries):
+        what = ('a cascade, which may stop before a stage' if point.stages else
+                'a set, which may not be paired')
+        setting = '`sync=True`' if getattr(loss, 'sync', False) else (
+            f'{kind} exchanges tensors between processes')
+        raise ValueError(f'{setting}, but `{spec.on_student}` of the student is {what} in '
+                         'one process while others wait for it; ' +
+                         ('leave out `sync`' if getattr(loss, 'sync', False) else
+                          'choose another point, or a loss that does not communicate'))
+    family = adapter_of(student)
+    for what, one in asked.items():
+        check_known(what, one, PROVIDERS)
+        for name in one.required:
+            problem = _not_provided(name, point, family, spec)
+            if problem:
+                raise ValueError(f'{what} asks for `{name}`, but {problem}')
+    if spec.connector in ('conv', ) and point.is_prediction:
+        raise ValueError(f"`connector='conv'`, but `{spec.on_student}` of the student is a "
+                         'prediction, which is compared as it is; leave `connector` out')
+    if isinstance(spec.connector, dict) and point.is_prediction:
+        raise ValueError(f"`connector={spec.connector!r}`, but `{spec.on_student}` of the student "
+                         'is a prediction, which is compared as it is; leave `connector` out')
+    return point
+
+
+def _not_provided(name: str, point: Point, family: object, spec: TermSpec) -> str:
+    """Why a value is not there at a point, and what to do; '' if it may be."""
+    if name in OF_CRITERION and not point.criteria:
+        return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
+                "mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
+    if name in OF_TRUTH and name not in family.truth:  # type: ignore[attr-defined]
+        return (f'the data of the student, one of the '
+                f'{family.family}, has none; '  # type: ignore[attr-defined]
+                'choose a loss that does without, or leave `region` out')
+    if name in OF_GRID and (point.asked_at or point.queries):
+        return (f'`{spec.on_student}` of the student predicts for {places(point)}, not for a grid; '
+                "compare 'neck' or 'backbone'")
+    if name.endswith('_also') and not spec.also:
+        return "the entry names no further points; write for instance also=['reg']"
+    return ''
+
+
+def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
+          student_classes: Names, teacher_classes: Names, shares_classes: bool = False,
+          stated: Sequence[str] = (), is_activation_given: bool = False) -> Alignment:
+    """Find the point in the teacher and decide which of its columns are the student's.
+
+    Args:
+        spec (TermSpec): The entry.
+        loss (DistillLoss): Its loss.
+        student (Point): From :func:`find_student_point`.
+        teacher (nn.Module): The teacher.
+        student_classes (Sequence[str], optional): Names of the student's classes, in the order
+            of its columns. None where unknown.
+        teacher_classes (Sequence[str], optional): The teacher's.
+        shares_classes (bool): Whether its columns are the student's whatever they are called.
+            Defaults to False.
+        stated (Sequence[str]): Which sides, 'student' and 'teacher', have their names from
+            ``classes`` of the config. Defaults to ().
+        is_activation_given (bool): Whether the entry says ``use_sigmoid``, which then holds for
+            both sides, whatever their heads say. Defaults to False.
+
+    Raises:
+        ValueError: If the two points cannot be compared: other activations, other classes,
+            other stages, boxes in another coding, predictions at given places or in no order
+            on one side only.
+    """
+    one, other = student, find_point(teacher, spec.on_teacher, 'teacher')
+    if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
+        raise ValueError(
+            f'`{spec.on_student}` of the student predicts for {places(one)}, '
+            f'`{spec.on_teacher}` of the teacher for {places(other)}; compare \'neck\' or '
+            "'backbone', or give a teacher of the student's kind")
+    one, other = choose_stages(spec, one, other)
+    codings = [[stage.coding for stage in side.stages] or [side.coding] for side in (one, other)]
+    for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
+        if mine != theirs:
+            raise ValueError(codings_differ(one, other, mine, theirs))
+    found = Alignment(one, other, classes=(student_classes, teacher_classes),
+                      is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given))
+    are_logits = one.num_classes is not None and other.num_classes is not None
+    if one.queries and student_classes and teacher_classes:
+        match_classes(student_classes, teacher_classes)  # they are paired by class, too
+    elif isinstance(loss, LogitLoss) and not are_logits and (
+            student_classes and teacher_classes) and match_classes(
+                student_classes, teacher_classes):
+        raise ValueError(
+            f'the teacher\'s classes stand in another order, and `{spec.on_teacher}` is not '
+            "known to be class logits, so its columns cannot be put right; compare 'cls'")
+    if found.names_classes and not shares_classes:
+        unknown = tuple(side for side, names in (
+            ('student', student_classes), ('teacher', teacher_classes)) if not names)
+        if unknown:
+            found = replace(found, unknown_names=unknown, notes=(
+                'classes are taken by their order, because names of the '
+                f'{" and the ".join(unknown)}\'s are unknown', ))
+    if not are_logits:
+        return found
+    kinds = Kind.of_point(one), Kind.of_point(other)
+    # A column for the background has no partner, whatever activates it.
+    has_partners = len({kind.columns - kind.named for kind in kinds}) == 1
+    if one.use_sigmoid != other.use_sigmoid and not is_binary_pair(*kinds) and not (
+            is_activation_given and has_partners):
+        raise ValueError(
+            f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
+            f'of the teacher by {_activation(other)}; their probabilities cannot be compared' +
+            ('; if one activation is right for both, write `use_sigmoid=True` or `False` in '
+             'the entry' if has_partners and isinstance(loss, LogitLoss) else
+             "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
+    if one.num_named and other.num_named and not shares_classes:
+        for side, kind, names in zip(('teacher', 'student'), kinds[::-1],
+                                     (teacher_classes, student_classes)):
+            check_names(kind, names, side, side in stated)
+    columns = columns_between(*kinds, student_classes, teacher_classes,
+                              as_sigmoid=getattr(loss, 'use_sigmoid', None) is True)
+    if columns is not None:
+        found = replace(found, columns=columns, notes=(*found.notes, columns.note))
+    if one.num_classes != (other.num_classes if columns is None else len(columns.rows)):
+        raise ValueError(columns_differ(one, other, student_classes, teacher_classes))
+    return found
+
+
+def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Point]:
+    """Both points, of cascades the stages that are compared."""
+    if spec.stage is not None and other.stages:
+        return one, other.at_stage(spec.stage)
+    if spec.stage is not None:
+        if spec.stage == 'mean' and one.stages:
+            raise ValueError("`stage='mean'` is of the teacher's stages, but "
+                             f'`{spec.on_teacher}` of the teacher has no stages; write the '
+                             "number of one of the student's, or leave `stage` out")
+        return one.at_stage(spec.stage), other
+    if len(one.stages) == len(other.stages):
+        return one, other
+    if one.stages and other.stages:
+        raise ValueError(
+            f'`{one.name}` has {len(one.stages)} stages in the student and '
+            f"{len(other.stages)} in the teacher; write `stage=0` or `stage='mean'` for the "
+            "teacher's")
+    if other.stages:  # the authors' choice: the stage trained for what RPNs propose
+        return one, other.at_stage(0)
+    return one.at_stage(0), other
+
+
+def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
+                   is_activation_given: bool) -> bool:
+    use_sigmoid = student.use_sigmoid
+    if use_sigmoid is None:
+        return False
+    if is_activation_given and isinstance(loss, LogitLoss):
+        use_sigmoid = loss.use_sigmoid
+    asks = any(name in FOR_ANCHORS for name in loss.asked().names)
+    if spec.per_anchor is None:
+        return not use_sigmoid or asks
+    if asks and not spec.per_anchor:
+        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__} asks for labels, of which '
+                         'each anchor has its own; leave `per_anchor` out')
+    return spec.per_anchor
+
+
+def _activation(point: Point) -> str:
+    return 'sigmoid' if point.use_sigmoid else 'softmax'
+
+
+def places(point: Point) -> str:
+    """Where a head predicts, for messages."""
+    return 'RoIs' if point.asked_at else 'queries' if point.queries else 'a grid'

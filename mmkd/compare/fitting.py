@@ -1,0 +1,199 @@
+"""What does a blank image tell of two points: which levels are pairs, and of which sizes?"""
+from dataclasses import dataclass, field
+from typing import List, Optional, Sequence, Tuple
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .alignment import Alignment
+from .levels import (
+    Maps,
+    Pairing,
+    Size,
+    Stride,
+    choose,
+    no_head,
+    no_partner,
+    notes_of,
+    pair_levels,
+    sizes_of,
+)
+from .misfits import shapes_differ
+
+Shape = Tuple[int, ...]
+Sides = Tuple[List[Tensor], List[Tensor]]
+
+
+@dataclass
+class Fitting:
+    """Levels of two points, as they are paired for the length of a run."""
+    counts: Tuple[int, int] = (0, 0)
+    """Levels of both sides before they are paired."""
+    pairing: Optional[Pairing] = None
+    """Pairs by stride; None where levels are no maps of the image, and are paired in order."""
+    numbers: Tuple[int, ...] = ()
+    """Numbers of the pairs that are compared; () for all."""
+    shapes: Tuple[List[Shape], List[Shape]] = field(default_factory=lambda: ([], []))
+    """Of the levels that are compared."""
+    strides: Tuple[List[Stride], List[Stride]] = field(default_factory=lambda: ([], []))
+    """Of the levels that are compared; empty where they are no maps of the image."""
+    notes: List[str] = field(default_factory=list)
+
+    def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
+        """The levels that are compared, of the student and of the teacher.
+
+        Raises:
+            ValueError: If there are other levels than on the blank image.
+        """
+        one, other = alignment.student, alignment.teacher
+        if self.pairing is not None:
+            for side, point, now, then in zip(('student', 'teacher'), (one, other),
+                                              map(len, (student, teacher)), self.counts):
+                if now != then:
+                    raise ValueError(
+                        f'`{point.name}` of the {side} has {now} levels now, and had {then} when '
+                        'levels were paired on a blank image before training: the module returns '
+                        'others in training; name the layer that you mean by its dotted path')
+            pairs = self.pairing.pairs
+            student, teacher = [student[i] for i, _ in pairs], [teacher[k] for _, k in pairs]
+        elif len(student) != len(teacher):
+            raise ValueError(
+                f'`{one.name}` of the student has {len(student)} levels, '
+                f'`{other.name}` of the teacher {len(teacher)}, and their sizes do '
+                f'not tell which belong together: {[tuple(s.shape) for s in student]} and '
+                f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
+        if self.numbers:
+            student, teacher = ([side[n] for n in self.numbers] for side in (student, teacher))
+        return student, teacher
+
+
+def fit(alignment: Alignment, student: List[Tensor], teacher: List[Tensor], image: Size,
+        levels: Optional[Sequence[int]] = None) -> Tuple[Fitting, Sides]:
+    """Pair the levels of two points by what a blank image gave.
+
+    Args:
+        alignment (Alignment): The points.
+        student (list[Tensor]): Levels of the student.
+        teacher (list[Tensor]): Levels of the teacher.
+        image (tuple[int, int]): Height and width of the image, in pixels.
+        levels (Sequence[int], optional): Numbers of the pairs that the entry chooses. Defaults to
+            None, all.
+
+    Returns:
+        tuple[Fitting, tuple[list[Tensor], list[Tensor]]]: And the levels that are compared.
+
+    Raises:
+        ValueError: If there are no pairs, or not the ones that the entry chooses.
+    """
+    one, other = alignment.student, alignment.teacher
+    found = Fitting((len(student), len(teacher)))
+    strides: List[List[Stride]] = []
+    if is_grid(alignment, student, teacher):
+        sides = Maps(one.name, sizes_of(student), image), Maps(other.name, sizes_of(teacher), image)
+        is_prediction = one.is_prediction or other.is_prediction
+        pairing = pair_levels(sides[0].sizes, sides[1].sizes, is_prediction)
+        if pairing is None:
+            raise ValueError(no_partner(*sides, is_prediction))
+        found.pairing, found.notes = pairing, notes_of(pairing, *sides)
+        strides = [[sides[0].strides[i] for i, _ in pairing.pairs],
+                   [sides[1].strides[k] for _, k in pairing.pairs]]
+    student, teacher = found.pairs(alignment, student, teacher)
+    if levels is not None:
+        if max(levels) >= len(student):
+            raise ValueError(f'`levels={list(levels)}`, but `{one.name}` has {len(student)} '
+                             f'level{"s" * (len(student) > 1)} to compare; write numbers from 0 to '
+                             f'{len(student) - 1}, or leave `levels` out')
+        found.numbers = tuple(levels)
+        student, teacher = ([side[n] for n in levels] for side in (student, teacher))
+        strides = [[side[n] for n in levels] for side in strides]
+    if strides:
+        found.strides = strides[0], strides[1]
+    found.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]
+    return found, (student, teacher)
+
+
+def is_grid(alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> bool:
+    """Whether all levels are maps of the blank image, not of RoIs, queries or vectors."""
+    one, other = alignment.student, alignment.teacher
+    return not (one.asked_at or one.queries or other.asked_at or other.queries) and all(
+        level.dim() == 4 and len(level) == 1 for level in (*student, *teacher))
+
+
+def chosen_heads(alignment: Alignment, student: List[Tensor], teacher: List[Tensor],
+                 image: Size) -> Tuple[int, int]:
+    """Of several heads that predict the same, the first that has a partner, and its partner.
+
+    Args:
+        alignment (Alignment): Its points have ``choices``.
+        student (list[Tensor]): The map of each of the student's heads.
+        teacher (list[Tensor]): The teacher's.
+        image (tuple[int, int]): Height and width of the image, in pixels.
+
+    Raises:
+        ValueError: If no two heads have one stride.
+    """
+    sides = (Maps(alignment.student.name, sizes_of(student), image),
+             Maps(alignment.teacher.name, sizes_of(teacher), image))
+    found = choose(*(side.sizes for side in sides))
+    if found is None:
+        raise ValueError(no_head(*sides))
+    return found
+
+
+def resized(alignment: Alignment, teacher: Tensor, student: Tensor) -> Tensor:
+    """The teacher's map at the student's size; what is no map stays as it is."""
+    is_map = alignment.student.is_map and alignment.teacher.is_map
+    if not is_map or teacher.shape[2:] == student.shape[2:] or not (
+            teacher.dim() == student.dim() == 4):
+        return teacher
+    return interpolate(teacher, size=student.shape[2:], mode='bilinear',
+                       align_corners=alignment.student.align_corners)
+
+
+def check_features(alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> None:
+    """Whether levels are maps or vectors, so that it is known where the channels are.
+
+    Raises:
+        ValueError: If not.
+    """
+    for side, point, levels in (('student', alignment.student, student),
+                                ('teacher', alignment.teacher, teacher)):
+        if any(level.dim() not in (2, 4) for level in levels):
+            raise ValueError(
+                f'`{point.name}` of the {side} returns {[tuple(v.shape) for v in levels]}; '
+                'features are compared as maps (N, C, H, W) or vectors (N, C), and of others, '
+                'such as tokens (N, L, C), it is not known where the channels are; choose a '
+                "module that returns maps, such as 'backbone'")
+
+
+def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tensor],
+                 free: Sequence[int], connector: str = '') -> None:
+    """Whether both sides have one shape, where the loss needs it.
+
+    Args:
+        alignment (Alignment): The points.
+        student (list[Tensor]): Levels after the connectors.
+        teacher (list[Tensor]): As many.
+        free (Sequence[int]): Dimensions that may differ.
+        connector (str): Class of the user's connector. Defaults to '', none.
+
+    Raises:
+        ValueError: If not.
+    """
+    shapes = [[tuple(0 if dim in free else size for dim, size in enumerate(level.shape))
+               if free and level.dim() == other.dim() else tuple(level.shape)
+               for level, other in zip(side, others)]
+              for side, others in ((student, teacher), (teacher, student))]
+    if 2 in free:  # another number of positions
+        shapes = [[shape[:2] for shape in side] for side in shapes]
+    if shapes[0] == shapes[1]:
+        return
+    for number, (s, t) in enumerate(zip(student, teacher)):
+        if connector and s.shape[1] != t.shape[1]:
+            raise ValueError(
+                f'{connector} returns {s.shape[1]} channels at level {number}, but '
+                f'`{alignment.teacher.name}` of the teacher has {t.shape[1]}; let its `forward` '
+                'return as many as its `setup` is given')
+    raise ValueError(shapes_differ(alignment.student, alignment.teacher,
+                                   *([tuple(level.shape) for level in side]
+                                     for side in (student, teacher))))

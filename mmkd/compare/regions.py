@@ -1,0 +1,161 @@
+"""How much does each position of a map count?"""
+from abc import ABCMeta, abstractmethod
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..core.asking import Asked, asked_by
+from ..core.build import build_entry
+from ..points.labels import IGNORED
+from ..registry import MODELS
+from .vocabulary import Context, made_up_values, values_of_all
+
+
+class Region(metaclass=ABCMeta):
+    """Base class: a subclass writes :meth:`weigh`, and registers in ``mmkd.MODELS``.
+
+    .. code-block:: python
+
+        distill=[dict(type='mmkd.MSELoss', on='neck', region=dict(type='mmkd.Foreground'))]
+
+    ``weigh`` asks for further values by naming them as keyword-only parameters, as losses do; those
+    that belong to a level, such as ``labels``, are lists.
+    """
+
+    @classmethod
+    def asked(cls) -> Asked:
+        """What it asks for by name."""
+        return asked_by(cls.weigh)
+
+    @abstractmethod
+    def weigh(self, student: List[Tensor], teacher: List[Tensor]) -> List[Tensor]:
+        """The weights of positions.
+
+        Args:
+            student (list[Tensor]): The levels (N, C, *positions) that are compared, after the
+                connectors, without gradient.
+            teacher (list[Tensor]): The teacher's, of the same size.
+
+        Returns:
+            list[Tensor]: Float (N, *positions), 0 or more, one per level.
+        """
+
+
+@MODELS.register_module()
+class Valid(Region):
+    """Leaves out the pixels whose label the loss of a segmentor ignores. Short: ``'valid'``."""
+
+    def weigh(self, student: List[Tensor], teacher: List[Tensor], *,
+              label_map: Tensor) -> List[Tensor]:
+        # Floats are exact up to 2**24, far beyond any label.
+        labels = label_map.unsqueeze(1).float()
+        return [interpolate(labels, size=level.shape[2:], mode='nearest').squeeze(1).ne(
+            IGNORED).to(level.dtype) for level in student]
+
+
+@MODELS.register_module()
+class Foreground(Region):
+    """The positions inside of boxes of objects.
+
+    Position (x, y) of a map of (H, W) positions, for an input of (h, w) pixels, is inside of a box
+    if its centre ((x + 0.5) w / W, (y + 0.5) h / H) is.
+
+    Args:
+        inside (bool): False takes the positions outside of all boxes. Defaults to True.
+    """
+
+    def __init__(self, inside: bool = True) -> None:
+        if not isinstance(inside, bool):
+            raise TypeError(f'`inside` of mmkd.Foreground must be True or False, but got '
+                            f'{inside!r}; write one of the two')
+        self.inside = inside
+
+    def weigh(self, student: List[Tensor], teacher: List[Tensor], *, boxes: List[Tensor],
+              input_size: Tuple[int, int]) -> List[Tensor]:
+        return [torch.stack([(inside_of(one, level.shape[2:], input_size) == self.inside).to(
+            level.dtype) for one in boxes]) for level in student]
+
+
+def inside_of(boxes: Tensor, size: torch.Size, input_size: Tuple[int, int]) -> Tensor:
+    """Which positions of a map lie inside of boxes.
+
+    Args:
+        boxes (Tensor): (K, 4), (x1, y1, x2, y2) in pixels of the input; K may be 0.
+        size (torch.Size): Height and width of the map.
+        input_size (tuple[int, int]): Height and width of the padded input, in pixels.
+
+    Returns:
+        Tensor: Bool (H, W).
+
+    Example:
+        >>> boxes = torch.tensor([[0., 0., 4., 8.]])
+        >>> inside_of(boxes, torch.Size([1, 2]), (8, 8))
+        tensor([[ True, False]])
+    """
+    y, x = (((torch.arange(count, device=boxes.device) + 0.5) * (pixels / count)).view(1, -1)
+            for count, pixels in zip(size, input_size))
+    x1, y1, x2, y2 = boxes.unsqueeze(2).unbind(1)
+    rows, columns = (y >= y1) & (y <= y2), (x >= x1) & (x <= x2)
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).any(0)
+
+
+NAMED = dict(valid='mmkd.Valid')
+"""Regions that an entry of ``distill`` names by one word."""
+
+
+def build_region(written: Union[str, Dict[str, Any], None]) -> Optional[Region]:
+    """Build what ``region`` of an entry says.
+
+    Raises:
+        TypeError: If it is no region, or an argument is wrong.
+        ValueError: If there is none of that name.
+    """
+    if written is None:
+        return None
+    if isinstance(written, str):
+        if written not in NAMED:
+            raise ValueError(f'no region `{written}`; there is '
+                             f'{", ".join(map(repr, NAMED))}, or dict(type=\'mmkd.Foreground\'); '
+                             'write one of these, or leave `region` out')
+        written = dict(type=NAMED[written])
+    region: Region = build_entry(written, MODELS, '`region`', Region)
+    return region
+
+
+def check_weights(region: Region, weights: Any, levels: List[Tensor]) -> List[Tensor]:
+    """Whether a region gives one weight for each position.
+
+    Raises:
+        TypeError: If not; the message says what it gave.
+    """
+    expected = [(one.shape[0], *one.shape[2:]) for one in levels]
+    given = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+             for one in weights] if isinstance(weights, (list, tuple)) else type(weights).__name__
+    if given != expected:
+        raise TypeError(f'{type(region).__name__} must give a list of weights of the positions, '
+                        f'{expected}, but gave {given}; let its `weigh` return one tensor for each '
+                        'level, without the dimension of channels')
+    return list(weights)
+
+
+def weights_of(region: Region, context: Context, is_trial: bool = False) -> List[Tensor]:
+    """The weights that a region gives the levels of a term.
+
+    A weight of each image, (N, H, W), holds for all of its anchors.
+
+    Raises:
+        TypeError: If the region gives something else than one weight for each position.
+        ValueError: If the batch lacks what it asks for.
+    """
+    asked = region.asked()
+    named = made_up_values(asked, context, True) if is_trial else values_of_all(asked, context)
+    with torch.no_grad():
+        weights: Any = region.weigh([one.detach() for one in context.student], context.teacher,
+                                    **named or {})
+    if isinstance(weights, (list, tuple)) and context.anchors > 1:
+        weights = [one.repeat_interleave(context.anchors, 0) if isinstance(one, Tensor) and len(
+            one) * context.anchors == len(level) else one
+            for one, level in zip(weights, context.student)]
+    return check_weights(region, weights, context.student)

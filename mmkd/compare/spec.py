@@ -1,0 +1,199 @@
+"""What does one entry of ``distill`` say?"""
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
+
+from ..core.aliases import renamed_keys
+from ..core.arguments import finite_number
+from ..core.build import build_entry
+from ..core.rng import preserved_rng
+from ..losses import DistillLoss
+from ..registry import MODELS
+
+CONNECTORS = ('auto', 'conv', None)
+REPLACED = ('all', 'background')
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One entry of ``distill``, checked. It does not change.
+
+    Attributes:
+        learner (str): The network that learns, 'student' unless the entry names another.
+        on_student (str): Its point.
+        source (str): The network that teaches.
+        on_teacher (str): Its point.
+        name (str): Name in the log.
+        loss (dict): Type and arguments of the loss.
+        per_anchor (bool, optional): As this and the others: see :func:`read_entry`.
+        stage (int | str, optional): See :func:`read_entry`.
+        region (str | dict, optional): See :func:`read_entry`.
+        connector (str | dict, optional): See :func:`read_entry`.
+        alpha (float, optional): See :func:`read_entry`.
+        replaces (str): See :func:`read_entry`.
+        levels (tuple[int], optional): See :func:`read_entry`.
+        also (tuple[str]): See :func:`read_entry`.
+    """
+
+    learner: str
+    on_student: str
+    source: str
+    on_teacher: str
+    name: str
+    loss: Dict[str, Any]
+    per_anchor: Optional[bool] = None
+    stage: Union[int, str, None] = None
+    region: Union[str, Dict[str, Any], None] = None
+    connector: Union[str, Dict[str, Any], None] = 'auto'
+    alpha: Optional[float] = None
+    replaces: str = 'all'
+    levels: Optional[Tuple[int, ...]] = None
+    also: Tuple[str, ...] = ()
+
+    @staticmethod
+    def of(entry: Dict[str, Any]) -> 'TermSpec':
+        """Read an entry. Of a loss without a ``type`` nothing can be compared.
+
+        Args:
+            entry (dict): ``type`` and arguments of the loss, and the arguments of
+                :func:`read_entry`.
+
+        Raises:
+            TypeError: If an argument is of the wrong type, or ``type`` is no distillation loss.
+            ValueError: If ``on`` or ``type`` is missing, or MMEngine would not add up what is
+                called ``name``.
+        """
+        return read_entry(**renamed_keys(entry, dict(mask='region'), 'an entry of `distill`'))
+
+    def build_loss(self) -> DistillLoss:
+        """Build the loss; the random numbers of the run stay as they are."""
+        with preserved_rng():
+            loss: DistillLoss = build_entry(self.loss, MODELS, 'a loss of `distill`', DistillLoss)
+        return loss
+
+    def of_member(self, number: int) -> 'TermSpec':
+        """The same, learned from one member of a committee."""
+        return replace(self, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
+
+    def at_points(self, on: str) -> 'TermSpec':
+        """The same networks at another point, as features: what ``also`` names."""
+        return replace(self, on_student=on, on_teacher=on, connector=None, region=None, alpha=None,
+                       replaces='all', also=(), name=f'{self.name}: also {on}')
+
+
+def read_entry(*,
+          on: Union[str, Dict[str, str], None] = None,
+          name: Optional[str] = None,
+          per_anchor: Optional[bool] = None,
+          stage: Union[int, str, None] = None,
+          region: Union[str, Dict[str, Any], None] = None,
+          connector: Union[str, Dict[str, Any], None] = 'auto',
+          alpha: Optional[float] = None,
+          replaces: str = 'all',
+          levels: Optional[Sequence[int]] = None,
+          also: Sequence[str] = (),
+          **loss: Any) -> TermSpec:
+    """An entry of ``distill``.
+
+    Args:
+        on (str | dict): The point, as both sides call it; or ``dict(student=..., teacher=...)``.
+            A point of another network than student and teacher is written 'network:point', for
+            instance ``dict(student='shallow:cls', teacher='student:cls')``.
+        name (str, optional): Name in the log. Defaults to 'loss_<point>_<method>'.
+        per_anchor (bool, optional): Whether the anchors of a position are compared one by one,
+            (N·anchors, classes, H, W), or jointly, (N, anchors·classes, H, W). Defaults to None:
+            jointly for sigmoid, as the authors of DIST do; one by one for softmax, which has no
+            meaning otherwise, and where the loss asks for labels.
+        stage (int | str, optional): Of a cascade teacher: the number of a stage, or 'mean', the
+            mean logits of its stages; a student that is a cascade, too, learns from it in all of
+            its stages. Of a cascade student whose teacher is none: the stage that learns. Defaults
+            to None: stage by stage if both are cascades, the first stage if one of them is.
+        region (str | dict, optional): The weight of each position: 'valid' leaves out what the
+            labels ignore; or ``dict(type=...)``, a :class:`mmkd.Region`. Defaults to None, all
+            positions count alike.
+        connector (str | dict, optional): What the student's features go through before they are
+            compared: 'auto', a 1x1 convolution where the channels differ from the teacher's;
+            'conv', one in any case; ``dict(type=...)``, a module of your own, see
+            :class:`mmkd.Connector`; None, nothing. Logits never get one. Defaults to 'auto'.
+        alpha (float, optional): Mixes soft and hard targets: the term counts ``alpha``, the
+            student's own loss at this point 1 - ``alpha``. Defaults to None, the student's own
+            loss stays whole.
+        replaces (str): Which hard targets ``alpha`` scales: 'all', or 'background', where the
+            student's labels are background; the soft targets then count there alone, too.
+            Defaults to 'all'.
+        levels (Sequence[int], optional): Numbers of the levels that are compared, of those that
+            are paired, from 0. Defaults to None, all.
+        also (Sequence[str]): Further points, of whose values the loss is given lists, if it asks
+            for ``student_also`` or ``teacher_also``. Defaults to ().
+        **loss: The loss: ``type`` and its arguments.
+    """
+    if on is None or 'type' not in loss:
+        missing = [key for key, value in (('on', on), ('type', loss.get('type')))
+                   if value is None]
+        meant = [f'`{near}`, not `{key}`' for key in loss if key != 'type'
+                 for near in get_close_matches(key, missing, 1)]
+        raise ValueError("an entry of `distill` needs a loss and a point, for instance "
+                         f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}"
+                         f', without `{"` and `".join(missing)}`; write ' +
+                         (' and '.join(meant) or 'both'))
+    sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
+    if set(sides) != {'student', 'teacher'} or not all(
+            isinstance(point, str) for point in sides.values()):
+        raise TypeError("`on` must be a point, such as 'cls', or dict(student=point, "
+                        f'teacher=point), but got {on!r}; write one of the two')
+    if not (per_anchor is None or isinstance(per_anchor, bool)):
+        raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}; '
+                        'write one of these, or leave it out')
+    if not (stage is None or isinstance(stage, (int, str))) or isinstance(stage, bool):
+        raise TypeError("`stage` must be the number of a stage, from 0, or 'mean', but got "
+                        f'{stage!r}; write one of these, or leave it out')
+    if not (region is None or isinstance(region, (str, dict))):
+        raise TypeError("`region` must be the name of a region, such as 'valid', or "
+                        f"dict(type='mmkd.Foreground'), but got {region!r}; write one of these, or "
+                        'leave it out')
+    if not (isinstance(connector, dict) or connector is None or (
+            isinstance(connector, str) and connector in CONNECTORS)):
+        raise ValueError("`connector` must be 'auto', 'conv', None or dict(type=...), but got "
+                         f'{connector!r}; write one of these, or leave it out')
+    if alpha is not None and not 0 <= finite_number('alpha', alpha) <= 1:
+        raise ValueError(f'`alpha` must be between 0 and 1, but got {alpha}; write a number '
+                         'such as 0.5')
+    if not isinstance(replaces, str) or replaces not in REPLACED:
+        raise ValueError(f'`replaces` must be one of {", ".join(map(repr, REPLACED))}, but got '
+                         f'{replaces!r}; write one of these, or leave it out')
+    if replaces != 'all' and alpha is None:
+        raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share, and "
+                         'the entry has none; write one, such as `alpha=0.5`')
+    _check_list('levels', levels, int, '[0, 1]')
+    _check_list('also', also, str, "['reg']")
+    (learner, on_student), (source, on_teacher) = (
+        split_point(sides[side], side) for side in ('student', 'teacher'))
+    with preserved_rng():
+        built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
+    method = type(built).__name__.removesuffix('Loss').lower()
+    whose = '' if learner == 'student' else f'{learner}_'
+    whom = '' if source == 'teacher' else f'_from_{source}'
+    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}' if name is None else name
+    if not isinstance(name, str) or 'loss' not in name:
+        raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
+                         f"up, but got {name!r}; write for instance name='loss_a'")
+    return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
+                    connector, alpha, replaces, None if levels is None else tuple(levels),
+                    tuple(also))
+
+
+def _check_list(name: str, value: Any, kind: type, shown: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (list, tuple)) or not all(
+            isinstance(one, kind) and not isinstance(one, bool) for one in value) or (
+                kind is int and (not value or len(set(value)) < len(value) or min(value) < 0)):
+        what = 'numbers of levels from 0, each once' if kind is int else 'names of points'
+        raise TypeError(f'`{name}` must be a list of {what}, but got {value!r}; write for instance '
+                        f'{name}={shown}, or leave it out')
+
+
+def split_point(written: str, side: str) -> Tuple[str, str]:
+    """The network and its point of 'network:point'; of 'point' the network is the side's."""
+    network, colon, point = written.rpartition(':')
+    return (network if colon else side), point

@@ -1,0 +1,326 @@
+"""What does one entry of ``distill`` add to the losses of a step?"""
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import DistillLoss, MSELoss
+from ..points import Answers, Point
+from ..points.background import background_of
+from ..points.recorder import Records
+from .alignment import Alignment, align, find_student_point, paths_of
+from .connectors import Connector, build_connector, connected
+from .fitting import Fitting, check_shapes, resized
+from .levels import shown_strides
+from .regions import build_region, weights_of
+from .spec import TermSpec
+from .vocabulary import (
+    Batch,
+    Context,
+    calls_to_record,
+    made_up_values,
+    values_of,
+    values_of_all,
+)
+
+Parts = Dict[str, List[Tensor]]
+"""Scalars by the name of the part, '' where there is one: a scalar for each level, or one."""
+
+
+
+class Term:
+    """A comparison of a student with a teacher, in the order in which it comes about.
+
+    1. ``Term(spec)``: the loss is built. 2. :meth:`find` the student's point. 3. :meth:`align` the
+    teacher's. 4. :func:`mmkd.compare.trial.fit_term` runs both on a blank image, pairs levels and
+    makes layers. Then, in every step, :meth:`compare`.
+
+    Args:
+        spec (TermSpec): The entry.
+
+    Attributes:
+        factor (float): What a schedule multiplies the term by.
+        is_scheduled (bool): Whether there is a schedule.
+        alignment (Alignment | None): The points, known from step 3 on.
+        fitting (Fitting): The levels, known from step 4 on.
+        connectors (nn.ModuleList): One for each level, or none.
+        losses (nn.ModuleList): Of a loss with layers one for each level, else one.
+        compared (list[tuple[int]]): Shapes of the student's levels as the loss gets them.
+
+    Raises:
+        TypeError: If an argument of loss, region or connector is wrong.
+        ValueError: If there is no such loss, region or connector.
+    """
+
+    def __init__(self, spec: TermSpec) -> None:
+        self.spec = spec
+        self.loss: DistillLoss = spec.build_loss()
+        self.region = build_region(spec.region)
+        if isinstance(spec.connector, dict):
+            build_connector(spec.connector)  # a wrong argument is refused now
+        self.losses = nn.ModuleList([self.loss])
+        self.connectors = nn.ModuleList()
+        self.factor, self.is_scheduled = 1., False
+        self.alignment: Optional[Alignment] = None
+        self.also: List[Alignment] = []
+        self.fitting = Fitting()
+        self.compared: List[Tuple[int, ...]] = []
+        # What the entry says holds for both sides, whatever their heads say.
+        self._is_activation_given = getattr(self.loss, 'use_sigmoid', None) is not None
+        self._point: Optional[Point] = None
+        self._further: List[Point] = []
+
+    @property
+    def name(self) -> str:
+        """Its name in the log."""
+        return self.spec.name
+
+    @property
+    def teacher_point(self) -> Point:
+        """The teacher's point, known from :meth:`align` on."""
+        assert self.alignment is not None, 'align() comes first'
+        return self.alignment.teacher
+
+    @property
+    def student_point(self) -> Point:
+        """The student's point, known from :meth:`find` on."""
+        point = self._point if self.alignment is None else self.alignment.student
+        assert point is not None, 'find() comes first'
+        return point
+
+    @property
+    def parts(self) -> List['Term']:
+        """What asks the teachers: the term itself, or one for each of several teachers."""
+        return [self]
+
+    @property
+    def share(self) -> float:
+        """What the term is multiplied by beside its ``loss_weight``: schedule and ``alpha``."""
+        return self.factor * (1. if self.spec.alpha is None else self.spec.alpha)
+
+    # --- before training ------------------------------------------------------------------------
+
+    def find(self, student: nn.Module) -> None:
+        """Find the student's point.
+
+        Raises:
+            ValueError: If there is none, or the loss cannot be used there.
+        """
+        self._point = find_student_point(self.spec, self.loss, self.region, student)
+        self._further = [find_student_point(self.spec.at_points(on), neutral(), None, student)
+                         for on in self.spec.also]
+
+    def align(self, teacher: nn.Module, *names: Any, **settings: Any) -> None:
+        """Find the teacher's point; see :func:`mmkd.compare.alignment.align`.
+
+        Raises:
+            ValueError: If the two cannot be compared.
+        """
+        assert self._point is not None, 'find() comes first'
+        self.alignment = align(self.spec, self.loss, self._point, teacher, *names, **settings,
+                               is_activation_given=self._is_activation_given)
+        self.also = [align(self.spec.at_points(point.name), neutral(), point, teacher, *names,
+                           **settings) for point in self._further]
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def choose(self, student: Point, teacher: Point) -> None:
+        """Take one of several heads on each side."""
+        assert self.alignment is not None, 'align() comes first'
+        self.alignment = replace(self.alignment, student=student, teacher=teacher)
+
+    @property
+    def student_paths(self) -> Set[str]:
+        """Modules of the student that must be watched."""
+        paths = set(paths_of(self.student_point)).union(*(paths_of(one) for one in self._further))
+        asked = [self.loss.asked(), *([] if self.region is None else [self.region.asked()])]
+        return paths.union(*(calls_to_record(self.student_point, one) for one in asked))
+
+    @property
+    def asked(self) -> List[Tuple[str, Point]]:
+        """What the teacher is asked: the student's module that knows where, and its own point."""
+        assert self.alignment is not None, 'align() comes first'
+        return list(dict.fromkeys(
+            [*self.alignment.asked, *(one for further in self.also for one in further.asked)]))
+
+    def levels(self, seen: Records, told: Dict[str, Answers],
+               is_paired: bool = True) -> Tuple[List[Tensor], List[Tensor]]:
+        """Both sides as the loss gets them, as far as no ground truth is needed.
+
+        The student's levels have gone through the connectors, the teacher's columns stand in the
+        student's order, its maps have the student's size.
+
+        Args:
+            seen (dict): What was recorded of the student.
+            told (dict): What the teacher returned, by where it was asked.
+            is_paired (bool): Whether sets are brought into one order. Defaults to True.
+        """
+        context = self.context(seen, told, is_paired=is_paired)
+        return context.student, context.teacher
+
+    def context(self, seen: Records, told: Dict[str, Answers], batch: Optional[Batch] = None,
+                model: Optional[nn.Module] = None, is_paired: bool = True,
+                is_trial: bool = False) -> Context:
+        """Levels that are ready to be compared, and what else the loss may ask for.
+
+        Args:
+            seen (dict): What was recorded of the student.
+            told (dict): What the teacher returned, by where it was asked.
+            batch (Batch, optional): The batch. Defaults to None: only the levels are wanted.
+            model (nn.Module, optional): The student.
+            is_paired (bool): Whether sets are brought into one order. Defaults to True.
+            is_trial (bool): Whether it is a blank image, for which values are made up.
+
+        Raises:
+            ValueError: If shapes differ that the loss needs equal.
+        """
+        assert self.alignment is not None, 'align() comes first'
+        batch = batch or Batch(torch.zeros(1, 1, 1, 1), None)
+        numbers = self.fitting.numbers
+        student, teacher = self.alignment.read(seen, told, is_paired)
+        context = Context(batch, model, self.student_point, seen, student, teacher)
+        if self.student_point.queries is not None and not is_paired:
+            return context
+        student, teacher = self.fitting.pairs(self.alignment, student, teacher)
+        context.student, context.teacher = student, teacher
+        context.strides = self.fitting.strides[0]
+        context.numbers = numbers or tuple(range(len(student)))
+        free = [dim for dim, what in ((1, 'channels'), (2, 'positions'))
+                if what not in self.loss.must_match]
+        if 2 not in free:
+            teacher = [resized(self.alignment, t, s) for t, s in zip(teacher, student)]
+            context.teacher = teacher
+        mine = ''
+        if self.connectors:
+            if isinstance(self.connectors[0], Connector):
+                mine = type(self.connectors[0]).__name__
+            student = connected(self.connectors, context, self.name, is_trial)
+        check_shapes(self.alignment, student, teacher, free, mine)
+        context.anchors = self.alignment.anchors(student[0].shape[1]) if student else 1
+        context.student, context.teacher = map(self.alignment.split, (student, teacher))
+        if self.also:
+            context.also = further_levels(self.also, seen, told, self.fitting, context.anchors)
+        return context
+
+    def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
+                batch: Batch, background: Sequence[Tensor] = ()) -> Parts:
+        """The losses of one step.
+
+        Args:
+            seen (dict): What was recorded of the student.
+            told (Sequence[dict]): By part, what its teacher returned, by where it was asked.
+            model (nn.Module): The student.
+            batch (Batch): The batch.
+            background (Sequence[Tensor]): Where ``replaces='background'``: which labels are
+                background, as :func:`mmkd.training.targets.hard_targets_mixed` found it. Defaults
+                to ().
+
+        Returns:
+            dict[str, list[Tensor]]: Scalars by part. MMEngine adds them up.
+
+        Raises:
+            ValueError: If the point did not run or the shapes differ.
+        """
+        assert self.alignment is not None, 'align() comes first'
+        if not self.alignment.is_answered(told[0]):  # a cascade that stopped before its stage
+            return {'': [next(model.parameters()).new_zeros(())]}
+        return self.value(self.context(seen, told[0], batch, model), background)
+
+    def value(self, context: Context, background: Sequence[Tensor] = (),
+              is_trial: bool = False) -> Parts:
+        """The losses of levels that are ready to be compared."""
+        weights = None
+        if self.region is not None:
+            weights = weights_of(self.region, context, is_trial)
+        if self.spec.replaces == 'background' and not is_trial:
+            found = background_of(background, [one.shape for one in context.student],
+                                  context.anchors)
+            weights = found if weights is None else [a * b for a, b in zip(weights, found)]
+        asked = self.loss.asked()
+        values: List[Any] = []
+        if self.loss.levels == 'all':
+            named = made_up_values(asked, context, True) if is_trial else (
+                values_of_all(asked, context))
+            values.append(self.losses[0](context.student, context.teacher, weights, **named or {}))
+        else:
+            for number, (s, t) in enumerate(zip(context.student, context.teacher)):
+                context.level = number
+                loss = self.losses[number if len(self.losses) > 1 else 0]
+                named = made_up_values(asked, context, False) if is_trial else (
+                    values_of(asked, context))
+                values.append(loss(s, t, weights and weights[number], **named or {}))
+        return parts_of(values, self.name, type(self.loss).__name__, self.share)
+
+    @property
+    def notes(self) -> List[str]:
+        """What is said of columns, levels and layers."""
+        of_columns = () if self.alignment is None else self.alignment.notes
+        return [*of_columns, *self.fitting.notes]
+
+    def __str__(self) -> str:
+        assert self.alignment is not None
+        one, other = self.alignment.student, self.alignment.teacher
+        found = self.fitting
+        strides = [f'; stride {shown_strides(side)}' if side else '' for side in found.strides]
+        return (f'{self.name}: `{one.name}` of the student ({", ".join(one.paths)}, '
+                f'{shown_shapes(found.shapes[0])}{strides[0]}) with `{other.name}` of the teacher '
+                f'({", ".join(other.paths)}, {shown_shapes(found.shapes[1])}{strides[1]}), '
+                f'{type(self.loss).__name__} x {self.loss.loss_weight:g}' +
+                ''.join(f'; {note}' for note in self.notes))
+
+
+def neutral() -> DistillLoss:
+    """The loss with which the further points of an entry are aligned: it takes anything."""
+    return MSELoss()
+
+
+def further_levels(alignments: Sequence[Alignment], seen: Records, told: Dict[str, Answers],
+                   fitting: Fitting, anchors: int
+                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
+    """By level, what the further points of an entry return: the student's, the teacher's.
+
+    Levels are paired, and anchors split off, as those of the first point.
+    """
+    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
+    for one in alignments:
+        for side, levels in zip(found, fitting.pairs(one, *one.read(seen, told))):
+            if anchors > 1:
+                levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
+            side.append(levels)
+    mine, theirs = ([list(level) for level in zip(*side)] for side in found)
+    return mine, theirs
+
+
+def parts_of(values: Sequence[Any], name: str, kind: str, share: float) -> Parts:
+    """Scalars by part, from what a loss returned for each level.
+
+    Raises:
+        TypeError: If it returned something else than a scalar or a dict of scalars.
+    """
+    parts: Parts = {}
+    for value in values:
+        named = value if isinstance(value, dict) else {'': value}
+        if not named or not all(isinstance(key, str) and isinstance(one, Tensor) and one.dim() == 0
+                                for key, one in named.items()):
+            raise TypeError(f'`{name}`: {kind} must give a scalar, or a dict of named scalars, for '
+                            f'each of {len(values)} levels, but gave {shown_losses(value)}; let '
+                            'its `compare` return a scalar')
+        for key, one in named.items():
+            parts.setdefault(key, []).append(one if share == 1 else share * one)
+    return parts
+
+
+def shown_losses(losses: Any) -> str:
+    """What a loss returned, for messages."""
+    if isinstance(losses, dict):
+        return f'{{{", ".join(f"{key!r}: {shown_losses(one)}" for key, one in losses.items())}}}'
+    if isinstance(losses, list):
+        return f'[{", ".join(map(shown_losses, losses))}]'
+    shape = f' of shape {tuple(losses.shape)}' if isinstance(losses, Tensor) else ''
+    return f'{type(losses).__name__}{shape}'
+
+
+def shown_shapes(shapes: Sequence[Tuple[int, ...]]) -> str:
+    """Shapes of levels, for messages: '1x16x8x8, 1x16x4x4'."""
+    return ', '.join('x'.join(map(str, shape)) for shape in shapes)

@@ -1,0 +1,135 @@
+"""What does a blank image tell of a term: levels, layers, and whether its loss can teach?"""
+import copy
+from typing import Dict, List
+
+import torch
+from torch import Tensor, nn
+
+from ..core.log import warn
+from ..losses.trial import limits_of
+from ..points import Answers
+from ..points.recorder import Records
+from .connectors import connect, set_up
+from .fitting import check_features, chosen_heads, fit, is_grid, resized
+from .levels import Size, is_ambiguous, sizes_of
+from .term import Term, shown_shapes
+from .vocabulary import Batch, Context
+
+
+def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, model: nn.Module,
+             image: Size) -> None:
+    """Pair the levels of a term, make its layers, and try its loss.
+
+    Args:
+        term (Term): It is aligned.
+        seen (dict): What was recorded of the student on a blank image.
+        told (dict): What the teacher returned, by where it was asked.
+        batch (Batch): The blank image.
+        model (nn.Module): The student.
+        image (tuple[int, int]): Height and width of the image, in pixels.
+
+    Raises:
+        ValueError: If what was recorded cannot be compared, or the loss cannot teach there.
+    """
+    assert term.alignment is not None, 'align() comes first'
+    with torch.no_grad():
+        _choose_heads(term, seen, told, image)
+        term.fitting, (student, teacher) = fit(
+            term.alignment, *term.alignment.read(seen, told), image, term.spec.levels)
+        if not term.student_point.is_prediction:
+            check_features(term.alignment, student, teacher)
+            _connect(term, student, teacher)
+        if 'positions' in term.loss.must_match:
+            term.fitting.notes += [
+                f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
+                for s, t in zip(student, teacher) if resized(term.alignment, t, s) is not t]
+        context = term.context(seen, told, batch, model, is_trial=True)
+        term.compared = [tuple(level.shape) for level in context.student]
+        _make_layers(term, context)
+    _try_loss(term, context)
+    columns, shape = term.student_point.num_classes, term.compared[0]
+    if term.spec.replaces == 'background' and len(shape) == 4 and shape[1] != columns:
+        raise ValueError(
+            f"`replaces='background'`, but `{term.student_point.name}` of the student has "
+            f'{shape[1] // (columns or 1)} anchors at a position, which have labels '
+            'of their own; write `per_anchor=True`')
+
+
+def is_ambiguous_for(term: Term, seen: Records, told: Dict[str, Answers]) -> bool:
+    """Whether a larger image might tell more about the levels, by the sizes of their maps."""
+    assert term.alignment is not None, 'align() comes first'
+    with torch.no_grad():
+        sides = term.alignment.read(seen, told)
+    return is_grid(term.alignment, *sides) and is_ambiguous(*map(sizes_of, sides))
+
+
+def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Size) -> None:
+    """Of several heads that predict the same, take the one that has a partner."""
+    assert term.alignment is not None
+    one, other = term.alignment.student, term.alignment.teacher
+    if one.choices or other.choices:
+        mine, theirs = one.choices or (one, ), other.choices or (other, )
+        found = chosen_heads(term.alignment, [point.levels(seen)[0] for point in mine],
+                             [told[''][point].levels[0] for point in theirs], image)
+        term.choose(mine[found[0]], theirs[found[1]])
+
+
+def _connect(term: Term, student: List[Tensor], teacher: List[Tensor]) -> None:
+    if term.spec.connector is None or (
+            'channels' not in term.loss.must_match and term.spec.connector == 'auto'):
+        return
+    connectors = connect(student, teacher, term.spec.connector, term.fitting.strides[0])
+    if any(not isinstance(one, nn.Identity) for one in connectors):
+        term.connectors = connectors
+        term.fitting.notes += [
+            f'{type(one).__name__} {s.shape[1]} -> {t.shape[1]} on the student'
+            for one, s, t in zip(connectors, student, teacher)
+            if not isinstance(one, nn.Identity)]
+
+
+def _make_layers(term: Term, context: Context) -> None:
+    """Have a loss with layers make them, with ``levels='each'`` a copy for each level."""
+    if not term.loss.has_setup:
+        return
+    student, teacher = ([one.shape[1] for one in side]
+                        for side in (context.student, context.teacher))
+    if term.loss.levels == 'all':
+        set_up(term.loss, student, teacher, context.strides, -1)
+    else:
+        term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
+        for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
+            set_up(loss, one, other, context.strides, number)
+    term.losses.to(context.student[0].device)
+
+
+def _try_loss(term: Term, context: Context) -> None:
+    """Refuse now, not in the first batch, what the loss cannot compare or cannot teach."""
+    # One that waits for other processes is not tried: the model may be on the CPU yet, where
+    # GPUs' processes cannot exchange.
+    if not term.loss.communicates:
+        kept = term.losses
+        if term.loss.is_trained:  # a bank is to forget the blank image
+            term.losses = copy.deepcopy(kept)
+        try:
+            with torch.enable_grad():  # as in training
+                context.student = [one.detach().requires_grad_() for one in context.student]
+                term.value(context, is_trial=True)
+        except ValueError as error:
+            raise ValueError(f'`{term.name}`: {error}') from error
+        finally:
+            term.losses = kept
+    teacher = [tuple(one.shape) for one in context.teacher]
+    pairs = [(loss, term.compared[n:n + 1], teacher[n:n + 1]) for n, loss in enumerate(
+        term.losses)] if len(term.losses) > 1 else [(term.losses[0], term.compared, teacher)]
+    limits = [limits_of(*one) for one in pairs]
+    notes = list(dict.fromkeys(note for one in limits for note in one.notes))
+    if all(one.is_constant for one in limits):
+        raise ValueError(
+            f'`{term.name}` cannot teach anything at `{term.student_point.name}` of the '
+            f'student ({shown_shapes(term.compared)}): {"; ".join(notes)}')
+    for note in notes:
+        warn(f'{term.name}: {note}')
+
+
+def _size(level: Tensor) -> str:
+    return 'x'.join(map(str, level.shape[2:]))

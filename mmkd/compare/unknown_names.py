@@ -1,0 +1,32 @@
+"""What is said where classes are taken by their order, because their names are unknown?"""
+from typing import Sequence
+
+from ..core.log import warn
+from ..core.names import joined
+from .term import Term
+
+
+def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Term]) -> None:
+    """Say once that classes are taken by their order, and how to state what they are."""
+    unknown_of = {part.name: part.alignment.unknown_names for part in parts
+                  if part.alignment is not None and part.alignment.unknown_names}
+    parts = [part for part in parts if part.name in unknown_of]
+    if not parts:
+        return
+    unknown = {} if is_student_known else {'the student': 'classes=[...] in the mmkd.Distiller'}
+    unknown.update({f'`{part.spec.source}`': _classes_of_network(part.spec.source) for part in parts
+                    if 'teacher' in unknown_of[part.name]})
+    warn(
+        f'Class names of {joined(unknown)} are not known, so '
+        f'{joined(part.name for part in parts)} takes its columns by their order; look '
+        'whether both sides have the same classes in the same order, and state them: '
+        f'{joined(f"`{how}`" for how in unknown.values())}')
+
+
+def _classes_of_network(name: str) -> str:
+    """How the config states what the columns of a network stand for."""
+    network, _, member = name.partition('.')
+    if member:
+        return f'classes=[...] in member {member} of {network}'
+    entry = f'{network}=dict(classes=[...])'
+    return entry if network == 'teacher' else f'companions=dict({entry})'

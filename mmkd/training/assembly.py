@@ -1,0 +1,194 @@
+"""Which networks and which terms does a config ask for?"""
+from itertools import permutations
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+
+from torch import nn
+
+from ..compare.committee import CommitteeTerm
+from ..compare.spec import TermSpec
+from ..compare.term import Term
+from ..core.arguments import finite_number
+from ..core.build import build_entry
+from ..networks import BaseTeacher, Committee, Itself, LiveNetwork
+from ..registry import MODELS
+
+
+class Assembly(NamedTuple):
+    """What a config asks for."""
+    networks: Dict[str, BaseTeacher]
+    """Every network that can teach, by name, the student first; members of a committee as
+    'teacher.0', 'teacher.1', ..."""
+    terms: List[Term]
+    """What is compared, one for each entry of ``distill``."""
+
+
+def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
+             distill: Sequence[dict], companions: Optional[Dict[str, Any]]) -> Assembly:
+    """Build networks and terms, and see that each has its part.
+
+    Args:
+        student (nn.Module): The student.
+        teacher (dict | BaseTeacher, optional): See :class:`mmkd.Distiller`.
+        distill (Sequence[dict]): See :class:`mmkd.Distiller`.
+        companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
+
+    Raises:
+        TypeError: If an argument is not of the right kind.
+        ValueError: If ``distill`` is empty, an entry names no network, a network has no part, or
+            two entries have one name.
+    """
+    built = {} if teacher is None else {'teacher': build_network(
+        teacher, '`teacher`', 'mmkd.FrozenTeacher')}
+    for name, one in check_names(companions).items():
+        built[name] = build_network(one, f'companion `{name}`', 'mmkd.Partner')
+    known: Dict[str, BaseTeacher] = {'student': Itself(student), **built}
+    networks: Dict[str, BaseTeacher] = {}
+    for name, network in known.items():
+        members = network.members if isinstance(network, Committee) else []
+        networks.update({f'{name}.{i}': one for i, one in enumerate(members)} or {name: network})
+    check_entries(distill)
+    terms = [build_term(entry, known) for whole in distill for entry in expanded(whole)]
+    check_use(terms, built)
+    names = [term.name for term in terms]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'two entries of `distill` are called `{name}`, but each needs a '
+                             'name of its own in the log; give one of them a `name=`')
+    return Assembly(networks, terms)
+
+
+def check_entries(distill: Any) -> None:
+    """Whether ``distill`` is a list of dicts.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it is empty.
+    """
+    if not isinstance(distill, (list, tuple)) or not all(
+            isinstance(entry, dict) for entry in distill):
+        raise TypeError('`distill` is a list of dicts, for instance '
+                        f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r:.200}; "
+                        'write it so')
+    if not distill:
+        raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
+                         "instance dict(type='mmkd.DISTLoss', on='cls')")
+    for entry in distill:
+        if not all(isinstance(name, str) for name in entry):
+            raise TypeError('an entry of `distill` must have names as keys, for instance '
+                            f"dict(type='mmkd.DISTLoss', on='cls'), but got {entry!r:.200}; "
+                            'write it so')
+
+
+def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
+    """The term of one entry.
+
+    Args:
+        entry (dict): The entry, without ``between``.
+        known (dict[str, BaseTeacher]): The networks by name.
+
+    Raises:
+        TypeError: As :class:`Term`.
+        ValueError: If it names a network that is not there, or compares a point with itself.
+    """
+    spec = TermSpec.of(entry)
+    learners = [name for name, one in known.items() if isinstance(one, LiveNetwork)]
+    for side, name, names in (('teacher', spec.source, list(known)),
+                              ('student', spec.learner, learners)):
+        if name not in names:
+            give = ('give a `teacher`' if name == 'teacher' and name not in known else
+                    f'write one of them before the point, for instance `{names[0]}:cls`')
+            raise ValueError(
+                f'`{spec.name}` compares a point of `{name}` as {side}, but ' +
+                ('there is no such network' if name not in known else
+                 'it is not trained') +
+                f'; there {"is" if len(names) == 1 else "are"} '
+                f'{", ".join(f"`{one}`" for one in names)}; {give}')
+    if (spec.learner, spec.on_student) == (spec.source, spec.on_teacher) and spec.stage is None:
+        raise ValueError(f'`{spec.name}` compares `{spec.on_student}` of `{spec.learner}` '
+                         'with itself, from which there is nothing to learn; name another '
+                         'point or network')
+    source = known[spec.source]
+    return CommitteeTerm(spec, source) if isinstance(source, Committee) else Term(spec)
+
+
+def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher]) -> None:
+    """Whether every network has its part, and no target is given away twice.
+
+    Raises:
+        ValueError: If not.
+    """
+    used = {name for term in terms for name in (term.spec.learner, term.spec.source)}
+    idle = [name for name in built if name not in used]
+    if idle:
+        raise ValueError(
+            f'`{idle[0]}` neither teaches nor learns: no entry of `distill` names it; compare '
+            f"one of its points, for instance on=dict(student='cls', teacher='{idle[0]}:cls'), "
+            'or leave it out')
+    mixed = [(term.spec.learner, term.spec.on_student) for term in terms
+             if term.spec.alpha is not None]
+    for learner, point in mixed:
+        if mixed.count((learner, point)) > 1:
+            raise ValueError(
+                f'two entries of `distill` have an `alpha` at `{point}` of `{learner}`, and '
+                "their shares of the labels' loss would be multiplied; write `alpha` in one, "
+                'or give the student one `mmkd.Committee`')
+
+
+def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
+    """Build a teacher or companion from its entry in the config."""
+    if isinstance(entry, BaseTeacher):
+        return entry
+    if isinstance(entry, (list, tuple)):
+        raise TypeError(f'{what} must be a dict, but got {len(entry)} in a list; write several '
+                        "teachers as dict(type='mmkd.Committee', members=[...])")
+    network: BaseTeacher = build_entry(entry, MODELS, what, BaseTeacher, default_type,
+                                       is_merged=True)
+    return network
+
+
+def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """The companions, if they have names that points can be written with.
+
+    Raises:
+        TypeError: If they are no dict.
+        ValueError: If a name is taken or cannot be one.
+    """
+    if companions is None:
+        return {}
+    if not isinstance(companions, dict):
+        raise TypeError('`companions` must be a dict of networks by name, for instance '
+                        f"dict(partner=dict(type='mmkd.Partner', ...)), but got {companions!r:.200}"
+                        '; give each a name')
+    for name in companions:
+        if not isinstance(name, str) or not name.isidentifier() or (
+                name in ('student', 'teacher') or 'loss' in name):
+            raise ValueError(f"a companion is called {name!r}; its name must be a word of its own, "
+                             "not 'student' or 'teacher', and without 'loss', by which MMEngine "
+                             "tells what to add up; write another name, such as 'partner'")
+    return companions
+
+
+def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The entries that one with ``between`` stands for: every network learns from every other.
+
+    `Deep Mutual Learning <https://arxiv.org/abs/1706.00384>`_, equation 7: the terms of K networks
+    are divided by K - 1.
+
+    Raises:
+        TypeError: If ``between`` or ``on`` is not of the right kind.
+        ValueError: If there are not two networks or more.
+    """
+    if 'between' not in entry:
+        return [entry]
+    entry = dict(entry)
+    names, on = entry.pop('between'), entry.get('on')
+    if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(
+            isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("`between` must be two networks or more, each named once, for instance "
+                         f"['student', 'partner'], but got {names!r}; name them so")
+    if not isinstance(on, str) or ':' in on or 'name' in entry:
+        raise TypeError("`between` needs one point of all networks, such as on='cls', and no "
+                        f'`name`, but got {entry!r}; write it so, and a name in no entry of it')
+    weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
+    return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
+                 loss_weight=weight) for one, other in permutations(names, 2)]

@@ -1,0 +1,143 @@
+"""What does a training step add? Networks learn, teachers are observed, terms are compared."""
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+from torch import Tensor
+
+from ..compare.pair_queries import NotFinite
+from ..compare.term import Parts, Term
+from ..compare.vocabulary import Batch
+from ..networks import LiveNetwork, Partner
+from ..networks.partner import computed_once
+from ..points.recorder import Records
+from .questions import Told, by_turn, told_to, watched
+from .targets import hard_targets_mixed
+from .watch import Sides, without_losses
+
+
+class Step:
+    """The losses of one step.
+
+    Args:
+        distillation (Distillation): It is prepared.
+        inputs (Tensor): Float (N, C, H, W), normalised.
+        data_samples (list, optional): The N samples.
+    """
+
+    def __init__(self, distillation: Any, inputs: Tensor, data_samples: Optional[list]) -> None:
+        self.distillation = distillation
+        self.batch = Batch(inputs, data_samples, distillation.iteration)
+        self.terms: List[Term] = [
+            term for term in distillation.terms if term.share and all(
+                distillation.networks[part.spec.source].is_ready for part in term.parts)]
+        self.parts = [part for term in self.terms for part in term.parts]
+        self.live: Dict[str, LiveNetwork] = {'student': distillation.itself,
+                                             **distillation.partners}
+        self.background: Dict[str, List[Tensor]] = {}
+        self.told: Told = {}
+
+    def losses(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
+        """The student's losses, the partners', and the terms'.
+
+        Args:
+            forward (Callable): The student's own forward.
+
+        Raises:
+            ValueError: If the student has a loss of a term's name.
+        """
+        ask, batch = self.distillation.ask, self.batch
+        try:
+            # Before the learners hold the activations of a whole step: it takes less memory.
+            early, late = by_turn(self.parts, self.distillation.networks)
+            self.told = ask({}, batch.inputs, batch.data_samples, early)
+            own = self._learn(forward)
+            losses = own.pop('student')
+            self.told.update(ask(self._seen(), batch.inputs, batch.data_samples, late))
+            values = {term.name: self._compared(term) for term in self.terms}
+            terms = {term.name: values[term.name] for term in self.terms}
+            terms = self._finite(terms, own)
+            for name, its in own.items():
+                is_spoilt = name in self.distillation.watch.spoilt
+                losses.update(without_losses(its) if is_spoilt else its)
+            for term in self.distillation.terms:
+                self._add(losses, term, terms.get(term.name, {}))
+        finally:  # what was recorded holds the activations of a whole step
+            for one in self.live.values():
+                one.forget()
+        return losses
+
+    def _seen(self) -> Dict[str, Records]:
+        return {name: one.seen for name, one in self.live.items() if one.seen is not None}
+
+    def _learn(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+        """The losses of the student and of each partner on labels, by name."""
+        model_of, batch = self.distillation.model_of, self.batch
+        own: Dict[str, Dict[str, Any]] = {}
+        with computed_once(module for one in self.distillation.partners.values()
+                           for module in one.shared_modules):
+            for name, network in self.live.items():
+                paths = watched(self.parts, name)
+                with ExitStack() as stack:
+                    for term in self.terms:
+                        if term.spec.alpha is not None and term.spec.learner == name:
+                            self.background[term.name] = stack.enter_context(hard_targets_mixed(
+                                model_of(name), term.parts[0].student_point, term.share,
+                                term.spec.replaces, self.distillation.classes))
+                    if isinstance(network, Partner):
+                        inputs = self.distillation.inputs_of(network, batch.inputs,
+                                                             batch.data_samples)
+                        its = network.learn_from(inputs, batch.data_samples,  # type: ignore
+                                                 paths)
+                        own[name] = {f'{name}.{key}': value for key, value in its.items()}
+                    else:
+                        own[name] = dict(network.learn(
+                            forward, batch.inputs, batch.data_samples, paths))  # type: ignore
+        return own
+
+    def _compared(self, term: Term) -> Parts:
+        model = self.distillation.model_of(term.spec.learner)
+        told = [told_to(part, self.told) for part in term.parts]
+        seen = self.live[term.spec.learner].seen
+        assert seen is not None
+        try:
+            return term.compare(seen, told, model, self.batch, self.background.get(term.name, ()))
+        except NotFinite:  # there is nothing to compare; the check of finite terms decides
+            return {'': [next(model.parameters()).new_full((), float('nan'))]}
+
+    def _finite(self, terms: Dict[str, Parts], own: Dict[str, Dict[str, Any]]) -> Dict[str, Parts]:
+        """The terms, those that are not finite replaced by 0."""
+        flat = {name: [one for part in parts.values() for one in part]
+                for name, parts in terms.items()}
+        checked = self.distillation.watch.check(
+            flat, partial(self._sides), own, {term.name: term.spec.learner for term in self.terms})
+        found: Dict[str, Parts] = {}
+        for name, parts in terms.items():
+            rest = iter(checked[name])
+            found[name] = {part: [next(rest) for _ in levels] for part, levels in parts.items()}
+        return found
+
+    def _sides(self, name: str) -> Sides:
+        """What a term compares, for a diagnosis; of a committee, with its first member."""
+        part = next(term for term in self.terms if term.name == name).parts[0]
+        seen = self.live[part.spec.learner].seen
+        assert seen is not None
+        with torch.no_grad():
+            return Sides(*part.levels(seen, told_to(part, self.told), is_paired=False))
+
+    def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> None:
+        """Put a term among the losses under its name, a named part under '<term>_<part>'."""
+        inputs = self.batch.inputs
+        # A term that is left out is shown all the same.
+        named = {f'{term.name}_{part}' if part else term.name: levels
+                 for part, levels in parts.items()} or {term.name: [inputs.new_zeros(())]}
+        for name, levels in named.items():
+            if name in losses:
+                raise ValueError(f'the student has a loss `{name}` of its own; give the '
+                                 'entry of `distill` another `name=`')
+            losses[name] = levels
+        if term.is_scheduled:  # no 'loss' in the name: shown, and not added up
+            losses[term.name.replace('loss', 'factor')] = inputs.new_tensor(term.factor)
+
+
