@@ -23,7 +23,7 @@ torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 '''
 
-LONGEST = 60
+LONGEST = 120
 """Seconds after which processes are taken to wait for each other for ever."""
 
 
