@@ -110,7 +110,7 @@ class Bank(nn.Module):
                 'without `classes`, but got labels; leave them out, or give `classes`'
                 if self.classes is None else
                 f'for {self.classes} classes, but got no labels; give one per row'))
-        features = features.detach().to(self.memory)
+        features = _moved(features.detach(), self.memory.device, self.memory.dtype)
         device, last = features.device, len(self.counts)
         labels = torch.zeros(len(features), dtype=torch.int64, device=device) if labels is None \
             else _per_row('labels', labels, features)
@@ -178,7 +178,7 @@ class Bank(nn.Module):
             tuple[Tensor, Tensor]: (M, C), without gradient, zeros where a sample is not found; and
             bool (M,), whether it is.
         """
-        ids = torch.as_tensor(sample_ids, dtype=torch.int64, device=self.ids.device)
+        ids = _moved(torch.as_tensor(sample_ids), self.ids.device, torch.int64)
         is_its = (ids[:, None] == self.ids) & (ids >= 0)[:, None]
         serials, slots = torch.where(is_its, self.serials, -1).max(1)
         is_found = serials >= 0
@@ -247,11 +247,16 @@ def numbered(labels: Tensor, classes: int) -> Tuple[Tensor, Tensor]:
 
 
 def _per_row(name: str, values: Union[Tensor, Sequence[int]], features: Tensor) -> Tensor:
-    found = torch.as_tensor(values, device=features.device)
+    found = torch.as_tensor(values)
     if found.shape != features.shape[:1] or (found.is_floating_point() and len(found)):
         raise ValueError(f'`{name}` must be whole numbers, one for each of the {len(features)} '
                          f'rows, but got {tuple(found.shape)} of {found.dtype}; give one per row')
-    return found.long()
+    return _moved(found, features.device, torch.int64)
+
+
+def _moved(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Towards a GPU the CPU need not wait; what comes from there would be read too early.
+    return values.to(device, dtype, non_blocking=device.type == 'cuda')
 
 
 def _check_count(name: str, value: Any, may_be_none: bool) -> None:
