@@ -12,7 +12,17 @@ from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
-from .losses import LOSSES, CWDLoss, DistillLoss, DISTLoss, KDLoss, LogitLoss, MSELoss
+from .losses import (
+    LOSSES,
+    Bank,
+    CWDLoss,
+    DistillLoss,
+    DISTLoss,
+    KDLoss,
+    LogitLoss,
+    MSELoss,
+    gathered,
+)
 from .networks import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
 from .version import __version__
@@ -28,6 +38,7 @@ __all__ = [
     'LOSSES',
     'MODELS',
     'TRANSFORMS',
+    'Bank',
     'CWDLoss',
     'CachedTeacher',
     'Committee',
@@ -47,5 +58,6 @@ __all__ = [
     'Replay',
     'TeacherEvalHook',
     'WeightedSampler',
-    '__version__'
+    '__version__',
+    'gathered'
 ]

@@ -8,7 +8,6 @@ from mmengine.runner import IterBasedTrainLoop
 
 from ..files.history import KEY, History, warn_of
 from ..files.resumable import check_optimizer, unwrapped
-from ..training.beside import join_run
 from ..training.distillation import Distillation
 from .reseed import ReseedHook
 from .resume import check_loaded, naming_file
@@ -105,4 +104,4 @@ class StateHook(Hook):
     def _join(self, runner: Any) -> None:
         """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
         assert self.distillation is not None
-        join_run(self.distillation.side_modules, runner)
+        self.distillation.side_modules.join(runner)

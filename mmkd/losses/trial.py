@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import torch
 from torch import Tensor
 
+from ..core.processes import alone
 from ..core.rng import preserved_rng
 from .base import PER_LEVEL, DistillLoss
 
@@ -77,10 +78,11 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
         return False
     generator = torch.Generator().manual_seed(0)
     try:
-        with preserved_rng():  # a loss may draw random numbers of its own
+        # A loss may draw random numbers of its own; other processes are not there to answer.
+        with preserved_rng(), alone():
             tried: Any = copy.deepcopy(loss).cpu().double()
             tried.loss_weight = 1.
-            if getattr(tried, 'sync', False):  # other processes are not there to answer
+            if getattr(tried, 'sync', False):
                 tried.sync = False
             for scale in SCALES:
                 student, teacher = (

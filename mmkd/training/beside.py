@@ -1,15 +1,14 @@
 """How does what is learned beside the student come to be trained?
 
 It is no part of the student: its checkpoint must not hold it, and a distributed wrapper has been
-built before. So connectors and partners join the optimizer by themselves, and average their
-gradients over processes by themselves.
+built before. So it joins the optimizer by itself.
 """
 import copy
 import math
 from typing import Any, Dict, Iterable, List, Optional
 
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from torch import Tensor, distributed, nn
+from torch import nn
 
 
 class MoveWatch:
@@ -44,22 +43,6 @@ class MoveWatch:
                 'last step, they have gradients and have not; train by `model.train_step(data, '
                 'optim_wrapper)`, or give them to the optimizer: '
                 '`model.distillation.trained_beside`, after `model.prepare()`')
-
-
-def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Start equal in all processes, and average gradients over them: DDP does not know these."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    world = distributed.get_world_size()
-
-    def average(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        distributed.all_reduce(parameter.grad)
-        parameter.grad /= world
-
-    for parameter in parameters:
-        distributed.broadcast(parameter.data, src=0)
-        parameter.register_post_accumulate_grad_hook(average)
 
 
 def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
@@ -137,30 +120,6 @@ def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any)
             alike[0]['params'].extend(joining)
         elif joining:
             _add_group(optimizer, dict(settings, params=joining), runner)
-
-
-def join_run(side: Any, runner: Any) -> None:
-    """Have a Runner's optimizer train what lies beside the student; a second call changes nothing.
-
-    The order is that of the optimizer's state: connectors, partners, layers of losses.
-
-    Args:
-        side (SideModules): What is trained beside the student.
-        runner (Runner): Its optimizer is built.
-
-    Raises:
-        TypeError: As the two above.
-        ValueError: As :func:`join_optimizer`.
-    """
-    def join(modules: Iterable[nn.Module]) -> None:
-        parameters = [one for module in modules for one in module.parameters()]
-        if parameters:
-            join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
-
-    join(side.connectors.values())
-    for partner in side.partners.values():
-        join_as_model(partner.model, partner.own_parameters(), runner)
-    join(side.losses.values())
 
 
 def _settings(group: Dict[str, Any]) -> Dict[str, Any]:

@@ -21,7 +21,6 @@ from ..points import Answers
 from ..points.probe import size_explained
 from ..points.recorder import Records
 from .assembly import assemble
-from .beside import share_gradients
 from .probe import Probe, naming_comparable
 from .questions import Key, Told, questions_of
 from .side_modules import SideModules
@@ -74,7 +73,8 @@ class Distillation:
         for part in self.parts:
             if part.spec.learner == 'student':
                 part.find(student)
-        self.side_modules = SideModules(self)
+        self.side_modules = SideModules(dict(networks={
+            name: one for name, one in self.networks.items() if one is not itself}))
         self.probe = Probe(self)
         self.iteration = 0
         self.is_prepared = self._is_shared = False
@@ -99,12 +99,13 @@ class Distillation:
     @property
     def partners(self) -> Dict[str, Partner]:
         """The networks that are trained beside the student, by name."""
-        return self.side_modules.partners
+        return {name: one for name, one in self.side_modules.of('networks').items()
+                if isinstance(one, Partner)}
 
     @property
     def trained_beside(self) -> List[nn.Parameter]:
         """All that is trained and is not the student's: of connectors, partners and losses."""
-        return self.side_modules.parameters
+        return self.side_modules.parameters()
 
     # --- before the first batch -----------------------------------------------------------------
 
@@ -138,6 +139,10 @@ class Distillation:
                     network.model.to(parameter.device, parameter.dtype)
             with naming_comparable(self):
                 self.probe.run()
+        self.side_modules.put('connectors', {
+            part.name: part.connectors for part in self.parts if part.connectors})
+        self.side_modules.put('losses', {
+            part.name: part.losses for part in self.parts if part.loss.is_trained})
         for part in self.parts:
             print_log(str(part), 'current')
         for term in self.terms:
@@ -179,10 +184,12 @@ class Distillation:
         self.prepare(inputs)
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
-            share_gradients(self.side_modules.parameters)
-            if self.side_modules.parameters:
-                guard_clipping(current_optim_wrapper(), partial(
-                    self.watch.check_gradients, self.side_modules.by_name()))
+            self.side_modules.start_from_rank_0()
+            if self.trained_beside:
+                by_name = {**self.side_modules.layers(), **{
+                    name: one.own_parameters() for name, one in self.partners.items()}}
+                guard_clipping(current_optim_wrapper(),
+                               partial(self.watch.check_gradients, by_name))
         return Step(self, inputs, data_samples).losses(forward)
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
@@ -244,6 +251,5 @@ class Distillation:
         return record_of(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        for network in self.networks.values():
-            network._apply(fn)
+        self.itself._apply(fn)
         self.side_modules._apply(fn)

@@ -6,6 +6,7 @@ from mmengine.model import is_model_wrapper
 from ..networks import FrozenTeacher
 from ..networks.live import Itself
 from .distillation import Distillation
+from .side_modules import needs_of
 
 SPLITTING = ('FSDPStrategy', 'DeepSpeedStrategy')
 """Strategies of MMEngine's FlexibleRunner that split the student's parameters or its optimizer."""
@@ -55,7 +56,7 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
         ValueError: If it cannot.
     """
     name = strategy_of(runner)
-    needs = distillation.side_modules.needs()
+    needs = needs_of(distillation.side_modules)
     if name is not None and needs:
         raise ValueError(
             f'{needs}, but {name} trains and saves '

@@ -64,7 +64,7 @@ def test_mean_of_losses(tmp_path, loss):
     losses = model(inputs, samples, mode='loss')[name]
     expected = 0.
     own = model.extract_feat(inputs)
-    layers = model.distillation.side_modules.connectors.get(f'{name}_1')
+    layers = model.distillation.side_modules.of('connectors').get(f'{name}_1')
     for number, (weight, one) in enumerate(zip((0.2, 0.8), networks(model))):
         features = one.extract_feat(inputs)
         if loss['on'] == 'cls':

@@ -45,7 +45,7 @@ def prepared(student, teacher, *entries, scope='mmdet'):
 
 
 def connectors_of(model):
-    return model.distillation.side_modules.connectors
+    return model.distillation.side_modules.of('connectors')
 
 
 # --- which connector ----------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_connectors_train_and_stay_out_of_the_student(shapes, tmp_path, wide):
     for name, value in saved['mmkd']['connectors']['loss_neck_mse'].items():
         assert torch.equal(value, after[name])
     own = {id(p) for p in model.parameters()}
-    assert not own & {id(p) for p in model.distillation.side_modules.layers}
+    assert not own & {id(p) for p in model.distillation.trained_beside}
 
 
 def test_connectors_follow_the_schedule_of_the_student(shapes, tmp_path, wide):
@@ -213,7 +213,7 @@ def test_connectors_follow_the_schedule_of_the_student(shapes, tmp_path, wide):
         dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)]))
     runner.train()
     groups = runner.optim_wrapper.param_groups
-    ours = {id(p) for p in runner.model.distillation.side_modules.layers}
+    ours = {id(p) for p in runner.model.distillation.trained_beside}
     assert len(groups) == 1
     assert ours <= {id(p) for p in groups[0]['params']}
     assert groups[0]['lr'] < 0.001
@@ -226,7 +226,7 @@ def test_connectors_join_the_group_of_the_base_learning_rate(shapes, tmp_path, w
         optim_wrapper=dict(type='OptimWrapper', paramwise_cfg=paramwise,
                            optimizer=dict(type='SGD', lr=0.001, weight_decay=0.1))))
     runner.train()
-    ours = {id(p) for p in runner.model.distillation.side_modules.layers}
+    ours = {id(p) for p in runner.model.distillation.trained_beside}
     homes = [group for group in runner.optim_wrapper.param_groups
              if ours & {id(p) for p in group['params']}]
     assert len(homes) == 1
@@ -239,7 +239,7 @@ def test_connectors_follow_a_scaled_learning_rate(shapes, tmp_path, wide):
                           auto_scale_lr=dict(enable=True, base_batch_size=16)))
     group, = runner.optim_wrapper.param_groups
     assert group['lr'] == pytest.approx(0.001 * 2 / 16)
-    assert {id(p) for p in runner.model.distillation.side_modules.layers} <= {
+    assert {id(p) for p in runner.model.distillation.trained_beside} <= {
         id(p) for p in group['params']}
 
 
@@ -276,7 +276,7 @@ def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide
         return train(config)[0]
 
     def momentum(runner):
-        connectors = runner.model.distillation.side_modules.connectors
+        connectors = runner.model.distillation.side_modules.of('connectors')
         state = runner.optim_wrapper.optimizer.state
         return {name: [state[p]['momentum_buffer'] for p in connectors[name].parameters()]
                 for name in ('loss_one', 'loss_other')}
@@ -328,7 +328,7 @@ def test_testing_needs_neither_teacher_nor_connectors(shapes, tmp_path, wide):
 def test_connectors_move_with_the_student(wide):
     model = prepared(retinanet(), wide, MIMIC)
     model.to(torch.float64)
-    assert {p.dtype for p in model.distillation.side_modules.layers} == {torch.float64}
+    assert {p.dtype for p in model.distillation.trained_beside} == {torch.float64}
 
 
 def test_a_loop_of_ones_own_trains_them_too(shapes, tmp_path, wide):

@@ -83,7 +83,7 @@ def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
     runner, losses = train(run(shapes, tmp_path / 'run', teacher, dict(
         loss_neck_mse=dict(type='linear', start_factor=0., end_factor=1., begin=1, end=3)), entry))
     assert [one['loss_neck_mse'] > 0 for one in losses] == [False, False, True, True]
-    assert all(p.isfinite().all() for p in runner.model.distillation.side_modules.layers)
+    assert all(p.isfinite().all() for p in runner.model.distillation.trained_beside)
 
 
 @pytest.mark.parametrize(('schedules', 'message'), [

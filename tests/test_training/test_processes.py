@@ -144,7 +144,7 @@ def run(folder, data, name, runner_type=Runner, connector=False, hook=False, **c
     runner, keep = runner_type.from_cfg(config), KeepEach()
     runner.register_hook(keep)
     runner.train()
-    beside = [] if hook else runner.model.module.distillation.side_modules.layers
+    beside = [] if hook else runner.model.module.distillation.trained_beside
     inside = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
     assert all(id(p) in inside for p in beside)
     return keep.losses, [p.detach().clone() for p in beside]

@@ -28,7 +28,7 @@ def test_state_does_not_move_with_the_training():
     parts = [state['connectors']['loss_neck_mse'], state['networks']['mean']]
     before = [{name: value.clone() for name, value in part.items()} for part in parts]
     with torch.no_grad():
-        for parameter in model.distillation.side_modules.layers:
+        for parameter in model.distillation.trained_beside:
             parameter.add_(1)
         for value in model.distillation.networks['mean'].model.state_dict().values():
             value.add_(1)

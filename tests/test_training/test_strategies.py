@@ -49,7 +49,7 @@ def test_scaled_learning_rates_are_the_connectors_too(shapes, tmp_path, teacher)
     group, = runner.optim_wrapper.param_groups
     assert group['lr'] == pytest.approx(0.001 * 2 / 8)
     inside = {id(one) for one in group['params']}
-    assert all(id(one) in inside for one in runner.model.distillation.side_modules.layers)
+    assert all(id(one) in inside for one in runner.model.distillation.trained_beside)
 
 
 def test_a_test_needs_no_teacher(shapes, tmp_path):

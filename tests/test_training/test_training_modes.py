@@ -215,7 +215,7 @@ def test_converted_batch_norms_are_the_students_alone(folder, teacher):
     assert model.student.backbone.bn1 is model.backbone.bn1
     assert type(model.teacher.model.backbone.bn1) is nn.BatchNorm2d
     assert not any(isinstance(one, nn.SyncBatchNorm) for connectors in
-                   model.distillation.side_modules.connectors.values()
+                   model.distillation.side_modules.of('connectors').values()
                    for one in connectors.modules())
 
 
