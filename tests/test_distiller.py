@@ -293,7 +293,7 @@ def test_mistakes_in_the_model_are_named(teacher, part, value, error, message):
         build(dict(distiller(retinanet(), teacher), **{part: value}))
 
 
-def test_loss_with_parameters_is_refused(teacher):
+def test_loss_with_parameters_is_trained_beside_the_student(teacher):
     from mmkd import MODELS as OURS
     from mmkd.losses import DistillLoss
 
@@ -305,10 +305,12 @@ def test_loss_with_parameters_is_refused(teacher):
             self.scale = torch.nn.Parameter(torch.ones(1))
 
         def compare(self, student, teacher, weight):
-            return (student - teacher).mean() * self.scale
+            return (student - teacher).mean() * self.scale.sum()
 
-    with pytest.raises(TypeError, match='Learned has parameters of its own'):
-        build(distiller(retinanet(), teacher, dict(type='mmkd.Learned', on='cls')))
+    model = build(distiller(retinanet(), teacher, dict(type='mmkd.Learned', on='cls')))
+    model.prepare()
+    assert [p.shape for p in model.distillation.trained_beside] == [(1, )]
+    assert not any('scale' in name for name in model.state_dict())
 
 
 def test_name_of_a_loss_of_the_student_is_refused(shapes, tmp_path, teacher):

@@ -34,8 +34,10 @@ class Connector(nn.Module, metaclass=ABCMeta):
         return asked_by(cls.forward)
 
     @abstractmethod
-    def setup(self, student_channels: int, teacher_channels: int) -> None:
-        """Make the layers; called once for each level, before training.
+    def setup(self, *channels: Any, **named: Any) -> None:
+        """Make the layers: ``setup(self, student_channels, teacher_channels)``.
+
+        Called once for each level, before training.
 
         It may ask by name for ``stride`` and ``level``.
 
@@ -45,8 +47,8 @@ class Connector(nn.Module, metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def forward(self, student: Tensor) -> Tensor:
-        """Bring a level of the student to the teacher's channels.
+    def forward(self, *levels: Any, **named: Any) -> Tensor:
+        """Bring a level of the student to the teacher's channels: ``forward(self, student)``.
 
         Args:
             student (Tensor): Float (N, C, H, W), or (N, C).

@@ -30,8 +30,8 @@ class Region(metaclass=ABCMeta):
         return asked_by(cls.weigh)
 
     @abstractmethod
-    def weigh(self, student: List[Tensor], teacher: List[Tensor]) -> List[Tensor]:
-        """The weights of positions.
+    def weigh(self, *levels: Any, **named: Any) -> List[Tensor]:
+        """The weights of positions: ``weigh(self, student, teacher)``.
 
         Args:
             student (list[Tensor]): The levels (N, C, *positions) that are compared, after the

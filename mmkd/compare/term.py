@@ -9,7 +9,7 @@ from ..losses import DistillLoss, MSELoss
 from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
-from .alignment import Alignment, align, find_student_point, paths_of
+from .alignment import Alignment, Names, align, find_student_point, paths_of
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, resized
 from .levels import shown_strides
@@ -111,15 +111,17 @@ class Term:
         self._further = [find_student_point(self.spec.at_points(on), neutral(), None, student)
                          for on in self.spec.also]
 
-    def align(self, teacher: nn.Module, *names: Any, **settings: Any) -> None:
+    def align(self, teacher: nn.Module, student_classes: Names, teacher_classes: Names,
+              **settings: Any) -> None:
         """Find the teacher's point; see :func:`mmkd.compare.alignment.align`.
 
         Raises:
             ValueError: If the two cannot be compared.
         """
         assert self._point is not None, 'find() comes first'
-        self.alignment = align(self.spec, self.loss, self._point, teacher, *names, **settings,
-                               is_activation_given=self._is_activation_given)
+        names = student_classes, teacher_classes
+        self.alignment = align(self.spec, self.loss, self._point, teacher, *names,
+                               is_activation_given=self._is_activation_given, **settings)
         self.also = [align(self.spec.at_points(point.name), neutral(), point, teacher, *names,
                            **settings) for point in self._further]
 

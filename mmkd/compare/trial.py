@@ -1,6 +1,6 @@
 """What does a blank image tell of a term: levels, layers, and whether its loss can teach?"""
 import copy
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def _try_loss(term: Term, context: Context) -> None:
         finally:
             term.losses = kept
     teacher = [tuple(one.shape) for one in context.teacher]
-    pairs = [(loss, term.compared[n:n + 1], teacher[n:n + 1]) for n, loss in enumerate(
+    pairs: List[Any] = [(loss, term.compared[n:n + 1], teacher[n:n + 1]) for n, loss in enumerate(
         term.losses)] if len(term.losses) > 1 else [(term.losses[0], term.compared, teacher)]
     limits = [limits_of(*one) for one in pairs]
     notes = list(dict.fromkeys(note for one in limits for note in one.notes))

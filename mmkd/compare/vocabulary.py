@@ -28,8 +28,8 @@ class Batch:
 class Context:
     """What is known where values are asked for: one term in one step."""
     batch: Batch
-    model: nn.Module
-    """The student."""
+    model: Optional[nn.Module]
+    """The student; None where only the levels are wanted."""
     point: Point
     """Its point that is compared."""
     records: Records
@@ -226,6 +226,7 @@ def _label_map(context: Context) -> Tensor:
     """(N, H, W), int64; :data:`IGNORED` where the student's head ignores the label."""
     maps = torch.stack(_of_samples(
         context, 'label_map', lambda sample: sample.gt_sem_seg.data)).squeeze(1).long()
+    assert context.model is not None
     ignored = adapter_of(context.model).ignored_label(context.model)
     return maps.masked_fill(maps == ignored, IGNORED)
 
@@ -278,6 +279,7 @@ def _level(context: Context) -> int:
 def _priors(context: Context) -> Tensor:
     """(H·W·anchors, 4), boxes, or (H·W, 2), points, in pixels of the input."""
     sizes = [(one.shape[2], one.shape[3]) for one in context.student]
+    assert context.model is not None
     return adapter_of(context.model).priors(
         context.model, context.level, sizes, context.student[0])
 

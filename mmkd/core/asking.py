@@ -41,10 +41,12 @@ def asked_by(*functions: Callable[..., Any]) -> Asked:
 
 
 @cache
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has a parameter of this name, or takes any."""
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+def takes_positional(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many positional arguments, ``self`` included."""
+    kinds = [one.kind for one in inspect.signature(function).parameters.values()]
+    positional = [one for one in kinds if one in (
+        inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= count or inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def check_known(what: str, asked: Asked, known: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from ..networks import BaseTeacher
 from ..points.recorder import replaced_forward
 from ..registry import HOOKS
 from ..training.distillation import Distillation
-from ..training.side_modules import needs_of
+from ..training.side_modules import layers_of, needs_of
 from ..training.strategies import check_strategy
 from ..training.watch import LIMIT
 from .state import KEY, StateHook, check_loaded, unwrapped
@@ -96,7 +96,7 @@ class DistillHook(StateHook):
             raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, which '
                              'nothing would train or save from a hook; use the model '
                              '`mmkd.Distiller`')
-        if distillation.side_modules.layers():
+        if layers_of(distillation.side_modules):
             raise ValueError(
                 f'{needs_of(distillation.side_modules)}, which nothing would train '
                 'or save from a hook; use the model `mmkd.Distiller`, or compare logits')

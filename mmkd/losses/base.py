@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.arguments import finite_number
-from ..core.asking import Asked, asked_by, check_given, takes
+from ..core.asking import Asked, asked_by, check_given, takes_positional
 
 TensorOrLevels = Union[Tensor, Sequence[Tensor]]
 
@@ -69,8 +69,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         """What its formula asks for by name."""
         return asked_by(cls.compare)
 
-    def setup(self, student_channels: Any, teacher_channels: Any) -> None:
-        """Make the layers that the formula needs. A subclass with layers overrides it.
+    def setup(self, *channels: Any, **named: Any) -> None:
+        """Make the layers that the formula needs: ``setup(self, student_channels,
+        teacher_channels)``. A subclass with layers overrides it.
 
         It is called once, before training; with ``levels='each'`` once for each level, on a copy of
         the loss. It may ask by name for ``stride`` and ``level``.
@@ -175,7 +176,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             arguments: List[Any] = [side if self.levels == 'all' else side[0] for side in sides]
             if all(one is None for one in weight):
                 arguments[2] = None
-            if not takes(type(self).compare, 'weight') and arguments.pop() is not None:
+            if not takes_positional(type(self).compare, 4) and arguments.pop() is not None:
                 raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
                                  'out `region`, or take another loss')
             return self._scaled(self.compare(*arguments, **named))
@@ -235,8 +236,10 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         return []
 
     @abstractmethod
-    def compare(self, student: Any, teacher: Any, weight: Any = None) -> Any:
-        """The formula. A subclass may leave out ``weight``, and ask for values by name.
+    def compare(self, *tensors: Any, **named: Any) -> Any:
+        """The formula: ``compare(self, student, teacher, weight=None)``.
+
+        A subclass may leave out ``weight``, and ask for values by name.
 
         Args:
             student (Tensor): Float32 or float64 (N, C, *positions); with ``levels='all'`` a list.

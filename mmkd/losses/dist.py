@@ -1,5 +1,5 @@
 """DIST: the student keeps the teacher's relations between and within classes (2022)."""
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ class DISTLoss(LogitLoss):
         self.beta = finite_number('beta', beta, least=0)
         self.gamma = finite_number('gamma', gamma, least=0)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
+                **named: Any) -> Tensor:
         return self.tau**2 * dist(*as_maps(student, teacher, weight), self.tau,
                                   bool(self.use_sigmoid), *self._weights(student.shape[1]),
                                   self.sync)

@@ -35,7 +35,8 @@ class KDLoss(LogitLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
     """
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
+                **named: Any) -> Tensor:
         result: Tensor = _KD.apply(*as_maps(student, teacher, weight), self.tau,
                                    bool(self.use_sigmoid))
         return self.tau**2 * result

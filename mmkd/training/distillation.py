@@ -23,7 +23,7 @@ from ..points.recorder import Records
 from .assembly import assemble
 from .probe import Probe, naming_comparable
 from .questions import Key, Told, questions_of
-from .side_modules import SideModules
+from .side_modules import SideModules, layers_of
 from .step import Step
 from .watch import LIMIT, TermWatch, guard_clipping
 
@@ -186,7 +186,7 @@ class Distillation:
             self._is_shared = True
             self.side_modules.start_from_rank_0()
             if self.trained_beside:
-                by_name = {**self.side_modules.layers(), **{
+                by_name = {**layers_of(self.side_modules), **{
                     name: one.own_parameters() for name, one in self.partners.items()}}
                 guard_clipping(current_optim_wrapper(),
                                partial(self.watch.check_gradients, by_name))

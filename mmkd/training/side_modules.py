@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from ..core.processes import world_size
 from .averaging import LastPass, anchored, average_gradients, take_from_rank_0
-from .beside import join_as_model, join_optimizer, lr_scale_of
 
 KINDS = ('connectors', 'networks', 'losses')
 """The order in which parameters join the optimizer, whose state goes by number. A new kind goes to
 the end, so that checkpoints can be resumed that were written without it."""
+
+OTHER = dict(connectors='connectors', losses='losses with layers or memory')
 
 CALLED = dict(connectors='connectors', losses='layers or memory of its loss')
 
@@ -112,6 +113,8 @@ class SideModules:
             TypeError: If it does not train with an OptimWrapper of one optimizer.
             ValueError: If the optimizer has no group that they can join.
         """
+        # This needs MMEngine; all the rest works in a plain torch loop.
+        from .beside import join_as_model, join_optimizer, lr_scale_of
         for kind in self._kinds:
             for module in self.of(kind).values():
                 parameters = [one for _, one in trained(module)]
@@ -124,9 +127,12 @@ class SideModules:
 
     def start_from_rank_0(self) -> None:
         """Take over parameters and buffers of process 0; every process calls it."""
-        take_from_rank_0({id(one): one for kind in self._kinds
-                          for module in self.of(kind).values()
-                          for one in tensors_of(module)}.values())
+        take_from_rank_0(self.tensors())
+
+    def tensors(self) -> List[Tensor]:
+        """Parameters and buffers, trained or not; of networks that are observed only, none."""
+        return list({id(one): one for kind in self._kinds for module in self.of(kind).values()
+                     for one in tensors_of(module)}.values())
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> 'SideModules':
         for kind in self._kinds:
@@ -176,13 +182,14 @@ class SideModules:
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'SideModules':
         return self
 
-    def layers(self) -> Dict[str, List[nn.Parameter]]:
-        """Trained parameters but those of networks, by the name of their term."""
-        found: Dict[str, List[nn.Parameter]] = {}
-        for kind in self._kinds:
-            for name, module in self.of(kind).items() if kind != 'networks' else ():
-                found.setdefault(name, []).extend(one for _, one in trained(module))
-        return {name: parameters for name, parameters in found.items() if parameters}
+
+def layers_of(side: SideModules) -> Dict[str, List[nn.Parameter]]:
+    """Trained parameters of connectors and losses, by the name of their term."""
+    found: Dict[str, List[nn.Parameter]] = {}
+    for kind in CALLED:
+        for name, module in side.of(kind).items():
+            found.setdefault(name, []).extend(one for _, one in trained(module))
+    return {name: parameters for name, parameters in found.items() if parameters}
 
 
 def needs_of(side: SideModules) -> str:
@@ -232,7 +239,7 @@ def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> N
         differ = [{key: shape for key, shape in one.items() if other.get(key) != shape}
                   for one, other in (shapes, shapes[::-1])]
         raise ValueError(
-            f'the checkpoint has other {CALLED.get(kind, kind)} than the config asks for; in the '
+            f'the checkpoint has other {OTHER.get(kind, kind)} than the config asks for; in the '
             f'checkpoint alone: {differ[0] or "none"}, in the config alone: {differ[1] or "none"}; '
             'resume with the `distill` that it was trained with, or start from its weights with '
             '`load_from` and without `resume`')

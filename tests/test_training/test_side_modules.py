@@ -70,7 +70,8 @@ def build(seed=0):
     side = SideModules(dict(
         losses=dict(loss_b=Loss()), networks=dict(teacher=Teacher(), partner=Partner(student)),
         connectors=dict(loss_b=nn.ModuleList([nn.Linear(3, 5)]), loss_a=nn.Linear(3, 5))))
-    return student, side.to(dtype=torch.float64)
+    side._apply(lambda one: one.double() if one.is_floating_point() else one)
+    return student, side
 
 
 # --- training in processes ----------------------------------------------------------------------
@@ -331,10 +332,11 @@ def test_the_state_of_another_distillation_is_refused(change, message):
 def test_all_of_it_moves_and_a_copy_of_the_student_shares_it():
     _, side = build()
     assert copy.deepcopy(dict(side=side))['side'] is side
-    side.to('meta', torch.float32)
-    moved = [*side.tensors(), *side.of('networks')['teacher'].model.parameters()]
+    side._apply(lambda one: one.to('meta'))
+    moved = [*side.parameters(), side.of('losses')['loss_b'].bank.memory,
+             *side.of('networks')['teacher'].model.parameters()]
     assert all(one.device.type == 'meta' for one in moved)
-    assert {one.dtype for one in moved} == {torch.float32, torch.int64}
+    assert {one.dtype for one in moved} == {torch.float64}
 
 
 def test_alone_nothing_is_exchanged():

@@ -159,8 +159,9 @@ class MapLoss(MODELS.get('mmkd.MSELoss')):
 
 
 def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
-    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give one scalar for each of '
-                       r'5 levels, but gave \[Tensor of shape \(1, 27, 16, 16\)'):
+    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give a scalar, or a dict of '
+                       r'named scalars, for each of 5 levels, but gave Tensor of shape '
+                       r'\(1, 27, 16, 16\)'):
         build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls'))).prepare()
 
 
