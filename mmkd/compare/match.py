@@ -133,6 +133,7 @@ class Match:
         if next(self.loss.parameters(), None) is not None:
             raise TypeError(f'{type(self.loss).__name__} has parameters of its own, which nothing '
                             'would train or save; take a loss without parameters')
+        self.loss.checks_weights = False  # they are made by mmkd
         method = type(self.loss).__name__.removesuffix('Loss').lower()
         whose = '' if self.learner == 'student' else f'{self.learner}_'
         source = '' if self.source == 'teacher' else f'_from_{self.source}'

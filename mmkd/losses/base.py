@@ -21,6 +21,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         ValueError: If it is negative or not finite.
     """
 
+    checks_weights = True
+    """Whether negative weights are refused, where that does not make the CPU wait for a GPU."""
+
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = finite_number('loss_weight', loss_weight, least=0)
@@ -46,8 +49,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
         Raises:
             TypeError: If the student is one tensor and the teacher a list, or the reverse.
-            ValueError: If shapes or numbers of levels differ, or a weight is negative; the message
-                shows what was found.
+            ValueError: If shapes or numbers of levels differ, or a weight on the CPU is negative;
+                the message shows what was found.
         """
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
@@ -84,7 +87,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             student, teacher = student.to(dtype), teacher.detach().to(dtype)
             if weight is not None:
                 weight = weight.detach().to(dtype)
-                if (weight < 0).any():
+                if self.checks_weights and weight.device.type == 'cpu' and (weight < 0).any():
                     raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
                                      f'smallest is {weight.min().item():g}; write 0 where a '
                                      'position is to be left out')
@@ -154,17 +157,21 @@ class LogitLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         """The formula on rows, by autograd."""
         student, teacher = to_rows(student), to_rows(teacher)
-        # Only a given weight is looked at: reading a value makes a GPU wait.
-        if student.numel() == 0 or (weight is not None and not weight.any()):
+        if student.numel() == 0:
             return student.sum() * 0
         if weight is None:
             weight = student.new_ones(student.shape[0])
-        else:
-            weight = weight.flatten()
-            # Whatever stands at a masked position, even NaN, must not reach the sums.
-            is_masked = (weight == 0).unsqueeze(1)
-            student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
-        return self.compare_rows(student / self.tau, teacher / self.tau, weight) * self.tau**2
+            return self.compare_rows(student / self.tau, teacher / self.tau, weight) * self.tau**2
+        weight = weight.flatten()
+        # Whatever stands at a masked position, even NaN, must not reach the sums.
+        is_masked = (weight == 0).unsqueeze(1)
+        student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
+        # On the device: the CPU would wait for the value. With weights of 1 in place of all zeros
+        # the formula, and so its gradient, stays finite where its value does not count.
+        is_any_left = weight.any()
+        weight = torch.where(is_any_left, weight, 1.)
+        loss = self.compare_rows(student / self.tau, teacher / self.tau, weight) * self.tau**2
+        return torch.where(is_any_left, loss, 0.)
 
     @abstractmethod
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:

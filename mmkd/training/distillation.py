@@ -31,8 +31,9 @@ from ..points.probe import DoesNotRun, blank_image, first_look, size_explained
 from ..points.recorder import Records, evaluating, recording
 from ..registry import MODELS
 from .beside import share_gradients
+from .gate import detached, shared_through
+from .health import LIMIT, Health, Sides, guard_clipping
 from .targets import hard_targets_mixed
-from .watch import LIMIT, Sides, TermWatch, guard_clipping, without_losses
 
 Told = Dict[str, Dict[Tuple[str, str], Answers]]
 """What each teacher said, by who asked and where."""
@@ -76,7 +77,7 @@ class Distillation:
         self._tried_at: Optional[Size] = None
         self._order: List[str] = []
         self._runs_on: Dict[str, Size] = {}
-        self.watch = TermWatch(nonfinite_limit)
+        self.health = Health(nonfinite_limit)
         self._classes = stated_classes(classes, 'classes')
         built = {} if teacher is None else {'teacher': build_network(
             teacher, '`teacher`', 'mmkd.FrozenTeacher')}
@@ -374,12 +375,14 @@ class Distillation:
             those of the matches.
         """
         self.prepare(inputs)
+        self.health.begin()
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
             share_gradients(self.trained_beside)
+            self.health.guard(self._beside_by_gate())
             if self.trained_beside:
-                guard_clipping(current_optim_wrapper(), partial(self.watch.check_gradients,
-                                                                self._beside_by_name()))
+                guard_clipping(current_optim_wrapper(), partial(
+                    self.health.check_gradients, self._beside_by_name()))
         matches = [match for match in self.matches if match.share and all(
             self.networks[part.source].is_ready for part in match.parts)]
         parts = [part for match in matches for part in match.parts]
@@ -393,17 +396,17 @@ class Distillation:
             told.update(self.ask(seen, inputs, data_samples, late))
             terms = {match.name: self._compared(match, seen, told, data_samples, background)
                      for match in matches}
-            terms = self.watch.check(
-                terms, partial(self._sides, seen, told), own,
+            terms, own = self.health.check(
+                terms, partial(self._sides, detached(seen), detached(told)), own,
                 {match.name: match.learner for match in matches})
-            for name, its in own.items():
-                losses.update(without_losses(its) if name in self.watch.spoilt else its)
+            for its in own.values():
+                losses.update(its)
             for match in self.matches:
                 if match.name in losses:
                     raise ValueError(f'the student has a loss `{match.name}` of its own; give the '
                                      'entry of `distill` another `name=`')
                 if match.is_scheduled:  # no 'loss' in the name: shown, and not added up
-                    losses[match.name.replace('loss', 'factor')] = inputs.new_tensor(match.factor)
+                    losses[match.name.replace('loss', 'factor')] = inputs.new_full((), match.factor)
                 # Where nobody runs for it, it is shown all the same.
                 losses[match.name] = terms.get(match.name, [inputs.new_zeros(())])
         finally:  # what was seen holds the activations of a whole step
@@ -422,10 +425,12 @@ class Distillation:
                   data_samples: Optional[Sequence],
                   background: Dict[str, List[Tensor]]) -> List[Tensor]:
         model = self._model(match.learner)
+        gate = self.health.gate(match.name, next(model.parameters()).device)
         try:
             return match.compare_parts(
-                seen[match.learner], [told_to(part, told) for part in match.parts], model,
-                data_samples, background.get(match.name, ()))
+                gate.records(seen[match.learner]),
+                [told_to(part, told) for part in match.parts], model, data_samples,
+                background.get(match.name, ()))
         except NotFinite:  # there is nothing to compare; who watches decides
             return [next(model.parameters()).new_full((), float('nan'))]
 
@@ -455,6 +460,8 @@ class Distillation:
                                 self._model(name), match.parts[0].student_point, match.share,
                                 match.replaces, self.classes))
                     if isinstance(network, Partner):
+                        stack.enter_context(shared_through(
+                            self.health.gate(name, inputs.device), network.shared_modules))
                         its = network.learn_from(self._inputs(network, inputs, data_samples),
                                                  data_samples, watched(parts, name))
                         own[name] = {f'{name}.{key}': value for key, value in its.items()}
@@ -555,6 +562,11 @@ class Distillation:
 
     def _beside_by_name(self) -> Dict[str, List[nn.Parameter]]:
         return {**{name: list(one.parameters()) for name, one in self.connectors.items()},
+                **{name: one.own_parameters() for name, one in self.partners.items()}}
+
+    def _beside_by_gate(self) -> Dict[str, List[nn.Parameter]]:
+        return {**{match.name: [p for part in match.parts for p in part.connectors.parameters()]
+                   for match in self.matches},
                 **{name: one.own_parameters() for name, one in self.partners.items()}}
 
     def state_dict(self) -> Dict[str, Any]:
