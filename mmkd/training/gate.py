@@ -153,7 +153,7 @@ class Report:
             self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._numbers.copy_(numbers, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(numbers.device))
 
     def has_arrived(self) -> bool:
         """Whether the numbers can be read without a wait."""
@@ -167,5 +167,5 @@ class Report:
 
 
 def on_host(numbers: Tensor) -> Any:
-    """Numbers as nested lists; a device that is not the host's own CPU must have sent them."""
+    """Numbers that have been sent to the host, as nested lists."""
     return numbers.tolist()

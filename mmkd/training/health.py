@@ -19,8 +19,8 @@ CONSTANT = 100
 FLOAT_MAX = torch.finfo(torch.float32).max
 
 MOST_BEHIND = 4
-"""Reports of the device that may wait to be read, of two steps or more. A GPU is never so far behind
-the CPU: the queue of its kernels is shorter."""
+"""Reports of the device that may wait to be read, of two steps or more. A GPU is never so far
+behind the CPU: the queue of its kernels is shorter."""
 
 
 class _Seen(NamedTuple):

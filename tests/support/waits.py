@@ -16,8 +16,8 @@ READS = ('tolist', 'item', 'cpu', 'numpy', '__bool__', '__int__', '__float__', '
 MADE = ('tensor', 'as_tensor')
 """Functions that copy numbers of the host to a device, which waits for what is queued there."""
 
-OPS = ('_local_scalar_dense', 'is_nonzero', 'nonzero', 'nonzero_static', 'argwhere', 'masked_select',
-       'unique_dim', '_unique', '_unique2', 'unique_consecutive', 'equal', 'bincount', 'lift_fresh',
+OPS = ('_local_scalar_dense', 'is_nonzero', 'nonzero', 'argwhere', 'masked_select', 'unique_dim',
+        '_unique', '_unique2', 'unique_consecutive', 'equal', 'bincount', 'lift_fresh',
        'allclose')
 
 
@@ -37,8 +37,9 @@ class Waits(TorchDispatchMode):
         name = func._schema.name.removeprefix('aten::')
         if name in OPS:
             self.add(name)
-        if name.startswith('index') and len(args) > 1 and isinstance(args[1], (list, tuple)) and any(
-                one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]):
+        indices = args[1] if name.startswith('index') and len(args) > 1 else ()
+        if isinstance(indices, (list, tuple)) and any(
+                one is not None and one.dtype in (torch.bool, torch.uint8) for one in indices):
             self.add('index by a mask')
         return func(*args, **kwargs or {})
 

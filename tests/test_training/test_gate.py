@@ -120,6 +120,19 @@ def test_it_is_said_when_the_next_step_begins(monkeypatch):
             one.begin()
 
 
+def test_what_a_spoilt_network_would_learn_is_left_out_by_the_device():
+    one = Health()
+    terms = {name: [torch.tensor(1., requires_grad=True)] for name in ('loss_a', 'loss_b')}
+    with decided_on_the_device():
+        checked, own = one.check(terms, None, {'one': dict(loss=torch.tensor(float('inf')), acc=1),
+                                               'two': dict(loss=[torch.tensor(1.)])},
+                                 dict(loss_a='one', loss_b='two'))
+        one.begin()
+    assert (checked['loss_a'][0], checked['loss_b'][0]) == (0, 1)
+    assert (own['one'], own['two']) == (dict(loss=0, acc=1), dict(loss=[1]))
+    assert (one.left_out, one.spoilt) == (dict(one=1), {'one'})
+
+
 def test_what_has_not_arrived_is_not_waited_for(monkeypatch):
     said, one = [], Health()
     monkeypatch.setattr(health, 'print_log', lambda text, *args, **kwargs: said.append(text))
