@@ -63,10 +63,13 @@ def test_everything_masked_is_zero_and_attached(make):
 
 def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
     """It may divide by the sum of the weights, and NaN may stand at every position."""
+    sums = []
+
     class Formula(LogitLoss):
 
         def compare_rows(self, student, teacher, weight):
             error = (student - teacher).square().sum(1)
+            sums.append(weight.sum().item())
             return (error * weight).sum() / weight.sum() + 1
 
     student = torch.full((2, 4, 3), float('nan'), requires_grad=True)
@@ -74,6 +77,7 @@ def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
     value.backward()
     assert value == 0
     assert not student.grad.any()
+    assert sums == [6]  # never weights that are all 0
 
 
 def test_weights_that_mmkd_has_made_are_not_looked_at():
