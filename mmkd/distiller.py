@@ -17,8 +17,8 @@ from .networks.inherit import Inheritance
 from .registry import MODELS
 from .training.beside import MoveWatch, join_optimizer
 from .training.distillation import Distillation
+from .training.health import LIMIT
 from .training.strategies import check_connectors, check_strategy
-from .training.watch import LIMIT
 
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',

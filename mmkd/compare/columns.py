@@ -1,4 +1,5 @@
 """How do the teacher's columns for classes become the student's?"""
+from functools import lru_cache
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -88,7 +89,7 @@ class Columns(NamedTuple):
         """
         anchors = level.unflatten(1, (-1, columns))
         if self.order is not None:
-            return anchors[:, :, self.order].flatten(1, 2)
+            return anchors.index_select(2, _index(tuple(self.order), level.device)).flatten(1, 2)
         anchors = anchors.to(torch.promote_types(level.dtype, torch.float32))
         found = []
         for row in self.rows:
@@ -97,6 +98,11 @@ class Columns(NamedTuple):
                 total = total + factor * anchors[:, :, column]
             found.append(total)
         return torch.stack(found, 2).flatten(1, 2)
+
+
+@lru_cache(maxsize=64)  # what is copied to a GPU makes the CPU wait for it
+def _index(order: Tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(order, device=device)
 
 
 def is_binary_pair(student: Kind, teacher: Kind) -> bool:

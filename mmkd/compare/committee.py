@@ -1,4 +1,5 @@
 """How are several teachers compared with one student?"""
+from math import log
 from typing import Dict, List, Sequence, Tuple
 
 import torch
@@ -117,12 +118,8 @@ def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: fl
               for z, w in zip(logits, weights) if w]
     if use_sigmoid:
         # log p - log (1 - p), each by its logarithm: nothing is rounded to 0 or 1.
-        yes = torch.logsumexp(torch.stack([logsigmoid(z) + _log(w, z) for z, w in shares]), 0)
-        no = torch.logsumexp(torch.stack([logsigmoid(-z) + _log(w, z) for z, w in shares]), 0)
+        yes = torch.logsumexp(torch.stack([logsigmoid(z) + log(w) for z, w in shares]), 0)
+        no = torch.logsumexp(torch.stack([logsigmoid(-z) + log(w) for z, w in shares]), 0)
         return tau * (yes - no)
     return tau * torch.logsumexp(
-        torch.stack([log_softmax(z, 1) + _log(w, z) for z, w in shares]), 0)
-
-
-def _log(weight: float, like: Tensor) -> Tensor:
-    return like.new_tensor(weight).log()
+        torch.stack([log_softmax(z, 1) + log(w) for z, w in shares]), 0)

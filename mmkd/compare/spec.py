@@ -69,6 +69,7 @@ class TermSpec:
         """Build the loss; the random numbers of the run stay as they are."""
         with preserved_rng():
             loss: DistillLoss = build_entry(self.loss, MODELS, 'a loss of `distill`', DistillLoss)
+        loss.checks_weights = False  # mmkd makes them
         return loss
 
     def of_member(self, number: int) -> 'TermSpec':

@@ -13,9 +13,9 @@ from ..networks import BaseTeacher
 from ..points.recorder import replaced_forward
 from ..registry import HOOKS
 from ..training.distillation import Distillation
+from ..training.health import LIMIT
 from ..training.side_modules import layers_of, needs_of
 from ..training.strategies import check_strategy
-from ..training.watch import LIMIT
 from .state import KEY, StateHook, check_loaded, unwrapped
 
 

@@ -59,6 +59,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     levels = 'each'
     layers_in = 'float32'
     communicates = False
+    checks_weights = True
+    """Whether negative weights are refused, where that does not make the CPU wait for a GPU."""
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
@@ -119,8 +121,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         Raises:
             TypeError: If the student is one tensor and the teacher a list, or the reverse; if a
                 name is missing or unknown.
-            ValueError: If shapes or numbers of levels differ, or a weight is negative; the message
-                shows what was found.
+            ValueError: If shapes or numbers of levels differ, or a weight on the CPU is negative;
+                the message shows what was found.
         """
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
@@ -187,8 +189,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         return self.loss_weight * value
 
     def _check_weight(self, weight: Tensor) -> None:
-        # Reading a value makes a GPU wait; inside a Distiller weights are 0 or more by their make.
-        if weight.device.type == 'cpu' and (weight < 0).any():
+        if self.checks_weights and weight.device.type == 'cpu' and (weight < 0).any():
             raise ValueError(f'{type(self).__name__} needs weights of 0 or more, but the '
                              f'smallest is {weight.min().item():g}; write 0 where a '
                              'position is to be left out')

@@ -9,7 +9,7 @@ from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from ..core.table import LOSSES
 from .fast import fused
-from .fast.pieces import as_maps, logits_of, pieces, probabilities
+from .fast.pieces import TINY, as_maps, logits_of, pieces, probabilities
 from .logits import LogitLoss, weighted_mean
 
 
@@ -89,17 +89,20 @@ class _KD(torch.autograd.Function):
             student.device, use_sigmoid, weight is not None)
         ctx.form = FUSED if is_fused else PIECEWISE
         total, norms = ctx.form.diverge(student, teacher, weight, tau, use_sigmoid)
-        count = float(student[:, 0].numel()) if weight is None else weight.sum().item()
-        ctx.save_for_backward(student, teacher, weight, norms)
-        ctx.settings = tau, use_sigmoid, count
-        return (total / count if count else total).to(student.dtype)
+        # Of a weight, a tensor: the CPU would wait for the number.
+        count = student.new_full((), student[:, 0].numel(), dtype=torch.float64) if (
+            weight is None) else weight.sum().double()
+        ctx.save_for_backward(student, teacher, weight, norms, count)
+        ctx.settings = tau, use_sigmoid
+        return (total / count.clamp(min=TINY)).to(student.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        student, teacher, weight, norms = ctx.saved_tensors
-        tau, use_sigmoid, count = ctx.settings
-        scale = gradient / (tau * count) if count else gradient * 0
+        student, teacher, weight, norms, count = ctx.saved_tensors
+        tau, use_sigmoid = ctx.settings
+        scale = gradient / (tau * count).to(gradient.dtype).clamp(min=TINY)
+        scale = torch.where(count == 0, 0., scale)
         found = ctx.form.differ(student, teacher, weight, tau, use_sigmoid, norms, scale)
         return found, None, None, None, None
 

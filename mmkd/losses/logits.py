@@ -1,5 +1,5 @@
 """What do losses share that turn logits into probabilities?"""
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor
@@ -53,20 +53,31 @@ class LogitLoss(DistillLoss):
         student, teacher = to_rows(student), to_rows(teacher)
         named = {name: value.flatten() if name in PER_POSITION and value is not None else value
                  for name, value in named.items()}
-        # Only a given weight is looked at: reading a value makes a GPU wait.
-        if student.numel() == 0 or (weight is not None and not weight.any()):
+        if student.numel() == 0:
             return student.sum() * 0
         if weight is None:
-            weight = student.new_ones(student.shape[0])
-        else:
-            weight = weight.flatten()
-            # Whatever stands at a masked position, even NaN, must not reach the sums.
-            is_masked = (weight == 0).unsqueeze(1)
-            student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
+            return self._scaled_rows(student, teacher, student.new_ones(len(student)), None, named)
+        weight = weight.flatten()
+        # Whatever stands at a masked position, even NaN, must not reach the sums.
+        is_masked = (weight == 0).unsqueeze(1)
+        student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
+        # On the device: the CPU would wait for the value. With weights of 1 in place of all zeros
+        # the formula, and so its gradient, stays finite where its value does not count.
+        is_any_left = weight.any()
+        weight = torch.where(is_any_left, weight, 1.)
+        return self._scaled_rows(student, teacher, weight, is_any_left, named)
+
+    def _scaled_rows(self, student: Tensor, teacher: Tensor, weight: Tensor,
+                     is_any_left: Optional[Tensor], named: Dict[str, Any]) -> Any:
+        """The formula, times τ²; 0 where no position is left."""
+        def scaled(value: Tensor) -> Tensor:
+            value = value * self.tau**2
+            return value if is_any_left is None else torch.where(is_any_left, value, 0.)
+
         value = self.compare_rows(student / self.tau, teacher / self.tau, weight, **named)
         if isinstance(value, dict):
-            return {name: one * self.tau**2 for name, one in value.items()}
-        return value * self.tau**2
+            return {name: scaled(one) for name, one in value.items()}
+        return scaled(value)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Any:
         """The formula on rows, before the factor τ²; a subclass writes it or ``compare``.

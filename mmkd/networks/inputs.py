@@ -1,4 +1,5 @@
 """Feed the teacher what it was trained on, from what the student was fed."""
+from functools import lru_cache
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -107,8 +108,8 @@ class Renormalize:
             self.teacher.std, inputs)
         for output, sample in zip(outputs, data_samples or ()):
             height, width = sample.img_shape[:2]
-            output[:, height:] = self.teacher.pad_value
-            output[:, :, width:] = self.teacher.pad_value
+            output[:, height:].fill_(self.teacher.pad_value)
+            output[:, :, width:].fill_(self.teacher.pad_value)
         return outputs
 
     def as_loaded(self, batch: Dict[str, Any]) -> Dict[str, Any]:
@@ -164,5 +165,10 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
     return batch
 
 
-def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+def _channels(values: Tuple[float, ...], like: Tensor) -> Tensor:
+    return _constant(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)  # what is copied to a GPU makes the CPU wait for it
+def _constant(values: Tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)

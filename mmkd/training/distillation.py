@@ -21,11 +21,11 @@ from ..points import Answers
 from ..points.probe import size_explained
 from ..points.recorder import Records
 from .assembly import assemble
+from .health import LIMIT, Health, guard_clipping
 from .probe import Probe, naming_comparable
 from .questions import Key, Told, questions_of
 from .side_modules import SideModules, layers_of
 from .step import Step
-from .watch import LIMIT, TermWatch, guard_clipping
 
 
 class Distillation:
@@ -63,7 +63,7 @@ class Distillation:
                  companions: Optional[Dict[str, Any]] = None,
                  nonfinite_limit: int = LIMIT, config: Optional[Config] = None) -> None:
         self.student, self.config = student, config
-        self.watch = TermWatch(nonfinite_limit)
+        self.health = Health(nonfinite_limit)
         self.stated_classes = stated_classes(classes, 'classes')
         self.classes: Optional[Sequence[str]] = self.stated_classes
         self.networks, self.terms = assemble(student, teacher, distill, companions)
@@ -182,14 +182,18 @@ class Distillation:
             the terms.
         """
         self.prepare(inputs)
+        self.health.begin()
         if not self._is_shared:  # only now all have met, on the devices where they train
             self._is_shared = True
             self.side_modules.start_from_rank_0()
             if self.trained_beside:
-                by_name = {**layers_of(self.side_modules), **{
+                beside = {**layers_of(self.side_modules), **{
                     name: one.own_parameters() for name, one in self.partners.items()}}
+                term_of = {part.name: term.name for term in self.terms for part in term.parts}
+                for name, parameters in beside.items():
+                    self.health.guard({term_of.get(name, name): parameters})
                 guard_clipping(current_optim_wrapper(),
-                               partial(self.watch.check_gradients, by_name))
+                               partial(self.health.check_gradients, beside))
         return Step(self, inputs, data_samples).losses(forward)
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],

@@ -1,7 +1,7 @@
 """What does a training step add? Networks learn, teachers are observed, terms are compared."""
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from ..compare.vocabulary import Batch
 from ..networks import LiveNetwork, Partner
 from ..networks.partner import computed_once
 from ..points.recorder import Records
+from .diagnosis import Sides
+from .gate import detached, shared_through
 from .questions import Told, by_turn, told_to, watched
 from .targets import hard_targets_mixed
-from .watch import Sides, without_losses
 
 
 class Step:
@@ -55,12 +56,10 @@ class Step:
             own = self._learn(forward)
             losses = own.pop('student')
             self.told.update(ask(self._seen(), batch.inputs, batch.data_samples, late))
-            values = {term.name: self._compared(term) for term in self.terms}
-            terms = {term.name: values[term.name] for term in self.terms}
-            terms = self._finite(terms, own)
-            for name, its in own.items():
-                is_spoilt = name in self.distillation.watch.spoilt
-                losses.update(without_losses(its) if is_spoilt else its)
+            terms, own = self._finite(
+                {term.name: self._compared(term) for term in self.terms}, own)
+            for its in own.values():
+                losses.update(its)
             for term in self.distillation.terms:
                 self._add(losses, term, terms.get(term.name, {}))
             first = self.distillation.terms[0].name
@@ -91,6 +90,8 @@ class Step:
                                 model_of(name), term.parts[0].student_point, term.share,
                                 term.spec.replaces, self.distillation.classes))
                     if isinstance(network, Partner):
+                        gate = self.distillation.health.gate(name, batch.inputs.device)
+                        stack.enter_context(shared_through(gate, network.shared_modules))
                         inputs = self.distillation.inputs_of(network, batch.inputs,
                                                              batch.data_samples)
                         its = network.learn_from(inputs, batch.data_samples,  # type: ignore
@@ -106,30 +107,27 @@ class Step:
         told = [told_to(part, self.told) for part in term.parts]
         seen = self.live[term.spec.learner].seen
         assert seen is not None
+        gate = self.distillation.health.gate(term.name, next(model.parameters()).device)
         try:
-            return term.compare(seen, told, model, self.batch, self.background.get(term.name, ()))
+            return term.compare(gate.records(seen), told, model, self.batch,
+                                self.background.get(term.name, ()))
         except NotFinite:  # there is nothing to compare; the check of finite terms decides
             return {'': [next(model.parameters()).new_full((), float('nan'))]}
 
-    def _finite(self, terms: Dict[str, Parts], own: Dict[str, Dict[str, Any]]) -> Dict[str, Parts]:
-        """The terms, those that are not finite replaced by 0."""
+    def _finite(self, terms: Dict[str, Parts], own: Dict[str, Dict[str, Any]]
+                ) -> Tuple[Dict[str, Parts], Dict[str, Dict[str, Any]]]:
+        """Terms and losses of partners, those that are not finite replaced by 0."""
         flat = {name: [one for part in parts.values() for one in part]
                 for name, parts in terms.items()}
-        checked = self.distillation.watch.check(
-            flat, partial(self._sides), own, {term.name: term.spec.learner for term in self.terms})
+        sides = partial(sides_of, {term.name: term.parts[0] for term in self.terms},
+                        detached(self._seen()), detached(self.told))
+        checked, own = self.distillation.health.check(
+            flat, sides, own, {term.name: term.spec.learner for term in self.terms})
         found: Dict[str, Parts] = {}
         for name, parts in terms.items():
             rest = iter(checked[name])
             found[name] = {part: [next(rest) for _ in levels] for part, levels in parts.items()}
-        return found
-
-    def _sides(self, name: str) -> Sides:
-        """What a term compares, for a diagnosis; of a committee, with its first member."""
-        part = next(term for term in self.terms if term.name == name).parts[0]
-        seen = self.live[part.spec.learner].seen
-        assert seen is not None
-        with torch.no_grad():
-            return Sides(*part.levels(seen, told_to(part, self.told), is_paired=False))
+        return found, own
 
     def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> None:
         """Put a term among the losses under its name, a named part under '<term>_<part>'."""
@@ -143,6 +141,11 @@ class Step:
                                  'entry of `distill` another `name=`')
             losses[name] = levels
         if term.is_scheduled:  # no 'loss' in the name: shown, and not added up
-            losses[term.name.replace('loss', 'factor')] = inputs.new_tensor(term.factor)
+            losses[term.name.replace('loss', 'factor')] = inputs.new_full((), term.factor)
 
 
+def sides_of(parts: Dict[str, Term], seen: Dict[str, Records], told: Told, name: str) -> Sides:
+    """What a term compares, for a diagnosis; of a committee, with its first member."""
+    part = parts[name]
+    with torch.no_grad():
+        return Sides(*part.levels(seen[part.spec.learner], told_to(part, told), is_paired=False))

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkd.registry import MODELS
-from mmkd.training.watch import TermWatch
+from mmkd.training.health import Health
 
 KD = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='other:cls'))
 
@@ -65,8 +65,8 @@ def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tm
         assert torch.equal(value, expected[name]), name
     for one in losses:
         assert one['other.loss_cls'] == one['other.loss_bbox'] == one['loss_cls_kd_from_other'] == 0
-    watch = runner.model.distillation.watch
-    assert watch.left_out == dict(other=4, loss_cls_kd_from_other=4)
+    health = runner.model.distillation.health
+    assert health.left_out == dict(other=4, loss_cls_kd_from_other=4)
     text = log_of(tmp_path / 'run')
     assert 'the losses of `other` are infinite or not a number and were left out of this step, ' \
            'once so far: `other.loss_cls` is nan' in text
@@ -92,7 +92,7 @@ def test_gradients_that_overflow_stay_out_of_the_common_norm(shapes, tmp_path, m
     for name, value in runner.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
     distillation = runner.model.distillation
-    assert distillation.watch.left_out == dict(other=4)
+    assert distillation.health.left_out == dict(other=4)
     assert all(p.isfinite().all() for p in distillation.partners['other'].model.parameters())
     assert ('the gradients of `other` are infinite or not a number and were left out of this step, '
             'once so far: of ') in log_of(tmp_path / 'run')
@@ -109,18 +109,20 @@ def test_a_partner_that_stays_so_ends_the_run(shapes, tmp_path):
 
 
 def test_what_a_spoilt_network_would_learn_is_left_out_too():
-    watch = TermWatch()
+    health = Health()
     terms = {name: [torch.tensor(1., requires_grad=True)] for name in ('loss_a', 'loss_b')}
-    checked = watch.check(terms, None, {'one': dict(loss=torch.tensor(float('inf')), acc=1),
+    checked, own = health.check(terms, None, {'one': dict(loss=torch.tensor(float('inf')), acc=1),
                                         'two': dict(loss=[torch.tensor(1.)])},
                           dict(loss_a='one', loss_b='two'))
-    assert watch.spoilt == {'one'}
+    assert health.spoilt == {'one'}
     assert checked['loss_a'][0] == 0
     assert not checked['loss_a'][0].requires_grad
-    assert checked['loss_b'] is terms['loss_b']
-    assert watch.left_out == dict(one=1)
-    watch.check({}, None, {'one': dict(loss=torch.tensor(1.))})
-    assert watch.spoilt == set()
+    assert checked['loss_b'][0] is terms['loss_b'][0]
+    assert own['one']['loss'] == 0
+    assert (own['one']['acc'], own['two']['loss'][0]) == (1, 1)
+    assert health.left_out == dict(one=1)
+    health.check({}, None, {'one': dict(loss=torch.tensor(1.))})
+    assert health.spoilt == set()
 
 
 @pytest.mark.parametrize(('name', 'template'), [

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmkd.losses import CWDLoss, DISTLoss, KDLoss, MSELoss
+from mmkd.losses.base import LogitLoss
 
 LOSSES = [
     pytest.param(partial(cls, use_sigmoid=sigmoid), id=f'{cls.__name__}-{name}')
@@ -58,6 +59,31 @@ def test_everything_masked_is_zero_and_attached(make):
     value = check_finite(make(), torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3),
                          torch.zeros(2, 3, 3))
     assert value.item() == 0
+
+
+def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
+    """It may divide by the sum of the weights, and NaN may stand at every position."""
+    sums = []
+
+    class Formula(LogitLoss):
+
+        def compare_rows(self, student, teacher, weight):
+            error = (student - teacher).square().sum(1)
+            sums.append(weight.sum().item())
+            return (error * weight).sum() / weight.sum() + 1
+
+    student = torch.full((2, 4, 3), float('nan'), requires_grad=True)
+    value = Formula()(student, torch.randn(2, 4, 3), torch.zeros(2, 3))
+    value.backward()
+    assert value == 0
+    assert not student.grad.any()
+    assert sums == [6]  # never weights that are all 0
+
+
+def test_weights_that_mmkd_has_made_are_not_looked_at():
+    loss = KDLoss()
+    loss.checks_weights = False
+    assert loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([2., -1.])) == 0
 
 
 @pytest.mark.parametrize('make', LOSSES)

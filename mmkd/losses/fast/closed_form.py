@@ -6,20 +6,21 @@ of products. So the logits are gone through twice, in pieces that stay in the ca
 moments, once for the gradient.
 """
 from functools import cache
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from . import fused
-from .pieces import pieces, probabilities
+from .pieces import TINY, pieces, probabilities
 
 EPS = 1e-8
 """Added to the product of the norms, as in the authors' code."""
 
-TINY = 1e-30
-"""Weight of all positions together, at least; nothing is divided by 0 where none is left."""
+Count = Union[float, Tensor]
+"""How many positions, weighted. Of a weight, a float64 scalar on its device: the CPU would wait for
+the number."""
 
 
 class Moments(NamedTuple):
@@ -84,13 +85,17 @@ class _Dist(torch.autograd.Function):
         ctx.processes, seen, column, of_all = over_processes(seen, column, of_all, sync)
         of_columns = Moments(*column.to(student.dtype))
         intra, a_column, b_column = of_columns.correlation()
-        share = (torch.ones_like(inter) if weight is None else weight) / max(seen, TINY)
+        divisor = at_least_tiny(seen)
+        share = (torch.ones_like(inter) if weight is None else weight) / divisor
         ctx.save_for_backward(student, teacher, weight, norms, share, *of_rows[:2], a_row, b_row,
                               *of_columns[:2], a_column, b_column)
         ctx.settings = tau, use_sigmoid, beta, gamma
-        if not seen:
-            return student.new_zeros(())
-        return beta * (1 - of_all / seen) + gamma * (1 - intra.mean())
+        if isinstance(divisor, Tensor):
+            divisor = divisor.to(student.dtype)
+        value = beta * (1 - of_all / divisor) + gamma * (1 - intra.mean())
+        if isinstance(seen, Tensor):
+            return torch.where(seen == 0, 0., value)
+        return value if seen else torch.zeros_like(value)
 
     @staticmethod
     @once_differentiable
@@ -114,7 +119,7 @@ class _Dist(torch.autograd.Function):
 
 class Form(NamedTuple):
     """How the logits are gone through."""
-    gather: Callable[..., Tuple[Tensor, Tensor, float, Optional[Tensor]]]
+    gather: Callable[..., Tuple[Tensor, Tensor, Count, Optional[Tensor]]]
     """Student, teacher, weight, τ, use_sigmoid -> moments of rows (5, N, L), moments of columns,
     float64 (5, C), how many positions these are, and what is kept for ``spread``."""
     spread: Callable[..., Tensor]
@@ -122,13 +127,13 @@ class Form(NamedTuple):
 
 
 def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
-           use_sigmoid: bool) -> Tuple[Tensor, Tensor, float, None]:
+           use_sigmoid: bool) -> Tuple[Tensor, Tensor, Count, None]:
     """The moments, piece by piece."""
     count, classes, length = student.shape
     row = student.new_empty(5, count, length)
     # Sums over all positions: in float64, where they cost nothing.
     column = student.new_zeros(5, classes, dtype=torch.float64)
-    seen = 0.
+    seen: Count = 0.
     for n, piece in pieces(student):
         s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
         for store, one in zip(row[:2, n, piece], (s, t)):
@@ -137,10 +142,9 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
         row[2, n, piece] = ds.square().sum(0)
         row[3, n, piece] = dt.square().sum(0)
         row[4, n, piece] = ds.mul_(dt).sum(0)
-        total = float(s.shape[1]) if w is None else w.sum().item()
-        if not total:
-            continue
-        mean_s, mean_t = ((one if w is None else one * w).sum(1) / total for one in (s, t))
+        total = float(s.shape[1]) if w is None else w.sum().double()
+        divisor = at_least_tiny(total)
+        mean_s, mean_t = ((one if w is None else one * w).sum(1) / divisor for one in (s, t))
         s.sub_(mean_s.unsqueeze(1))
         t.sub_(mean_t.unsqueeze(1))
         ws, wt = (s, t) if w is None else (s * w, t * w)
@@ -199,42 +203,47 @@ def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bo
         row, column, seen, norms = form.gather(*asked)
         if has_weight:
             row *= weight > 0
-        return [row, column, torch.tensor(seen), form.spread(
+        return [row, column, torch.as_tensor(seen, dtype=torch.float64), form.spread(
             *asked, norms, of_row, of_column, torch.tensor(3., device=device))]
 
     return fused.agree(f'DIST on {device}', lambda: said(PIECEWISE), lambda: said(FUSED))
 
 
-def over_processes(seen: float, column: Tensor, of_all: Tensor,
-                   sync: bool) -> Tuple[int, float, Tensor, Tensor]:
+def at_least_tiny(count: Count) -> Count:
+    """A number that may be divided by."""
+    return count.clamp(min=TINY) if isinstance(count, Tensor) else max(count, TINY)
+
+
+def over_processes(seen: Count, column: Tensor, of_all: Tensor,
+                   sync: bool) -> Tuple[int, Count, Tensor, Tensor]:
     """Put together what all processes have seen.
 
     5 C + 2 numbers of each process are exchanged, and no logits.
 
     Args:
-        seen (float): How many positions, weighted, this process has seen.
+        seen (float | Tensor): How many positions, weighted, this process has seen.
         column (Tensor): Float64 (5, C), their moments by class.
         of_all (Tensor): A scalar, the sum of their inter-class correlations.
         sync (bool): Whether to ask the others at all.
 
     Returns:
-        tuple[int, float, Tensor, Tensor]: How many processes there are, and the three of all.
+        tuple[int, float | Tensor, Tensor, Tensor]: How many processes there are, and the three of
+        all.
     """
     if not (sync and distributed.is_available() and distributed.is_initialized()):
         return 1, seen, column, of_all
-    own = torch.cat([column.flatten(), column.new_tensor([seen]), of_all.double().reshape(1)])
+    seen = seen if isinstance(seen, Tensor) else column.new_full((), seen)
+    own = torch.cat([column.flatten(), seen.double().reshape(1), of_all.double().reshape(1)])
     found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(found, own)
     seen, column, sums = 0., torch.zeros_like(column), own.new_zeros(())
     for one in found:  # in one order, so that all processes come to the same bits
         sums = sums + one[-1]
-        count = one[-2].item()
-        if count:
-            seen = merge(column, seen, one[:-2].reshape(column.shape), count)
+        seen = merge(column, seen, one[:-2].reshape(column.shape), one[-2])
     return len(found), seen, column, sums.to(of_all.dtype)
 
 
-def merge(total: Tensor, seen: float, new: Tensor, count: float) -> float:
+def merge(total: Tensor, seen: Count, new: Tensor, count: Count) -> Count:
     """Add the moments of more samples, without the cancellation that sums of squares suffer.
 
     Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
@@ -242,16 +251,17 @@ def merge(total: Tensor, seen: float, new: Tensor, count: float) -> float:
 
     Args:
         total (Tensor): (5, C), as :class:`Moments`; changed in place.
-        seen (float): How many samples it stands for.
+        seen (float | Tensor): How many samples it stands for.
         new (Tensor): (5, C), those of the new samples.
-        count (float): How many these are.
+        count (float | Tensor): How many these are; where there are none, nothing changes.
 
     Returns:
-        float: How many it stands for now.
+        float | Tensor: How many it stands for now.
     """
     ds, dt = new[0] - total[0], new[1] - total[1]
     both = seen + count
-    total[2:] += new[2:] + seen * count / both * torch.stack([ds * ds, dt * dt, ds * dt])
-    total[0] += ds * (count / both)
-    total[1] += dt * (count / both)
+    divisor = at_least_tiny(both)
+    total[2:] += new[2:] + seen * count / divisor * torch.stack([ds * ds, dt * dt, ds * dt])
+    total[0] += ds * (count / divisor)
+    total[1] += dt * (count / divisor)
     return both

@@ -6,7 +6,7 @@ with softmax, whose norm comes first) and once for the gradient (twice for DIST'
 What they say is what :mod:`mmkd.losses.fast.closed_form` and :mod:`mmkd.losses.kd` say piece by
 piece.
 """
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ POSITIONS, CLASSES = 32, 32
 
 
 def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
-           use_sigmoid: bool) -> Tuple[Tensor, Tensor, float, Optional[Tensor]]:
+           use_sigmoid: bool) -> Tuple[Tensor, Tensor, Union[float, Tensor], Optional[Tensor]]:
     """The moments of rows and columns.
 
     Args:
@@ -35,7 +35,8 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
 
     Returns:
         tuple: Of the rows, (5, N, L); of the columns, float64 (5, C); how many positions, weighted,
-        they are; for :func:`spread`, what softmax divides by, as a logarithm (2, N, L).
+        they are, with a weight a float64 scalar; for :func:`spread`, what softmax divides by, as a
+        logarithm (2, N, L).
     """
     count, classes, length = student.shape
     row = student.new_empty(5, count, length)
@@ -45,8 +46,8 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
     counts = student.new_empty(count * blocks)
     _run('gather', student, teacher, weight, tau, use_sigmoid, row, norms, column, counts)
     merged, total = merge_all(column, counts)
-    # Reading a number makes the GPU wait, so only one that is not known.
-    return row, merged, float(count * length) if weight is None else total.item(), norms
+    # A number that is not known stays on the GPU: the CPU would wait for it.
+    return row, merged, float(count * length) if weight is None else total, norms
 
 
 def merge_all(column: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:

@@ -8,6 +8,10 @@ PIECE = dict(cpu=1 << 18, cuda=1 << 24)
 """Elements of the logits that are looked at together: on a CPU, what fits the cache."""
 
 
+TINY = 1e-30
+"""Weight of all positions together, at least; nothing is divided by 0 where none is left."""
+
+
 def as_maps(student: Tensor, teacher: Tensor,
             weight: Optional[Tensor]) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """Bring (N, C, *positions), or rows (M, C), to (N, C, L), and weights to (N, L)."""

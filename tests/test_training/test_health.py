@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmkd.registry import MODELS
-from mmkd.training import watch
-from mmkd.training.watch import Sides, TermWatch
+from mmkd.training import health
+from mmkd.training.health import Health, Sides
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 
@@ -61,7 +61,7 @@ def test_spoilt_step_is_left_out_and_training_goes_on(shapes, tmp_path, teacher)
     runner, losses = train(config_of(shapes, tmp_path / 'run', dict(teacher, spoilt=[2, 4])))
     assert [one['loss_cls_dist'] == 0 for one in losses] == [False, True, False, True]
     assert all(p.isfinite().all() for p in runner.model.parameters())
-    assert runner.model.distillation.watch.left_out == dict(loss_cls_dist=2)
+    assert runner.model.distillation.health.left_out == dict(loss_cls_dist=2)
     text = log_of(tmp_path / 'run')
     assert '`loss_cls_dist` is infinite or not a number and was left out of this step' in text
     assert 'level 1: the student from' in text
@@ -106,27 +106,27 @@ def terms(value, has_gradient=True):
 
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(watch, 'print_log', lambda text, *args, **kwargs: said.append(text))
+    monkeypatch.setattr(health, 'print_log', lambda text, *args, **kwargs: said.append(text))
     return said
 
 
 def test_term_that_does_not_move_is_remarked_on_once(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch()
-    for step in range(3 * watch.CONSTANT):
+    said, one = warnings(monkeypatch), Health()
+    for step in range(3 * health.CONSTANT):
         one.check(terms(0.25 if step else 1.), None)
     text, = said
     assert text.startswith('`loss` was 0.25 in 100 steps in a row, to the bit; the student does')
 
 
 def test_term_of_zero_has_another_cause(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch()
-    for _ in range(watch.CONSTANT):
+    said, one = warnings(monkeypatch), Health()
+    for _ in range(health.CONSTANT):
         one.check(terms(0.), None)
     assert 'nothing differs' in said[0]
 
 
 def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch()
+    said, one = warnings(monkeypatch), Health()
     for step in range(5):
         one.check(terms(float(step), False), None)
     text, = said
@@ -134,16 +134,16 @@ def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
 
 
 def test_finite_sides_that_overflow_have_a_cause_of_their_own(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch()
+    said, one = warnings(monkeypatch), Health()
     large = [torch.full((2, 3), 1e30)]
-    checked = one.check(terms(float('inf')), lambda name: Sides(large, large))
+    checked, _ = one.check(terms(float('inf')), lambda name: Sides(large, large))
     assert checked['loss'][0].item() == 0
     assert not checked['loss'][0].requires_grad
     assert 'too large for the loss' in said[0]
 
 
 def test_remarks_grow_rare(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch(limit=10)
+    said, one = warnings(monkeypatch), Health(limit=10)
     for step in range(40):
         one.check(terms(float('nan') if step % 2 else float(step)), lambda name: Sides([], []))
     assert one.left_out == dict(loss=20)
@@ -166,7 +166,7 @@ def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
 
 
 def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):
-    said, one = warnings(monkeypatch), TermWatch()
+    said, one = warnings(monkeypatch), Health()
     huge = dict(loss=[torch.tensor(3e38), torch.tensor(3e38)])
     one.check(huge, lambda name: Sides([torch.ones(2)] * 2, [torch.ones(2)] * 2))
     assert 'too large for the loss' in said[0]
@@ -175,4 +175,4 @@ def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):
 @pytest.mark.parametrize('limit', [0, 2.5, True, 'never'])
 def test_limit_must_be_a_count(limit):
     with pytest.raises(ValueError, match='`nonfinite_limit` must be a whole number of 1 or more'):
-        TermWatch(limit)
+        Health(limit)

@@ -1,10 +1,14 @@
 """Does a term of the loss go wrong while it is trained, and what is said of it then?"""
 import logging
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, distributed, nn
+
+from .diagnosis import DIVERGES, Sides, diagnosis, scalars_of, shown
+from .gate import Gate, Report, detached, on_host
 
 LIMIT = 10
 """Steps in a row in which a term may be infinite or not a number, before training stops."""
@@ -12,21 +16,36 @@ LIMIT = 10
 CONSTANT = 100
 """Steps in a row in which a term may be the same number to the bit, before it is remarked on."""
 
-
 FLOAT_MAX = torch.finfo(torch.float32).max
 
-
-class Sides(NamedTuple):
-    """What a term compares."""
-    student: List[Tensor]
-    teacher: List[Tensor]
+MOST_BEHIND = 4
+"""Reports of the device that may wait to be read, of two steps or more. A GPU is never so far
+behind the CPU: the queue of its kernels is shorter."""
 
 
-class TermWatch:
+class _Seen(NamedTuple):
+    """What a step is remembered by until its numbers are read."""
+    terms: Dict[str, List[Tensor]]
+    without_gradient: Set[str]
+    own: Dict[str, Dict[str, Any]]
+    sides_of: Callable[[str], Sides]
+
+
+def is_read_at_once(device: torch.device) -> bool:
+    """Whether reading a number of a device makes nobody wait."""
+    return device.type == 'cpu'
+
+
+class Health:
     """Looks at every term of every step: whether it is finite, has a gradient, and moves.
 
     So it does at the losses, and the gradients, of networks that are trained beside the student:
     one that diverges is left out of the step, and the student goes on as if it were not there.
+
+    On a CPU all of this is known at once. On a GPU the device itself leaves a term out
+    (:mod:`mmkd.training.gate`), so that the CPU need not wait, and what is to be said of it is said
+    when the next step begins. Parameters beside the student then have a gradient of 0 in place of
+    none.
 
     Args:
         limit (int): Steps in a row in which a term may be infinite or not a number.
@@ -35,7 +54,7 @@ class TermWatch:
     Attributes:
         left_out (dict[str, int]): How often each term was left out, by name; under the name of a
             network, how often its own losses or its gradients were.
-        spoilt (set[str]): Networks whose own losses are to be left out of the step that was checked
+        spoilt (set[str]): Networks whose own losses were left out of the step that was looked at
             last.
     """
 
@@ -46,65 +65,133 @@ class TermWatch:
         self.limit = limit
         self.left_out: Dict[str, int] = {}
         self.spoilt: Set[str] = set()
+        self._gates: Dict[str, Gate] = {}
+        self._reports: List[Report] = []
         self._in_a_row: Dict[str, int] = {}
         self._last: Dict[str, float] = {}
         self._same: Dict[str, int] = {}
         self._said: Dict[str, None] = {}
 
+    def __getstate__(self) -> Dict[str, Any]:
+        # A copy has no part in the step that the original is in.
+        return {**vars(self), '_gates': {}, '_reports': []}
+
+    def begin(self) -> None:
+        """A step begins: look at what the device has found in former ones.
+
+        Raises:
+            FloatingPointError: As :meth:`check`.
+        """
+        self._gates = {}
+        while self._reports and (
+                len(self._reports) > MOST_BEHIND or self._reports[0].has_arrived()):
+            self._reports.pop(0).read()
+
+    def gate(self, name: str, device: torch.device) -> Gate:
+        """What a term, or a network beside the student, trains through in this step.
+
+        Args:
+            name (str): Name of the term or of the network.
+            device (torch.device): Where it is computed.
+        """
+        return self._gates.setdefault(name, Gate(not is_read_at_once(device)))
+
+    def guard(self, beside: Mapping[str, Iterable[nn.Parameter]]) -> None:
+        """Have the gradients of parameters beside the student pass the gates of each step.
+
+        Args:
+            beside (Mapping): The parameters, by the name of the term or network by whose gate.
+        """
+        def cut(name: str, gradient: Tensor) -> Tensor:
+            return self._gates[name].cut(gradient) if name in self._gates else gradient
+
+        for name, parameters in beside.items():
+            for parameter in parameters:
+                if not is_read_at_once(parameter.device):
+                    parameter.register_hook(partial(cut, name))
+
     def check(self, terms: Dict[str, List[Tensor]], sides_of: Callable[[str], Sides],
-              own: Mapping[str, Dict[str, Any]] = {},
-              learners: Mapping[str, str] = {}) -> Dict[str, List[Tensor]]:
-        """The terms, without those that would spoil the student.
+              own: Mapping[str, Dict[str, Any]] = {}, learners: Mapping[str, str] = {}
+              ) -> Tuple[Dict[str, List[Tensor]], Dict[str, Dict[str, Any]]]:
+        """The losses of a step, without those that would spoil the student.
 
         Args:
             terms (dict[str, list[Tensor]]): Scalars, one per level, by name.
-            sides_of (Callable): What a term compares, by its name; for the diagnosis.
+            sides_of (Callable): What a term compares, by its name; for the diagnosis, perhaps when
+                the step is over.
             own (Mapping): By name of a network that is trained beside the student, its own losses:
                 scalars, or lists of such, by name. Defaults to none.
             learners (Mapping): By name of a term, the network that learns from it.
 
         Returns:
-            dict[str, list[Tensor]]: The same; of a term that is infinite or not a number in any
-            process, and of those from which a network of :attr:`spoilt` would learn, 0 in its
-            place.
+            tuple[dict[str, list[Tensor]], dict[str, dict]]: Terms and own losses; of those that are
+            infinite or not a number in any process, and of terms from which a network would learn
+            whose own losses are, 0 in their place.
 
         Raises:
             FloatingPointError: If that happens for the ``limit``-th time in a row; the message says
                 where, and what both sides are like there.
         """
-        self.spoilt = set()
-        scalars = {name: _scalars(losses) for name, losses in own.items()}
-        scalars = {name: one for name, one in scalars.items() if one}
-        if not terms and not scalars:
-            return terms
+        own = dict(own)
+        scalars = {name: one for name, one in ((name, scalars_of(its)) for name, its in own.items())
+                   if one}
+        names = [*terms, *scalars]
+        if not names:
+            return terms, own
         with torch.no_grad():
             sums = torch.stack([torch.stack([one.double() for one in levels]).sum()
                                 for levels in [*terms.values(), *scalars.values()]])
             # As MMEngine will add them up.
-            is_fine = sums.float().isfinite().to(sums)
+            is_fine = sums.float().isfinite().float()
             if distributed.is_available() and distributed.is_initialized():
                 # All leave it out, or none: others wait for gradients of what is beside the model.
                 distributed.all_reduce(is_fine, op=distributed.ReduceOp.MIN)
-            values, flags = torch.stack([sums, is_fine]).tolist()
-        for name, flag in zip(scalars, flags[len(terms):]):
+            numbers = torch.stack([sums, is_fine.double()])
+        is_known = is_read_at_once(sums.device)
+        seen = _Seen(detached(terms), {
+            name for name, levels in terms.items() if torch.is_grad_enabled() and
+            not any(one.requires_grad for one in levels)},
+            {name: detached(own[name]) for name in scalars}, sides_of)
+        gates = [self.gate(name, sums.device) for name in names]
+        flags: Sequence[Any]
+        if is_known:
+            found = on_host(numbers)
+            flags = [flag > 0 for flag in found[1]]
+            self._look_at(seen, found)
+        else:
+            flags = (is_fine > 0).unbind()
+            self._reports.append(Report(numbers, partial(self._look_at, seen)))
+        for gate, flag in zip(gates, flags):
+            gate.is_open = flag
+        for name in terms:
+            if learners.get(name) in scalars:
+                gate, other = self._gates[name], self._gates[learners[name]]
+                gate.is_open = gate.is_open & other.is_open
+        return ({name: [self._gates[name].value(one) for one in levels]
+                 for name, levels in terms.items()},
+                {name: self._gates[name].values(its) if name in scalars else its
+                 for name, its in own.items()})
+
+    def _look_at(self, seen: '_Seen', numbers: List[List[float]]) -> None:
+        """Count, and say, what was found in a step."""
+        self.spoilt = set()
+        values, flags = numbers
+        count = len(seen.terms)
+        for name, flag in zip(seen.own, flags[count:]):
             if flag:
                 self._in_a_row[name] = 0
             else:
                 self.spoilt.add(name)
                 self._count(name, f'the losses of `{name}` are', lambda name=name: (  # type: ignore
-                    f'{_shown(own[name])}; {DIVERGES}'))
-        checked = {}
-        for (name, levels), value, flag in zip(terms.items(), values, flags):
-            is_left_out = not flag or learners.get(name) in self.spoilt
-            checked[name] = ([torch.zeros_like(one.detach()) for one in levels] if is_left_out
-                             else levels)
+                    f'{shown(seen.own[name])}; {DIVERGES}'))
+        for (name, levels), value, flag in zip(seen.terms.items(), values, flags):
             if flag:
                 self._in_a_row[name] = 0
-                self._notice(name, levels, value)
+                self._notice(name, name in seen.without_gradient, value)
             else:
                 self._count(name, f'`{name}` is', lambda name=name, levels=levels, value=value: (
-                    diagnosis(levels, sides_of(name), abs(value) < FLOAT_MAX)))  # type: ignore
-        return checked
+                    diagnosis(levels, seen.sides_of(name),  # type: ignore
+                              abs(value) < FLOAT_MAX)))
 
     def check_gradients(self, beside: Mapping[str, Sequence[nn.Parameter]]) -> None:
         """Take gradients away that would spoil the student through a norm over all networks.
@@ -122,14 +209,25 @@ class TermWatch:
                  if any(one.grad is not None for one in parameters)}
         if not norms:
             return
-        flags = torch.stack([one.isfinite().all() for one in norms.values()]).tolist()
+        is_fine = torch.stack([one.isfinite().all() for one in norms.values()])
+        is_known = is_read_at_once(is_fine.device)
+        flags: Sequence[Any] = on_host(is_fine) if is_known else is_fine.unbind()
+        for name, flag in zip(norms, flags):
+            for parameter in beside[name]:
+                if parameter.grad is None or flag is True:
+                    continue
+                parameter.grad = None if flag is False else torch.where(flag, parameter.grad, 0.)
+        if is_known:
+            self._look_at_gradients(norms, flags)
+        else:
+            self._reports.append(Report(is_fine, partial(self._look_at_gradients, norms)))
+
+    def _look_at_gradients(self, norms: Dict[str, Tensor], flags: Sequence[bool]) -> None:
         for name, flag in zip(norms, flags):
             key = f'gradients of {name}'
             if flag:
                 self._in_a_row[key] = 0
                 continue
-            for parameter in beside[name]:
-                parameter.grad = None
             self._count(key, f'the gradients of `{name}` are', lambda name=name: (  # type: ignore
                 f'of {len(norms[name])}, {int((~norms[name].isfinite()).sum())} are not finite; '
                 f'{DIVERGES}'), name)
@@ -150,8 +248,8 @@ class TermWatch:
             print_log(f'{what} infinite or not a number and {verb} left out of this step, '
                       f'{times}: {why()}', 'current', logging.WARNING)
 
-    def _notice(self, name: str, levels: Sequence[Tensor], value: float) -> None:
-        if torch.is_grad_enabled() and not any(one.requires_grad for one in levels):
+    def _notice(self, name: str, is_without_gradient: bool, value: float) -> None:
+        if is_without_gradient:
             self._say_once(name, f'`{name}` has no gradient for the student, so nothing is learned '
                            'from it; look whether the point lies in a frozen part, and whether '
                            'its teacher was asked (a cascade may stop before its stage)')
@@ -169,35 +267,6 @@ class TermWatch:
         if name not in self._said:
             self._said[name] = None
             print_log(text, 'current', logging.WARNING)
-
-
-DIVERGES = ('its training diverges: lower its `loss_weight` or the learning rate of its parts '
-            '(`paramwise_cfg`), or clip gradients')
-"""What is said of a network beside the student."""
-
-
-def _scalars(losses: Mapping[str, Any]) -> List[Tensor]:
-    """Losses that MMEngine adds up, each a number."""
-    found: List[Any] = []
-    for name, value in losses.items():
-        if 'loss' in name:
-            found += value if isinstance(value, (list, tuple)) else [value]
-    return [one.detach().mean() for one in found]
-
-
-def _shown(losses: Mapping[str, Any]) -> str:
-    sums = {name: sum(one.item() for one in _scalars({name: value}))
-            for name, value in losses.items() if 'loss' in name}
-    return ', '.join(f'`{name}` is {value:g}' for name, value in sums.items())
-
-
-def without_losses(losses: Dict[str, Any]) -> Dict[str, Any]:
-    """Losses of a network that has no part in a step: 0 in their places."""
-    def zero(value: Any) -> Any:
-        return [zero(one) for one in value] if isinstance(value, (list, tuple)) else (
-            torch.zeros_like(value.detach()))
-
-    return {name: zero(value) if 'loss' in name else value for name, value in losses.items()}
 
 
 def guard_clipping(optim_wrapper: Any, check: Callable[[], None]) -> None:
@@ -221,30 +290,3 @@ def guard_clipping(optim_wrapper: Any, check: Callable[[], None]) -> None:
 
     checked.mmkd_checks = True  # type: ignore[attr-defined]
     optim_wrapper.clip_func = checked
-
-
-def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False) -> str:
-    """Which level is wrong, the ranges of both sides, and the likely cause."""
-    wrong = [number for number, one in enumerate(levels) if not one.isfinite()]
-    shown = []
-    spoilt = {'student': False, 'teacher': False}
-    for number in wrong or range(len(levels)):
-        ranges = []
-        for side, tensors in sides._asdict().items():
-            if number < len(tensors):
-                tensor = tensors[number].detach().float()
-                bad = int((~tensor.isfinite()).sum())
-                spoilt[side] |= bad > 0
-                fine = tensor[tensor.isfinite()]
-                ranges.append(f'the {side} ' + (
-                    f'from {fine.min():.3g} to {fine.max():.3g}' if fine.numel() else 'no number')
-                    + (f' and {bad} of {tensor.numel()} not finite' if bad else ''))
-        shown.append(f'level {number}: {", ".join(ranges)}')
-    cause = ('the teacher itself gives such numbers: look at its checkpoint, its precision, and '
-             'what it is fed' if spoilt['teacher'] else
-             'the student diverges: lower the learning rate or `loss_weight`, or clip gradients'
-             if spoilt['student'] else
-             'both sides are finite, so their numbers are too large for the loss: lower '
-             '`loss_weight`, or raise `tau`' if not is_fine_here else
-             'it was so in another process')
-    return f'{"; ".join(shown)}; {cause}'

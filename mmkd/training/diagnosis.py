@@ -1,0 +1,58 @@
+"""What is said of a loss that is not finite?"""
+from typing import Any, List, Mapping, NamedTuple, Sequence
+
+from torch import Tensor
+
+
+class Sides(NamedTuple):
+    """What a term compares."""
+    student: List[Tensor]
+    teacher: List[Tensor]
+
+
+DIVERGES = ('its training diverges: lower its `loss_weight` or the learning rate of its parts '
+            '(`paramwise_cfg`), or clip gradients')
+"""What is said of a network beside the student."""
+
+
+def scalars_of(losses: Mapping[str, Any]) -> List[Tensor]:
+    """Losses that MMEngine adds up, each a number."""
+    found: List[Any] = []
+    for name, value in losses.items():
+        if 'loss' in name:
+            found += value if isinstance(value, (list, tuple)) else [value]
+    return [one.detach().mean() for one in found]
+
+
+def shown(losses: Mapping[str, Any]) -> str:
+    """Each loss and its value, for people."""
+    sums = {name: sum(one.item() for one in scalars_of({name: value}))
+            for name, value in losses.items() if 'loss' in name}
+    return ', '.join(f'`{name}` is {value:g}' for name, value in sums.items())
+
+
+def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False) -> str:
+    """Which level is wrong, the ranges of both sides, and the likely cause."""
+    wrong = [number for number, one in enumerate(levels) if not one.isfinite()]
+    shown = []
+    spoilt = {'student': False, 'teacher': False}
+    for number in wrong or range(len(levels)):
+        ranges = []
+        for side, tensors in sides._asdict().items():
+            if number < len(tensors):
+                tensor = tensors[number].detach().float()
+                bad = int((~tensor.isfinite()).sum())
+                spoilt[side] |= bad > 0
+                fine = tensor[tensor.isfinite()]
+                ranges.append(f'the {side} ' + (
+                    f'from {fine.min():.3g} to {fine.max():.3g}' if fine.numel() else 'no number')
+                    + (f' and {bad} of {tensor.numel()} not finite' if bad else ''))
+        shown.append(f'level {number}: {", ".join(ranges)}')
+    cause = ('the teacher itself gives such numbers: look at its checkpoint, its precision, and '
+             'what it is fed' if spoilt['teacher'] else
+             'the student diverges: lower the learning rate or `loss_weight`, or clip gradients'
+             if spoilt['student'] else
+             'both sides are finite, so their numbers are too large for the loss: lower '
+             '`loss_weight`, or raise `tau`' if not is_fine_here else
+             'it was so in another process')
+    return f'{"; ".join(shown)}; {cause}'
