@@ -1,0 +1,36 @@
+"""A loss that asks for labels and boxes by naming them, and returns two named parts.
+
+    custom_imports = dict(imports=['mmkd', 'label_loss'], allow_failed_imports=False)
+    distill=[dict(type='mmkd.TwoPartKDLoss', on='cls')]
+"""
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from mmkd.losses import LOSSES, DistillLoss
+
+
+@LOSSES.register
+class TwoPartKDLoss(DistillLoss):
+    """KD of one-vs-all logits, apart for the positions of objects and for the background.
+
+    An image with many boxes counts no more than one with few: each position is divided by the
+    number of boxes of its image.
+
+    Args:
+        alpha (float): Weight of the background's part. Defaults to 0.25.
+        loss_weight (float): Factor of the result. Defaults to 1.0.
+    """
+
+    def __init__(self, alpha=0.25, loss_weight=1.0):
+        super().__init__(loss_weight)
+        self.alpha = alpha
+
+    def compare(self, student, teacher, weight=None, *, labels, boxes):
+        classes = student.shape[1]
+        each = binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction='none').mean(1)
+        # One image has several anchors, which stand one after another.
+        count = torch.stack([each.new_full((), max(len(one), 1)) for one in boxes])
+        each = each / count.repeat_interleave(len(each) // len(boxes)).view(-1, 1, 1)
+        is_object, is_background = (labels >= 0) & (labels < classes), labels == classes
+        return dict(object=(each * is_object).sum() / is_object.sum().clamp(min=1),
+                    background=self.alpha * (each * is_background).mean())
