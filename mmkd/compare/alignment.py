@@ -22,6 +22,10 @@ from .vocabulary import OF_CRITERION, OF_GRID, OF_TRUTH, PROVIDERS
 Names = Optional[Sequence[str]]
 """Names of classes, in the order of the columns; None where unknown."""
 
+THROUGH = 'through '
+"""Before where it was asked: under this key stands what a teacher predicts from a value of the
+student."""
+
 FOR_ANCHORS = ('labels', 'label_weights')
 """A loss that asks for these is given anchor by anchor."""
 
@@ -39,6 +43,8 @@ class Alignment:
     """Whether the anchors of a position are compared one by one."""
     notes: Tuple[str, ...] = ()
     """What is said of the columns."""
+    is_continued: bool = False
+    """Whether the student's side is what the teacher predicts from a value of the student."""
     unknown_names: Tuple[str, ...] = ()
     """Sides, 'student' and 'teacher', whose classes are taken by their order."""
 
@@ -83,9 +89,11 @@ class Alignment:
             ValueError: If a point did not run, or has no gradient.
         """
         one, other = self.student, self.teacher
-        student = one.levels(seen)
         teacher = [level for at, point in self.asked if at in told
                    for level in told[at][point].levels]
+        student = one.levels(seen) if not self.is_continued else [
+            self._reorder(level) for at, point in self.asked if at in told
+            for level in told[THROUGH + at][point].levels]
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
@@ -169,6 +177,12 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                 "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                 f'`False` in the entry of {kind}')
         loss.use_sigmoid = point.use_sigmoid
+    if spec.through is not None:
+        find_point(student, spec.through[0], 'student')
+        if point.queries:
+            raise ValueError(f'`through`, but `{spec.on_student}` of the student is a set of '
+                             "queries, which are others in the teacher; compare 'cls' of a dense "
+                             'head or a RoI head')
     if spec.alpha is not None and not point.criteria:
         raise ValueError(
             f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
@@ -256,7 +270,10 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
         if mine != theirs:
             raise ValueError(codings_differ(one, other, mine, theirs))
+    if spec.through is not None:
+        find_point(teacher, spec.through[1], 'teacher')
     found = Alignment(one, other, classes=(student_classes, teacher_classes),
+                      is_continued=spec.through is not None,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given))
     are_logits = one.num_classes is not None and other.num_classes is not None
     if one.queries and student_classes and teacher_classes:

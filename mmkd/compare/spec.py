@@ -33,6 +33,8 @@ class TermSpec:
         replaces (str): See :func:`read_entry`.
         levels (tuple[int], optional): See :func:`read_entry`.
         also (tuple[str]): See :func:`read_entry`.
+        through (tuple[str, str], optional): Paths in the student and in the teacher; see
+            :func:`read_entry`.
     """
 
     learner: str
@@ -49,6 +51,7 @@ class TermSpec:
     replaces: str = 'all'
     levels: Optional[Tuple[int, ...]] = None
     also: Tuple[str, ...] = ()
+    through: Optional[Tuple[str, str]] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -79,7 +82,7 @@ class TermSpec:
     def at_points(self, on: str) -> 'TermSpec':
         """The same networks at another point, as features: what ``also`` names."""
         return replace(self, on_student=on, on_teacher=on, connector=None, region=None, alpha=None,
-                       replaces='all', also=(), name=f'{self.name}: also {on}')
+                       replaces='all', also=(), through=None, name=f'{self.name}: also {on}')
 
 
 def read_entry(*,
@@ -93,6 +96,7 @@ def read_entry(*,
           replaces: str = 'all',
           levels: Optional[Sequence[int]] = None,
           also: Sequence[str] = (),
+               through: Optional[Dict[str, str]] = None,
           **loss: Any) -> TermSpec:
     """An entry of ``distill``.
 
@@ -126,6 +130,11 @@ def read_entry(*,
             are paired, from 0. Defaults to None, all.
         also (Sequence[str]): Further points, of whose values the loss is given lists, if it asks
             for ``student_also`` or ``teacher_also``. Defaults to ().
+        through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. What
+            the student's module returns goes on through the teacher: it takes the place of what the
+            teacher's module returns, call by call, and what the teacher then predicts at its point
+            is compared with the teacher's own prediction, with gradient for the student (CrossKD).
+            Defaults to None.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -167,6 +176,10 @@ def read_entry(*,
                          'the entry has none; write one, such as `alpha=0.5`')
     _check_list('levels', levels, int, '[0, 1]')
     _check_list('also', also, str, "['reg']")
+    if through is not None and not (isinstance(through, dict) and set(through) == {
+            'student', 'teacher'} and all(isinstance(one, str) for one in through.values())):
+        raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
+                        f'modules, but got {through!r}; write it so, or leave it out')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -180,7 +193,8 @@ def read_entry(*,
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
-                    tuple(also))
+                    tuple(also),
+                    None if through is None else (through['student'], through['teacher']))
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:

@@ -136,6 +136,8 @@ class Term:
     def student_paths(self) -> Set[str]:
         """Modules of the student that must be watched."""
         paths = set(paths_of(self.student_point)).union(*(paths_of(one) for one in self._further))
+        if self.spec.through is not None:
+            paths.add(self.spec.through[0])
         asked = [self.loss.asked(), *([] if self.region is None else [self.region.asked()])]
         return paths.union(*(calls_to_record(self.student_point, one) for one in asked))
 

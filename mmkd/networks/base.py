@@ -10,6 +10,7 @@ from ..core.rng import preserved_rng
 from ..files.labels import ZeroLabel
 from ..points import Answers, Point, adapter_of
 from ..points.recorder import recording
+from .continued import continued
 from .idle import Outputs, Parts, left_out, parts_of, standing_in
 
 
@@ -19,6 +20,9 @@ class Question(NamedTuple):
     """Its points."""
     at: Optional[Tensor] = None
     """Where to predict, such as RoIs (R, 5); None on the head's own grid."""
+    through: Optional[Tuple[str, List[Any]]] = None
+    """A module of its own and what takes the place of its outputs, call by call: values of the
+    student, which gets a gradient by what is answered. None: it runs as it is."""
 
     @property
     def paths(self) -> Set[str]:
@@ -155,7 +159,8 @@ class BaseTeacher(metaclass=ABCMeta):
         with recording(self.model, paths) as before:
             features = adapter.extract(self.model, inputs)
         for key, question in questions.items():
-            with recording(self.model, question.paths) as behind:
+            with recording(self.model, question.paths) as behind, continued(
+                    self.model, question.through):
                 adapter.predict(self.model, features, question.paths, question.at, data_samples)
             records = {path: before[path] + calls for path, calls in behind.items()}
             told[key] = {point: point.answer(records) for point in question.points}

@@ -90,6 +90,10 @@ class CachedTeacher(FrozenTeacher):
             raise ValueError('mmkd.CachedTeacher is asked at the student\'s RoIs, which are others '
                              'in every step; compare `neck`, `backbone` or the RPN, or take '
                              'mmkd.FrozenTeacher')
+        if any(question.through is not None for question in questions.values()):
+            raise ValueError('`through` continues values of the student in the teacher, which are '
+                             'others in every step, but mmkd.CachedTeacher keeps answers; take '
+                             'mmkd.FrozenTeacher')
         if self.store is None:  # a blank image, before training
             return super().look(inputs, data_samples, questions)
         keys = self._keys(inputs, data_samples)

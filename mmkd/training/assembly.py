@@ -9,7 +9,7 @@ from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.arguments import finite_number
 from ..core.build import build_entry
-from ..networks import BaseTeacher, Committee, Itself, LiveNetwork
+from ..networks import BaseTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
 from ..registry import MODELS
 
 
@@ -108,6 +108,10 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
                          'with itself, from which there is nothing to learn; name another '
                          'point or network')
     source = known[spec.source]
+    if spec.through is not None and not isinstance(source, (FrozenTeacher, Committee)):
+        raise ValueError(f'`{spec.name}`: `through` continues a value of the student in a frozen '
+                         f'teacher, but `{spec.source}` is a {type(source).__name__}; name a '
+                         'mmkd.FrozenTeacher, or leave `through` out')
     return CommitteeTerm(spec, source) if isinstance(source, Committee) else Term(spec)
 
 

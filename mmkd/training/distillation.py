@@ -1,6 +1,6 @@
 """Which networks and terms belong to one student, and what is kept of them?"""
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import torch
 from mmengine.config import Config
@@ -197,7 +197,7 @@ class Distillation:
         return Step(self, inputs, data_samples).losses(forward)
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
-            terms: Sequence[Term]) -> Told:
+            terms: Sequence[Term], values: Mapping[str, Records] = {}) -> Told:
         """Ask every network what terms want to know of it.
 
         Args:
@@ -206,9 +206,10 @@ class Distillation:
             inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
             terms (Sequence[Term]): Those that are compared.
+            values (Mapping): See :func:`questions_of`. Defaults to none.
         """
         told: Told = {}
-        for name, questions in questions_of(terms, seen).items():
+        for name, questions in questions_of(terms, seen, values).items():
             with size_explained(name, inputs, self.probe.runs_on.get(name)):
                 told[name] = self.told_by(name, inputs, data_samples, questions)
         return told

@@ -13,7 +13,7 @@ from ..networks import LiveNetwork, Partner
 from ..networks.partner import computed_once
 from ..points.recorder import Records
 from .diagnosis import Sides
-from .gate import detached, shared_through
+from .gate import Gate, detached, shared_through
 from .questions import Told, by_turn, told_to, watched
 from .targets import hard_targets_mixed
 
@@ -55,7 +55,11 @@ class Step:
             self.told = ask({}, batch.inputs, batch.data_samples, early)
             own = self._learn(forward)
             losses = own.pop('student')
-            self.told.update(ask(self._seen(), batch.inputs, batch.data_samples, late))
+            seen = self._seen()
+            values = {part.name: self._gate_of(term).records(seen[part.spec.learner])
+                      for term in self.terms for part in term.parts
+                      if part.spec.through is not None}
+            self.told.update(ask(seen, batch.inputs, batch.data_samples, late, values))
             terms, own = self._finite(
                 {term.name: self._compared(term) for term in self.terms}, own)
             for its in own.values():
@@ -102,14 +106,16 @@ class Step:
                             forward, batch.inputs, batch.data_samples, paths))  # type: ignore
         return own
 
+    def _gate_of(self, term: Term) -> Gate:
+        return self.distillation.health.gate(term.name, self.batch.inputs.device)
+
     def _compared(self, term: Term) -> Parts:
         model = self.distillation.model_of(term.spec.learner)
         told = [told_to(part, self.told) for part in term.parts]
         seen = self.live[term.spec.learner].seen
         assert seen is not None
-        gate = self.distillation.health.gate(term.name, next(model.parameters()).device)
         try:
-            return term.compare(gate.records(seen), told, model, self.batch,
+            return term.compare(self._gate_of(term).records(seen), told, model, self.batch,
                                 self.background.get(term.name, ()))
         except NotFinite:  # there is nothing to compare; the check of finite terms decides
             return {'': [next(model.parameters()).new_full((), float('nan'))]}

@@ -1,0 +1,66 @@
+"""How does a value of the student go on through its teacher?"""
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from typing import Any, Callable, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from ..points.recorder import replaced_forward
+
+
+@contextmanager
+def continued(model: nn.Module, through: Optional[Tuple[str, List[Any]]]) -> Iterator[None]:
+    """Inside the block, a module returns given values, and gradients are recorded.
+
+    Args:
+        model (nn.Module): The teacher; its parameters need no gradient.
+        through (tuple[str, list], optional): Path of the module, and what it returns in its first
+            call, its second, ... None: nothing is replaced.
+
+    Raises:
+        ValueError: If the module is not called as often, or returns another shape itself.
+    """
+    if through is None:
+        yield
+        return
+    path, values = through
+    rest = iter(values)
+    module = model.get_submodule(path)
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(replaced_forward(module, partial(_next, path, rest, len(values))))
+        yield
+    left = sum(1 for _ in rest)
+    if left:
+        raise ValueError(f'`through`: `{path}` of the teacher was called {len(values) - left} '
+                         f'times, the module of the student {len(values)} times; name modules that '
+                         'are called as often')
+
+
+def _next(path: str, rest: Iterator[Any], count: int, forward: Callable) -> Callable:
+    @wraps(forward)
+    def given(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():  # cheap beside the rest: it tells the shape
+            own = forward(*args, **kwargs)
+        try:
+            value = next(rest)
+        except StopIteration:
+            raise ValueError(f'`through`: `{path}` of the teacher is called more often than the '
+                             f'module of the student, {count} times; name modules that are called '
+                             'as often') from None
+        shapes = [[tuple(one.shape) for one in tree_flatten(side)[0] if isinstance(one, Tensor)]
+                  for side in (value, own)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f'`through`: the module of the student returns {_shown(shapes[0])}, but `{path}` '
+                f'of the teacher {_shown(shapes[1])}; name modules whose outputs have one shape, or '
+                "give a teacher of the student's channels there")
+        return value
+
+    return given
+
+
+def _shown(shapes: List[Tuple[int, ...]]) -> str:
+    return ', '.join('x'.join(map(str, shape)) for shape in shapes)
