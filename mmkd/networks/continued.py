@@ -55,8 +55,8 @@ def _next(path: str, rest: Iterator[Any], count: int, forward: Callable) -> Call
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f'`through`: the module of the student returns {_shown(shapes[0])}, but `{path}` '
-                f'of the teacher {_shown(shapes[1])}; name modules whose outputs have one shape, or '
-                "give a teacher of the student's channels there")
+                f'of the teacher {_shown(shapes[1])}; name modules whose outputs have one shape, '
+                "or give a teacher of the student's channels there")
         return value
 
     return given
