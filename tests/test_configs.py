@@ -69,14 +69,14 @@ def test_recipe_compares_what_the_authors_compare(path):
     if is_segmentor:
         aux, = others
         assert type(aux.loss) is LOSSES[folder]
-        assert (aux.on_student, aux.loss.loss_weight, aux.mask) == ('aux', 0.4, None)
+        assert (aux.spec.on_student, aux.loss.loss_weight, aux.spec.region) == ('aux', 0.4, None)
     elif folder == 'dist_mimic':
         mimic, = others
         assert (type(mimic.loss), mimic.loss.loss_weight) == (MSELoss, 1.)
-        assert (mimic.on_student, mimic.connector) == ('neck', 'conv')
+        assert (mimic.spec.on_student, mimic.spec.connector) == ('neck', 'conv')
     else:
         assert not others
-    assert first.stage == (0 if name == 'faster_rcnn_r50' else None)
+    assert first.spec.stage == (0 if name == 'faster_rcnn_r50' else None)
     assert published_checkpoint(config.model.teacher.config).endswith(TEACHERS[name])
 
 

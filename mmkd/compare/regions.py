@@ -116,9 +116,9 @@ def build_region(written: Union[str, Dict[str, Any], None]) -> Optional[Region]:
         return None
     if isinstance(written, str):
         if written not in NAMED:
-            raise ValueError(f'no region `{written}`; there is '
-                             f'{", ".join(map(repr, NAMED))}, or dict(type=\'mmkd.Foreground\'); '
-                             'write one of these, or leave `region` out')
+            raise ValueError(f'`region` must be {", ".join(map(repr, NAMED))} or '
+                             f"dict(type='mmkd.Foreground'), but got `{written}`; write one of "
+                             'these, or leave `region` out')
         written = dict(type=NAMED[written])
     region: Region = build_entry(written, MODELS, '`region`', Region)
     return region

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmkd.losses import CWDLoss, DISTLoss, KDLoss, MSELoss
-from mmkd.losses.base import LogitLoss
+from mmkd.losses import LogitLoss
 
 LOSSES = [
     pytest.param(partial(cls, use_sigmoid=sigmoid), id=f'{cls.__name__}-{name}')

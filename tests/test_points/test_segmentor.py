@@ -116,7 +116,7 @@ def test_mask_leaves_ignored_pixels_out(teacher):
     for sample in samples:
         sample.gt_sem_seg.data[:] = 255
     assert model(inputs, samples, mode='loss')['loss_masked'][0] == 0
-    with pytest.raises(ValueError, match="no region `vald`; there is 'valid'"):
+    with pytest.raises(ValueError, match="`region` must be 'valid' or .*but got `vald`"):
         prepared(segmentor(), teacher, dict(DIST, region='vald'))
 
 
