@@ -40,8 +40,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
-from mmkd.files.checkpoint import hash_of_file, read_file
+from mmkd.files.archive import hash_of_file
 from mmkd.files.latest import RUN, latest_whole
+from mmkd.files.reading import read_file
 
 TOOLS = tools_on_path.TOOLS
 CONFIGS = os.path.join(os.path.dirname(TOOLS), 'configs', 'digits')

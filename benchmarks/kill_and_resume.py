@@ -20,8 +20,8 @@ from command import Parser, run
 from common import load_config
 from mmengine.config import Config
 
-from mmkd.files.checkpoint import read_file
 from mmkd.files.latest import latest_whole
+from mmkd.files.reading import read_file
 
 TRAIN = os.path.join(tools_on_path.TOOLS, 'train.py')
 

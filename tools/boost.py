@@ -23,7 +23,8 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 from written import check_edited, write_kept
 
-from mmkd.files.checkpoint import load_exactly, read_checkpoint
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
 from mmkd.files.zoo import config_path
 from mmkd.networks.frozen import model_config
 from mmkd.points.recorder import evaluating

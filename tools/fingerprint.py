@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping
 from common import networks_of, read_config
 from mmengine.config import Config
 
-from mmkd.files.checkpoint import hash_of_file
+from mmkd.files.archive import hash_of_file
 from mmkd.files.zoo import CONFIGS
 
 DIGITS = 16

@@ -25,8 +25,11 @@ from mmengine.registry import DefaultScope
 
 import mmkd
 from mmkd.core.build import build_model
-from mmkd.files.checkpoint import hash_of_file, load_exactly, read_checkpoint, wrong_with
+from mmkd.files.archive import hash_of_file
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
 from mmkd.files.sources import local_path
+from mmkd.files.whole import wrong_with
 from mmkd.networks.frozen import model_config
 
 KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')

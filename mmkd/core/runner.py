@@ -53,6 +53,11 @@ def surrounding_model(model: nn.Module) -> Optional[nn.Module]:
     return None
 
 
+def unwrapped(runner: Any) -> Any:
+    """The model of a run, without what distributes it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
 def is_training(runner: Any) -> bool:
     """Whether a Runner has begun to train: for a test or validation the loop is not built."""
     return isinstance(runner._train_loop, BaseLoop)

@@ -7,10 +7,11 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 from mmengine.runner import CheckpointLoader
 
 from ..core.runner import current_runner, is_training
-from .checkpoint import SWITCHES, is_trusted, read_file, read_open, wrong_with
 from .fit import check_numbers
+from .reading import SWITCHES, read_file, read_open
 from .safe_types import allow_mmengine_checkpoints
 from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path
+from .whole import wrong_with
 
 NOT_EXECUTED = """raise ValueError(
     'with mmkd imported, the text of a config inside of a checkpoint is not executed; '
@@ -85,6 +86,12 @@ def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwa
         checkpoint = read_file(path, is_trusted(), where, map_location)
     check_numbers(checkpoint, path)
     return checkpoint if is_trusted() else without_orders(checkpoint, path)
+
+
+def is_trusted() -> bool:
+    """Whether the config of the run at work has checkpoints read as pickles that may run code."""
+    runner = current_runner()
+    return runner is not None and runner.cfg.get('trust_checkpoint', False) is True
 
 
 def without_orders(checkpoint: Any, path: str) -> Any:

@@ -11,10 +11,11 @@ from mmengine.logging import print_log
 
 from ..core.names import joined
 from .archive import growing_part, is_zip
-from .checkpoint import is_whole, read_file
 from .finite import not_finite
 from .guard import dict_in
+from .reading import read_file
 from .safe_types import allow_mmengine_checkpoints
+from .whole import is_whole
 
 RUN = 'mmkd_run'
 """Key of ``meta`` under which mmkd.CheckpointHook says which run has saved a file:

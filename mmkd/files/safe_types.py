@@ -40,3 +40,11 @@ def _statistic(owner: Any, name: str) -> Any:
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(owner, name)
     raise ValueError(f'Unsupported getattr({owner}, {name!r}) in a checkpoint')
+
+
+def first_line(error: Exception) -> str:
+    """The line of an error of :func:`torch.load` that names the refused type, else its first 200
+    letters."""
+    lines = [line for line in str(error).splitlines()
+             if 'GLOBAL' in line or 'Unpickler error' in line] or [str(error)]
+    return lines[0].strip()[:200]

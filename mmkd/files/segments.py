@@ -6,11 +6,17 @@ import socket
 import struct
 import time
 import zlib
+from collections import OrderedDict
 from io import FileIO
 from typing import Dict, Iterator, List, Optional, Tuple
 
+from .records import Damaged
+
 ANSWERS, INDEX = '.answers', '.index'
 """Ends of the names of a segment's two files."""
+
+OPEN_FILES = 32
+"""How many files of records a reader keeps open."""
 
 ENTRY = struct.Struct('<16sQQIII')
 """Of the index: digest of the key, offset and length of the record, the entry's number in its
@@ -139,6 +145,66 @@ class SegmentIndex:
                     self.damaged += 1
             at += max(count, 1)
         self._position += at * ENTRY.size
+
+
+class SegmentReader:
+    """Bytes of records, by their places; a few of the files are kept open."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._files: OrderedDict[str, FileIO] = OrderedDict()
+
+    def read(self, place: Place) -> bytearray:
+        """The record at a place.
+
+        Raises:
+            Damaged: If the file ends before it does.
+            OSError: If the file cannot be read.
+        """
+        path, offset, length = place
+        content = bytearray(length)
+        file = self._file(path)
+        file.seek(offset)
+        filled = 0
+        while filled < length:
+            count = file.readinto(memoryview(content)[filled:])
+            if not count:
+                raise Damaged(f'it ends after {offset + filled} bytes')
+            filled += count
+        return content
+
+    def close(self) -> None:
+        """Close its files. They are opened anew where they are needed."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _file(self, path: str) -> FileIO:
+        if self._process != os.getpid():  # a fork shares positions in files with its parent
+            self._process, self._files = os.getpid(), OrderedDict()
+        if path in self._files:
+            self._files.move_to_end(path)
+        else:
+            self._files[path] = FileIO(path)
+        if len(self._files) > OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+        return self._files[path]
+
+
+def files_in(folder: str, ends: Tuple[str, ...]) -> List[str]:
+    """Paths of the files in a folder whose names end so, sorted; [] if there is no folder.
+
+    Raises:
+        ValueError: If the folder cannot be read.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f'`{folder}` cannot be read: {error}; give another folder, or '
+                         'the right to read it') from error
+    return [os.path.join(folder, name) for name in names if name.endswith(ends)]
 
 
 Entry = Optional[Tuple[bytes, int, int, int, int]]

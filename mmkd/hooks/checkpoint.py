@@ -14,13 +14,14 @@ from torch import Tensor
 from ..core.agreement import all_or_none, check_alike, parts_of_config, weights_of
 from ..core.build import check_arguments, parameters_of
 from ..core.names import joined
-from ..core.runner import is_training
-from ..files.checkpoint import is_trusted, read_file
+from ..core.runner import is_training, unwrapped
 from ..files.finite import not_finite
 from ..files.folder import HeldFolder
+from ..files.guard import is_trusted
 from ..files.latest import RUN, checkpoints_of
 from ..files.parts import Process, part_of, remove_abandoned, whole_or_not
-from ..files.resumable import has_all_weights, unwrapped
+from ..files.reading import read_file
+from ..files.resumable import has_all_weights
 from ..points.recorder import replaced_forward
 from ..registry import HOOKS
 from .validation import MissedValidationHook, note_validation, resumed_checkpoint

@@ -7,6 +7,7 @@ from mmengine.runner import BaseLoop
 
 from ..core.agreement import all_or_none, check_alike
 from ..core.build import named_arguments
+from ..core.runner import unwrapped
 from ..files.bases import warn_of_lost
 from ..files.classes import stated_classes
 from ..networks import BaseTeacher
@@ -15,7 +16,7 @@ from ..registry import HOOKS
 from ..training.distillation import Distillation
 from ..training.strategies import check_strategy
 from ..training.watch import LIMIT
-from .state import KEY, StateHook, check_loaded, unwrapped
+from .state import KEY, StateHook, check_loaded
 
 
 @HOOKS.register_module()

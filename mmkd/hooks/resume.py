@@ -6,10 +6,12 @@ from typing import Any, Iterator
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 
+from ..core.runner import unwrapped
 from ..files.fit import check_start
 from ..files.guard import before_reading
 from ..files.history import KEY, History, record_of, warn_of
-from ..files.resumable import check_kinds, check_run, unwrapped
+from ..files.kinds import check_kinds
+from ..files.resumable import check_run
 
 
 class ResumeHook(Hook):

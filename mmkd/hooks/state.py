@@ -7,13 +7,13 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
 from ..files.history import KEY, History, warn_of
-from ..files.resumable import check_optimizer, unwrapped
+from ..files.optimization import check_optimizer
 from ..training.beside import join_run
 from ..training.distillation import Distillation
 from .reseed import ReseedHook
 from .resume import check_loaded, naming_file
 
-__all__ = ['KEY', 'StateHook', 'check_loaded', 'unwrapped']
+__all__ = ['KEY', 'StateHook', 'check_loaded']
 
 
 class StateHook(Hook):

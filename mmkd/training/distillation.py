@@ -24,7 +24,7 @@ from ..files.history import record_of
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from ..networks import BaseTeacher, Committee, Itself, LiveNetwork, Partner, Question
 from ..networks.inputs import view_of
-from ..networks.partner import computed_once
+from ..networks.sharing import computed_once
 from ..points import Answers, adapter_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from ..points.probe import DoesNotRun, blank_image, first_look, size_explained

@@ -11,9 +11,10 @@ import time
 import pytest
 import torch
 
+from mmkd.files.description import DESCRIPTION
 from mmkd.files.records import packed, unpacked
 from mmkd.files.segments import ENTRY
-from mmkd.files.store import DESCRIPTION, AnswerStore, Full
+from mmkd.files.store import AnswerStore, Full
 
 TEACHER = dict(weights='abc', config='def')
 

@@ -10,7 +10,7 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from mmkd.files.resumable import check_optimizer
+from mmkd.files.optimization import check_optimizer
 from mmkd.hooks import CheckpointHook
 from mmkd.version import __version__
 
