@@ -13,11 +13,11 @@ from .whole import wrong_with
 
 
 class Loaded(NamedTuple):
-    """What was read of a checkpoint file."""
+    """The content of a checkpoint file."""
     checkpoint: Dict[str, Any]
-    """Its weights under ``'state_dict'``, and what stands beside them."""
+    """The weights under ``'state_dict'``, and all other keys of the file."""
     name: str
-    """Name of the file, without its folder."""
+    """Name of the file without its folder."""
     digest: str
     """SHA-256 of the bytes that were read."""
 
@@ -26,24 +26,27 @@ def read_checkpoint(source: str, trust: bool = False, whose: str = 'teacher') ->
     """Read a checkpoint file onto the CPU.
 
     Args:
-        source (str): Path or address, of the kinds of :data:`mmkd.files.sources.SUPPORTED`; a
-            download is kept where torch.hub keeps its own.
-        trust (bool): Read it as a pickle that may run code. Defaults to False.
-        whose (str): For the message. Defaults to 'teacher'.
+        source (str): Path or address of one of the kinds in :data:`mmkd.files.sources.SUPPORTED`.
+            Downloads are cached in the folder of torch.hub.
+        trust (bool): Whether to read it as a pickle, which may run code. Defaults to False.
+        whose (str): Whose checkpoint it is, for error messages. Defaults to 'teacher'.
 
     Returns:
-        dict: The checkpoint, its weights under ``'state_dict'``.
+        dict: The checkpoint, with its weights under ``'state_dict'``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint, or holds more than weights and numbers.
+        ValueError: If the file is not a checkpoint, or holds more than weights and numbers.
     """
     return load_hashed(source, trust, whose).checkpoint
 
 
 def load_hashed(source: str, trust: bool = False, whose: str = 'teacher') -> Loaded:
-    """As :func:`read_checkpoint`, with the hash of what was read, from one open file: whatever
-    happens under its name meanwhile, the hash is that of the weights."""
+    """Like :func:`read_checkpoint`, but also returns the hash of the file.
+
+    Weights and hash are read from one open file, so they belong together even if the file is
+    replaced meanwhile.
+    """
     where = 'beside `checkpoint`'
     if is_of_others(source):
         with explained(f'`{source}` cannot be read', f'give {SUPPORTED}'):

@@ -1,4 +1,4 @@
-"""What was a store of answers made from, and is that what is asked of it now?"""
+"""What do the outputs in a store depend on, and does that match the current run?"""
 import json
 import os
 import secrets
@@ -8,22 +8,22 @@ from typing import Any, Dict, Optional, Tuple
 from .segments import ANSWERS, INDEX, files_in
 
 FORMAT = 2
-"""Of the files; another one is refused. 1 was one LMDB file."""
+"""Version of the file format; others are refused. 1 was an LMDB file."""
 
 DESCRIPTION = 'description.json'
-"""File that says what the store was made from."""
+"""Name of the file."""
 
 Identity = Tuple[int, int, int]
-"""What tells the file of a description from one that took its place: device, inode, time."""
+"""Device, inode and modification time, which differ if the file was replaced."""
 
 
 class Description:
-    """The file in a store's folder that says what its answers depend on.
+    """The file in a store's folder that states what its records depend on.
 
     Args:
-        folder (str): Of the store.
-        content (dict): What the answers depend on beside the key: strings by name.
-        precision (str): In which they are kept.
+        folder (str): Folder of the store.
+        content (dict): What the records depend on in addition to their keys: strings by name.
+        precision (str): Precision in which the records are stored.
     """
 
     def __init__(self, folder: str, content: Dict[str, Any], precision: str) -> None:
@@ -32,11 +32,11 @@ class Description:
         self.content = dict(content, format=FORMAT, stored_as=precision)
 
     def exists(self) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return os.path.exists(self.path)
 
     def identity(self) -> Optional[Identity]:
-        """Of the file that is there now; None if there is none."""
+        """Identity of the file that exists now; None if there is none."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -44,10 +44,13 @@ class Description:
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def agree(self) -> Identity:
-        """Write the file, or compare it with what is there.
+        """Write the file, or compare the existing one.
+
+        Returns:
+            Identity: That of the file.
 
         Raises:
-            ValueError: If it cannot be read or written, or is another one.
+            ValueError: If it cannot be read or written, or differs.
         """
         try:
             os.makedirs(self.folder, exist_ok=True)
@@ -85,7 +88,7 @@ class Description:
                 file.flush()
                 os.fsync(file.fileno())
             try:
-                os.link(part, self.path)  # where two begin at once, the first one's counts
+                os.link(part, self.path)  # if two processes start at once, the first one wins
             except FileExistsError:
                 pass
             except OSError:  # a file system without links
@@ -106,10 +109,10 @@ class Description:
 
 
 def _described(content: bytes, path: str) -> Dict[str, Any]:
-    """What a description says.
+    """Decode the content of the file.
 
     Raises:
-        ValueError: If it is damaged, or none of mmkd's.
+        ValueError: If it is damaged, or was not written by mmkd.
     """
     try:
         found = json.loads(content)

@@ -15,7 +15,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 YIELD_SECONDS = 10.
-"""How long other processes of a machine leave the download to its first one."""
+"""How long the other processes of a machine wait for local rank 0 to start the download."""
 POLL_SECONDS = 0.2
 
 LOCAL_RANKS = 'LOCAL_RANK', 'SLURM_LOCALID', 'OMPI_COMM_WORLD_LOCAL_RANK', 'MPI_LOCALRANKID'
@@ -25,10 +25,10 @@ BY_HAND = 'download it by hand, and give its path in place of the address'
 
 @contextmanager
 def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], None]]:
-    """Inside the block, no other process of this machine downloads the file.
+    """Context manager in which no other process of this machine downloads the file.
 
     Yields:
-        Callable: To be told what went wrong, for those that wait.
+        Callable: Takes an error, which the waiting processes then raise, too.
 
     Raises:
         FileNotFoundError: If the process that downloads makes no progress, or has failed.
@@ -42,7 +42,7 @@ def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], Non
         if _local_rank() > 0:
             _wait(lambda: os.path.isfile(path) or not _is_free(lock), YIELD_SECONDS)
         progress = _Progress(folder, name)
-        # Longer than the one that downloads waits.
+        # Longer than the timeouts of the process that downloads.
         limit = transfer.CONNECT_SECONDS + 2 * transfer.STALL_SECONDS
         while not _taken(lock):
             if time.monotonic() - progress.last() > limit:
@@ -53,11 +53,11 @@ def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], Non
                     f'{BY_HAND}')
             time.sleep(POLL_SECONDS)
         said = _said_in(lock)
-        if said.get('error') and said.get('time', 0) >= began:  # it would fail again
+        if said.get('error') and said.get('time', 0) >= began:  # a retry would fail again
             kind = ValueError if said.get('kind') == 'ValueError' else FileNotFoundError
             raise kind(said['error'])
         _say_in(lock, {})
-        for part in progress.parts():  # of processes that were killed: nobody else is at it
+        for part in progress.parts():  # left by killed processes, because this one has the lock
             with suppress(OSError):
                 os.remove(part)
         yield lambda error: _say_in(lock, dict(
@@ -65,7 +65,7 @@ def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], Non
 
 
 class _Progress:
-    """When the part files of a download have last grown."""
+    """Tells when the temporary files of a download last grew."""
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder = folder
@@ -92,7 +92,7 @@ def _taken(lock: Any) -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks: each process downloads into its own part
+    except OSError:  # a file system without locks: each process downloads into its own file
         pass
     return True
 
@@ -129,7 +129,7 @@ def _wait(is_over: Callable[[], bool], seconds: float) -> None:
 
 
 def _local_rank() -> int:
-    """Of this process among those of the machine; 0 where nothing says so."""
+    """Rank of this process on its machine; 0 if no environment variable states it."""
     for name in LOCAL_RANKS:
         with suppress(ValueError):
             if name in os.environ:

@@ -1,4 +1,4 @@
-"""How does a file come from an address onto the disk: whole, checked, once per machine?"""
+"""How is a file downloaded: complete, checked, and once per machine?"""
 import hashlib
 import os
 import re
@@ -17,28 +17,28 @@ from .download_lock import BY_HAND, one_at_a_time
 from .transfer import in_words, receive
 
 PUBLISHED = re.compile(r'-([0-9a-f]{8,64})\.\w+$')
-"""How published names end: in the first digits of the file's SHA-256 (OpenMMLab, torch.hub)."""
+"""Suffix of published names: the first digits of the file's SHA-256 (OpenMMLab, torch.hub)."""
 
 
 def downloaded(url: str, check: Callable[[str], str]) -> str:
-    """The path of what lies at an address; downloaded if it is not there yet.
+    """Download a file if it is not cached, and return its path.
 
-    It is written under another name, compared with the length that the server tells and with the
-    hash in its name, checked, and moved to its final name only then. Of the processes of a machine
-    one downloads (the first, if it comes), the others wait for it, by a lock on a file, so it works
-    before there is a process group.
+    The file is written under a temporary name, compared with the length that the server states and
+    with the hash in its name, checked, and only then renamed. One process of a machine downloads,
+    the local rank 0 if it arrives in time; the others wait for a file lock, so no process group is
+    needed.
 
     Args:
         url (str): http or https.
-        check (Callable[[str], str]): Why a file is not what was wanted; '' if it is. It is given
-            the path of the file; what it reads the name for, it finds in the name's end.
+        check (Callable[[str], str]): Takes the path of a file and returns why it is wrong, '' if
+            it is not. A temporary name ends like the final one.
 
     Returns:
-        str: The path, in the folder where torch.hub keeps its own.
+        str: The path, in the folder where torch.hub keeps checkpoints.
 
     Raises:
-        FileNotFoundError: If it cannot be downloaded, in time.
-        ValueError: If it is no address, or what came is not what was wanted.
+        FileNotFoundError: If it cannot be downloaded in time.
+        ValueError: If the URL is not valid, or the downloaded file is wrong.
     """
     with explained(f'{url!a:.300} is no address', 'give one of http or https, or a path'):
         if any(ord(letter) < 33 for letter in url):
@@ -49,7 +49,7 @@ def downloaded(url: str, check: Callable[[str], str]) -> str:
             return path
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with one_at_a_time(path, url) as note:
-            if _is_good(path, url, digest, check):  # by another process meanwhile
+            if _is_good(path, url, digest, check):  # downloaded by another process meanwhile
                 return path
             try:
                 _download(url, path, digest, check)
@@ -65,17 +65,17 @@ def downloaded(url: str, check: Callable[[str], str]) -> str:
 
 
 def place_of(url: str) -> Tuple[str, str]:
-    """Where a download is kept, and the hash that its name promises ('' if none)."""
+    """Path of a download in the cache, and the hash in its name ('' if there is none)."""
     name = os.path.basename(urlparse(url).path)
     published = PUBLISHED.search(name)
-    if not published:  # another name may stand for several files
+    if not published:  # several files may have such a name
         name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
     return (os.path.join(torch.hub.get_dir(), 'checkpoints', name),
             published.group(1) if published else '')
 
 
 def _is_good(path: str, url: str, digest: str, check: Callable[[str], str]) -> bool:
-    """Whether a file under the final name is what it should be."""
+    """Whether a file exists under the final name and passes the check."""
     if not os.path.isfile(path):
         return False
     problem = _wrong_with(path, digest, check)
@@ -101,7 +101,7 @@ def _wrong_with(path: str, digest: str, check: Callable[[str], str]) -> str:
 
 
 def _download(url: str, path: str, digest: str, check: Callable[[str], str]) -> None:
-    # The end of the name says how the file is read.
+    # The suffix stays at the end: it tells how to read the file.
     folder, name = os.path.split(path)
     part = os.path.join(folder, f'.part-{socket.gethostname()}-{os.getpid()}-{name}')
     print_log(f'Downloading {url} to {path}', 'current')

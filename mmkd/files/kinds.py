@@ -1,4 +1,4 @@
-"""Is what a Runner takes from a checkpoint of the kind that it takes?"""
+"""Do the values that a Runner reads from a checkpoint have the expected types?"""
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
@@ -11,10 +11,10 @@ REMEDY = '; start from its weights by `load_from`, without `resume`'
 
 
 def check_kinds(checkpoint: Dict[str, Any]) -> None:
-    """Whether what a Runner takes from a checkpoint is of the kind that it takes.
+    """Check the types of the values that a Runner reads from a checkpoint.
 
     Raises:
-        ValueError: If not; the message names the key.
+        ValueError: If a value is missing or has another type; the message names the key.
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, dict) or not all(key in meta for key in ('epoch', 'iter')):
@@ -31,10 +31,10 @@ def check_kinds(checkpoint: Dict[str, Any]) -> None:
 
 
 def wrong_kinds(checkpoint: Dict[str, Any]) -> Iterator[Tuple[str, Any, str]]:
-    """Where in a checkpoint something is of another kind than what a Runner writes there.
+    """Find values in a checkpoint of another type than a Runner writes.
 
     Yields:
-        tuple[str, Any, str]: The place, what was found, what was expected.
+        tuple[str, Any, str]: The key, the value, and what was expected.
     """
     meta, hub = checkpoint['meta'], checkpoint['message_hub']
     for key in ('epoch', 'iter'):
@@ -82,7 +82,7 @@ def _is_count(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one number: Python's, NumPy's, or a tensor of no dimensions."""
+    """Whether a value is a single number: of Python, of NumPy, or a tensor without dimensions."""
     if isinstance(value, (Tensor, np.ndarray)):
         return value.ndim == 0
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
@@ -102,18 +102,18 @@ INFO: List[Tuple[str, Callable[[Any], bool], str]] = [
     ('keep_ckpt_ids', lambda value: isinstance(value, list) and all(map(_is_count, value)),
      'a list of whole numbers'),
 ]
-"""What MMEngine's hooks take from the message hub: how the key begins, and its kind."""
+"""Values that MMEngine's hooks read from the message hub: prefix of the key, check, expectation."""
 
 
 def listed(value: Any) -> List[Any]:
-    """Schedulers, of one optimizer or of several by name."""
+    """Schedulers of one optimizer, or of several optimizers by name, as one list."""
     if isinstance(value, dict):
         return [one for states in value.values() for one in listed(states)]
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def shown(value: Any) -> str:
-    """A value, its kind and, of a tensor, its shape, for a message."""
+    """Describe a value and its type, and the shape of a tensor, for a message."""
     if isinstance(value, Tensor):
         return f'a tensor {tuple(value.shape)} of {value.dtype}'
     return f'{value!r:.60} ({type(value).__name__})'

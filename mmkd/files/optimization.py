@@ -1,4 +1,4 @@
-"""Are the optimizer and the schedules of a checkpoint those of this run?"""
+"""Do the optimizer and the schedules of a checkpoint fit this run?"""
 import logging
 from typing import Any, Dict
 
@@ -9,21 +9,21 @@ from torch import Tensor
 from .kinds import is_number, listed, shown
 
 SHAPED = ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg')
-"""Of the state of an optimizer, what has the shape of the parameter."""
+"""Entries of an optimizer's state that have the shape of the parameter."""
 
 MOVING = ('last_step', 'base_values', 'verbose')
-"""Of the state of a schedule, what is none of its settings."""
+"""Entries of a scheduler's state that are not settings."""
 
 
 def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
-    """Whether schedules can go on; MMEngine takes whatever stands in the file.
+    """Check that the state of the schedulers fits this run; MMEngine loads it unchecked.
 
     Raises:
-        ValueError: If a state is that of another schedule, or of another kind.
+        ValueError: If their number differs, or a state belongs to another scheduler.
     """
     own, given = (listed(schedules or []) for schedules in (
         getattr(runner, 'param_schedulers', None), checkpoint.get('param_schedulers')))
-    if not all(hasattr(one, 'state_dict') for one in own):  # not built: nothing has been trained
+    if not all(hasattr(one, 'state_dict') for one in own):  # not built yet
         return
     own = [one.state_dict() for one in own]
     if len(own) != len(given):
@@ -48,10 +48,10 @@ def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
 
 
 def check_optimizer(runner: Any, checkpoint: Any) -> None:
-    """Whether the optimizer of a run can go on from a checkpoint, once all have joined it.
+    """Check that the optimizer's state in a checkpoint fits a run, after all parameters joined.
 
     Raises:
-        ValueError: If it is another one, or trained other parameters.
+        ValueError: If it belongs to another optimizer, or to other parameters.
     """
     if not isinstance(getattr(runner, 'optim_wrapper', None), OptimWrapper):
         return
@@ -64,7 +64,7 @@ def check_optimizer(runner: Any, checkpoint: Any) -> None:
     sizes = [[len(group.get('params', ())) for group in groups] for groups in (given, own)]
     settings = [sorted({str(key) for group in groups for key in group} - {'params'})
                 for groups in (given, own)]
-    # Torch gives switches that an older version did not know their defaults.
+    # Torch sets switches that an older version did not have to their defaults.
     missing = [key for key in settings[1] if key not in settings[0]
                and not key.startswith('initial_') and not all(
                    group.get(key) is None or isinstance(group[key], bool) for group in own)]

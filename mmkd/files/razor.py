@@ -5,22 +5,22 @@ from typing import Any
 from mmengine.logging import print_log
 
 RAZOR = ('architecture.', 'teacher.', 'distiller.')
-"""How the names of weights begin in a distilled checkpoint of MMRazor 1.0: the student's first."""
+"""Prefixes of names of weights in distilled checkpoints of MMRazor 1.0, the student's first."""
 
 
 def student_of_razor(checkpoint: Any, path: str) -> Any:
-    """Of a distilled checkpoint of MMRazor 1.0 the student, under its own names.
+    """Extract the student from a distilled checkpoint of MMRazor 1.0, under its own names.
 
-    MMRazor keeps the student as 'architecture', and the teacher and its connectors beside it; in a
-    plain model MMEngine would load nothing of that, and say so in warnings only.
+    MMRazor saves the student as 'architecture', next to the teacher and its connectors. Into a
+    plain model MMEngine would load none of these weights, and only log warnings.
 
     Args:
-        checkpoint (Any): What a file held.
-        path (str): The file, for the log.
+        checkpoint (Any): Content of a file.
+        path (str): Name of the file, for the log.
 
     Returns:
-        Any: Of the checkpoint the student's weights, and what is known of its data; the optimizer
-        trained more. The checkpoint as it was, if it is not of that shape.
+        Any: The student's weights and the meta data of its data set, without the optimizer, which
+        also trained other parameters. The checkpoint itself if it is not of MMRazor.
     """
     weights = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):

@@ -1,4 +1,4 @@
-"""What does this file hold, read without running code from it?"""
+"""What does this file contain, read without running code from it?"""
 import os
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Iterator, Tuple
@@ -12,20 +12,21 @@ from .safetensors_file import read_safetensors
 from .zoo import CONFIGS
 
 SWITCHES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-"""Torch's own: MMEngine's loaders hand no ``weights_only`` on to :func:`torch.load`."""
+"""Environment variables of torch. MMEngine's loaders do not pass ``weights_only`` to
+:func:`torch.load`."""
 
 TRUE = '1', 'y', 'yes', 'true'
-"""What torch takes for a switch that is on."""
+"""Values of these variables that torch takes for true."""
 
 
 def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> Any:
-    """Whatever a .pth or .safetensors file holds, without running code from it.
+    """Read a .pth or .safetensors file without running code from it.
 
     Args:
         path (str): The file.
-        trust (bool): Read it as a pickle that may run code.
-        where (str): Where the config says that it is trusted, for the message.
-        map_location (Any): As of :func:`torch.load`. Defaults to 'cpu'.
+        trust (bool): Whether to read it as a pickle, which may run code.
+        where (str): Where ``trust_checkpoint=True`` goes in the config, for error messages.
+        map_location (Any): As in :func:`torch.load`. Defaults to 'cpu'.
 
     Raises:
         ImportError: If it is a .safetensors file and the package safetensors is not installed.
@@ -37,10 +38,10 @@ def read_file(path: str, trust: bool, where: str, map_location: Any = 'cpu') -> 
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """An open file.
+    """Open a file for reading.
 
     Raises:
-        ValueError: If this user may not read it.
+        ValueError: If it cannot be opened.
     """
     try:
         file = open(path, 'rb')  # noqa: SIM115
@@ -53,10 +54,10 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 def read_open(file: BinaryIO, path: str, trust: bool, where: str, map_location: Any = 'cpu',
               is_hashed: bool = True) -> Tuple[Any, str]:
-    """What an open file holds, as :func:`read_file`, and the SHA-256 of it.
+    """Like :func:`read_file` for an open file; also returns the SHA-256 of the file.
 
     Raises:
-        ValueError: Also if somebody writes into it meanwhile.
+        ValueError: As :func:`read_file`, and if the file is written to meanwhile.
     """
     before = state_of(file)
     digest = hash_of(file) if is_hashed else ''
@@ -67,7 +68,7 @@ def read_open(file: BinaryIO, path: str, trust: bool, where: str, map_location: 
             content = _read_torch(file, path, trust, where, map_location)
         _check_unchanged(file, path, before)
     except ValueError:
-        _check_unchanged(file, path, before)  # if it was changed, that is why
+        _check_unchanged(file, path, before)  # a change explains the error better
         raise
     return student_of_razor(content, path), digest
 
@@ -79,7 +80,7 @@ def _check_unchanged(file: BinaryIO, path: str, before: Tuple[int, int]) -> None
 
 
 def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location: Any) -> Any:
-    allow_mmengine_checkpoints()  # once more: the forks' MMEngine takes it back after loading
+    allow_mmengine_checkpoints()  # again: MMEngine of the forks clears the list after loading
     growing = growing_part(file)
     if growing:
         raise ValueError(f'`{path}` is no checkpoint as torch writes them: {growing}; save it anew '
@@ -88,7 +89,7 @@ def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location
         file.seek(0)
         checkpoint = torch.load(file, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
-        # A page of an error, saved by its address, would be called dangerous, too.
+        # An HTML error page saved under the name of a checkpoint is not reported as dangerous.
         if path.endswith(CONFIGS):
             raise ValueError(f'`{path}` is a config, no checkpoint; give the weights of its model, '
                              'a file such as `epoch_12.pth`') from error

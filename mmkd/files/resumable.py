@@ -1,4 +1,4 @@
-"""Can a run go on from this checkpoint exactly as it would have gone on?"""
+"""Can a run be resumed from this checkpoint exactly?"""
 import logging
 from typing import Any, Dict, Optional
 
@@ -14,16 +14,18 @@ from .optimization import check_optimizer, check_schedulers
 
 
 def check_run(runner: Any, checkpoint: Any, is_distilled: bool) -> None:
-    """Whether a run can go on from a checkpoint exactly as it would have gone on.
+    """Check that a run resumed from a checkpoint continues exactly like one without a break.
 
     Args:
         runner (Runner): The run.
-        checkpoint (Any): What its file holds.
-        is_distilled (bool): Whether others join the optimizer, and its state is looked at then.
+        checkpoint (Any): Content of the checkpoint file.
+        is_distilled (bool): Whether connectors or partners join the optimizer later; its state is
+            then checked after they have joined.
 
     Raises:
-        ValueError: If it is of another student, holds numbers that are none, or is not all of a run
-            that trained so; the message names the key.
+        ValueError: If the checkpoint belongs to another student or another schedule, lacks a part
+            of the training state, or has values that are infinite or NaN; the message names the
+            key.
     """
     model = unwrapped(runner)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
@@ -41,21 +43,21 @@ def check_run(runner: Any, checkpoint: Any, is_distilled: bool) -> None:
         raise ValueError(f'{len(broken)} of its tensors have values that are infinite or not a '
                          f'number, such as `{broken[0]}`, so its training went wrong before it was '
                          'saved; resume an earlier one, with a lower learning rate')
-    check_schedule(runner, checkpoint['meta'])  # the last, for it may say that all is over
+    check_schedule(runner, checkpoint['meta'])  # last, because it may log that the run has ended
 
 
 def has_all_weights(runner: Any) -> bool:
-    """Whether the model of this process has all weights, under their own names."""
+    """Whether this process holds all weights of the model under their own names."""
     if not isinstance(runner, FlexibleRunner):
         return True
     return type(runner.strategy).__name__ in ('SingleDeviceStrategy', 'DDPStrategy')
 
 
 def check_exact(model: nn.Module, checkpoint: Dict[str, Any]) -> None:
-    """Whether weights are those of a model, name by name and shape by shape.
+    """Check that a checkpoint has exactly the names and shapes of a model.
 
     Raises:
-        ValueError: If not; the message lists what differs.
+        ValueError: If not; the message lists the differences.
     """
     own = model.state_dict()
     weights = {key.removeprefix('module.'): value
@@ -67,7 +69,7 @@ def check_exact(model: nn.Module, checkpoint: Dict[str, Any]) -> None:
         if kinds:
             raise ValueError(f'{len(kinds)} of its weights are of another kind of number, such as '
                              f'{kinds[0]}{REMEDY}')
-        # Layers may know how they were called in earlier versions.
+        # Layers may rename keys of earlier versions.
         misfits = load_what_fits(model, dict(checkpoint))
         if misfits:
             raise ValueError(f'its weights are not those of the student in the config: {misfits}; '
@@ -90,10 +92,10 @@ def _misfit(given: Any, own: Optional[Tensor]) -> bool:
 
 
 def check_schedule(runner: Any, meta: Dict[str, Any]) -> None:
-    """Whether the place where a run stopped lies inside of its schedule; at its end, say so.
+    """Check that a run stopped within its schedule; log a warning if it stopped at the end.
 
     Raises:
-        ValueError: If it lies beyond.
+        ValueError: If it stopped beyond the end.
     """
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):

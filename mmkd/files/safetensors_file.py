@@ -1,4 +1,4 @@
-"""What does an open .safetensors file hold?"""
+"""What does an open .safetensors file contain?"""
 import json
 import os
 from contextlib import contextmanager
@@ -11,12 +11,15 @@ from .safe_types import first_line
 
 
 def read_safetensors(file: BinaryIO, path: str, map_location: Any) -> Dict[str, Any]:
-    """Weights of a .safetensors file under ``'state_dict'``, its ``meta`` beside them.
+    """Read the weights of a .safetensors file, and its meta data.
 
     Args:
         file (BinaryIO): The file.
-        path (str): Its name, for messages.
-        map_location (Any): As of :func:`torch.load`.
+        path (str): Name of the file.
+        map_location (Any): As in :func:`torch.load`.
+
+    Returns:
+        dict: Weights under ``'state_dict'``, and ``'meta'``, {} if the file has none.
 
     Raises:
         ImportError: If the package safetensors is not installed.
@@ -31,7 +34,7 @@ def read_safetensors(file: BinaryIO, path: str, map_location: Any) -> Dict[str, 
         with _named_file(file, path) as name, safe_open(name, 'pt') as opened:
             weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             beside = opened.metadata() or {}
-            # Away from the mapping of a file that may be cut later, which would end Python.
+            # Copied, because reading a memory-mapped file that is truncated later ends Python.
             weights = {key: tensor.clone() for key, tensor in weights.items()}
     except SafetensorError as error:
         raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
@@ -45,7 +48,7 @@ def read_safetensors(file: BinaryIO, path: str, map_location: Any) -> Dict[str, 
 
 @contextmanager
 def _named_file(file: BinaryIO, path: str) -> Iterator[str]:
-    """A name under which an open file can be opened once more; safetensors wants one."""
+    """A path under which an open file can be opened again; safetensors needs one."""
     if isinstance(file, BytesIO):
         with NamedTemporaryFile(suffix='.safetensors') as copy:
             copy.write(file.getvalue())

@@ -1,4 +1,4 @@
-"""How are a teacher's answers kept on disk, so that none is lost, mixed up or read half written?"""
+"""How are a teacher's outputs stored on disk, so that none is lost, mixed up or incomplete?"""
 import hashlib
 import logging
 import os
@@ -22,7 +22,7 @@ from .segments import (
 __all__ = ['PRECISIONS', 'AnswerStore', 'Full', 'Record', 'packed', 'unpacked']
 
 Key = bytes
-"""The class below has a property of that name."""
+"""The class below has a property called ``bytes``."""
 
 
 class Full(Exception):
@@ -30,37 +30,37 @@ class Full(Exception):
 
 
 class AnswerStore:
-    """Answers by key, in a folder that several processes may read and write at once.
+    """Records by key, in a folder that several processes may read and write at the same time.
 
-    Each process that writes has files of its own there (:mod:`mmkd.files.segments`), so nobody
-    waits for a lock, and a process that is killed leaves whole records. Reading needs no right to
-    write. Every record, every entry of an index and the description have a checksum. What is
-    damaged is not there: it is left out with a warning, and can be put anew.
+    Each writing process has its own files (:mod:`mmkd.files.segments`), so none waits for a lock,
+    and a process that is killed leaves complete records. Reading needs no write permission. Every
+    record, every entry of an index and the description have a checksum. A damaged record counts as
+    missing: it is skipped with a warning, and can be stored again.
 
-    Where the folder is removed while the store is open, what was in it is forgotten, and the next
-    :meth:`put` makes it anew.
+    If the folder is removed while the store is open, its records are forgotten, and the next
+    :meth:`put` creates it again.
 
     Args:
-        folder (str): Where it lies; made if it is not there.
-        description (dict): What the answers depend on beside the key: strings by name.
-        precision (str): 'float32'; 'float16', a relative error of 5e-4, of numbers below 6e-5 an
-            absolute one of 3e-8; or 'uint8', in each channel an error of at most 1/510 of its
-            range. Defaults to 'float16'.
+        folder (str): The folder; created if it does not exist.
+        description (dict): What the records depend on in addition to the key: strings by name.
+        precision (str): 'float32'; 'float16', with a relative error of 5e-4, or an absolute error
+            of 3e-8 for values below 6e-5; or 'uint8', with an error of at most 1/510 of the range
+            of each channel. Defaults to 'float16'.
 
     Raises:
-        ValueError: If the folder cannot be opened, or holds the answers of something else; the
-            message names what differs.
+        ValueError: If the folder cannot be opened, or holds records with another description; the
+            message names the differences.
 
     Attributes:
         folder (str): The real path of the folder.
-        damaged (int): Records and entries that were found damaged.
+        damaged (int): Number of damaged records and entries found so far.
     """
 
     def __init__(self, folder: str, description: Dict[str, Any],
                  precision: str = 'float16') -> None:
         try:
             self.folder = os.path.realpath(folder)
-        except ValueError as error:  # of characters that no system takes
+        except ValueError as error:  # characters that are not allowed in a path
             raise ValueError(f'{folder!r} cannot be the name of a folder: {error}; give another '
                              'one') from error
         self.precision = precision
@@ -74,24 +74,24 @@ class AnswerStore:
         self._read_indexes()
 
     def get(self, key: bytes) -> Optional[Record]:
-        """Tensors and what was put beside them, or None."""
+        """One record: tensors and the dict stored with them, or None."""
         return self.find([key])[0]
 
     def find(self, keys: Sequence[bytes]) -> List[Optional[Record]]:
-        """Several records; None for what is not there, or is damaged."""
+        """Several records; None for those that are missing or damaged."""
         digests = [_digest(key) for key in keys]
         if self._identity != self._description.identity() or any(
                 digest not in self._places for digest in digests):
-            with suppress(ValueError):  # another teacher's by now, which `put` says
+            with suppress(ValueError):  # the folder of another teacher; `put` raises the error
                 self._refresh()
         return [self._record(digest) for digest in digests]
 
     def put(self, records: Dict[bytes, Record]) -> None:
-        """Keep several records, all or none of them.
+        """Store several records, all or none of them.
 
         Raises:
-            Full: If the disk is full, the folder is read-only, or belongs to something else by now;
-                what is there stays as it is.
+            Full: If the disk is full, the folder is read-only, or it now has another description.
+                Existing records stay as they are.
         """
         ready = {_digest(key): packed(tensors, beside, self.precision)
                  for key, (tensors, beside) in records.items()}
@@ -110,7 +110,7 @@ class AnswerStore:
 
     @property
     def bytes(self) -> int:
-        """Size on disk."""
+        """Size on disk in bytes."""
         size = 0
         for path in files_in(self.folder, (ANSWERS, INDEX)):
             with suppress(OSError):
@@ -118,16 +118,16 @@ class AnswerStore:
         return size
 
     def close(self) -> None:
-        """Close its files. They are opened anew where they are needed."""
+        """Close the files. They are opened again when needed."""
         self._reader.close()
         if self._writer is not None:
             self._writer.close()
         self._writer = None
 
-    # --- what others do to the folder -----------------------------------------------------------
+    # --- changes by other processes -------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Take up what other processes have written since, and notice a folder that has gone."""
+        """Read what other processes have written, and detect a removed or replaced folder."""
         if self._identity is not None and (
                 self._identity != self._description.identity()
                 or (self._writer is not None and not self._writer.is_there())):
@@ -148,7 +148,7 @@ class AnswerStore:
             before = index.damaged
             try:
                 self._places.update(index.news())
-            except FileNotFoundError:  # its other half is not there yet, or not any more
+            except FileNotFoundError:  # its file of records does not exist yet, or no longer
                 continue
             except OSError as error:
                 raise ValueError(f'`{path}` cannot be read: {error}; give another folder, or '

@@ -1,4 +1,4 @@
-"""How does what a server sends get into a file, and what stopped it if it does not?"""
+"""How is a file received from a server, and what went wrong if it was not?"""
 import shutil
 import ssl
 import time
@@ -10,18 +10,23 @@ from urllib.request import Request, urlopen
 from mmengine.logging import print_log
 
 CONNECT_SECONDS = 30.
-"""How long a server may take to answer."""
+"""Timeout for the connection and the first answer of a server."""
 STALL_SECONDS = 60.
-"""How long a server may send nothing, or fewer than :data:`STALL_BYTES`."""
+"""How long a server may send nothing, or fewer than :data:`STALL_BYTES` bytes."""
 STALL_BYTES = 1 << 16
 BLOCK = 1 << 20
 
 
 def receive(url: str, file: Any, folder: str) -> None:
-    """Write what a server sends into a file.
+    """Download from a URL into an open file.
+
+    Args:
+        url (str): http or https.
+        file (BinaryIO): Receives the bytes.
+        folder (str): Folder of the file, which must have enough free space.
 
     Raises:
-        OSError, HTTPException, ValueError: If it does not come, or not all of it.
+        OSError, HTTPException, ValueError: If nothing arrives, or not everything.
     """
     request = Request(url, headers={'User-Agent': 'mmkd', 'Accept-Encoding': 'identity'})
     with urlopen(request, timeout=CONNECT_SECONDS) as response:
@@ -55,7 +60,7 @@ def receive(url: str, file: Any, folder: str) -> None:
 
 
 def _limit(response: Any, seconds: float) -> None:
-    """Set how long one read may wait, where the connection can be reached."""
+    """Set the timeout of a read, if the socket of the connection is accessible."""
     with suppress(AttributeError):
         response.fp.raw._sock.settimeout(seconds)
 

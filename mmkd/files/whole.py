@@ -1,11 +1,11 @@
-"""Was this file written to its end, and is it a checkpoint at all?"""
+"""Is this file a checkpoint, and was it written to its end?"""
 from .archive import damaged_part, growing_part, is_of_torch, is_zip
 from .reading import read_file
 from .safe_types import first_line
 
 
 def wrong_with(path: str) -> str:
-    """Why a file is no checkpoint that was written to its end; '' if it is one."""
+    """Why a file is not a complete checkpoint, for a message; '' if it is one."""
     if path.endswith('.safetensors'):
         try:
             read_file(path, False, '')
@@ -20,7 +20,7 @@ def wrong_with(path: str) -> str:
 
 
 def is_whole(path: str) -> bool:
-    """Whether a file of ``torch.save`` was written to its end and has not changed since."""
+    """Whether a file of ``torch.save`` is complete and unchanged."""
     try:
         with open(path, 'rb') as file:
             if is_zip(file):
@@ -30,4 +30,4 @@ def is_whole(path: str) -> bool:
         read_file(path, False, '')  # as torch wrote them before 1.6
         return True
     except (OSError, ValueError) as error:
-        return 'holds more than weights' in str(error)  # whole, and refused where it is loaded
+        return 'holds more than weights' in str(error)  # complete; loading it raises the error
