@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
     @property
     def order(self) -> Tuple[float, int, int, int]:
-        """Sort key: the last run first, in it the checkpoint furthest in training (reversed)."""
+        """Sort key: largest for the furthest checkpoint of the run that started last."""
         return self.begun, self.iteration, self.epoch, self.number
 
     @property
