@@ -47,7 +47,7 @@ def load_hashed(source: str, trust: bool = False, whose: str = 'teacher') -> Loa
     Weights and hash are read from one open file, so they belong together even if the file is
     replaced meanwhile.
     """
-    where = 'beside `checkpoint`'
+    where = 'next to `checkpoint`'
     if is_of_others(source):
         with explained(f'`{source}` cannot be read', f'give {SUPPORTED}'):
             checkpoint, digest = CheckpointLoader.load_checkpoint(source, 'cpu'), ''

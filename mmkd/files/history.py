@@ -112,8 +112,8 @@ class History:
 def warn_of(lines: List[str], iteration: int) -> None:
     """Log the differences between the record of a checkpoint and the run that resumes it."""
     for line in lines:
-        print_log(f'the checkpoint was trained otherwise than this run goes on from iteration '
-                  f'{iteration}: {line}', 'current', logging.WARNING)
+        print_log(f'this run differs from the checkpoint that it resumes at iteration {iteration}: '
+                  f'{line}', 'current', logging.WARNING)
 
 
 def checked(saved: Any) -> Dict[str, Any]:

@@ -72,7 +72,7 @@ def latest_whole(folder: str) -> Optional[str]:
     chosen = next((one for one in candidates if _can_be_gone_on_from(one)), None)
     if chosen is None:
         if candidates:
-            _warn(f'no checkpoint of {folder} can be gone on from')
+            _warn(f'no checkpoint in {folder} can be resumed')
         others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
         if others:
             _warn(f'of {joined(sorted(others))} it is not known which is the last, so none is '
@@ -82,8 +82,8 @@ def latest_whole(folder: str) -> Optional[str]:
              and one.reached > chosen.reached]
     if older:
         _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
-              f'earlier in {folder}, and passed by, though further in training than {chosen.path}; '
-              'to go on from one of them, name it by `--resume PATH`')
+              f'earlier in {folder}, and skipped, though further in training than {chosen.path}; '
+              'to resume one of them, name it by `--resume PATH`')
     return chosen.path
 
 
@@ -140,14 +140,14 @@ def _can_be_gone_on_from(one: Candidate) -> bool:
     if not os.path.isfile(one.path):
         return False
     if not is_whole(one.path):
-        _warn(f'{one.path} was not written to its end, and is passed by')
+        _warn(f'{one.path} was not written to its end, and is skipped')
         return False
     broken = not_finite(one.holds)
     if broken:
-        _warn(f'{one.path} is passed by, because its training had gone wrong: {len(broken)} of its '
+        _warn(f'{one.path} is skipped, because its training went wrong: {len(broken)} of its '
               f'tensors have values that are infinite or not a number, such as `{broken[0]}`; the '
-              'newest checkpoint before that is gone on from, where the same may happen again: '
-              'lower the learning rate, or clip gradients')
+              'newest checkpoint before it is resumed, and the same may happen again: lower the '
+              'learning rate, or clip gradients')
     return not broken
 
 

@@ -42,9 +42,9 @@ def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
                 'with the `param_scheduler` that it was trained with')
         for key, value in one.items():
             if not key.startswith('_') and key not in MOVING and value != other[key]:
-                print_log(f'schedule {number} goes on as it was trained: its `{key}` is '
+                print_log(f'schedule {number} continues as it was trained: its `{key}` is '
                           f'{other[key]!r:.60} in the checkpoint, and {value!r:.60} in the config '
-                          'is not taken', 'current', logging.WARNING)
+                          'is ignored', 'current', logging.WARNING)
 
 
 def check_optimizer(runner: Any, checkpoint: Any) -> None:

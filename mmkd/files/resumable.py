@@ -112,5 +112,4 @@ def check_schedule(runner: Any, meta: Dict[str, Any]) -> None:
         print_log(
             f'this run has ended already: {last} of {last} {"epochs" if key == "epoch" else key} '
             'are done, and nothing is left to train; to train on, raise '
-            f'`train_cfg.{setting}`, and look what the schedules do then', 'current',
-            logging.WARNING)
+            f'`train_cfg.{setting}`, and check the schedules', 'current', logging.WARNING)

@@ -131,8 +131,8 @@ class AnswerStore:
         if self._identity is not None and (
                 self._identity != self._description.identity()
                 or (self._writer is not None and not self._writer.is_there())):
-            print_log(f'{self.folder} was removed or replaced while it was in use; the answers in '
-                      'it are forgotten, and it is filled anew', 'current', logging.WARNING)
+            print_log(f'{self.folder} was removed or replaced while it was in use; it is filled '
+                      'again from the start', 'current', logging.WARNING)
             self._identity = None
             self.close()
             self._places.clear()
@@ -160,8 +160,8 @@ class AnswerStore:
 
     def _warn(self, count: int, path: str, why: str) -> None:
         if not self.damaged:
-            print_log(f'`{path}` is damaged ({why}): what it should hold is left out, and the '
-                      'teacher is asked anew. If this comes again, look at the disk; to be rid of '
+            print_log(f'`{path}` is damaged ({why}): damaged outputs are skipped, and the teacher '
+                      'computes them again. If this happens again, check the disk; to discard '
                       f'the file, remove it and `{path[:-len(ANSWERS)]}{INDEX}`', 'current',
                       logging.WARNING)
         self.damaged += count

@@ -32,7 +32,7 @@ def read_config_file(name: str, whose: str = '') -> Config:
         raise ValueError(
             f'`{name}` is no config: its name must end in {", ".join(CONFIGS)}' +
             ('. It is a checkpoint; give the config of its model here, and the file as the '
-             'checkpoint beside it (`checkpoint=`, or `--teacher-checkpoint`)'
+             'checkpoint (`checkpoint=`, or `--teacher-checkpoint`)'
              if path.endswith(CHECKPOINTS) else ''))
     try:
         return read_without_code(path)
@@ -103,7 +103,7 @@ def config_path(name: str) -> str:
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
         (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
         '); give the absolute path of a file, or `mmdet::…`, `mmseg::…` for one of a package; in a '
-        'config, `{{ fileDirname }}/teacher.py` is a file beside it')
+        'config, `{{ fileDirname }}/teacher.py` is a file in the same folder')
 
 
 def published_checkpoint(config: Any) -> str:

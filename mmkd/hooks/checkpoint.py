@@ -89,7 +89,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if has_all_weights(runner):
             check_alike(lambda: dict(epoch=runner.epoch, iter=runner.iter,
                                      weights=weights_of(runner.model)),
-                        'where they go on, and with which weights')
+                        'where they start, and with which weights')
         with all_or_none('begin to train'):
             self._hold(runner.work_dir)  # before anything in it is removed
             super().before_train(runner)
@@ -154,7 +154,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             f'{self.last_ckpt} holds {len(self._broken)} tensors with values that are infinite or '
             f'not a number, such as `{self._broken[0]}`: training goes wrong. ' + (
                 f'{self._last_fine} is the newest without, and stays until there is a newer one; '
-                '`--resume` goes on from it' if self._last_fine else 'There is none without') +
+                '`--resume` resumes it' if self._last_fine else 'There is none without') +
             '. Lower the learning rate, or clip gradients', 'current', logging.WARNING)
 
     def _save_best_checkpoint(self, runner: Any, metrics: Any) -> None:
@@ -229,9 +229,9 @@ def _warn_of_earlier(folder: str) -> None:
     """Warn that a run that starts from scratch overwrites the checkpoints of an earlier one."""
     names = [os.path.basename(path) for path in checkpoints_of(folder)]
     if names:
-        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run begins '
-                  'anew: it writes over files of the same names; stop it and start it with '
-                  '`--resume` to go on, or with another `--work-dir` to keep them', 'current',
+        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run starts from '
+                  'scratch: it overwrites files of the same names; stop it and start it with '
+                  '`--resume` to resume, or with another `--work-dir` to keep them', 'current',
                   logging.WARNING)
 
 

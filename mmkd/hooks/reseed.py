@@ -46,16 +46,16 @@ class ReseedHook(Hook):
             ValueError: If the config has no seed; the order of images would differ then.
         """
         if (runner.cfg.get('randomness') or {}).get('seed') is None:
-            raise ValueError('`mmkd.ReseedHook` begins random numbers from the seed of the config, '
-                             'but it has none; write `randomness = dict(seed=0)`')
+            raise ValueError('`mmkd.ReseedHook` needs the seed of the config, but it has none; '
+                             'write `randomness = dict(seed=0)`')
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = Numbered(
                 loop.dataloader_iterator, lambda number: seed_from(runner.seed, number))
         elif runner.iter % len(runner.train_dataloader):
-            print_log('this checkpoint was saved in the middle of an epoch, which MMEngine begins '
-                      'anew, so the run will not equal one without a break; save by epochs, or '
-                      'train by iterations', 'current', logging.WARNING)
+            print_log('this checkpoint was saved in the middle of an epoch, which MMEngine '
+                      'restarts, so the run will differ from an uninterrupted one; save by epochs, '
+                      'or train by iterations', 'current', logging.WARNING)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Seed this process and the workers for an epoch."""

@@ -42,8 +42,8 @@ class StateHook(Hook):
         assert self.distillation is not None
         self._join(runner)
         if runner.cfg.get('compile'):
-            print_log('`compile` leaves a distilled student uncompiled, because what is watched in '
-                      'it comes and goes with every step; to compile its parts, call '
+            print_log('`compile` leaves a distilled student uncompiled, because its modules are '
+                      'recorded anew in every step; to compile its parts, call '
                       '`runner.model.backbone.compile()` and the like from a hook (see '
                       'docs/training_modes.md)', 'current', logging.WARNING)
         waiting = [name for name, network in self.distillation.networks.items()
@@ -91,10 +91,10 @@ class StateHook(Hook):
                 self.distillation.load_state_dict(checkpoint.get(KEY, {}))
                 check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
-            print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
-                      'it, so this run will not equal one without a break; where it should, train '
-                      "with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from the "
-                      'start', 'current')
+            print_log('random numbers (augmentation, samples, dropout) restart, as always in '
+                      'MMEngine, so this run will differ from an uninterrupted one; to avoid that, '
+                      "train with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from "
+                      'the start', 'current')
 
     def _go_on(self, checkpoint: dict) -> None:
         """Continue the record of the teachers, and log the differences to this run."""

@@ -89,7 +89,7 @@ class MissedValidationHook(Hook):
             return
         kind = 'epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'iteration'
         print_log(f'the checkpoint was saved before the validation of {kind} {number}, which is '
-                  'made up for now', 'current')
+                  'run now', 'current')
         runner.val_loop.run()
 
 
