@@ -1,16 +1,16 @@
-"""What distillation costs: steps and losses, side by side in one run.
+"""Measure the time and memory of distillation steps and losses in one run.
 
     python benchmarks/benchmark.py --student mmdet::retinanet/retinanet_r18_fpn_1x_coco.py \
         --teacher mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --fast --losses
     python benchmarks/benchmark.py configs/ps_kd/retinanet_r18_bccd.py \
         configs/byot/retinanet_r18_bccd.py
 
-The first form makes the distillations of a pair of plain configs, by --methods; the second takes
-distillation configs of one student as they are. Images, annotations and weights are random: none of
-them changes the work that is done. The parts (the plain student's step, the teacher's whole
-forward, each distillation's step) take turns, so that what else the machine does hits all alike;
-shown are medians of the rounds, and ratios. Memory is that of a process of its own per part.
-Written: `benchmark.json` and `benchmark.md` in the work dir.
+The first form builds the distillations of a pair of plain configs, by --methods; the second takes
+distillation configs of the same student. Images, annotations and weights are random, because they
+do not change the amount of work. The parts (the step of the plain student, the complete forward of
+the teacher, the step of each distillation) are run in turn, so that other load on the machine
+affects all of them equally. The results are medians over the rounds, and ratios. Memory is measured
+in a separate process per part. Output: `benchmark.json` and `benchmark.md` in the work dir.
 """
 import argparse
 import atexit
@@ -157,7 +157,7 @@ def main() -> None:
 
 
 def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
-    """The distillations that are measured, by name."""
+    """Configs of the distillations to measure, by name."""
     if not args.student:
         configs = {}
         for path in args.configs:
@@ -184,7 +184,7 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
 
 
 def without_weights(value: Any) -> Any:
-    """The same config, as a dict, with random weights: nothing is downloaded or wanted."""
+    """The config as a dict with random weights, so that nothing is downloaded."""
     if isinstance(value, Config):
         return without_weights(value._cfg_dict.to_dict())
     if isinstance(value, (list, tuple)):
@@ -212,7 +212,7 @@ def with_options(config: Config, **options: Any) -> Config:
 
 
 def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
-    """What is timed, by name: functions that build it and return what is to be timed."""
+    """The parts to time, by name: functions that build a part and return the function to time."""
     configs = configs_of(args)
     configs = {name: Config(without_weights(config)) for name, config in configs.items()}
     first = next(iter(configs.values()))
@@ -311,7 +311,7 @@ def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Ca
 
 
 def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
-    """The teacher's forward, all of it, without gradient."""
+    """The complete forward of the teacher, without gradient."""
     model = build(config, model_config(config), args).eval().requires_grad_(False)
     # The student's step has counted the data preprocessor already.
     data = model.data_preprocessor(made_up_batch(model, *args.size, args.batch_size), True)
@@ -344,7 +344,7 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
 
 def timed(parts: Dict[str, Callable], args: argparse.Namespace,
           last: Optional[Dict[str, Any]] = None) -> Dict[str, List[float]]:
-    """Seconds of every part, round by round, after two rounds that do not count.
+    """Seconds of every part in every round, after two warm-up rounds.
 
     ``last`` takes what each part returned in the last round.
     """
@@ -362,10 +362,10 @@ def timed(parts: Dict[str, Callable], args: argparse.Namespace,
 
 
 def profile(step: Callable[[], Any], steps: int = 5) -> Dict[str, float]:
-    """Shares of a step that are spent in mmkd's own files, the losses apart.
+    """Shares of a step that are spent in mmkd's own files, without the losses.
 
-    Counted is what runs in their functions, and in built-in ones that these call directly, such as
-    torch's operators; not what networks do that they call.
+    Includes the time in their functions and in built-in functions that these call directly, such as
+    torch's operators, but not in networks that they call.
     """
     observer = cProfile.Profile()
     for _ in range(steps):
@@ -389,7 +389,7 @@ def wait_for(device: str) -> None:
 
 
 def in_a_process(name: str) -> Dict[str, float]:
-    """Memory of a part, from a process that does nothing else."""
+    """Memory of a part, measured in a separate process."""
     found = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only', name],
                            capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
     if found.returncode:
@@ -399,7 +399,7 @@ def in_a_process(name: str) -> Dict[str, float]:
 
 
 def memory_of(args: argparse.Namespace) -> Dict[str, float]:
-    """MiB at the peak, beyond what the process had before it did anything."""
+    """Peak memory in MiB, beyond that of the process at its start."""
     loss, _, form = args.only.partition('/')
     if form:
         if form == COMPILED:  # what the compiler takes for itself is not the loss's
@@ -420,7 +420,7 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
 
 
 def peak(device: str) -> float:
-    """MiB: of the allocator on a GPU, of the process's resident memory on a CPU."""
+    """Peak in MiB: of the allocator on a GPU, of the resident memory of the process on a CPU."""
     if device.startswith('cuda'):
         return torch.cuda.max_memory_allocated() / 2**20
     with open('/proc/self/status') as file:  # `ru_maxrss` begins with that of the parent process
@@ -474,7 +474,7 @@ def loss_step(args: argparse.Namespace, name: str, form: str) -> Callable[[], An
 
 
 def straightforward(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
-    """The formula as it is written, by autograd."""
+    """The formula as in the paper, differentiated by autograd."""
     if isinstance(loss, LogitLoss):
         return LogitLoss.compare(loss, student, teacher, None)
     return loss.tau**2 * divergence(student.flatten(2), teacher.flatten(2), tau=loss.tau).mean()
@@ -499,7 +499,7 @@ def forms(args: argparse.Namespace) -> List[str]:
 
 
 def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
-    """The least that any form must do: read both logits, read them again, write a gradient."""
+    """The minimum for any form: read both logits twice, and write a gradient."""
     a, b = (torch.randn(args.loss_shape, device=args.device) for _ in range(2))
     gradient = torch.empty_like(a)
 
@@ -535,7 +535,7 @@ def as_table(rows: List[List[str]]) -> str:
 
 
 def machine_of(args: argparse.Namespace) -> str:
-    """Kind of machine and what is run on it."""
+    """The machine and its software."""
     if args.device.startswith('cuda'):
         kind = torch.cuda.get_device_name()
     else:

@@ -1,18 +1,18 @@
-"""Hurt a small training run in a random way at a random moment, and check what mmkd promises.
+"""Inject a random fault into a small training run at a random moment, and check mmkd's guarantees.
 
     python benchmarks/break.py                        # 100 rounds, about half an hour on 2 cores
     python benchmarks/break.py --rounds 10 --seed 3
     python benchmarks/break.py --only flip truncate
 
-Each round takes one of the breaks below, trains a small distilled RetinaNet on handwritten digits
-for three epochs with it, resumes, and checks:
+Each round trains a small distilled RetinaNet on handwritten digits for three epochs with one of the
+faults below, resumes, and checks:
 
-- nothing is lost but the last interval: the run ends, or goes on to end, with the weights,
-  optimizer and schedules of a run that was left alone, equal to the bit; or
-- it is refused: exit code 1, one to four lines, no traceback, and no checkpoint has changed;
+- at most the last interval is lost: the run ends, at once or after it was resumed, with weights,
+  optimizer and schedules bitwise equal to those of an undisturbed run; or
+- there is an error: exit code 1, one to four lines, no traceback, and no checkpoint has changed;
 - no code from a file runs.
 
-A round is repeated by its seed, which is printed with it. Exits with 1 if a promise is broken.
+A round can be repeated by its seed, which is printed. Exits with 1 if a guarantee is violated.
 """
 import json
 import os
@@ -40,8 +40,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
-from mmkd.files.checkpoint import hash_of_file, read_file
+from mmkd.files.archive import hash_of_file
 from mmkd.files.latest import RUN, latest_whole
+from mmkd.files.reading import read_file
 
 TOOLS = tools_on_path.TOOLS
 CONFIGS = os.path.join(os.path.dirname(TOOLS), 'configs', 'digits')
@@ -83,7 +84,7 @@ model = dict(
 
 
 class Broken(AssertionError):
-    """A promise was broken."""
+    """A guarantee was violated."""
 
 
 class Result(NamedTuple):
@@ -94,21 +95,21 @@ class Result(NamedTuple):
 
     @property
     def words(self) -> List[str]:
-        """What the command line said in the end: its refusal."""
+        """The last lines of the output: the error message."""
         lines = [line for line in self.output.splitlines() if line.strip()]
         begins = [n for n, line in enumerate(lines) if line.startswith('train.py: ')]
         return lines[begins[-1] if begins else 0:]
 
 
 class Round:
-    """One run in a folder of its own.
+    """One run in its own folder.
 
     Args:
-        folder (str): Where it lies.
+        folder (str): The folder.
         data (str): The data set.
-        teacher (str): A teacher's checkpoint, which is copied.
-        seed (int): Of what is random in it.
-        cached (bool): Whether the teacher's answers are kept. Defaults to False.
+        teacher (str): Checkpoint of a teacher; it is copied.
+        seed (int): Seed of the round.
+        cached (bool): Whether the outputs of the teacher are cached. Defaults to False.
     """
 
     def __init__(self, folder: str, data: str, teacher: str, seed: int,
@@ -188,7 +189,7 @@ class Round:
         return self.end_of(self.start(*options, before=before))
 
     def event(self) -> int:
-        """A random moment of a run that is left alone."""
+        """A random event of the undisturbed run."""
         return self.random.randrange(1, len(EVENTS))
 
     def cut_off(self) -> None:
@@ -221,7 +222,7 @@ def student_text(data: str, width: int = 4, channels: int = 16) -> str:
 
 
 def on_events(act: Callable[[int, str], None]) -> None:
-    """In a run about to start: call a function at each of its events, with number and name."""
+    """Make a run that is about to start call a function at each event, with number and name."""
     from mmdet.models import BaseDetector
     numbers = count(1)
 
@@ -238,7 +239,7 @@ def on_events(act: Callable[[int, str], None]) -> None:
 
 
 def at_event(number: int, act: Callable[[], Any]) -> None:
-    """In a run about to start: act at its event of that number, counted from 1."""
+    """Make a run that is about to start act at the event of that number, from 1."""
     on_events(lambda n, name: act() if n == number else None)
 
 
@@ -253,7 +254,7 @@ def check(holds: bool, problem: str, result: Optional[Result] = None) -> None:
 
 
 def ends_as_if_alone(round: Round, result: Result) -> None:
-    """The run ended, and its last checkpoint is the reference's."""
+    """Check that the run ended with the last checkpoint of the reference run."""
     check(result.code == 0, f'exit code {result.code}', result)
     path = os.path.join(round.work_dir, f'epoch_{EPOCHS}.pth')
     check(os.path.isfile(path), 'the last checkpoint is missing', result)
@@ -264,7 +265,7 @@ def ends_as_if_alone(round: Round, result: Result) -> None:
 
 
 def is_refused(round: Round, result: Result, *words: str) -> None:
-    """The run was refused in one to four lines that hold these words."""
+    """Check that the run failed with an error of one to four lines that contain these words."""
     check(result.code == 1, f'exit code {result.code}, not 1', result)
     check('Traceback' not in result.output, 'a traceback', result)
     said = '\n'.join(result.words)
@@ -288,7 +289,7 @@ class Hostile:
 
 
 def kill(round: Round) -> None:
-    """Killed at a random moment, three times; resumed."""
+    """The run is killed at a random moment three times, and resumed."""
     for _ in range(3):
         moment, delay = round.event(), round.random.uniform(0, 0.02)
 
@@ -300,7 +301,7 @@ def kill(round: Round) -> None:
 
 
 def full_disk(round: Round) -> None:
-    """No file may grow beyond a size that a checkpoint does not fit in."""
+    """The size limit of files is smaller than a checkpoint."""
     round.cut_off()
     size = os.path.getsize(round.newest())
     limit = round.random.randrange(size // 8, size - 1)
@@ -355,7 +356,7 @@ def _spoil(round: Round, path: str) -> str:
 
 
 def teacher_changes_meanwhile(round: Round) -> None:
-    """The teacher's files disappear, are cut or replaced while the run is at work."""
+    """The teacher's files are removed, truncated or replaced during the run."""
     digest = hash_of_file(round.teacher)
     path = round.random.choice([round.teacher, os.path.join(round.folder, 'teacher.py')])
     first = EVENTS.index('train_step') + 1  # the teacher is built before it
@@ -367,7 +368,7 @@ def teacher_changes_meanwhile(round: Round) -> None:
 
 
 def teacher_changes_before_resume(round: Round) -> None:
-    """Another teacher lies under the name when the run goes on."""
+    """The teacher's file is replaced by another one before the run is resumed."""
     round.cut_off()
     saved = torch.load(round.teacher, weights_only=True)
     saved['state_dict'] = {name: tensor * 1.5 if tensor.is_floating_point() else tensor
@@ -380,7 +381,7 @@ def teacher_changes_before_resume(round: Round) -> None:
 
 
 def distill_is_edited(round: Round) -> None:
-    """`loss_weight` changes before the run goes on."""
+    """`loss_weight` is changed before the run is resumed."""
     round.cut_off()
     round.edit(weight=200.)
     result = round.run('--resume')
@@ -392,7 +393,7 @@ def distill_is_edited(round: Round) -> None:
 
 
 def student_is_edited(round: Round) -> None:
-    """The student's width changes before the run goes on."""
+    """The student's width is changed before the run is resumed."""
     round.cut_off()
     round.write('student.py', student_text(round.data, width=8))
     before = round.files()
@@ -430,7 +431,7 @@ def hostile_teacher(round: Round) -> None:
 
 
 def second_writer(round: Round) -> None:
-    """A second run begins in the work dir of one that is at work, paused at a random moment."""
+    """A second run starts in the work dir of a running one that is paused at a random moment."""
     moment = round.random.randrange(EVENTS.index('train_step') + 1, len(EVENTS))
     first = round.start(before=lambda: at_event(
         moment, lambda: os.kill(os.getpid(), signal.SIGSTOP)))
@@ -445,7 +446,7 @@ def second_writer(round: Round) -> None:
 
 
 def wrong_type(round: Round) -> None:
-    """Numbers of the wrong kind stand in the newest checkpoint."""
+    """Values of the newest checkpoint have the wrong type."""
     round.cut_off()
     path = round.newest()
     saved = read_file(path, False, '')
@@ -483,7 +484,7 @@ def another_run(round: Round) -> None:
 
 
 def diverged(round: Round) -> None:
-    """The newest checkpoint holds weights that are no numbers."""
+    """The newest checkpoint has NaN weights."""
     round.cut_off()
     path = round.newest()
     saved = read_file(path, False, '')
@@ -513,7 +514,7 @@ def overlapping_zip(round: Round) -> None:
 
 
 def note_is_wrong(round: Round) -> None:
-    """`last_checkpoint` is lost, or names a file that is not there."""
+    """`last_checkpoint` is missing, or names a file that does not exist."""
     round.cut_off()
     path = os.path.join(round.work_dir, 'last_checkpoint')
     if round.random.random() < 0.5:
@@ -525,7 +526,7 @@ def note_is_wrong(round: Round) -> None:
 
 
 def cache_is_removed(round: Round) -> None:
-    """The folder of the teacher's answers is removed while the run is at work."""
+    """The folder of the teacher's cached outputs is removed during the run."""
     moment = round.event()
     result = round.run(before=lambda: at_event(
         moment, lambda: shutil.rmtree(os.path.join(round.folder, 'cache'), ignore_errors=True)))
@@ -536,7 +537,7 @@ def cache_is_removed(round: Round) -> None:
 
 
 def cache_is_damaged(round: Round) -> None:
-    """Bytes of the teacher's answers flip, or the file is cut short."""
+    """A file of the teacher's cached outputs has flipped bytes, or is truncated."""
     check(round.run().code == 0, 'the first run failed')
     folder = os.path.join(round.folder, 'cache')
     files = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
@@ -571,7 +572,7 @@ def _is_over(round: Round, result: Result) -> bool:
 
 
 def in_child(act: Callable[[], None]) -> None:
-    """Call a function in a process of its own, which leaves no logger here."""
+    """Call a function in another process, so that no logger is left in this one."""
     process = os.fork()
     if not process:
         code = 1
@@ -613,7 +614,7 @@ def prepared(root: str) -> str:
 
 
 def reference(root: str, teacher: str) -> None:
-    """Train the run that is left alone, and note its events."""
+    """Train the undisturbed run, and record its events."""
     alone = Round(os.path.join(root, 'alone'), os.path.join(root, 'digits'), teacher, 0)
     note = os.path.join(root, 'events')
 

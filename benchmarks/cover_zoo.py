@@ -3,16 +3,15 @@
     python benchmarks/cover_zoo.py                                # all folders
     python benchmarks/cover_zoo.py mmdet::fcos mmseg::pspnet      # these; prints and writes nothing
 
-Of each folder one config, the lightest by its name, is taken as it is but for depth and width:
-fewer layers of transformers, narrower ones where they take large images alone, fewer queries and
-proposals, no pretrained weights. A teacher
-of the same family (the backbone deeper where its channels stay the same, as from ResNet-50 to 101)
-teaches it by DIST and KD at 'cls' for one step on random images, the smallest that it takes. A
-folder passes if
+For each folder the tool takes one config, the lightest by its name, and reduces depth and width:
+fewer transformer layers, narrower ones if they only accept large images, fewer queries and
+proposals, no pretrained weights. A teacher of the same family (with a deeper backbone if its
+channels stay the same, such as ResNet-101 for ResNet-50) trains it with DIST and KD at 'cls' for
+one step, on random images of the smallest possible size. A folder passes if
 
-- both losses are finite and above zero,
-- each gives the student's head and its backbone gradient, and the teacher none,
-- after a step of SGD the checkpoint loads into the plain student, strictly.
+- both losses are finite and positive,
+- each has a gradient for the student's head and backbone, and none for the teacher,
+- the checkpoint after a step of SGD loads strictly into the plain student.
 """
 import argparse
 import contextlib
@@ -64,7 +63,7 @@ FEWER = dict(num_queries=20, sos_token_num=20, num_proposals=20, nms_pre=100, ma
 
 @dataclass
 class Outcome:
-    """What came of a folder."""
+    """Result of a folder."""
     folder: str
     config: str = ''
     is_buildable: bool = False
@@ -135,7 +134,7 @@ def try_folder(name: str) -> Outcome:
 
 
 def read_config(path: str) -> Config:
-    """The config, or an empty one where it cannot be read here."""
+    """Read a config; an empty one if it cannot be read."""
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except Exception:  # a base that is not where the file says, a missing package
@@ -143,7 +142,7 @@ def read_config(path: str) -> Config:
 
 
 def weight_of(path: str) -> Tuple[int, str]:
-    """A guess by the name; configs of test-time augmentation and panoptic data come later."""
+    """Estimated cost by the name; configs for TTA and panoptic data come last."""
     stem = os.path.basename(path)
     for rank, pattern in enumerate(LIGHT_FIRST):
         if re.search(pattern, stem):
@@ -232,7 +231,7 @@ class RandomTeacher(FrozenTeacher):
 
 @contextlib.contextmanager
 def memory_marked() -> Iterator[None]:
-    """Memory that nobody has written to holds NaN, not what lay there by chance."""
+    """Context manager in which uninitialized memory holds NaN."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
@@ -241,7 +240,7 @@ def memory_marked() -> Iterator[None]:
 
 
 def batch_that_fits(model: Any) -> Dict[str, Any]:
-    """A batch of the smallest size that the student takes by itself."""
+    """A batch of the smallest image size that the student accepts."""
     model.train()
     MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it, as under a Runner
     sizes = list(dict.fromkeys([*((side, side) for side in IMAGE_SIZES),
@@ -261,7 +260,7 @@ def batch_that_fits(model: Any) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def unpadded(preprocessor: Any) -> Iterator[None]:
-    """Inside the block small images stay small: they are not padded to the size in training."""
+    """Context manager in which images are not padded to the size of training."""
     before = dict(vars(preprocessor)), dict(preprocessor._modules)
     preprocessor._modules.pop('batch_augments', None)
     preprocessor.batch_augments = None  # pad to 1024 pixels, or change the size by chance
@@ -277,7 +276,7 @@ def unpadded(preprocessor: Any) -> Iterator[None]:
 
 
 def step(model: Any, batch: Dict[str, Any]) -> None:
-    """Train one step, and look where gradients arrive."""
+    """Train one step, and check which parameters get gradients."""
     before = [p.clone() for p in model.teacher.model.parameters()]
     torch.manual_seed(0)
     np.random.seed(0)  # samplers of RoIs draw from it
@@ -356,7 +355,7 @@ def walk(config: Any) -> Iterator[Dict[str, Any]]:
 
 
 def shrink(model: ConfigDict) -> ConfigDict:
-    """The same model, smaller where that is no other model."""
+    """Config of the same model with smaller settings, if they keep its structure."""
     model = copy.deepcopy(model)
     for part in walk(model):
         for name in ('init_cfg', 'pretrained', 'checkpoint_file'):
@@ -394,7 +393,7 @@ def shrink(model: ConfigDict) -> ConfigDict:
 
 
 def deeper(student: ConfigDict) -> ConfigDict:
-    """The teacher's: a deeper backbone where its channels stay the same, else the student's own."""
+    """Config of the teacher: a deeper backbone if channels stay the same, else the student's."""
     teacher = copy.deepcopy(student)
     backbone = teacher.get('backbone') or {}
     depth = backbone.get('depth')
@@ -407,7 +406,7 @@ def deeper(student: ConfigDict) -> ConfigDict:
 
 
 def difference(student: ConfigDict, teacher: ConfigDict) -> str:
-    """In what the teacher is more than the student."""
+    """How the teacher differs from the student."""
     for name in ('depth', 'depths'):
         one, other = (side.get('backbone', {}).get(name) for side in (student, teacher))
         if one != other:

@@ -1,10 +1,11 @@
-"""Kill a training run at random moments, resume it, and compare with one that was left alone.
+"""Kill a training run at random moments, resume it, and compare it with an uninterrupted run.
 
     python benchmarks/kill_and_resume.py CONFIG --kills 20 --within 40
 
-The config gets a seed, a checkpoint each epoch, and mmkd.ReseedHook where it has none. Exits with 1
-if the last checkpoints differ in a single bit of weights, averages, optimizer, schedules, or
-networks beside, and with 2 if the run was over before it was killed once.
+A seed, a checkpoint per epoch, and mmkd.ReseedHook are added to the config if they are missing.
+Exits with 1 if the last checkpoints are not bitwise equal in weights, averages, optimizer,
+schedules, and networks other than the student, and with 2 if the run ended before it was killed
+once.
 """
 import argparse
 import os
@@ -20,8 +21,8 @@ from command import Parser, run
 from common import load_config
 from mmengine.config import Config
 
-from mmkd.files.checkpoint import read_file
 from mmkd.files.latest import latest_whole
+from mmkd.files.reading import read_file
 
 TRAIN = os.path.join(tools_on_path.TOOLS, 'train.py')
 
@@ -65,7 +66,7 @@ def prepared(args: argparse.Namespace) -> str:
 
 
 def train(args: argparse.Namespace, config: str, name: str, seconds: Optional[float]) -> bool:
-    """Go on with a run; whether it ended before it was killed."""
+    """Start or resume a run; returns whether it ended before it was killed."""
     folder = os.path.join(args.work_dir, name)
     os.makedirs(folder, exist_ok=True)
     command = [sys.executable, TRAIN, config, '--work-dir', folder, '--resume']
@@ -84,7 +85,7 @@ def train(args: argparse.Namespace, config: str, name: str, seconds: Optional[fl
 
 
 def differences(one: Any, other: Any, where: str = '') -> List[str]:
-    """Where two checkpoints are not equal to the bit."""
+    """Keys at which two checkpoints are not bitwise equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [found for key in {**one, **other} for found in differences(
             one.get(key), other.get(key), f'{where}/{key}')]

@@ -1,7 +1,8 @@
-"""The same distillation by MMRazor 1.0, to be timed beside ours.
+"""The same distillation with MMRazor 1.0, for comparison of the time per step.
 
-MMRazor's last release is of 2023. It asks for what today's torch has no more, for quantization
-alone, and so does not import; here that part is left out. `pip install --no-deps mmrazor==1.0.0`.
+The last release of MMRazor is from 2023. Its quantization needs modules that torch no longer has,
+so it cannot be imported; this file leaves that part out.
+`pip install --no-deps mmrazor==1.0.0`.
 """
 import sys
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ LOSSES = dict(
 
 
 class Absent(ModuleType):
-    """Stands for a module; whatever is imported from it is an empty class."""
+    """Replacement for a module; everything imported from it is an empty class."""
     __path__: Any = []
     __all__: Any = []
 
@@ -49,8 +50,8 @@ def mmrazor_model(student: Any, teacher: Any, method: str, source: str,
         student (dict): Config of the model.
         teacher (dict): Config of the model.
         method (str): A key of :data:`LOSSES`.
-        source (str): Module, of both, whose outputs are compared.
-        calls (int): How often it runs in a step, for instance once per level; each gets a loss.
+        source (str): Name of the module, in both models, of which the outputs are compared.
+        calls (int): Calls of the module per step, such as one per level; each call gets a loss.
 
     Returns:
         dict: For ``MODELS.build``.

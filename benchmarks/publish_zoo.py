@@ -1,11 +1,11 @@
-"""Publish a checkpoint of every family that the installed mmdet and mmseg have.
+"""Publish a checkpoint of every model family of the installed mmdet and mmseg.
 
     python benchmarks/publish_zoo.py                              # one config of every folder
     python benchmarks/publish_zoo.py mmdet::dino mmseg::pointrend
 
-Of each folder the config that benchmarks/cover_zoo.py takes, made smaller as there, with random
-weights: is its checkpoint published by tools/publish_student.py, and does the proof hold? Exits
-with 1 if one is refused that can be built.
+For each folder, the tool takes the same reduced config as benchmarks/cover_zoo.py, with random
+weights, publishes its checkpoint with tools/publish_student.py, and checks that the predictions are
+equal. Exits with 1 if this fails for a model that can be built.
 """
 import argparse
 import contextlib
@@ -45,7 +45,7 @@ SIZE = 128, 128
 
 
 class Outcome(NamedTuple):
-    """What came of a folder."""
+    """Result of a folder."""
     folder: str
     config: str
     can_be_built: bool
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 def quiet() -> None:
-    """Of a process of its own: one thread, and nothing said."""
+    """Initialize a worker process: one thread, no output."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter('ignore')

@@ -1,9 +1,9 @@
-"""Train for long with images of changing sizes, and look whether anything grows.
+"""Train many iterations with images of changing sizes, and check for leaks.
 
     python benchmarks/soak.py CONFIG --iterations 2000
 
 Counts memory, live tensors, open files and threads while MMEngine's Runner trains the config, and
-looks for modules that are still watched when it has ended. Exits with 1 if anything grows. Written:
+checks that no module is still recorded after the run. Exits with 1 if a count grows. Output:
 `soak.json` in the work dir.
 """
 import argparse
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def with_changing_sizes(node: Any) -> Any:
-    """A config of a data set, whose images come between half and full size, without crops."""
+    """Config of a data set with images of random size, from half to full, without crops."""
     if not isinstance(node, dict):
         return node
     node = {key: with_changing_sizes(value) for key, value in node.items()}
@@ -53,7 +53,7 @@ def with_changing_sizes(node: Any) -> Any:
 
 
 def prepared(args: argparse.Namespace) -> Config:
-    """The config as it is run: by iterations, in one process, without validation."""
+    """Config of the run: iteration-based, one process, no validation."""
     config = load_config(args)
     loader = config.train_dataloader
     loader.update(num_workers=0, persistent_workers=False, batch_sampler=None,
@@ -75,10 +75,10 @@ def prepared(args: argparse.Namespace) -> Config:
 
 
 class Counts(Hook):
-    """Counts what could grow, at 25 moments of the run.
+    """Counts resources at 25 moments of the run.
 
     Args:
-        iterations (int): Of the run.
+        iterations (int): Number of iterations of the run.
     """
 
     priority = 'LOWEST'
@@ -106,7 +106,7 @@ class Counts(Hook):
 
 
 def give_back_memory() -> None:
-    """What the allocator keeps for later depends on the sizes of the last images."""
+    """Release memory cached by the allocator, which depends on the sizes of the last images."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
@@ -114,9 +114,9 @@ def give_back_memory() -> None:
 
 
 def slopes(found: List[Dict[str, float]]) -> Dict[str, float]:
-    """Growth of each measure per 1000 iterations, after the first fifth of the run.
+    """Growth of each count per 1000 iterations, after the first fifth of the run.
 
-    The median over all pairs of moments (Theil and Sen): one moment far off does not move it.
+    Theil-Sen estimator (median of the slopes of all pairs), which is robust to outliers.
     """
     late = found[len(found) // 5:]
     return {name: float(np.median([
@@ -125,7 +125,7 @@ def slopes(found: List[Dict[str, float]]) -> Dict[str, float]:
 
 
 def watched(model: nn.Module) -> List[str]:
-    """Modules whose forward is still replaced, or that have hooks."""
+    """Modules with a replaced forward, or with hooks."""
     return [name or type(module).__name__ for name, module in model.named_modules()
             if 'forward' in vars(module) or module._forward_hooks or module._forward_pre_hooks]
 

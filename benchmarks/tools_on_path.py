@@ -1,4 +1,4 @@
-"""Importing this lets a script import the modules of ``tools/``."""
+"""Import this module to make the modules of ``tools/`` importable."""
 import os
 import sys
 

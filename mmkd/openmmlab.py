@@ -7,9 +7,6 @@ from . import heads, teachers  # noqa: F401
 from .data.replay import Replay
 from .data.sampler import WeightedSampler
 from .data.transforms import PackViews
-from .compare.connectors import Connector
-from .compare.regions import Foreground, Region, Valid, inside_of
-from .compare.vocabulary import Context, provides
 from .distiller import Distiller
 from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading

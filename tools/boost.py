@@ -1,11 +1,11 @@
-"""Train the members of a committee, each on what those before it found hard.
+"""Train the members of a committee by boosting: each on the images that earlier members got wrong.
 
     python tools/boost.py configs/bccd/student.py --members 3 --work-dir work_dirs/committee
 
-Member 0 sees every image equally often. For each further one, the training images are weighted by
-the committee's loss on them so far (the mean of its members'), and drawn accordingly. In the work
-dir: a folder per member, the weights each was trained with, and `committee.py`, a config in which
-the committee teaches the student by DIST; edit and run it by `tools/train.py`.
+Member 0 sees every image equally often. For each further member, the training images are drawn in
+proportion to the mean loss of the earlier members on them. The tool writes into the work dir: a
+folder per member, the weights of the images for each member, and `committee.py`, a config in which
+the committee teaches the student with DIST. Edit this config and run it with `tools/train.py`.
 """
 import argparse
 import json
@@ -23,7 +23,8 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 from written import check_edited, write_kept
 
-from mmkd.files.checkpoint import load_exactly, read_checkpoint
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
 from mmkd.files.zoo import config_path
 from mmkd.networks.frozen import model_config
 from mmkd.points.recorder import evaluating
@@ -33,13 +34,13 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='plain config of the members')
-    parser.add_argument('--members', type=int, default=3, help='how many; 3 by default')
+    parser.add_argument('--members', type=int, default=3, help='number of members; 3 by default')
     parser.add_argument('--student', help='plain config of the student; by default the members\'')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate with the real batch size')
-    parser.add_argument('--overwrite', action='store_true', help='begin members anew that were '
-                        'trained with other options; write over a committee.py that was edited')
+    parser.add_argument('--overwrite', action='store_true', help='retrain members that were '
+                        'trained with other options; overwrite an edited committee.py')
     add_common_options(parser)
     args = parser.parse_args()
     if args.members < 2:
@@ -83,10 +84,10 @@ def main() -> None:
 
 
 def is_found_by(path: str, found_by: Dict[str, str], overwrite: bool) -> bool:
-    """Whether there are weights, found by these members and of these data.
+    """Whether the file has the weights computed by these members on these data.
 
     Raises:
-        ValueError: If there are others, and they may not be lost.
+        ValueError: If it has other weights, and ``overwrite`` is False.
     """
     if not os.path.isfile(path):
         return False
@@ -99,7 +100,7 @@ def is_found_by(path: str, found_by: Dict[str, str], overwrite: bool) -> bool:
 
 
 def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
-    """A model's loss on every training image, with the pipeline of training; (images,)."""
+    """Loss of a model on every training image, with the training pipeline; float64 (images, )."""
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(model_config(config))
         loader = Runner.build_dataloader(dict(
@@ -116,7 +117,7 @@ def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
 
 
 def write_weights(path: str, losses: torch.Tensor, found_by: Dict[str, str]) -> None:
-    """Weights in proportion to the losses, 1 in the mean; half a file is never left behind."""
+    """Write weights proportional to the losses, with mean 1, in one step."""
     if not losses.isfinite().all():
         raise SystemExit(f'the committee\'s loss on {(~losses.isfinite()).sum()} images is not a '
                          'number; look at the training of its members')
@@ -127,7 +128,7 @@ def write_weights(path: str, losses: torch.Tensor, found_by: Dict[str, str]) -> 
 
 
 def committee_text(args: argparse.Namespace) -> str:
-    """The config in which the committee teaches."""
+    """Text of the config in which the committee teaches the student."""
     student = os.path.abspath(args.student or args.config)
     checkpoints = [last_checkpoint(os.path.join(args.work_dir, f'member{k}'))
                    for k in range(args.members)]

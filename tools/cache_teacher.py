@@ -1,11 +1,11 @@
-"""Ask a teacher about every training image once, and keep what it says.
+"""Run a teacher on every training image once, and store its outputs.
 
     python tools/cache_teacher.py configs/cache/retinanet_r18_bccd.py
 
-The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`. Where the
-pipeline is wrapped in `mmkd.Replay`, every variant of every image is gone through; without it, the
-images as the pipeline makes them this time. Nothing is trained. What is there already is not asked
-again, so a run that was cut off goes on where it was.
+The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`. If the pipeline
+is wrapped in `mmkd.Replay`, the tool stores all variants of every image; otherwise, one random
+augmentation of each. Nothing is trained. Outputs that are stored already are not computed again, so
+an interrupted run can be repeated.
 """
 import argparse
 from typing import Any, Dict, Iterator
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def is_cached(entry: Dict[str, Any]) -> bool:
-    """Whether the answers of this network are kept."""
+    """Whether the outputs of this network are cached."""
     kind = entry.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
     return isinstance(kind, type) and issubclass(kind, CachedTeacher)
@@ -51,7 +51,7 @@ def is_cached(entry: Dict[str, Any]) -> bool:
 
 @LOOPS.register_module()
 class FillCacheLoop(EpochBasedTrainLoop):
-    """Goes through the training data, and lets nobody but the teacher see it."""
+    """Iterates over the training data and runs only the teachers."""
 
     def run(self) -> Any:
         runner = self.runner
@@ -68,8 +68,8 @@ class FillCacheLoop(EpochBasedTrainLoop):
         replays = list(replays_in(self.dataloader.dataset))
         variants = list(range(max([replay.variants for replay in replays], default=1)))
         if not replays:
-            print('The pipeline is not wrapped in mmkd.Replay: images are kept as it makes them '
-                  'this time; if it draws random numbers, they will not come again')
+            print('The pipeline is not wrapped in mmkd.Replay: if it draws random numbers, these '
+                  'images will not occur again in training')
         with torch.no_grad(), tqdm(
                 total=len(self.dataloader) * len(variants), unit='batch', ncols=100) as bar:
             for variant in variants:
@@ -82,13 +82,13 @@ class FillCacheLoop(EpochBasedTrainLoop):
         for teacher in teachers:
             store = teacher.store
             assert store is not None
-            print(f'{teacher.found} answers were there, {teacher.missed} are new; {len(store)} '
+            print(f'{teacher.found} outputs were there, {teacher.missed} are new; {len(store)} '
                   f'records, {store.bytes / 2**20:.0f} MiB, in {store.folder}')
         return runner.model
 
 
 def replays_in(dataset: Any) -> Iterator[Replay]:
-    """Those in the pipelines of a data set, however it is wrapped."""
+    """The Replay transforms in the pipelines of a data set and of the data sets inside it."""
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
         if isinstance(transform, Replay):
             yield transform

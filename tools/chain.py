@@ -1,4 +1,4 @@
-"""Trainings that follow one another: each one's student is the next one's teacher."""
+"""Train several models one after another: the student of one stage teaches the next one."""
 import argparse
 import copy
 import json
@@ -21,7 +21,7 @@ TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py'
 DONE = 'done'
 """File in a stage's folder, once it is finished."""
 RECORD = 'stage.json'
-"""File in a stage's folder: the options that it is trained with."""
+"""File in a stage's folder with the options of its training."""
 
 
 class Stage(NamedTuple):
@@ -29,17 +29,17 @@ class Stage(NamedTuple):
     name: str
     """Folder in the work dir."""
     options: List[str]
-    """What `tools/train.py` is told of it."""
+    """Options of `tools/train.py`."""
     files: Dict[str, Config] = {}
-    """Configs among the options that are written for it, by path."""
+    """Configs that are written for it, by path."""
 
 
 def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
-    """Train stage after stage; those that are done are not repeated, one that was cut off resumes.
+    """Train the stages in order; finished ones are skipped, and an interrupted one is resumed.
 
-    Both hold for the options that a stage was begun with; with others, it is refused, or with
-    `--overwrite` begun anew, and what was trained is moved aside. '{NAME}' in the options of a
-    stage stands for the last checkpoint of the stage NAME.
+    A stage that was started with other options is an error. With `--overwrite` it is restarted,
+    and its old folder is renamed. '{NAME}' in the options of a stage stands for the last checkpoint
+    of the stage NAME.
 
     Raises:
         SystemExit: If a stage fails.
@@ -49,7 +49,7 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
         raise SystemExit('--generations and --assistant start one training after another, which '
                          'several processes cannot share; run the stages by themselves, as they '
                          'stand in the work dir')
-    for stage in stages:  # what can be said at once, of all of them
+    for stage in stages:  # check all of them before the first starts
         for path in stage.files:
             check_edited(path, f'tools/train.py {path}', args.overwrite)
         if not args.overwrite:
@@ -113,8 +113,8 @@ def misfits(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> List
 
 
 def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Dict[str, Any]:
-    """The options of a stage, files by their content. What depends on a stage that is not done yet
-    holds its name in braces."""
+    """Options of a stage, with digests in place of files. The checkpoint of an unfinished stage
+    stays as the name of the stage in braces."""
     config, *rest = stage.options
     record: Dict[str, Any] = dict(amp=args.amp, auto_scale_lr=args.auto_scale_lr)
     flag = 'config'
@@ -134,7 +134,7 @@ def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Di
 
 
 def write_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> None:
-    """Before a stage begins."""
+    """Write the options of a stage into its folder."""
     folder = os.path.join(args.work_dir, stage.name)
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, RECORD)
@@ -144,7 +144,7 @@ def write_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) ->
 
 
 def move_aside(folder: str) -> None:
-    """Keep what was trained, under another name."""
+    """Rename the folder of a stage to keep its files."""
     number = 1
     while os.path.exists(f'{folder}.old{number}'):
         number += 1
@@ -153,7 +153,7 @@ def move_aside(folder: str) -> None:
 
 
 def with_checkpoints(option: str, work_dir: str, stages: List[Stage]) -> str:
-    """An option with the last checkpoint of a stage that is done in the place of its '{NAME}'."""
+    """Replace '{NAME}' in an option by the last checkpoint of the finished stage NAME."""
     for stage in stages:
         folder = os.path.join(work_dir, stage.name)
         if f'{{{stage.name}}}' in option and os.path.isfile(os.path.join(folder, DONE)):
@@ -175,7 +175,7 @@ def last_checkpoint(folder: str) -> str:
 
 
 def given_options(args: argparse.Namespace) -> List[str]:
-    """--cfg-options as they were given, for every stage."""
+    """The words of --cfg-options on the command line, for every stage."""
     words = sys.argv[1:]
     if '--cfg-options' not in words:
         return []
@@ -185,8 +185,8 @@ def given_options(args: argparse.Namespace) -> List[str]:
 
 
 def assistants(args: argparse.Namespace) -> List[Stage]:
-    """Big teaches middle, middle teaches small: `Improved Knowledge Distillation via Teacher
-    Assistant <https://arxiv.org/abs/1902.03393>`_."""
+    """Stages in which the teacher trains an assistant, and the assistant the student: `Improved
+    Knowledge Distillation via Teacher Assistant <https://arxiv.org/abs/1902.03393>`_."""
     stages: List[Stage] = []
     for config in args.assistant:
         config_path(config)
@@ -203,11 +203,11 @@ def assistants(args: argparse.Namespace) -> List[Stage]:
 
 
 def generations(args: argparse.Namespace) -> List[Stage]:
-    """Generation 0 learns from labels alone, each further one from the one before:
-    `Born-Again Neural Networks <https://arxiv.org/abs/1805.04770>`_, section 3.
+    """Stages in which generation 0 is trained on labels only, and each further one by the previous
+    one: `Born-Again Neural Networks <https://arxiv.org/abs/1805.04770>`_, section 3.
 
-    A plain config is distilled by --method; a distillation config says how itself, and its teacher
-    is replaced. Every generation begins anew, with a seed of its own.
+    A plain config is distilled with --method. A distillation config keeps its entries, and its
+    teacher is replaced. Every generation starts from scratch with a different seed.
     """
     config = read_config(args.config)
     is_distilled = 'student' in config.get('model', {})
@@ -239,7 +239,7 @@ def generations(args: argparse.Namespace) -> List[Stage]:
 
 
 def first_seed(args: argparse.Namespace, config: Config) -> Optional[int]:
-    """The seed of the first training: of the command line, or the config; None if neither."""
+    """Seed of the first training, from the command line or the config; None if there is none."""
     given = (args.cfg_options or {}).get('randomness.seed')
     return given if given is not None else (config.get('randomness') or {}).get('seed')
 

@@ -1,6 +1,6 @@
-"""How is a tool started, and how does it refuse? In a few plain lines; a bug keeps its traceback.
+"""Start a tool, and print errors of the user in a few lines; a bug keeps its traceback.
 
-Every tool ends with ``run(main)`` and parses its options by :class:`Parser`.
+Every tool ends with ``run(main)`` and parses its options with :class:`Parser`.
 """
 import argparse
 import dis
@@ -15,11 +15,11 @@ from typing import Any, Callable, Iterator, NoReturn, Optional
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
 KINDS = (ValueError, TypeError, OSError, LookupError, ImportError, FloatingPointError)
-"""What mmkd raises where the input is wrong. Any other error of its code is a bug."""
+"""Errors that mmkd raises for wrong input. Any other error of its code is a bug."""
 RANKS = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
 PATIENCE = 30.
-"""Seconds that another process than the first waits before it speaks: one that meets the same
-mistake is ended by its launcher in this time, because the first has stopped."""
+"""Seconds that processes other than the first one wait before they print an error. If all have the
+same error, the launcher ends them in this time, because the first one has stopped."""
 MOST_LINES = 4
 FLAG = '--debug'
 
@@ -30,12 +30,12 @@ def _folder_of(package: str) -> str:
 
 
 OWN = TOOLS + os.sep, _folder_of('mmkd')
-"""Where a `raise` is a refusal of ours."""
+"""Folders in which a `raise` reports wrong input."""
 LIBRARIES = tuple(map(_folder_of, ('mmengine', 'mmcv', 'mmdet', 'mmseg')))
 
 
 class Parser(argparse.ArgumentParser):
-    """Adds ``--debug``; a mistake is one line, with the nearest option where one is misspelt."""
+    """Adds ``--debug``; an error is one line, with the closest option if one is misspelled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,10 +52,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call a tool's ``main``, and end the process with 1 where it refuses.
+    """Call ``main`` of a tool, and exit with code 1 if it raises an error for wrong input.
 
-    What is a refusal and what is a bug: see :func:`refusal_of`. With ``--debug`` both show their
-    traceback. Of several processes the first speaks, all end.
+    :func:`refusal_of` tells such errors from bugs. With ``--debug`` both show their traceback. If
+    several processes fail, the first one prints the message, and all end.
     """
     try:
         main()
@@ -67,7 +67,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def as_said(text: str, error: BaseException) -> str:
-    """A refusal as it is printed; waits where another process is to speak first."""
+    """Format the message of an error; waits if another process should print it first."""
     if any(int(os.environ.get(name) or 0) for name in RANKS):
         time.sleep(PATIENCE)
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
@@ -81,22 +81,22 @@ def as_said(text: str, error: BaseException) -> str:
 
 
 def last_words(output: str) -> str:
-    """Why another tool has ended: its refusal, or else its last line, which names the error."""
+    """Why another tool failed: its error message, or else its last line of output."""
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
     said = [number for number, line in enumerate(lines) if re.match(r'\w+\.py: ', line)]
     return '\n'.join(lines[said[-1]:][:MOST_LINES - 1] if said else lines[-1:])
 
 
 def refusal_of(error: BaseException) -> Optional[str]:
-    """What a refusal says, without what libraries have put around it; None for a bug.
+    """Message of an error for wrong input, without the text that libraries add; None for a bug.
 
-    Refusals are: what this project raises by a `raise` of its own, of the kinds that stand for
-    wrong input; what MMEngine, mmdet, mmseg and mmcv raise so, with a message; a type of a config
-    that takes no such argument; a file that the system cannot open. What Python or torch raise
-    anywhere else, and an `assert` of ours, is a bug.
+    Errors for wrong input are: those of :data:`KINDS` from a `raise` of this project; those from a
+    `raise` of MMEngine, mmdet, mmseg or mmcv that have a message; an argument that a type of the
+    config does not take; a file that cannot be opened. Other errors of Python and torch, and failed
+    assertions of this project, are bugs.
 
     Args:
-        error (BaseException): As it was caught.
+        error (BaseException): The error that was caught.
     """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, str) else None
@@ -105,11 +105,11 @@ def refusal_of(error: BaseException) -> Optional[str]:
     is_own = path.startswith(OWN)
     if inner is not None and path.startswith(LIBRARIES) and text_of(inner) and (
             text.startswith(text_of(inner)) or text.endswith(text_of(inner))):
-        # MMEngine raises it once more, with a hook or a class beside it.
+        # MMEngine raises the error again, and adds a hook or a class to its message.
         return refusal_of(inner)
     if is_own and is_raise and isinstance(error, KINDS):
         return text
-    if text.startswith('Caught ') and 'Original Traceback' in text:  # in a process that loads data
+    if text.startswith('Caught ') and 'Original Traceback' in text:  # from a data worker
         return _of_worker(text)
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: {error.filename}; look at the paths in the config and options'
@@ -127,14 +127,14 @@ def refusal_of(error: BaseException) -> Optional[str]:
 
 
 def text_of(error: BaseException) -> str:
-    """Its message; that of a KeyError without the quotes that Python adds."""
+    """Message of an error; for a KeyError, without the quotes that Python adds."""
     if isinstance(error, KeyError) and len(error.args) == 1:
         return str(error.args[0])
     return str(error)
 
 
 def place_of(error: BaseException) -> tuple:
-    """Path of the file whose code raised it, and whether at a `raise` or `assert` there."""
+    """Path of the file that raised the error, and whether by a `raise` or `assert`."""
     if error.__traceback__ is None:
         return '', False
     trace = _innermost(error)
@@ -156,7 +156,7 @@ def _traces(error: BaseException) -> Iterator[TracebackType]:
 
 
 def _of_worker(text: str) -> Optional[str]:
-    """A refusal in a process that loads data comes as the text of its traceback."""
+    """Message of an error for wrong input from a data worker, given the text of its traceback."""
     frames = re.findall(r'File "(.+?)", line \d+, in .*\n(.*)', text)
     if not frames or not os.path.abspath(frames[-1][0]).startswith(OWN) or not (
             frames[-1][1].strip().startswith('raise ')):
@@ -166,7 +166,7 @@ def _of_worker(text: str) -> Optional[str]:
 
 
 def _unknown_type(error: BaseException) -> Optional[str]:
-    """MMEngine's message of a type that is not registered, in a line, with the nearest one."""
+    """MMEngine's error for a type that is not registered, in one line, with the closest name."""
     found = re.match(r'(\S+) is not in the (\S+)::(.+?) registry', text_of(error))
     if not found:
         return None
@@ -191,4 +191,4 @@ def _hook(kind: Any, error: BaseException, trace: Any) -> None:
 
 
 if os.path.dirname(os.path.abspath(sys.argv[0])) == TOOLS:
-    sys.excepthook = _hook  # for what is raised while a tool is imported
+    sys.excepthook = _hook  # for errors while a tool is imported

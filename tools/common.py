@@ -1,4 +1,4 @@
-"""What the command-line tools share: options as mmdet's have them, and the config they make."""
+"""Shared code of the command-line tools: options like those of mmdet's tools, and their config."""
 import argparse
 import atexit
 import gc
@@ -18,14 +18,14 @@ from mmkd.networks import CachedTeacher, FrozenTeacher
 from mmkd.networks.frozen import LEFT_OUT
 
 NONE = 'none'
-"""What `--teacher-checkpoint` is given for a teacher with random weights."""
+"""Value of `--teacher-checkpoint` for a teacher with random weights."""
 
 TEACHERS = {cls.__name__: cls for cls in (FrozenTeacher, CachedTeacher)}
-"""Teachers whose checkpoint, left out, is the published one."""
+"""Teachers that use the published checkpoint if none is given."""
 
 
 class Options(DictAction):
-    """``key=value`` words; another word is refused by name."""
+    """``key=value`` words; any other word is an error."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         for word in values:
@@ -35,7 +35,7 @@ class Options(DictAction):
 
 
 def add_common_options(parser: Parser) -> None:
-    """Options that training and testing have in common."""
+    """Add the options shared by training and testing."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument(
         '--cfg-options',
@@ -50,24 +50,24 @@ def add_common_options(parser: Parser) -> None:
 
 
 def add_teacher_checkpoint(parser: Parser) -> None:
-    """Where a teacher is given by its plain config."""
+    """Add the option for the weights of a teacher given by its plain config."""
     parser.add_argument('--teacher-checkpoint', metavar='FILE', help='the teacher\'s weights, path '
                         f'or address; by default those that its package publishes; `{NONE}` for '
                         'random ones')
 
 
 def read_config(name: str) -> Config:
-    """The config of a path or of an installed package's 'package::path'."""
+    """Read a config from a path or from an installed package ('package::path')."""
     return read_config_file(name)
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config with what the command line says of it; for the folder, that goes first."""
+    """Read the config and apply the options; ``--work-dir`` overrides that of the config."""
     return finish_config(read_config(args.config), args)
 
 
 def finish_config(config: Config, args: argparse.Namespace) -> Config:
-    """Add to a config what the command line says of it."""
+    """Apply the options of the command line to a config."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config.launcher = args.launcher
     if args.cfg_options is not None:
@@ -80,23 +80,23 @@ def finish_config(config: Config, args: argparse.Namespace) -> Config:
     return config
 
 
-# --- what can be said before anything is built ----------------------------------------------------
+# --- checks before anything is built --------------------------------------------------------------
 
 
 def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
-    """What stands for the teacher's `checkpoint` in a distillation config.
+    """Value of the teacher's `checkpoint` in a distillation config.
 
     Args:
-        teacher (str): What `--teacher` was given.
-        given (str, optional): What `--teacher-checkpoint` was given.
+        teacher (str): Value of `--teacher`.
+        given (str, optional): Value of `--teacher-checkpoint`.
 
     Returns:
-        str | None: An absolute path or an address; :data:`LEFT_OUT` for what the teacher's package
-        publishes; None for random weights.
+        str | None: An absolute path or an address; :data:`LEFT_OUT` for the weights published by
+        the teacher's package; None for random weights.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If nothing was given, and nothing is published.
+        ValueError: If no checkpoint is given, and none is published.
     """
     if given == NONE:
         return None
@@ -115,10 +115,10 @@ def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
 
 
 def check_checkpoint(path: str, option: str) -> None:
-    """Whether there is such a checkpoint; one at an address is looked for when it is read.
+    """Check that a checkpoint exists; one at an address is checked when it is read.
 
     Raises:
-        FileNotFoundError: If not.
+        FileNotFoundError: If it does not exist.
     """
     if '://' not in path and not os.path.exists(os.path.expanduser(path)):
         raise FileNotFoundError(f'{option}: no checkpoint at `{path}` (looked from {os.getcwd()}); '
@@ -126,12 +126,12 @@ def check_checkpoint(path: str, option: str) -> None:
 
 
 def check_files(config: Config) -> None:
-    """Look for the files that networks beside the student are built from, before all is built.
+    """Check the files of all networks other than the student before anything is built.
 
     Raises:
-        FileNotFoundError: If a config or checkpoint is not there.
-        TypeError: If an argument is misspelt where a teacher's checkpoint is left out.
-        ValueError: If a teacher's checkpoint is left out, and nothing is published for its config.
+        FileNotFoundError: If a config or checkpoint does not exist.
+        TypeError: If a teacher without a checkpoint has a misspelled argument.
+        ValueError: If a teacher has no checkpoint, and none is published for its config.
     """
     for where, entry in networks_of(config):
         if isinstance(entry['config'], str):
@@ -146,7 +146,7 @@ def check_files(config: Config) -> None:
         scope, _, name = str(entry.get('type', 'FrozenTeacher')).rpartition('.')
         kind = TEACHERS.get(name) if scope in ('', 'mmkd') else None
         if 'checkpoint' not in entry and kind is not None and 'teacher' in where:
-            # It may be there under a misspelt name.
+            # The key may be misspelled.
             check_arguments(f'`{where}`', {key: value for key, value in entry.items()
                                            if key not in ('type', '_scope_')},
                             *parameters_of(kind))
@@ -157,7 +157,7 @@ def check_files(config: Config) -> None:
 
 
 def networks_of(config: Config) -> Iterator[Tuple[str, Any]]:
-    """Entries of a distillation that describe a network by its `config`, with their places."""
+    """Keys and entries of a distillation that describe a network by its `config`."""
     places = [('model', config.get('model'))]
     places += [(f'custom_hooks.{number}', hook)
                for number, hook in enumerate(config.get('custom_hooks') or [])]
@@ -182,9 +182,9 @@ def _networks_in(value: Any, where: str) -> Iterator[Tuple[str, Any]]:
 
 
 def build_runner(config: Config) -> Any:
-    """The Runner that the config asks for."""
+    """Build the Runner of a config."""
     if config.launcher == 'pytorch' and get_device() == 'cpu':
-        # MMEngine's own start of processes, and its wrapper's default, want a GPU.
+        # MMEngine's process groups and the default of its wrapper need a GPU.
         if not distributed.is_initialized():
             if 'RANK' not in os.environ:
                 raise SystemExit('--launcher pytorch goes with torchrun; use tools/dist_train.sh '
@@ -199,9 +199,10 @@ def build_runner(config: Config) -> Any:
 
 
 def leave_group() -> None:
-    """End the process group, whose threads, left to the interpreter, may abort a finished run.
+    """End the process group: its threads may abort a finished run when the interpreter exits.
 
-    A distributed wrapper that outlives it would end it while its threads wait for the interpreter.
+    Collects garbage first, because a distributed wrapper that is deleted later would end the group
+    while its threads wait for the interpreter.
     """
     gc.collect()
     distributed.destroy_process_group()

@@ -10,7 +10,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
-from mmkd.files.checkpoint import load_exactly, read_checkpoint
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt

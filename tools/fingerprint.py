@@ -1,4 +1,4 @@
-"""What does a training depend on? Digests by which a finished one is known again."""
+"""Digests of what a training depends on (config, weights, data), to recognize a finished one."""
 import hashlib
 import json
 import os
@@ -8,28 +8,28 @@ from typing import Any, Dict, Iterator, List, Mapping
 from common import networks_of, read_config
 from mmengine.config import Config
 
-from mmkd.files.checkpoint import hash_of_file
+from mmkd.files.archive import hash_of_file
 from mmkd.files.zoo import CONFIGS
 
 DIGITS = 16
-"""Of a SHA-256, in hexadecimal."""
+"""Number of hexadecimal digits of a SHA-256."""
 MOST_TOLD = 3
-"""Differences that a message tells; the rest is counted."""
+"""Number of differences that a message lists."""
 
 
 def digest(text: str) -> str:
-    """Of a text."""
+    """Digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 def digest_of_config(config: Config) -> str:
-    """Of all that a config says, whatever file it stands in and however it is written."""
+    """Digest of the settings of a config, independent of its file and formatting."""
     return digest(json.dumps(config.to_dict(), sort_keys=True, default=_plainly))
 
 
 def digest_of_source(source: str) -> str:
-    """Of what stands at a path: of a config what it says, of another file its content. What is no
-    file (an address, a word) stands for itself."""
+    """Digest of a file: of a config its settings, of another file its content. A string that is
+    not a file (an address, a word) is returned unchanged."""
     if '::' in source or (source.endswith(CONFIGS[0]) and os.path.isfile(source)):
         return f'sha256 {digest_of_config(read_config(source))}'
     path = os.path.expanduser(source)
@@ -37,7 +37,7 @@ def digest_of_source(source: str) -> str:
 
 
 def networks(config: Config) -> Dict[str, str]:
-    """The configs and weights of a distillation's other networks, by their place in the config."""
+    """Digests of configs and weights of all networks other than the student, by config key."""
     found = {}
     for where, entry in networks_of(config):
         for key in ('config', 'checkpoint'):
@@ -47,10 +47,10 @@ def networks(config: Config) -> Dict[str, str]:
 
 
 def data(config: Config) -> Dict[str, str]:
-    """Labels and names of images of all data sets of a config, by their place.
+    """Digests of labels and images of all data sets of a config, by config key.
 
-    Of annotation files and folders of label maps the content; of folders of images names and sizes
-    of the files.
+    For annotation files and folders of label maps, of their content; for folders of images, of the
+    names and sizes of the files.
     """
     found = {}
     for part in ('train', 'val', 'test'):
@@ -70,7 +70,7 @@ def data(config: Config) -> Dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
-    """What differs between two records, in words."""
+    """Differences between two records, as sentences."""
     told = []
     for key in {**before, **now}:
         one, other = before.get(key), now.get(key)
@@ -84,7 +84,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
 
 
 def told(found: List[str]) -> str:
-    """Differences in a line."""
+    """Differences in one line."""
     rest = len(found) - MOST_TOLD
     return ', '.join(found[:MOST_TOLD]) + (f' and {rest} more' if rest > 0 else '')
 
@@ -112,5 +112,5 @@ def _files_in(folder: str, with_content: bool) -> Iterator[str]:
 
 
 def _plainly(value: Any) -> str:
-    """Classes and functions by name: their address differs from run to run."""
+    """Classes and functions by name, because their address changes from run to run."""
     return getattr(value, '__qualname__', None) or re.sub(r' at 0x[0-9a-f]+', '', str(value))

@@ -1,4 +1,4 @@
-"""torchrun, without its own traceback when a process ends with an error: the process has spoken.
+"""torchrun without its own traceback after an error, which the failed process has printed.
 
     python tools/launch.py --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch
 """
@@ -9,12 +9,12 @@ from torch.distributed.run import main
 
 
 def launch() -> int:
-    """Start the processes; the exit code of the first that failed."""
+    """Start the processes, and return 1 if one of them failed, else 0."""
     try:
         main()
     except ChildFailedError as error:
         _, first = error.get_first_failure()
-        if first.exitcode < 0:  # it could not say anything itself
+        if first.exitcode < 0:  # ended by a signal, so it has printed nothing
             print(f'process {first.global_rank} was ended by {first.signal_name()}',
                   file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What models are tried with where there is neither data nor a checkpoint."""
+"""Random weights and random batches, to try models without data and checkpoints."""
 import contextlib
 from typing import Any, Dict
 
@@ -11,13 +11,13 @@ from mmkd.points.probe import channels_of, on_blank
 
 
 def initialise(model: Any) -> None:
-    """Random weights, also where only a pretrained checkpoint would have brought any."""
-    with contextlib.suppress(AttributeError):  # SAN can only begin with CLIP's weights
+    """Initialize a model with random weights, including parts that need a pretrained checkpoint."""
+    with contextlib.suppress(AttributeError):  # SAN can only be initialized from CLIP
         model.init_weights()
     for parameter in model.parameters():
         if parameter.isnan().any():
             nn.init.trunc_normal_(parameter, std=0.02)
-    # Without a pretrained backbone's statistics, norms that are frozen let activations explode.
+    # Without the statistics of a pretrained backbone, activations explode behind frozen norms.
     norms = {norm: norm.momentum for norm in model.modules()
              if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
     for norm in norms:
@@ -26,11 +26,11 @@ def initialise(model: Any) -> None:
 
     def run(blank: Tensor) -> None:
         images = torch.randn(2, *blank.shape[1:])
-        if hasattr(model.data_preprocessor, 'std'):  # 1 where a caffe backbone wants 0 to 255
+        if hasattr(model.data_preprocessor, 'std'):  # 1 for caffe backbones, whose range is 0...255
             images = images * 64 / model.data_preprocessor.std
         adapter_of(model).extract(model, images)
 
-    with torch.no_grad(), contextlib.suppress(Exception):  # one that takes no image of these sizes
+    with torch.no_grad(), contextlib.suppress(Exception):  # models that need other image sizes
         on_blank(model, run)
     for norm, momentum in norms.items():
         norm.momentum = momentum
@@ -39,14 +39,15 @@ def initialise(model: Any) -> None:
 
 def made_up_batch(model: Any, height: int, width: int, count: int = 2,
                   proposals: int = 100) -> Dict[str, Any]:
-    """Random images with annotations, as a data loader gives them.
+    """Random images with annotations, like a batch of a data loader.
 
     Args:
-        model (nn.Module): Who will see them: it decides on kind and number of classes.
-        height (int): Of the images, in pixels.
-        width (int): Of the images, in pixels.
-        count (int): How many. Defaults to 2.
-        proposals (int): Of boxes per image, for a detector without an RPN. Defaults to 100.
+        model (nn.Module): The model, which determines the task and the number of classes.
+        height (int): Height of the images in pixels.
+        width (int): Width of the images in pixels.
+        count (int): Number of images. Defaults to 2.
+        proposals (int): Number of proposals per image, for a detector without an RPN.
+            Defaults to 100.
 
     Returns:
         dict: `inputs` and `data_samples`, before the data preprocessor.
@@ -59,7 +60,7 @@ def made_up_batch(model: Any, height: int, width: int, count: int = 2,
 def detection_batch(model: Any, height: int, width: int, count: int,
                     proposals: int) -> Dict[str, Any]:
     from mmdet.testing import demo_mm_inputs, demo_mm_proposals
-    # An RPN has one class of its own, a head of masks may have one for all.
+    # Not the RPN, which has one class; a mask head may have one class for all.
     classes = min([head.num_classes for path, head in model.named_modules()
                    if path.split('.')[0] in ('roi_head', 'bbox_head', 'panoptic_head', 'mask_head')
                    and isinstance(getattr(head, 'num_classes', None), int)] or [80])

@@ -1,13 +1,13 @@
-"""Make a small detection and segmentation data set out of real handwritten digits.
+"""Make a small detection and segmentation data set from real handwritten digits.
 
     python tools/make_digits.py data/digits
 
-The 1,797 digits that scikit-learn carries (the test set of the UCI Optical Recognition of
-Handwritten Digits) are scaled, coloured and set on textured backgrounds. No digit of the training
-images occurs in a validation image. Look-alikes (1/7, 3/8, 4/9) are twice as frequent as the other
-digits: they are what soft targets tell more about than labels.
+The 1,797 digits in scikit-learn (the test set of the UCI Optical Recognition of Handwritten Digits)
+are scaled, colored and drawn on textured backgrounds. No digit of the training images occurs in a
+validation image. Similar digits (1/7, 3/8, 4/9) are twice as frequent as the others, because for
+these soft targets have more information than labels.
 
-Written, for FOLDER/{train,val}:
+Files, in FOLDER, for the splits train and val:
     annotations/instances_{train,val}.json            boxes, COCO format
     leftImg8bit/{train,val}/digits/*_leftImg8bit.png  images
     gtFine/{train,val}/digits/*_gtFine_labelTrainIds.png  label maps: digit d is d, background 10
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Float (size, size, 3) in [0, 1]: noise of several scales, brightness leaning to one side."""
+    """Float (size, size, 3) in [0, 1]: noise of several scales, with random brightness."""
     image = np.zeros((size, size, 3), np.float32)
     for cells in (2, 4, 8, 16, 32):
         noise = rng.normal(size=(cells, cells, 3)).astype(np.float32)

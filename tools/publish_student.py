@@ -1,12 +1,13 @@
-"""Turn a checkpoint of a distillation run into a file to be shipped.
+"""Turn a checkpoint of a distillation run into a file for publication.
 
     python tools/publish_student.py CONFIG.py work_dirs/retinanet_r50/epoch_24.pth
 
-CONFIG is the distillation config or the plain student's. What only training needs is left out:
-optimizer, schedules, log history, connectors, partners, the config's text with its paths. What says
-where the weights come from stays: classes, epochs, versions, and names and hashes of the teacher.
-The file is read back, and the model must predict from it what it predicts from the checkpoint, to
-the bit; else there is no file. Its name ends in the first 8 digits of its SHA-256.
+CONFIG is the distillation config or the config of the plain student. The file leaves out what only
+training needs: optimizer, schedules, log history, connectors, partners, and the text of the config
+with its paths. It keeps the origin of the weights: classes, epochs, versions, and names and hashes
+of the teacher. The tool reads the file back and compares the model's predictions with those from
+the checkpoint. If they are not bitwise equal, no file is written. The name of the file ends in the
+first 8 digits of its SHA-256.
 """
 import argparse
 import contextlib
@@ -25,14 +26,17 @@ from mmengine.registry import DefaultScope
 
 import mmkd
 from mmkd.core.build import build_model
-from mmkd.files.checkpoint import hash_of_file, load_exactly, read_checkpoint, wrong_with
+from mmkd.files.archive import hash_of_file
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
 from mmkd.files.sources import local_path
+from mmkd.files.whole import wrong_with
 from mmkd.networks.frozen import model_config
 
 KEPT = ('epoch', 'iter', 'seed', 'mmengine_version', 'dataset_meta', 'mmkd')
-"""What of a checkpoint's `meta` is shipped."""
+"""Keys of a checkpoint's `meta` that are published."""
 GIVEN = 'gt_', 'proposals', 'ignored_instances'
-"""How the names of what is no prediction begin, in a sample."""
+"""Prefixes of the fields of a sample that are not predictions."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,18 +73,18 @@ def main() -> None:
 
 
 def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:
-    """Write the file, and prove it.
+    """Write the file, and compare its predictions.
 
     Args:
-        config (Config): Of the distillation, or the plain student's.
-        args (Namespace): As :func:`parse_args` gives them.
+        config (Config): Config of the distillation or of the plain student.
+        args (Namespace): Result of :func:`parse_args`.
 
     Returns:
-        tuple[str, str]: Its path, and what was compared.
+        tuple[str, str]: Path of the file, and what was compared.
 
     Raises:
-        ValueError: If the checkpoint does not fit the config, or the proof fails; then there is no
-            file.
+        ValueError: If the checkpoint does not fit the config, or the comparison fails; no file is
+            written then.
     """
     checkpoint = read_checkpoint(args.checkpoint, config.get('trust_checkpoint', False), 'student')
     # Each from a copy: some models (Deformable DETR) write into the config they are built from.
@@ -111,7 +115,7 @@ def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:
 
 
 def sizes_of(config: Config) -> List[Tuple[int, int]]:
-    """Heights and widths of images that the model may be meant for, the likeliest first."""
+    """Likely heights and widths of the model's input images, the most likely first."""
     model = model_config(config)
     backbones = [part for part in (model.get('backbone'), model.get('image_encoder'))
                  if isinstance(part, dict)]
@@ -128,14 +132,14 @@ def sizes_of(config: Config) -> List[Tuple[int, int]]:
 
 
 def steps_of(dataset: Any) -> List[Any]:
-    """The pipeline of a data set, however it is wrapped."""
+    """The pipeline of a data set, or of the first one inside its wrappers."""
     while isinstance(dataset, dict) and not dataset.get('pipeline'):
         dataset = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
     return list(dataset['pipeline']) if isinstance(dataset, dict) else []
 
 
 def write(path: str, weights: Dict[str, torch.Tensor], meta: Dict[str, Any]) -> None:
-    """A checkpoint of weights, and of words about them."""
+    """Write weights and meta data to a file."""
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     if path.endswith('.pth'):
         torch.save(dict(meta=meta, state_dict=weights), path)
@@ -148,10 +152,10 @@ def write(path: str, weights: Dict[str, torch.Tensor], meta: Dict[str, Any]) -> 
 
 
 def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
-    """Compare what two models predict, of an image of the first size that they take.
+    """Compare the outputs of two models on an image of the first size that they accept.
 
-    Beside their predictions, of which there may be few on a random image, their features are
-    compared, and their raw outputs where `mode='tensor'` gives any.
+    A random image may have few predictions, so features are compared in addition, and raw outputs
+    if `mode='tensor'` returns any.
 
     Returns:
         str: What was compared.
@@ -222,7 +226,7 @@ def said_of(model: Any, data: Dict[str, Any],
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equal to the bit; where both have no number, too."""
+    """Whether two tensors are bitwise equal; NaN equals NaN."""
     if one.shape != other.shape or not one.is_floating_point():
         return torch.equal(one, other)
     known = ~one.isnan()

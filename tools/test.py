@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint. A distilled model needs no teacher for it.
+"""Evaluate a checkpoint. A distilled model is evaluated without its teacher.
 
     python tools/test.py configs/dist/retinanet_r50.py work_dirs/retinanet_r50/epoch_24.pth
 """
@@ -53,10 +53,10 @@ def augment(config: Config) -> None:
 
 
 def write_predictions(config: Config, out: str) -> Optional[dict]:
-    """Have the predictions written; a metric to add, if the config's own does not do it."""
+    """Make the metrics write the predictions; returns an additional metric if one is needed."""
     scope = config.get('default_scope')
     if out.endswith(('.pkl', '.pickle')):
-        # mmdet's own packs masks; other projects use MMEngine's.
+        # The metric of mmdet packs masks; other projects use that of MMEngine.
         return dict(type='DumpDetResults' if scope == 'mmdet' else 'DumpResults',
                     out_file_path=out)
     if scope != 'mmseg' or not isinstance(config.test_evaluator, dict):

@@ -5,9 +5,9 @@
     python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
     python tools/train.py STUDENT.py --generations 3
 
-The second form needs no distillation config: it finds out what can be compared, and writes one into
-the work dir, to be read, edited and run by the first form. The last two train one model after the
-other, each the teacher of the next.
+The second form needs no distillation config: it finds the points that can be compared, and writes a
+config into the work dir, which can be edited and run with the first form. The last two forms train
+several models in sequence; each one teaches the next.
 """
 import argparse
 import os
@@ -44,10 +44,11 @@ def parse_args() -> argparse.Namespace:
                         'dist by default')
     parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
                         help='plain configs between teacher and student, the biggest first')
-    parser.add_argument('--generations', type=int, help='how often the model is trained anew, '
-                        'generation 0 by labels alone, the others by the one before')
-    parser.add_argument('--overwrite', action='store_true', help='write over a distill.py that '
-                        'was edited; begin stages anew that were trained with other options')
+    parser.add_argument('--generations', type=int, help='number of trainings from scratch: '
+                        'generation 0 on labels only, each further one with the previous one as '
+                        'teacher')
+    parser.add_argument('--overwrite', action='store_true', help='overwrite an edited distill.py; '
+                        'restart stages that were trained with other options')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from the given checkpoint, or without one from the latest in the work dir')
+        help='resume the given checkpoint, or without one the latest in the work dir')
     add_common_options(parser)
     args = parser.parse_args()
     if args.teacher is None and (args.teacher_checkpoint or args.assistant or (
@@ -66,8 +67,8 @@ def parse_args() -> argparse.Namespace:
         parser.error('--generations is 2 or more, and goes without --teacher: the first one '
                      'learns from labels alone')
     if args.resume not in (None, 'auto') and (args.generations or args.assistant):
-        parser.error('--resume CHECKPOINT does not go with --generations and --assistant: a stage '
-                     'that was cut off goes on by itself; leave it out')
+        parser.error('--resume CHECKPOINT does not go with --generations and --assistant: an '
+                     'interrupted stage is resumed by itself; leave it out')
     return args
 
 
@@ -91,7 +92,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     how_to_run = f'tools/train.py {path} --work-dir {args.work_dir}'
     check_edited(path, how_to_run, args.overwrite)
 
-    if args.cfg_options:  # they are the student's, which is about to move into the distillation's
+    if args.cfg_options:  # for the student, whose config becomes `model.student`
         student.merge_from_dict(args.cfg_options)
         args.cfg_options = {
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
@@ -107,7 +108,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)
-    # Under a name of its own: MMEngine writes the whole config beside, under the name it is given.
+    # Another file name, because MMEngine writes the complete config under this name, too.
     return Config(config._cfg_dict, text, os.path.join(args.work_dir, f'{name}.py'))
 
 

@@ -1,4 +1,4 @@
-"""Files that a tool writes and a user may edit: an edited one is never written over."""
+"""Write files that a user may edit; an edited file is not overwritten."""
 import hashlib
 import os
 import re
@@ -8,12 +8,12 @@ ANY_MARK = re.compile(r'# Written by tools/\S+ .*Digest: ([0-9a-f]{16})\n')
 
 
 def check_edited(path: str, how_to_run: str, overwrite: bool) -> None:
-    """Refuse to go on where a file has been edited since a tool wrote it.
+    """Check that a file has not been edited since a tool wrote it.
 
     Args:
-        path (str): The file; it need not be there.
-        how_to_run (str): The command that takes the edited file.
-        overwrite (bool): Whether it may be lost.
+        path (str): The file; it may not exist.
+        how_to_run (str): The command that runs the edited file.
+        overwrite (bool): Whether an edited file may be overwritten.
 
     Raises:
         ValueError: If it has been edited.
@@ -23,14 +23,14 @@ def check_edited(path: str, how_to_run: str, overwrite: bool) -> None:
 
 
 def write_kept(path: str, text: str, tool: str, how_to_run: str, overwrite: bool) -> None:
-    """Write a file whole, with a digest by which an edit is noticed; an edited one stays.
+    """Write a file in one step, with a digest to detect later edits; an edited file is kept.
 
     Args:
-        path (str): Of the file.
+        path (str): Path of the file.
         text (str): Its content.
         tool (str): Name of the tool, for the first line.
-        how_to_run (str): The command that takes the file where it was edited.
-        overwrite (bool): Whether an edited file may be lost.
+        how_to_run (str): The command that runs the edited file.
+        overwrite (bool): Whether an edited file may be overwritten.
 
     Raises:
         ValueError: If it has been edited.
@@ -38,7 +38,7 @@ def write_kept(path: str, text: str, tool: str, how_to_run: str, overwrite: bool
     if not overwrite and _is_edited(path, text):
         raise _kept(path, how_to_run)
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    # Several processes write the same; none may read half of it.
+    # Several processes write the same file, and none may read an incomplete one.
     part = f'{path}.{os.getpid()}'
     with open(part, 'w') as file:
         file.write(f'{MARK.format(tool=tool)}{_digest(text)}\n{text}')
@@ -46,7 +46,8 @@ def write_kept(path: str, text: str, tool: str, how_to_run: str, overwrite: bool
 
 
 def _is_edited(path: str, text: 'str | None') -> bool:
-    """Without a digest, as earlier versions wrote files, all depends on what would be written."""
+    """Whether a file was edited. Files of earlier versions have no digest and must equal the text
+    that would be written."""
     if not os.path.isfile(path):
         return False
     with open(path) as file:

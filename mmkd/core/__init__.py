@@ -1,1 +1,1 @@
-"""What does everything stand on? Arguments, entries of a config, processes, random numbers."""
+"""What do all rooms need? Checks of arguments and entries, processes, random numbers."""

@@ -1,4 +1,4 @@
-"""Do all processes of a run begin alike?"""
+"""Do all processes of a run start with the same config and weights?"""
 import hashlib
 import os
 from contextlib import contextmanager
@@ -10,21 +10,21 @@ from mmengine.model import is_model_wrapper
 
 PARTS = ('model', 'custom_hooks', 'default_hooks', 'train_dataloader', 'train_cfg', 'optim_wrapper',
          'param_scheduler', 'auto_scale_lr', 'randomness', 'resume', 'load_from')
-"""Of a config, what all processes must have alike."""
+"""Keys of a config that must be the same in all processes."""
 
 SHOWN = 5
 
 
 def check_alike(own: Callable[[], Mapping[str, Any]], what: str) -> None:
-    """Compare what this process begins with with what the others do; all of them call it.
+    """Check that values are the same in all processes. Every process must call it.
 
     Args:
-        own (Callable): Gives it: by name words, numbers, lists and dicts of such.
-        what (str): What is compared, for the message.
+        own (Callable): Returns the values of this process by name: strings, numbers, lists, dicts.
+        what (str): What is compared, for error messages.
 
     Raises:
-        ValueError: In every process, if any differs from the first; the message says which, and in
-            what.
+        ValueError: In every process, if any of them differs from process 0; the message names the
+            process and the values.
     """
     if get_world_size() < 2:
         return
@@ -37,13 +37,13 @@ def check_alike(own: Callable[[], Mapping[str, Any]], what: str) -> None:
     shown = '; '.join(f'`{name}` is {one} in process 0 and {other} in process {others[0]}'
                       for name, one, other in lines[:SHOWN])
     raise ValueError(
-        f'the processes of this run do not begin alike ({what}): of {len(everyone)}, process '
+        f'the processes of this run do not start alike ({what}): of {len(everyone)}, process '
         f'{", ".join(map(str, others[:SHOWN]))} differs from process 0: {shown}{rest}; start all '
         'of them with the same config and the same files')
 
 
 def differences(one: Any, other: Any, name: str = '') -> Iterator[Tuple[str, str, str]]:
-    """Where two nested values differ: the dotted name, and what stands there on both sides."""
+    """Differences between two nested values: dotted name, and both values as strings."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in [*one, *(key for key in other if key not in one)]:
             yield from differences(one.get(key), other.get(key), f'{name}.{key}'.lstrip('.'))
@@ -58,18 +58,20 @@ def differences(one: Any, other: Any, name: str = '') -> Iterator[Tuple[str, str
 
 @contextmanager
 def all_or_none(what: str) -> Iterator[None]:
-    """Have a mistake in one process end all of them: the others would wait for it for ever.
+    """Context manager that raises an error in all processes if one raises it in the block.
+
+    Without it the other processes would wait forever.
 
     Args:
-        what (str): What is done in the block, for the message.
+        what (str): What is done in the block, for error messages.
 
     Raises:
-        Exception: The process's own.
-        ValueError: Where it has none, but another process has; the message holds that one's.
+        Exception: The error of this process.
+        ValueError: If only other processes have an error; the message quotes the first one.
     """
     try:
         yield
-    except Exception as error:  # whatever it is, the others must hear of it
+    except Exception as error:  # any error must reach the other processes
         if get_world_size() > 1:
             all_gather_object(f'{type(error).__name__}: {error}')
         raise
@@ -77,18 +79,18 @@ def all_or_none(what: str) -> Iterator[None]:
         said = all_gather_object(None)
         wrong = [rank for rank, text in enumerate(said) if text is not None]
         if wrong:
-            raise ValueError(f'process {wrong[0]} of {len(said)} could not {what}, so none goes '
-                             f'on; look there. It says: {said[wrong[0]]}')
+            raise ValueError(f'process {wrong[0]} of {len(said)} could not {what}, so all stop; '
+                             f'look at its error: {said[wrong[0]]}')
 
 
 def parts_of_config(config: Any) -> Dict[str, Any]:
-    """What all processes must have alike in a config; of paths, which may differ from host to host,
-    the last part."""
+    """Parts of a config that must be the same in all processes. Paths may differ between hosts, so
+    only their last part counts."""
     return {key: _plain(config.get(key)) for key in PARTS if config.get(key) is not None}
 
 
 def weights_of(model: Any) -> str:
-    """A digest of the weights that a process begins with."""
+    """SHA-256 of the weights of a model."""
     if is_model_wrapper(model):
         model = model.module
     digest = hashlib.sha256()

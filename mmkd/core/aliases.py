@@ -1,22 +1,22 @@
-"""Where does a name of the first edition lead now?"""
+"""Where are the names of renamed modules?"""
 import warnings
 from importlib import import_module
 from typing import Any, Callable, Dict, List, Set
 
 
 def successor(old: str, new: str) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a module that was renamed: its names are found in the new one.
+    """A ``__getattr__`` for the old name of a module, which looks names up in the new one.
 
-    The first use warns with the new name.
+    The first use warns and gives the new name.
 
     Args:
-        old (str): Full name of the module that asks.
-        new (str): Full name of the module that it is called now.
+        old (str): Old full name of the module.
+        new (str): New full name of the module.
     """
     warned: List[str] = []
 
     def find(name: str) -> Any:
-        if name.startswith('__'):  # Python asks for these of its own accord
+        if name.startswith('__'):  # looked up by Python itself
             raise AttributeError(f'module {old!r} has no attribute {name!r}')
         found = getattr(import_module(new), name)
         if not warned:

@@ -1,13 +1,18 @@
-"""Is this argument a number as it must be?"""
+"""Is this argument a valid number?"""
 import math
 
 
 def finite_number(name: str, value: float, least: float = -math.inf) -> float:
-    """Check an argument.
+    """Check that an argument is a finite number, and convert it to float.
+
+    Args:
+        name (str): Name of the argument, for error messages.
+        value (float): Its value.
+        least (float): Lower bound, inclusive. Defaults to -inf.
 
     Raises:
-        TypeError: If it is no number.
-        ValueError: If it is infinite, not a number, or less than ``least``.
+        TypeError: If it is not a number.
+        ValueError: If it is infinite, NaN, or less than ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f'`{name}` must be a number, but got {value!r}; write one, such as 1.0')
@@ -20,10 +25,10 @@ def finite_number(name: str, value: float, least: float = -math.inf) -> float:
 
 
 def temperature(tau: float) -> float:
-    """Check the argument ``tau``.
+    """Check the argument ``tau``, and convert it to float.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it is not finite or not greater than 0.
     """
     if finite_number('tau', tau) <= 0:

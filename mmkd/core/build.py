@@ -1,4 +1,4 @@
-"""Build what an entry of the config describes, or say what is wrong with the entry."""
+"""Can this entry of the config be built, and if not, what is wrong with it?"""
 import copy
 import inspect
 import re
@@ -26,35 +26,36 @@ from torch import nn
 Init = TypeVar('Init', bound=Callable[..., None])
 
 SAID = 300
-"""How many characters of an error of other code are shown."""
+"""Number of characters shown of an error of other code."""
 
 MISSING = (r"No module named '(\w+)", r'pip install ["\']?([\w-]+)',
            r'[`\']?([\w-]+)[`\']? is not installed', r'\b(\w+)\.\w+ is not in the')
-"""What says that a package is missing: Python, other packages' own words, and MMEngine's registry
-of a type of a package that it cannot import. The first group is the package."""
+"""Error messages for missing packages: Python's, those of other packages, and that of MMEngine's
+registry for a type in a package that cannot be imported. The first group is the package."""
 
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
                 default_type: Optional[str] = None, is_merged: bool = False) -> Any:
     """Build an object from ``dict(type=..., **arguments)``.
 
-    MMEngine's own messages speak of its registries and of ``__init__``; these speak of the entry.
+    Error messages refer to the entry of the config, not to registries and ``__init__`` like those
+    of MMEngine.
 
     Args:
-        entry (Any): What the config holds.
-        registry (Registry): Where the type is registered.
-        what (str): What the entry is, for messages: 'teacher', 'a loss of `distill`'.
-        base (type): What its class must be derived from.
-        default_type (str, optional): The type where the entry names none. Defaults to None.
-        is_merged (bool): Whether MMEngine merges the entry with one of a base config, as it does
-            with every dict that stands in no list. Defaults to False.
+        entry (Any): The entry of the config.
+        registry (Registry): Registry of its type.
+        what (str): Name of the entry for messages, such as 'teacher' or 'a loss of `distill`'.
+        base (type): Required base class.
+        default_type (str, optional): The type of an entry without ``type``. Defaults to None.
+        is_merged (bool): Whether MMEngine merges the entry with that of a base config, like every
+            dict that is not in a list. Defaults to False.
 
     Returns:
         Any: The object.
 
     Raises:
-        TypeError: If the entry is no dict, lacks or misspells an argument, or describes something
-            else.
+        TypeError: If the entry is not a dict, lacks or misspells an argument, or its class is not
+            derived from ``base``.
         ValueError: If its type is not registered.
     """
     if not isinstance(entry, dict):
@@ -73,36 +74,40 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
         _check_type_of_base(arguments, parameters, registry, what, cls, base)
     check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, parameters, takes_any)
     built = cls(**arguments)
-    if not isinstance(built, base):  # of a function
+    if not isinstance(built, base):  # if the type is a function
         raise _misplaced(what, type(built), base)
     return built
 
 
 def build_model(config: Any, what: str, scope: Optional[str] = None) -> nn.Module:
-    """Build a model of MMEngine's world.
+    """Build a model from MMEngine's registry.
 
     Args:
-        config (dict): The model's config.
-        what (str): Whose it is, for the message: 'teacher'.
-        scope (str, optional): Where its types are looked up. Defaults to None, the current one.
+        config (dict): Config of the model. It is not changed.
+        what (str): Whose model it is, for error messages, such as 'teacher'.
+        scope (str, optional): Default scope of its types. Defaults to None, the current one.
 
     Raises:
-        ValueError: If it cannot be built, whatever its own code raised.
+        ValueError: If it cannot be built, whatever error its code raised.
     """
     with explained(f'the model of the {what} cannot be built',
                    f'look at `model` in the config of the {what}, and whether `default_scope` '
                    'there names the package of its types'), \
             DefaultScope.overwrite_default_scope(scope):
-        # mmseg writes what `pretrained` means into what it builds from, and refuses that next time.
+        # A copy, because mmseg writes into the config (`pretrained`), and then refuses it.
         return MMENGINE_MODELS.build(copy.deepcopy(config))
 
 
 @contextmanager
 def explained(problem: str, remedy: str) -> Iterator[None]:
-    """Whatever the code of others raises inside the block is told as the user's mistake it is.
+    """Context manager that turns any error of other code into one with problem and remedy.
+
+    Args:
+        problem (str): What failed, for the message.
+        remedy (str): What to do about it, for the message.
 
     Raises:
-        ValueError: In its place.
+        ValueError: In place of the error.
     """
     try:
         yield
@@ -112,18 +117,18 @@ def explained(problem: str, remedy: str) -> Iterator[None]:
 
 
 def how_to_import(package: str) -> str:
-    """What to do about a package that cannot be imported; '' if there is none."""
+    """Advice for a package that cannot be imported; '' for ''."""
     return package and (
         f'`{package}` cannot be imported: if its name is spelt right, install the package, or, '
         'where it is a module of your own, put its folder on PYTHONPATH')
 
 
 def said_by(error: BaseException) -> str:
-    """The kind of an error of other code and what it says, in one line.
+    """Type and message of an error of other code in one line.
 
-    MMEngine's go on for many lines: the search path, where to read more.
+    Messages of MMEngine have many lines, with the search path and links; these are cut.
     """
-    # KeyError quotes what it is given.
+    # `str` of a KeyError adds quotes.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = re.split(r', the current sys.path is|\. Please check whether the value of', text)[0]
     text = ' '.join(line.strip() for line in text.strip().splitlines()[:3]).rstrip('.')
@@ -132,7 +137,7 @@ def said_by(error: BaseException) -> str:
 
 
 def missing_package(error: BaseException) -> str:
-    """The optional package for want of which other code failed; '' if it did not fail for one."""
+    """The missing package that caused an error of other code; '' if there is none."""
     told: Optional[BaseException] = error
     while told is not None:
         if isinstance(told, ModuleNotFoundError) and told.name:
@@ -153,9 +158,9 @@ def _is_importable(name: str) -> bool:
 
 
 def named_arguments(init: Init) -> Init:
-    """Have ``__init__`` refuse misspelt and missing arguments by name.
+    """Decorator for ``__init__`` that raises a clear error for misspelled and missing arguments.
 
-    For classes that MMEngine builds, whose message would speak of Python's.
+    For classes that MMEngine builds, because its messages do not name the entry of the config.
     """
     own = list(inspect.signature(init).parameters.values())[1:]
     parameters = {one.name: one for one in own}
@@ -172,13 +177,13 @@ def named_arguments(init: Init) -> Init:
 
 def check_arguments(what: str, arguments: Mapping[Any, Any],
                     parameters: Mapping[str, inspect.Parameter], takes_any: bool = False) -> None:
-    """Compare what stands in an entry with what can be written there.
+    """Check the arguments of an entry against the parameters of its class.
 
     Args:
-        what (str): The class, for the message.
-        arguments (Mapping): What was written.
-        parameters (Mapping[str, Parameter]): What can be.
-        takes_any (bool): Whether there may be others. Defaults to False.
+        what (str): Name of the class, for error messages.
+        arguments (Mapping): Arguments of the entry.
+        parameters (Mapping[str, Parameter]): Parameters of the class.
+        takes_any (bool): Whether the class takes any other arguments. Defaults to False.
 
     Raises:
         TypeError: If an argument is missing or unknown; the message names the closest.
@@ -196,15 +201,15 @@ def check_arguments(what: str, arguments: Mapping[Any, Any],
 
 
 def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
-    """What may be written in an entry: its own arguments, and those it hands on to its base class.
+    """Parameters of a class, including those it passes to its base classes by ``**kwargs``.
 
     Returns:
-        tuple[dict, bool]: The parameters by name, and whether there may be any others.
+        tuple[dict, bool]: The parameters by name, and whether any others are taken.
     """
     found: Dict[str, inspect.Parameter] = {}
     kinds = cls.__mro__ if isinstance(cls, type) else [cls]
     for kind in kinds:
-        if kind is object:  # whoever is left with any arguments takes them itself
+        if kind is object:  # the last base class takes any arguments
             break
         if kind is not cls and '__init__' not in vars(kind):
             continue
@@ -219,10 +224,10 @@ def parameters_of(cls: Any) -> Tuple[Dict[str, inspect.Parameter], bool]:
 
 def _check_model_of_base(what: str, arguments: Mapping[str, Any],
                          parameters: Mapping[str, Any]) -> None:
-    """Whether an entry was merged with the model of the base config: parts of it are arguments.
+    """Raise an error if MMEngine has merged an entry with the model of the base config.
 
-    They are known by this: an argument of this entry holds them, too (`student=_base_.model`), or
-    they are configs of modules.
+    That is the case if an argument of the entry holds all unknown arguments, too
+    (`student=_base_.model`), or if several of them are configs of modules.
     """
     unknown = [name for name in arguments if name not in parameters]
     modules = [name for name in unknown
@@ -234,7 +239,8 @@ def _check_model_of_base(what: str, arguments: Mapping[str, Any],
 
 def _check_type_of_base(arguments: Mapping[str, Any], parameters: Mapping[str, Any],
                         registry: Registry, what: str, cls: Any, base: type) -> None:
-    """Whether an entry was merged with one of another type: that has the unknown arguments."""
+    """Raise an error if MMEngine has merged an entry with one of another type, which has the
+    unknown arguments."""
     unknown = [name for name in arguments if name not in parameters]
     for name, other in registry.module_dict.items() if unknown else ():
         if isinstance(other, type) and issubclass(other, base) and all(
@@ -260,7 +266,7 @@ def _misplaced(what: str, cls: type, base: type) -> TypeError:
 def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     try:
         cls = registry.get(name)
-    except Exception:  # a scope that MMEngine cannot import, or a name of which it makes nothing
+    except Exception:  # a scope that MMEngine cannot import, or a malformed name
         cls = None
     if cls is None:
         raise ValueError(f'{what}: no type `{name}`' + _closest(name, _fitting(registry, base)) +
@@ -271,13 +277,13 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
 
 
 def _fitting(registry: Registry, base: type) -> Dict[str, type]:
-    """The registered classes of a kind, mmkd's and the user's, by name."""
+    """Registered subclasses of a base class by name, mmkd's and the user's."""
     return {f'{registry.scope}.{key}': cls for key, cls in registry.module_dict.items()
             if isinstance(cls, type) and issubclass(cls, base)}
 
 
 def _names_of(registry: Registry, base: type) -> str:
-    """mmkd's own classes of a kind, for a message."""
+    """mmkd's own subclasses of a base class, for a message."""
     return ', '.join(f'`{name}`' for name, cls in _fitting(registry, base).items()
                      if cls.__module__.startswith('mmkd.'))
 

@@ -1,4 +1,4 @@
-"""How are the fields of a data sample called that mmkd adds?"""
+"""Which fields does mmkd add to a data sample?"""
 
 VIEW = 'mmkd_view_{}'
-"""Field of a data sample that holds a view, (C, H, W), as it was loaded (BGR)."""
+"""Name of the field that holds a view of the image: tensor (C, H, W), as loaded (BGR)."""

@@ -1,10 +1,10 @@
-"""How is something said where MMEngine may be absent?"""
+"""How is a warning logged if MMEngine may not be installed?"""
 import logging
 import warnings
 
 
 def warn(text: str) -> None:
-    """Log a warning by the logger of the run; without MMEngine, by Python's warnings."""
+    """Log a warning with MMEngine's current logger, or with Python's warnings without MMEngine."""
     try:
         from mmengine.logging import print_log
     except ImportError:

@@ -1,17 +1,18 @@
-"""How is a list of names shown in a message, when it may hold a thousand?"""
+"""How is a long list of names shortened for a message?"""
 from typing import Any, Iterable, Optional
 
 SHOWN = 8
-"""Names that a message shows of a long list."""
+"""Number of names that a message shows of a long list."""
 
 
 def shown_names(names: Optional[Iterable[Any]], shown: int = SHOWN) -> str:
-    """A list of names for a message: ``['a', 'b']``, or its first ones and how many more.
+    """Format a list of names for a message: ``['a', 'b']``, or the first ones and the number of
+    others.
 
     Args:
         names (Iterable, optional): The names; None is shown as 'unknown'.
-        shown (int): How many a long list shows. Lists that are longer by one or two are shown
-            whole. Defaults to 8.
+        shown (int): Number of names shown of a long list. Lists longer by one or two are shown
+            completely. Defaults to 8.
     """
     if names is None:
         return 'unknown'
@@ -22,7 +23,7 @@ def shown_names(names: Optional[Iterable[Any]], shown: int = SHOWN) -> str:
 
 
 def joined(names: Iterable[Any], shown: int = SHOWN) -> str:
-    """As :func:`shown_names`, without brackets and quotes: 'a, b and 5 more'."""
+    """Like :func:`shown_names`, without brackets and quotes: 'a, b and 5 more'."""
     names = [str(name) for name in names]
     if len(names) <= shown + 2:
         return ', '.join(names)

@@ -1,10 +1,10 @@
-"""Is the stack that mmkd works with installed? Asked once, at import, of the package metadata."""
+"""Are the required packages installed, in supported versions? Checked once, at import."""
 from importlib.metadata import PackageNotFoundError, version
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 
 class Requirement(NamedTuple):
-    """A package, the name of its maintained fork, and the versions known to work."""
+    """A package, the name of its maintained fork, and the range of supported versions."""
     name: str
     fork: Optional[str]
     at_least: Tuple[int, ...]
@@ -27,7 +27,7 @@ def check_installed() -> None:
 
     Raises:
         ImportError: If a needed package is absent or a version does not fit. The message lists
-            every finding and the command that mends it; mmkd installs nothing by itself.
+            every finding and the command that fixes it; mmkd installs nothing by itself.
     """
     findings = find_problems(_installed_versions())
     if findings:
@@ -36,13 +36,13 @@ def check_installed() -> None:
 
 
 def find_problems(installed: Dict[str, str]) -> List[str]:
-    """List what is missing or does not fit.
+    """List missing packages and unsupported versions.
 
     Args:
         installed (dict[str, str]): Version by package name.
 
     Returns:
-        list[str]: One sentence per finding, with the remedy.
+        list[str]: One sentence per finding, with the command that fixes it.
     """
     findings = []
     for need in REQUIREMENTS:

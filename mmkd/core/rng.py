@@ -1,4 +1,4 @@
-"""Random numbers: left as they were, or begun from numbers that are given."""
+"""How is the state of the random generators preserved, or seeded from several numbers?"""
 import random
 from contextlib import contextmanager
 from typing import Iterator
@@ -9,13 +9,13 @@ import torch
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """Put the generators of Python, NumPy and torch back as they were on leaving.
+    """Context manager that restores the generators of Python, NumPy and torch at its end.
 
-    A network draws random numbers while it is constructed. Without this, the student of a
-    distilled run would see other augmentations than the same student alone with the same seed.
+    A network draws random numbers when it is built. Without this, the student of a distilled run
+    would see other augmentations than the same student alone with the same seed.
     """
     python, numpy = random.getstate(), np.random.get_state()
-    # Only this process's device: asking the others would open a context on each of them.
+    # Only the device of this process: reading the others would create a context on each of them.
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
@@ -26,12 +26,12 @@ def preserved_rng() -> Iterator[None]:
 
 
 def seed_from(*numbers: int) -> None:
-    """Begin the generators of Python, NumPy and torch (of all devices) from a few numbers.
+    """Seed the generators of Python, NumPy and torch (all devices) from several numbers.
 
     Args:
-        *numbers (int): 0 or more; another one anywhere gives other random numbers.
+        *numbers (int): Non-negative integers. Each of them changes the random numbers.
     """
-    entropy = np.random.SeedSequence([len(numbers), *numbers])  # to NumPy, 1 and 1, 0 are the same
+    entropy = np.random.SeedSequence([len(numbers), *numbers])  # NumPy takes 1 and 1, 0 as equal
     first, second, third = (int(word) for word in entropy.generate_state(3))
     random.seed(first)
     np.random.seed(second)

@@ -1,4 +1,4 @@
-"""Find the Runner, the optimizer or the model that is at work: a model has no reference to them."""
+"""Which Runner, optimizer or surrounding model is on the call stack? A model has no reference."""
 import sys
 from types import FrameType
 from typing import Any, Iterator, Optional, Union
@@ -10,10 +10,10 @@ from torch import nn
 
 
 def current_runner() -> Optional[Union[Runner, FlexibleRunner]]:
-    """The Runner on the call stack, None if the model is used by hand.
+    """The Runner on the call stack, None if the model is used without one.
 
-    A Runner calls ``model.init_weights()`` and ``model.train_step()`` itself, so it is among the
-    callers then. A global (the visualizer's, say) could be left over from another run.
+    A Runner calls ``model.init_weights()`` and ``model.train_step()`` itself, so it is on the call
+    stack then. A global variable could be left over from another run.
     """
     for frame in _callers():
         caller = frame.f_locals.get('self')
@@ -23,10 +23,10 @@ def current_runner() -> Optional[Union[Runner, FlexibleRunner]]:
 
 
 def current_optim_wrapper() -> Optional[BaseOptimWrapper]:
-    """MMEngine's wrapper of the optimizer that trains the model, None if none is at work.
+    """MMEngine's optimizer wrapper of the current ``train_step``, None outside of one.
 
-    Every ``train_step``, of a model or of a distributed wrapper around it, is given it under this
-    name, and is among the callers of the model's forward.
+    Every ``train_step``, of a model or of a distributed wrapper, has an argument of this name, and
+    is on the call stack in the model's forward.
     """
     for frame in _callers():
         found = frame.f_locals.get('optim_wrapper')
@@ -36,12 +36,12 @@ def current_optim_wrapper() -> Optional[BaseOptimWrapper]:
 
 
 def surrounding_model(model: nn.Module) -> Optional[nn.Module]:
-    """The model among the callers that a model is a part of, None if it is used by itself.
+    """The model on the call stack that contains a model, None if there is none.
 
-    What distributes a model, or compiles it, does not count.
+    Distributed wrappers and compiled modules do not count.
 
     Args:
-        model (nn.Module): The model.
+        model (nn.Module): The contained model.
     """
     for frame in _callers():
         caller = frame.f_locals.get('self')
@@ -53,8 +53,13 @@ def surrounding_model(model: nn.Module) -> Optional[nn.Module]:
     return None
 
 
+def unwrapped(runner: Any) -> Any:
+    """The model of a run without its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
 def is_training(runner: Any) -> bool:
-    """Whether a Runner has begun to train: for a test or validation the loop is not built."""
+    """Whether a Runner trains. In a test or validation its training loop is not built."""
     return isinstance(runner._train_loop, BaseLoop)
 
 

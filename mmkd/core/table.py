@@ -1,11 +1,11 @@
-"""Which losses are there, by name? This needs torch alone; ``mmkd.registry`` tells MMEngine."""
+"""Which losses exist, by name? Needs only torch; ``mmkd.registry`` registers them in MMEngine."""
 from typing import Callable, Dict, List, Optional, TypeVar
 
 Class = TypeVar('Class', bound=type)
 
 
 class Table:
-    """Classes by their names, and who else keeps them.
+    """A registry of classes by name that needs no MMEngine, and can be mirrored in others.
 
     Example:
         >>> table = Table()
@@ -21,11 +21,11 @@ class Table:
         self._mirrors: List[Callable[[type], object]] = []
 
     def register(self, cls: Class) -> Class:
-        """Keep a class; a decorator. A class that is defined anew takes the place of the old one.
+        """Register a class; use it as a decorator. A redefined class replaces its old definition.
 
         Raises:
-            TypeError: If it is no class.
-            ValueError: If there is another one of its name.
+            TypeError: If it is not a class.
+            ValueError: If another class has the same name.
         """
         if not isinstance(cls, type):
             raise TypeError(f'only a class can be registered, but got {cls!r:.200}; write '
@@ -37,17 +37,17 @@ class Table:
         return cls
 
     def mirror(self, keep: Callable[[type], object]) -> None:
-        """Have a function called with every class, those that are there and those that come."""
+        """Call a function with every class: those registered already, and each new one."""
         for cls in self.classes.values():
             keep(cls)
         self._mirrors.append(keep)
 
 
 def check_name(cls: type, other: Optional[type]) -> None:
-    """Whether a class may be registered where another one has its name.
+    """Check that the name of a new class is free, or belongs to an old definition of the class.
 
     Raises:
-        ValueError: If the other one is not an earlier definition of the same class.
+        ValueError: If another class has the name.
     """
     if other is not None and (other.__module__, other.__qualname__) != (
             cls.__module__, cls.__qualname__):

@@ -1,1 +1,1 @@
-"""How do images come again, in several views, more or less often?"""
+"""How are images repeated exactly, shown in several views, or drawn by weights?"""

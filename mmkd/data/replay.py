@@ -1,4 +1,4 @@
-"""How does random augmentation come again, so that what was said of an image holds next time?"""
+"""How is random augmentation repeated exactly, so that a teacher's outputs can be cached?"""
 from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
@@ -11,16 +11,16 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Replay:
-    """A pipeline whose random choices are one of a few, fixed for every image.
+    """A pipeline with a fixed number of augmented variants of every image.
 
-    Every image has ``variants`` augmented forms, numbered; which one comes is drawn anew each time,
-    what it looks like follows from seed, number of the image, and number of the variant. So a
-    teacher's answers can be kept (:class:`mmkd.CachedTeacher`), as FKD
+    Each call draws one of ``variants`` numbers at random. The augmentation is then determined by
+    the seed, the index of the image, and the number of the variant. So the outputs of a teacher can
+    be cached (:class:`mmkd.CachedTeacher`), as in FKD
     (`A Fast Knowledge Distillation Framework for Visual Recognition
-    <https://arxiv.org/abs/2112.01528>`_) keeps those of a number of crops of each image.
+    <https://arxiv.org/abs/2112.01528>`_), which stores them for a number of crops of each image.
 
-    Transforms that mix several images (Mosaic, MixUp) draw these outside of a pipeline, and those
-    that remember what they have seen do not come again.
+    Transforms that mix several images (Mosaic, MixUp) draw the other images outside of the
+    pipeline, and transforms that keep images from earlier calls depend on those; neither repeats.
 
     .. code-block:: python
 
@@ -28,17 +28,17 @@ class Replay:
             dict(type='mmkd.Replay', transforms=_base_.train_pipeline, variants=4)]))
 
     Args:
-        transforms (Sequence[dict]): The whole pipeline, from loading to packing.
-        variants (int): How many forms each image has. Defaults to 4.
-        seed (int): Another one gives other forms. Defaults to 0.
+        transforms (Sequence[dict]): The complete pipeline, from loading to packing.
+        variants (int): Number of variants of each image. Defaults to 4.
+        seed (int): Seed of the variants. Defaults to 0.
 
     Attributes:
-        only (int | None): The variant that comes, None for any; the tool that fills a cache goes
-            through them.
+        only (int | None): The variant to return, None for a random one. The tool that fills a cache
+            sets it to each number in turn.
 
     Raises:
-        TypeError: If ``transforms`` is no list.
-        ValueError: If ``variants`` is less than 1.
+        TypeError: If ``transforms`` is not a list.
+        ValueError: If ``variants`` is less than 1, or ``seed`` is negative.
     """
 
     @named_arguments
@@ -59,13 +59,13 @@ class Replay:
         """Augment one image.
 
         Args:
-            results (dict): As the data set gives it, with its number ``sample_idx``.
+            results (dict): From the data set, with the index ``sample_idx`` of the image.
 
         Returns:
-            dict | None: As the last transform returns it.
+            dict | None: The result of the last transform.
 
         Raises:
-            KeyError: If the image has no number.
+            KeyError: If ``sample_idx`` is missing.
         """
         if 'sample_idx' not in results:
             raise KeyError('mmkd.Replay wants the number of the image, `sample_idx`, which data '

@@ -1,4 +1,4 @@
-"""Which images does an epoch show, where some are to be seen more often than others?"""
+"""Which images are drawn in an epoch, if each has a weight?"""
 import json
 import math
 import os
@@ -14,21 +14,23 @@ from ..registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class WeightedSampler:
-    """Draws images with replacement, each as often as its weight says, as many as there are.
+    """Draws images with replacement in proportion to their weights; an epoch has as many draws as
+    the data set has images.
 
-    Boosting shows a new member of a committee what the members before it got wrong
+    In boosting, a new member of a committee is shown more often what the earlier members got wrong
     (``tools/boost.py`` writes the weights).
 
     Args:
         dataset (Sized): The data set.
-        weights (str | Sequence[float]): One per image, finite, 0 or more, not all 0; or a JSON file
-            with ``{"weights": [...]}``.
-        seed (int, optional): Of the draw. Defaults to None, one that all processes share.
-        shuffle (bool): Must be True: what is drawn has no order. Defaults to True.
+        weights (str | Sequence[float]): One finite number of 0 or more per image, not all 0; or
+            the path of a JSON file with ``{"weights": [...]}``.
+        seed (int, optional): Random seed. Defaults to None, a seed shared by all processes.
+        shuffle (bool): Must be True, because images are drawn at random. Defaults to True.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, or there are not as many weights as images.
+        ValueError: If the file cannot be read, or the number of weights differs from the number of
+            images.
     """
 
     @named_arguments
@@ -54,23 +56,23 @@ class WeightedSampler:
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw others in another epoch."""
+        """Set the epoch, which changes the draw."""
         self.epoch = epoch
 
 
 def weights_of(weights: Any, count: int) -> Tensor:
-    """The weights of a sampler's images, checked.
+    """Check the weights of a :class:`WeightedSampler`, and convert them to a tensor.
 
     Args:
-        weights (str | Sequence[float] | Tensor): The numbers, or the JSON file that holds them.
-        count (int): Of images.
+        weights (str | Sequence[float] | Tensor): The numbers, or the path of a JSON file.
+        count (int): Number of images.
 
     Returns:
         Tensor: float64 (count, ).
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it does not hold such numbers; the message names the first that is none.
+        ValueError: If the weights are not valid; the message names the first wrong one.
     """
     shown = '`weights` of mmkd.WeightedSampler'
     remedy = f'give {count} finite numbers of 0 or more, one for each image and not all 0'

@@ -1,4 +1,4 @@
-"""How do several views of one image come into one batch?"""
+"""How are several views of one image packed into one batch?"""
 import copy
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -12,31 +12,31 @@ from ..registry import TRANSFORMS
 
 GEOMETRY = ('img_shape', 'pad_shape', 'flip', 'flip_direction', 'scale_factor', 'gt_bboxes',
             'gt_seg_map', 'gt_masks')
-"""What of an image the transforms of a view must leave alone."""
+"""Keys that the transforms of a view must not change."""
 
 
 @TRANSFORMS.register_module()
 class PackViews:
-    """Packs an image for the student and, of the same geometry, views for other networks.
+    """Packs an image for the student, and views with the same geometry for other networks.
 
-    It stands at the end of a training pipeline, in place of PackDetInputs or PackSegInputs. What
-    came before, cropping, flipping, resizing, holds for all views; the transforms listed here may
-    change colours and textures only: the labels are one and the same.
+    Use it at the end of a training pipeline, in place of PackDetInputs or PackSegInputs. Earlier
+    transforms (cropping, flipping, resizing) apply to all views. The transforms listed here may
+    only change colors and textures, because all views share the labels.
 
     .. code-block:: python
 
         dict(type='mmkd.PackViews',
              student=[dict(type='PhotoMetricDistortion')],   # the strong view
-             views=dict(weak=[]),                            # as it comes out of the pipeline
+             views=dict(weak=[]),                            # the image of the pipeline, unchanged
              pack=dict(type='PackSegInputs'))
 
-    A network with ``view='weak'`` then sees that one. A view has the channels of the image. One of
-    uint8 is kept as it is, any other as float32.
+    A network with ``view='weak'`` then gets this view. A view has the channels of the image. Its
+    type stays uint8; any other type becomes float32.
 
     Args:
         pack (dict): The packing transform.
-        views (dict[str, Sequence[dict]]): Transforms of each further view, by name.
-        student (Sequence[dict]): Transforms of what the student sees. Defaults to ().
+        views (dict[str, Sequence[dict]]): Transforms of each additional view, by name.
+        student (Sequence[dict]): Transforms of the student's image. Defaults to ().
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -60,20 +60,19 @@ class PackViews:
         """Pack one image.
 
         Args:
-            results (dict): As the pipeline hands it on; ``img`` is (H, W, C), or (H, W) of one
-                channel.
+            results (dict): From the pipeline; ``img`` is (H, W, C), or (H, W) for one channel.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``, which holds each view as (C, H, W).
+            dict: ``inputs`` and ``data_samples``; the latter hold each view as (C, H, W).
 
         Raises:
-            ValueError: If a transform of a view has changed more than colours.
+            ValueError: If a transform of a view changes the geometry or the labels.
         """
         seen = {name: self._apply(transforms, results, name)
                 for name, transforms in self.views.items()}
         packed = self.pack(dict(results, img=self._apply(self.student, results, 'student')))
         for name, image in seen.items():
-            # As the packing transforms do: channels first, in memory, too.
+            # Like the packing transforms: contiguous with channels first.
             view = np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1))
             if view.dtype != np.uint8:
                 view = view.astype(np.float32)

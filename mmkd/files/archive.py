@@ -1,4 +1,4 @@
-"""Is a file what torch has written: of its own size, and unchanged since?"""
+"""Is this file as `torch.save` wrote it: nothing compressed, no overlapping parts, unchanged?"""
 import hashlib
 import os
 import zipfile
@@ -23,8 +23,7 @@ def hash_of(file: BinaryIO) -> str:
 
 
 def state_of(file: BinaryIO) -> Tuple[int, int]:
-    """What changes when somebody writes into an open file: its size and time; (0, 0) of bytes in
-    memory."""
+    """Size and modification time of an open file, to detect writes; (0, 0) for bytes in memory."""
     try:
         found = os.fstat(file.fileno())
     except OSError:  # io.UnsupportedOperation
@@ -33,7 +32,7 @@ def state_of(file: BinaryIO) -> Tuple[int, int]:
 
 
 def is_of_torch(file: BinaryIO) -> bool:
-    """Whether a file begins as those of ``torch.save``: a zip, or before 1.6 a pickle."""
+    """Whether a file starts like those of ``torch.save``: a zip archive, or a pickle before 1.6."""
     file.seek(0)
     return file.read(1) in (b'P', b'\x80')
 
@@ -45,10 +44,10 @@ def is_zip(file: BinaryIO) -> bool:
 
 
 def growing_part(file: BinaryIO) -> str:
-    """How a file may hold more than its own size, said of it in words; '' if it may not.
+    """Why unpacking a file could take more than its size, as part of a message; '' if it cannot.
 
-    Looked for before anything is unpacked: in files of torch nothing is compressed, and every part
-    has bytes of its own.
+    Checked before anything is unpacked. ``torch.save`` compresses nothing, and its parts do not
+    overlap.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -67,13 +66,13 @@ def growing_part(file: BinaryIO) -> str:
 
 
 def damaged_part(file: BinaryIO) -> Optional[str]:
-    """The first part of a zip whose checksum does not agree; torch does not compare them."""
+    """The first part of a zip archive with a wrong checksum; torch does not check them."""
     if not is_zip(file):
         return None
     try:
         with zipfile.ZipFile(file) as archive:
             if not any(part.CRC for part in archive.infolist()):
-                return None  # written without, by torch.serialization.set_crc32_options(False)
+                return None  # written with torch.serialization.set_crc32_options(False)
             return archive.testzip()
     except zipfile.BadZipFile as error:
         return str(error)

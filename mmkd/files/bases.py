@@ -1,4 +1,4 @@
-"""Which lists of its base configs does a distillation config leave out?"""
+"""Which lists of its base configs does a distillation config drop?"""
 import ast
 import importlib.util
 import logging
@@ -14,7 +14,7 @@ from ..core.runner import current_runner
 
 
 class Lost(NamedTuple):
-    """What of a list in a base config the final config lacks."""
+    """Entries of a list in a base config that the final config lacks."""
     key: str
     """The list: 'custom_hooks' or 'custom_imports'."""
     names: List[str]
@@ -35,17 +35,17 @@ class Lost(NamedTuple):
 
 
 def lost_lists(config: Config) -> List[Lost]:
-    """What the base configs of a run list, and the run does not.
+    """Entries that the base configs of a run list and the run does not.
 
-    MMEngine merges dicts of a config with those of its bases, and replaces lists. The bases are
-    found by the file of the config: through distillation configs down to the plain ones, whose own
-    bases do not matter, because a plain config may replace what it inherits as it likes.
+    MMEngine merges dicts of a config with those of its bases, but replaces lists. The search goes
+    from the file of the config through distillation configs to the first plain ones. The bases of
+    plain configs are not searched, because a plain config may replace what it inherits.
 
     Args:
-        config (Config): The whole config of the run.
+        config (Config): The complete config of the run.
 
     Returns:
-        list[Lost]: Empty if nothing is lost, or the config was read from no file.
+        list[Lost]: Empty if nothing is lost, or if the config was not read from a file.
     """
     path = getattr(config, 'filename', None)
     if not path or not os.path.isfile(path):
@@ -61,10 +61,10 @@ def lost_lists(config: Config) -> List[Lost]:
             whole = Config.fromfile(base, import_custom_modules=False)
             for key in KEYS:
                 missing = listed(whole, key) - known[key]
-                if key == 'custom_imports':  # by whatever way it came to be imported
+                if key == 'custom_imports':  # imported in some other way
                     missing = Counter({name: 1 for name in missing if name not in sys.modules})
                 if missing:
-                    known[key] += missing  # is said once
+                    known[key] += missing  # report each once
                     found.append(Lost(key, list(missing), base))
             if is_distilled(whole):
                 pending.append(base)
@@ -72,20 +72,20 @@ def lost_lists(config: Config) -> List[Lost]:
 
 
 def warn_of_lost(*keys: str) -> List[Lost]:
-    """Say what the config of the running Runner has lost of its bases.
+    """Log a warning for each list of its bases that the config of the current Runner drops.
 
     Args:
-        *keys (str): Of which lists.
+        *keys (str): The lists to check.
 
     Returns:
-        list[Lost]: What was said.
+        list[Lost]: What was logged.
     """
     runner = current_runner()
     if runner is None:
         return []
     try:
         found = [one for one in lost_lists(runner.cfg) if one.key in keys]
-    except Exception as error:  # a base that is gone, or is code that ran once and does not again
+    except Exception as error:  # a missing base, or Python code that fails when it runs again
         print_log(f'the bases of {runner.cfg.filename} cannot be read, so it is not known what it '
                   f'replaces of them: {type(error).__name__}: {error}', 'current')
         return []
@@ -95,7 +95,7 @@ def warn_of_lost(*keys: str) -> List[Lost]:
 
 
 def listed(config: Config, key: str) -> Counter:
-    """What a config lists, by name: the classes of its hooks, or the modules that it imports."""
+    """Names that a config lists: the classes of its hooks, or the modules that it imports."""
     entries = config.get(key) or []
     if key == 'custom_imports':
         entries = entries.get('imports') or [] if isinstance(entries, dict) else []
@@ -106,7 +106,7 @@ def listed(config: Config, key: str) -> Counter:
 
 
 def is_distilled(config: Config) -> bool:
-    """Whether a config distils, by its model or by a hook."""
+    """Whether a config uses distillation, by its model or by a hook."""
     model = config.get('model')
     hooks = config.get('custom_hooks') or []
     return (isinstance(model, dict) and class_name(model) == 'Distiller') or any(
@@ -114,14 +114,14 @@ def is_distilled(config: Config) -> bool:
 
 
 def class_name(entry: Any) -> str:
-    """The name of an entry's class, without its package: 'EMAHook' of 'mmengine.EMAHook'."""
+    """Class name of an entry without its package: 'EMAHook' for 'mmengine.EMAHook'."""
     kind = entry.get('type') if isinstance(entry, dict) else type(entry)
     name: str = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
     return name.rpartition('.')[2]
 
 
 def base_files(path: str) -> List[str]:
-    """The files that a config inherits from, of either style of MMEngine's.
+    """Files that a config inherits from, in either of MMEngine's config styles.
 
     Args:
         path (str): The config.
@@ -148,4 +148,4 @@ def _file_of(node: ast.ImportFrom, path: str) -> Optional[str]:
 
 
 KEYS = ('custom_hooks', 'custom_imports')
-"""The lists that a distillation config is likely to write anew."""
+"""Lists that a distillation config is likely to replace."""

@@ -9,9 +9,9 @@ from ..core.runner import current_runner
 
 
 def classes_of_checkpoint(checkpoint: dict) -> Optional[List[str]]:
-    """Class names a checkpoint was trained on, None where it does not say.
+    """Class names that a checkpoint was trained on, None if it does not state them.
 
-    MMEngine writes ``meta['dataset_meta']['classes']``, mmdet 2.x and mmseg 0.x wrote
+    MMEngine writes ``meta['dataset_meta']['classes']``; mmdet 2.x and mmseg 0.x wrote
     ``meta['CLASSES']``.
     """
     meta = checkpoint.get('meta', {})
@@ -21,7 +21,7 @@ def classes_of_checkpoint(checkpoint: dict) -> Optional[List[str]]:
 
 
 def classes_of_config(config: Config) -> Optional[List[str]]:
-    """Class names of the data a config trains on, None where it names no data set."""
+    """Class names of the training data of a config, None if it has no data set."""
     dataset = (config.get('train_dataloader') or {}).get('dataset')
     while dataset is not None:
         names = (dataset.get('metainfo') or {}).get('classes')
@@ -37,11 +37,10 @@ def classes_of_config(config: Config) -> Optional[List[str]]:
 
 
 def classes_of_run() -> Optional[List[str]]:
-    """Class names of the training set of the running Runner, None outside of one.
+    """Class names of the training set of the current Runner, None outside of a run.
 
-    Of a concatenation whose parts have other ``metainfo`` than each other, they are those of the
-    first part that names them; :func:`mmkd.files.labels.check_label_order` compares the others with
-    them.
+    If the parts of a concatenated data set have different ``metainfo``, the first part with class
+    names counts; :func:`mmkd.files.labels.check_label_order` compares the others with it.
     """
     metainfo = getattr(training_set(), 'metainfo', None) or {}
     parts = metainfo if isinstance(metainfo, (list, tuple)) else [metainfo]
@@ -49,33 +48,33 @@ def classes_of_run() -> Optional[List[str]]:
 
 
 def training_set() -> Any:
-    """The training set of the running Runner, None outside of one."""
+    """The training set of the current Runner, None outside of a run."""
     runner = current_runner()
     return getattr(runner.train_dataloader, 'dataset', None) if runner else None
 
 
 def dataset_class(dataset: Dict[str, Any]) -> Any:
-    """The class of a data set's config, None where it is not registered."""
+    """The class that a data set's config names, None if it is not registered."""
     cls = dataset.get('type')
     if isinstance(cls, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:  # the default scope's
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the default scope
             cls = registry.get(cls)
     return cls
 
 
 def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
-    """Check the argument ``classes``, by which a config states what columns stand for.
+    """Check the argument ``classes``, with which a config states the class of each column.
 
     Args:
-        classes (Any): What was written.
-        what (str): How the argument is called, for messages: 'teacher.classes'.
+        classes (Any): Value of the argument.
+        what (str): Name of the argument for messages, such as 'teacher.classes'.
 
     Returns:
-        list[str] | None: The names; None if nothing was written.
+        list[str] | None: The names, None if the argument is None.
 
     Raises:
-        TypeError: If it is no list of names.
-        ValueError: If it is empty, or a name stands in it twice.
+        TypeError: If it is not a list of names.
+        ValueError: If it is empty or has a duplicate name.
     """
     if classes is None:
         return None
@@ -98,7 +97,7 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
 
 
 def doubled(names: Sequence[str]) -> List[str]:
-    """Names that stand in a list more than once, sorted."""
+    """Names that occur more than once in a list, sorted."""
     seen: Dict[str, int] = {}
     for name in names:
         seen[name] = seen.get(name, 0) + 1

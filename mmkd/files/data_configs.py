@@ -1,4 +1,4 @@
-"""How is a config of data (.yml, .json) read without running code that it names?"""
+"""How is a YAML or JSON config read without running code that it names?"""
 import os
 from contextlib import contextmanager
 from importlib.metadata import packages_distributions
@@ -21,16 +21,16 @@ except ImportError:
 
 SUFFIXES = '.yml', '.yaml', '.json'
 SCOPES = {'mmengine', 'mmcv', 'mmkd', 'mmdet', 'mmseg', 'mmpretrain', *MODULE2PACKAGE}
-"""Packages whose classes a config may name."""
+"""Packages from which a config may name classes."""
 
 OF_TORCH = nn.Module, Optimizer, LRScheduler, Dataset, Sampler
-"""What a config may name of torch."""
+"""Classes of torch that a config may name, subclasses included."""
 
 AS_PYTHON = 'if you trust the file, write it as .py, which may run code'
 
 
 class SafeLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's, which makes numbers, words, lists and dicts alone; and tuples, which MMEngine
+    """PyYAML's safe loader (numbers, strings, lists and dicts), plus tuples, which MMEngine
     writes."""
 
 
@@ -39,7 +39,7 @@ SafeLoader.add_constructor('tag:yaml.org,2002:python/tuple',
 
 
 class SafeYamlHandler(YamlHandler):
-    """MMEngine's, without PyYAML's loader that calls whatever a file names."""
+    """MMEngine's YAML handler with a safe loader: PyYAML's full one calls what a file names."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         try:
@@ -51,38 +51,37 @@ class SafeYamlHandler(YamlHandler):
 
 
 def guard_mmengine_yaml() -> None:
-    """Have MMEngine read YAML, configs and all other, without running code from it."""
+    """Make MMEngine read all YAML files, configs included, without running code from them."""
     for suffix in ('yaml', 'yml'):
         file_handlers[suffix] = SafeYamlHandler()
 
 
 def is_of_data(path: str) -> bool:
-    """Whether a config is no Python."""
+    """Whether a config is a data file (YAML or JSON), not Python."""
     return path.endswith(SUFFIXES)
 
 
 def read_config_file(path: str) -> Config:
-    """A config, as :func:`read_data_config` where it is data, or by MMEngine where it is Python.
+    """Read a config: YAML and JSON by :func:`read_data_config`, Python by MMEngine.
 
     Raises:
-        ValueError: If a file of data names code.
+        ValueError: If a data file names code.
     """
     return read_data_config(path) if is_of_data(path) else Config.fromfile(path)
 
 
 def read_data_config(path: str) -> Config:
-    """A config in YAML or JSON, which may come from elsewhere.
+    """Read a YAML or JSON config that may be untrusted.
 
-    Its bases in Python must be those of installed packages, its ``custom_imports`` installed
-    packages, and each ``type`` in it the name of a registered class, or the path of a class of
-    torch or of an OpenMMLab package: MMEngine would call whatever can be imported by that name
-    (``os.system``).
+    Bases in Python must belong to installed packages, ``custom_imports`` must name installed
+    packages, and each ``type`` must name a registered class or a class of torch or of an OpenMMLab
+    package. MMEngine alone would call anything that can be imported, such as ``os.system``.
 
     Args:
         path (str): The file.
 
     Raises:
-        ValueError: If it names code that is not of an installed package.
+        ValueError: If it names code outside of the installed packages.
     """
     with _bases_of_packages():
         config = Config.fromfile(path, import_custom_modules=False)
@@ -98,7 +97,7 @@ def read_data_config(path: str) -> Config:
 
 @contextmanager
 def _bases_of_packages() -> Iterator[None]:
-    """Inside the block, a config may have Python bases from installed packages only."""
+    """Context manager that restricts the Python bases of a config to installed packages."""
     read = Config._file2dict
 
     def read_checked(filename: str, *args: Any, **kwargs: Any) -> Any:
@@ -149,7 +148,7 @@ def _types(entry: Any, where: str) -> Iterator[Tuple[str, str]]:
 
 
 def _is_harmless(kind: str) -> bool:
-    """Whether a name is that of a registered class, or leads to a class for networks."""
+    """Whether a type is a registered name, or the path of an allowed class."""
     scope, is_path, name = kind.partition('.')
     if not is_path or (scope in SCOPES and '.' not in name):
         return True

@@ -5,23 +5,23 @@ import torch
 from torch import Tensor
 
 TRAINED = ('weight', 'bias', 'running_mean', 'running_var')
-"""How the names of tensors end that are trained in nearly every model."""
+"""Suffixes of the names of tensors that are trained in nearly every model."""
 
 
 def not_finite(checkpoint: Any, trained: Optional[Iterable[str]] = None) -> List[str]:
-    """Names of the tensors by which a run that is resumed from a checkpoint would be spoilt.
+    """Names of the tensors with values that would break a run resumed from a checkpoint.
 
-    Looked at are the student's weights, their moving average, what is trained beside the student
-    (connectors, partners), and the state of the optimizer. NaN is never meant. Infinity is in
-    some buffers, such as masks of attention, so it counts only in what is trained.
+    Checks the student's weights, their moving average, connectors, partners, and the state of the
+    optimizer. NaN always counts. Infinity counts only in trained tensors, because some buffers,
+    such as attention masks, hold it on purpose.
 
     Args:
-        checkpoint (Any): What a Runner saves, or has saved.
-        trained (Iterable[str], optional): Names of the student's parameters. Defaults to None:
-            they are told by how their names end.
+        checkpoint (Any): What a Runner saves or has saved.
+        trained (Iterable[str], optional): Names of the student's parameters. Defaults to None,
+            which recognizes them by the suffixes :data:`TRAINED`.
 
     Returns:
-        list[str]: The names, in the order of the checkpoint; [] if there are none.
+        list[str]: The names in the order of the checkpoint; [] if all are fine.
     """
     names = None if trained is None else set(trained)
     return [name for name, key, value in _tensors_of(checkpoint)
@@ -29,7 +29,7 @@ def not_finite(checkpoint: Any, trained: Optional[Iterable[str]] = None) -> List
 
 
 def _tensors_of(checkpoint: Any) -> Iterator[Tuple[str, Optional[str], Tensor]]:
-    """Name in the checkpoint, name in the model (None where all is trained), and tensor."""
+    """Name in the checkpoint, name in the model (None if all is trained), and tensor."""
     for key, value in _items(_in(checkpoint, 'state_dict')):
         yield key, key.removeprefix('module.'), value
     for key, value in _items(_in(checkpoint, 'ema_state_dict')):
@@ -63,7 +63,7 @@ def _is_fine(value: Tensor, is_trained: bool) -> bool:
     if not (value.is_floating_point() or value.is_complex()) or value.is_meta or (
             value.layout != torch.strided) or value.is_quantized or not value.numel():
         return True
-    # The sum is finite only if all are; it may overflow, so all are looked at where it is not.
+    # A finite sum means that all values are finite. The sum may overflow, so check them all then.
     if torch.isfinite(value.sum(dtype=None if value.is_complex() else torch.float64)):
         return True
     return bool(value.isfinite().all() if is_trained else not value.isnan().any())

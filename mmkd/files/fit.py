@@ -13,8 +13,8 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
 
     Args:
         model (nn.Module): Receives the weights.
-        checkpoint (dict): As read by :func:`read_checkpoint`.
-        source (str): Where it came from, for the message.
+        checkpoint (dict): As returned by :func:`mmkd.files.checkpoint.read_checkpoint`.
+        source (str): Name of the file, for error messages.
 
     Raises:
         ValueError: If keys are missing or unexpected, or shapes differ; the message lists them.
@@ -29,15 +29,15 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> N
 
 
 def load_what_fits(model: nn.Module, checkpoint: Dict[str, Any]) -> str:
-    """Load weights where all shapes are the model's.
+    """Load weights if none has another shape than the model's.
 
     Args:
         model (nn.Module): Receives the weights.
-        checkpoint (dict): As read by :func:`read_checkpoint`.
+        checkpoint (dict): As returned by :func:`mmkd.files.checkpoint.read_checkpoint`.
 
     Returns:
-        str: Which keys are missing or unexpected, and which shapes differ, for a message; '' if
-        all is as it should be.
+        str: Missing keys, unexpected keys and different shapes, for a message; '' if there are
+        none.
     """
     weights = OrderedDict((key.removeprefix('module.'), value)  # left by a model wrapper
                           for key, value in checkpoint['state_dict'].items())
@@ -49,9 +49,9 @@ def load_what_fits(model: nn.Module, checkpoint: Dict[str, Any]) -> str:
     missing, unexpected = list(own.keys() - weights.keys()), list(weights.keys() - own.keys())
     if not misshapen:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    # Files older than `num_batches_tracked` are whole without it.
+    # Files written before `num_batches_tracked` existed are complete without it.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    # Some models (DDQ) give parameters a second name in training; nothing is lost by it.
+    # Some models (DDQ) register parameters under a second name in training.
     unexpected = [key for key in unexpected if not any(
         value.numel() and value.data_ptr() == weights[key].data_ptr()
         for other, value in weights.items() if other in own)]
@@ -62,11 +62,11 @@ def load_what_fits(model: nn.Module, checkpoint: Dict[str, Any]) -> str:
 
 
 def misfit(given: torch.Tensor, own: torch.Tensor) -> str:
-    """Why a tensor of a file cannot take the place of a model's; '' if it can.
+    """Why a tensor of a file cannot be loaded into a tensor of a model; '' if it can.
 
     Args:
-        given (Tensor): The file's.
-        own (Tensor): The model's.
+        given (Tensor): Tensor of the file.
+        own (Tensor): Tensor of the model.
     """
     if given.is_meta:
         return 'it has no values; save it from a model that is on a device'
@@ -87,16 +87,16 @@ def misfit(given: torch.Tensor, own: torch.Tensor) -> str:
 
 
 def is_of_numbers(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds numbers as they are computed with, not codes that wait for a scale."""
+    """Whether a tensor holds floating-point numbers, not quantized codes that need a scale."""
     return (tensor.is_floating_point() and tensor.element_size() > 1) or tensor.is_complex()
 
 
 def check_numbers(checkpoint: Any, source: str) -> None:
-    """Refuse weights of whole numbers, where it is not known which model they are for.
+    """Refuse integer weights of a checkpoint; for use where the model is not known.
 
     Args:
-        checkpoint (Any): What a file held.
-        source (str): The file, for the message.
+        checkpoint (Any): Content of a file.
+        source (str): Name of the file, for error messages.
 
     Raises:
         ValueError: If weights or biases are integers or bool; the message names them.
@@ -113,15 +113,15 @@ def check_numbers(checkpoint: Any, source: str) -> None:
 
 
 def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None:
-    """Look for numbers that are none, in what has been trained: other buffers may hold them.
+    """Check that trained weights and running statistics are finite; other buffers may not be.
 
     Args:
-        model (nn.Module): Says what is trained.
+        model (nn.Module): Tells which names are parameters.
         weights (dict): Tensors by the model's names, all of which fit.
-        source (str): Where they came from, for the message.
+        source (str): Name of the file, for error messages.
 
     Raises:
-        ValueError: If there are any; the message names the tensors.
+        ValueError: If values are infinite or NaN; the message names the tensors.
     """
     trained = {name for name, _ in model.named_parameters()}
     broken = [key for key, value in weights.items()
@@ -133,17 +133,17 @@ def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None
 
 
 def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
-    """Whether a checkpoint that a run starts from is one of its model at all.
+    """Check that at least a part of a checkpoint fits the model that a run starts with.
 
-    MMEngine loads what fits and warns of the rest, also where nothing fits.
+    MMEngine loads what fits and only warns about the rest, even if nothing fits.
 
     Args:
         model (nn.Module): The student.
         checkpoint (Any): What MMEngine is about to load into it.
-        source (str): Where it came from, for the message.
+        source (str): Name of the file, for error messages.
 
     Raises:
-        ValueError: If nothing of it fits, or it holds numbers that are none.
+        ValueError: If nothing fits, or values are infinite or NaN.
     """
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     weights = {key.removeprefix('module.'): value for key, value in weights.items()

@@ -1,4 +1,4 @@
-"""Is a run at work in this folder already?"""
+"""Does a run train in this folder already?"""
 import json
 import os
 import time
@@ -13,22 +13,22 @@ except ImportError:  # no Unix
     fcntl = None  # type: ignore[assignment]
 
 NAME = '.mmkd_run'
-"""The file that a run holds locked while it trains."""
+"""The file that a run keeps locked while it trains."""
 
 _HELD: Dict[Tuple[int, str], List[Any]] = {}
-"""By process and path: the open file, and how many hold it. A process that closes any one of its
-files of a path loses its lock of it, so there is one."""
+"""By process and path: the open file and its number of holders. A process loses its lock when it
+closes any of its open files of that path, so there is one per path."""
 
 
 class HeldFolder:
-    """A folder that one run has for itself, until :meth:`release` or the end of its process.
+    """Exclusive use of a folder by one run, until :meth:`release` or the end of its process.
 
-    The operating system keeps the lock and ends it with the process, however that ends, so nothing
-    is left that would have to be cleaned up. Where a file system has no locks, the process that is
-    written into the file decides, if it is one of this host.
+    The operating system releases the lock when the process ends, even if it is killed, so there is
+    nothing to clean up. On a file system without locks, the process named in the file counts if it
+    runs on this host.
 
     Args:
-        folder (str): The folder of checkpoints, which exists.
+        folder (str): The folder of checkpoints. It must exist.
 
     Raises:
         ValueError: If another process holds it; the message names the process.
@@ -41,7 +41,7 @@ class HeldFolder:
         if key not in _HELD:
             try:
                 file = open(path, 'a+')  # noqa: SIM115
-            except OSError:  # a folder that cannot be written says so at the first save
+            except OSError:  # a read-only folder raises an error at the first save
                 return
             other = _holder(file)
             if other is not None:
@@ -56,18 +56,18 @@ class HeldFolder:
         self._end = weakref.finalize(self, _let_go, key)
 
     def release(self) -> None:
-        """Let go of it. A second call does nothing."""
+        """Release the folder. A second call does nothing."""
         if self._end is not None:
             self._end()
 
 
 def _holder(file: Any) -> Optional[str]:
-    """Who holds the folder, in words; None if nobody does, and then this process does."""
+    """Describe the process that holds the folder; None if none did and this process now does."""
     is_locked = False
     if fcntl is not None:
         try:
-            # The lock is the process's, not the open file's: data workers, which outlive their
-            # run for some seconds, do not hold it.
+            # `lockf` locks for the process, not for the open file, so data workers that outlive
+            # their run by some seconds do not hold it.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return None
         except (BlockingIOError, PermissionError):
@@ -87,7 +87,7 @@ def _holder(file: Any) -> Optional[str]:
 
 
 def _note(file: Any) -> None:
-    """Who holds the folder; a disk that is full does not matter here."""
+    """Write this process into the file; a full disk is no error here."""
     try:
         file.seek(0)
         file.truncate()

@@ -7,31 +7,32 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 from mmengine.runner import CheckpointLoader
 
 from ..core.runner import current_runner, is_training
-from .checkpoint import SWITCHES, is_trusted, read_file, read_open, wrong_with
 from .fit import check_numbers
+from .reading import SWITCHES, read_file, read_open
 from .safe_types import allow_mmengine_checkpoints
 from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path
+from .whole import wrong_with
 
 NOT_EXECUTED = """raise ValueError(
     'with mmkd imported, the text of a config inside of a checkpoint is not executed; '
     'give the config itself, for instance DetInferencer(model="CONFIG.py", weights=...)')
 """
-"""Stands where a checkpoint has the text of its config."""
+"""Replaces the text of a config in a checkpoint."""
 
 
 def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
-    """Have MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
-    backbones) as weights only, whatever the version of torch or of MMEngine.
+    """Make MMEngine read checkpoints (``load_from``, ``resume``, ``init_detector``, pretrained
+    backbones) as weights only, with every version of torch and of MMEngine.
 
-    Paths and the addresses of :data:`mmkd.files.sources.SUPPORTED` are read as
-    :func:`read_checkpoint` reads them; those of another kind (``mmcls://``, ``pavi://``) by
+    Paths and the addresses of :data:`mmkd.files.sources.SUPPORTED` are read like in
+    :func:`mmkd.files.checkpoint.read_checkpoint`; other kinds (``mmcls://``, ``pavi://``) by
     MMEngine's own loaders.
 
-    A config that says ``trust_checkpoint=True`` at its top level has its checkpoints read as
-    pickles that may run code.
+    With ``trust_checkpoint=True`` at the top level of the config, checkpoints are read as pickles,
+    which may run code.
 
     Args:
-        check (Callable): Is given what a file held, and its name, before MMEngine gets it.
+        check (Callable): Called with the content of a file and its name, before MMEngine gets it.
     """
     @functools.wraps(load_from_guarded)
     def load_checked(filename: str, *args: Any, **kwargs: Any) -> Any:
@@ -44,7 +45,7 @@ def guard_mmengine_loading(check: Callable[[Any, str], None]) -> None:
         if prefix not in OWN_SCHEMES:
             CheckpointLoader.register_scheme(prefix, _guarded(loader, check), force=True)
     CheckpointLoader.register_scheme(OWN_SCHEMES, load_checked, force=True)
-    # MMEngine's other loaders download by it.
+    # MMEngine's other loaders download with this function.
     mmengine_checkpoint.load_from_http = load_checked
 
 
@@ -52,10 +53,10 @@ _BEFORE_READING: List[Callable[[Any, str], None]] = []
 
 
 def before_reading(tell: Callable[[Any, str], None]) -> None:
-    """Have a function called before a Runner that resumes reads a checkpoint.
+    """Register a function to call before a Runner that resumes reads a checkpoint.
 
     Args:
-        tell (Callable): Takes the Runner and the name of the file.
+        tell (Callable): Called with the Runner and the name of the file.
     """
     _BEFORE_READING.append(tell)
 
@@ -68,8 +69,8 @@ def _tell_of(filename: str) -> None:
 
 
 def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """In the place of MMEngine's loaders, which cuts the first ten letters off the name for its
-    log."""
+    """Replacement for MMEngine's loaders. MMEngine strips the first ten letters of this function's
+    name in its log."""
     where = 'at the top level of the config'
     if is_in_object_store(filename):
         path = filename
@@ -87,15 +88,21 @@ def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwa
     return checkpoint if is_trusted() else without_orders(checkpoint, path)
 
 
-def without_orders(checkpoint: Any, path: str) -> Any:
-    """A checkpoint without what MMEngine would do because a file says so.
+def is_trusted() -> bool:
+    """Whether the config of the current run sets ``trust_checkpoint=True``."""
+    runner = current_runner()
+    return runner is not None and runner.cfg.get('trust_checkpoint', False) is True
 
-    It executes the text of the config that a checkpoint holds (on resume, and in inferencers that
-    are given weights alone), and removes the file that a checkpoint calls the best so far.
+
+def without_orders(checkpoint: Any, path: str) -> Any:
+    """Remove from a checkpoint what would make MMEngine run code or delete files.
+
+    MMEngine executes the config text of a checkpoint (on resume, and in inferencers that get only
+    weights), and deletes the file that a checkpoint names as the best so far.
 
     Args:
-        checkpoint (Any): What the file held; changed in place.
-        path (str): The file: the best one lies beside it.
+        checkpoint (Any): Content of the file; changed in place.
+        path (str): The file. The best checkpoint must be in the same folder.
     """
     meta = dict_in(checkpoint, 'meta')
     known = dict_in(dict_in(checkpoint, 'message_hub'), 'runtime_info')
@@ -104,7 +111,7 @@ def without_orders(checkpoint: Any, path: str) -> Any:
         if 'cfg' in holder and current_runner() is None:
             holder['cfg'] = NOT_EXECUTED
         else:
-            holder.pop('cfg', None)  # a run has its own
+            holder.pop('cfg', None)  # a run has its own config
     for name in [name for name in known if str(name).startswith('best_ckpt')]:
         best = os.path.basename(str(known[name]))
         known[name] = os.path.join(os.path.dirname(path), best)
@@ -114,7 +121,7 @@ def without_orders(checkpoint: Any, path: str) -> Any:
 
 
 def dict_in(holder: Any, key: str) -> Dict[str, Any]:
-    """A dict that stands in what a file held; {} where there is none."""
+    """The dict under a key of a file's content; {} if there is none."""
     found = holder.get(key) if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else {}
 

@@ -1,4 +1,4 @@
-"""Who taught a student, from which iteration to which?"""
+"""Which teachers trained a student, in which iterations?"""
 import inspect
 import logging
 from typing import Any, Dict, List, Optional
@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from ..version import __version__
 
 KEY = 'mmkd'
-"""Where it stands in ``meta`` of a checkpoint."""
+"""Key of the record in ``meta`` of a checkpoint, and of mmkd's state in the checkpoint itself."""
 
 VERSIONS = ('mmkd', 'torch')
 
@@ -19,13 +19,13 @@ SETTINGS = ('learner', 'source', 'per_anchor', 'stage', 'region', 'connector', '
 
 
 def record_of(distillation: Any) -> Dict[str, Any]:
-    """How the student's weights come about now: who teaches it, what is compared, which versions.
+    """Describe how the student is trained: its teachers, the comparisons, the versions.
 
     Args:
-        distillation (Distillation, optional): None for a student that nobody teaches.
+        distillation (Distillation, optional): None for a student without distillation.
 
     Returns:
-        dict: Words and numbers; the entries of ``distill``, and the networks but the student.
+        dict: Strings and numbers: versions, entries of ``distill``, networks except the student.
     """
     record: Dict[str, Any] = dict(mmkd=__version__, torch=str(torch.__version__), distill=[],
                                   networks={})
@@ -59,10 +59,10 @@ def _plain(value: Any) -> Any:
 
 
 class History:
-    """The records of a run, of which each is true of some iterations.
+    """The records of a run, each valid for a range of iterations.
 
-    The newest is what ``meta['mmkd']`` of a checkpoint holds, ``'from'`` and ``'to'`` its
-    iterations; those before it are in its ``'history'``, the oldest first.
+    ``meta['mmkd']`` of a checkpoint is the newest record, with its iterations ``'from'`` and
+    ``'to'``; earlier ones are in its ``'history'``, the oldest first.
     """
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ class History:
         self.since = 0
 
     def go_on(self, meta: Dict[str, Any], own: Dict[str, Any]) -> List[str]:
-        """Take up the history of a checkpoint that a run goes on from.
+        """Continue the history of the checkpoint that a run resumes.
 
         Args:
-            meta (dict): The checkpoint's.
-            own (dict): The run's own record.
+            meta (dict): ``meta`` of the checkpoint.
+            own (dict): Record of the current run.
 
         Returns:
             list[str]: A line for each difference between the two.
@@ -98,11 +98,11 @@ class History:
         return lines
 
     def of(self, own: Dict[str, Any], iteration: int) -> Optional[Dict[str, Any]]:
-        """What a checkpoint is given; None if nobody ever taught the student.
+        """The record for a checkpoint; None if the student was never distilled.
 
         Args:
-            own (dict): The run's own record.
-            iteration (int): How many iterations are over.
+            own (dict): Record of the current run.
+            iteration (int): Number of finished iterations.
         """
         if not (own['networks'] or own['distill'] or self.earlier):
             return None
@@ -111,17 +111,17 @@ class History:
 
 
 def warn_of(lines: List[str], iteration: int) -> None:
-    """Log the differences between what a checkpoint records and what the run does from now on."""
+    """Log the differences between the record of a checkpoint and the run that resumes it."""
     for line in lines:
-        print_log(f'the checkpoint was trained otherwise than this run goes on from iteration '
-                  f'{iteration}: {line}', 'current', logging.WARNING)
+        print_log(f'this run differs from the checkpoint that it resumes at iteration {iteration}: '
+                  f'{line}', 'current', logging.WARNING)
 
 
 def checked(saved: Any) -> Dict[str, Any]:
-    """A record, as a file holds it.
+    """Check the format of a record read from a file, and return a copy.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it does not have the format that mmkd writes.
     """
     is_record = isinstance(saved, dict) and isinstance(saved.get('history', []), list)
     if is_record:
@@ -139,11 +139,11 @@ def checked(saved: Any) -> Dict[str, Any]:
 
 
 def differences(saved: Dict[str, Any], own: Dict[str, Any]) -> List[str]:
-    """How two records differ, in a line each; what only one of them says is left out.
+    """Differences between two records, one line each; settings in only one of them are left out.
 
     Args:
-        saved (dict): What a checkpoint records.
-        own (dict): What the config says.
+        saved (dict): Record of a checkpoint.
+        own (dict): Record of the current run.
     """
     lines = []
     for name in [*saved['networks'], *(one for one in own['networks']

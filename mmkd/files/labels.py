@@ -1,4 +1,4 @@
-"""Do the numbers in the training data stand for the class names that it gives?"""
+"""Do the labels of the training data match its class names?"""
 import inspect
 import json
 import re
@@ -12,12 +12,12 @@ from ..core.names import shown_names
 from .classes import _names, dataset_class, training_set
 
 Side = Tuple[Optional[Sequence[str]], bool, Sequence['ZeroLabel']]
-"""Class names of a side, whether ``classes`` of the config states them, and what its data say of
-label 0."""
+"""Class names of student or teacher, whether the config states them by ``classes``, and the setting
+``reduce_zero_label`` of each of its data sets."""
 
 
 def check_meaning(student: Side, teacher: Side, source: str = 'teacher') -> None:
-    """Look whether columns of one name, or of one number, mean one class.
+    """Check that columns matched by name or by number mean the same class.
 
     Args:
         student (Side): The student.
@@ -25,35 +25,35 @@ def check_meaning(student: Side, teacher: Side, source: str = 'teacher') -> None
         source (str): The teacher's name, for messages. Defaults to 'teacher'.
 
     Raises:
-        ValueError: If labels stand for other classes than the names say, or begin elsewhere.
+        ValueError: If labels do not match the class names, or ``reduce_zero_label`` differs.
     """
     names, other_names = student[0], teacher[0]
     if names and other_names:
         check_label_order(names, is_stated=student[1])
-        if list(names) != list(other_names):  # each name says which column is meant
+        if list(names) != list(other_names):  # columns are matched by name
             return
     if not (student[1] or teacher[1]):
         check_zero_label(student[2], teacher[2], source)
 
 
-# --- in which order labels are numbered -------------------------------------------------------
+# --- order of labels --------------------------------------------------------------------------
 
 
 def check_label_order(classes: Sequence[str], is_stated: bool = False) -> None:
-    """Look whether the labels of the training data stand for these names, data set by data set.
+    """Check that the labels of the training data are in the order of the names, per data set.
 
-    mmdet's CocoDataset and its kin number labels in the order of the annotation file, whatever the
-    order of ``metainfo``, and leave out classes that the file lacks. A name that stands for another
-    label is refused and not put right: a teacher that was trained on such a file names its columns
-    wrongly in the same way, and nothing tells whether it was.
+    mmdet's CocoDataset and its subclasses number labels in the order of the annotation file,
+    whatever the order of ``metainfo``, and leave out classes that the file lacks. A wrong order is
+    an error and not corrected: a teacher trained on such a file has wrong names, too, and nothing
+    tells whether it was.
 
     Args:
-        classes (Sequence[str]): The student's, in the order of its columns.
+        classes (Sequence[str]): The student's classes, in the order of its columns.
         is_stated (bool): Whether they come from ``classes`` of the config and not from the data.
             Defaults to False.
 
     Raises:
-        ValueError: If a label stands for another name.
+        ValueError: If a label belongs to another class than its name says.
     """
     column_of = {name: column for column, name in enumerate(classes)}
     for leaf in leaves_of(training_set()):
@@ -81,7 +81,7 @@ def check_label_order(classes: Sequence[str], is_stated: bool = False) -> None:
 
 
 def leaves_of(dataset: Any) -> Iterator[Any]:
-    """The data sets inside wrappers and concatenations, however they are nested."""
+    """The data sets inside nested wrappers and concatenations."""
     inner: List[Any] = []
     if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
         inner = list(dataset.datasets)
@@ -94,11 +94,11 @@ def leaves_of(dataset: Any) -> Iterator[Any]:
 
 
 def names_of_labels(dataset: Any) -> Optional[List[Optional[str]]]:
-    """The name of label 0, 1, ... of a data set without others inside, None where not known.
+    """Names of the labels 0, 1, ... of a data set that is no wrapper; None if not known.
 
-    ``cat2label`` of mmdet's data sets tells which category has which label; its keys are names
-    (VOC, WIDER Face), or ids of the annotation file (COCO, LVIS, Objects365, V3Det). Others number
-    their labels in the order of ``metainfo``.
+    In mmdet ``cat2label`` maps categories to labels; its keys are names (VOC, WIDER Face) or ids
+    of the annotation file (COCO, LVIS, Objects365, V3Det). Other data sets number labels in the
+    order of ``metainfo``.
     """
     labels = getattr(dataset, 'cat2label', None)
     if not isinstance(labels, dict) or not labels:
@@ -115,10 +115,10 @@ def names_of_labels(dataset: Any) -> Optional[List[Optional[str]]]:
 
 
 def categories_of(path: Any, backend_args: Optional[dict] = None) -> Dict[Any, str]:
-    """Names of the categories in an annotation file of COCO's format, by id; {} if it is none.
+    """Names of the categories of a COCO annotation file by id; {} if it has another format.
 
-    Of a file with but one list of this name nothing else is parsed, so that half a gigabyte of
-    boxes takes a second.
+    If the file has one list "categories", only that is parsed, so half a gigabyte of boxes takes
+    one second.
     """
     try:
         text = get_text(path, backend_args=backend_args)
@@ -126,22 +126,23 @@ def categories_of(path: Any, backend_args: Optional[dict] = None) -> Dict[Any, s
         found = (json.JSONDecoder().raw_decode(text, places[0])[0] if len(places) == 1 else
                  json.loads(text)['categories'])
         return {one['id']: one['name'] for one in found}
-    except (OSError, TypeError, ValueError, KeyError):  # of a data set that mmdet does not know
+    except (OSError, TypeError, ValueError, KeyError):  # another format
         return {}
 
 
-# --- where labels begin -------------------------------------------------------------------------
+# --- reduce_zero_label --------------------------------------------------------------------------
 
 
 class ZeroLabel(NamedTuple):
-    """Whether label 0 is left out, so that every other one counts one less."""
+    """The setting ``reduce_zero_label``: whether label 0 is ignored and all others are reduced by
+    one."""
     is_reduced: bool
     where: str
-    """Where it stands, in words."""
+    """Where it is set, for messages."""
 
 
 def zero_labels_of_run() -> List[ZeroLabel]:
-    """What the data sets of the running Runner's training set say; nothing outside of one."""
+    """Settings of the data sets that the current Runner trains on; [] outside of a run."""
     found = []
     for leaf in leaves_of(training_set()):
         value = getattr(leaf, 'reduce_zero_label', None)
@@ -154,7 +155,7 @@ def zero_labels_of_run() -> List[ZeroLabel]:
 
 
 def zero_labels_of_config(config: Config) -> List[ZeroLabel]:
-    """What the data sets a config trains on say, or the defaults of their classes do."""
+    """Settings of the data sets that a config trains on, defaults of their classes included."""
     found = []
     for leaf in _leaf_configs((config.get('train_dataloader') or {}).get('dataset')):
         value = leaf.get('reduce_zero_label')
@@ -173,24 +174,24 @@ def zero_labels_of_config(config: Config) -> List[ZeroLabel]:
 
 
 def zero_label_of_checkpoint(checkpoint: dict) -> List[ZeroLabel]:
-    """What mmseg wrote into a checkpoint; nothing where it did not."""
+    """Setting that mmseg saved in a checkpoint; [] if there is none."""
     value = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('reduce_zero_label')
     return [ZeroLabel(value, '`dataset_meta` of its checkpoint')] if isinstance(value, bool) else []
 
 
 def check_zero_label(student: Sequence[ZeroLabel], teacher: Sequence[ZeroLabel],
                      source: str = 'teacher') -> None:
-    """Look whether columns that are compared begin at the same label.
+    """Check that ``reduce_zero_label`` is the same for student and teacher.
 
     Args:
-        student (Sequence[ZeroLabel]): Of each data set.
-        teacher (Sequence[ZeroLabel]): Likewise.
-        source (str): The teacher's name, for the message. Defaults to 'teacher'.
+        student (Sequence[ZeroLabel]): Settings of the student's data sets.
+        teacher (Sequence[ZeroLabel]): Settings of the teacher's data sets.
+        source (str): The teacher's name, for messages. Defaults to 'teacher'.
 
     Raises:
-        ValueError: If one of the student's differs from the teacher's.
+        ValueError: If a data set of the student differs from the teacher's.
     """
-    if len({one.is_reduced for one in teacher}) != 1:  # not known, or of several data sets
+    if len({one.is_reduced for one in teacher}) != 1:  # not known, or data sets that differ
         return
     theirs = teacher[0]
     for mine in student:
@@ -207,7 +208,7 @@ def check_zero_label(student: Sequence[ZeroLabel], teacher: Sequence[ZeroLabel],
 
 
 def _is_dataset(thing: Any) -> bool:
-    # mmdet's MultiImageMixDataset is not derived from torch's.
+    # mmdet's MultiImageMixDataset is not a subclass of torch's Dataset.
     return isinstance(thing, Dataset) or hasattr(thing, 'metainfo')
 
 

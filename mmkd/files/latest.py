@@ -1,4 +1,4 @@
-"""From which checkpoint of a folder does a run that was cut off go on?"""
+"""From which checkpoint of a folder is an interrupted run resumed?"""
 import glob
 import logging
 import os
@@ -11,34 +11,35 @@ from mmengine.logging import print_log
 
 from ..core.names import joined
 from .archive import growing_part, is_zip
-from .checkpoint import is_whole, read_file
 from .finite import not_finite
 from .guard import dict_in
+from .reading import read_file
 from .safe_types import allow_mmengine_checkpoints
+from .whole import is_whole
 
 RUN = 'mmkd_run'
-"""Key of ``meta`` under which mmkd.CheckpointHook says which run has saved a file:
-``dict(id=..., started=...)``, the latter in seconds since 1970."""
+"""Key of ``meta`` under which mmkd.CheckpointHook records the run that saved a file:
+``dict(started=...)``, in seconds since 1970."""
 
 KINDS = ('epoch', 'iter')
-"""How the names of checkpoints begin that MMEngine saves to go on from."""
+"""Prefixes of the names of checkpoints that MMEngine saves for resuming."""
 
 
 class Candidate(NamedTuple):
-    """A checkpoint of a folder, as far as it says what it is."""
+    """A checkpoint of a folder."""
     path: str
     begun: float
-    """When its run started, or where nothing says that, when it was saved; 0 if unknown."""
+    """When its run started; if the file does not state it, when it was saved; 0 if unknown."""
     iteration: int
     epoch: int
     number: int
-    """That of its name, -1 if it has none."""
+    """Number in its name, -1 if there is none."""
     holds: Any
-    """What is in the file; None if it cannot be read, or lies in a folder of its own."""
+    """Content of the file; None if it cannot be read, or if the checkpoint is a folder."""
 
     @property
     def order(self) -> Tuple[float, int, int, int]:
-        """What is gone on from is the last: of the run that started last, the furthest."""
+        """Sort key: largest for the furthest checkpoint of the run that started last."""
         return self.begun, self.iteration, self.epoch, self.number
 
     @property
@@ -47,23 +48,23 @@ class Candidate(NamedTuple):
 
 
 def latest_whole(folder: str) -> Optional[str]:
-    """The checkpoint from which a run that was cut off goes on.
+    """The checkpoint from which an interrupted run is resumed.
 
-    Looked at are those that MMEngine has saved there, and the one that it names in
-    ``last_checkpoint``. It is the one furthest in training, by the iteration that the file itself
-    gives, of the run that was started last; it was written to its end, and has no weights that are
-    infinite or not a number. Whatever is passed by is logged.
+    The candidates are the checkpoints that MMEngine saved in the folder, and the one named in
+    ``last_checkpoint``. Of the run that was started last, it is the one furthest in training, by
+    the iteration stated in the file, which is complete and has finite weights. Skipped ones are
+    logged.
 
     Args:
         folder (str): The work dir.
 
     Returns:
-        str | None: Its path; None if there is none.
+        str | None: Path of the checkpoint; None if there is none.
     """
     found = checkpoints_of(folder)
     named = _named_in(folder)
     if named:
-        # The work dir may have been moved or copied, or be named from another folder.
+        # The work dir may have been moved or copied, or the path may be relative to another folder.
         here = os.path.join(folder, os.path.basename(named))
         found += [here] if os.path.exists(here) or found else [named]
     candidates = sorted(map(look_at, dict.fromkeys(found)), key=lambda one: one.order,
@@ -71,7 +72,7 @@ def latest_whole(folder: str) -> Optional[str]:
     chosen = next((one for one in candidates if _can_be_gone_on_from(one)), None)
     if chosen is None:
         if candidates:
-            _warn(f'no checkpoint of {folder} can be gone on from')
+            _warn(f'no checkpoint in {folder} can be resumed')
         others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
         if others:
             _warn(f'of {joined(sorted(others))} it is not known which is the last, so none is '
@@ -81,23 +82,23 @@ def latest_whole(folder: str) -> Optional[str]:
              and one.reached > chosen.reached]
     if older:
         _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
-              f'earlier in {folder}, and passed by, though further in training than {chosen.path}; '
-              'to go on from one of them, name it by `--resume PATH`')
+              f'earlier in {folder}, and skipped, though further in training than {chosen.path}; '
+              'to resume one of them, name it by `--resume PATH`')
     return chosen.path
 
 
 def checkpoints_of(folder: str) -> List[str]:
-    """Paths of what MMEngine has saved in a folder to go on from, by their names' numbers."""
+    """Paths of the checkpoints that MMEngine saved in a folder, sorted by number."""
     found = [path for kind in KINDS
              for path in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))]
     return sorted(found, key=lambda path: (len(path), path))
 
 
 def look_at(path: str) -> Candidate:
-    """What a file says of itself. Its weights are mapped, not read."""
+    """Read the meta data of a checkpoint. Its weights are memory-mapped, not read."""
     match = re.search(r'_(\d+)\.pth$', path)
     number = int(match.group(1)) if match else -1
-    if os.path.isdir(path):  # DeepSpeed's
+    if os.path.isdir(path):  # a checkpoint of DeepSpeed
         return Candidate(path, os.path.getmtime(path), number, -1, number, None)
     holds = _mapped(path)
     meta = dict_in(holds, 'meta')
@@ -107,17 +108,17 @@ def look_at(path: str) -> Candidate:
 
 
 def _mapped(path: str) -> Any:
-    """What a file holds, its tensors where they lie; None if it cannot be read."""
+    """Content of a file with memory-mapped tensors; None if it cannot be read."""
     allow_mmengine_checkpoints()
     try:
         with open(path, 'rb') as file:
             is_archive = is_zip(file)
-            if is_archive and growing_part(file):  # it would be unpacked to look at it
+            if is_archive and growing_part(file):  # reading it would unpack it
                 return None
         if is_archive:
             return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
         return read_file(path, False, '')  # as torch wrote them before 1.6
-    except Exception:  # torch raises half a dozen types; `is_whole` says what is wrong
+    except Exception:  # torch raises half a dozen types; `is_whole` checks the file later
         return None
 
 
@@ -125,7 +126,7 @@ def _begun(meta: Dict[str, Any], path: str) -> float:
     started = dict_in(meta, RUN).get('started')
     if isinstance(started, (int, float)) and not isinstance(started, bool):
         return float(started)
-    if not meta:  # of no run: nothing tells it from others but its number
+    if not meta:  # not saved by a run: only the number in its name counts
         return 0.
     try:
         return time.mktime(time.strptime(str(meta.get('time')), '%Y%m%d_%H%M%S'))
@@ -139,14 +140,14 @@ def _can_be_gone_on_from(one: Candidate) -> bool:
     if not os.path.isfile(one.path):
         return False
     if not is_whole(one.path):
-        _warn(f'{one.path} was not written to its end, and is passed by')
+        _warn(f'{one.path} was not written to its end, and is skipped')
         return False
     broken = not_finite(one.holds)
     if broken:
-        _warn(f'{one.path} is passed by, because its training had gone wrong: {len(broken)} of its '
+        _warn(f'{one.path} is skipped, because its training went wrong: {len(broken)} of its '
               f'tensors have values that are infinite or not a number, such as `{broken[0]}`; the '
-              'newest checkpoint before that is gone on from, where the same may happen again: '
-              'lower the learning rate, or clip gradients')
+              'newest checkpoint before it is resumed, and the same may happen again: lower the '
+              'learning rate, or clip gradients')
     return not broken
 
 

@@ -1,4 +1,4 @@
-"""How does a file come into a folder so that it is whole there, or not there at all?"""
+"""How is a file written so that it is complete, or does not exist?"""
 import errno
 import glob
 import logging
@@ -12,33 +12,32 @@ from typing import Callable, Iterator, List, NamedTuple, Optional
 from mmengine.logging import print_log
 
 PART = '.part'
-"""Follows the name of a file that is being written; after it comes who writes it."""
+"""Suffix of a file that is being written; the process that writes it follows."""
 
 STALE = 3600
-"""Seconds after which a part that nobody has written to is left over. This decides where it cannot
-be seen whether its process is at work: on another host, or if an earlier version of mmkd wrote
-it."""
+"""Seconds without a write after which a part counts as abandoned, if nothing tells whether its
+process has ended: on another host, or in parts of an earlier version of mmkd."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system answers where there is no room for a file."""
+"""Error numbers of the system if there is no room for a file."""
 
 
 class Process(NamedTuple):
-    """One process, told apart from a later one of the same number."""
+    """A process. Its start time distinguishes it from a later one with the same id."""
     host: str
     pid: int
     started: int
-    """When it started, in ticks of the system's clock; 0 if unknown."""
+    """Start time in ticks of the system's clock; 0 if unknown."""
 
     @classmethod
     def this(cls) -> 'Process':
-        """The process that asks."""
+        """The current process."""
         host = ''.join(one if one.isalnum() or one in '-_' else '-' for one in socket.gethostname())
         return cls(host or 'host', os.getpid(), _start_of(os.getpid()))
 
     @classmethod
     def of(cls, text: str) -> Optional['Process']:
-        """Read what :meth:`__str__` wrote; None if it is something else."""
+        """Parse what :meth:`__str__` returned; None if the format is another one."""
         host, *numbers = text.rsplit('.', 2)
         if not host or len(numbers) != 2 or not all(one.isdigit() for one in numbers):
             return None
@@ -49,7 +48,7 @@ class Process(NamedTuple):
 
     @property
     def is_gone(self) -> Optional[bool]:
-        """Whether it has ended; None if that cannot be seen from this host."""
+        """Whether it has ended; None if it runs on another host."""
         if self.host != Process.this().host:
             return None
         try:
@@ -70,30 +69,30 @@ def _start_of(pid: int) -> int:
 
 
 def part_of(path: str, writer: Optional[Process] = None) -> str:
-    """Where a process writes a file before it is whole.
+    """Path under which a process writes a file until it is complete.
 
     Args:
         path (str): The file.
-        writer (Process, optional): Who writes it. Defaults to None, this process.
+        writer (Process, optional): The process that writes it. Defaults to None, this process.
     """
     return f'{path}{PART}.{writer or Process.this()}'
 
 
 def settle(part: str, path: str) -> None:
-    """Give a file, or a folder of files, that is whole its name.
+    """Rename a complete file, or folder of files, to its final name.
 
     Args:
-        part (str): Where it was written.
-        path (str): Its name; what has it goes.
+        part (str): Temporary path.
+        path (str): Final path; an existing file or folder is replaced.
 
     Raises:
-        FileNotFoundError: If the part is gone.
+        FileNotFoundError: If the part does not exist.
     """
     if os.path.isfile(part):
         with open(part, 'rb+') as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    elif os.path.isdir(part):  # DeepSpeed's, of which every process writes a part
+    elif os.path.isdir(part):  # DeepSpeed: every process writes into the folder
         shutil.rmtree(path, ignore_errors=True)
         os.replace(part, path)
     else:
@@ -106,18 +105,22 @@ def settle(part: str, path: str) -> None:
 @contextmanager
 def whole_or_not(path: str, writer: Optional[Process] = None,
                  needed: Callable[[], int] = lambda: 0) -> Iterator[str]:
-    """Inside the block, write to the path that this gives; after it, that has the file's name.
+    """Context manager to write a file completely or not at all.
 
-    However the block ends, nothing half written is left by a process that lives on.
+    Write to the path that it yields. After the block the file gets its final name. If the block
+    raises an error, the unfinished file is removed.
 
     Args:
         path (str): The file.
-        writer (Process, optional): Who writes it. Defaults to None, this process.
-        needed (Callable): Gives, for the message, about how many bytes it has; 0 is unknown.
+        writer (Process, optional): The process that writes it. Defaults to None, this process.
+        needed (Callable): Returns the approximate size in bytes, for error messages; 0 if unknown.
+
+    Yields:
+        str: The temporary path.
 
     Raises:
-        FileNotFoundError: If nothing was written, or it is gone.
-        OSError: If the disk is full; the message says what there is room for and what could go.
+        FileNotFoundError: If nothing was written, or the part was removed.
+        OSError: If the disk is full; the message gives the free space and what could be removed.
     """
     part = part_of(path, writer)
     discard(part)
@@ -125,11 +128,11 @@ def whole_or_not(path: str, writer: Optional[Process] = None,
         yield part
         settle(part, path)
     except OSError as error:
-        discard(part)  # before it is said how much is free
+        discard(part)  # before the free space is measured
         if error.errno not in FULL:
             raise
         raise OSError(error.errno, full_disk(path, needed(), error)) from error
-    except RuntimeError as error:  # torch's own writer
+    except RuntimeError as error:  # raised by torch's writer
         discard(part)
         if 'PytorchStreamWriter' not in str(error):
             raise
@@ -139,12 +142,12 @@ def whole_or_not(path: str, writer: Optional[Process] = None,
 
 
 def full_disk(path: str, needed: int, error: Exception) -> str:
-    """What is said where a file finds no room.
+    """Error message for a full disk.
 
     Args:
         path (str): The file.
-        needed (int): About how many bytes it has; 0 is unknown.
-        error (Exception): What the system says.
+        needed (int): Its approximate size in bytes; 0 if unknown.
+        error (Exception): The error of the system.
     """
     folder = os.path.dirname(os.path.abspath(path))
     why = {errno.EDQUOT: 'the quota is used up', errno.EFBIG: 'files may not become so large '
@@ -164,13 +167,13 @@ def full_disk(path: str, needed: int, error: Exception) -> str:
 
 
 def removable(folder: str, path: str, shown: int = 5) -> List[str]:
-    """Checkpoints of a folder that no resumed run needs, the largest first, with their sizes."""
+    """Checkpoints of a folder that are not needed to resume, the largest first, with sizes."""
     kept, sizes = {os.path.basename(path)}, {}
     note = os.path.join(folder, 'last_checkpoint')
-    if os.path.isfile(note):  # the last with finite weights, where there are newer ones without
+    if os.path.isfile(note):  # the last one with finite weights, if newer ones are not finite
         with open(note, errors='replace') as file:
             kept.add(os.path.basename(file.read(4096).strip()))
-    # The newest stays, too, and whatever is no checkpoint to go on from.
+    # Keep the newest one, too, and files that are not for resuming.
     found = [one for kind in ('epoch', 'iter')
              for one in glob.glob(os.path.join(glob.escape(folder), f'{kind}_*.pth'))
              if os.path.isfile(one) and os.path.basename(one) not in kept]
@@ -191,7 +194,7 @@ def _size(count: int) -> str:
 
 
 def discard(part: str) -> None:
-    """Remove a part, if it is there."""
+    """Remove a part if it exists."""
     if os.path.isdir(part):
         shutil.rmtree(part, ignore_errors=True)
     elif os.path.exists(part):
@@ -199,10 +202,10 @@ def discard(part: str) -> None:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove parts in a folder whose process has ended; those of a process at work stay.
+    """Remove parts of processes that have ended; those of running processes stay.
 
     Args:
-        folder (str): Of checkpoints.
+        folder (str): Folder of checkpoints.
     """
     for path in glob.glob(os.path.join(glob.escape(folder), f'*{PART}*')):
         name, _, writer = os.path.basename(path).rpartition(PART)
@@ -215,7 +218,7 @@ def remove_abandoned(folder: str) -> None:
                 is_gone = time.time() - os.path.getmtime(path) > STALE
             if is_gone:
                 discard(path)
-        except FileNotFoundError:  # its process has just ended it
+        except FileNotFoundError:  # its process has just renamed it
             continue
         if not is_gone:
             who = f'process {process.pid} on {process.host}' if process else 'another process'

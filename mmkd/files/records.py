@@ -1,4 +1,4 @@
-"""How is an answer of a teacher written as bytes, and read again?"""
+"""How are a teacher's outputs written as bytes, and read again?"""
 import json
 import zlib
 from typing import Any, Dict, List, Tuple
@@ -10,15 +10,15 @@ from torch import Tensor
 PRECISIONS = ('float32', 'float16', 'uint8')
 
 Record = Tuple[List[Tensor], Dict[str, Any]]
-"""Tensors, and what is put beside them: numbers and words."""
+"""Tensors, and a dict of numbers and strings that is stored with them."""
 
 
 class Damaged(OSError):
-    """Bytes are not those that were written."""
+    """The bytes read are not the bytes that were written."""
 
 
 def packed(tensors: List[Tensor], beside: Dict[str, Any], precision: str) -> bytes:
-    """A record: length of the header, header, numbers, checksum."""
+    """Encode a record: length of the header, header (JSON), values, checksum (CRC-32)."""
     parts: List[bytes] = []
     heads = []
     for tensor in tensors:
@@ -39,17 +39,17 @@ def packed(tensors: List[Tensor], beside: Dict[str, Any], precision: str) -> byt
 
 
 def unpacked(record: Any, where: str) -> Record:
-    """What :func:`packed` has put together.
+    """Decode what :func:`packed` returned.
 
     Args:
-        record (bytes | bytearray): As it was written.
-        where (str): The file, for the message.
+        record (bytes | bytearray): The encoded record.
+        where (str): Name of the file, for error messages.
 
     Returns:
-        tuple[list, dict]: Tensors, float32 or float16, and what was put beside them.
+        tuple[list, dict]: Tensors, float32 or float16, and the dict stored with them.
 
     Raises:
-        Damaged: If the checksum does not agree.
+        Damaged: If the checksum is wrong.
     """
     body = memoryview(record)[:-4]
     if len(record) < 8 or zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
@@ -69,12 +69,12 @@ def unpacked(record: Any, where: str) -> Record:
         if scales:
             low, step = (one.reshape(-1, *[1] * (len(shape) - 1)) for one in scales)
             array = array * step + low
-        tensors.append(torch.from_numpy(array.copy()))  # aligned, which the record is not
+        tensors.append(torch.from_numpy(array.copy()))  # a copy is aligned, the record is not
     return tensors, beside
 
 
 def quantised(array: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Numbers from 0 to 255, channel by channel, and each channel's least value and step."""
+    """Quantize an array (C, ...) to 0...255 per channel; also returns minima and steps (2, C)."""
     rows = array.reshape(len(array), -1)
     low, high = rows.min(1), rows.max(1)
     step = np.maximum((high - low) / 255, 1e-12)

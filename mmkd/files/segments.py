@@ -1,4 +1,4 @@
-"""How does one process write records that others read at the same time, without a lock?"""
+"""How does one process write records that others read at the same time, without locks?"""
 import os
 import re
 import secrets
@@ -6,38 +6,44 @@ import socket
 import struct
 import time
 import zlib
+from collections import OrderedDict
 from io import FileIO
 from typing import Dict, Iterator, List, Optional, Tuple
 
+from .records import Damaged
+
 ANSWERS, INDEX = '.answers', '.index'
-"""Ends of the names of a segment's two files."""
+"""Suffixes of the two files of a segment."""
+
+OPEN_FILES = 32
+"""Number of files of records that a reader keeps open."""
 
 ENTRY = struct.Struct('<16sQQIII')
-"""Of the index: digest of the key, offset and length of the record, the entry's number in its
-batch, entries of the batch, checksum of all before it. All entries have one size, so that a damaged
-one does not hide those behind it."""
+"""Entry of an index: digest of the key, offset and length of the record, number of the entry in its
+batch, size of the batch, checksum of the fields before. All entries have the same size, so that
+those after a damaged one can be read."""
 
 Place = Tuple[str, int, int]
-"""Where a record lies: file, offset, length."""
+"""Position of a record: file, offset, length."""
 
 
 class SegmentWriter:
-    """Records that one process has written: a file with the records, and an index of it.
+    """Writes the records of one process: a file of records, and its index.
 
-    Nobody else writes into these files, so no writer waits for another one, and one that is killed
-    or suspended stops nobody. The index is written after the records are on the disk: what a reader
-    finds in the index is whole. What was not finished has no entry.
+    No other process writes into these files, so a writer waits for no other one, even if that is
+    killed or suspended. The index is written after the records are on disk, so every record in the
+    index is complete, and an unfinished one has no entry.
 
     Args:
-        folder (str): Where the files are made.
+        folder (str): Where the files are created.
 
     Raises:
-        OSError: If they cannot be made.
+        OSError: If they cannot be created.
     """
 
     def __init__(self, folder: str) -> None:
         host = re.sub(r'\W', '', socket.gethostname())[:16]
-        # Names sort by the time of writing: where a key is in two segments, the later one counts.
+        # Names sort by time of creation: if a key is in two segments, the later one counts.
         name = f'{time.time_ns():016x}-{host}-{os.getpid()}-{secrets.token_hex(4)}'
         self.stem = os.path.join(folder, name)
         self.process = os.getpid()
@@ -51,7 +57,7 @@ class SegmentWriter:
         self._sizes = [0, 0]
 
     def is_there(self) -> bool:
-        """Whether the files can still be found under their names."""
+        """Whether the files still exist under their names."""
         try:
             return all(os.path.samestat(os.fstat(file.fileno()), os.stat(self.stem + end))
                        for file, end in zip(self._files, (ANSWERS, INDEX)))
@@ -62,13 +68,13 @@ class SegmentWriter:
         """Append a batch, all of it or nothing.
 
         Args:
-            records (dict[bytes, bytes]): By digest, 16 bytes.
+            records (dict[bytes, bytes]): Encoded records by digest of 16 bytes.
 
         Returns:
-            dict[bytes, Place]: Where they lie.
+            dict[bytes, Place]: Their positions.
 
         Raises:
-            OSError: If they cannot be written; the segment is as it was.
+            OSError: If they cannot be written; the segment is unchanged.
         """
         places: Dict[bytes, Place] = {}
         entries = []
@@ -98,13 +104,13 @@ class SegmentWriter:
 
 
 class SegmentIndex:
-    """What the index of a segment says, read as far as it is written.
+    """Reads the index of a segment while it grows.
 
     Args:
         path (str): The index.
 
     Attributes:
-        damaged (int): Entries that are not as they were written, or point beyond the file.
+        damaged (int): Number of entries with a wrong checksum, or that point beyond the file.
     """
 
     def __init__(self, path: str) -> None:
@@ -114,7 +120,7 @@ class SegmentIndex:
         self._position = 0
 
     def news(self) -> Iterator[Tuple[bytes, Place]]:
-        """Entries that were not there the last time, by digest; whole batches only.
+        """Digests and positions added since the last call; complete batches only.
 
         Raises:
             OSError: If the files cannot be read.
@@ -130,7 +136,7 @@ class SegmentIndex:
         at = 0
         while at < len(entries):
             count = _batch_at(entries, at)
-            if count is None:  # the writer is at it, or was killed
+            if count is None:  # the writer has not finished it, or was killed
                 break
             for entry in entries[at:at + max(count, 1)]:
                 if count and entry is not None and entry[1] + entry[2] <= size:
@@ -139,6 +145,66 @@ class SegmentIndex:
                     self.damaged += 1
             at += max(count, 1)
         self._position += at * ENTRY.size
+
+
+class SegmentReader:
+    """Reads records by their positions; keeps some of the files open."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._files: OrderedDict[str, FileIO] = OrderedDict()
+
+    def read(self, place: Place) -> bytearray:
+        """The encoded record at a position.
+
+        Raises:
+            Damaged: If the file is too short.
+            OSError: If the file cannot be read.
+        """
+        path, offset, length = place
+        content = bytearray(length)
+        file = self._file(path)
+        file.seek(offset)
+        filled = 0
+        while filled < length:
+            count = file.readinto(memoryview(content)[filled:])
+            if not count:
+                raise Damaged(f'it ends after {offset + filled} bytes')
+            filled += count
+        return content
+
+    def close(self) -> None:
+        """Close the files. They are opened again when needed."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _file(self, path: str) -> FileIO:
+        if self._process != os.getpid():  # a forked process shares file positions with its parent
+            self._process, self._files = os.getpid(), OrderedDict()
+        if path in self._files:
+            self._files.move_to_end(path)
+        else:
+            self._files[path] = FileIO(path)
+        if len(self._files) > OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+        return self._files[path]
+
+
+def files_in(folder: str, ends: Tuple[str, ...]) -> List[str]:
+    """Paths of the files in a folder with one of the suffixes, sorted; [] if there is no folder.
+
+    Raises:
+        ValueError: If the folder cannot be read.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f'`{folder}` cannot be read: {error}; give another folder, or '
+                         'the right to read it') from error
+    return [os.path.join(folder, name) for name in names if name.endswith(ends)]
 
 
 Entry = Optional[Tuple[bytes, int, int, int, int]]
@@ -150,7 +216,7 @@ def _entry(content: bytes) -> Entry:
 
 
 def _batch_at(entries: List[Entry], start: int) -> Optional[int]:
-    """Entries of the batch that begins here; 0 if none does, None if it is not whole yet."""
+    """Size of the batch that begins here; 0 if none begins, None if it is not complete yet."""
     first = entries[start]
     if first is None or first[3] != 0:
         return 0

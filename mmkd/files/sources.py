@@ -1,4 +1,4 @@
-"""Where does the path or address of a checkpoint lead?"""
+"""Which file does the path or address of a checkpoint stand for?"""
 import os
 import re
 from difflib import get_close_matches
@@ -18,42 +18,42 @@ SUPPORTED = ('a path, file://, http://, https://, torchvision://NAME, open-mmlab
              'and petrel:// with the package petrel_client')
 OWN_SCHEMES = ('', 'file://', 'http://', 'https://', 'torchvision://', 'modelzoo://',
                'open-mmlab://', 'openmmlab://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
-"""Kinds of addresses that are read here in the place of MMEngine's loaders, as it writes them."""
+"""Prefixes of addresses that mmkd reads in place of MMEngine's loaders, in MMEngine's notation."""
 
 OBJECT_STORES = ('s3', 'petrel')
 
 
 def is_in_object_store(source: str) -> bool:
-    """Whether MMEngine's Petrel backend reads it: s3:// and petrel://, or CLUSTER:s3://."""
+    """Whether MMEngine's Petrel backend reads an address: s3://, petrel://, or CLUSTER:s3://."""
     return scheme_of(source).rpartition(':')[2] in OBJECT_STORES
 
 
 def is_of_others(source: str) -> bool:
-    """Whether a loader of MMEngine's reads it that is not replaced, or one that was added."""
+    """Whether an address is read by a loader that mmkd does not replace, MMEngine's or a user's."""
     return bool(scheme_of(source)) and any(
         re.match(prefix, source) for prefix in CheckpointLoader._schemes
         if prefix and prefix not in OWN_SCHEMES)
 
 
 def scheme_of(source: str) -> str:
-    """What stands before '://'; '' for a path."""
+    """The part of an address before '://', in lower case; '' for a path."""
     scheme, is_address, _ = source.partition('://')
     return scheme.lower() if is_address else ''
 
 
 def local_path(source: str, check: Callable[[str], str]) -> str:
-    """The file that a path or address stands for; a download is kept on disk.
+    """The local file for a path or address; downloads are cached on disk.
 
     Args:
-        source (str): A path, in which '~' is written out, or an address.
-        check (Callable[[str], str]): Why a downloaded file is not what was wanted; '' if it is.
+        source (str): A path, in which '~' is expanded, or an address.
+        check (Callable[[str], str]): Returns why a downloaded file is wrong, '' if it is not.
 
     Returns:
-        str: The path, which need not exist.
+        str: The path. The file may not exist.
 
     Raises:
         FileNotFoundError: If it cannot be downloaded.
-        ValueError: If the address is of a kind that nothing reads, or leads to something else.
+        ValueError: If the kind of address is not supported, or the downloaded file is wrong.
     """
     scheme = scheme_of(source)
     if not scheme:
@@ -74,7 +74,7 @@ def local_path(source: str, check: Callable[[str], str]) -> str:
 
 
 def from_object_store(source: str) -> BytesIO:
-    """What lies in an object store, read by MMEngine's backend.
+    """Read an object of an object store by MMEngine's backend.
 
     Raises:
         ValueError: If the backend cannot read it.
@@ -86,7 +86,7 @@ def from_object_store(source: str) -> BytesIO:
 
 
 def _named(source: str, scheme: str) -> Optional[str]:
-    """The address, or the path, of what a name stands for; None where nothing knows the kind."""
+    """The address or path that a name stands for; None for an unsupported kind of address."""
     name = source.partition('://')[2]
     if scheme in ('http', 'https'):
         return source
@@ -108,7 +108,7 @@ def _torchvision_models() -> Dict[str, Any]:
     from mmengine.runner.checkpoint import get_torchvision_models
     try:
         return get_torchvision_models()
-    except ImportError:  # without torchvision, those that MMEngine knows itself
+    except ImportError:  # without torchvision, the list that MMEngine ships
         return load(os.path.join(mmengine.__path__[0], 'hub', 'torchvision_0.12.json'))
 
 

@@ -1,6 +1,6 @@
-"""Does a checkpoint hold the whole model that is tested with it?
+"""Does a checkpoint hold the complete model that is tested with it?
 
-MMEngine loads what fits and warns of the rest, so the score may be that of random weights.
+MMEngine loads what fits and only warns about the rest, so a score may come from random weights.
 """
 import sys
 from collections import OrderedDict
@@ -16,21 +16,21 @@ from ..core.names import joined
 from .fit import check_finite, misfit
 
 BY_HAND = 'init_detector', 'init_model'
-"""Functions of mmdet and mmseg that build a model for inference, and then load its weights."""
+"""Functions of mmdet and mmseg that build a model for inference and then load its weights."""
 
 
 def check_tested(checkpoint: Any, source: str) -> None:
-    """Refuse a checkpoint that a test, a validation or an inference is about to load in part.
+    """Refuse a checkpoint that a test, a validation or an inference would load only in part.
 
-    Called while MMEngine reads a checkpoint; does nothing where the model is to be trained.
+    Called while MMEngine reads a checkpoint. Does nothing if the model is to be trained.
 
     Args:
-        checkpoint (Any): What the file held.
-        source (str): Where it came from, for the message.
+        checkpoint (Any): Content of the file.
+        source (str): Name of the file, for error messages.
 
     Raises:
-        ValueError: If weights of the model are missing in it, have other shapes, or belong to
-            layers that the model does not have.
+        ValueError: If it lacks weights of the model, or has weights of other shapes, or of layers
+            that the model does not have.
     """
     model = _model_at_test()
     if model is not None:
@@ -38,19 +38,18 @@ def check_tested(checkpoint: Any, source: str) -> None:
 
 
 def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
-    """Load weights that must give every parameter and statistic of a model.
+    """Load a checkpoint that must contain every parameter and running statistic of a model.
 
-    Constant buffers, `num_batches_tracked` among them, may be missing; files of older versions lack
-    some. The file may hold whole parts that the model does not have, such as an auxiliary head,
-    which is said in the log.
+    Constant buffers such as `num_batches_tracked` may be missing, as in files of older versions.
+    Complete parts that the model does not have, such as an auxiliary head, are skipped and logged.
 
     Args:
         model (nn.Module): Receives the weights.
-        checkpoint (Any): What the file held.
-        source (str): Where it came from, for the message.
+        checkpoint (Any): Content of the file.
+        source (str): Name of the file, for error messages.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If weights are missing, unexpected, or of another shape.
     """
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     given: Dict[str, Tensor] = OrderedDict(
@@ -64,13 +63,13 @@ def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
     if not misshapen:
         try:
             missing, unexpected = model.load_state_dict(given, strict=False)
-        except RuntimeError as error:  # of a layer that renames what an older version saved
+        except RuntimeError as error:  # from a layer that renames keys of older versions
             misshapen = [' '.join(str(error).split())[:200]]
     learned = {name for name, _ in model.named_parameters()}
     missing = [key for key in missing
                if key in learned or key.endswith(('running_mean', 'running_var'))]
     beside = [key for key in unexpected if _part_of(key) not in map(_part_of, own)]
-    # Some models (DDQ) give parameters a second name in training; nothing is lost by it.
+    # Some models (DDQ) register parameters under a second name in training.
     shared = {value.data_ptr() for key, value in given.items() if key in own and value.numel()}
     unexpected = [key for key in unexpected if key not in beside
                   and not (given[key].numel() and given[key].data_ptr() in shared)]
@@ -90,7 +89,7 @@ def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
 
 
 def _part_of(key: str) -> str:
-    """The part of a model that a weight belongs to: 'backbone', 'roi_head.mask_head'."""
+    """Part of the model that a weight belongs to, such as 'backbone' or 'roi_head.mask_head'."""
     first, _, rest = key.partition('.')
     return f'{first}.{rest.partition(".")[0]}' if first == 'roi_head' else first
 
@@ -105,7 +104,7 @@ def _remedy(given: Dict[str, Tensor], own: Dict[str, Tensor]) -> str:
 
 
 def _model_at_test() -> Optional[nn.Module]:
-    """The model of the test, validation or inference among the callers; None if there is none."""
+    """The model of the test, validation or inference on the call stack; None if there is none."""
     frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None:
         name, holder = frame.f_code.co_name, frame.f_locals.get('self')
@@ -119,7 +118,7 @@ def _model_at_test() -> Optional[nn.Module]:
 
 
 def _inner(model: Any) -> Optional[nn.Module]:
-    """Without what distributes or augments it; None where it is in pieces (FSDP, DeepSpeed)."""
+    """The model inside of DDP and TTA wrappers; None if it is sharded (FSDP, DeepSpeed)."""
     while isinstance(model, (BaseTTAModel, nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     has_weights = isinstance(model, nn.Module) and not any(

@@ -1,4 +1,4 @@
-"""Configs, by path or of installed OpenMMLab packages, and the weights that these publish."""
+"""Where is a config, by path or in an OpenMMLab package, and which weights are published for it?"""
 import os
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -13,37 +13,37 @@ from .data_configs import read_config_file as read_without_code
 CONFIGS = '.py', '.json', '.yml', '.yaml'
 CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'
 READERS = '_file2dict', 'fromfile', '_is_lazy_import', '_parse_lazy_import'
-"""MMEngine's functions that are given the file they read as `filename`."""
+"""Functions of MMEngine with an argument `filename`, the file that they read."""
 
 
 def read_config_file(name: str, whose: str = '') -> Config:
-    """Read a config; a mistake in it, or in one that it inherits from, is told by file and line.
+    """Read a config. Error messages give file and line of a mistake in it or in its bases.
 
     Args:
-        name (str): As of :func:`config_path`.
-        whose (str): Whose config it is, for messages: 'teacher'. Defaults to ''.
+        name (str): As in :func:`config_path`.
+        whose (str): Whose config it is, for error messages, such as 'teacher'. Defaults to ''.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no config, or cannot be read.
+        ValueError: If it is not a config, or cannot be read.
     """
     path = config_path(name)
     if not path.endswith(CONFIGS):
         raise ValueError(
             f'`{name}` is no config: its name must end in {", ".join(CONFIGS)}' +
             ('. It is a checkpoint; give the config of its model here, and the file as the '
-             'checkpoint beside it (`checkpoint=`, or `--teacher-checkpoint`)'
+             'checkpoint (`checkpoint=`, or `--teacher-checkpoint`)'
              if path.endswith(CHECKPOINTS) else ''))
     try:
         return read_without_code(path)
-    except Exception as error:  # a config is a program, which may do anything
+    except Exception as error:  # a Python config may raise anything
         shown = f'the {whose} config `{name}`'.replace('  ', ' ')
         raise ValueError(f'{shown} cannot be read: {_place_in_config(error, path)}{_said(error)}; '
                          f'{how_to_import(missing_package(error)) or "mend it there"}') from error
 
 
 def _place_in_config(error: BaseException, path: str) -> str:
-    """'FILE, line N: ', as far as it is known."""
+    """'FILE, line N: ', or 'FILE: ' if the line is not known."""
     file, line = path, getattr(error, 'lineno', None) if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
     files: List[str] = []
@@ -55,13 +55,13 @@ def _place_in_config(error: BaseException, path: str) -> str:
         elif os.path.abspath(code.co_filename) in files:  # the code of a config
             file, line = code.co_filename, trace.tb_lineno
         trace = trace.tb_next
-    if len(files) > 1 and not os.path.isfile(files[-1]):  # a base that is not there
+    if len(files) > 1 and not os.path.isfile(files[-1]):  # a missing base config
         file = next(one for one in reversed(files) if os.path.isfile(one))
     return f'{os.path.abspath(file)}' + (f', line {line}' if line else '') + ': '
 
 
 def _said(error: BaseException) -> str:
-    """The message of an error, in a line."""
+    """The type and message of an error in one line."""
     if isinstance(error, SyntaxError):
         return f'{type(error).__name__}: {error.msg}'
     if isinstance(error, ImportError) and error.__cause__ is not None:  # MMEngine lists sys.path
@@ -74,21 +74,21 @@ def _said(error: BaseException) -> str:
 
 
 def config_path(name: str) -> str:
-    """The file of a config.
+    """Path of a config file.
 
-    MMEngine's own look-up installs a package that it does not find, and does not find the
-    maintained forks; this one looks at what can be imported and changes nothing.
+    MMEngine's own look-up installs packages that it does not find, and does not find the
+    maintained forks. This one searches the packages that can be imported, and installs nothing.
 
     Args:
         name (str): A path, or 'package::path', for instance
             'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'.
 
     Returns:
-        str: Its path.
+        str: Path of the file.
 
     Raises:
-        FileNotFoundError: If there is no such file; the message says where it was looked for, and
-            names the nearest.
+        FileNotFoundError: If there is no such file; the message gives the path that was tried and
+            the names closest to it.
     """
     package, _, inner = name.rpartition('::')
     path = os.path.join(_mim_folder(package), 'configs', inner) if package else name
@@ -103,20 +103,20 @@ def config_path(name: str) -> str:
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
         (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
         '); give the absolute path of a file, or `mmdet::…`, `mmseg::…` for one of a package; in a '
-        'config, `{{ fileDirname }}/teacher.py` is a file beside it')
+        'config, `{{ fileDirname }}/teacher.py` is a file in the same folder')
 
 
 def published_checkpoint(config: Any) -> str:
-    """Address of the weights that a package publishes for one of its configs.
+    """URL of the weights that a package publishes for one of its configs.
 
     Args:
-        config (Any): As given to the teacher; only 'package::path' has an entry in an index.
+        config (Any): Config of the teacher. Only 'package::path' is in a model index.
 
     Returns:
-        str: The address.
+        str: The URL.
 
     Raises:
-        ValueError: If no index knows the config.
+        ValueError: If the config is in no model index.
     """
     package, _, inner = config.rpartition('::') if isinstance(config, str) else ('', '', '')
     if package:

@@ -1,4 +1,4 @@
-"""When does something happen? To add a hook, subclass MMEngine's ``Hook`` in a file of its own."""
+"""When does distillation act in a run? A new hook is a file with a subclass of MMEngine's Hook."""
 from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
 from .own import OwnHooks

@@ -1,4 +1,4 @@
-"""Save checkpoints so that at every moment a whole one is on disk."""
+"""How are checkpoints saved so that a complete one is on disk at every moment?"""
 import logging
 import os
 import time
@@ -14,13 +14,14 @@ from torch import Tensor
 from ..core.agreement import all_or_none, check_alike, parts_of_config, weights_of
 from ..core.build import check_arguments, parameters_of
 from ..core.names import joined
-from ..core.runner import is_training
-from ..files.checkpoint import is_trusted, read_file
+from ..core.runner import is_training, unwrapped
 from ..files.finite import not_finite
 from ..files.folder import HeldFolder
+from ..files.guard import is_trusted
 from ..files.latest import RUN, checkpoints_of
 from ..files.parts import Process, part_of, remove_abandoned, whole_or_not
-from ..files.resumable import has_all_weights, unwrapped
+from ..files.reading import read_file
+from ..files.resumable import has_all_weights
 from ..points.recorder import replaced_forward
 from ..registry import HOOKS
 from .validation import MissedValidationHook, note_validation, resumed_checkpoint
@@ -28,40 +29,40 @@ from .validation import MissedValidationHook, note_validation, resumed_checkpoin
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """MMEngine's, but nothing that was trained is lost by the way in which it is saved.
+    """MMEngine's CheckpointHook with safe saving.
 
-    - A checkpoint is written under another name, down to the disk, and renamed when it is whole;
-      the one that ``max_keep_ckpts`` gives up for it is removed after that, not before, and nothing
-      is removed that does not lie in the folder of the checkpoints.
-    - A checkpoint whose weights are infinite or not a number never takes the place of the last one
-      whose weights are finite.
-    - One run at a time writes into a folder; another is refused.
-    - Where the disk is full, the half file is removed, and it is said what could go.
-    - Several processes begin with equal configs and weights, or not at all.
+    - A checkpoint is written under a temporary name, flushed to disk, and renamed when complete.
+      Outdated ones (``max_keep_ckpts``) are removed afterwards, and only in the folder of
+      checkpoints.
+    - A checkpoint with infinite or NaN weights never replaces the last one with finite weights.
+    - Only one run at a time writes into a folder; a second one is an error.
+    - If the disk is full, the incomplete file is removed, and the error lists files that could be
+      removed.
+    - All processes must start with the same config and the same weights.
 
-    `tools/train.py` takes it in place of MMEngine's; elsewhere
-    ``default_hooks=dict(checkpoint=dict(type='mmkd.CheckpointHook', ...))``, with the arguments of
-    MMEngine's.
+    `tools/train.py` uses it in place of MMEngine's. Elsewhere, write
+    ``default_hooks=dict(checkpoint=dict(type='mmkd.CheckpointHook', ...))``. It takes the arguments
+    of MMEngine's hook.
     """
 
     _is_saving = _was_read = False
     last_ckpt: Optional[str]
     _needed = 0
-    """Bytes of the checkpoint that is being saved, about."""
+    """Approximate size in bytes of the checkpoint that is being saved."""
     _broken: Tuple[str, ...] = ()
-    """Names of its tensors that are infinite or not a number."""
+    """Names of its tensors with infinite or NaN values."""
     _last_fine = ''
-    """The newest checkpoint to go on from, whose weights are finite."""
+    """The newest checkpoint for resuming with finite weights."""
     _writer: Optional[Process] = None
     _run: Optional[Dict[str, float]] = None
-    """When this run was started, for its checkpoints."""
+    """Start time of this run, saved in its checkpoints."""
     _held: Tuple[HeldFolder, ...] = ()
     _spared: Tuple[Tuple[Callable, str], ...] = ()
-    """What would have been removed, but for a checkpoint of broken weights."""
+    """Removals that wait, because the newest checkpoint has infinite or NaN weights."""
 
     @classmethod
     def protect(cls, runner: Any) -> None:
-        """Have a Runner save by this hook in place of MMEngine's."""
+        """Replace MMEngine's CheckpointHook of a Runner by this one."""
         for hook in runner.hooks:
             if type(hook) is MMEngineCheckpointHook:
                 hook.__class__ = cls
@@ -76,19 +77,19 @@ class CheckpointHook(MMEngineCheckpointHook):
             check_alike(lambda: parts_of_config(runner.cfg), 'their configs')
 
     def before_train(self, runner: Any) -> None:
-        """Take the folder, and remove what a run that was killed has left half written.
+        """Lock the folder, and remove incomplete files of runs that were killed.
 
         Raises:
-            TypeError: If the config has misspelt an argument, which MMEngine's would find at the
+            TypeError: If the config misspells an argument. MMEngine's hook would notice at the
                 first save.
-            ValueError: If another run is at work in the folder, or the processes of this one begin
-                with different weights.
+            ValueError: If another run uses the folder, or the processes of this one start with
+                different weights.
         """
         check_arguments('CheckpointHook', self.args, parameters_of(MMEngineCheckpointHook)[0])
         if has_all_weights(runner):
             check_alike(lambda: dict(epoch=runner.epoch, iter=runner.iter,
                                      weights=weights_of(runner.model)),
-                        'where they go on, and with which weights')
+                        'where they start, and with which weights')
         with all_or_none('begin to train'):
             self._hold(runner.work_dir)  # before anything in it is removed
             super().before_train(runner)
@@ -109,7 +110,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._was_broken: Set[str] = set()
 
     def after_train(self, runner: Any) -> None:
-        """Publish what is asked for, and let go of the folder."""
+        """Publish the checkpoints that the config asks for, and release the folder."""
         super().after_train(runner)
         for held in self._held:
             held.release()
@@ -122,7 +123,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     # --- saving ---------------------------------------------------------------------------------
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Look at what is about to be saved, and say which run saves it."""
+        """Check the values to be saved, and record the run in the checkpoint."""
         self._needed = _bytes_of(checkpoint)
         self._broken = tuple(not_finite(
             checkpoint, (name for name, _ in unwrapped(runner).named_parameters())))
@@ -130,7 +131,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             checkpoint.setdefault('meta', {})[RUN] = dict(self._run)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        """Save the best checkpoint, and in it that this validation is over."""
+        """Save the best checkpoint, and record in it that this validation is finished."""
         note_validation(runner)
         super().after_val_epoch(runner, metrics)
 
@@ -146,14 +147,14 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._was_broken.discard(self.last_ckpt)
             return
         self._was_broken.add(self.last_ckpt)
-        if before:  # MMEngine's `resume=True` reads it, and would go on from broken weights
+        if before:  # MMEngine's `resume=True` reads it, and would resume from broken weights
             with open(note, 'w') as file:
                 file.write(before)
         print_log(
             f'{self.last_ckpt} holds {len(self._broken)} tensors with values that are infinite or '
             f'not a number, such as `{self._broken[0]}`: training goes wrong. ' + (
                 f'{self._last_fine} is the newest without, and stays until there is a newer one; '
-                '`--resume` goes on from it' if self._last_fine else 'There is none without') +
+                '`--resume` resumes it' if self._last_fine else 'There is none without') +
             '. Lower the learning rate, or clip gradients', 'current', logging.WARNING)
 
     def _save_best_checkpoint(self, runner: Any, metrics: Any) -> None:
@@ -162,9 +163,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @contextmanager
     def _whole_before_gone(self, runner: Any) -> Iterator[None]:
-        """Inside the block, what the Runner saves gets its name only when it is whole, and what is
-        removed goes after that."""
-        if self._is_saving:  # after the best one, the last one is saved again
+        """Context manager in which the Runner saves complete files only, and removes outdated
+        ones after that."""
+        if self._is_saving:  # nested: saving the best one saves the last one again
             yield
             return
         outdated: List[Tuple[Callable, str]] = []
@@ -175,7 +176,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         with ExitStack() as stack:
             for name in ('remove', 'rmtree'):
                 stack.enter_context(replaced_forward(self.file_backend, later, name))
-            if isinstance(self.file_backend, LocalBackend):  # object stores do it of themselves
+            if isinstance(self.file_backend, LocalBackend):  # object stores write atomically
                 stack.enter_context(replaced_forward(runner, self._safely, 'save_checkpoint'))
             self._is_saving = True
             stack.callback(setattr, self, '_is_saving', False)
@@ -189,7 +190,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._read_back()
 
     def _is_needed(self, path: str) -> bool:
-        """Whether a file that is to go is the last of its kind with finite weights."""
+        """Whether an outdated file is the last one, or the best one, with finite weights."""
         return os.path.abspath(path) == os.path.abspath(self._last_fine) or (
             os.path.basename(path).startswith('best_') and path not in self._was_broken)
 
@@ -213,7 +214,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         return save_and_rename
 
     def _read_back(self) -> None:
-        """Try once, while it costs an epoch at most, whether the run could go on from its file."""
+        """Read the first checkpoint of a run back, to find early whether it can be resumed."""
         if self._was_read or not is_main_process() or not self.last_ckpt:
             return
         self._was_read = True
@@ -225,17 +226,17 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 def _warn_of_earlier(folder: str) -> None:
-    """Say that a run which begins anew writes over the checkpoints of an earlier one."""
+    """Warn that a run that starts from scratch overwrites the checkpoints of an earlier one."""
     names = [os.path.basename(path) for path in checkpoints_of(folder)]
     if names:
-        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run begins '
-                  'anew: it writes over files of the same names; stop it and start it with '
-                  '`--resume` to go on, or with another `--work-dir` to keep them', 'current',
+        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run starts from '
+                  'scratch: it overwrites files of the same names; stop it and start it with '
+                  '`--resume` to resume, or with another `--work-dir` to keep them', 'current',
                   logging.WARNING)
 
 
 def _bytes_of(value: Any) -> int:
-    """How much room tensors take, wherever they are in dicts and lists."""
+    """Size in bytes of all tensors in nested dicts and lists."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Distill the model of a running project whose ``model`` may not be touched."""
+"""How is a model distilled without changing ``model`` in the config?"""
 from contextlib import ExitStack
 from typing import Any, Callable, List, Optional, Sequence, Union
 
@@ -7,6 +7,7 @@ from mmengine.runner import BaseLoop
 
 from ..core.agreement import all_or_none, check_alike
 from ..core.build import named_arguments
+from ..core.runner import unwrapped
 from ..files.bases import warn_of_lost
 from ..files.classes import stated_classes
 from ..networks import BaseTeacher
@@ -16,29 +17,29 @@ from ..training.distillation import Distillation
 from ..training.health import LIMIT
 from ..training.side_modules import layers_of, needs_of
 from ..training.strategies import check_strategy
-from .state import KEY, StateHook, check_loaded, unwrapped
+from .state import KEY, StateHook, check_loaded
 
 
 @HOOKS.register_module()
 class DistillHook(StateHook):
-    """Adds the losses of distillation to the model that a Runner trains, whatever it is called.
+    """Adds distillation losses to the model that a Runner trains.
 
     .. code-block:: python
 
         custom_hooks = [
-            *_base_.custom_hooks,  # where the config that this one inherits from has some
+            *_base_.custom_hooks,  # if the base config has any
             dict(type='mmkd.DistillHook', teacher=dict(config=..., checkpoint=...),
                  distill=[dict(type='mmkd.DISTLoss', on='cls')])]
 
-    The numbers are those of :class:`mmkd.Distiller`, to the bit. It attaches when training begins
-    and detaches when it ends, and needs no teacher in a test.
+    The losses are bitwise equal to those of :class:`mmkd.Distiller`. The hook attaches to the model
+    when training begins and detaches when it ends. A test needs no teacher.
 
     Args:
-        teacher (dict | BaseTeacher): As of :class:`mmkd.Distiller`.
-        distill (Sequence[dict]): As of :class:`mmkd.Distiller`; logits only: nothing that would
-            have to be trained and saved beside the model.
-        nonfinite_limit (int): As of :class:`mmkd.Distiller`. Defaults to 10.
-        classes (Sequence[str], optional): As of :class:`mmkd.Distiller`. Defaults to None.
+        teacher (dict | BaseTeacher): As in :class:`mmkd.Distiller`.
+        distill (Sequence[dict]): As in :class:`mmkd.Distiller`, but only entries without modules
+            to be trained and saved in addition to the model, such as connectors.
+        nonfinite_limit (int): As in :class:`mmkd.Distiller`. Defaults to 10.
+        classes (Sequence[str], optional): As in :class:`mmkd.Distiller`. Defaults to None.
     """
 
     @named_arguments
@@ -53,7 +54,7 @@ class DistillHook(StateHook):
         self._attached = ExitStack()
 
     def before_run(self, runner: Any) -> None:
-        """See to it that the model is left as it was, however training ends."""
+        """Detach from the model when training ends, also after an error."""
         def guarded(run: Callable) -> Callable:
             def run_and_detach() -> Any:
                 try:
@@ -64,7 +65,7 @@ class DistillHook(StateHook):
 
             return run_and_detach
 
-        loop = runner._train_loop  # of a test it is not built, and shall not be
+        loop = runner._train_loop  # not `train_loop`, which would build it in a test
         if isinstance(loop, BaseLoop) and 'run' not in vars(loop):
             self._attached.enter_context(replaced_forward(loop, guarded, 'run'))
 
@@ -72,9 +73,8 @@ class DistillHook(StateHook):
         """Attach to the model.
 
         Raises:
-            TypeError: If the model is a :class:`mmkd.Distiller` already, or the teacher is one that
-                cannot be built.
-            ValueError: If teacher and student cannot be compared as the config asks, or an entry
+            TypeError: If the model is a :class:`mmkd.Distiller`, or the teacher cannot be built.
+            ValueError: If teacher and student cannot be compared as the config says, or an entry
                 needs a connector.
         """
         warn_of_lost('custom_hooks', 'custom_imports')
@@ -119,14 +119,14 @@ class DistillHook(StateHook):
         self._attached.enter_context(replaced_forward(model, distil))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Keep it for :meth:`before_train`, where the teacher is built."""
+        """Keep the state for :meth:`before_train`, which builds the teacher."""
         check_loaded(runner, checkpoint)
         self._resumed = {key: checkpoint[key] for key in (KEY, 'meta')
                          if key in checkpoint} if runner._resume else None
 
 
 def distillation_of(runner: Any) -> Optional[Distillation]:
-    """The distillation of a run, by model or by hook; None if it has none (yet)."""
+    """The distillation of a run, from its model or its hook; None if there is none yet."""
     found: List[Optional[Distillation]] = [getattr(unwrapped(runner), 'distillation', None)]
     found += [hook.distillation for hook in runner.hooks if isinstance(hook, DistillHook)]
     return next((one for one in found if one is not None), None)

@@ -1,4 +1,4 @@
-"""Which hooks does a distilled model bring along?"""
+"""Which hooks does a distilled model add to its run?"""
 from typing import Any, Dict, List, Sequence
 
 from mmengine.hooks import Hook
@@ -12,16 +12,15 @@ from ..registry import HOOKS
 class OwnHooks:
     """Hooks that the Distiller registers with the Runner that trains it.
 
-    Written into ``custom_hooks``, they would replace the list of the config that the distillation
-    config inherits from. They take part in training, and in its validations; a test has none of
-    them, because it prepares no distillation.
+    In ``custom_hooks`` they would replace the list of the base config. They run in training and
+    its validations, not in a test.
 
     Args:
         entries (Sequence[dict | Hook]): As in ``custom_hooks``, ``priority`` included.
 
     Raises:
-        TypeError: If ``entries`` is no list, or an entry no hook.
-        ValueError: If there is no such hook or priority, or it refuses its arguments.
+        TypeError: If ``entries`` is not a list, or an entry is not a hook.
+        ValueError: If a hook or priority does not exist, or a hook refuses its arguments.
     """
 
     def __init__(self, entries: Sequence[Any] = ()) -> None:
@@ -31,11 +30,12 @@ class OwnHooks:
         self.hooks: List[Hook] = [_build(entry, number) for number, entry in enumerate(entries)]
 
     def join(self, runner: Any) -> None:
-        """Register them, each once, and let them catch up with the start of the run.
+        """Register the hooks, each once, and call their ``before_run`` if it is due.
 
         Args:
-            runner (Runner | FlexibleRunner): It is about to train. MMEngine's Runner has called
-                ``before_run`` of its hooks when it initialises weights; a FlexibleRunner has not.
+            runner (Runner | FlexibleRunner): It is about to train. MMEngine's Runner calls
+                ``before_run`` of its hooks before it initializes weights, a FlexibleRunner after
+                it.
         """
         joining = [hook for hook in self.hooks if not any(one is hook for one in runner.hooks)]
         for hook in joining:
@@ -47,7 +47,7 @@ class OwnHooks:
                 hook.before_run(runner)
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'OwnHooks':
-        return OwnHooks()  # a copy of the model (EMAHook makes one) is not the one that is trained
+        return OwnHooks()  # a copy of the model (EMAHook makes one) is not trained
 
 
 def _build(entry: Any, number: int) -> Hook:
@@ -58,7 +58,7 @@ def _build(entry: Any, number: int) -> Hook:
     priority = arguments.pop('priority', None) if isinstance(entry, dict) else None
     kind = arguments.get('type') if isinstance(entry, dict) else None
     try:
-        # As in `custom_hooks`, the hooks of the package that `default_scope` names go without it.
+        # As in `custom_hooks`, hooks of the package of `default_scope` need no prefix.
         if isinstance(kind, str) and '.' not in kind and HOOKS.get(kind) is None:
             with MMENGINE_HOOKS.switch_scope_and_registry(None) as registry:
                 arguments['type'] = registry.get(kind) or kind
@@ -68,7 +68,7 @@ def _build(entry: Any, number: int) -> Hook:
             hook.priority = priority
     except (TypeError, ValueError):
         raise
-    except Exception as error:  # a bare assertion of a hook, a name that is no priority
+    except Exception as error:  # such as an assertion of a hook, or an unknown priority
         raise ValueError(f'{what} cannot be built: {type(error).__name__}: {error}; look at '
                          f'{entry!r:.200}') from error
     return hook

@@ -1,4 +1,4 @@
-"""Partners are models of their own: scored by name, and left as plain checkpoints."""
+"""How are partners evaluated, and saved as plain checkpoints?"""
 import logging
 import os
 import re
@@ -18,32 +18,31 @@ from ..training.distillation import Distillation
 from .scoring import score
 
 WRITTEN = re.compile(r'(epoch|iter)_\d+$|best_')
-"""How the names of files begin that MMEngine's CheckpointHook writes of the student, unless it is
-asked for others."""
+"""Default names of the files that MMEngine's CheckpointHook writes for the student."""
 
 
 class PartnerHook(Hook):
-    """Scores every partner after each validation, and writes it as a plain checkpoint at the end.
+    """Evaluates every partner after each validation, and saves it as a plain checkpoint at the end.
 
-    Its metrics stand beside the student's as 'name/metric', in the log and for ``save_best``. The
-    Distiller registers it where a partner shares nothing with the student.
+    The metrics are added to the student's as 'name/metric', in the log and for ``save_best``. The
+    Distiller registers the hook for partners that share no modules with the student.
 
     Args:
-        distillation (Distillation): With the partners.
+        distillation (Distillation): The distillation with the partners.
     """
 
-    # Before the metrics are logged and CheckpointHook looks for the best.
+    # Before the metrics are logged and CheckpointHook compares them.
     priority = 'HIGHEST'
 
     def __init__(self, distillation: Distillation) -> None:
         self.distillation = distillation
 
     def before_train(self, runner: Any) -> None:
-        """Look whether partners can be written under their names.
+        """Check that the files of the partners overwrite no others.
 
         Raises:
-            ValueError: If a name is that of a checkpoint of the student, or of a file that a
-                network begins with.
+            ValueError: If a file would have the name of a checkpoint of the student, or of the
+                initial weights of a network.
         """
         patterns = [WRITTEN, *map(_pattern_of, (
             hook.filename_tmpl for hook in runner.hooks if isinstance(hook, CheckpointHook)))]
@@ -62,7 +61,7 @@ class PartnerHook(Hook):
                         'of the work dir')
 
     def after_val_epoch(self, runner: Any, metrics: Optional[Dict[str, float]] = None) -> None:
-        """Score the partners on the validation set, too."""
+        """Evaluate the partners on the validation set."""
         for name, partner in self.distillation.partners.items():
             if partner.is_kept and metrics is not None:
                 with preserved_rng():
@@ -70,7 +69,7 @@ class PartnerHook(Hook):
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
 
     def after_train(self, runner: Any) -> None:
-        """Write ``<work_dir>/<name>.pth``, which the partner's own config loads.
+        """Save ``<work_dir>/<name>.pth``, which fits the partner's own config.
 
         Raises:
             OSError: If the disk is full.
@@ -96,13 +95,13 @@ class PartnerHook(Hook):
             print_log(f'Wrote the partner `{name}` to {path}', 'current')
 
     def _kept(self, runner: Any) -> Iterator[Tuple[str, Partner, str]]:
-        """The partners that are written, by name, and where."""
+        """Names of the partners that are saved, the partners, and the paths."""
         for name, partner in self.distillation.partners.items():
             if partner.is_kept:
                 yield name, partner, os.path.join(runner.work_dir, f'{name}.pth')
 
 
 def _pattern_of(template: str) -> 're.Pattern[str]':
-    """What MMEngine makes of the names of checkpoints: a number in the place of '{}'."""
+    """Pattern of the names that a template of MMEngine gives: '{}' is replaced by a number."""
     parts: List[str] = os.path.splitext(os.path.basename(template))[0].split('{}')
     return re.compile(r'\d+'.join(map(re.escape, parts)) + '$')

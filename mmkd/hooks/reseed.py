@@ -1,4 +1,4 @@
-"""Let the random numbers of a resumed run be those that it would have drawn without a break."""
+"""How does a resumed run draw the random numbers of an uninterrupted one?"""
 import logging
 from typing import Any, Callable, Iterator, Optional
 
@@ -14,15 +14,15 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class ReseedHook(Hook):
-    """Random numbers follow from the seed and the number of the epoch, or iteration, alone.
+    """Seeds the random generators by the seed of the run and the number of the epoch or iteration.
 
-    MMEngine seeds its generators once, when a run starts, so a run that is resumed repeats the
+    MMEngine seeds its generators once at the start of a run, so a resumed run repeats the
     augmentations, samples and dropout of its beginning. With this hook it ends with the weights of
-    a run without a break, to the bit where the device sums in one order.
+    an uninterrupted run, bitwise equal if the device sums in a fixed order.
 
-    Where training goes by epochs, worker processes start anew with each, also those that are
-    ``persistent_workers``: what they have drawn is known to nobody else. Where it goes by
-    iterations, MMEngine reads again what was read before, and workers draw the same by that.
+    In epoch-based training, worker processes restart with every epoch, even with
+    ``persistent_workers``, because their random state is not saved. In iteration-based training,
+    MMEngine reads all earlier batches again, so the workers draw the same numbers.
 
     .. code-block:: python
 
@@ -33,32 +33,32 @@ class ReseedHook(Hook):
         TypeError: If it is given an argument.
     """
 
-    priority = 'VERY_LOW'  # what other hooks draw or change before an epoch comes first
+    priority = 'VERY_LOW'  # after other hooks that draw random numbers before an epoch
 
     @named_arguments
     def __init__(self) -> None:
         super().__init__()
 
     def before_train(self, runner: Any) -> None:
-        """Number the batches of training by iterations.
+        """Seed before every batch in iteration-based training.
 
         Raises:
-            ValueError: If the config has no seed: the order of the images would be another.
+            ValueError: If the config has no seed; the order of images would differ then.
         """
         if (runner.cfg.get('randomness') or {}).get('seed') is None:
-            raise ValueError('`mmkd.ReseedHook` begins random numbers from the seed of the config, '
-                             'but it has none; write `randomness = dict(seed=0)`')
+            raise ValueError('`mmkd.ReseedHook` needs the seed of the config, but it has none; '
+                             'write `randomness = dict(seed=0)`')
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = Numbered(
                 loop.dataloader_iterator, lambda number: seed_from(runner.seed, number))
         elif runner.iter % len(runner.train_dataloader):
-            print_log('this checkpoint was saved in the middle of an epoch, which MMEngine begins '
-                      'anew, so the run will not equal one without a break; save by epochs, or '
-                      'train by iterations', 'current', logging.WARNING)
+            print_log('this checkpoint was saved in the middle of an epoch, which MMEngine '
+                      'restarts, so the run will differ from an uninterrupted one; save by epochs, '
+                      'or train by iterations', 'current', logging.WARNING)
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Begin the numbers of an epoch."""
+        """Seed this process and the workers for an epoch."""
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             return
         seed_from(runner.seed, runner.epoch)
@@ -67,15 +67,15 @@ class ReseedHook(Hook):
         loader.worker_init_fn = StartWorker(
             started.before if isinstance(started, StartWorker) else started,
             runner.seed, runner.epoch)
-        loader._iterator = None  # where torch keeps workers that are persistent
+        loader._iterator = None  # torch keeps persistent workers here
 
 
 class StartWorker:
-    """Begins the numbers of a worker process.
+    """Seeds a worker process.
 
     Args:
-        before (Callable, optional): What the config has workers call; it comes first.
-        *numbers (int): See :func:`mmkd.core.rng.seed_from`.
+        before (Callable, optional): ``worker_init_fn`` of the config, called first.
+        *numbers (int): As in :func:`mmkd.core.rng.seed_from`.
     """
 
     def __init__(self, before: Optional[Callable[[int], None]], *numbers: int) -> None:
@@ -89,11 +89,11 @@ class StartWorker:
 
 
 class Numbered:
-    """Batches, before each of which something is done with its number.
+    """Iterator over batches that calls a function before each.
 
     Args:
         batches (Iterator): The batches.
-        prepare (Callable): Called with the number of the next one, from 0.
+        prepare (Callable): Called with the number of the next batch, from 0.
     """
 
     def __init__(self, batches: Iterator, prepare: Callable[[int], None]) -> None:

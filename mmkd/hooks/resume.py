@@ -1,4 +1,4 @@
-"""Is what a run resumes what ran? Exactly that, or it is refused by name."""
+"""Does a checkpoint fit the run that resumes it?"""
 import logging
 from contextlib import contextmanager
 from typing import Any, Iterator
@@ -6,24 +6,26 @@ from typing import Any, Iterator
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 
+from ..core.runner import unwrapped
 from ..files.fit import check_start
 from ..files.guard import before_reading
 from ..files.history import KEY, History, record_of, warn_of
-from ..files.resumable import check_kinds, check_run, unwrapped
+from ..files.kinds import check_kinds
+from ..files.resumable import check_run
 
 
 class ResumeHook(Hook):
-    """Looks at every checkpoint from which a Runner resumes, before anything is taken from it.
+    """Checks every checkpoint from which a Runner resumes, before anything is loaded from it.
 
-    It joins by itself where a Runner that is about to train reads a checkpoint, be the student
-    distilled, plain, or plain from now on. What taught a student that nobody teaches any more stays
-    in its checkpoints.
+    The hook is registered automatically when a Runner that is about to train reads a checkpoint,
+    with or without distillation. It keeps the record of earlier teachers in the checkpoints of a
+    student that is no longer distilled.
 
     Args:
-        path (str): The checkpoint, for messages.
+        path (str): Path of the checkpoint, for error messages.
     """
 
-    priority = 'HIGHEST'  # before EMAHook exchanges weights that are none
+    priority = 'HIGHEST'  # before EMAHook swaps weights that are not checked
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -31,7 +33,7 @@ class ResumeHook(Hook):
 
     @classmethod
     def join(cls, runner: Any, path: str) -> None:
-        """Have a Runner that reads a checkpoint look at it; a second call tells of another file."""
+        """Register the hook with a Runner; a second call only sets the path."""
         for hook in runner.hooks:
             if isinstance(hook, cls):
                 hook.path = path
@@ -39,10 +41,10 @@ class ResumeHook(Hook):
         runner.register_hook(cls(path))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: Any) -> None:
-        """Refuse what cannot be gone on from, and say what will be otherwise.
+        """Refuse a checkpoint that cannot be resumed, and log what will differ.
 
         Raises:
-            ValueError: If the checkpoint is not all of a run that trained this student so.
+            ValueError: If the checkpoint does not fit this run, or is not complete.
         """
         if not runner._resume:
             return
@@ -50,16 +52,16 @@ class ResumeHook(Hook):
             check_run(runner, checkpoint, is_distilled(runner))
         if 'ema_state_dict' in checkpoint and not _has(runner, EMAHook):
             print_log(
-                'the checkpoint was trained with EMAHook, and this run has none: it goes on from '
+                'the checkpoint was trained with EMAHook, and this run has none: it continues from '
                 'the moving average (`state_dict` of the file), not from the weights that were '
                 'trained (`ema_state_dict`), which the state of the optimizer belongs to; keep '
-                'EMAHook in `custom_hooks` to go on exactly', 'current', logging.WARNING)
+                'EMAHook in `custom_hooks` to resume exactly', 'current', logging.WARNING)
         if not is_distilled(runner):
             meta = checkpoint['meta']
             warn_of(self.history.go_on(meta, record_of(None)), meta['iter'])
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Keep who taught the student, where nobody does any more."""
+        """Keep the record of earlier teachers, if the run has no distillation."""
         if not is_distilled(runner):
             meta = checkpoint.setdefault('meta', {})
             record = self.history.of(record_of(None), meta.get('iter', runner.iter))
@@ -71,13 +73,13 @@ before_reading(ResumeHook.join)
 
 
 def is_distilled(runner: Any) -> bool:
-    """Whether a run has a Distiller, or a DistillHook, which keep the history themselves."""
+    """Whether a run has a Distiller or a DistillHook, which keep the history themselves."""
     return any(getattr(hook, 'keeps_history', False) for hook in runner.hooks)
 
 
 @contextmanager
 def naming_file(runner: Any) -> Iterator[None]:
-    """Have what is wrong with the checkpoint that a run resumes say which file it is."""
+    """Context manager that adds the path of the resumed checkpoint to a ValueError."""
     path = next((hook.path for hook in runner.hooks if isinstance(hook, ResumeHook)),
                 runner._load_from)
     try:
@@ -87,16 +89,16 @@ def naming_file(runner: Any) -> Iterator[None]:
 
 
 def check_loaded(runner: Any, checkpoint: Any) -> None:
-    """Whether a distilled run can start from a checkpoint, or go on from it.
+    """Check that a distilled run can start from a checkpoint, or resume it.
 
     Raises:
-        ValueError: If nothing of it fits, or it holds numbers that are none; on resume, if it is
-            not all of a run.
+        ValueError: If nothing fits, or values are infinite or NaN; on resume, also if a part of
+            the training state is missing.
     """
     if runner._resume and _has(runner, ResumeHook):
-        return  # it has looked
+        return  # already checked
     check_start(unwrapped(runner), checkpoint, f'`{runner._load_from}`')
-    if runner._resume:  # a strategy of MMEngine's that reads in its own way
+    if runner._resume:  # a strategy of MMEngine that reads checkpoints in its own way
         check_kinds(checkpoint)
 
 

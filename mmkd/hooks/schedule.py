@@ -1,4 +1,4 @@
-"""How much does each term count, and from when until when?"""
+"""How does the weight of each loss term change during training?"""
 import math
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
@@ -13,25 +13,26 @@ from .distill import distillation_of
 
 
 class Schedule:
-    """A factor over time, as MMEngine's parameter schedulers have them.
+    """A factor over time, similar to MMEngine's parameter schedulers.
 
     Args:
         type (str): 'constant', 'linear', 'cosine', 'step', 'warmup' or 'stop'.
-        by_epoch (bool): Whether steps are epochs, or iterations. Defaults to True.
-        start_factor (float): 'linear' and 'cosine': the factor at ``begin``, and before.
+        by_epoch (bool): Whether steps are epochs (True) or iterations (False). Defaults to True.
+        start_factor (float): For 'linear' and 'cosine': the factor up to the step ``begin``.
             Defaults to 0.0.
-        end_factor (float): 'linear' and 'cosine': that of the last step before ``end``, and after;
-            'constant': the factor. Defaults to 1.0.
-        begin (int): 'linear', 'cosine': first step. Defaults to 0.
-        end (int, optional): 'linear', 'cosine': the step at which it is over; 'warmup': how many
-            steps it takes to reach 1, from 1 / ``end`` on. Defaults to None, the end of the run.
-        milestones (Sequence[int]): 'step': where the factor is multiplied. Defaults to ().
-        gamma (float): 'step': by what. Defaults to 0.1.
-        at (int): 'stop': the step from which the factor is 0.
+        end_factor (float): For 'linear' and 'cosine': the factor from the step ``end - 1`` on;
+            for 'constant': the factor. Defaults to 1.0.
+        begin (int): For 'linear' and 'cosine': first step. Defaults to 0.
+        end (int, optional): For 'linear' and 'cosine': end of the change, exclusive; for 'warmup':
+            number of steps from 1 / ``end`` to 1. Defaults to None, the end of the run.
+        milestones (Sequence[int]): For 'step': steps at which the factor is multiplied by
+            ``gamma``. Defaults to ().
+        gamma (float): For 'step': the multiplier. Defaults to 0.1.
+        at (int): For 'stop': the step from which the factor is 0.
 
     Raises:
-        TypeError: If an argument is of the wrong type, or not one of the schedule's.
-        ValueError: If an argument is missing or out of its range.
+        TypeError: If an argument has the wrong type, or does not belong to the type of schedule.
+        ValueError: If an argument is missing or out of range.
     """
 
     def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
@@ -39,7 +40,7 @@ class Schedule:
             raise ValueError(f'a schedule has the type {type!r}; there are '
                              f'{", ".join(map(repr, SHAPES))}; write one of these')
         self.shape, known = SHAPES[type]
-        if arguments.get('end', 0) is None:  # its default, written out
+        if arguments.get('end', 0) is None:  # the default
             del arguments['end']
         for name, value in arguments.items():
             if name not in known:
@@ -77,7 +78,7 @@ class Schedule:
 
         Args:
             step (int): Number of the epoch or iteration, from 0.
-            steps (int): How many the run has.
+            steps (int): Number of epochs or iterations of the run.
         """
         return self.shape(self, step, steps)
 
@@ -111,15 +112,15 @@ SHAPES: Dict[str, Tuple[Callable[[Schedule, int, int], float], Tuple[str, ...]]]
     constant=(Schedule._constant, ('end_factor', )), linear=(Schedule._linear, RAMP),
     cosine=(Schedule._cosine, RAMP), step=(Schedule._step, ('milestones', 'gamma')),
     warmup=(Schedule._warmup, ('end', )), stop=(Schedule._stop, ('at', )))
-"""By type: the factor of a step, and the arguments that say how."""
+"""By type: the function for the factor of a step, and the arguments."""
 REQUIRED = dict(stop=('at', 'the step from which on the term is left out'),
                 step=('milestones', 'a list of steps'), warmup=('end', 'its number of steps'))
-"""By type: the argument that it cannot do without, and what that is."""
+"""By type: the required argument and its meaning."""
 
 
 @HOOKS.register_module()
 class DistillScheduleHook(Hook):
-    """Multiplies terms of the distillation by factors that change while training goes on.
+    """Multiplies loss terms of the distillation by factors that change during training.
 
     .. code-block:: python
 
@@ -129,21 +130,21 @@ class DistillScheduleHook(Hook):
                                   dict(type='stop', at=8)],
                 'loss_neck_*': dict(type='cosine', start_factor=1., end_factor=0.)})])
 
-    Where every term of a teacher has the factor 0, the teacher does not run. The factor is in the
-    log, as 'factor_cls_dist'. A term with ``alpha`` gives back to the hard targets what it loses.
-    Factors depend on epoch and iteration alone, so a resumed run goes on with the right ones.
+    If all terms of a teacher have the factor 0, the teacher does not run. The factor is logged, for
+    instance as 'factor_cls_dist'. It also multiplies ``alpha`` of a term, so the hard targets get
+    the rest. Factors depend only on epoch and iteration, so they are right in a resumed run.
 
     Args:
-        schedules (dict[str, dict | list[dict]]): By the name of the term, or a pattern of names
-            with ``*``: a :class:`Schedule`, or several. Where several hold for a term, their
+        schedules (dict[str, dict | list[dict]]): One or several :class:`Schedule` by the name of
+            the term, or by a pattern of names with ``*``. If several apply to a term, their
             factors are multiplied.
 
     Raises:
-        TypeError: If an entry is no schedule, or stands under something else than a name.
-        ValueError: If a schedule is wrong in itself.
+        TypeError: If an entry is not a schedule, or a key is not a string.
+        ValueError: If a schedule has wrong arguments.
     """
 
-    # After DistillHook has attached itself.
+    # After DistillHook has attached.
     priority = 'VERY_LOW'
 
     @named_arguments
@@ -159,11 +160,11 @@ class DistillScheduleHook(Hook):
             for name, entry in schedules.items()}
 
     def before_train(self, runner: Any) -> None:
-        """Look whether there are such terms.
+        """Check that the terms exist.
 
         Raises:
-            ValueError: If there is no distillation or no such term, or a schedule counts epochs
-                where training goes by iterations.
+            ValueError: If there is no distillation or no such term, or a schedule counts epochs in
+                iteration-based training.
         """
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             for name in (name for name, found in self.schedules.items()
@@ -205,7 +206,7 @@ class DistillScheduleHook(Hook):
             term.is_scheduled = True
 
     def _factor(self, term: Any, epoch: int, iteration: int, last: Tuple[int, int]) -> float:
-        """The product of all schedules that hold for a term."""
+        """Product of the factors of all schedules that apply to a term."""
         return math.prod(
             one.factor(epoch, last[0]) if one.by_epoch else one.factor(iteration, last[1])
             for name, found in self.schedules.items() if fnmatchcase(term.name, name)

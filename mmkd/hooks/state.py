@@ -1,4 +1,4 @@
-"""Tell the networks beside the student what a run is doing, and keep their state."""
+"""How do networks and connectors follow a run, and how is their state saved?"""
 import logging
 from typing import Any, Optional
 
@@ -7,42 +7,42 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
 from ..files.history import KEY, History, warn_of
-from ..files.resumable import check_optimizer, unwrapped
+from ..files.optimization import check_optimizer
 from ..training.distillation import Distillation
 from .reseed import ReseedHook
 from .resume import check_loaded, naming_file
 
-__all__ = ['KEY', 'StateHook', 'check_loaded', 'unwrapped']
+__all__ = ['KEY', 'StateHook', 'check_loaded']
 
 
 class StateHook(Hook):
-    """Keeps connectors and networks in step with the run; the Distiller registers it.
+    """Updates networks during a run, and saves and loads their state; the Distiller registers it.
 
     Args:
-        distillation (Distillation, optional): What is kept; None until there is one.
+        distillation (Distillation, optional): The distillation; None until it is built.
     """
 
     # Before CheckpointHook saves, after EMAHook has copied or averaged the student.
     priority = 'LOW'
 
     keeps_history = True
-    """That of who taught the student; see :mod:`mmkd.files.history`."""
+    """Whether the hook keeps the record of the teachers; see :mod:`mmkd.files.history`."""
 
     def __init__(self, distillation: Optional[Distillation] = None) -> None:
         self.distillation = distillation
         self.history = History()
 
     def before_train(self, runner: Any) -> None:
-        """The student has its weights.
+        """Begin the distillation; the student has its weights.
 
         Raises:
-            ValueError: If a network waits for epochs in a run that has none.
+            ValueError: If a network changes with every epoch, but training is iteration-based.
         """
         assert self.distillation is not None
         self._join(runner)
         if runner.cfg.get('compile'):
-            print_log('`compile` leaves a distilled student uncompiled, because what is watched in '
-                      'it comes and goes with every step; to compile its parts, call '
+            print_log('`compile` leaves a distilled student uncompiled, because its modules are '
+                      'recorded anew in every step; to compile its parts, call '
                       '`runner.model.backbone.compile()` and the like from a hook (see '
                       'docs/training_modes.md)', 'current', logging.WARNING)
         waiting = [name for name, network in self.distillation.networks.items()
@@ -55,17 +55,17 @@ class StateHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
-        """An iteration is over."""
+        """Call ``after_iter`` of the networks."""
         if self.distillation is not None:
             self.distillation.after_iter(runner.iter + 1)
 
     def after_train_epoch(self, runner: Any) -> None:
-        """An epoch is over."""
+        """Call ``after_epoch`` of the networks."""
         if self.distillation is not None:
             self.distillation.after_epoch(runner.epoch + 1)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Add the key, where there is anything to keep, and say how the weights came about."""
+        """Add the state, if there is any, and the record of the teachers to a checkpoint."""
         if self.distillation is None:
             return
         state = self.distillation.side_modules.state_dict()
@@ -75,11 +75,11 @@ class StateHook(Hook):
         meta[KEY] = self.history.of(self.distillation.provenance(), meta.get('iter', runner.iter))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Restore it on resume. Weights to start from (``load_from``) need not have it.
+        """Restore the state on resume; it may be missing in weights to start from (``load_from``).
 
         Raises:
-            ValueError: If the checkpoint's is of another distillation, or of another student, or it
-                is none of a run.
+            ValueError: If the checkpoint belongs to another distillation or another student, or is
+                not a checkpoint of a run.
         """
         check_loaded(runner, checkpoint)
         if runner._resume and self.distillation is not None:
@@ -90,18 +90,18 @@ class StateHook(Hook):
                 self.distillation.side_modules.load_state_dict(checkpoint.get(KEY, {}))
                 check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
-            print_log('random numbers (augmentation, samples, dropout) begin anew, as MMEngine has '
-                      'it, so this run will not equal one without a break; where it should, train '
-                      "with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from the "
-                      'start', 'current')
+            print_log('random numbers (augmentation, samples, dropout) restart, as always in '
+                      'MMEngine, so this run will differ from an uninterrupted one; to avoid that, '
+                      "train with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from "
+                      'the start', 'current')
 
     def _go_on(self, checkpoint: dict) -> None:
-        """Take up the history of who taught the student, and say what is otherwise from now on."""
+        """Continue the record of the teachers, and log the differences to this run."""
         assert self.distillation is not None
         meta = checkpoint['meta']
         warn_of(self.history.go_on(meta, self.distillation.provenance()), meta['iter'])
 
     def _join(self, runner: Any) -> None:
-        """Now its optimizer is built, and has not resumed: a FlexibleRunner builds it late."""
+        """Add parameters to the optimizer before it is resumed; a FlexibleRunner builds it late."""
         assert self.distillation is not None
         self.distillation.side_modules.join(runner)

@@ -1,4 +1,4 @@
-"""Is the teacher worth learning from? Asked once, before training."""
+"""Is the teacher better than the student, measured once before training?"""
 import logging
 from functools import partial
 from typing import Any, Dict, Optional
@@ -18,21 +18,22 @@ from .scoring import score
 
 CHANCE = {
     'coco/bbox_mAP': lambda classes: 0.01,
-    # One class everywhere: its IoU is at most 100, that of the others 0 (if all of them occur).
+    # One class predicted everywhere: its IoU is at most 100, that of all others is 0.
     'mIoU': lambda classes: 100 / classes,
 }
-"""What knowing nothing can reach at most, for a number of classes."""
+"""Upper bound of each metric for a model without knowledge, by the number of classes."""
 
 
 @HOOKS.register_module()
 class TeacherEvalHook(Hook):
-    """Scores the teacher, and the student as it starts, on the validation set before training.
+    """Evaluates the teacher and the untrained student on the validation set before training.
 
-    Warns when the teacher is no better than chance or than the student: a wrong checkpoint, other
-    classes, inputs it does not know. Not on resume. The training run stays as it is, to the bit.
+    Logs a warning if the teacher is no better than chance or than the student, for instance because
+    of a wrong checkpoint, other classes, or other input. Does nothing on resume. The results of
+    training stay bitwise the same.
 
     Args:
-        metric (str, optional): The metric that decides, larger is better, such as
+        metric (str, optional): The metric to compare, larger is better, such as
             'coco/bbox_mAP'. Defaults to None: COCO's box AP or mIoU, else the first one.
     """
 
@@ -47,10 +48,10 @@ class TeacherEvalHook(Hook):
         self.scores: Dict[str, Dict[str, float]] = {}
 
     def before_train(self, runner: Any) -> None:
-        """Score the student and every trained teacher.
+        """Evaluate the student and every pre-trained teacher.
 
         Raises:
-            ValueError: If the run has no distillation or no validation, or no such metric.
+            ValueError: If the run has no distillation, no validation, or no such metric.
         """
         if runner.iter > 0:
             return
@@ -73,7 +74,7 @@ class TeacherEvalHook(Hook):
         networks['student'] = distillation.networks['student']
         with preserved_rng():
             loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)
-            # Labels are the student's columns, whatever the validation set calls them.
+            # Labels are the student's columns, whatever class names the validation set has.
             classes = distillation.classes or loader.dataset.metainfo.get('classes') or ()
             for name, network in networks.items():
                 columns = None
@@ -101,7 +102,7 @@ class TeacherEvalHook(Hook):
                       'the evaluator only writes files. Look at its checkpoint and at '
                       '`val_evaluator`', 'current', logging.WARNING)
             return
-        # mmdet's CocoMetric gives no figure where nothing was found.
+        # mmdet's CocoMetric returns no value if nothing was detected.
         teacher, student = (self.scores[side].get(metric, 0.) for side in (name, 'student'))
         print_log(f'Before training, {metric}: {name} {teacher:g}, student {student:g}', 'current')
         chance = CHANCE.get(metric, lambda classes: float('-inf'))(max(classes, 1))

@@ -1,4 +1,4 @@
-"""Was a validation left out, because the run was killed before it was over?"""
+"""Was a validation missed because the run was killed before it finished?"""
 import os
 from typing import Any, Optional
 
@@ -7,15 +7,15 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, find_latest_checkpoint
 
 VALIDATED = 'mmkd_validated'
-"""In MMEngine's message hub, and by that in every checkpoint: after how many epochs, or iterations
-where training goes by them, the last validation ended."""
+"""Key in MMEngine's message hub, and so in every checkpoint: number of epochs, or of iterations in
+iteration-based training, at the end of the last validation."""
 
 
 def note_validation(runner: Any) -> None:
-    """Have the checkpoints that are saved from now on say that this validation is over.
+    """Record in the message hub, and so in later checkpoints, that a validation is finished.
 
     Args:
-        runner (Runner): Its validation is over, and its scores are in the message hub.
+        runner (Runner): The run; the scores are already in its message hub.
     """
     number = _steps(runner)
     if number is not None:
@@ -23,16 +23,16 @@ def note_validation(runner: Any) -> None:
 
 
 def missed_validation(runner: Any) -> Optional[int]:
-    """After how many epochs or iterations a validation is due that the checkpoint does not know.
+    """Number of epochs or iterations of a validation that the resumed checkpoint lacks.
 
-    MMEngine validates after it has saved, so the checkpoint of an epoch holds the scores of that
-    epoch only where it was saved again, because they were the best so far.
+    MMEngine saves before it validates, so a checkpoint has the scores of its own epoch only if it
+    was saved again because they were the best so far.
 
     Args:
-        runner (Runner): It has resumed, and has not begun to train.
+        runner (Runner): A run that has resumed and has not begun to train.
 
     Returns:
-        int | None: None if no validation is due, or the checkpoint was saved after it.
+        int | None: None if no validation is due, or if the checkpoint was saved after it.
     """
     number = _steps(runner)
     if not number or runner.val_loop is None:
@@ -46,14 +46,16 @@ def missed_validation(runner: Any) -> Optional[int]:
 
 
 def resumed_checkpoint(runner: Any, folder: str) -> Optional[str]:
-    """The checkpoint that a run goes on from, where it is the one that this run saved last.
+    """The checkpoint that a run resumes, if it is the one that the run saved last.
 
-    MMEngine saves it again when the validation after it was the best so far, so that it knows the
-    best score.
+    MMEngine saves it again after a validation with the best scores so far, so that it holds them.
 
     Args:
-        runner (Runner): It may have resumed.
-        folder (str): Where the run saves.
+        runner (Runner): The run, resumed or not.
+        folder (str): Folder of its checkpoints.
+
+    Returns:
+        str | None: Path in ``folder``; None if the run has not resumed, or from another file.
     """
     named = runner.message_hub.runtime_info.get('last_ckpt')
     if not runner._resume or not isinstance(named, str):
@@ -66,33 +68,33 @@ def resumed_checkpoint(runner: Any, folder: str) -> Optional[str]:
 
 
 class MissedValidationHook(Hook):
-    """Makes up for a validation before training goes on; :class:`CheckpointHook` registers it.
+    """Runs a missed validation before training resumes; :class:`CheckpointHook` registers it.
 
-    By that a run that was killed while it validated, or before it had saved again, ends with the
-    scores and the best checkpoint of a run without a break.
+    With it, a run that was killed during validation, or before it saved again, ends with the scores
+    and the best checkpoint of an uninterrupted run.
     """
 
-    priority = 'LOWEST'  # when all others are ready to train
+    priority = 'LOWEST'  # after all other hooks are ready to train
 
     @classmethod
     def join(cls, runner: Any) -> None:
-        """Register it, once, as the last hook of a Runner that is about to train."""
+        """Register the hook once, as the last one of a Runner that is about to train."""
         if not any(isinstance(hook, cls) for hook in runner.hooks):
             runner.register_hook(cls())
 
     def before_train(self, runner: Any) -> None:
-        """Validate, if it is due."""
+        """Run the validation if it was missed."""
         number = missed_validation(runner) if runner._resume else None
         if number is None:
             return
         kind = 'epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'iteration'
         print_log(f'the checkpoint was saved before the validation of {kind} {number}, which is '
-                  'made up for now', 'current')
+                  'run now', 'current')
         runner.val_loop.run()
 
 
 def _steps(runner: Any) -> Optional[int]:
-    """How far training is, in that by which it validates; None if the loop is another one."""
+    """Number of finished epochs, or of iterations in iteration-based training, else None."""
     loop = runner._train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch

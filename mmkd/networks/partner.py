@@ -1,26 +1,9 @@
-"""A network that is trained beside the student: a partner, a booster, a shallow branch."""
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Union,
-)
+"""What is a network that is trained beside the student: a partner, a booster, a branch?"""
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Union
 
-import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.model import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from ..core.arguments import finite_number
 from ..core.build import build_model, explained
@@ -28,15 +11,12 @@ from ..files.checkpoint import Loaded, load_hashed
 from ..files.classes import classes_of_checkpoint
 from ..files.fit import load_exactly, misfit
 from ..points import Answers, adapter_of
-from ..points.probe import on_blank
-from ..points.recorder import Records, evaluating, recording, replaced_forward
 from ..registry import MODELS
 from .base import Question
 from .frozen import check_source, model_config, origin_of, read_config
 from .inputs import Renormalize
 from .live import LiveNetwork
-
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+from .sharing import share
 
 
 @MODELS.register_module()
@@ -134,7 +114,7 @@ class Partner(LiveNetwork):
         # Before anything is shared: what it freezes in training is its own.
         self.model = model.train()
         if self.shared:
-            self._share(student)
+            self._shared_modules = share(self.model, student, self.shared, self.separate_norm)
 
     def provenance(self) -> Dict[str, Any]:
         """Names and SHA-256 of what it was built from, as they were then, and how it is trained."""
@@ -178,69 +158,6 @@ class Partner(LiveNetwork):
         """The student's modules that are its own, too."""
         return self._shared_modules
 
-    def _share(self, student: nn.Module) -> None:
-        model = self.model
-        assert model is not None
-        for path in self._prefixes(model):
-            mine, theirs = (_module(side, path, name) for side, name in
-                            ((model, 'partner'), (student, 'student')))
-            shapes = [{key: tuple(value.shape) for key, value in one.state_dict().items()}
-                      for one in (mine, theirs)]
-            if type(mine) is not type(theirs) or shapes[0] != shapes[1]:
-                raise ValueError(
-                    f'`shared` names `{path}`, which is {_described(mine, *shapes)} in the partner '
-                    f'and {_described(theirs, *shapes[::-1])} in the student; only modules of one '
-                    'kind and equal shapes can be shared; name those that are alike')
-            if not self.separate_norm:
-                _replace(model, path, theirs)
-                self._shared_modules.append(theirs)
-                continue
-            for inner, module in list(theirs.named_modules()):
-                is_leaf = not any(True for _ in module.children())
-                if is_leaf and any(True for _ in module.parameters()) and not isinstance(
-                        module, NORMS):
-                    _replace(model, '.'.join(filter(None, (path, inner))), module)
-                    self._shared_modules.append(module)
-
-    def _prefixes(self, model: nn.Module) -> List[str]:
-        """The shared paths, and those that run before them inside the same modules."""
-        if self.separate_norm:
-            return list(self.shared)
-        paths = list(self.shared)
-        orders: Dict[str, List[str]] = {}
-        for path in self.shared:
-            parent, _, name = path.rpartition('.')
-            while parent:
-                if parent not in orders:
-                    _module(model, path, 'partner')
-                    orders[parent] = self._order(model, parent)
-                order = orders[parent]
-                for below in order[:order.index(name)] if name in order else ():
-                    if f'{parent}.{below}' not in paths:
-                        paths.append(f'{parent}.{below}')
-                parent, _, name = parent.rpartition('.')
-        added = paths[len(self.shared):]
-        if added:
-            print_log('Shared with the student, because they come before what is: '
-                      f'{", ".join(added)}', 'current')
-        return paths
-
-    @staticmethod
-    def _order(model: nn.Module, parent: str) -> List[str]:
-        """Children of a module in the order in which it runs them."""
-        names = [name for name, _ in model.get_submodule(parent).named_children()]
-
-        def run(blank: Tensor) -> Records:
-            with torch.no_grad(), evaluating(model), recording(
-                    model, [f'{parent}.{name}' for name in names]) as records:
-                model.extract_feat(blank)  # type: ignore[operator]
-            return records
-
-        records = on_blank(model, run)
-        first = {path.rpartition('.')[2]: calls[0].order for path, calls in records.items()
-                 if calls}
-        return sorted(first, key=lambda name: first[name])
-
     # --- state ----------------------------------------------------------------------------------
 
     def state_dict(self) -> Dict[str, Tensor]:
@@ -266,65 +183,5 @@ class Partner(LiveNetwork):
                 for value in module.state_dict(keep_vars=True).values()}
 
 
-@contextmanager
-def computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside the block, have modules return what they returned when they are given the same tensor
-    again.
-
-    Raises:
-        ValueError: If what one returned was changed in place by a module that is not among them.
-    """
-    changed: Dict[int, nn.Module] = {}
-    with ExitStack() as stack:
-        for module in set(modules):
-            stack.enter_context(replaced_forward(module, partial(_remembering, module, changed)))
-        yield
-    for module in changed.values():
-        raise ValueError(
-            f'a shared {type(module).__name__} returned a tensor that the student has changed in '
-            'place since; share the module behind it, too, for instance `backbone.relu` with '
-            '`backbone.bn1`, or simply the stage after it')
-
-
-def _remembering(module: nn.Module, changed: Dict[int, nn.Module], forward: Callable) -> Callable:
-    last: List[Any] = []
-
-    def remembered(*args: Any, **kwargs: Any) -> Any:
-        if last and not kwargs and len(args) == len(last[0]) and all(
-                one is other for one, other in zip(args, last[0])):
-            for one in args:  # changed by a module that is shared as well: as it should be
-                changed.pop(id(one), None)
-            if isinstance(last[1], Tensor) and last[1]._version != last[2]:
-                changed[id(last[1])] = module
-            return last[1]
-        output = forward(*args, **kwargs)
-        last[:] = [args, output, getattr(output, '_version', None)]
-        return output
-
-    return remembered
-
-
 def _weighted(value: Any, weight: float) -> Any:
     return [one * weight for one in value] if isinstance(value, (list, tuple)) else value * weight
-
-
-def _described(module: nn.Module, own: Dict[str, Tuple[int, ...]],
-                other: Dict[str, Tuple[int, ...]]) -> str:
-    differ = next((f'`{key}` of {"x".join(map(str, shape)) or "one number"}'
-                   for key, shape in own.items() if other.get(key, shape) != shape),
-                  f'{len(own)} tensors')
-    return f'a {type(module).__name__} with {differ}'
-
-
-def _module(model: nn.Module, path: str, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError as error:
-        raise ValueError(f'`shared` names `{path}`, but the {name} ({type(model).__name__}) has no '
-                         f'such module; name a path inside of '
-                         f'{", ".join(dict(model.named_children()))}') from error
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition('.')
-    setattr(model.get_submodule(parent), name, module)

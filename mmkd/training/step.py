@@ -10,7 +10,7 @@ from ..compare.pair_queries import NotFinite
 from ..compare.term import Parts, Term
 from ..compare.vocabulary import Batch
 from ..networks import LiveNetwork, Partner
-from ..networks.partner import computed_once
+from ..networks.sharing import computed_once
 from ..points.recorder import Records
 from .diagnosis import Sides
 from .gate import Gate, detached, shared_through

@@ -136,7 +136,7 @@ NONE = Parts(FILE, 'found list', 'holds no weights: expected a dict with `state_
 MISFIT = Parts(f'the checkpoint {FILE}', 'with other shapes', 'does not fit its config .RetinaNet.',
                '; give the config that this checkpoint was trained with')
 CODE = Parts(FILE, 'holds more than weights', 'such a file can run code',
-             'if you trust where it comes from, write `trust_checkpoint=True` beside `checkpoint`')
+             'if you trust where it comes from, write `trust_checkpoint=True` next to `checkpoint`')
 BROKEN = Parts(f'the checkpoint {FILE}', 'in bbox_head.retina_cls.bias',
                'infinite or not a number', 'give another one')
 NO_FILE = Parts(f'no teacher checkpoint at {FILE}', 'looked from /', 'the path or address of',

@@ -12,7 +12,9 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
-from mmkd.files.checkpoint import check_start, is_whole, load_exactly, read_checkpoint
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import check_start, load_exactly
+from mmkd.files.whole import is_whole
 
 
 class Payload:

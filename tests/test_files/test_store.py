@@ -11,9 +11,10 @@ import time
 import pytest
 import torch
 
+from mmkd.files.description import DESCRIPTION
 from mmkd.files.records import packed, unpacked
 from mmkd.files.segments import ENTRY
-from mmkd.files.store import DESCRIPTION, AnswerStore, Full
+from mmkd.files.store import AnswerStore, Full
 
 TEACHER = dict(weights='abc', config='def')
 
@@ -152,7 +153,7 @@ def test_a_file_that_was_cut_gives_what_is_left(folder, said):
     assert found_in(store) == list(range(25))
     assert len(said) == 1
     assert f'`{path}` is damaged' in said[0]
-    assert 'the teacher is asked anew' in said[0]
+    assert 'the teacher computes them again' in said[0]
     store.put({b'40': one(40, 500)})
     assert found_in(AnswerStore(folder, TEACHER)) == [*range(25), 40]
 

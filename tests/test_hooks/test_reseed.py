@@ -74,7 +74,7 @@ def test_without_the_hook_they_do_not_and_the_log_says_so(streets, tmp_path):
                                   load_from=str(tmp_path / 'whole' / 'iter_2.pth')))
     assert rest != whole[2:]
     log, = (tmp_path / 'again').rglob('*.log')
-    assert 'random numbers (augmentation, samples, dropout) begin anew' in log.read_text()
+    assert 'random numbers (augmentation, samples, dropout) restart' in log.read_text()
 
 
 def test_in_the_middle_of_an_epoch_it_warns(shapes, tmp_path):

@@ -10,7 +10,7 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from mmkd.files.resumable import check_optimizer
+from mmkd.files.optimization import check_optimizer
 from mmkd.hooks import CheckpointHook
 from mmkd.version import __version__
 
@@ -52,7 +52,7 @@ def go_on(shapes, folder, model, epoch=1, **changes):
     text = ''.join(path.read_text().removeprefix(before.get(path, ''))
                    for path in (folder / 'run').rglob('*.log'))
     lines = [line.split('iteration 2: ' if epoch == 1 else 'iteration 4: ')[1]
-             for line in text.splitlines() if 'trained otherwise' in line]
+             for line in text.splitlines() if 'differs from the checkpoint' in line]
     meta = saved_at(folder / 'run' / f'epoch_{epoch + 1}.pth')['meta']
     return lines, meta.get('mmkd')
 
@@ -347,7 +347,7 @@ def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tm
                        load_from=str(tmp_path / 'run' / 'epoch_1.pth'))
     train(config)
     log = max((tmp_path / 'run').rglob('*.log'), key=lambda path: path.stat().st_mtime)
-    assert 'trained with EMAHook, and this run has none: it goes on from the moving average' in (
+    assert 'trained with EMAHook, and this run has none: it continues from the moving average' in (
         log.read_text())
     # And with it, it is exact, and nothing is said.
     shutil.rmtree(tmp_path / 'run')

@@ -10,9 +10,9 @@ from conftest import detector_config, distiller, retinanet, save_teacher, saved_
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmkd.files.checkpoint import is_whole
 from mmkd.files.latest import latest_whole
 from mmkd.files.parts import Process
+from mmkd.files.whole import is_whole
 from mmkd.hooks import CheckpointHook
 
 

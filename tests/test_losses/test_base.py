@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from mmkd.losses import CWDLoss, DISTLoss, KDLoss, MSELoss
-from mmkd.losses import LogitLoss
+from mmkd.losses import CWDLoss, DISTLoss, KDLoss, LogitLoss, MSELoss
 
 LOSSES = [
     pytest.param(partial(cls, use_sigmoid=sigmoid), id=f'{cls.__name__}-{name}')

@@ -215,7 +215,7 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
     filling = config_with(shapes, cached, tmp_path / 'fill', variants=3)
     filling.dump(str(tmp_path / 'config.py'))
     # Of three variants two at least are flipped alike, and are one image.
-    for expected in (r'\d+ answers were there, [4-8] are new', '12 answers were there, 0 are new'):
+    for expected in (r'\d+ outputs were there, [4-8] are new', '12 outputs were there, 0 are new'):
         done = run_tool('cache_teacher.py', 'config.py', cwd=tmp_path)
         assert re.search(expected, done.stdout), done.stderr
     _, losses = train(config)

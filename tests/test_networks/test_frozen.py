@@ -417,13 +417,13 @@ def test_safetensors_that_are_replaced_meanwhile_are_noticed(tmp_path, monkeypat
     for name in ('teacher', 'other'):
         save_file(build(retinanet()).state_dict(), tmp_path / f'{name}.safetensors')
     assert load_hashed(str(path)).digest == digest_of(path)
-    hashed = mmkd.files.checkpoint.hash_of
+    hashed = mmkd.files.reading.hash_of
 
     def replaced_after(file):
         digest = hashed(file)
         (tmp_path / 'other.safetensors').replace(path)
         return digest
 
-    monkeypatch.setattr('mmkd.files.checkpoint.hash_of', replaced_after)
+    monkeypatch.setattr('mmkd.files.reading.hash_of', replaced_after)
     with pytest.raises(ValueError, match='was replaced while it was read; start again'):
         load_hashed(str(path))

@@ -1,37 +1,15 @@
-"""Partners: what is shared is computed once, what is taught moves nobody, everything is trained."""
+"""Partners: what is taught moves nobody, everything is trained."""
 import copy
 import os
 
 import pytest
 import torch
-from conftest import build, detector_config, retinanet, saved_at, segmentor, train
-from mmdet.testing import demo_mm_inputs
+from conftest import build, detector_config, retinanet, saved_at, train
 from mmengine.model import convert_sync_batchnorm
 from mmengine.runner import Runner
+from support.partners import HINT, batch, prepared, with_booster
 
 from mmkd.points.recorder import recording
-
-HINT = dict(type='mmkd.MSELoss', on=dict(student='cls', teacher='booster:cls'))
-
-
-def with_booster(booster, *distill, student=None, **partner):
-    scope = 'mmdet' if 'bbox_head' in booster else 'mmseg'
-    return dict(type='mmkd.Distiller', student=student or retinanet(), companions=dict(
-        booster=dict(config=dict(model=booster, default_scope=scope), **partner)),
-        distill=list(distill or [HINT]))
-
-
-def prepared(model, scope='mmdet'):
-    torch.manual_seed(3)
-    model = build(model, scope)
-    model.init_weights()
-    return model.train()
-
-
-def batch(model):
-    torch.manual_seed(5)
-    data = demo_mm_inputs(2, (3, 64, 96), num_items=[2, 1], num_classes=3)
-    return model.data_preprocessor(data, True)
 
 
 def gradients(model, losses):
@@ -62,78 +40,6 @@ def test_hint_does_not_move_the_booster():
         # What is shared learns from the hint by way of the student.
         name = 'backbone.conv1.weight'
         assert torch.equal(found[0][name], found[1][name]) is not bool(shared)
-
-
-def count_convolutions(layer, name, counts):
-    """Hooks would fire where a forward is remembered, too."""
-    convolve = layer._conv_forward
-
-    def counted(*args):
-        counts[name] = counts.get(name, 0) + 1
-        return convolve(*args)
-
-    layer._conv_forward = counted
-
-
-def test_shared_layers_run_once_per_batch():
-    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
-    booster = model.distillation.partners['booster'].model
-    assert booster.backbone.conv1 is model.backbone.conv1
-    assert booster.backbone.bn1 is model.backbone.bn1
-    assert booster.backbone.layer1[1] is model.backbone.layer1[1]
-    assert booster.backbone.layer1[2] is not model.backbone.layer1[1]
-    assert booster.backbone.layer2 is not model.backbone.layer2
-    counts = {}
-    for name in ('conv1', 'layer1.0.conv1', 'layer2.0.conv1'):
-        count_convolutions(model.backbone.get_submodule(name), name, counts)
-    seen = model.backbone.bn1.num_batches_tracked.item()
-    model(**batch(model), mode='loss')
-    assert counts == {'conv1': 1, 'layer1.0.conv1': 1, 'layer2.0.conv1': 1}
-    assert model.backbone.bn1.num_batches_tracked.item() == seen + 1
-
-
-def test_shared_layers_change_nothing_that_is_computed():
-    """The booster's losses are those of a whole network with the same weights."""
-    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
-    alone = copy.deepcopy(model.distillation.partners['booster'].model)
-    data = batch(model)
-    losses = model(**copy.deepcopy(data), mode='loss')
-    for name, expected in alone(**data, mode='loss').items():
-        torch.testing.assert_close(torch.stack(losses[f'booster.{name}']), torch.stack(expected))
-
-
-def test_norms_of_its_own_share_convolutions_alone():
-    model = prepared(with_booster(retinanet(depth=34), separate_norm=True,
-                                  shared=['backbone.conv1', 'backbone.layer1.0']))
-    booster = model.distillation.partners['booster']
-    assert booster.model.backbone.conv1 is model.backbone.conv1
-    assert booster.model.backbone.layer1[0].conv2 is model.backbone.layer1[0].conv2
-    assert booster.model.backbone.layer1[0].bn1 is not model.backbone.layer1[0].bn1
-    counts = {}
-    count_convolutions(model.backbone.conv1, 'conv1', counts)
-    count_convolutions(model.backbone.layer1[0].conv1, 'layer1', counts)
-    model(**batch(model), mode='loss')
-    assert counts == {'conv1': 1, 'layer1': 2}  # behind norms of their own inputs differ
-    own = {id(p) for p in booster.own_parameters()}
-    assert id(model.backbone.conv1.weight) not in own
-    assert id(booster.model.backbone.layer1[0].bn1.weight) in own
-
-
-def test_a_branch_shares_the_whole_backbone_and_stays_out_of_the_student():
-    branch = segmentor()
-    branch.update(auxiliary_head=None, decode_head=dict(
-        type='FCNHead', in_channels=16, in_index=1, channels=8, num_convs=1, num_classes=19,
-        norm_cfg=dict(type='BN'), align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss')))
-    entry = dict(type='mmkd.KDLoss', on=dict(student='booster:cls', teacher='student:cls'))
-    model = prepared(with_booster(branch, entry, student=segmentor(), shared=['backbone'],
-                                  loss_weight=0.7), 'mmseg')
-    assert model.distillation.partners['booster'].model.backbone is model.backbone
-    assert list(model.state_dict()) == list(build(segmentor(), 'mmseg').state_dict())
-    assert not model.distillation.partners['booster'].is_kept
-    state = model.distillation.side_modules.state_dict()['networks']['booster']
-    assert state
-    assert not any(name.startswith('backbone') for name in state)
 
 
 def test_partners_are_trained_as_the_config_trains_a_model(shapes, tmp_path):
@@ -254,21 +160,6 @@ def test_last_stage_of_a_cascade_teaches_the_others():
     gradient, = torch.autograd.grad(values[0], model.roi_head.bbox_head[2].fc_cls.weight,
                                     allow_unused=True)
     assert gradient is None
-
-
-def test_what_a_partner_freezes_is_its_own():
-    frozen = retinanet(depth=34)
-    frozen['backbone']['frozen_stages'] = 1
-    model = prepared(with_booster(frozen, shared=['backbone.layer1.1']))
-    assert all(p.requires_grad for p in model.parameters())
-
-
-def test_output_that_the_student_changes_in_place_is_not_handed_out():
-    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.conv1', 'backbone.bn1']))
-    with pytest.raises(ValueError, match='shared BatchNorm2d returned a tensor that .* in place'):
-        model(**batch(model), mode='loss')
-    model = prepared(with_booster(retinanet(depth=34), shared=['backbone.relu']))
-    assert model(**batch(model), mode='loss')
 
 
 def test_partner_of_a_synchronised_student_is_synchronised():
