@@ -3,15 +3,15 @@
     python benchmarks/cover_zoo.py                                # all folders
     python benchmarks/cover_zoo.py mmdet::fcos mmseg::pspnet      # these; prints and writes nothing
 
-For each folder the tool takes one config, the lightest by its name, and reduces depth and width:
-fewer transformer layers, narrower ones if they only accept large images, fewer queries and
-proposals, no pretrained weights. A teacher of the same family (with a deeper backbone if its
-channels stay the same, such as ResNet-101 for ResNet-50) trains it with DIST and KD at 'cls' for
-one step, on random images of the smallest possible size. A folder passes if
+One config of each folder is tried, the lightest one by its name. It is changed only in depth and
+width: fewer transformer layers, narrower ones in models that only take large images, fewer queries
+and proposals, no pretrained weights. The teacher is of the same family, with a deeper backbone if
+the channels stay the same (ResNet-101 for ResNet-50). The student trains for one step with DIST and
+KD at 'cls', on random images of the smallest size that it accepts. A folder passes if
 
-- both losses are finite and positive,
-- each has a gradient for the student's head and backbone, and none for the teacher,
-- the checkpoint after a step of SGD loads strictly into the plain student.
+- both losses are finite and above zero,
+- each has a gradient in the student's head and backbone, and none in the teacher,
+- after a step of SGD the checkpoint loads into the plain student, strictly.
 """
 import argparse
 import contextlib
@@ -437,13 +437,16 @@ def page_of(outcomes: List[Outcome]) -> str:
                 f'torch {torch.__version__.split("+")[0]}, mmkd {mmkd.__version__}')
     lines = [
         '# The zoo', '',
-        'Which models mmkd distils, tried, not read: written by '
-        '`python benchmarks/cover_zoo.py`, whose head says what a folder must do to pass.', '',
+        'This page lists the models that mmkd was tested with. `python benchmarks/cover_zoo.py` '
+        'trains one config of every folder and writes the page; its docstring says what a folder '
+        'must do to pass.', '',
         f'{summary_of(outcomes)}. With {versions}.', '',
-        '- *points*: what can be compared with this teacher; `*` through a connector.',
-        "- *other stride*: 'cls' with a teacher whose maps are twice as large: *interpolated*; "
-        '*levels in common*, those of one size, are compared; *any*, for the teacher is asked at '
-        "the student's RoIs, or queries are paired; or no.", '']
+        '- *points*: the points that can be compared with this teacher; `*` means through a '
+        'connector.',
+        "- *other stride*: what happens to 'cls' if the teacher's maps are twice as large. "
+        "*interpolated*: the teacher's map is resized. *levels in common*: only levels of equal "
+        "size are compared. *any*: the stride does not matter, because the teacher is run on the "
+        "student's RoIs, or queries are paired. *no*: the pair cannot be compared.", '']
     for package in PACKAGES:
         own = [one for one in outcomes if one.folder.startswith(f'{package}::')]
         if not own:

@@ -1,6 +1,7 @@
 """A family: how mmkd observes a detector of a third party whose head it does not know.
 
-    custom_imports = dict(imports=['mmkd', 'blob_detector', 'blob_family'], allow_failed_imports=False)
+    custom_imports = dict(imports=['mmkd', 'blob_detector', 'blob_family'],
+                          allow_failed_imports=False)
     distill=[dict(type='mmkd.KDLoss', on='heat'), dict(type='mmkd.MSELoss', on='backbone')]
 """
 from blob_detector import BlobDetector

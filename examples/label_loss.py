@@ -4,7 +4,7 @@
     distill=[dict(type='mmkd.TwoPartKDLoss', on='cls')]
 """
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from mmkd.losses import LOSSES, DistillLoss
 
@@ -27,7 +27,7 @@ class TwoPartKDLoss(DistillLoss):
 
     def compare(self, student, teacher, weight=None, *, labels, boxes):
         classes = student.shape[1]
-        each = binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction='none').mean(1)
+        each = bce(student, teacher.sigmoid(), reduction='none').mean(1)
         # One image has several anchors, which stand one after another.
         count = torch.stack([each.new_full((), max(len(one), 1)) for one in boxes])
         each = each / count.repeat_interleave(len(each) // len(boxes)).view(-1, 1, 1)

@@ -1,7 +1,7 @@
-"""Cityscapes as DIST's authors train on it: 512x1024 crops, 16 images, 40k iterations.
+"""Cityscapes with the settings of DIST's authors: 512x1024 crops, 16 images, 40k iterations.
 
-For the segmentors of configs/dist and configs/kd; 8 GPUs x 2 images. docs/recipes.md has the
-authors' values and mmseg's side by side.
+Used by the segmentors of configs/dist and configs/kd; 8 GPUs x 2 images. docs/recipes.md compares
+the authors' values with mmseg's.
 """
 _base_ = ['mmseg::_base_/datasets/cityscapes.py', 'mmseg::_base_/default_runtime.py']
 
@@ -9,18 +9,18 @@ crop_size = (512, 1024)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    # mmseg draws any ratio from 0.5 to 2.0; the authors one of sixteen.
+    # mmseg draws any ratio from 0.5 to 2.0; the authors draw one of sixteen.
     dict(
         type='RandomChoiceResize',
         scales=[(2048 * k // 10, 1024 * k // 10) for k in range(5, 21)],
         keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size),  # mmseg wants two classes in a crop
+    dict(type='RandomCrop', crop_size=crop_size),  # mmseg requires two classes in a crop
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),  # mmseg distorts the colours before
+    dict(type='PackSegInputs'),  # mmseg distorts the colours before this step
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-# mmseg: lr 0.01, 8 images.
+# mmseg uses lr 0.01 and 8 images.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=5e-4),
@@ -30,7 +30,7 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
-# The authors validate every 400 iterations and keep the best; their figures are of the best.
+# The authors validate every 400 iterations and report the best checkpoint.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=40000, val_interval=400)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

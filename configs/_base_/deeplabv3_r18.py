@@ -1,7 +1,7 @@
-"""DeepLabV3 on a dilated ResNet-18: mmseg's, with the heads as wide as DIST's authors have them."""
+"""DeepLabV3 on a dilated ResNet-18: mmseg's model with the head widths of DIST's authors."""
 _base_ = ['mmseg::_base_/models/deeplabv3_r50-d8.py', './cityscapes_40k.py']
 
-# align_corners as the authors enlarge the logits; mmseg does not.
+# The authors upsample the logits with align_corners=True; mmseg uses False.
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     pretrained='open-mmlab://resnet18_v1c',

@@ -1,6 +1,6 @@
-"""CWD: where the teacher's logits are high, anchor by anchor and class by class, on every level.
+"""CWD: the teacher's spatial distribution of each logit channel (anchor and class), on every level.
 
-Temperature 1 and weight 5 are those in use for the logits of GFL; nothing was tuned.
+Temperature 1 and weight 5 are the usual values for the logits of GFL; nothing was tuned.
 
     python tools/compare.py configs/bccd          # trains the teacher first
     python tools/train.py configs/bccd/cwd.py    # with the teacher at the path below

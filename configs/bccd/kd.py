@@ -1,4 +1,4 @@
-"""KD: the teacher's class probabilities, position by position, on every level.
+"""KD: the teacher's class probabilities at each position, on every level.
 
     python tools/compare.py configs/bccd          # trains the teacher first
     python tools/train.py configs/bccd/kd.py     # with the teacher at the path below

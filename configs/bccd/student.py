@@ -5,7 +5,7 @@
 _base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './_base_/bccd.py']
 
 model = dict(
-    # No pre-trained weights: every stage and its batch norm is trained.
+    # Without pre-trained weights, every stage and its batch norm must be trained.
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
     bbox_head=dict(

@@ -1,4 +1,4 @@
-"""DIST: the teacher's relations between and within classes, on the student's RoIs.
+"""DIST: inter-class and intra-class correlation with the teacher, on the student's RoIs.
 
     python tools/compare.py configs/bccd_faster_rcnn          # trains the teacher first
     python tools/train.py configs/bccd_faster_rcnn/dist.py   # with the teacher at the path below

@@ -4,9 +4,9 @@
 """
 _base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', './_base_/bccd.py']
 
-proposals = dict(nms_pre=500, max_per_img=200)  # an image holds some 20 cells
+proposals = dict(nms_pre=500, max_per_img=200)  # an image has about 20 cells
 model = dict(
-    # No pre-trained weights: every stage and its batch norm is trained.
+    # Without pre-trained weights, every stage and its batch norm must be trained.
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),

@@ -1,9 +1,9 @@
-"""Born again: the same network, initialised anew, learns from labels and from its former life.
+"""Born again: a new copy of the network learns from labels and from the previous generation.
 
     python tools/train.py configs/born_again/pspnet_r18_camvid.py --generations 3
 
-Half of each pixel's target is the former generation's probability, half the label. Run by itself,
-this config is generation 1, and wants the checkpoint below.
+Half of each pixel's target is the probability of the previous generation, half is the label.
+Without --generations, this config trains generation 1 and needs the checkpoint below.
 
     python tools/train.py configs/born_again/pspnet_r18_camvid.py
 """

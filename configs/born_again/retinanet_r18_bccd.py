@@ -1,9 +1,10 @@
-"""Born again: the same network, initialised anew, learns from its former life on the background.
+"""Born again: a new copy of the network learns the background from the previous generation.
 
     python tools/train.py configs/born_again/retinanet_r18_bccd.py --generations 3
 
-Labels of objects stay hard; on the background the former generation's probabilities replace half
-of the labels. Run by itself, this config is generation 1, and wants the checkpoint below.
+Labels of objects stay hard. On the background, half of the target is the probability of the
+previous generation. Without --generations, this config trains generation 1 and needs the checkpoint
+below.
 
     python tools/train.py configs/born_again/retinanet_r18_bccd.py
 """

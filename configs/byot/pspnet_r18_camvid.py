@@ -1,7 +1,7 @@
 """Be Your Own Teacher: classifiers on stages 2 and 3 of the backbone learn from the deepest one.
 
 Each branch learns from labels (0.7), from the deep logits (0.3, tau 3) and from the deep features
-(0.03); weights as OpenMMLab's reimplementation of the paper has them.
+(0.03). The weights are those of OpenMMLab's reimplementation of the paper.
 
     python tools/train.py configs/byot/pspnet_r18_camvid.py
 """

@@ -1,8 +1,8 @@
 """Be Your Own Teacher: a shallow branch without the last stage learns from the whole detector.
 
-The branch is a RetinaNet that shares the backbone and has a neck and a head of its own on strides 8
-and 16. It learns from labels (0.7), from the deep logits (0.3, tau 3) and the deep features (0.03);
-weights as OpenMMLab's reimplementation of the paper has them.
+The branch is a RetinaNet that shares the backbone and has its own neck and head on strides 8 and
+16. It learns from labels (0.7), from the deep logits (0.3, tau 3) and from the deep features
+(0.03). The weights are those of OpenMMLab's reimplementation of the paper.
 
     python tools/train.py configs/byot/retinanet_r18_bccd.py
 """

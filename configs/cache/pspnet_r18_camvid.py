@@ -1,9 +1,9 @@
-"""DIST from answers that the teacher gave once: four crops of every image, kept on disk.
+"""DIST with cached outputs of the teacher, for four crops of every image.
 
     python tools/cache_teacher.py configs/cache/pspnet_r18_camvid.py
     python tools/train.py configs/cache/pspnet_r18_camvid.py
 
-The first command may be left out: what is missing is asked in training, and kept.
+The first command is optional: missing outputs are computed in training and added to the cache.
 """
 _base_ = ['../camvid/dist.py']
 

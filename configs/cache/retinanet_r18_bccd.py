@@ -1,9 +1,9 @@
-"""DIST from answers that the teacher gave once: four flips and scales of every image, kept on disk.
+"""DIST with cached outputs of the teacher, for four flips and scales of every image.
 
     python tools/cache_teacher.py configs/cache/retinanet_r18_bccd.py
     python tools/train.py configs/cache/retinanet_r18_bccd.py
 
-The first command may be left out: what is missing is asked in training, and kept.
+The first command is optional: missing outputs are computed in training and added to the cache.
 """
 _base_ = ['../bccd/dist.py']
 

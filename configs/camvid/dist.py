@@ -1,4 +1,4 @@
-"""DIST on the decode head's logits, and with weight 0.4 on the auxiliary head's.
+"""DIST on the logits of the decode head, and with weight 0.4 on those of the auxiliary head.
 
     python tools/compare.py configs/camvid          # trains the teacher first
     python tools/train.py configs/camvid/dist.py   # with the teacher at the path below

@@ -4,7 +4,7 @@
 """
 _base_ = ['mmseg::_base_/models/pspnet_r50-d8.py', './_base_/camvid.py']
 
-norm_cfg = dict(type='BN', requires_grad=True)  # one process needs no synchronisation
+norm_cfg = dict(type='BN', requires_grad=True)  # one process needs no SyncBN
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     pretrained=None,

@@ -1,4 +1,4 @@
-"""A committee of two, trained by boosting, teaches by its averaged probabilities.
+"""DIST from a committee of two models, trained by boosting, with averaged probabilities.
 
     python tools/boost.py configs/bccd/student.py --members 2 --work-dir work_dirs/bccd_committee
 

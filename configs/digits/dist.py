@@ -1,4 +1,4 @@
-"""DIST: the teacher's relations between and within classes, on the class logits of every level.
+"""DIST: inter-class and intra-class correlation with the teacher, on the logits of every level.
 
     make demo                                      # trains the teacher first
     python tools/train.py configs/digits/dist.py   # with the teacher at the path below

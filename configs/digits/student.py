@@ -1,4 +1,4 @@
-"""The student: RetinaNet on a ResNet-18 of a quarter of the usual width, from scratch.
+"""The student: RetinaNet on a ResNet-18 with a quarter of the usual width, from scratch.
 
     python tools/train.py configs/digits/student.py
 """
@@ -15,6 +15,6 @@ model = dict(
         in_channels=48,
         feat_channels=48,
         stacked_convs=1,
-        norm_cfg=norm,  # from scratch, and in few iterations
+        norm_cfg=norm,  # helps training from scratch in few iterations
         anchor_generator=dict(
             octave_base_scale=2, scales_per_octave=2, ratios=[1.0, 1.8], strides=[8, 16, 32])))

@@ -1,10 +1,11 @@
 """DIST: DeepLabV3-R101-d8 teaches DeepLabV3-R18-d8 on Cityscapes, 40k iterations.
 
-The recipe of the DIST authors: one DIST on the logits of the decode head with weight 1, one on the
-auxiliary head's with 0.4, softmax over the classes, all pixels, logits not enlarged. docs/recipes.md
-compares it line by line; the teacher is mmseg's, of 80.2 mIoU, theirs had 78.07.
+The recipe of the DIST authors: one DIST term on the logits of the decode head with weight 1, one on
+those of the auxiliary head with 0.4, softmax over the classes, all pixels, logits without
+upsampling. docs/recipes.md compares it line by line. The teacher is mmseg's (80.2 mIoU); the
+authors' teacher had 78.07.
 
-Published: student alone 74.21, distilled 77.10 mIoU. Not repeated by us: it takes 8 GPUs.
+Published: student alone 74.21, distilled 77.10 mIoU. Not reproduced by us: it needs 8 GPUs.
 
     tools/dist_train.sh configs/dist/deeplabv3_r18.py 8
 """
@@ -15,7 +16,7 @@ model = dict(
     _delete_=True,
     type='mmkd.Distiller',
     student=_base_.model,
-    # Its published checkpoint is downloaded before the first batch.
+    # The published checkpoint is downloaded before the first batch.
     teacher=dict(config='mmseg::deeplabv3/deeplabv3_r101-d8_4xb2-80k_cityscapes-512x1024.py'),
     distill=[
         dict(type='mmkd.DISTLoss', on='cls'),

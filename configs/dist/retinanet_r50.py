@@ -1,11 +1,10 @@
 """DIST: RetinaNet X101-64x4d (41.0 AP, 1x) teaches RetinaNet R50 on COCO, 2x schedule.
 
 The recipe of the DIST authors (Knowledge Distillation from A Stronger Teacher, NeurIPS 2022): SGD
-with lr 0.01 for 8 GPUs x 2 images, 24 epochs, one DIST per level with weight 1, sigmoid over
-anchors x classes, no inheritance from the teacher. All of it but the last lines is mmdet's own 2x
-config.
+with lr 0.01 for 8 GPUs x 2 images, 24 epochs, one DIST term per level with weight 1, sigmoid over
+anchors x classes, no inheritance from the teacher. Everything except `model` is mmdet's 2x config.
 
-Published: student alone 37.4, distilled 39.8 AP. Not repeated by us: it takes 8 GPUs.
+Published: student alone 37.4, distilled 39.8 AP. Not reproduced by us: it needs 8 GPUs.
 
     tools/dist_train.sh configs/dist/retinanet_r50.py 8
 """
@@ -16,6 +15,6 @@ model = dict(
     _delete_=True,
     type='mmkd.Distiller',
     student=_base_.model,
-    # Its published checkpoint is downloaded before the first batch.
+    # The published checkpoint is downloaded before the first batch.
     teacher=dict(config='mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py'),
     distill=[dict(type='mmkd.DISTLoss', on='cls')])

@@ -1,4 +1,4 @@
-"""DIST, and the student starts with the first channels of the teacher's heads, twice as wide.
+"""DIST; the student starts with the first channels of the teacher's heads, which are twice as wide.
 
     python tools/train.py configs/inherit/pspnet_r18_camvid.py
 """

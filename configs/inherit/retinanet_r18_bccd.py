@@ -1,4 +1,4 @@
-"""DIST, and the student starts with the teacher's neck and head, where shapes agree.
+"""DIST; the student starts with the teacher's neck and head where shapes agree.
 
     python tools/train.py configs/inherit/retinanet_r18_bccd.py
 """

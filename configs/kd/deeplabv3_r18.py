@@ -1,9 +1,9 @@
 """KD: DeepLabV3-R101-d8 teaches DeepLabV3-R18-d8 on Cityscapes, 40k iterations.
 
-The DIST authors' recipe with KD in place of DIST: temperature 1, mean over all pixels, weight 1 on
-the decode head's logits and 0.4 on the auxiliary head's.
+The DIST authors' recipe with KD instead of DIST: temperature 1, mean over all pixels, weight 1 on
+the logits of the decode head and 0.4 on those of the auxiliary head.
 
-Published: student alone 74.21 mIoU, no figure for KD. Not repeated by us: it takes 8 GPUs.
+Published: student alone 74.21 mIoU, no figure for KD. Not reproduced by us: it needs 8 GPUs.
 
     tools/dist_train.sh configs/kd/deeplabv3_r18.py 8
 """

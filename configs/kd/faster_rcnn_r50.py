@@ -1,10 +1,10 @@
 """KD: Cascade Mask R-CNN X101-64x4d (45.6 AP, 20e) teaches Faster R-CNN R50 on COCO, 2x schedule.
 
-The DIST authors' recipe with KD in place of DIST: temperature 1, weight 1, mean over the RoIs that
+The DIST authors' recipe with KD instead of DIST: temperature 1, weight 1, mean over the RoIs that
 the student sampled.
 
-Published: student alone 38.4, with KD 39.7 AP (as quoted of the paper). Not repeated by us: it
-takes 8 GPUs.
+Published: student alone 38.4, with KD 39.7 AP (as quoted from the paper). Not reproduced by us: it
+needs 8 GPUs.
 
     tools/dist_train.sh configs/kd/faster_rcnn_r50.py 8
 """

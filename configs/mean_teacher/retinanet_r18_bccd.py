@@ -1,7 +1,7 @@
 """Mean teacher: the moving average of the student's weights teaches it by KD, after a warm-up.
 
-The weight is 1/100 of configs/bccd/kd.py's: with that one the average, which begins as ignorant as
-the student, holds it where it is (docs/results/schemes).
+The weight is 1/100 of that in configs/bccd/kd.py. With the larger weight, the untrained average
+keeps the student from learning (docs/results/schemes).
 
     python tools/train.py configs/mean_teacher/retinanet_r18_bccd.py
 """

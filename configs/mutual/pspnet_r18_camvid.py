@@ -1,7 +1,7 @@
 """Deep mutual learning: PSPNet R18 and R34 learn together, each from its own view of the image.
 
-Both see the same crop and flip, each with colours distorted on its own (DoGo's views). The partner
-is validated as 'partner/mIoU' and written to partner.pth at the end.
+Both see the same crop and flip, each with its own colour distortion (DoGo's views). The partner is
+validated as 'partner/mIoU' and written to partner.pth at the end.
 
     python tools/train.py configs/mutual/pspnet_r18_camvid.py
 """

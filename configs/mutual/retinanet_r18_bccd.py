@@ -1,9 +1,9 @@
 """Deep mutual learning: RetinaNet R18 and R34 learn together, each from its own view of the image.
 
-Both see the same crop and flip, each with colours distorted on its own (DoGo's views). The partner
-is validated as 'partner/coco/bbox_mAP' and written to partner.pth at the end. The weight is 1/100
-of configs/bccd/kd.py's: two networks that know nothing must not hold each other back
-(docs/results/schemes).
+Both see the same crop and flip, each with its own colour distortion (DoGo's views). The partner is
+validated as 'partner/coco/bbox_mAP' and written to partner.pth at the end. The weight is 1/100 of
+that in configs/bccd/kd.py. With the larger weight, two untrained networks keep each other from
+learning (docs/results/schemes).
 
     python tools/train.py configs/mutual/retinanet_r18_bccd.py
 """

@@ -1,7 +1,7 @@
-"""PS-KD: the student of some time ago softens the labels, more and more.
+"""PS-KD: an earlier student softens the labels, with a growing weight.
 
-Training goes by iterations: the earlier self is renewed after every pass over the 367 images, that
-is 46 batches of 8. alpha grows to 0.8.
+Training goes by iterations. The earlier student is updated after every pass over the 367 images (46
+batches of 8). alpha grows to 0.8.
 
     python tools/train.py configs/ps_kd/pspnet_r18_camvid.py
 """

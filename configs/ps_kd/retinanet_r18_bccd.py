@@ -1,8 +1,8 @@
-"""PS-KD: the student of the end of the last epoch softens the labels of this one, more and more.
+"""PS-KD: the student of the last epoch softens the labels of this one, with a growing weight.
 
-alpha grows as 0.8 * t / T, t = 1 ... T, and is 0 in the first epoch, which has no
-earlier one. The weight is 1/25 of configs/bccd/kd.py's: an earlier self is no better than the
-student, and must not hold it back (docs/results/schemes).
+alpha grows as 0.8 * t / T, t = 1 ... T, and is 0 in the first epoch, which has no earlier one. The
+weight is 1/25 of that in configs/bccd/kd.py. With the larger weight, the earlier student, which is
+no better than the student, slows training (docs/results/schemes).
 
     python tools/train.py configs/ps_kd/retinanet_r18_bccd.py
 """

@@ -1,8 +1,8 @@
-"""Rocket Launching: a RetinaNet R34, trained beside, shares stem and first stage with the R18.
+"""Rocket Launching: a RetinaNet R34 is trained with the R18 and shares its stem and first stage.
 
-The student's logits are drawn to the booster's by their squared error (gamma 0.03; the paper sums
-over the classes, here 3, where MSELoss takes the mean). The booster is moved by its labels alone,
-and gone after training.
+The student learns the booster's logits by the squared error (gamma 0.03; the paper sums over the
+classes, here 3, and MSELoss takes the mean). The booster learns from labels only, and is removed
+after training.
 
     python tools/train.py configs/rocket/retinanet_r18_bccd.py
 """

@@ -1,4 +1,4 @@
-"""DIST that begins gently and ends along a cosine; where it is 0, the teacher does not run.
+"""DIST with a warm-up and a cosine decay; while the factor is 0, the teacher does not run.
 
     python tools/train.py configs/schedule/pspnet_r18_camvid.py
 """

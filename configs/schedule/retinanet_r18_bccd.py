@@ -1,4 +1,4 @@
-"""DIST that begins gently and stops after two thirds of the training; the teacher stops, too.
+"""DIST with a warm-up that stops after two thirds of training; then the teacher does not run.
 
     python tools/train.py configs/schedule/retinanet_r18_bccd.py
 """

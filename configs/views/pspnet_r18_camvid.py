@@ -1,4 +1,4 @@
-"""DIST from a teacher that sees the image as it is, while the student's colours are distorted.
+"""DIST; the teacher sees the undistorted image, the student one with distorted colours.
 
     python tools/train.py configs/views/pspnet_r18_camvid.py
 """

@@ -144,8 +144,8 @@ ENTRIES = [
     *(entry(must('name', "must contain 'loss', or MMEngine", repr(name),
                  "write for instance name='loss_a'"), name=name) for name in ('dist', '', 3)),
     entry(must('per_anchor', 'must be True, False or None', "'x'"), TypeError, per_anchor='x'),
-    *(entry(must('connector', r"must be 'auto', 'conv', None or dict\(type=...\)", repr(value)), connector=value)
-      for value in ('linear', True)),
+    *(entry(must('connector', r"must be 'auto', 'conv', None or dict\(type=...\)", repr(value)),
+            connector=value) for value in ('linear', True)),
     entry(Parts("`connector='conv'`", '`cls` of the student is a prediction',
                 'which is compared as it is', '; leave `connector` out'), connector='conv'),
     *(entry(must('alpha', 'must be between 0 and 1', str(alpha)), alpha=alpha)

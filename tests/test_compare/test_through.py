@@ -59,11 +59,11 @@ def test_two_stages_continue_at_the_students_rois(tmp_path):
     model = prepared(two_stage(), entry, dict(
         type='mmkd.KDLoss', on='cls', through=dict(student=path, teacher=path)))
     inputs, samples = batch(model)
-    losses, seen, told = step(model, inputs, samples)
+    _, seen, told = step(model, inputs, samples)
     recorded = seen[path][-1].output
     # mmdet applies ReLU outside of the layer.
     scores = model.teacher.model.roi_head.bbox_head.fc_cls(recorded.relu())
-    own, _ = model.terms[0].levels(seen, {key: value for key, value in told.items()})
+    own, _ = model.terms[0].levels(seen, told)
     torch.testing.assert_close(own[0], scores)
 
 

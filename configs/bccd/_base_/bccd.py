@@ -1,7 +1,7 @@
 """BCCD blood cells (205 images to train, 87 to validate), 320x240, batch 8.
 
-Every model of this folder shares this file: data, optimizer, evaluation. Weights start from
-scratch, so nothing is downloaded. The schedule's length is each model's own.
+Data, optimizer and evaluation of all models in this folder. Models train from scratch, so nothing
+is downloaded. Each model's config sets the length of its schedule.
 """
 _base_ = ['mmdet::_base_/default_runtime.py']
 

@@ -1,4 +1,4 @@
-"""BCCD as in configs/bccd, at 256x192: RoI heads take their time on a CPU."""
+"""BCCD as in configs/bccd, but at 256x192, because RoI heads are slow on a CPU."""
 _base_ = ['../../bccd/_base_/bccd.py']
 
 scale = (256, 192)

@@ -1,8 +1,8 @@
-"""CamVid street scenes in Cityscapes' folders (367 to train on, 101 to validate), crops 160x160.
+"""CamVid street scenes in Cityscapes' layout (367 to train, 101 to validate), crops 160x160.
 
-Every model of this folder shares this file: data, optimizer, evaluation. The data set is mmseg's
-CityscapesDataset as it is; of its 19 classes 11 occur, and mIoU is the mean over those. Weights
-start from scratch, so nothing is downloaded.
+Data, optimizer and evaluation of all models in this folder. The data set class is mmseg's
+CityscapesDataset, unmodified. 11 of its 19 classes occur, and mIoU is the mean over those. Models
+train from scratch, so nothing is downloaded.
 """
 _base_ = ['mmseg::_base_/default_runtime.py']
 

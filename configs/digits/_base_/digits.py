@@ -11,7 +11,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(128, 128)),  # writes the scale factor that prediction asks for
+    dict(type='Resize', scale=(128, 128)),  # sets the scale factor that prediction needs
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
