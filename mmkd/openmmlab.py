@@ -13,7 +13,15 @@ from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
 from .losses import LOSSES, CWDLoss, DistillLoss, DISTLoss, KDLoss, LogitLoss, MSELoss
-from .networks import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
+from .networks import (
+    CachedTeacher,
+    Committee,
+    EarlierSelf,
+    FrozenTeacher,
+    MeanTeacher,
+    ModuleTeacher,
+    Partner,
+)
 from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
 from .version import __version__
 
@@ -42,6 +50,7 @@ __all__ = [
     'LogitLoss',
     'MSELoss',
     'MeanTeacher',
+    'ModuleTeacher',
     'PackViews',
     'Partner',
     'Replay',

@@ -308,7 +308,7 @@ class Match:
     def student_paths(self) -> Set[str]:
         """Modules of the student that must be watched."""
         one = self.student_point
-        return {*(path for each in one.choices or [one] for path in each.paths), *one.asked_at}
+        return {*(path for each in one.choices or [one] for path in each.watched), *one.asked_at}
 
     @property
     def asked(self) -> List[Tuple[str, Point]]:

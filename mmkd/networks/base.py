@@ -23,7 +23,7 @@ class Question(NamedTuple):
     @property
     def paths(self) -> Set[str]:
         """Its modules that must run."""
-        return {path for point in self.points for path in point.paths}
+        return {path for point in self.points for path in point.watched}
 
 
 class BaseTeacher(metaclass=ABCMeta):

@@ -1,6 +1,7 @@
 """Where are the points in a model? To add a family, subclass ``HeadAdapter`` in a file."""
 from .base import Answer, Answers, HeadAdapter, Point, adapter_of, find_point, points_of
 from .families.dense import DenseHead
+from .families.plain import PlainModel, PlainModule
 from .families.query import QueryHead, SparseRoIHead
 from .families.roi import RoIHead
 from .families.segmentor import Segmentor
@@ -12,7 +13,7 @@ from .families.mask import MaskTransformer, SideAdapter  # isort: skip
 from .families.text import TextDetector  # isort: skip
 
 __all__ = [
-    'Answer', 'Answers', 'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer', 'Point',
-    'QueryHead', 'RoIHead', 'Segmentor', 'SideAdapter', 'SparseRoIHead', 'TextDetector',
-    'adapter_of', 'find_point', 'points_of'
+    'Answer', 'Answers', 'DenseHead', 'GridOfInstances', 'HeadAdapter', 'MaskTransformer',
+    'PlainModel', 'PlainModule', 'Point', 'QueryHead', 'RoIHead', 'Segmentor', 'SideAdapter',
+    'SparseRoIHead', 'TextDetector', 'adapter_of', 'find_point', 'points_of'
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import HEADS
+from .layout import Layout
 from .queries import Queries
 from .recorder import Call, Records
 
@@ -58,6 +59,9 @@ class Point:
         choices (tuple[Point]): Where several heads predict the same, and one of them is compared:
             each of them. The first one whose maps have the stride of the other side's is taken.
             Their columns and their activation are equal. Defaults to (), there is one.
+        layout (Layout): In which order ``read`` gives the axes. Defaults to (N, C, *positions).
+        image (str): Path of the module that is given the image and returns it as the network sees
+            it, where ``layout`` needs the sizes of both. Defaults to '', it does not.
     """
     name: str
     paths: Tuple[str, ...]
@@ -74,6 +78,13 @@ class Point:
     coding: str = ''
     criteria: Tuple[str, ...] = ()
     choices: Tuple['Point', ...] = ()
+    layout: Layout = Layout()
+    image: str = ''
+
+    @property
+    def watched(self) -> Tuple[str, ...]:
+        """Dotted paths of all modules whose calls :meth:`levels` reads."""
+        return (*self.paths, self.image) if self.image else self.paths
 
     @property
     def is_prediction(self) -> bool:
@@ -82,7 +93,10 @@ class Point:
 
     def levels(self, records: Records) -> List[Tensor]:
         """What was recorded at this point."""
-        return self.read(*(records[path] for path in self.paths))
+        levels = self.read(*(records[path] for path in self.paths))
+        if not self.image or not levels:
+            return levels
+        return self.layout.maps(levels, records[self.image][-1], self.name)
 
     def answer(self, records: Records) -> Answer:
         """All that was recorded at this point."""
@@ -162,6 +176,11 @@ class HeadAdapter(metaclass=ABCMeta):
     @abstractmethod
     def points(model: nn.Module) -> Dict[str, Point]:
         """Every named point of the head, by name. 'backbone' and 'neck' are there anyway."""
+
+    @staticmethod
+    def modules(model: nn.Module) -> Dict[str, str]:
+        """Paths that ``on`` may name, and the dotted path in the model of each."""
+        return {path: path for path, _ in model.named_modules() if path}
 
     @staticmethod
     def about(model: nn.Module, path: str) -> Dict[str, Any]:
@@ -285,11 +304,11 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     points = points_of(model, side)
     if name in points:
         return points[name]
-    modules = [path for path, _ in model.named_modules() if path]
+    modules = adapter_of(model, side).modules(model)
     if name in modules:
         about = dict(read=tensors_of, is_map=True)
-        about.update(adapter_of(model, side).about(model, name))
-        return Point(name, (name, ), **about)  # type: ignore[arg-type]
+        about.update(adapter_of(model, side).about(model, modules[name]))
+        return Point(name, (modules[name], ), **about)  # type: ignore[arg-type]
     missing = adapter_of(model, side).missing(model, name)
     if missing:
         raise ValueError(f'no point `{name}` in the {side}: {missing}')
@@ -318,12 +337,16 @@ def is_asked(paths: Iterable[str], part: str) -> bool:
 def tensors_of(calls: List[Call]) -> List[Tensor]:
     """Every tensor that a module returned, call by call: one level each.
 
+    Of a dict, such as the levels of torchvision's FPN by name, these are the values, in order.
+
     Raises:
-        TypeError: If the module returned something other than tensors or a sequence of tensors.
+        TypeError: If the module returned something other than tensors, or a sequence or a dict of
+            tensors.
     """
     tensors: List[Tensor] = []
     for call in calls:
-        outputs = call.output if isinstance(call.output, (list, tuple)) else [call.output]
+        output = list(call.output.values()) if isinstance(call.output, dict) else call.output
+        outputs = output if isinstance(output, (list, tuple)) else [output]
         if not all(isinstance(one, Tensor) for one in outputs):
             raise TypeError(
                 'a point must return a tensor or a sequence of tensors, but got '

@@ -670,7 +670,7 @@ def watched(matches: Sequence[Match], name: str) -> Set[str]:
         if match.learner == name:
             paths |= match.student_paths
         if match.source == name:
-            paths.update(path for at, point in match.asked if not at for path in point.paths)
+            paths.update(path for at, point in match.asked if not at for path in point.watched)
     return paths
 
 
