@@ -9,7 +9,7 @@ import os
 from difflib import get_close_matches
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.build import check_arguments, explained, parameters_of
 from ..core.names import joined
@@ -36,6 +36,8 @@ class Built(NamedTuple):
     """Dotted path of the part that is called with images."""
     call: Mapping[str, Any] = {}
     """Keyword arguments of this call."""
+    rename: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
+    """Brings the weights of a file to the module's names, where the library has changed them."""
 
 
 def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
@@ -135,11 +137,11 @@ def _timm(name: str, arguments: Dict[str, Any]) -> Built:
     told = getattr(module, 'pretrained_cfg', None) or timm.models.get_pretrained_cfg(name)
     told = told if isinstance(told, dict) else told.to_dict() if told else {}
     patch = as_size(getattr(getattr(module, 'patch_embed', None), 'patch_size', None))
-    extra = getattr(module, 'num_prefix_tokens', None)
+    extra = getattr(module, 'num_prefix_tokens', 0)
     size = as_size(getattr(getattr(module, 'patch_embed', None), 'img_size', None)) or as_size(
         tuple(told.get('input_size') or (0, ))[1:])
     return Built(module, _of_255(told.get('mean')), _of_255(told.get('std')), size, patch or (1, 1),
-                 Layout('NLC', extra, patch) if patch and isinstance(extra, int) else None)
+                 Layout('NLC', extra, patch) if patch else None)
 
 
 def _torchvision(name: str, arguments: Dict[str, Any]) -> Built:
@@ -172,6 +174,17 @@ def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     with explained(f'`transformers:{name}` cannot be built', 'look at its config.json'):
         module = (kinds[0](config) if kinds and kinds[0] is not None else
                   transformers.AutoModel.from_config(config))
+
+    def rename(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        # What is missing would be random, so it is left out again, and what is too much kept.
+        with explained(f'the weights cannot be read into `transformers:{name}`',
+                       'give those of this model'):
+            read, told = type(module).from_pretrained(  # type: ignore[attr-defined]
+                None, config=config, state_dict=dict(weights), output_loading_info=True)
+        return {**{key: value for key, value in read.state_dict().items()
+                   if key not in told['missing_keys']},
+                **{key: weights[key] for key in told['unexpected_keys'] if key in weights}}
+
     told: Dict[str, Any] = {}
     file = os.path.join(name, 'preprocessor_config.json')
     if os.path.isfile(file):
@@ -183,7 +196,7 @@ def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     takes = inspect.signature(module.forward).parameters
     call = {one: True for one in ('interpolate_pos_encoding', ) if one in takes}
     size, patch = (as_size(getattr(config, one, None)) for one in ('image_size', 'patch_size'))
-    return Built(module, mean, std, size, patch or (1, 1), call=call)
+    return Built(module, mean, std, size, patch or (1, 1), call=call, rename=rename)
 
 
 LIBRARIES: Dict[str, Callable[[str, Dict[str, Any]], Built]] = dict(

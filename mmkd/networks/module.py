@@ -151,7 +151,10 @@ class ModuleTeacher(BaseTeacher):
         loaded = Loaded({}, '', '')
         if self.checkpoint is not None:
             loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'teacher')
-            load_exactly(module, loaded.checkpoint, self.checkpoint, '`build`')
+            weights = loaded.checkpoint
+            if built.rename is not None:
+                weights = dict(weights, state_dict=built.rename(weights['state_dict']))
+            load_exactly(module, weights, self.checkpoint, '`build`')
         else:
             print_log('The teacher has random weights: it is built without a checkpoint', 'current')
         self._provenance = dict(

@@ -363,11 +363,19 @@ def test_a_transformer_of_timm_needs_its_name_alone():
 def test_a_network_of_timm_for_one_size_sees_images_in_it():
     library('timm')
     model = prepared(dict(
+        type='mmkd.ModuleTeacher', build='timm:beit_base_patch16_224', checkpoint=None,
+        arguments=dict(embed_dim=12, depth=1, num_heads=1)), mse('neck', 'blocks.0'))
+    assert model.teacher.model.image.size == (224, 224)
+    assert model.matches[0].shapes[1] == [(1, 12, 8, 8)]  # stride 16 of the student's image
+
+
+def test_stages_of_timms_swin_have_their_channels_last():
+    library('timm')
+    model = prepared(dict(
         type='mmkd.ModuleTeacher', build='timm:swin_tiny_patch4_window7_224', checkpoint=None,
         arguments=dict(embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)),
         points=dict(stage=dict(path='layers.2', layout='NHWC'))), mse('neck', 'stage'))
-    assert model.teacher.model.image.size == (224, 224)
-    assert model.matches[0].shapes[1] == [(1, 48, 8, 8)]  # stride 16 of the student's image
+    assert model.matches[0].shapes[1] == [(1, 48, 8, 8)]
 
 
 def test_a_detector_of_torchvision_is_its_backbone():
@@ -437,6 +445,14 @@ def test_what_a_folder_of_transformers_tells_is_taken(monkeypatch, tmp_path):
             assert interpolate_pos_encoding
             return super().forward(pixel_values)
 
+        @classmethod
+        def from_pretrained(cls, name, config, state_dict, output_loading_info):
+            assert name is None
+            own = {key.replace('layer.', 'blocks.'): one for key, one in state_dict.items()}
+            model = cls(config)
+            missing, unexpected = model.load_state_dict(own, strict=False)
+            return model, dict(missing_keys=missing, unexpected_keys=unexpected)
+
     fake_library(monkeypatch, 'transformers', AutoConfig=Config, TinyModel=TinyModel)
     (tmp_path / 'preprocessor_config.json').write_text(
         '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
@@ -445,6 +461,15 @@ def test_what_a_folder_of_transformers_tells_is_taken(monkeypatch, tmp_path):
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused('is not on this machine: OSError: not cached; give the folder',
             dict(teacher, build='transformers:someone/something'), mse('neck', 'last'))
+    # Files keep the names of the past.
+    weights = {key.replace('blocks.', 'layer.'): one for key, one in TinyViT().state_dict().items()}
+    teacher['checkpoint'] = str(tmp_path / 'model.pth')
+    torch.save(weights, teacher['checkpoint'])
+    module = prepared(teacher, mse('neck', 'last')).teacher.model.module
+    assert torch.equal(module.blocks[1].mlp.weight, weights['layer.1.mlp.weight'])
+    del weights['layer.1.mlp.weight']
+    torch.save(weights, teacher['checkpoint'])
+    refused(r'1 missing in the file \(blocks.1.mlp.weight\)', teacher, mse('neck', 'last'))
 
 
 def test_it_can_be_a_member_of_a_committee():

@@ -1,4 +1,5 @@
 """Any module that takes images: neither a detector nor a segmentor, or none that is known here."""
+import math
 from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -8,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from ...registry import HEADS
 from ..base import HeadAdapter, Point, tensors_of
-from ..image_sizes import Size
+from ..image_sizes import Size, shown_size
 from ..layout import Layout
 from ..recorder import Call, recording
 
@@ -113,7 +114,7 @@ class PlainModel(nn.Module):
         self._try(image, channels, size)
 
     def _try(self, image: nn.Module, channels: int, size: Size) -> None:
-        self.image = image
+        self.image = image.eval()
         blank = next(self.parameters()).new_zeros(1, channels, *size)
         with torch.no_grad(), recording(self.module, dict(self.module.named_modules())) as calls:
             self.forward(blank)
@@ -191,8 +192,24 @@ def check_place(model: PlainModel, name: str, place: Place) -> None:
             'module that does, or the part that is called by `run=`')
     if isinstance(shapes, str):
         raise ValueError(f'`{name}` of the teacher cannot be compared: {shapes}')
+    layout = _point(model, name, *place).layout
+    for shape in shapes:
+        other = {'NCHW': 'NHWC', 'NHWC': 'NCHW'}.get(layout.name, '')
+        if len(shape) == 4 and _looks(model, shape, other) and not _looks(
+                model, shape, layout.name):
+            raise ValueError(f'`{name}` of the teacher returns {shape} for an image of '
+                             f'{shown_size(model.tried.output.shape[2:])} pixels, which is '
+                             f"{other}, not {layout.name}; write points={{'{name}': dict(path="
+                             f"'{place.path}', layout='{other}')}}")
     levels = [torch.empty(shape, device='meta') for shape in shapes]
-    _point(model, name, *place).layout.maps(levels, model.tried, name)
+    layout.maps(levels, model.tried, name)
+
+
+def _looks(model: PlainModel, shape: Sequence[int], layout: str) -> bool:
+    """Whether height and width are those of the image that was tried, divided by one stride."""
+    height, width = shape[1:3] if layout == 'NHWC' else shape[2:]
+    rows, columns = model.tried.output.shape[2:]
+    return bool(abs(height * columns - width * rows) <= rows + columns)  # one position more or less
 
 
 def _point(model: PlainModel, name: str, path: str, layout: Optional[Layout] = None) -> Point:
@@ -201,5 +218,9 @@ def _point(model: PlainModel, name: str, path: str, layout: Optional[Layout] = N
     if layout is None:
         are_tokens = isinstance(shapes, tuple) and {len(one) for one in shapes} == {3}
         layout = model.tokens if are_tokens and model.tokens is not None else Layout()
+        if layout.stride is not None:  # some add the class token in their last blocks alone
+            sides = zip(model.tried.output.shape[2:], layout.stride)
+            if {one[1] for one in shapes} == {math.prod(side // patch for side, patch in sides)}:
+                layout = Layout('NLC', 0, layout.stride)
     whole = f'{MODULE}.{path}' if path else MODULE
     return Point(name, (whole, ), tensors_of, is_map=True, layout=layout, image=IMAGE)
