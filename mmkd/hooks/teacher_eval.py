@@ -68,7 +68,8 @@ class TeacherEvalHook(Hook):
             if isinstance(network, FrozenTeacher)}
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
-                             f'{", ".join(distillation.networks)}, which begin with the student; '
+                             f'{", ".join(distillation.networks)}, which begin with the student '
+                             'or predict no boxes and classes; '
                              'take the hook out of the config')
         networks['student'] = distillation.networks['student']
         with preserved_rng():

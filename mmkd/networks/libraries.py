@@ -7,11 +7,12 @@ import inspect
 import json
 import os
 from difflib import get_close_matches
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
-from ..core.build import check_arguments, explained, parameters_of
+from ..core.build import check_arguments, explained, parameters_of, said_by
 from ..core.names import joined
 from ..points.image_sizes import Size, as_size
 from ..points.layout import Layout
@@ -62,9 +63,15 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
                              nearest(library, LIBRARIES) + f'; there are {joined(LIBRARIES)}; '
                              "write for instance 'timm:vit_tiny_patch16_224', or the dotted path "
                              "of a function, such as 'package.module.function'")
-        with explained(f'`{library}` of `{kind}` cannot be imported',
-                       f'install the build of {library} that fits your torch'):
+        try:
             importlib.import_module(library)
+        except ModuleNotFoundError as error:
+            raise ValueError(f'`{kind}` needs the package {error.name}, which is not installed; '
+                             f'run `pip install {error.name}`') from error
+        except Exception as error:  # torchvision's operators are compiled for one build of torch
+            raise ValueError(f'`{kind}`: {library} cannot be imported with torch '
+                             f'{torch.__version__}: {said_by(error)}; install the build of it '
+                             'that fits this torch') from error
         fetching = [one for one in FETCHING if arguments.get(one)]
         if fetching:
             raise ValueError(f'`{kind}`: `{fetching[0]}={arguments[fetching[0]]!r}` would fetch '
@@ -170,7 +177,8 @@ def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     with explained(f'`transformers:{name}` is not on this machine',
                    'give the folder of a model, with its config.json'):
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, **arguments)
-    kinds = [getattr(transformers, one, None) for one in getattr(config, 'architectures', 0) or ()]
+    written: Sequence[str] = getattr(config, 'architectures', None) or ()
+    kinds = [getattr(transformers, one, None) for one in written]
     with explained(f'`transformers:{name}` cannot be built', 'look at its config.json'):
         module = (kinds[0](config) if kinds and kinds[0] is not None else
                   transformers.AutoModel.from_config(config))

@@ -22,7 +22,6 @@ from .frozen import LEFT_OUT
 from .inputs import Renormalize
 from .libraries import Built, build_module, nearest
 
-
 PARAMETERS = inspect.signature(
     lambda path, layout=None, extra_tokens=None, stride=None: None).parameters
 """What may stand in an entry of ``points``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import HEADS
-from .layout import Layout
+from .layout import MAPS, Layout
 from .queries import Queries
 from .recorder import Call, Records
 
@@ -78,7 +78,7 @@ class Point:
     coding: str = ''
     criteria: Tuple[str, ...] = ()
     choices: Tuple['Point', ...] = ()
-    layout: Layout = Layout()
+    layout: Layout = MAPS
     image: str = ''
 
     @property

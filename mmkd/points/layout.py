@@ -69,11 +69,11 @@ class Layout:
         Raises:
             ValueError: If a level has other axes, or tokens do not fit the image.
         """
-        given, seen = (tuple(one.shape[2:]) for one in (image.args[0], image.output))
+        given, seen = ((one.shape[2], one.shape[3]) for one in (image.args[0], image.output))
         maps = [self._map(level, seen, name) for level in levels]
         return maps if given == seen else [_as_of(one, given, seen) for one in maps]
 
-    def _map(self, level: Tensor, seen: Tuple[int, ...], name: str) -> Tensor:
+    def _map(self, level: Tensor, seen: Size, name: str) -> Tensor:
         if level.dim() == 2 and self.name == 'NCHW':
             return level
         if level.dim() != (3 if self.name == 'NLC' else 4):
@@ -82,7 +82,7 @@ class Layout:
             return self._map_of_tokens(level, seen, name)
         return level.permute(0, 3, 1, 2) if self.name == 'NHWC' else level
 
-    def _map_of_tokens(self, level: Tensor, seen: Tuple[int, ...], name: str) -> Tensor:
+    def _map_of_tokens(self, level: Tensor, seen: Size, name: str) -> Tensor:
         assert self.stride is not None
         count = level.shape[1] - self.extra_tokens
         floor = [side // patch for side, patch in zip(seen, self.stride)]
@@ -93,7 +93,7 @@ class Layout:
         height, width = floor
         rest = level.shape[1] - height * width
         raise ValueError(
-            f'`{name}` returns {level.shape[1]} tokens for an image of {shown_size(tuple(seen))} '
+            f'`{name}` returns {level.shape[1]} tokens for an image of {shown_size(seen)} '
             f'pixels, but patches of {shown_size(self.stride)} are {height}x{width} = '
             f'{height * width} tokens, and `extra_tokens={self.extra_tokens}`; correct `stride`' +
             (f', or write `extra_tokens={rest}`' if rest >= 0 else ' or `extra_tokens`'))
@@ -102,12 +102,17 @@ class Layout:
         """What is said of a level of other axes than the layout has."""
         shown = f'`{name}` returns {shape}, but its layout is {self.name!r}'
         if len(shape) == 3:
-            return (f"{shown}; if these are tokens (N, L, C), write points={{'{name}': dict(path=..., "
-                    "layout='NLC', extra_tokens=1, stride=16)}, with the numbers of this network")
+            return (f"{shown}; if these are tokens (N, L, C), write points={{'{name}': dict("
+                    "path=..., layout='NLC', extra_tokens=1, stride=16)}, with the numbers of this "
+                    'network')
         return f'{shown}; correct `layout`, or name a module that returns maps'
 
 
-def _as_of(level: Tensor, given: Tuple[int, ...], seen: Tuple[int, ...]) -> Tensor:
+MAPS = Layout()
+"""Maps (N, C, H, W), or vectors (N, C)."""
+
+
+def _as_of(level: Tensor, given: Size, seen: Size) -> Tensor:
     """A map of an image that was resized, in the size that it has for the image as given."""
     if level.dim() != 4:
         return level

@@ -1,4 +1,4 @@
-"""Any module as a teacher of features: what it sees, where it is looked at, which files it takes."""
+"""Any module as a teacher of features: what it sees, where it is observed, which files it takes."""
 import os
 import sys
 import types
@@ -8,12 +8,12 @@ import torch
 from conftest import build, detector_config, distiller, observe, retinanet, saved_at, train
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
-from support.modules import Detector, TinyFPN, TinyViT
+from support.modules import Block, Detector, TinyFPN, TinyViT
 from torch import nn
 from torch.nn.functional import interpolate
 
 from mmkd import ModuleTeacher
-from mmkd.points import PlainModel, adapter_of
+from mmkd.points import PlainModel, adapter_of, find_point
 from mmkd.points.families.plain import ToSize
 from mmkd.points.layout import Layout
 from mmkd.points.recorder import Call
@@ -131,6 +131,13 @@ def test_a_part_may_have_its_channels_last():
     assert match.shapes[1] == [(1, 12, 4, 4)]
 
 
+def test_channels_last_are_not_taken_for_height():
+    """(1, 4, 5, 12) of an image of 128x160: 12 channels, not 4."""
+    refused(r"`last` of the teacher returns \(1, 4, 5, 12\) .* is NHWC, not NCHW; write points=.*"
+            "path='last', layout='NHWC'", FPN, mse('neck', 'last'))
+    refused('is NCHW, not NHWC', dict(FPN, points=dict(p=dict(path='down.0', layout='NHWC'))))
+
+
 def test_parts_are_named_by_their_paths_too():
     match, = prepared(FPN, mse('backbone.layer3', 'down.0')).matches
     assert match.shapes[1] == [(1, 12, 8, 8)]
@@ -158,6 +165,10 @@ def test_it_is_fed_what_it_was_trained_on():
     bgr.teacher.prepare(bgr.student)
     seen = bgr.teacher.renormalize((pixels.flip(1) - known.mean) / known.std)
     torch.testing.assert_close(seen, pixels / 255)
+    came = []
+    model.teacher.model.module.register_forward_pre_hook(lambda module, args: came.append(args[0]))
+    observe(model, (pixels - known.mean) / known.std)
+    torch.testing.assert_close(came[0], pixels / 255)  # then noise, to find out what may be idle
 
 
 def test_a_module_of_one_size_sees_images_in_it():
@@ -277,7 +288,7 @@ def test_a_checkpoint_left_out_is_an_error():
     (dict(build='support.modules.TinyFNP'), r'no function or class `TinyFNP` \(closest: `TinyFPN`'),
     (dict(build='suport.modules.TinyFPN'), '`suport.modules` of .* cannot be imported'),
     (dict(build='support.modules.not_a_module'), 'gives int, no torch.nn.Module'),
-    (dict(mean=None), 'how images are normalised for `support.modules.TinyFPN` is not known; write'),
+    (dict(mean=None), 'how images are normalised for `support.modules.TinyFPN` is not known; wr'),
     (dict(mean=[.485, .456, .406]), r'from 0 to 255, but .* write mean=\[123.675, 116.28, 103.53'),
     (dict(std=[58., 0., 57.]), '`teacher.std` must be greater than 0'),
     (dict(mean=[1., 2.]), 'must be a list of 1 or 3 numbers'),
@@ -397,6 +408,28 @@ def fake_library(monkeypatch, name, **contents):
     return module
 
 
+def test_a_library_that_is_missing_or_of_another_torch_is_named(monkeypatch, tmp_path):
+    teacher = dict(FPN, build='timm:vit_tiny_patch16_224')
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    refused('needs the package timm, which is not installed; run `pip install timm`', teacher)
+    monkeypatch.delitem(sys.modules, 'timm')
+    (tmp_path / 'timm.py').write_text("raise RuntimeError('operator vision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    refused('timm cannot be imported with torch .*: RuntimeError: operator vision::nms does not '
+            'exist; install the build', teacher)
+
+
+class WithoutClassToken(Block):
+    """A block that looks at the patches alone."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.patches = nn.Identity()
+
+    def forward(self, x):
+        return torch.cat([x[:, :1], self.patches(x[:, 1:])], 1)
+
+
 def test_what_timm_tells_is_taken(monkeypatch):
     """Without timm itself: dynamic size asked for, 0 to 1 made 0 to 255, tokens known."""
     asked = []
@@ -411,6 +444,7 @@ def test_what_timm_tells_is_taken(monkeypatch):
         module = TinyViT(any_size='dynamic_img_size' in arguments)
         module.patch_embed = Patches(3, 12, 16, 16)
         module.num_prefix_tokens = 1
+        module.blocks[0] = WithoutClassToken(12)
         module.pretrained_cfg = dict(mean=(.5, .5, .5), std=(.2, .4, .6), input_size=(3, 64, 64))
         return module
 
@@ -421,6 +455,8 @@ def test_what_timm_tells_is_taken(monkeypatch):
                          mse('neck', 'blocks.1'))
         assert model.teacher.model.image.size == size
         assert model.matches[0].shapes[1] == [(1, 12, 8, 8)]
+        patches = find_point(model.teacher.model, 'blocks.0.patches')
+        assert patches.layout == Layout('NLC', 0, (16, 16))
         assert model.teacher.provenance()['std'] == pytest.approx([51., 102., 153.])
     assert [one[1] for one in asked] == [False] * 3
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from ...registry import HEADS
 from ..base import HeadAdapter, Point, tensors_of
 from ..image_sizes import Size, shown_size
-from ..layout import Layout
+from ..layout import MAPS, Layout
 from ..recorder import Call, recording
 
 MODULE, IMAGE = 'module', 'image'
@@ -113,7 +113,7 @@ class PlainModel(nn.Module):
         image, size = ways[-1]
         self._try(image, channels, size)
 
-    def _try(self, image: nn.Module, channels: int, size: Size) -> None:
+    def _try(self, image: ToSize, channels: int, size: Size) -> None:
         self.image = image.eval()
         blank = next(self.parameters()).new_zeros(1, channels, *size)
         with torch.no_grad(), recording(self.module, dict(self.module.named_modules())) as calls:
@@ -217,8 +217,9 @@ def _point(model: PlainModel, name: str, path: str, layout: Optional[Layout] = N
     shapes = model.shapes.get(path)
     if layout is None:
         are_tokens = isinstance(shapes, tuple) and {len(one) for one in shapes} == {3}
-        layout = model.tokens if are_tokens and model.tokens is not None else Layout()
+        layout = model.tokens if are_tokens and model.tokens is not None else MAPS
         if layout.stride is not None:  # some add the class token in their last blocks alone
+            assert isinstance(shapes, tuple)
             sides = zip(model.tried.output.shape[2:], layout.stride)
             if {one[1] for one in shapes} == {math.prod(side // patch for side, patch in sides)}:
                 layout = Layout('NLC', 0, layout.stride)
