@@ -46,7 +46,7 @@ from mmkd.compare.vocabulary import Batch
 from mmkd.core.rng import preserved_rng
 from mmkd.files.zoo import config_path
 from mmkd.networks.frozen import FrozenTeacher, model_config
-from mmkd.points import Answers, adapter_of
+from mmkd.points import Answers, family_of
 from mmkd.points.image_sizes import sizes_of_model
 from mmkd.points.probe import blank_image
 from mmkd.training.probe import trials
@@ -188,7 +188,7 @@ def cover(path: str, outcome: Outcome) -> None:
                              config=dict(model=teacher_config, default_scope=scope)),
                 distill=[dict(type='mmkd.DISTLoss', on='cls'),
                          dict(type='mmkd.KDLoss', on='cls')]))
-            outcome.family = adapter_of(model.student).family
+            outcome.family = family_of(model.student).family
             initialise(model.student)
             model.distillation.prepare()
         outcome.teacher = difference(student_config, teacher_config)
@@ -212,15 +212,15 @@ class RandomTeacher(FrozenTeacher):
         super().prepare(student)
         initialise(self.model)
 
-    def look(self, *args: Any) -> Dict[str, Answers]:
+    def observe(self, *args: Any) -> Dict[str, Answers]:
         with preserved_rng():  # some draw random numbers also in eval mode
             torch.manual_seed(0)
-            told = super().look(*args)
+            told = super().observe(*args)
             if args[1] is None or self.runs_whole:  # a blank image
                 return told
             self.runs_whole = True
             torch.manual_seed(0)
-            whole = super().look(*args)
+            whole = super().observe(*args)
             self.runs_whole = False
         for key, answers in whole.items():
             for point, answer in answers.items():

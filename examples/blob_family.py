@@ -6,10 +6,10 @@
 """
 from blob_detector import BlobDetector
 
-from mmkd import HEADS, ModelFamily, Point, tensors_of
+from mmkd import FAMILIES, ModelFamily, Point, tensors_of
 
 
-@HEADS.register_module()
+@FAMILIES.register_module()
 class BlobFamily(ModelFamily):
     """Its points are 'heat', the logits of its heat map, and 'backbone'."""
 

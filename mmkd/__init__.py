@@ -10,6 +10,12 @@ _found = find_spec('mmengine')
 if _found is not None and _found.origin is not None:  # not just a folder of that name
     from .openmmlab import *
     from .openmmlab import __all__ as __all__
+
+    def __getattr__(name: str) -> Any:
+        if name == 'HEADS':
+            from . import registry
+            return registry.HEADS
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 else:
     from .losses import *
     from .losses import __all__ as __all__

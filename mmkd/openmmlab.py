@@ -4,6 +4,9 @@ from .core.requirements import check_installed
 check_installed()
 
 from . import heads, teachers  # noqa: F401
+from .compare.connectors import Connector
+from .compare.regions import Foreground, Region, Valid, inside_of
+from .compare.vocabulary import Context, provides
 from .data.replay import Replay
 from .data.sampler import WeightedSampler
 from .data.transforms import PackViews
@@ -23,8 +26,18 @@ from .losses import (
     MSELoss,
     gathered,
 )
-from .networks import CachedTeacher, Committee, EarlierSelf, FrozenTeacher, MeanTeacher, Partner
-from .registry import DATA_SAMPLERS, HEADS, HOOKS, MODELS, TRANSFORMS
+from .networks import (
+    BaseTeacher,
+    CachedTeacher,
+    Committee,
+    EarlierSelf,
+    FrozenTeacher,
+    MeanTeacher,
+    ModuleTeacher,
+    Partner,
+)
+from .points import ModelFamily, Point, tensors_of
+from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -33,31 +46,43 @@ guard_mmengine_yaml()
 
 __all__ = [
     'DATA_SAMPLERS',
-    'HEADS',
+    'FAMILIES',
     'HOOKS',
     'LOSSES',
     'MODELS',
     'TRANSFORMS',
     'Bank',
+    'BaseTeacher',
     'CWDLoss',
     'CachedTeacher',
     'Committee',
+    'Connector',
+    'Context',
     'DISTLoss',
     'DistillHook',
     'DistillLoss',
     'DistillScheduleHook',
     'Distiller',
     'EarlierSelf',
+    'Foreground',
     'FrozenTeacher',
     'KDLoss',
     'LogitLoss',
     'MSELoss',
     'MeanTeacher',
+    'ModelFamily',
+    'ModuleTeacher',
     'PackViews',
     'Partner',
+    'Point',
+    'Region',
     'Replay',
     'TeacherEvalHook',
+    'Valid',
     'WeightedSampler',
     '__version__',
-    'gathered'
+    'gathered',
+    'inside_of',
+    'provides',
+    'tensors_of'
 ]

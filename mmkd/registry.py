@@ -1,29 +1,38 @@
 """Where mmkd's classes are found by name.
 
-All but ``HEADS`` are children of MMEngine's root registries, so a config of any OpenMMLab project
-finds ``type='mmkd.DISTLoss'`` by its scope. ``HEADS`` holds the head adapters; they are chosen by
-looking at a model, never by a config.
+All but ``FAMILIES`` are children of MMEngine's root registries, so a config of any OpenMMLab
+project finds ``type='mmkd.DISTLoss'`` by its scope. ``FAMILIES`` holds the families of models; a family is
+chosen by the model, never by a config.
 """
+from typing import Any
+
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .core.aliases import warn_renamed
 from .core.table import LOSSES, check_name
 
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmkd',
-    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.distiller'])
+    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.distiller'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.data.transforms'])
 DATA_SAMPLERS = Registry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.data.sampler'])
-HEADS = Registry('head adapter', scope='mmkd', locations=['mmkd.points'])
+FAMILIES = Registry('model family', scope='mmkd', locations=['mmkd.points'])
 
+
+def __getattr__(name: str) -> Any:
+    if name == 'HEADS':
+        warn_renamed('`HEADS` of mmkd', '`FAMILIES`')
+        return FAMILIES
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def _keep(cls: type) -> None:

@@ -122,7 +122,7 @@ def test_classes_are_narrow():
 def test_methods_are_counted_with_those_of_bases():
     from mmkd.networks.base import BaseTeacher
     from mmkd.networks.live import LiveNetwork
-    assert {'look', 'learn', 'forget', '_apply'} <= methods_of(LiveNetwork)
+    assert {'observe', 'learn', 'forget', '_apply'} <= methods_of(LiveNetwork)
     assert methods_of(BaseTeacher) < methods_of(LiveNetwork)
     assert 'shared_modules' in methods_of(mmkd.networks.Partner)  # a property
 
@@ -132,10 +132,10 @@ def test_names_of_the_first_edition_say_their_successor_once(monkeypatch):
         monkeypatch.delitem(sys.modules, f'mmkd.{name}', raising=False)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
-        from mmkd.heads import HeadAdapter
+        from mmkd.heads import ModelFamily
         from mmkd.teachers import BaseTeacher, FrozenTeacher  # noqa: F401
     assert BaseTeacher is mmkd.networks.BaseTeacher
-    assert HeadAdapter is mmkd.points.HeadAdapter
+    assert ModelFamily is mmkd.points.ModelFamily
     assert [str(one.message) for one in said if 'mmkd' in str(one.message)] == [
-        '`mmkd.heads` is called `mmkd.points` now; import `HeadAdapter` from there',
+        '`mmkd.heads` is called `mmkd.points` now; import `ModelFamily` from there',
         '`mmkd.teachers` is called `mmkd.networks` now; import `BaseTeacher` from there']

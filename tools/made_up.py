@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from mmkd.points import adapter_of
+from mmkd.points import family_of
 from mmkd.points.probe import channels_of, on_blank
 
 
@@ -28,7 +28,7 @@ def initialise(model: Any) -> None:
         images = torch.randn(2, *blank.shape[1:])
         if hasattr(model.data_preprocessor, 'std'):  # 1 for caffe backbones, whose range is 0...255
             images = images * 64 / model.data_preprocessor.std
-        adapter_of(model).extract(model, images)
+        family_of(model).extract(model, images)
 
     with torch.no_grad(), contextlib.suppress(Exception):  # models that need other image sizes
         on_blank(model, run)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
-from ..points import Answers, Point, adapter_of, find_point
+from ..points import Answers, Point, family_of, find_point
 from ..points.queries import Queries
 from ..points.recorder import Records
 from .classes import match_classes
@@ -147,7 +147,7 @@ class Alignment:
 
 def paths_of(point: Point) -> Set[str]:
     """Modules that must be watched for a point of a student."""
-    return {*(path for each in point.choices or [point] for path in each.paths), *point.asked_at}
+    return {*(path for each in point.choices or [point] for path in each.watched), *point.asked_at}
 
 
 def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Region],
@@ -201,7 +201,7 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                          'one process while others wait for it; ' +
                          ('leave out `sync`' if getattr(loss, 'sync', False) else
                           'choose another point, or a loss that does not communicate'))
-    family = adapter_of(student)
+    family = family_of(student)
     for what, one in asked.items():
         check_known(what, one, PROVIDERS)
         for name in one.required:

@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from ..core.asking import Asked
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
-from ..points import Point, adapter_of
+from ..points import Point, family_of
 from ..points.labels import IGNORED, Labels, labels_of, limit_of
 from ..points.recorder import Call, Records
 
@@ -227,7 +227,7 @@ def _label_map(context: Context) -> Tensor:
     maps = torch.stack(_of_samples(
         context, 'label_map', lambda sample: sample.gt_sem_seg.data)).squeeze(1).long()
     assert context.model is not None
-    ignored = adapter_of(context.model).ignored_label(context.model)
+    ignored = family_of(context.model).ignored_label(context.model)
     return maps.masked_fill(maps == ignored, IGNORED)
 
 
@@ -280,7 +280,7 @@ def _priors(context: Context) -> Tensor:
     """(H·W·anchors, 4), boxes, or (H·W, 2), points, in pixels of the input."""
     sizes = [(one.shape[2], one.shape[3]) for one in context.student]
     assert context.model is not None
-    return adapter_of(context.model).priors(
+    return family_of(context.model).priors(
         context.model, context.level, sizes, context.student[0])
 
 

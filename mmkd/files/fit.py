@@ -8,21 +8,24 @@ from torch import nn
 from ..core.names import joined
 
 
-def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str) -> None:
+def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str,
+                 built_by: str = 'config') -> None:
     """Load weights that must fit the model key by key and shape by shape.
 
     Args:
         model (nn.Module): Receives the weights.
         checkpoint (dict): As returned by :func:`mmkd.files.checkpoint.read_checkpoint`.
         source (str): Name of the file, for error messages.
+        built_by (str): Argument that describes the model, for error messages. Defaults to
+            'config'.
 
     Raises:
         ValueError: If keys are missing or unexpected, or shapes differ; the message lists them.
     """
     misfits = load_what_fits(model, checkpoint)
     if misfits:
-        raise ValueError(f'the checkpoint `{source}` does not fit its config '
-                         f'({type(model).__name__}): {misfits}; give the config that this '
+        raise ValueError(f'the checkpoint `{source}` does not fit its {built_by} '
+                         f'({type(model).__name__}): {misfits}; give the {built_by} that this '
                          'checkpoint was trained with')
     check_finite(model, {key.removeprefix('module.'): value
                          for key, value in checkpoint['state_dict'].items()}, source)

@@ -11,7 +11,7 @@ from ..core.build import named_arguments
 from ..core.names import joined
 from ..core.rng import preserved_rng
 from ..networks import BaseTeacher, FrozenTeacher
-from ..points import adapter_of
+from ..points import family_of
 from ..registry import HOOKS
 from .distill import distillation_of
 from .scoring import score
@@ -69,7 +69,8 @@ class TeacherEvalHook(Hook):
             if isinstance(network, FrozenTeacher)}
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
-                             f'{", ".join(distillation.networks)}, which begin with the student; '
+                             f'{", ".join(distillation.networks)}, which begin with the student '
+                             'or predict no boxes and classes; '
                              'take the hook out of the config')
         networks['student'] = distillation.networks['student']
         with preserved_rng():
@@ -81,7 +82,7 @@ class TeacherEvalHook(Hook):
                 if classes and network.classes:
                     columns = match_classes(classes, network.classes)
                 assert network.model is not None
-                adapter = adapter_of(network.model)
+                adapter = family_of(network.model)
                 self.scores[name] = score(
                     runner, loader, network.model, partial(adapter.relabel, columns=columns),
                     network.renormalize.as_loaded if isinstance(network, FrozenTeacher) else None)

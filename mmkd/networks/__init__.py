@@ -6,7 +6,8 @@ from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
 from .live import Itself, LiveNetwork
 from .mean import MeanTeacher
+from .module import ModuleTeacher
 from .partner import Partner
 
 __all__ = ['BaseTeacher', 'CachedTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself',
-           'LiveNetwork', 'MeanTeacher', 'Partner', 'Question']
+           'LiveNetwork', 'MeanTeacher', 'ModuleTeacher', 'Partner', 'Question']

@@ -6,9 +6,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Se
 import torch
 from torch import Tensor, nn
 
+from ..core.aliases import warn_renamed
 from ..core.rng import preserved_rng
 from ..files.labels import ZeroLabel
-from ..points import Answers, Point, adapter_of
+from ..points import Answers, Point, family_of
 from ..points.recorder import recording
 from .continued import continued
 from .idle import Outputs, Parts, left_out, parts_of, standing_in
@@ -27,7 +28,7 @@ class Question(NamedTuple):
     @property
     def paths(self) -> Set[str]:
         """Its modules that must run."""
-        return {path for point in self.points for path in point.paths}
+        return {path for point in self.points for path in point.watched}
 
 
 class BaseTeacher(metaclass=ABCMeta):
@@ -124,7 +125,13 @@ class BaseTeacher(metaclass=ABCMeta):
             RuntimeError: If it is another network's.
         """
 
-    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if 'look' in vars(cls) and 'observe' not in vars(cls):
+            warn_renamed(f'`look` of {cls.__name__}', '`observe`')
+            cls.observe = cls.look  # type: ignore[attr-defined,method-assign]
+
+    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         """Run the teacher on the student's batch, as far as it is asked.
 
@@ -153,7 +160,7 @@ class BaseTeacher(metaclass=ABCMeta):
     def _answer(self, inputs: Tensor, data_samples: Optional[Sequence],
                 questions: Dict[str, Question]) -> Dict[str, Answers]:
         assert self.model is not None
-        adapter = adapter_of(self.model)
+        adapter = family_of(self.model)
         told: Dict[str, Answers] = {}
         paths = {path for question in questions.values() for path in question.paths}
         with recording(self.model, paths) as before:
@@ -181,7 +188,7 @@ class BaseTeacher(metaclass=ABCMeta):
         """What is said of noise at a point."""
         assert self.model is not None
         noise = self._noise[image]
-        at = adapter_of(self.model).made_up(noise) if point.asked_at else None
+        at = family_of(self.model).made_up(noise) if point.asked_at else None
         with preserved_rng():  # some draw random numbers also in eval mode
             torch.manual_seed(0)
             told: Dict[str, Answers] = answer(noise, None, {'': Question((point, ), at)})

@@ -77,7 +77,7 @@ class CachedTeacher(FrozenTeacher):
             print_log(f'The teacher\'s answers are kept in {self.store.folder}: '
                       f'{len(self.store)} are there, {self.store.bytes / 2**20:.0f} MiB', 'current')
 
-    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         """Quote what is there, else as :class:`mmkd.FrozenTeacher`.
 
@@ -95,7 +95,7 @@ class CachedTeacher(FrozenTeacher):
                              'others in every step, but mmkd.CachedTeacher keeps answers; take '
                              'mmkd.FrozenTeacher')
         if self.store is None:  # a blank image, before training
-            return super().look(inputs, data_samples, questions)
+            return super().observe(inputs, data_samples, questions)
         keys = self._keys(inputs, data_samples)
         answers = {key: self._quoted(keys, question.points, inputs)
                    for key, question in questions.items()}
@@ -128,7 +128,7 @@ class CachedTeacher(FrozenTeacher):
         samples = None if data_samples is None else [data_samples[n] for n in rows]
         # Kept answers are float32's, whatever the precision of the run that asks first.
         with torch.autocast(inputs.device.type, enabled=False):
-            told = super().look(inputs[rows], samples, questions)
+            told = super().observe(inputs[rows], samples, questions)
         records: Dict[bytes, Record] = {}
         for key, found in told.items():
             for point, answer in found.items():

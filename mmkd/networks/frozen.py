@@ -16,7 +16,7 @@ from ..files.classes import classes_of_checkpoint, classes_of_config, stated_cla
 from ..files.fit import load_exactly
 from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
-from ..points import Answers, adapter_of
+from ..points import Answers, family_of
 from ..registry import MODELS
 from .base import BaseTeacher, Question
 from .fast import Fast
@@ -102,7 +102,7 @@ class FrozenTeacher(BaseTeacher):
         # A config that names no scope is read in the student's.
         scope = config.get('default_scope')
         model: Any = build_model(model_config(config), 'teacher', scope)
-        adapter_of(model, 'teacher')  # or there is nothing to ask it
+        family_of(model, 'teacher')  # or there is nothing to ask it
         with DefaultScope.overwrite_default_scope(scope), explained(
                 'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
                 'checkpoint, and at `train_dataloader` in its config'):
@@ -123,12 +123,12 @@ class FrozenTeacher(BaseTeacher):
         random weights the begin of their SHA-256."""
         return dict(super().provenance(), **self._provenance)
 
-    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         assert self.model is not None, 'prepare() comes first'
         inputs = self.fast.lay_out(self.renormalize(inputs, data_samples))
         with self.fast.running(self.model):
-            return super().look(inputs, data_samples, questions)
+            return super().observe(inputs, data_samples, questions)
 
     def begin(self) -> None:
         """Run faster, as far as asked and possible: only now nobody takes weights from it."""
@@ -139,7 +139,7 @@ class FrozenTeacher(BaseTeacher):
             try:
                 with self.fast.running(model):
                     return [tensor for point in self._parts for tensor in self._rehearsed(
-                        point, lambda noise, *rest: super(FrozenTeacher, self).look(
+                        point, lambda noise, *rest: super(FrozenTeacher, self).observe(
                             self.fast.lay_out(noise), *rest))]
             finally:
                 self.model = before

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Iterable, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..points import Answers, adapter_of
+from ..points import Answers, family_of
 from ..points.recorder import Records, evaluating, recording, replaced_forward
 from .base import BaseTeacher, Question
 
@@ -57,7 +57,7 @@ class LiveNetwork(BaseTeacher):
         """Let go of what was said in this step."""
         self.seen = self._features = None
 
-    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         """What it said in training; at places that it is given it predicts anew, in eval mode, on
         the features that it has."""
@@ -71,7 +71,7 @@ class LiveNetwork(BaseTeacher):
             if question.at is not None:
                 with torch.no_grad(), evaluating(self.model), recording(
                         self.model, question.paths) as records:
-                    adapter_of(self.model).predict(self.model, self._features, question.paths,
+                    family_of(self.model).predict(self.model, self._features, question.paths,
                                                    question.at, data_samples)
             told[key] = {point: point.answer(records) for point in question.points}
         return told

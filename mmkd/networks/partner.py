@@ -10,7 +10,7 @@ from ..core.build import build_model, explained
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.classes import classes_of_checkpoint
 from ..files.fit import load_exactly, misfit
-from ..points import Answers, adapter_of
+from ..points import Answers, family_of
 from ..registry import MODELS
 from .base import Question
 from .frozen import check_source, model_config, origin_of, read_config
@@ -95,7 +95,7 @@ class Partner(LiveNetwork):
         """
         config = read_config(self.config, 'partner')
         model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
-        adapter_of(model, 'partner')
+        family_of(model, 'partner')
         with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
             model.init_weights()
         loaded = Loaded({}, '', '')
@@ -147,9 +147,9 @@ class Partner(LiveNetwork):
         return {name: _weighted(value, self.loss_weight) if 'loss' in name else value
                 for name, value in losses.items()}
 
-    def look(self, inputs: Tensor, data_samples: Optional[Sequence],
+    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
-        return super().look(self.renormalize(inputs, data_samples), data_samples, questions)
+        return super().observe(self.renormalize(inputs, data_samples), data_samples, questions)
 
     # --- what is shared with the student --------------------------------------------------------
 

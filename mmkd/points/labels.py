@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .base import Point
+from .point import Point
 from .recorder import Call
 
 IGNORED = -1

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import torch
 from torch import Tensor, nn
 
-from . import adapter_of
+from . import family_of
 from .image_sizes import Size, TrainedAt, shown_size, sizes_of_model
 from .recorder import evaluating, replaced_forward
 
@@ -109,7 +109,7 @@ def _taken_by_first_layer(model: nn.Module, tried: int) -> Optional[int]:
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 stack.enter_context(replaced_forward(layer, partial(stop, layer)))
         with suppress(Exception), torch.no_grad(), evaluating(model):
-            adapter_of(model).extract(
+            family_of(model).extract(
                 model, next(model.parameters()).new_zeros(1, tried, *SIZES[0]))
     if not found:
         return None

@@ -218,7 +218,7 @@ class Distillation:
                 questions: Dict[Key, Question]) -> Dict[Key, Answers]:
         """What one network returns."""
         network = self.networks[name]
-        return network.look(  # type: ignore[return-value]
+        return network.observe(  # type: ignore[return-value]
             self.inputs_of(network, inputs, data_samples), data_samples,
             questions)  # type: ignore[arg-type]
 

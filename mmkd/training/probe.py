@@ -13,7 +13,7 @@ from ..core.names import shown_names
 from ..files.classes import classes_of_config, classes_of_run
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from ..networks import LiveNetwork
-from ..points import adapter_of, points_of
+from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from ..points.probe import DoesNotRun, blank_image, first_look
 from ..points.recorder import Records, evaluating, recording
@@ -115,7 +115,7 @@ class Probe:
             inputs (Tensor): Float (N, C, H, W), normalised.
         """
         model = self.distillation.model_of(learner)
-        paths, adapter = watched(self.distillation.parts, learner), adapter_of(model)
+        paths, adapter = watched(self.distillation.parts, learner), family_of(model)
         with recording(model, paths) as seen:
             adapter.predict(model, adapter.extract(model, inputs), paths, adapter.made_up(inputs))
         return seen

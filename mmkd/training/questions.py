@@ -21,7 +21,7 @@ def watched(terms: Sequence[Term], name: str) -> Set[str]:
         if term.spec.learner == name:
             paths |= term.student_paths
         if term.spec.source == name:
-            paths.update(path for at, point in term.asked if not at for path in point.paths)
+            paths.update(path for at, point in term.asked if not at for path in point.watched)
     return paths
 
 

@@ -49,14 +49,14 @@ LEFT_TO_THE_TOOL = (
 LEFT_OF_MMSEG = 'MaskFormerHead', 'Mask2FormerHead'
 """Heads that are mmdet's."""
 
-HEADS = {(package, head): (f'{package}::{folder}', config, points)
+FAMILIES = {(package, head): (f'{package}::{folder}', config, points)
          for package, folder, config, head, points in reversed(list(rows()))
          if head not in LEFT_TO_THE_TOOL and not (package == 'mmseg' and head in LEFT_OF_MMSEG)}
 
 
 @pytest.mark.parametrize(('folder', 'config', 'points'), slow_but(
     ('mmdet-RetinaHead', 'mmdet-DINOHead', 'mmseg-ASPPHead'),
-    ((f'{package}-{head}', row) for (package, head), row in HEADS.items())))
+    ((f'{package}-{head}', row) for (package, head), row in FAMILIES.items())))
 def test_every_kind_of_head_learns(folder, config, points, monkeypatch):
     """As the tool does it but for time: a teacher of the student's depth, one backward less."""
     monkeypatch.setattr(cover_zoo, 'deeper', copy.deepcopy)

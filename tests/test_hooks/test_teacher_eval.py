@@ -17,7 +17,7 @@ from conftest import (
 )
 from mmengine.runner import Runner
 
-from mmkd.points import adapter_of
+from mmkd.points import family_of
 
 HOOK = dict(type='mmkd.TeacherEvalHook')
 
@@ -127,7 +127,7 @@ def test_predictions_of_a_teacher_with_other_classes_are_translated():
     prediction = DetDataSample()
     prediction.pred_instances = InstanceData(
         labels=torch.tensor([0, 1, 2, 3]), scores=torch.tensor([.9, .8, .7, .6]))
-    adapter = adapter_of(build(retinanet()))
+    adapter = family_of(build(retinanet()))
     # The teacher's (cross, extra, disc, square) for (disc, square, cross).
     got = adapter.relabel(prediction, [2, 3, 0]).pred_instances
     assert got.labels.tolist() == [2, 0, 1]
@@ -138,7 +138,7 @@ def test_predictions_of_a_teacher_with_other_classes_are_translated():
     sample = SegDataSample()
     sample.seg_logits = PixelData(data=torch.tensor([[3., 0.], [9., 9.], [1., 2.]])[:, None])
     sample.pred_sem_seg = PixelData(data=torch.tensor([[[1, 1]]]))
-    got = adapter_of(build(segmentor(), 'mmseg')).relabel(sample, [2, 0])
+    got = family_of(build(segmentor(), 'mmseg')).relabel(sample, [2, 0])
     assert got.pred_sem_seg.data.tolist() == [[[1, 0]]]
 
 

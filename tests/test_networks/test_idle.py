@@ -90,11 +90,11 @@ def test_box_offsets_at_rois_do_not_run_and_rare_layers_do(tmp_path):
     layers = [f'roi_head.bbox_roi_extractor.roi_layers.{i}' for i in range(4)]
     for _ in range(2):
         with recording(network, ['roi_head.bbox_head.fc_reg', *layers]) as calls:
-            told = model.teacher.look(image, None, question)
+            told = model.teacher.observe(image, None, question)
     assert [len(calls[layer]) for layer in layers] == [1, 0, 1, 0]
     assert not calls['roi_head.bbox_head.fc_reg']
     model.teacher.runs_whole = True
-    whole = model.teacher.look(image, None, question)
+    whole = model.teacher.observe(image, None, question)
     assert torch.equal(told[''][point].levels[0], whole[''][point].levels[0])
     assert told[''][point].levels[0][0].abs().sum() > 0
 

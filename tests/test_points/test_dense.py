@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
 from mmkd.files.zoo import config_path
-from mmkd.points import DenseHead, adapter_of, find_point
+from mmkd.points import DenseHead, family_of, find_point
 from mmkd.points.recorder import recording
 
 SMALL_RESNET = dict(depth=18, base_channels=8, frozen_stages=-1, init_cfg=None)
@@ -95,7 +95,7 @@ def test_cls_needs_no_module_path(path):
     changes, use_sigmoid, anchors = ZOO[path]
     model = build(path, changes)
     point = find_point(model, 'cls')
-    assert isinstance(adapter_of(model), DenseHead)
+    assert isinstance(family_of(model), DenseHead)
     assert point.use_sigmoid is use_sigmoid
     assert point.num_classes == (3 if use_sigmoid else 4)
 
@@ -168,7 +168,7 @@ def test_solo_gives_logits_in_training_and_test(path):
     model = build(path, dict(backbone=SMALL_RESNET, neck=SMALL_NECK, mask_head=head))
     point = find_point(model, 'cls')
     assert (point.num_classes, point.use_sigmoid) == (3, True)
-    adapter, inputs = adapter_of(model), torch.randn(1, 3, 128, 128)
+    adapter, inputs = family_of(model), torch.randn(1, 3, 128, 128)
     both = []
     for mode in (True, False):
         model.train(mode)

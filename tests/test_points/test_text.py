@@ -11,7 +11,7 @@ from torch import nn
 
 from mmkd.files.zoo import config_path
 from mmkd.inspection import inspect_pair
-from mmkd.points import TextDetector, adapter_of, find_point, points_of
+from mmkd.points import TextDetector, family_of, find_point, points_of
 
 HINT = dict(type='mmkd.MSELoss', on='neck')
 WIDTH = 16
@@ -104,7 +104,7 @@ def model(request, monkeypatch):
 
 def test_features_are_the_points_and_the_rest_is_refused(model):
     network = build(model)
-    assert isinstance(adapter_of(network), TextDetector)
+    assert isinstance(family_of(network), TextDetector)
     assert list(points_of(network)) == ['neck', 'backbone']
     assert find_point(network, 'backbone.layer3').paths == ('backbone.layer3', )
     for name in ('cls', 'reg', 'cls.0', 'bbox_head', 'language_model.language_backbone'):

@@ -28,8 +28,8 @@ class SometimesNaN(MODELS.get('mmkd.FrozenTeacher')):
     steps = 0
     is_spoilt = False
 
-    def look(self, inputs, data_samples, questions):
-        told = super().look(inputs, data_samples, questions)
+    def observe(self, inputs, data_samples, questions):
+        told = super().observe(inputs, data_samples, questions)
         self.steps += data_samples is not None
         if self.is_spoilt and self.steps == 2:
             for answers in told.values():

@@ -28,8 +28,8 @@ class SpoiltTeacher(MODELS.get('mmkd.FrozenTeacher')):
         super().__init__(*args, **kwargs)
         self.spoilt, self.steps = spoilt, 0
 
-    def look(self, inputs, data_samples, questions):
-        told = super().look(inputs, data_samples, questions)
+    def observe(self, inputs, data_samples, questions):
+        told = super().observe(inputs, data_samples, questions)
         if data_samples is not None:
             self.steps += 1
             for answers in told.values():

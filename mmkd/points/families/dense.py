@@ -6,13 +6,14 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 import torch
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, criteria_of, is_asked
+from ...registry import FAMILIES
+from ..family import ModelFamily, criteria_of
+from ..point import Point, is_asked
 from ..recorder import Call
 
 
-@HEADS.register_module()
-class DenseHead(HeadAdapter):
+@FAMILIES.register_module()
+class DenseHead(ModelFamily):
     """Detectors whose ``bbox_head`` is one of mmdet's dense heads.
 
     Nearly all of them return the class scores first, a list over levels of (N, anchors·classes, H,

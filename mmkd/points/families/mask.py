@@ -6,16 +6,17 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, is_asked
+from ...registry import FAMILIES
+from ..family import ModelFamily
+from ..point import Point, is_asked
 from ..queries import Queries
 from ..recorder import Call
 from .query import refuse_inside, samples_of
 from .segmentor import Segmentor
 
 
-@HEADS.register_module()
-class MaskTransformer(HeadAdapter):
+@FAMILIES.register_module()
+class MaskTransformer(ModelFamily):
     """Models whose queries each predict a mask and its class: MaskFormer, Mask2Former.
 
     Points of the last decoder layer are 'cls', the class logits (N, C, queries), and 'mask', the
@@ -25,7 +26,7 @@ class MaskTransformer(HeadAdapter):
     """
 
     family = 'mask transformers of mmdet and mmseg'
-    truth = (*HeadAdapter.truth, 'label_map')
+    truth = (*ModelFamily.truth, 'label_map')
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
@@ -64,11 +65,11 @@ class MaskTransformer(HeadAdapter):
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
         if 'pred_sem_seg' in prediction and 'seg_logits' in prediction:
             return Segmentor.relabel(prediction, columns)
-        return HeadAdapter.relabel(prediction, columns)
+        return ModelFamily.relabel(prediction, columns)
 
 
-@HEADS.register_module()
-class SideAdapter(HeadAdapter):
+@FAMILIES.register_module()
+class SideAdapter(ModelFamily):
     """SAN: CLIP beside an adapter that proposes masks; points as those of mask transformers.
 
     In training the decode head also predicts from intermediate layers; the points are the last.

@@ -7,8 +7,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 import torch
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, is_asked
+from ...registry import FAMILIES
+from ..family import ModelFamily
+from ..point import Point, is_asked
 from ..queries import Queries
 from ..recorder import Call
 
@@ -17,8 +18,8 @@ OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
 """How boxes are written. Sparse R-CNN's are known in pixels, but not where the padding begins."""
 
 
-@HEADS.register_module()
-class QueryHead(HeadAdapter):
+@FAMILIES.register_module()
+class QueryHead(ModelFamily):
     """Detectors with a transformer whose queries each predict one object.
 
     The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
@@ -61,8 +62,8 @@ class QueryHead(HeadAdapter):
         model.bbox_head.forward(**{name: head_inputs[name] for name in wanted})
 
 
-@HEADS.register_module()
-class SparseRoIHead(HeadAdapter):
+@FAMILIES.register_module()
+class SparseRoIHead(ModelFamily):
     """Sparse R-CNN and QueryInst: learned queries, refined by a cascade of RoI heads.
 
     Unlike other two-stage detectors they cannot be asked at the student's RoIs, because a query is

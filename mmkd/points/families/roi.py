@@ -7,8 +7,9 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, criteria_of, is_asked, tensors_of
+from ...registry import FAMILIES
+from ..family import ModelFamily, criteria_of
+from ..point import Point, is_asked, tensors_of
 from ..recorder import Call
 from .dense import class_scores, described, logits_of_dense_head, run_dense_head
 
@@ -16,8 +17,8 @@ TINY = 1e-12
 """Probabilities below it have the logarithm of it."""
 
 
-@HEADS.register_module()
-class RoIHead(HeadAdapter):
+@FAMILIES.register_module()
+class RoIHead(ModelFamily):
     """Detectors with one of mmdet's RoI heads, of one stage or a cascade.
 
     The student predicts at the RoIs that it sampled; another model's own RoIs lie elsewhere, so it

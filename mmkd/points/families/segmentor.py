@@ -7,16 +7,17 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, criteria_of, is_asked
+from ...registry import FAMILIES
+from ..family import ModelFamily, criteria_of
+from ..point import Point, is_asked
 from ..recorder import Call
 
 PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
 """Which of several outputs in training is the one that the head gives alone in a test."""
 
 
-@HEADS.register_module()
-class Segmentor(HeadAdapter):
+@FAMILIES.register_module()
+class Segmentor(ModelFamily):
     """mmseg's EncoderDecoder and CascadeEncoderDecoder.
 
     Points are 'cls', the logits of the decode head (of a cascade the last one's that predicts a

@@ -4,12 +4,13 @@ from typing import Any, Dict, Iterable, Optional, Sequence
 
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, is_asked, tensors_of
+from ...registry import FAMILIES
+from ..family import ModelFamily
+from ..point import Point, is_asked, tensors_of
 
 
-@HEADS.register_module()
-class GridOfInstances(HeadAdapter):
+@FAMILIES.register_module()
+class GridOfInstances(ModelFamily):
     """SOLO and its kin: a map of classes per level, one position for each cell of a fixed grid.
 
     In a test the head suppresses neighbours in its own forward; the class layer inside gives logits

@@ -3,17 +3,18 @@ from typing import Any, Dict, Iterable, Optional, Sequence
 
 from torch import Tensor, nn
 
-from ...registry import HEADS
-from ..base import HeadAdapter, Point, is_asked
+from ...registry import FAMILIES
+from ..family import ModelFamily
+from ..point import Point, is_asked
 
-FAMILIES = ('GLIP', 'GroundingDINO')
+KINDS = ('GLIP', 'GroundingDINO')
 """Their classes are told by name: importing mmdet's would need packages that others do without."""
 
 FEATURES = ('backbone', 'neck')
 
 
-@HEADS.register_module()
-class TextDetector(HeadAdapter):
+@FAMILIES.register_module()
+class TextDetector(ModelFamily):
     """Detectors whose classes are the words of a prompt, and may differ from image to image.
 
     What they say of classes and boxes depends on the prompt; the features of the image do not. So
@@ -24,7 +25,7 @@ class TextDetector(HeadAdapter):
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
-        return any(cls.__name__ in FAMILIES for cls in type(model).__mro__)
+        return any(cls.__name__ in KINDS for cls in type(model).__mro__)
 
     @staticmethod
     def points(model: nn.Module) -> Dict[str, Point]:

@@ -1,0 +1,211 @@
+"""How is a module of another library built, and what does the library say of its images?
+
+Nothing is downloaded: models are built with random weights.
+"""
+import importlib
+import inspect
+import json
+import os
+from difflib import get_close_matches
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..core.build import check_arguments, explained, parameters_of, said_by
+from ..core.names import joined
+from ..points.image_sizes import Size, as_size
+from ..points.layout import Layout
+
+FETCHING = ('pretrained', 'weights', 'weights_backbone', 'checkpoint_path')
+"""Arguments of timm's and torchvision's functions that would have them download or read weights."""
+
+
+class Built(NamedTuple):
+    """A module, and what is known of the images that it takes."""
+    module: nn.Module
+    mean: Optional[Tuple[float, ...]] = None
+    """Of the pixels, RGB, 0 to 255; None where the library does not tell."""
+    std: Optional[Tuple[float, ...]] = None
+    size: Optional[Size] = None
+    """Height and width that it was built for."""
+    patch: Size = (1, 1)
+    """Height and width of a patch, of which images must consist."""
+    tokens: Optional[Layout] = None
+    """How its tokens become maps."""
+    run: str = ''
+    """Dotted path of the part that is called with images."""
+    call: Mapping[str, Any] = {}
+    """Keyword arguments of this call."""
+    rename: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
+    """Brings the weights of a file to the module's names, where the library has changed them."""
+
+
+def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
+    """Build a module.
+
+    Args:
+        kind (str | Callable): 'timm:NAME', 'torchvision:NAME', 'transformers:FOLDER', a dotted
+            path such as 'package.module.function', or what stands there.
+        arguments (dict): Arguments of the function or class.
+
+    Raises:
+        TypeError: If it takes no such arguments.
+        ValueError: If there is no such library, model or function, it asks for a download, or
+            cannot be built.
+    """
+    if not isinstance(kind, str):
+        built = Built(_called(kind, getattr(kind, '__name__', str(kind)), arguments))
+    elif ':' in kind:
+        library, _, name = kind.partition(':')
+        if library not in LIBRARIES:
+            raise ValueError(f'`{kind}`: there is no library `{library}` here' +
+                             nearest(library, LIBRARIES) + f'; there are {joined(LIBRARIES)}; '
+                             "write for instance 'timm:vit_tiny_patch16_224', or the dotted path "
+                             "of a function, such as 'package.module.function'")
+        try:
+            importlib.import_module(library)
+        except ModuleNotFoundError as error:
+            raise ValueError(f'`{kind}` needs the package {error.name}, which is not installed; '
+                             f'run `pip install {error.name}`') from error
+        except Exception as error:  # torchvision's operators are compiled for one build of torch
+            raise ValueError(f'`{kind}`: {library} cannot be imported with torch '
+                             f'{torch.__version__}: {said_by(error)}; install the build of it '
+                             'that fits this torch') from error
+        fetching = [one for one in FETCHING if arguments.get(one)]
+        if fetching:
+            raise ValueError(f'`{kind}`: `{fetching[0]}={arguments[fetching[0]]!r}` would fetch '
+                             'weights, and a teacher downloads nothing; leave it out, and write '
+                             '`checkpoint=` with the path of the weights')
+        built = LIBRARIES[library](name, arguments)
+    else:
+        built = Built(_called(_found(kind), kind, arguments))
+    if not isinstance(built.module, nn.Module) or next(built.module.parameters(), None) is None:
+        raise ValueError(f'`{kind}` gives {type(built.module).__name__}, no torch.nn.Module with '
+                         'parameters; let it return one')
+    return built
+
+
+def nearest(name: str, known: Any) -> str:
+    """The closest of known names, for a message: ' (closest: `name`)'; '' if none is close."""
+    found = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f' (closest: {", ".join(f"`{one}`" for one in found)})' if found else ''
+
+
+def _found(path: str) -> Any:
+    """What a dotted path names."""
+    home, _, name = path.rpartition('.')
+    if not home:
+        raise ValueError(f"`build='{path}'` is no dotted path; write 'package.module.function', "
+                         f"or a library before it, such as 'timm:{path}'")
+    with explained(f'`{home}` of `build={path!r}` cannot be imported',
+                   'correct the path, or put its folder on PYTHONPATH'):
+        module = importlib.import_module(home)
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f'`{home}` has no function or class `{name}`' +
+                         nearest(name, [one for one in vars(module) if one[0] != '_']) +
+                         '; correct `build`')
+    return getattr(module, name)
+
+
+def _called(make: Callable[..., Any], name: str, arguments: Dict[str, Any]) -> Any:
+    try:
+        parameters = parameters_of(make)
+    except ValueError:  # of a function written in C
+        parameters = {}, True
+    check_arguments(f'`build={name!r}`', arguments, *parameters)
+    with explained(f'`{name}` cannot be built', 'look at `arguments`'):
+        return make(**arguments)
+
+
+def _of_255(values: Any) -> Optional[Tuple[float, ...]]:
+    return None if values is None else tuple(255. * one for one in values)
+
+
+def _check_name(name: str, known: List[str], library: str) -> None:
+    if name not in known:
+        raise ValueError(f'{library} has no model `{name}`' + nearest(name, known) +
+                         f'; `{library}.list_models()` lists all {len(known)}; correct `build`')
+
+
+def _timm(name: str, arguments: Dict[str, Any]) -> Built:
+    import timm
+    _check_name(name.partition('.')[0], timm.list_models(), 'timm')
+    # Transformers interpolate their table of positions then, and take images of any size.
+    options: List[Dict[str, Any]] = [dict(dynamic_img_size=True), {}]
+    with explained(f'`timm:{name}` cannot be built', 'look at `arguments`'):
+        for option in options:
+            try:
+                module = timm.create_model(name, pretrained=False, **{**option, **arguments})
+                break
+            except TypeError:  # its class has no such argument
+                if not option:
+                    raise
+    told = getattr(module, 'pretrained_cfg', None) or timm.models.get_pretrained_cfg(name)
+    told = told if isinstance(told, dict) else told.to_dict() if told else {}
+    patch = as_size(getattr(getattr(module, 'patch_embed', None), 'patch_size', None))
+    extra = getattr(module, 'num_prefix_tokens', 0)
+    size = as_size(getattr(getattr(module, 'patch_embed', None), 'img_size', None)) or as_size(
+        tuple(told.get('input_size') or (0, ))[1:])
+    return Built(module, _of_255(told.get('mean')), _of_255(told.get('std')), size, patch or (1, 1),
+                 Layout('NLC', extra, patch) if patch else None)
+
+
+def _torchvision(name: str, arguments: Dict[str, Any]) -> Built:
+    from torchvision import models
+    _check_name(name, models.list_models(), 'torchvision.models')
+    make = models.get_model_builder(name)
+    without = {one: None for one in ('weights', 'weights_backbone')
+               if one in inspect.signature(make).parameters}
+    with explained(f'`torchvision:{name}` cannot be built', 'look at `arguments`'):
+        module = make(**{**arguments, **without})
+    told = getattr(module, 'transform', None)  # of a detector: it normalises inside
+    mean, std = getattr(told, 'image_mean', None), getattr(told, 'image_std', None)
+    is_detector = mean is not None and hasattr(module, 'backbone')
+    if mean is None:
+        weights = next(iter(models.get_model_weights(name)), None)
+        told = weights.transforms() if weights is not None else None
+        mean, std = getattr(told, 'mean', None), getattr(told, 'std', None)
+    size, patch = (as_size(getattr(module, one, None)) for one in ('image_size', 'patch_size'))
+    return Built(module, _of_255(mean), _of_255(std), size, patch or (1, 1),
+                 Layout('NLC', 1, patch) if patch and hasattr(module, 'class_token') else None,
+                 'backbone' if is_detector else '')
+
+
+def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
+    import transformers
+    with explained(f'`transformers:{name}` is not on this machine',
+                   'give the folder of a model, with its config.json'):
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, **arguments)
+    written: Sequence[str] = getattr(config, 'architectures', None) or ()
+    kinds = [getattr(transformers, one, None) for one in written]
+    with explained(f'`transformers:{name}` cannot be built', 'look at its config.json'):
+        module = (kinds[0](config) if kinds and kinds[0] is not None else
+                  transformers.AutoModel.from_config(config))
+
+    def rename(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        # What is missing would be random, so it is left out again, and what is too much kept.
+        with explained(f'the weights cannot be read into `transformers:{name}`',
+                       'give those of this model'):
+            read, told = type(module).from_pretrained(  # type: ignore[attr-defined]
+                None, config=config, state_dict=dict(weights), output_loading_info=True)
+        return {**{key: value for key, value in read.state_dict().items()
+                   if key not in told['missing_keys']},
+                **{key: weights[key] for key in told['unexpected_keys'] if key in weights}}
+
+    told: Dict[str, Any] = {}
+    file = os.path.join(name, 'preprocessor_config.json')
+    if os.path.isfile(file):
+        with explained(f'`{file}` cannot be read', 'write `mean` and `std`'), open(file) as opened:
+            told = json.load(opened)
+    scale = told.get('rescale_factor', 1 / 255) if told.get('do_rescale', True) else 1.
+    mean, std = (None if told.get(one) is None else tuple(value / scale for value in told[one])
+                 for one in ('image_mean', 'image_std'))
+    takes = inspect.signature(module.forward).parameters
+    call = {one: True for one in ('interpolate_pos_encoding', ) if one in takes}
+    size, patch = (as_size(getattr(config, one, None)) for one in ('image_size', 'patch_size'))
+    return Built(module, mean, std, size, patch or (1, 1), call=call, rename=rename)
+
+
+LIBRARIES: Dict[str, Callable[[str, Dict[str, Any]], Built]] = dict(
+    timm=_timm, torchvision=_torchvision, transformers=_transformers)
