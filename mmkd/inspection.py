@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from .compare.levels import shown_strides
+from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
-from .compare.term import Term, shown_shapes
+from .compare.term import Term, notes_of_term
 from .core.build import build_model
 from .losses import LogitLoss
 from .losses.trial import Limits, limits_of
@@ -155,7 +156,7 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
                      (term.student_point, term.teacher_point), term.fitting.shapes,
                      term.fitting.strides)]
         table.add_row(finding.point, *sides, '; '.join(
-            [finding.verdict, *term.notes, *_notes(finding)]))
+            [finding.verdict, *notes_of_term(term), *_notes(finding)]))
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()
@@ -185,4 +186,3 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             '    student=_base_.model,\n'
             f'    teacher=dict(config={teacher!r}{given}),\n'
             f'    distill=[\n{lines}    ])\n')
-

@@ -89,8 +89,9 @@ def test_method_whose_loss_is_constant_has_nothing_to_compare():
     findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
     for finding in findings:  # as a head of one's own may have it
         point = finding.term.student_point
-        finding.term.choose(dataclasses.replace(
-            point, use_sigmoid=False if point.num_classes else None), finding.term.teacher_point)
+        finding.term.alignment = dataclasses.replace(
+            finding.term.alignment, student=dataclasses.replace(
+                point, use_sigmoid=False if point.num_classes else None))
     for method in ('dist', 'kd'):
         with pytest.raises(ValueError, match=f'`{method}` has nothing to compare.*`cls`: .*'
                            'gradient of 0.*softmax over 1 column is 1.*write `use_sigmoid=True`'):

@@ -6,18 +6,15 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
-from ..points import Answers, Point, family_of, find_point
+from ..points import Answers, Point, find_point
 from ..points.queries import Queries
 from ..points.recorder import Records
 from .classes import match_classes
 from .columns import Columns, Kind, check_names, columns_between, is_binary_pair
 from .misfits import codings_differ, columns_differ
 from .pair_queries import in_order, pair_queries
-from .regions import Region
 from .spec import TermSpec
-from .vocabulary import OF_CRITERION, OF_GRID, OF_TRUTH, PROVIDERS
 
 Names = Optional[Sequence[str]]
 """Names of classes, in the order of the columns; None where unknown."""
@@ -148,90 +145,6 @@ class Alignment:
 def paths_of(point: Point) -> Set[str]:
     """Modules that must be watched for a point of a student."""
     return {*(path for each in point.choices or [point] for path in each.watched), *point.asked_at}
-
-
-def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Region],
-                       student: nn.Module) -> Point:
-    """Find the point in the student, and see that the loss can use it.
-
-    A :class:`LogitLoss` without ``use_sigmoid`` gets it from the head.
-
-    Args:
-        spec (TermSpec): The entry.
-        loss (DistillLoss): Its loss.
-        region (Region, optional): Its region.
-        student (nn.Module): The student.
-
-    Raises:
-        ValueError: If there is no such point, or the loss cannot be used there.
-    """
-    point = find_point(student, spec.on_student, 'student')
-    kind = type(loss).__name__
-    if isinstance(loss, LogitLoss) and point.coding:
-        raise ValueError(f'`{spec.on_student}` of the student is boxes, no class logits that '
-                         f'{kind} could turn into probabilities; compare them by mmkd.MSELoss')
-    if isinstance(loss, LogitLoss) and loss.use_sigmoid is None:
-        if point.use_sigmoid is None:
-            raise ValueError(
-                f'`{spec.on_student}` of the student is not known to be class logits, so its '
-                "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
-                f'`False` in the entry of {kind}')
-        loss.use_sigmoid = point.use_sigmoid
-    if spec.through is not None:
-        find_point(student, spec.through[0], 'student')
-        if point.queries:
-            raise ValueError(f'`through`, but `{spec.on_student}` of the student is a set of '
-                             "queries, which are others in the teacher; compare 'cls' of a dense "
-                             'head or a RoI head')
-    if spec.alpha is not None and not point.criteria:
-        raise ValueError(
-            f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
-            "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
-            'segmentor')
-    asked = {f'`compare` of {kind}': loss.asked()}
-    if region is not None:
-        asked[f'`region={spec.region!r}`'] = region.asked()
-    is_talking = loss.communicates or any('num_positives' in one.names for one in asked.values())
-    if is_talking and (point.stages or point.queries):
-        what = ('a cascade, which may stop before a stage' if point.stages else
-                'a set, which may not be paired')
-        setting = '`sync=True`' if getattr(loss, 'sync', False) else (
-            f'{kind} exchanges tensors between processes')
-        raise ValueError(f'{setting}, but `{spec.on_student}` of the student is {what} in '
-                         'one process while others wait for it; ' +
-                         ('leave out `sync`' if getattr(loss, 'sync', False) else
-                          'choose another point, or a loss that does not communicate'))
-    family = family_of(student)
-    for what, one in asked.items():
-        check_known(what, one, PROVIDERS)
-        for name in one.required:
-            problem = _not_provided(name, point, family, spec)
-            if problem:
-                raise ValueError(f'{what} asks for `{name}`, but {problem}')
-    if spec.connector in ('conv', ) and point.is_prediction:
-        raise ValueError(f"`connector='conv'`, but `{spec.on_student}` of the student is a "
-                         'prediction, which is compared as it is; leave `connector` out')
-    if isinstance(spec.connector, dict) and point.is_prediction:
-        raise ValueError(f"`connector={spec.connector!r}`, but `{spec.on_student}` of the student "
-                         'is a prediction, which is compared as it is; leave `connector` out')
-    return point
-
-
-def _not_provided(name: str, point: Point, family: object, spec: TermSpec) -> str:
-    """Why a value is not there at a point, and what to do; '' if it may be."""
-    if name in OF_CRITERION and not point.criteria:
-        return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
-                "mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
-    if name in OF_TRUTH and name not in family.truth:  # type: ignore[attr-defined]
-        return (f'the data of the student, one of the '
-                f'{family.family}, has none; '  # type: ignore[attr-defined]
-                'choose a loss that does without, or leave `region` out')
-    if name in OF_GRID and (point.asked_at or point.queries):
-        return (f'`{spec.on_student}` of the student predicts for {places(point)}, not for a grid; '
-                "compare 'neck' or 'backbone'")
-    if name.endswith('_also') and not spec.also:
-        return "the entry names no further points; write for instance also=['reg']"
-    return ''
 
 
 def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,

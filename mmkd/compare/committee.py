@@ -10,8 +10,9 @@ from ..losses import LogitLoss
 from ..networks import Committee
 from ..points import Answers
 from ..points.recorder import Records
+from .parts import Parts
 from .spec import TermSpec
-from .term import Parts, Term
+from .term import Term
 from .vocabulary import Batch
 
 
@@ -33,28 +34,9 @@ class CommitteeTerm(Term):
         super().__init__(spec)
         self.weights = committee.weights
         self._members = [Term(spec.of_member(n)) for n in range(len(committee.members))]
-        self._average = committee.average
-
-    @property
-    def averages_probabilities(self) -> bool:
-        """Whether the members' probabilities are averaged, else their losses."""
-        return self._average == 'probability' and isinstance(self.loss, LogitLoss)
-
-    def explain_average(self) -> str:
-        """Why the losses are averaged although probabilities were asked for; '' if nothing is to
-        be said.
-
-        Features and boxes have no probabilities, so nobody expects a mean of them.
-        """
-        point = self._members[0].student_point
-        if self._average != 'probability' or self.averages_probabilities or (
-                point.use_sigmoid is None):
-            return ''
-        return (f'`{self.name}`: the committee averages the losses of its members here, not their '
-                f'probabilities, because {type(self.loss).__name__} compares the logits of '
-                f'`{point.name}` and no class probabilities; write `average=\'loss\'` in the '
-                'committee where all entries shall do so, or take mmkd.KDLoss or mmkd.DISTLoss to '
-                'learn from the mean of the probabilities')
+        self.is_asked_for = committee.average == 'probability'
+        """Whether the mean of probabilities is asked for."""
+        self.averages_probabilities = self.is_asked_for and isinstance(self.loss, LogitLoss)
 
     @property
     def parts(self) -> List[Term]:
@@ -67,7 +49,7 @@ class CommitteeTerm(Term):
         first = self._members[0]
         assert first.alignment is not None
         if not self.averages_probabilities:
-            return self._mean_of_losses([
+            return mean_of_losses(self.weights, [
                 member.compare(seen, [answers], model, batch, background)
                 for member, answers in zip(self._members, told)])
         if not first.alignment.is_answered(told[0]):
@@ -89,16 +71,33 @@ class CommitteeTerm(Term):
             for same in zip(*(one.teacher for one in contexts))]
         return first.value(contexts[0], background)
 
-    def _mean_of_losses(self, by_member: Sequence[Parts]) -> Parts:
-        found: Parts = {}
-        for part in dict.fromkeys(name for parts in by_member for name in parts):
-            weighted = [[weight * loss for loss in parts.get(part, ())]
-                        for weight, parts in zip(self.weights, by_member)]
-            if len({len(losses) for losses in weighted}) > 1:
-                found[part] = [loss for losses in weighted for loss in losses]
-            else:
-                found[part] = [torch.stack(losses).sum() for losses in zip(*weighted)]
-        return found
+
+def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Parts:
+    """The weighted mean of what members' terms are; one after another where levels differ."""
+    found: Parts = {}
+    for part in dict.fromkeys(name for parts in by_member for name in parts):
+        weighted = [[weight * loss for loss in parts.get(part, ())]
+                    for weight, parts in zip(weights, by_member)]
+        if len({len(losses) for losses in weighted}) > 1:
+            found[part] = [loss for losses in weighted for loss in losses]
+        else:
+            found[part] = [torch.stack(losses).sum() for losses in zip(*weighted)]
+    return found
+
+
+def explain_average(term: CommitteeTerm) -> str:
+    """Why the losses are averaged although probabilities were asked for; '' if they are not.
+
+    Features and boxes have no probabilities, so nobody expects a mean of them.
+    """
+    point = term.parts[0].student_point
+    if not term.is_asked_for or term.averages_probabilities or point.use_sigmoid is None:
+        return ''
+    return (f'`{term.name}`: the committee averages the losses of its members here, not their '
+            f'probabilities, because {type(term.loss).__name__} compares the logits of '
+            f'`{point.name}` and no class probabilities; write `average=\'loss\'` in the '
+            'committee where all entries shall do so, or take mmkd.KDLoss or mmkd.DISTLoss to '
+            'learn from the mean of the probabilities')
 
 
 def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: float,

@@ -1,5 +1,4 @@
 """What does one entry of ``distill`` add to the losses of a step?"""
-from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
@@ -9,24 +8,22 @@ from ..losses import DistillLoss, MSELoss
 from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
-from .alignment import Alignment, Names, align, find_student_point, paths_of
+from .alignment import Alignment, Names, align, paths_of
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, resized
 from .levels import shown_strides
+from .parts import Parts, parts_of, shown_shapes
+from .provided import calls_to_record
 from .regions import build_region, weights_of
 from .spec import TermSpec
+from .student_point import find_student_point
 from .vocabulary import (
     Batch,
     Context,
-    calls_to_record,
     made_up_values,
     values_of,
     values_of_all,
 )
-
-Parts = Dict[str, List[Tensor]]
-"""Scalars by the name of the part, '' where there is one: a scalar for each level, or one."""
-
 
 
 class Term:
@@ -126,11 +123,6 @@ class Term:
                            **settings) for point in self._further]
 
     # --- one step -------------------------------------------------------------------------------
-
-    def choose(self, student: Point, teacher: Point) -> None:
-        """Take one of several heads on each side."""
-        assert self.alignment is not None, 'align() comes first'
-        self.alignment = replace(self.alignment, student=student, teacher=teacher)
 
     @property
     def student_paths(self) -> Set[str]:
@@ -256,12 +248,6 @@ class Term:
                 values.append(loss(s, t, weights and weights[number], **named or {}))
         return parts_of(values, self.name, type(self.loss).__name__, self.share)
 
-    @property
-    def notes(self) -> List[str]:
-        """What is said of columns, levels and layers."""
-        of_columns = () if self.alignment is None else self.alignment.notes
-        return [*of_columns, *self.fitting.notes]
-
     def __str__(self) -> str:
         assert self.alignment is not None
         one, other = self.alignment.student, self.alignment.teacher
@@ -271,7 +257,12 @@ class Term:
                 f'{shown_shapes(found.shapes[0])}{strides[0]}) with `{other.name}` of the teacher '
                 f'({", ".join(other.paths)}, {shown_shapes(found.shapes[1])}{strides[1]}), '
                 f'{type(self.loss).__name__} x {self.loss.loss_weight:g}' +
-                ''.join(f'; {note}' for note in self.notes))
+                ''.join(f'; {note}' for note in notes_of_term(self)))
+
+
+def notes_of_term(term: Term) -> List[str]:
+    """What is said of columns, levels and layers."""
+    return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes]
 
 
 def neutral() -> DistillLoss:
@@ -294,37 +285,3 @@ def further_levels(alignments: Sequence[Alignment], seen: Records, told: Dict[st
             side.append(levels)
     mine, theirs = ([list(level) for level in zip(*side)] for side in found)
     return mine, theirs
-
-
-def parts_of(values: Sequence[Any], name: str, kind: str, share: float) -> Parts:
-    """Scalars by part, from what a loss returned for each level.
-
-    Raises:
-        TypeError: If it returned something else than a scalar or a dict of scalars.
-    """
-    parts: Parts = {}
-    for value in values:
-        named = value if isinstance(value, dict) else {'': value}
-        if not named or not all(isinstance(key, str) and isinstance(one, Tensor) and one.dim() == 0
-                                for key, one in named.items()):
-            raise TypeError(f'`{name}`: {kind} must give a scalar, or a dict of named scalars, for '
-                            f'each of {len(values)} levels, but gave {shown_losses(value)}; let '
-                            'its `compare` return a scalar')
-        for key, one in named.items():
-            parts.setdefault(key, []).append(one if share == 1 else share * one)
-    return parts
-
-
-def shown_losses(losses: Any) -> str:
-    """What a loss returned, for messages."""
-    if isinstance(losses, dict):
-        return f'{{{", ".join(f"{key!r}: {shown_losses(one)}" for key, one in losses.items())}}}'
-    if isinstance(losses, list):
-        return f'[{", ".join(map(shown_losses, losses))}]'
-    shape = f' of shape {tuple(losses.shape)}' if isinstance(losses, Tensor) else ''
-    return f'{type(losses).__name__}{shape}'
-
-
-def shown_shapes(shapes: Sequence[Tuple[int, ...]]) -> str:
-    """Shapes of levels, for messages: '1x16x8x8, 1x16x4x4'."""
-    return ', '.join('x'.join(map(str, shape)) for shape in shapes)

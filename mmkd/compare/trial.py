@@ -1,5 +1,6 @@
 """What does a blank image tell of a term: levels, layers, and whether its loss can teach?"""
 import copy
+from dataclasses import replace
 from typing import Any, Dict, List
 
 import torch
@@ -12,7 +13,8 @@ from ..points.recorder import Records
 from .connectors import connect, set_up
 from .fitting import check_features, chosen_heads, fit, is_grid, resized
 from .levels import Size, is_ambiguous, sizes_of
-from .term import Term, shown_shapes
+from .parts import shown_shapes
+from .term import Term
 from .vocabulary import Batch, Context
 
 
@@ -71,7 +73,7 @@ def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Si
         mine, theirs = one.choices or (one, ), other.choices or (other, )
         found = chosen_heads(term.alignment, [point.levels(seen)[0] for point in mine],
                              [told[''][point].levels[0] for point in theirs], image)
-        term.choose(mine[found[0]], theirs[found[1]])
+        term.alignment = replace(term.alignment, student=mine[found[0]], teacher=theirs[found[1]])
 
 
 def _connect(term: Term, student: List[Tensor], teacher: List[Tensor]) -> None:

@@ -3,14 +3,14 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from ..core.asking import Asked
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
-from ..points import Point, family_of
-from ..points.labels import IGNORED, Labels, labels_of, limit_of
-from ..points.recorder import Call, Records
+from ..points import Point
+from ..points.labels import Labels, labels_of
+from ..points.recorder import Records
 
 
 @dataclass
@@ -71,16 +71,6 @@ Provider = Callable[[Context], Any]
 
 PROVIDERS: Dict[str, Provider] = {}
 """What provides a value, by its name."""
-
-OF_CRITERION = ('labels', 'label_weights', 'num_positives')
-"""Names that are read from the call of the loss that trains the student's logits on labels."""
-
-OF_GRID = ('stride', 'priors')
-"""Names that only levels have which are maps of the image."""
-
-OF_TRUTH = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map')
-"""Names of the ground truth."""
-
 
 def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider]:
     """Add a name that losses, regions and connectors may ask for; a decorator of a function.
@@ -154,146 +144,6 @@ class Lacking(ValueError):
     """A batch lacks a value."""
 
 
-@provides('labels')
-def _labels(context: Context) -> Tensor:
-    return context.labels.labels
-
-
-@provides('label_weights')
-def _label_weights(context: Context) -> Tensor:
-    return context.labels.weights
-
-
-@provides('num_positives', per_level=False)
-def _num_positives(context: Context) -> Tensor:
-    """Positions of a named class, on average over processes; at least 1."""
-    limit = limit_of(context.point)
-    positives = [((one.labels >= 0) & (one.labels < limit)).sum() for one in context.all_labels()]
-    total = torch.stack(positives).sum().float()
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(total)
-        total = total / distributed.get_world_size()
-    return total.clamp(min=1)
-
-
-def _of_samples(context: Context, name: str, read: Callable[[Any], Any]) -> List[Any]:
-    samples = context.batch.data_samples
-    if samples is None:
-        raise Lacking(f'`{name}` is asked for, but the batch has no data samples; train with data '
-                      'that is labelled, or choose a loss that does without')
-    try:
-        return [read(sample) for sample in samples]
-    except (AttributeError, KeyError) as error:
-        raise Lacking(f'`{name}` is asked for, but the data samples hold none ({error}); load it '
-                      'in the training pipeline, or choose a loss that does without') from error
-
-
-def _boxes_of(instances: Any) -> Tensor:
-    boxes = instances.bboxes
-    return boxes if isinstance(boxes, Tensor) else boxes.tensor
-
-
-@provides('boxes', per_level=False)
-def _boxes(context: Context) -> List[Tensor]:
-    return _of_samples(context, 'boxes', lambda sample: _boxes_of(sample.gt_instances))
-
-
-@provides('box_labels', per_level=False)
-def _box_labels(context: Context) -> List[Tensor]:
-    return _of_samples(context, 'box_labels', lambda sample: sample.gt_instances.labels)
-
-
-@provides('ignored_boxes', per_level=False)
-def _ignored_boxes(context: Context) -> List[Tensor]:
-    """Of a sample without such boxes, none."""
-    def read(sample: Any) -> Tensor:
-        if 'ignored_instances' in sample and 'bboxes' in sample.ignored_instances:
-            return _boxes_of(sample.ignored_instances)
-        return context.batch.inputs.new_zeros(0, 4)
-
-    return _of_samples(context, 'ignored_boxes', read)
-
-
-@provides('instance_masks', per_level=False)
-def _instance_masks(context: Context) -> List[Tensor]:
-    inputs = context.batch.inputs
-    return _of_samples(context, 'instance_masks', lambda sample: (
-        sample.gt_instances.masks.to_tensor(dtype=torch.bool, device=inputs.device)))
-
-
-@provides('label_map', per_level=False)
-def _label_map(context: Context) -> Tensor:
-    """(N, H, W), int64; :data:`IGNORED` where the student's head ignores the label."""
-    maps = torch.stack(_of_samples(
-        context, 'label_map', lambda sample: sample.gt_sem_seg.data)).squeeze(1).long()
-    assert context.model is not None
-    ignored = family_of(context.model).ignored_label(context.model)
-    return maps.masked_fill(maps == ignored, IGNORED)
-
-
-@provides('image_sizes', per_level=False)
-def _image_sizes(context: Context) -> Tensor:
-    """(N, 2), int64: height and width without padding; of a blank image those of the input."""
-    inputs = context.batch.inputs
-    samples = context.batch.data_samples or [None] * len(inputs)
-    return torch.tensor([tuple(inputs.shape[2:]) if one is None else tuple(one.img_shape[:2])
-                         for one in samples]).to(inputs.device, non_blocking=True)
-
-
-@provides('input_size', per_level=False)
-def _input_size(context: Context) -> Tuple[int, int]:
-    """Height and width of the padded input, in pixels."""
-    return context.batch.inputs.shape[2], context.batch.inputs.shape[3]
-
-
-@provides('sample_ids', per_level=False)
-def _sample_ids(context: Context) -> Tensor:
-    """(N,), int64: numbers of the samples in their data set."""
-    def read(sample: Any) -> int:
-        found = [sample.get(name) for name in ('img_id', 'sample_idx')
-                 if isinstance(sample.get(name), int)]
-        if not found:
-            raise KeyError("write meta_keys=(..., 'sample_idx') in the packing transform")
-        return found[0]
-
-    return torch.tensor(_of_samples(context, 'sample_ids', read))
-
-
-@provides('iteration', per_level=False)
-def _iteration(context: Context) -> int:
-    return context.batch.iteration
-
-
-@provides('stride')
-def _stride(context: Context) -> float:
-    """Pixels of the input per position, of the height."""
-    return float(context.strides[context.level][0])
-
-
-@provides('level')
-def _level(context: Context) -> int:
-    return context.numbers[context.level]
-
-
-@provides('priors')
-def _priors(context: Context) -> Tensor:
-    """(H·W·anchors, 4), boxes, or (H·W, 2), points, in pixels of the input."""
-    sizes = [(one.shape[2], one.shape[3]) for one in context.student]
-    assert context.model is not None
-    return family_of(context.model).priors(
-        context.model, context.level, sizes, context.student[0])
-
-
-@provides('student_also')
-def _student_also(context: Context) -> List[Tensor]:
-    return context.also[0][context.level]
-
-
-@provides('teacher_also')
-def _teacher_also(context: Context) -> List[Tensor]:
-    return context.also[1][context.level]
-
-
 def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Dict[str, Any]]:
     """Values to try a loss with before training, on a blank image; None if some are a user's own.
 
@@ -325,11 +175,3 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
         return [_moved(one, device) for one in value]
     return value.to(device) if isinstance(value, Tensor) else value
-
-
-def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:
-    """Paths of the loss modules whose calls tell what is asked for."""
-    return point.criteria if any(name in OF_CRITERION for name in asked.names) else ()
-
-
-__all__ = ['Batch', 'Call', 'Context', 'provides']

@@ -1,5 +1,5 @@
 """Who teaches? To add a teacher, subclass ``BaseTeacher`` in a file of its own."""
-from .base import BaseTeacher, Question
+from .base import BaseTeacher
 from .cached import CachedTeacher
 from .committee import Committee
 from .earlier import EarlierSelf
@@ -7,6 +7,7 @@ from .frozen import FrozenTeacher
 from .live import Itself, LiveNetwork
 from .mean import MeanTeacher
 from .module import ModuleTeacher
+from .observing import Question
 from .partner import Partner
 
 __all__ = ['BaseTeacher', 'CachedTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself',

@@ -1,34 +1,12 @@
 """What every teacher is to a distillation."""
 from abc import ABCMeta, abstractmethod
-from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from ..core.aliases import warn_renamed
-from ..core.rng import preserved_rng
 from ..files.labels import ZeroLabel
-from ..points import Answers, Point, family_of
-from ..points.recorder import recording
-from .continued import continued
-from .idle import Outputs, Parts, left_out, parts_of, standing_in
-
-
-class Question(NamedTuple):
-    """What a teacher is asked."""
-    points: Tuple[Point, ...]
-    """Its points."""
-    at: Optional[Tensor] = None
-    """Where to predict, such as RoIs (R, 5); None on the head's own grid."""
-    through: Optional[Tuple[str, List[Any]]] = None
-    """A module of its own and what takes the place of its outputs, call by call: values of the
-    student, which gets a gradient by what is answered. None: it runs as it is."""
-
-    @property
-    def paths(self) -> Set[str]:
-        """Its modules that must run."""
-        return {path for point in self.points for path in point.watched}
+from ..points import Answers
+from .observing import Observer, Question
 
 
 class BaseTeacher(metaclass=ABCMeta):
@@ -77,9 +55,7 @@ class BaseTeacher(metaclass=ABCMeta):
             raise TypeError(f'`view` must be the name of a view, but got {view!r}; '
                             "write for instance view='weak'")
         self.view = view
-        self._noise: List[Tensor] = []
-        self._parts: Dict[Point, Optional[Parts]] = {}
-        self._idle_outputs: Dict[str, Outputs] = {}
+        self.observer = Observer()
 
     @abstractmethod
     def prepare(self, student: Any) -> None:
@@ -125,15 +101,9 @@ class BaseTeacher(metaclass=ABCMeta):
             RuntimeError: If it is another network's.
         """
 
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
-        if 'look' in vars(cls) and 'observe' not in vars(cls):
-            warn_renamed(f'`look` of {cls.__name__}', '`observe`')
-            cls.observe = cls.look  # type: ignore[attr-defined,method-assign]
-
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Answers]:
-        """Run the teacher on the student's batch, as far as it is asked.
+                questions: Dict[str, Question]) -> Dict[str, Answers]:
+        """Run the teacher on the student's batch, as far as the questions need.
 
         Modules that have no part in the answers do not run (:mod:`mmkd.networks.idle`).
 
@@ -143,61 +113,16 @@ class BaseTeacher(metaclass=ABCMeta):
             questions (dict[str, Question]): By a key of the caller's.
 
         Returns:
-            dict[str, Answers]: What it says at the points of each question, by the same key,
-            without gradient.
+            dict[str, Answers]: What it returns at the points of each question, by the same key;
+            without gradient, but for values of the student that go on through it.
         """
         assert self.model is not None, 'prepare() comes first'
-        points = {point for question in questions.values() for point in question.points}
-        known = all(point in self._parts for point in points)
-        idle = left_out(self._parts[point] for point in points) if (
-            known and not self.runs_whole) else set()
-        with torch.no_grad(), standing_in(self.model, idle, self._idle_outputs):
-            told = self._answer(inputs, data_samples, questions)
-        if not known and not self.runs_whole:  # and it does run on an image of this size
-            self._look_into(inputs, points)
-        return told
-
-    def _answer(self, inputs: Tensor, data_samples: Optional[Sequence],
-                questions: Dict[str, Question]) -> Dict[str, Answers]:
-        assert self.model is not None
-        adapter = family_of(self.model)
-        told: Dict[str, Answers] = {}
-        paths = {path for question in questions.values() for path in question.paths}
-        with recording(self.model, paths) as before:
-            features = adapter.extract(self.model, inputs)
-        for key, question in questions.items():
-            with recording(self.model, question.paths) as behind, continued(
-                    self.model, question.through):
-                adapter.predict(self.model, features, question.paths, question.at, data_samples)
-            records = {path: before[path] + calls for path, calls in behind.items()}
-            told[key] = {point: point.answer(records) for point in question.points}
-        return told
-
-    def _look_into(self, inputs: Tensor, points: Set[Point]) -> None:
-        """Find out which modules have a part in what is said at points."""
-        assert self.model is not None
-        if not self._noise:
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn(inputs[:1].shape, generator=generator).to(inputs)
-            self._noise = [noise, 3 * noise.flip(-1)]
-        for point in points - set(self._parts):
-            self._parts[point] = parts_of(
-                self.model, partial(self._rehearsed, point, self._answer))
-
-    def _rehearsed(self, point: Point, answer: Callable, image: int = 0) -> List[Tensor]:
-        """What is said of noise at a point."""
-        assert self.model is not None
-        noise = self._noise[image]
-        at = family_of(self.model).made_up(noise) if point.asked_at else None
-        with preserved_rng():  # some draw random numbers also in eval mode
-            torch.manual_seed(0)
-            told: Dict[str, Answers] = answer(noise, None, {'': Question((point, ), at)})
-        return told[''][point].tensors()
+        return self.observer.observe(self.model, inputs, data_samples, questions, self.runs_whole)
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         if self.model is not None:
             self.model._apply(fn)
-        self._noise = [fn(noise) for noise in self._noise]
+        self.observer._apply(fn)
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'BaseTeacher':
         # A copy of the student (MMEngine's EMAHook makes one) shares the teacher.

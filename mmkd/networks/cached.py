@@ -13,8 +13,8 @@ from ..points import Answer, Answers, Point
 from ..points.queries import Queries
 from ..registry import MODELS
 from ..version import __version__
-from .base import Question
 from .frozen import FrozenTeacher
+from .observing import Question
 
 ON_MISS = ('run', 'error')
 REPORTED_EVERY = 1000

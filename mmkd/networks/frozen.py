@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
@@ -18,10 +19,11 @@ from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
 from ..points import Answers, family_of
 from ..registry import MODELS
-from .base import BaseTeacher, Question
+from .base import BaseTeacher
 from .fast import Fast
 from .idle import left_out
 from .inputs import Renormalize
+from .observing import Question
 
 LEFT_OUT = '<published>'
 """The default of ``checkpoint``: look it up, which None must not mean."""
@@ -134,18 +136,18 @@ class FrozenTeacher(BaseTeacher):
         """Run faster, as far as asked and possible: only now nobody takes weights from it."""
         assert self.model is not None
 
-        def answer(model: Any) -> List[Tensor]:
-            before, self.model = self.model, model
-            try:
-                with self.fast.running(model):
-                    return [tensor for point in self._parts for tensor in self._rehearsed(
-                        point, lambda noise, *rest: super(FrozenTeacher, self).observe(
-                            self.fast.lay_out(noise), *rest))]
-            finally:
-                self.model = before
+        def on_noise(model: Any, noise: Tensor, data_samples: Optional[Sequence],
+                     questions: Dict[str, Question]) -> Dict[str, Answers]:
+            return self.observer.observe(model, self.fast.lay_out(noise), data_samples, questions,
+                                         self.runs_whole)
 
-        inside = {path for point in self._parts for path in point.paths}
-        inside |= left_out(self._parts.values())
+        def answer(model: Any) -> List[Tensor]:
+            with self.fast.running(model):
+                return [tensor for point in self.observer.parts for tensor in
+                        self.observer.rehearsed(model, point, partial(on_noise, model))]
+
+        inside = {path for point in self.observer.parts for path in point.paths}
+        inside |= left_out(self.observer.parts.values())
         self.model = self.fast.settle(self.model, answer, inside)
 
 

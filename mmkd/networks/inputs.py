@@ -165,6 +165,21 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
     return batch
 
 
+def inputs_of(network: Any, student: Any, inputs: Tensor,
+              data_samples: Optional[Sequence]) -> Tensor:
+    """The images that a network sees: the student's, or a view of them.
+
+    Args:
+        network (BaseTeacher): Its ``view`` tells.
+        student (nn.Module): The student, whose preprocessor has normalised the images.
+        inputs (Tensor): Float (N, C, H, W), normalised for the student.
+        data_samples (Sequence, optional): The N samples; None for a blank image.
+    """
+    if network.view is None or data_samples is None:
+        return inputs
+    return view_of(network.view, inputs, data_samples, student.data_preprocessor)
+
+
 def _channels(values: Tuple[float, ...], like: Tensor) -> Tensor:
     return _constant(values, like.dtype, like.device)
 

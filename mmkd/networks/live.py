@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..points import Answers, family_of
 from ..points.recorder import Records, evaluating, recording, replaced_forward
-from .base import BaseTeacher, Question
+from .base import BaseTeacher
+from .observing import Question, answered
 
 
 class LiveNetwork(BaseTeacher):
@@ -64,7 +65,7 @@ class LiveNetwork(BaseTeacher):
         assert self.model is not None
         if self.seen is None:  # a blank image, before training
             with torch.no_grad(), evaluating(self.model):
-                return self._answer(inputs, data_samples, questions)
+                return answered(self.model, inputs, data_samples, questions)
         told: Dict[str, Answers] = {}
         for key, question in questions.items():
             records = self.seen

@@ -17,10 +17,11 @@ from ..points.image_sizes import as_size, shown_size
 from ..points.layout import Layout
 from ..points.probe import channels_of
 from ..registry import MODELS
-from .base import BaseTeacher, Question
+from .base import BaseTeacher
 from .frozen import LEFT_OUT
 from .inputs import Renormalize
 from .libraries import Built, build_module, nearest
+from .observing import Question
 
 PARAMETERS = inspect.signature(
     lambda path, layout=None, extra_tokens=None, stride=None: None).parameters

@@ -12,10 +12,10 @@ from ..files.classes import classes_of_checkpoint
 from ..files.fit import load_exactly, misfit
 from ..points import Answers, family_of
 from ..registry import MODELS
-from .base import Question
 from .frozen import check_source, model_config, origin_of, read_config
 from .inputs import Renormalize
 from .live import LiveNetwork
+from .observing import Question
 from .sharing import share
 
 

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..compare.committee import CommitteeTerm
+from ..compare.committee import CommitteeTerm, explain_average
 from ..compare.term import Term
 from ..compare.unknown_names import warn_of_unknown_names
 from ..core.log import warn
@@ -16,7 +16,7 @@ from ..core.runner import current_optim_wrapper
 from ..files.classes import stated_classes
 from ..files.history import record_of
 from ..networks import BaseTeacher, Itself, Partner, Question
-from ..networks.inputs import view_of
+from ..networks.inputs import inputs_of
 from ..points import Answers
 from ..points.probe import size_explained
 from ..points.recorder import Records
@@ -146,8 +146,8 @@ class Distillation:
         for part in self.parts:
             print_log(str(part), 'current')
         for term in self.terms:
-            if isinstance(term, CommitteeTerm) and term.explain_average():
-                warn(term.explain_average())
+            if isinstance(term, CommitteeTerm) and explain_average(term):
+                warn(explain_average(term))
         warn_of_unknown_names(bool(self.classes), self.parts)
         self.is_prepared = True
 
@@ -219,7 +219,7 @@ class Distillation:
         """What one network returns."""
         network = self.networks[name]
         return network.observe(  # type: ignore[return-value]
-            self.inputs_of(network, inputs, data_samples), data_samples,
+            inputs_of(network, self.student, inputs, data_samples), data_samples,
             questions)  # type: ignore[arg-type]
 
     def after_iter(self, iteration: int) -> None:
@@ -238,14 +238,6 @@ class Distillation:
         model = self.networks[name].model
         assert model is not None
         return model
-
-    def inputs_of(self, network: BaseTeacher, inputs: Tensor,
-                  data_samples: Optional[Sequence]) -> Tensor:
-        """The images that a network sees: the student's, or a view of them."""
-        if network.view is None or data_samples is None:
-            return inputs
-        return view_of(network.view, inputs, data_samples,
-                       self.student.data_preprocessor)  # type: ignore[arg-type]
 
     def provenance(self) -> Dict[str, Any]:
         """How the student's weights come about: who taught it, what was compared, which versions.

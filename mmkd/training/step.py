@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from ..compare.pair_queries import NotFinite
-from ..compare.term import Parts, Term
+from ..compare.parts import Parts
+from ..compare.term import Term
 from ..compare.vocabulary import Batch
 from ..networks import LiveNetwork, Partner
+from ..networks.inputs import inputs_of
 from ..networks.sharing import computed_once
 from ..points.recorder import Records
 from .diagnosis import Sides
@@ -96,8 +98,8 @@ class Step:
                     if isinstance(network, Partner):
                         gate = self.distillation.health.gate(name, batch.inputs.device)
                         stack.enter_context(shared_through(gate, network.shared_modules))
-                        inputs = self.distillation.inputs_of(network, batch.inputs,
-                                                             batch.data_samples)
+                        inputs = inputs_of(network, self.distillation.student, batch.inputs,
+                                           batch.data_samples)
                         its = network.learn_from(inputs, batch.data_samples,  # type: ignore
                                                  paths)
                         own[name] = {f'{name}.{key}': value for key, value in its.items()}

@@ -250,7 +250,7 @@ def test_sizes_are_tried_from_the_cheapest():
     def tried(fits, ambiguous=(), exact=None):
         sizes = []
 
-        def observe(size):
+        def look(size):
             sizes.append(size)
             if size not in fits:
                 raise DoesNotRun('teacher', size, RuntimeError('no'))
