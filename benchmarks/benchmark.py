@@ -49,8 +49,8 @@ from tqdm import tqdm
 import mmkd
 from mmkd import CWDLoss, DISTLoss, KDLoss
 from mmkd.core.fields import VIEW
-from mmkd.inspection import METHODS, entries_of, inspect_pair
-from mmkd.losses import DistillLoss, LogitLoss
+from mmkd.inspection import entries_of, inspect_pair
+from mmkd.losses import METHODS, DistillLoss, LogitLoss
 from mmkd.losses.cwd import divergence
 from mmkd.networks.frozen import model_config
 from mmkd.training.beside import join_optimizer
@@ -75,8 +75,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher', help='plain config of the teacher')
     parser.add_argument('--teacher-checkpoint', help='trained weights of the teacher; random by '
                         'default, which does for times')
-    parser.add_argument('--methods', nargs='+', default=['dist'], choices=METHODS,
-                        help='with --student and --teacher; dist by default')
+    parser.add_argument('--methods', nargs='+', default=['dist'],
+                        help=f'with --student and --teacher: {", ".join(METHODS)}, or several '
+                        "joined by '+'; dist by default")
     parser.add_argument('--fast', nargs='*', action=Options, metavar='SETTING=VALUE',
                         help='measure each also with faster settings of a frozen teacher; by '
                         'default ' + ' '.join(f'{key}={value}' for key, value in FAST.items()))

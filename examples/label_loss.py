@@ -2,11 +2,13 @@
 
     custom_imports = dict(imports=['mmkd', 'label_loss'], allow_failed_imports=False)
     distill=[dict(type='mmkd.TwoPartKDLoss', on='cls')]
+
+or, with `label_loss` in the `custom_imports` of the student, `tools/train.py ... --method twopart`.
 """
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from mmkd.losses import LOSSES, DistillLoss
+from mmkd.losses import LOSSES, DistillLoss, Method
 
 
 @LOSSES.register
@@ -34,3 +36,6 @@ class TwoPartKDLoss(DistillLoss):
         is_object, is_background = (labels >= 0) & (labels < classes), labels == classes
         return dict(object=(each * is_object).sum() / is_object.sum().clamp(min=1),
                     background=self.alpha * (each * is_background).mean())
+
+
+METHOD = Method('twopart', dense=[dict(type='mmkd.TwoPartKDLoss', on='cls')])

@@ -13,32 +13,14 @@ from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
 from .compare.term import Term, notes_of_term
 from .core.build import build_model
-from .losses import LogitLoss
+from .losses import METHODS, LogitLoss
+from .losses.method import methods_of
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
-from .points import points_of
+from .points import family_of, points_of
 from .training.distillation import Distillation
 from .training.probe import trials
-
-
-class Part(NamedTuple):
-    """A loss of a method, with its authors' settings."""
-    loss: str
-    points: List[str]
-    """Of these it compares the first that can be."""
-    settings: Dict[str, Any] = {}
-    aux_weight: float = 0.
-    """Weight of the same on the auxiliary head, where there is one."""
-
-
-DIST = Part('mmkd.DISTLoss', ['cls'], aux_weight=0.4)
-KD = Part('mmkd.KDLoss', ['cls'], aux_weight=0.4)
-CWD = Part('mmkd.CWDLoss', ['cls'], dict(loss_weight=3.))
-MIMIC = Part('mmkd.MSELoss', ['neck', 'backbone'], dict(connector='conv'))
-METHODS = {'dist': [DIST], 'kd': [KD], 'cwd': [CWD], 'mimic': [MIMIC],
-           'dist+mimic': [DIST, MIMIC], 'kd+mimic': [KD, MIMIC]}
-"""What is compared, by the name of the method."""
 
 
 class Finding(NamedTuple):
@@ -48,6 +30,8 @@ class Finding(NamedTuple):
     """None where it cannot be compared."""
     problem: str
     """Why not; '' where it can."""
+    kind: str = ''
+    """Kind of the student's family, by which a method chooses its entries."""
 
     @property
     def verdict(self) -> str:
@@ -56,10 +40,10 @@ class Finding(NamedTuple):
             return 'cannot be compared'
         return 'through a connector' if self.term.connectors else 'as it is'
 
-    def limits(self, part: Part) -> Limits:
-        """What the loss of a method cannot teach at this point, which can be compared."""
+    def limits(self, entry: Dict[str, Any]) -> Limits:
+        """What the loss of a method's entry cannot teach at this point, which can be compared."""
         assert self.term is not None
-        loss = TermSpec.of(dict(type=part.loss, on=self.point, **part.settings)).build_loss()
+        loss = TermSpec.of(written(entry, self.point)).build_loss()
         if isinstance(loss, LogitLoss):
             loss.use_sigmoid = self.term.student_point.use_sigmoid
         return limits_of(loss, self.term.compared)
@@ -89,8 +73,9 @@ def inspect_pair(student: Config, teacher: Config,
     frozen.prepare(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, frozen, [entry], config=student)
+    kind = family_of(model).kind
     return [Finding(name, found if isinstance(found, Term) else None,
-                    '' if isinstance(found, Term) else str(found))
+                    '' if isinstance(found, Term) else str(found), kind)
             for name, found in trials(distillation)]
 
 
@@ -98,47 +83,64 @@ def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]
     """The entries of ``distill`` that a method stands for, for a pair.
 
     Args:
-        method (str): A key of :data:`METHODS`.
+        method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
         findings (Sequence[Finding]): From :func:`inspect_pair`.
 
     Raises:
         ValueError: If there is no such method, or the pair lacks the points it compares; the
             message says which points can be compared.
     """
-    if method not in METHODS:
-        raise ValueError(f'no method `{method}`; there are {", ".join(METHODS)}')
     found = {finding.point: finding for finding in findings}
+    kind = next((finding.kind for finding in findings), '')
     entries: List[Dict[str, Any]] = []
-    for part in METHODS[method]:
-        problems = [_problem(part, name, found.get(name)) for name in part.points]
-        point = next((name for name, problem in zip(part.points, problems) if not problem), None)
-        if point is None:
-            problems = [f'`{name}`: {problem}' for name, problem in zip(part.points, problems)]
-            able = [finding.point for finding in findings if finding.term]
-            raise ValueError(
-                f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. Points '
-                f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
-        entries.append(dict(type=part.loss, on=point, **part.settings))
-        if part.aux_weight and not _problem(part, 'aux', found.get('aux')):
-            entries.append(dict(type=part.loss, on='aux', loss_weight=part.aux_weight))
+    for one in methods_of(method):
+        its = one.entries(kind)
+        if not its:
+            raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
+                             f'{one.kinds()}, and the student is none of these; choose another '
+                             'method')
+        for entry in its:
+            points = points_in(entry)
+            problems = [_problem(entry, name, found.get(name)) for name in points]
+            point = next((name for name, problem in zip(points, problems) if not problem), None)
+            if point is not None:
+                entries.append(written(entry, point))
+            elif not entry.get('if_there'):
+                told = [f'`{name}`: {problem}' for name, problem in zip(points, problems)]
+                able = [finding.point for finding in findings if finding.term]
+                raise ValueError(
+                    f'`{method}` has nothing to compare in this pair; {"; ".join(told)}. Points '
+                    f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
     return entries
 
 
-def _problem(part: Part, point: str, finding: Optional[Finding]) -> str:
-    """Why a method cannot compare a point; '' if it can."""
+def points_in(entry: Dict[str, Any]) -> List[str]:
+    """The points of a method's entry, of which the first one is taken that can be compared."""
+    on = entry['on']
+    return list(on) if isinstance(on, tuple) else [on]
+
+
+def written(entry: Dict[str, Any], point: str) -> Dict[str, Any]:
+    """A method's entry as ``distill`` has it."""
+    return {key: point if key == 'on' else value for key, value in entry.items()
+            if key != 'if_there'}
+
+
+def _problem(entry: Dict[str, Any], point: str, finding: Optional[Finding]) -> str:
+    """Why an entry cannot compare a point; '' if it can."""
     if finding is None:
         return 'neither model has such a point'
     if finding.term is None:
         return finding.problem
-    limits = finding.limits(part)
+    limits = finding.limits(entry)
     return '; '.join(limits.notes) if limits.is_constant else ''
 
 
 def _notes(finding: Finding) -> List[str]:
     """What methods that compare a point cannot teach there."""
-    parts = {part.loss: part for method in METHODS.values() for part in method
-             if finding.point in part.points or (part.aux_weight and finding.point == 'aux')}
-    return [note for part in parts.values() for note in finding.limits(part).notes]
+    entries = {entry['type']: entry for method in METHODS.values()
+               for entry in method.entries(finding.kind) if finding.point in points_in(entry)}
+    return [note for entry in entries.values() for note in finding.limits(entry).notes]
 
 
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:
@@ -163,7 +165,8 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
 
 
 def config_text(student: str, teacher: str, checkpoint: Optional[str],
-                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = ()) -> str:
+                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
+                around: Optional[Dict[str, Any]] = None) -> str:
     """A distillation config for a pair: short, to be read, edited and run again.
 
     Args:
@@ -173,10 +176,22 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             those that its package publishes. None is written out: random ones.
         entries (Sequence[dict]): The entries of ``distill``.
         imports (Sequence[str]): What the student's own ``custom_imports`` import. Defaults to ().
+        around (dict, optional): Settings by dotted key, such as 'optim_wrapper.clip_grad'; those
+            of 'model' are arguments of the Distiller. Defaults to None.
     """
     given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
     lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
                     for entry in entries)
+    of_model, rest = '', ''
+    for key, value in (around or {}).items():
+        first, *inner = key.split('.')
+        if first == 'model':
+            of_model += f',\n    {".".join(inner)}={value!r}'
+            continue
+        text = repr(value)
+        for name in reversed(inner):
+            text = f'dict({name}={text})'
+        rest += f'\n{first} = {text}\n'
     return (f'_base_ = [{student!r}]\n'
             f'custom_imports = dict(imports={["mmkd", *imports]!r}, allow_failed_imports=False)\n'
             '\n'
@@ -185,4 +200,4 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             "    type='mmkd.Distiller',\n"
             '    student=_base_.model,\n'
             f'    teacher=dict(config={teacher!r}{given}),\n'
-            f'    distill=[\n{lines}    ])\n')
+            f'    distill=[\n{lines}    ]{of_model})\n{rest}')

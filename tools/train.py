@@ -31,7 +31,9 @@ from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspection import METHODS, config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
+from mmkd.losses import METHODS
+from mmkd.losses.method import around_of, methods_of
 from mmkd.networks.frozen import LEFT_OUT
 
 
@@ -40,8 +42,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='the config: a path, or package::path')
     parser.add_argument('--teacher', help='config of a teacher, for a plain student config')
     add_teacher_checkpoint(parser)
-    parser.add_argument('--method', choices=METHODS, help='what is compared, with --teacher; '
-                        'dist by default')
+    parser.add_argument('--method', help=f'what is compared, with --teacher: {", ".join(METHODS)}, '
+                        "several joined by '+', or one of a module in the `custom_imports` of the "
+                        'student; dist by default')
     parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
                         help='plain configs between teacher and student, the biggest first')
     parser.add_argument('--generations', type=int, help='number of trainings from scratch: '
@@ -76,6 +79,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
     method = args.method or 'dist'
     student, teacher = read_config(args.config), read_config(args.teacher)
+    around = around_of(methods_of(method))  # the config has imported what it needs
     if getattr(student, '_imported_names', None):
         raise SystemExit(
             f'{args.config} is written in the new style of MMEngine (read_base), from which the '
@@ -104,7 +108,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
              for name in (args.config, args.teacher)]
-    text = config_text(*names, checkpoint, entries, imports)
+    text = config_text(*names, checkpoint, entries, imports, around)
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)

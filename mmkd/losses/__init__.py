@@ -7,7 +7,19 @@ from .dist import DISTLoss
 from .kd import KDLoss
 from .logits import LogitLoss
 from .memory import Bank
+from .method import METHODS, Method
 from .mse import MSELoss
 
-__all__ = ['LOSSES', 'Bank', 'CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss', 'MSELoss',
-           'gathered']
+__all__ = [
+           'LOSSES',
+           'METHODS',
+           'Bank',
+           'CWDLoss',
+           'DISTLoss',
+           'DistillLoss',
+           'KDLoss',
+           'LogitLoss',
+           'MSELoss',
+           'Method',
+           'gathered',
+]

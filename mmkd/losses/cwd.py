@@ -10,6 +10,7 @@ from ..core.arguments import temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
 from .fast.pieces import pieces
+from .method import Method
 
 NOWHERE = -1e30
 """Logit of a position that does not count: its probability is 0, and all stays finite."""
@@ -117,3 +118,6 @@ def channels_of(maps: Tensor,
     """Image by image, slices of the channels of (N, C, L) and the weights of the positions."""
     for n, channels in pieces(maps.transpose(1, 2)):
         yield n, channels, None if weight is None else weight[n]
+
+
+METHOD = Method('cwd', [dict(type='mmkd.CWDLoss', on='cls', loss_weight=3.)])

@@ -9,6 +9,7 @@ from ..core.table import LOSSES
 from .fast.closed_form import EPS, dist
 from .fast.pieces import as_maps
 from .logits import LogitLoss, weighted_mean
+from .method import Method
 
 LEAST_COLUMNS = 3
 """Pearson's correlation of two numbers is 1 or -1, that of one is 0, whatever they are."""
@@ -117,3 +118,8 @@ def pearson(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
         a, b = root * (a - weighted_mean(a, weight)), root * (b - weighted_mean(b, weight))
     # The norm's gradient at 0 is 0 in torch, so a constant column needs no care of its own.
     return (a * b).sum(0) / (torch.norm(a, dim=0) * torch.norm(b, dim=0) + EPS)
+
+
+METHOD = Method('dist', [
+    dict(type='mmkd.DISTLoss', on='cls'),
+    dict(type='mmkd.DISTLoss', on='aux', loss_weight=0.4, if_there=True)])

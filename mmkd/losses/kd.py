@@ -11,6 +11,7 @@ from ..core.table import LOSSES
 from .fast import fused
 from .fast.pieces import TINY, as_maps, logits_of, pieces, probabilities
 from .logits import LogitLoss, weighted_mean
+from .method import Method
 
 
 @LOSSES.register
@@ -154,3 +155,8 @@ def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bo
         return [total, form.differ(*asked, norms, torch.tensor(3., device=device))]
 
     return fused.agree(f'KD on {device}', lambda: said(PIECEWISE), lambda: said(FUSED))
+
+
+METHOD = Method('kd', [
+    dict(type='mmkd.KDLoss', on='cls'),
+    dict(type='mmkd.KDLoss', on='aux', loss_weight=0.4, if_there=True)])

@@ -7,6 +7,7 @@ from torch.nn.functional import mse_loss
 
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .method import Method
 
 
 @LOSSES.register
@@ -32,3 +33,7 @@ class MSELoss(DistillLoss):
         difference = torch.where(weight > 0, student - teacher, 0.)
         total = weight.sum() * student.shape[1]
         return (weight * difference.square()).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+METHOD = Method('mimic', [
+    dict(type='mmkd.MSELoss', on=('neck', 'backbone'), connector='conv')])

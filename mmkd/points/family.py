@@ -14,6 +14,7 @@ class ModelFamily(metaclass=ABCMeta):
 
     Attributes:
         family (str): What an mmdet or mmseg user calls these models.
+        kind (str): A word for it, by which a :class:`mmkd.losses.Method` chooses its entries.
         truth (tuple[str]): Which ground truth its data has: names that a loss may ask for.
 
     A subclass registers with ``@mmkd.FAMILIES.register_module()``; the first one that fits a model,
@@ -21,6 +22,7 @@ class ModelFamily(metaclass=ABCMeta):
     """
 
     family: str
+    kind: str = ''
     truth: Tuple[str, ...] = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks')
 
     @staticmethod

@@ -23,6 +23,7 @@ class DenseHead(ModelFamily):
     """
 
     family = 'single-stage detectors of mmdet with a dense head'
+    kind = 'dense'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:

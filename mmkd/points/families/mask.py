@@ -26,6 +26,7 @@ class MaskTransformer(ModelFamily):
     """
 
     family = 'mask transformers of mmdet and mmseg'
+    kind = 'mask'
     truth = (*ModelFamily.truth, 'label_map')
 
     @staticmethod
@@ -76,6 +77,7 @@ class SideAdapter(ModelFamily):
     """
 
     family = 'SAN of mmseg'
+    kind = 'mask'
     truth = ('label_map', )
 
     @staticmethod

@@ -28,6 +28,7 @@ class QueryHead(ModelFamily):
     """
 
     family = 'detectors of mmdet with queries (DETR and its kin)'
+    kind = 'query'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
@@ -71,6 +72,7 @@ class SparseRoIHead(ModelFamily):
     """
 
     family = 'Sparse R-CNN and QueryInst of mmdet'
+    kind = 'query'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:

@@ -30,6 +30,7 @@ class RoIHead(ModelFamily):
     """
 
     family = 'two-stage detectors of mmdet'
+    kind = 'roi'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:

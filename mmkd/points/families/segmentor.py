@@ -28,6 +28,7 @@ class Segmentor(ModelFamily):
     """
 
     family = 'segmentors of mmseg'
+    kind = 'segmentor'
     truth = ('label_map', )
 
     @staticmethod

@@ -18,6 +18,7 @@ class GridOfInstances(ModelFamily):
     """
 
     family = 'SOLO and SOLOv2 of mmdet'
+    kind = 'solo'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:

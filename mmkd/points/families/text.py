@@ -22,6 +22,7 @@ class TextDetector(ModelFamily):
     """
 
     family = 'detectors of mmdet with a text prompt (GLIP, Grounding DINO)'
+    kind = 'text'
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
