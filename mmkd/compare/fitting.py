@@ -1,6 +1,6 @@
 """What does a blank image tell of two points: which levels are pairs, and of which sizes?"""
 from dataclasses import dataclass, field
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -38,6 +38,12 @@ class Fitting:
     strides: Tuple[List[Stride], List[Stride]] = field(default_factory=lambda: ([], []))
     """Of the levels that are compared; empty where they are no maps of the image."""
     notes: List[str] = field(default_factory=list)
+
+    def chosen(self, of_student: Sequence[Any]) -> List[Any]:
+        """Of something for each level of the student, that of the levels that are compared."""
+        chosen = list(of_student) if self.pairing is None else [
+            of_student[i] for i, _ in self.pairing.pairs]
+        return [chosen[n] for n in self.numbers] if self.numbers else chosen
 
     def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
         """The levels that are compared, of the student and of the teacher.

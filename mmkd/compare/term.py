@@ -179,6 +179,7 @@ class Term:
         if self.student_point.queries is not None and not is_paired:
             return context
         student, teacher = self.fitting.pairs(self.alignment, student, teacher)
+        raw = context.student
         context.student, context.teacher = student, teacher
         context.strides = self.fitting.strides[0]
         context.numbers = numbers or tuple(range(len(student)))
@@ -195,6 +196,8 @@ class Term:
         check_shapes(self.alignment, student, teacher, free, mine)
         context.anchors = self.alignment.anchors(student[0].shape[1]) if student else 1
         context.student, context.teacher = map(self.alignment.split, (student, teacher))
+        context.shapes = [one.shape for one in self.alignment.split(raw)]
+        context.chosen = self.fitting.chosen
         if self.also:
             context.also = further_levels(self.also, seen, told, self.fitting, context.anchors)
         return context
@@ -230,8 +233,7 @@ class Term:
         if self.region is not None:
             weights = weights_of(self.region, context, is_trial)
         if self.spec.replaces == 'background' and not is_trial:
-            found = background_of(background, [one.shape for one in context.student],
-                                  context.anchors)
+            found = context.chosen(background_of(background, context.shapes, context.anchors))
             weights = found if weights is None else [a * b for a, b in zip(weights, found)]
         asked = self.loss.asked()
         values: List[Any] = []

@@ -48,6 +48,10 @@ class Context:
     """By level, what the further points of the entry return: the student's, the teacher's."""
     level: int = 0
     """Position in the lists of the level that is asked for."""
+    shapes: Sequence[torch.Size] = ()
+    """Of all levels of the student's point, anchors split off, also of those that are left out."""
+    chosen: Callable[[Sequence[Any]], List[Any]] = list
+    """Takes, of something for each of these, that of the levels that are compared."""
     _labels: Optional[List[Labels]] = None
 
     @property
@@ -56,8 +60,7 @@ class Context:
         if self._labels is None:
             calls = [call for path in self.point.criteria for call in self.records[path]
                      if call.kwargs.get('reduction_override') != 'none']
-            shapes = [one.shape for one in self.student]
-            self._labels = labels_of(self.point, calls, shapes, self.anchors)
+            self._labels = self.chosen(labels_of(self.point, calls, self.shapes, self.anchors))
         return self._labels[self.level]
 
     def all_labels(self) -> List[Labels]:

@@ -1,0 +1,90 @@
+"""Labels that a loss asks for, where levels are left out, chosen, or of several anchors."""
+import pytest
+import torch
+from conftest import build, distiller, retinanet, save_teacher, segmentor, step, two_stage
+from loops import images, streets_of
+
+from mmkd.losses import LOSSES, DistillLoss
+
+SEEN = []
+
+
+@pytest.fixture(autouse=True)
+def asking():
+    """A loss that keeps what it is given."""
+
+    @LOSSES.register
+    class AskingLoss(DistillLoss):
+
+        def compare(self, student, teacher, weight=None, *, labels, label_weights, level):
+            SEEN.append((level, student.detach(), labels, label_weights))
+            return (student - teacher).abs().mean()
+
+    SEEN.clear()
+    yield AskingLoss
+    del LOSSES.classes['AskingLoss']
+
+
+def stepped(model, data, scope='mmdet'):
+    """The model after a step, what the loss saw, and what mmdet gave the student's own loss."""
+    torch.manual_seed(3)
+    model = build(model, scope)
+    model.init_weights()
+    data = model.data_preprocessor(data, True)
+    given = []
+    for path in model.terms[0].student_point.criteria:
+        module = model.student.get_submodule(path)
+        forward = module.forward
+        module.forward = lambda *args, own=forward, **kwargs: (
+            given.append((args, kwargs)), own(*args, **kwargs))[1]
+    SEEN.clear()
+    step(model, data['inputs'], data['data_samples'])
+    return model, list(SEEN), given
+
+
+@pytest.mark.parametrize('levels', [None, [1], [2, 0]])
+def test_levels_that_are_left_out_take_their_labels_along(tmp_path, levels):
+    """P3 to P7 learn from P2 to P5: P6 and P7 have no partner."""
+    other = retinanet()
+    other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
+    other['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32])
+    entry = dict(type='mmkd.AskingLoss', on='cls', **({} if levels is None else
+                                                      dict(levels=levels)))
+    _, seen, given = stepped(distiller(retinanet(), save_teacher(tmp_path / 't.pth', other),
+                                       entry), images((0, 1)))
+    assert len(given) == 5
+    assert [level for level, *_ in seen] == (levels or [0, 1, 2])
+    for level, student, labels, weights in seen:
+        (_, target, weight, *_), _ = given[level]
+        size = student.shape[2:]
+        assert labels.shape == (2 * 9, *size)
+        # In mmdet's order: image, height, width, anchor.
+        mine = labels.view(2, 9, *size).permute(0, 2, 3, 1).flatten()
+        ours = torch.where(weight.flatten() == 0, -1, target.flatten())
+        assert torch.equal(mine, ours)
+        assert torch.equal(weights.view(2, 9, *size).permute(0, 2, 3, 1).flatten(),
+                           weight.flatten())
+
+
+def test_labels_of_rois(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', two_stage(width=12))
+    _, seen, given = stepped(distiller(two_stage(), teacher, dict(
+        type='mmkd.AskingLoss', on='cls')), images((0, 1)))
+    (_, student, labels, _), = seen
+    (_, target, *_), _ = given[-1]
+    assert torch.equal(labels, target)
+    assert student.shape == (len(target), 4)
+
+
+def test_labels_of_a_segmentor_are_at_the_size_of_its_logits(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(width=12, classes=4), list('abcd'),
+                           scope='mmseg')
+    data = streets_of((0, 1))
+    data['data_samples'][0].gt_sem_seg.data[:, :32] = 255
+    _, seen, _ = stepped(distiller(segmentor(classes=4), teacher, dict(
+        type='mmkd.AskingLoss', on='cls')), data, 'mmseg')
+    (_, student, labels, _), = seen
+    step_of = 64 // student.shape[2]
+    for image, sample in zip(labels, data['data_samples']):
+        whole = sample.gt_sem_seg.data[0][::step_of, ::step_of]
+        assert torch.equal(image, torch.where(whole == 255, -1, whole).to(image))
