@@ -4,10 +4,10 @@ from typing import Any, Dict, List, Sequence, Union
 
 from torch import Tensor, nn
 
-from ..core.asking import Asked, asked_by
+from ..core.asking import Asked, asked_by, check_known
 from ..core.build import build_entry
 from ..registry import MODELS
-from .vocabulary import Context, made_up_values, values_of
+from .vocabulary import PROVIDERS, Context, made_up_values, values_of
 
 
 class Connector(nn.Module, metaclass=ABCMeta):
@@ -98,6 +98,8 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
         ValueError: If there is none of that name.
     """
     connector: Connector = build_entry(entry, MODELS, '`connector`', Connector)
+    check_known(f'`forward` of {type(connector).__name__}', connector.asked(),
+                ['teacher', *PROVIDERS])
     return connector
 
 

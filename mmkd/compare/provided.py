@@ -132,6 +132,9 @@ def _iteration(context: Context) -> int:
 @provides('stride')
 def _stride(context: Context) -> float:
     """Pixels of the input per position, of the height."""
+    if not context.strides:
+        raise Lacking(f'`stride` is asked for, but `{context.point.name}` is no map of the image; '
+                      "compare 'neck' or 'backbone'")
     return float(context.strides[context.level][0])
 
 
@@ -143,10 +146,13 @@ def _level(context: Context) -> int:
 @provides('priors')
 def _priors(context: Context) -> Tensor:
     """(H·W·anchors, 4), boxes, or (H·W, 2), points, in pixels of the input."""
-    sizes = [(one.shape[2], one.shape[3]) for one in context.student]
     assert context.model is not None
-    return family_of(context.model).priors(
-        context.model, context.level, sizes, context.student[0])
+    sizes = [(shape[2], shape[3]) for shape in context.shapes]
+    priors = family_of(context.model).priors(context.model, sizes, context.student[0])
+    if not context.strides or len(priors) != len(sizes):
+        raise Lacking(f'`priors` is asked for, but the student has none for the levels of '
+                      f"`{context.point.name}`; compare 'cls' of a dense head")
+    return context.chosen(priors)[context.level]
 
 
 @provides('student_also')

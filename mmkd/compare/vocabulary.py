@@ -56,7 +56,14 @@ class Context:
 
     @property
     def labels(self) -> Labels:
-        """The labels of this level."""
+        """The labels of this level.
+
+        Raises:
+            Lacking: If it is not known which loss trains the point on labels.
+        """
+        if not self.point.criteria:
+            raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
+                          "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
         if self._labels is None:
             calls = [call for path in self.point.criteria for call in self.records[path]
                      if call.kwargs.get('reduction_override') != 'none']
@@ -166,12 +173,18 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Di
         level = context.student[number]
         return _moved(made_up(name, level.cpu(), number, generator), level.device)
 
-    try:
-        return {name: one(name, context.level) if name in SHARED or not is_list else
-                [one(name, number) for number in range(len(context.student))]
-                for name in asked.names}
-    except KeyError:
-        return None
+    values: Dict[str, Any] = {}
+    for name in asked.names:
+        try:
+            values[name] = one(name, context.level) if name in SHARED or not is_list else [
+                one(name, number) for number in range(len(context.student))]
+        except KeyError:
+            return None
+        except Lacking:
+            if name in asked.required:
+                raise
+            values[name] = None
+    return values
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -1,7 +1,7 @@
 """Which points does a model have? By a family's name for them, or by a dotted module path."""
 from abc import ABCMeta, abstractmethod
 from difflib import get_close_matches
-from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
@@ -89,24 +89,19 @@ class ModelFamily(metaclass=ABCMeta):
         return 255
 
     @staticmethod
-    def priors(model: nn.Module, level: int, sizes: Sequence[Tuple[int, int]],
-               like: Tensor) -> Tensor:
-        """The priors of one level, where the family has any.
+    def priors(model: nn.Module, sizes: Sequence[Tuple[int, int]], like: Tensor) -> List[Tensor]:
+        """The priors of every level, where the family has any.
 
         Args:
             model (nn.Module): The student.
-            level (int): Number of the level.
             sizes (Sequence[tuple[int, int]]): Height and width of every level.
             like (Tensor): Tells the device.
 
         Returns:
-            Tensor: (H·W·anchors, 4) boxes or (H·W, 2) points, in pixels of the input.
-
-        Raises:
-            ValueError: If the family has none.
+            list[Tensor]: (H·W·anchors, 4) boxes or (H·W, 2) points, in pixels of the input.
+            Defaults to [], there are none.
         """
-        raise ValueError('`priors` is asked for, but the student is no dense detector of mmdet; '
-                         'choose a loss that does without')
+        return []
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
@@ -127,22 +122,27 @@ class ModelFamily(metaclass=ABCMeta):
 
 
 def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
-    """The adapter of a model's family.
+    """The family of a model.
 
     Args:
         model (nn.Module): Student or teacher.
         side (str): Which of them, for the message. Defaults to 'model'.
 
     Raises:
-        ValueError: If no adapter fits.
+        ValueError: If no family fits.
     """
-    for adapter in reversed(list(FAMILIES.module_dict.values())):
-        if adapter.fits(model):
-            return adapter()
+    for family in reversed(list(FAMILIES.module_dict.values())):
+        if family.fits(model):
+            missing = sorted(getattr(family, '__abstractmethods__', ()))
+            if missing:
+                raise ValueError(f'{family.__name__} fits the {side}, but does not define '
+                                 f'{", ".join(f"`{name}`" for name in missing)}; write it, see '
+                                 'docs/your_own.md')
+            return family()
     raise ValueError(
         f'the {side} is a {type(model).__name__}, whose points mmkd does not know; it knows '
-        f'{", ".join(adapter.family for adapter in FAMILIES.module_dict.values())}; register an '
-        'adapter of your own with `@mmkd.FAMILIES.register_module()`, see docs/architecture.md')
+        f'{", ".join(family.family for family in FAMILIES.module_dict.values())}; register a '
+        'family of your own with `@mmkd.FAMILIES.register_module()`, see docs/your_own.md')
 
 
 def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:

@@ -320,7 +320,7 @@ TEACHERS = [
               'write one name for each')))),
     model('no network of a family', Parts(
         'the teacher', 'is a ResNet', 'it knows single-stage detectors',
-        '; register an adapter'), teacher=teacher(retinanet()['backbone'])),
+        '; register a family'), teacher=teacher(retinanet()['backbone'])),
     model('a segmentor for a detector', Parts(
         '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
         SAME_KIND), teacher=dict(config=dict(default_scope='mmseg', model=segmentor()),
@@ -481,7 +481,7 @@ STUDENTS = [
                                           'its own `student`', '; move its `distill`'), TypeError,
           student=distiller(retinanet(), teacher())),
     model('student of no family', Parts(
-        'the student', 'is a ResNet', 'it knows single-stage detectors', '; register an adapter'),
+        'the student', 'is a ResNet', 'it knows single-stage detectors', '; register a family'),
           student=retinanet()['backbone']),
     *(model(f'companion called {name!r}', Parts(
         'a companion', f'is called {name!r}', NAMES, '; write another name'),

@@ -72,9 +72,11 @@ class DenseHead(ModelFamily):
             run_dense_head(model.bbox_head, features)
 
     @staticmethod
-    def priors(model: Any, level: int, sizes: Sequence[Tuple[int, int]], like: Tensor) -> Tensor:
-        found = model.bbox_head.prior_generator.grid_priors(sizes, device=like.device)
-        return found[level]
+    def priors(model: Any, sizes: Sequence[Tuple[int, int]], like: Tensor) -> List[Tensor]:
+        generator = getattr(model.bbox_head, 'prior_generator', None)
+        if generator is None or len(sizes) != generator.num_levels:
+            return []
+        return list(generator.grid_priors(sizes, device=like.device))
 
 
 def run_dense_head(head: Any, features: Any) -> None:

@@ -1,0 +1,181 @@
+"""Mistakes in what a user adds are named before the first batch, with what to write."""
+import pytest
+from conftest import build, distiller, retinanet, save_teacher, two_stage
+from torch import nn
+
+import mmkd
+from mmkd.losses import LOSSES, DistillLoss
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp('t') / 't.pth', retinanet(channels=24))
+
+
+def refused(student, teacher, entry, *parts, error=ValueError):
+    def begin():
+        build(distiller(student, teacher, entry)).init_weights()
+
+    with pytest.raises(error) as info:
+        begin()
+    for part in parts:
+        assert part in str(info.value), f'{part!r} is not in {info.value}'
+
+
+def loss(compare, **attributes):
+    LOSSES.classes.pop('OwnLoss', None)
+    mmkd.MODELS.module_dict.pop('OwnLoss', None)
+    kind = type('OwnLoss', (DistillLoss, ), dict(compare=compare, __module__='own', **attributes))
+    LOSSES.register(kind)
+    return dict(type='mmkd.OwnLoss', on='cls')
+
+
+def connector(**methods):
+    kind = type('Own', (mmkd.Connector, ), dict(methods, __module__='own'))
+    mmkd.MODELS.register_module(module=kind, force=True)
+    return dict(type='mmkd.MSELoss', on='neck', connector=dict(type='mmkd.Own'))
+
+
+def test_unknown_name(teacher):
+    def compare(self, student, teacher, weight=None, *, labls):
+        return student.sum()
+
+    refused(retinanet(), teacher, loss(compare), '`compare` of OwnLoss asks for `labls`',
+            'closest: `labels`', "@mmkd.provides('labls')")
+
+
+def test_name_that_this_student_lacks(teacher):
+    def compare(self, student, teacher, weight=None, *, labels):
+        return student.sum()
+
+    refused(retinanet(), teacher, dict(loss(compare), on='neck'), 'asks for `labels`',
+            "compare 'cls'")
+
+    def of_maps(self, student, teacher, weight=None, *, label_map):
+        return student.sum()
+
+    refused(retinanet(), teacher, loss(of_maps), 'asks for `label_map`', 'has none')
+
+    def further(self, student, teacher, weight=None, *, teacher_also):
+        return student.sum()
+
+    refused(retinanet(), teacher, loss(further), "write for instance also=['reg']")
+
+
+def test_optional_name_that_is_lacking_is_none(teacher):
+    seen = []
+
+    def compare(self, student, teacher, weight=None, *, labels=None):
+        seen.append(labels)
+        return (student - teacher).square().mean()
+
+    model = build(distiller(retinanet(), teacher, dict(loss(compare), on='neck')))
+    model.init_weights()
+    from loops import images
+    data = model.data_preprocessor(images((0, 1)), True)
+    seen.clear()
+    model(**data, mode='loss')
+    assert seen == [None] * 5
+
+
+def test_what_is_no_scalar(teacher):
+    def compare(self, student, teacher):
+        return dict(a=student.sum(), b=student)
+
+    refused(retinanet(), teacher, loss(compare), 'a scalar, or a dict of named scalars',
+            "'b': Tensor of shape", error=TypeError)
+
+
+def test_channels_that_do_not_fit(teacher):
+    refused(retinanet(), teacher, dict(type='mmkd.MSELoss', on='neck', connector=None),
+            '16 and 24 channels', "write `connector='auto'`")
+
+
+def test_connector_with_other_channels(teacher):
+    def setup(self, student_channels, teacher_channels):
+        self.layer = nn.Conv2d(student_channels, 7, 1)
+
+    refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: self.layer(x)),
+            'Own returns 7 channels at level 0', '`neck` of the teacher has 24',
+            'return as many as its `setup` is given')
+
+
+def test_connector_that_asks_for_what_is_unknown(teacher):
+    def setup(self, student_channels, teacher_channels, *, scale):
+        pass
+
+    refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: x),
+            '`setup` of Own asks for `scale`', 'may ask for `stride` and `level`')
+
+    def forward(self, x, *, techer):
+        return x
+
+    refused(retinanet(), teacher, connector(
+        setup=lambda self, student_channels, teacher_channels: None, forward=forward),
+        '`forward` of Own asks for `techer`', 'closest: `teacher`')
+
+
+def test_connector_that_returns_no_tensor(teacher):
+    refused(retinanet(), teacher, connector(
+        setup=lambda self, student_channels, teacher_channels: None,
+        forward=lambda self, x: [x]), 'Own must return a tensor, but gave list', error=TypeError)
+
+
+def test_region_of_another_shape(teacher):
+    class Flat(mmkd.Region):
+
+        def weigh(self, student, teacher):
+            return [one.mean((1, 2, 3)) for one in student]
+
+    mmkd.MODELS.register_module(module=Flat, force=True)
+    refused(retinanet(), teacher, dict(type='mmkd.MSELoss', on='neck', region=dict(
+        type='mmkd.Flat')), 'Flat must give a list of weights of the positions',
+        'let its `weigh` return one tensor for each level', error=TypeError)
+
+
+def test_region_for_a_loss_without_weights(teacher):
+    def compare(self, student, teacher):
+        return (student - teacher).square().mean()
+
+    refused(retinanet(), teacher, dict(loss(compare), region=dict(type='mmkd.Foreground')),
+            'OwnLoss takes no weights of positions', 'leave out `region`')
+
+
+def test_loss_that_communicates_where_a_process_may_skip_it(tmp_path):
+    def compare(self, student, teacher):
+        return (student - teacher).square().mean()
+
+    cascade = two_stage('cascade-rcnn')
+    teacher = save_teacher(tmp_path / 't.pth', two_stage('cascade-rcnn', width=12))
+    refused(cascade, teacher, loss(compare, communicates=True),
+            'OwnLoss exchanges tensors between processes', 'a cascade, which may stop',
+            'choose another point')
+
+
+def test_family_that_forgets(teacher):
+    class Forgetful(mmkd.ModelFamily):
+        family = 'what forgets'
+
+        @staticmethod
+        def fits(model):
+            return getattr(model, 'is_forgotten', False)
+
+        @staticmethod
+        def points(model):
+            return dict(cls=mmkd.Point('cls', ('bbox_head', ), mmkd.tensors_of, use_sigmoid=True,
+                                       num_classes=3, num_named=3))
+
+    mmkd.FAMILIES.register_module(module=Forgetful, force=True)
+    try:
+        student = build(retinanet())
+        student.is_forgotten = True
+        refused(student, teacher, dict(type='mmkd.KDLoss', on='cls'),
+                'Forgetful fits the student, but does not define `predict`')
+        Forgetful.predict = staticmethod(lambda *args, **kwargs: None)
+        Forgetful.__abstractmethods__ = frozenset()
+        refused(student, teacher, dict(type='mmkd.KDLoss', on='cls'),
+                '`cls` of the student was not passed', '`bbox_head` did not run')
+        refused(student, teacher, dict(type='mmkd.KDLoss', on='heat'),
+                'no point `heat` in the student', 'points of it are `cls`')
+    finally:
+        del mmkd.FAMILIES._module_dict['Forgetful']
