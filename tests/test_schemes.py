@@ -1,7 +1,7 @@
 """Every scheme runs in a real Runner, comes back on resume to the bit, and leaves plain weights."""
 import copy
+import importlib
 import os
-import re
 
 import pytest
 import torch
@@ -143,13 +143,9 @@ def test_a_teacher_and_partners_of_it(shapes, tmp_path):
             'loss_other_cls_kd_from_student'} <= losses[0].keys()
 
 
-def test_scheme_of_the_docs(shapes, tmp_path):
-    """The teacher that docs/schemes/README.md writes down trains, averages, and comes back."""
-    with open(os.path.join(ROOT, 'docs', 'schemes', 'README.md')) as file:
-        blocks = re.findall(r'```python\n(.*?)```', file.read(), re.DOTALL)
-    code, = (block for block in blocks if 'class AverageOfEpochs' in block)
-    assert len(code.splitlines()) < 60
-    exec(code, {})
+def test_scheme_of_the_examples_is_the_average(shapes, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(ROOT, 'examples'))
+    importlib.import_module('epoch_mean_teacher')
     model = distiller(retinanet(), dict(type='mmkd.AverageOfEpochs'), KD)
     runner, losses = train(run('mmdet', shapes, copy.deepcopy(model), tmp_path / 'whole', 3))
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, True, True]

@@ -178,9 +178,6 @@ ENTRIES = [
           through='bbox_head'),
     entry(Parts('`connector`', 'no type `mmkd.Connektor`', 'mmkd has', 'write one of them'),
           type='mmkd.MSELoss', on='neck', connector=dict(type='mmkd.Connektor')),
-    entry(Parts('`connector=', '`cls` of the student is a prediction',
-                'which is compared as it is', '; leave `connector` out'),
-          connector=dict(type='mmkd.Connektor')),
     *(entry(must('between', BETWEEN, repr(names), 'name them'), between=names)
       for names in (['student'], 'student', ['student', 'student'])),
     entry(Parts('`between`', "but got {.*'name': 'loss_a'}", 'needs one point of all networks',
@@ -248,7 +245,8 @@ TEACHERS = [
     model('type of a teacher misspelt', Parts(
         '`teacher`:', 'no type `mmkd.FrozenTeachr` .closest: `mmkd.FrozenTeacher`.',
         'mmkd has `mmkd.FrozenTeacher`, `mmkd.CachedTeacher`, `mmkd.Committee`, '
-        '`mmkd.EarlierSelf`, `mmkd.MeanTeacher`, `mmkd.Partner`;', 'write one of them'),
+        '`mmkd.EarlierSelf`, `mmkd.MeanTeacher`, `mmkd.ModuleTeacher`, `mmkd.Partner`;',
+        'write one of them'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
     model('a model in place of a teacher', Parts(
         '`teacher`:', 'RetinaNet', 'is no BaseTeacher', '; give one of mmkd.networks'), TypeError,

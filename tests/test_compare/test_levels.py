@@ -200,7 +200,7 @@ def test_named_head_is_interpolated():
     on = dict(student='aux.0', teacher='aux')
     match, = prepared(bisenet(), segmentor(), dict(type='mmkd.KDLoss', on=on)).terms
     assert match.fitting.shapes == ([(1, 19, 32, 32)], [(1, 19, 16, 16)])
-    assert "the teacher's 16x16 interpolated to 32x32" in match.notes
+    assert "the teacher's 16x16 interpolated to 32x32" in match.fitting.notes
 
 
 def test_no_head_of_the_partners_stride_is_refused():

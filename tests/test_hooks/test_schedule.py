@@ -44,18 +44,18 @@ def run(shapes, work_dir, teacher, schedules, *entries, epochs=4, **changes):
 def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     from mmkd.networks import BaseTeacher
-    looks, look = [], BaseTeacher.look
+    looks, look = [], BaseTeacher.observe
 
     def watched(self, inputs, data_samples, questions):
         looks.append(tuple(inputs.shape))
         return look(self, inputs, data_samples, questions)
 
-    BaseTeacher.look = watched
+    BaseTeacher.observe = watched
     try:
         _, losses = train(run(shapes, tmp_path / 'run', teacher, dict(
             loss_cls_dist=[dict(type='stop', at=2), dict(type='constant', end_factor=0.5)])))
     finally:
-        BaseTeacher.look = look
+        BaseTeacher.observe = look
     assert [one['factor_cls_dist'] for one in losses] == [0.5, 0.5, 0., 0.]
     assert [one['loss_cls_dist'] > 0 for one in losses] == [True, True, False, False]
     assert [shape[0] for shape in looks if shape[0] == 4] == [4, 4]  # the rest is the dry run

@@ -102,8 +102,8 @@ def test_images_are_resized_only_where_they_must_be():
 
 def test_tokens_of_a_block_are_compared_as_a_map():
     model = prepared(VIT, mse('neck', 'last'))
-    match, = model.matches
-    assert match.shapes == ([(1, 16, 8, 8)], [(1, 12, 8, 8)])  # P4 of five levels
+    match, = model.terms
+    assert match.fitting.shapes == ([(1, 16, 8, 8)], [(1, 12, 8, 8)])  # P4 of five levels
     assert match.strides[1] == [(16, 16)]
     images = torch.randn(2, 3, 64, 96)
     _, told = observe(model, images)
@@ -121,14 +121,14 @@ def test_tokens_of_a_block_are_compared_as_a_map():
 
 
 def test_levels_in_a_dict_come_in_order():
-    match, = prepared(FPN).matches
-    assert match.shapes[1] == [(1, 12, 16, 16), (1, 12, 8, 8), (1, 12, 4, 4)]
+    match, = prepared(FPN).terms
+    assert match.fitting.shapes[1] == [(1, 12, 16, 16), (1, 12, 8, 8), (1, 12, 4, 4)]
 
 
 def test_a_part_may_have_its_channels_last():
     teacher = dict(FPN, points=dict(c5=dict(path='last', layout='NHWC')))
-    match, = prepared(teacher, mse('neck', 'c5')).matches
-    assert match.shapes[1] == [(1, 12, 4, 4)]
+    match, = prepared(teacher, mse('neck', 'c5')).terms
+    assert match.fitting.shapes[1] == [(1, 12, 4, 4)]
 
 
 def test_channels_last_are_not_taken_for_height():
@@ -139,14 +139,14 @@ def test_channels_last_are_not_taken_for_height():
 
 
 def test_parts_are_named_by_their_paths_too():
-    match, = prepared(FPN, mse('backbone.layer3', 'down.0')).matches
-    assert match.shapes[1] == [(1, 12, 8, 8)]
+    match, = prepared(FPN, mse('backbone.layer3', 'down.0')).terms
+    assert match.fitting.shapes[1] == [(1, 12, 8, 8)]
 
 
 def test_a_part_is_called_where_the_module_takes_no_images():
     teacher = dict(FPN, build='support.modules.Detector', run='backbone')
-    match, = prepared(teacher, mse('neck', 'backbone')).matches
-    assert len(match.shapes[1]) == 3
+    match, = prepared(teacher, mse('neck', 'backbone')).terms
+    assert len(match.fitting.shapes[1]) == 3
     refused('does not run on images: AssertionError; write `run=`', dict(teacher, run=None))
     refused('`teacher.run`: Detector has no part `bakbone` .closest: `backbone`',
             dict(teacher, run='bakbone'))
@@ -327,7 +327,7 @@ def test_points_that_are_not_there_or_do_not_fit_are_named():
             FPN, mse('neck', 'output', connector=None))
     wordy = dict(FPN, build='support.modules.Wordy')
     refused(r"no point `output` in the teacher: .*\['Tensor', 'str'\]", wordy)
-    assert prepared(wordy, mse('neck', 'stem')).matches
+    assert prepared(wordy, mse('neck', 'stem')).terms
 
 
 def test_a_module_of_other_channels_than_the_students_images_is_refused():
@@ -363,7 +363,7 @@ def test_a_transformer_of_timm_needs_its_name_alone():
     teacher = dict(type='mmkd.ModuleTeacher', build='timm:vit_tiny_patch16_224', checkpoint=None,
                    arguments=dict(depth=2, embed_dim=12))
     model = prepared(teacher, mse('neck', 'blocks.1'))
-    assert model.matches[0].shapes[1] == [(1, 12, 8, 8)]
+    assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]
     assert model.teacher.model.image.size is None  # positions are interpolated
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused(r'timm has no model `vit_tiny_patch16_242` \(closest: `vit_tiny_patch16_224`',
@@ -377,7 +377,7 @@ def test_a_network_of_timm_for_one_size_sees_images_in_it():
         type='mmkd.ModuleTeacher', build='timm:beit_base_patch16_224', checkpoint=None,
         arguments=dict(embed_dim=12, depth=1, num_heads=1)), mse('neck', 'blocks.0'))
     assert model.teacher.model.image.size == (224, 224)
-    assert model.matches[0].shapes[1] == [(1, 12, 8, 8)]  # stride 16 of the student's image
+    assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]  # stride 16 of the student's image
 
 
 def test_stages_of_timms_swin_have_their_channels_last():
@@ -386,7 +386,7 @@ def test_stages_of_timms_swin_have_their_channels_last():
         type='mmkd.ModuleTeacher', build='timm:swin_tiny_patch4_window7_224', checkpoint=None,
         arguments=dict(embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)),
         points=dict(stage=dict(path='layers.2', layout='NHWC'))), mse('neck', 'stage'))
-    assert model.matches[0].shapes[1] == [(1, 48, 8, 8)]
+    assert model.terms[0].fitting.shapes[1] == [(1, 48, 8, 8)]
 
 
 def test_a_detector_of_torchvision_is_its_backbone():
@@ -394,7 +394,7 @@ def test_a_detector_of_torchvision_is_its_backbone():
     teacher = dict(type='mmkd.ModuleTeacher', build='torchvision:fasterrcnn_resnet50_fpn',
                    checkpoint=None)
     model = prepared(teacher, mse('neck', 'backbone'))
-    assert [shape[1:] for shape in model.matches[0].shapes[1]][:3] == [
+    assert [shape[1:] for shape in model.terms[0].fitting.shapes[1]][:3] == [
         (256, 16, 16), (256, 8, 8), (256, 4, 4)]
     assert model.teacher.provenance()['mean'] == pytest.approx(PIXELS['mean'])
     refused(r'torchvision.models has no model `resnet81` \(closest: `resnet18`',
@@ -454,7 +454,7 @@ def test_what_timm_tells_is_taken(monkeypatch):
         model = prepared(dict(type='mmkd.ModuleTeacher', build=f'timm:{name}', checkpoint=None),
                          mse('neck', 'blocks.1'))
         assert model.teacher.model.image.size == size
-        assert model.matches[0].shapes[1] == [(1, 12, 8, 8)]
+        assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]
         patches = find_point(model.teacher.model, 'blocks.0.patches')
         assert patches.layout == Layout('NLC', 0, (16, 16))
         assert model.teacher.provenance()['std'] == pytest.approx([51., 102., 153.])
