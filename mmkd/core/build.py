@@ -271,8 +271,8 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     if cls is None:
         raise ValueError(f'{what}: no type `{name}`' + _closest(name, _fitting(registry, base)) +
                          f'; mmkd has {_names_of(registry, base) or "none"}; write one of them, or '
-                         f'register a type of your own in mmkd.{registry.name.upper()}S and import it by '
-                         '`custom_imports`')
+                         f'register a type of your own in mmkd.{registry.name.upper()}S and import '
+                         'it by `custom_imports`')
     return cls
 
 
