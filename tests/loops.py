@@ -5,6 +5,9 @@ import torch
 from conftest import build, distiller, retinanet, save_teacher, segmentor, two_stage
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData, PixelData
+from torch import nn
+
+from mmkd.losses import LOSSES, Bank, DistillLoss, gathered
 
 GROUP_NORM = dict(type='GN', num_groups=4)
 
@@ -48,6 +51,50 @@ def segmenting(folder):
     return prepared(distiller(
         student, teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
         dict(type='mmkd.KDLoss', on='aux'), dict(type='mmkd.MSELoss', on='backbone')), 'mmseg')
+
+
+@LOSSES.register
+class ProjectedLoss(DistillLoss):
+    """With a layer of its own for each level."""
+
+    must_match = frozenset({'positions'})
+
+    def setup(self, student_channels, teacher_channels):
+        self.project = nn.Conv2d(student_channels, teacher_channels, 1)
+
+    def compare(self, student, teacher):
+        return (self.project(student) - teacher).square().mean()
+
+
+@LOSSES.register
+class RowsOfAllLoss(DistillLoss):
+    """Each image is compared with those of all processes, and with past ones."""
+
+    must_match = frozenset()
+    communicates = True
+
+    def setup(self, student_channels, teacher_channels):
+        self.project = nn.Linear(student_channels, teacher_channels)
+        self.bank = Bank(6, teacher_channels)
+
+    def compare(self, student, teacher):
+        own, other = self.project(student.mean((2, 3))), teacher.mean((2, 3))
+        past, is_filled = self.bank.table()
+        near = (torch.cdist(gathered(own), gathered(other)).mean() +
+                (torch.cdist(own, past.to(own)) * is_filled).mean())
+        self.bank.push(other)
+        return near
+
+
+def layered(folder):
+    """Losses with layers, and one with rows and a memory of all processes."""
+    student = retinanet()
+    student['backbone']['norm_eval'] = True
+    student['neck']['norm_cfg'] = GROUP_NORM
+    teacher = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)),
+                   checkpoint=f'{folder}/detector.pth')
+    return prepared(distiller(student, teacher, dict(type='mmkd.ProjectedLoss', on='neck'),
+                              dict(type='mmkd.RowsOfAllLoss', on='backbone')))
 
 
 def prepared(model, scope='mmdet', is_double=True):

@@ -10,6 +10,7 @@ from loops import (
     detector,
     half_empty,
     images,
+    layered,
     mutual,
     save_teachers,
     segmenting,
@@ -109,6 +110,7 @@ BY_HAND = {
     'detector': (detector, images),
     'segmentor': (segmenting, streets_of),
     'mutual': (mutual, images),
+    'layers': (layered, images),
     'batch norm': (lambda folder: detector(folder, norm_eval=False), images),
     'no objects': (detector, half_empty),
     'no objects, two stages': (two_stages, half_empty),
@@ -191,7 +193,7 @@ def processes(tmp_path_factory, shapes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['detector', 'segmentor', 'mutual'])
+@pytest.mark.parametrize('name', ['detector', 'segmentor', 'mutual', 'layers'])
 def test_two_processes_train_as_one_that_has_the_whole_batch(processes, name):
     """Also where terms stop and come back; connectors and partners are trained alike."""
     parts, folder = processes
