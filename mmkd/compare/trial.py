@@ -101,7 +101,7 @@ def _make_layers(term: Term, context: Context) -> None:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
             set_up(loss, one, other, context.strides, number)
-    term.losses.to(context.student[0].device)
+    term.losses.to(context.student[0].device, context.student[0].dtype)
 
 
 def _try_loss(term: Term, context: Context) -> None:

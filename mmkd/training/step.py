@@ -66,13 +66,11 @@ class Step:
                 {term.name: self._compared(term) for term in self.terms}, own)
             for its in own.values():
                 losses.update(its)
-            for term in self.distillation.terms:
-                self._add(losses, term, terms.get(term.name, {}))
-            first = self.distillation.terms[0].name
-            first = next(name for name in losses if name.startswith(first))
+            names = [name for term in self.distillation.terms
+                     for name in self._add(losses, term, terms.get(term.name, {}))]
             # In every process and step, so that none waits for the gradients of another.
-            anchor = self.distillation.side_modules.anchor
-            losses[first] = [anchor(losses[first][0]), *losses[first][1:]]
+            first, *others = losses[names[0]]
+            losses[names[0]] = [self.distillation.side_modules.anchor(first), *others]
         finally:  # what was recorded holds the activations of a whole step
             for one in self.live.values():
                 one.forget()
@@ -137,8 +135,9 @@ class Step:
             found[name] = {part: [next(rest) for _ in levels] for part, levels in parts.items()}
         return found, own
 
-    def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> None:
-        """Put a term among the losses under its name, a named part under '<term>_<part>'."""
+    def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> List[str]:
+        """Put a term among the losses under its name, a named part under '<term>_<part>'; the
+        names."""
         inputs = self.batch.inputs
         # A term that is left out is shown all the same.
         named = {f'{term.name}_{part}' if part else term.name: levels
@@ -150,6 +149,7 @@ class Step:
             losses[name] = levels
         if term.is_scheduled:  # no 'loss' in the name: shown, and not added up
             losses[term.name.replace('loss', 'factor')] = inputs.new_full((), term.factor)
+        return list(named)
 
 
 def sides_of(parts: Dict[str, Term], seen: Dict[str, Records], told: Told, name: str) -> Sides:

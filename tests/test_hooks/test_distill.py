@@ -18,6 +18,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mmkd import MODELS
+from mmkd.losses import Bank, DistillLoss
+
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 
 
@@ -117,6 +120,40 @@ def test_mistakes_are_named_before_the_first_batch(shapes, tmp_path, entry, erro
         custom_hooks=[dict(type='mmkd.DistillHook', teacher=teacher, distill=[entry])])
     with pytest.raises(error, match=message):
         Runner.from_cfg(config).train()
+
+
+class PastLoss(DistillLoss):
+    """With a memory, and nothing to train."""
+
+    communicates = True
+
+    def __init__(self, loss_weight=1.0):
+        super().__init__(loss_weight)
+        self.bank = Bank(3, 16)
+
+    def compare(self, student, teacher):
+        past, is_filled = self.bank.table()
+        self.bank.push(teacher.mean((2, 3)))
+        distance = torch.cdist(student.mean((2, 3)), past)
+        return (student - teacher).square().mean() + (distance * is_filled).mean()
+
+
+def test_a_memory_is_saved_and_resumed_by_the_hook(shapes, tmp_path):
+    MODELS.register_module(module=PastLoss, force=True)
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    entry = dict(type='mmkd.PastLoss', on='neck')
+
+    def run(folder, epochs, **changes):
+        return train(detector_config(shapes, retinanet(), str(tmp_path / folder), custom_hooks=[
+            dict(type='mmkd.ReseedHook'),
+            dict(type='mmkd.DistillHook', teacher=teacher, distill=[entry])], **{
+                'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 9, **changes}))[1]
+
+    whole = run('whole', 2)
+    run('parts', 1)
+    assert run('parts', 2, resume=True) == whole[2:]
+    state = saved_at(tmp_path / 'parts' / 'epoch_2.pth')['mmkd']['losses']['loss_neck_past']
+    assert int(state['0.bank.counts']) == 8 * 5  # five levels share it
 
 
 def test_model_that_is_distilled_already_is_refused(shapes, tmp_path):

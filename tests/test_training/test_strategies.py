@@ -1,4 +1,5 @@
 """Distillation under MMEngine's FlexibleRunner, in one process; in two: see test_processes.py."""
+import loops  # noqa: F401 (its losses)
 import pytest
 import torch
 from conftest import build, detector_config, distiller, retinanet, save_teacher, saved_at
@@ -70,6 +71,8 @@ MEAN = dict(type='mmkd.MeanTeacher')
 REFUSED = {
     'connector': ('FSDPStrategy', None, ENTRIES, 'loss_neck_mse needs connectors, but FSDPStrat'),
     'zero connector': ('DeepSpeedStrategy', None, ENTRIES, 'connectors, but DeepSpeedStrategy'),
+    'memory': ('FSDPStrategy', None, [dict(type='mmkd.RowsOfAllLoss', on='neck')],
+               'loss_neck_rowsofall needs layers or memory of its loss, but FSDPStrategy'),
     'average': ('FSDPStrategy', MEAN, ENTRIES[:1], '`teacher` is a MeanTeacher, which learns with'),
     'untried': ('ColossalAIStrategy', None, ENTRIES[:1], 'never been run with ColossalAIStrategy'),
 }
