@@ -104,7 +104,7 @@ def test_tokens_of_a_block_are_compared_as_a_map():
     model = prepared(VIT, mse('neck', 'last'))
     match, = model.terms
     assert match.fitting.shapes == ([(1, 16, 8, 8)], [(1, 12, 8, 8)])  # P4 of five levels
-    assert match.strides[1] == [(16, 16)]
+    assert match.fitting.strides[1] == [(16, 16)]
     images = torch.randn(2, 3, 64, 96)
     _, told = observe(model, images)
     (answer, ), = [list(one.values()) for one in told.values()]

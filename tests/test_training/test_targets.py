@@ -138,7 +138,8 @@ def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
 
 def mixed(scores, labels, **criterion):
     """What a loss says under half of the background's targets, and itself."""
-    model = nn.ModuleDict(dict(loss=MODELS.build(dict(criterion, num_classes=3))))
+    with DefaultScope.overwrite_default_scope('mmdet'):  # whatever another test has left
+        model = nn.ModuleDict(dict(loss=MODELS.build(dict(criterion, num_classes=3))))
     point = SimpleNamespace(criteria=['loss'], num_classes=4, num_named=3, use_sigmoid=False)
     with hard_targets_mixed(model, point, 0.5, 'background'):
         return model['loss'](scores, labels), model['loss']
