@@ -15,17 +15,8 @@ from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
 from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
-from .losses import (
-    LOSSES,
-    Bank,
-    CWDLoss,
-    DistillLoss,
-    DISTLoss,
-    KDLoss,
-    LogitLoss,
-    MSELoss,
-    gathered,
-)
+from .losses import *  # noqa: F403
+from .losses import __all__ as _losses
 from .networks import (
     BaseTeacher,
     CachedTeacher,
@@ -48,27 +39,19 @@ __all__ = [
     'DATA_SAMPLERS',
     'FAMILIES',
     'HOOKS',
-    'LOSSES',
     'MODELS',
     'TRANSFORMS',
-    'Bank',
     'BaseTeacher',
-    'CWDLoss',
     'CachedTeacher',
     'Committee',
     'Connector',
     'Context',
-    'DISTLoss',
     'DistillHook',
-    'DistillLoss',
     'DistillScheduleHook',
     'Distiller',
     'EarlierSelf',
     'Foreground',
     'FrozenTeacher',
-    'KDLoss',
-    'LogitLoss',
-    'MSELoss',
     'MeanTeacher',
     'ModelFamily',
     'ModuleTeacher',
@@ -81,8 +64,8 @@ __all__ = [
     'Valid',
     'WeightedSampler',
     '__version__',
-    'gathered',
     'inside_of',
     'provides',
     'tensors_of'
 ]
+__all__ += [name for name in _losses if name not in __all__]

@@ -6,10 +6,11 @@ from typing import Any, Dict, List
 import torch
 from torch import Tensor, nn
 
+from ..core.build import said_by
 from ..core.log import warn
 from ..losses.trial import limits_of
 from ..points import Answers
-from ..points.recorder import Records
+from ..points.recorder import Records, evaluating
 from .connectors import connect, set_up
 from .fitting import check_features, chosen_heads, fit, is_grid, resized
 from .levels import Size, is_ambiguous, sizes_of
@@ -45,7 +46,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
             term.fitting.notes += [
                 f'the teacher\'s {_size(t)} interpolated to {_size(s)}'
                 for s, t in zip(student, teacher) if resized(term.alignment, t, s) is not t]
-        context = term.context(seen, told, batch, model, is_trial=True)
+        with evaluating(term.connectors):  # norms forget the blank image, and take one position
+            context = term.context(seen, told, batch, model, is_trial=True)
         term.compared = [tuple(level.shape) for level in context.student]
         _make_layers(term, context)
     _try_loss(term, context)
@@ -111,13 +113,19 @@ def _try_loss(term: Term, context: Context) -> None:
     if not term.loss.communicates:
         kept = term.losses
         if term.loss.is_trained:  # a bank is to forget the blank image
-            term.losses = copy.deepcopy(kept)
+            term.losses = copy.deepcopy(kept).eval()
         try:
             with torch.enable_grad():  # as in training
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
-        except ValueError as error:
-            raise ValueError(f'`{term.name}`: {error}') from error
+        except (TypeError, ValueError) as error:
+            named = str(error) if f'`{term.name}`' in str(error) else f'`{term.name}`: {error}'
+            raise type(error)(named) from error
+        except Exception as error:
+            raise ValueError(
+                f'`{term.name}`: {type(term.loss).__name__} fails on the blank image that it is '
+                f'tried with before training: {said_by(error)}; look at its `compare`, and at what '
+                'it does with one image and maps of one position') from error
         finally:
             term.losses = kept
     teacher = [tuple(one.shape) for one in context.teacher]

@@ -24,6 +24,22 @@ def finite_number(name: str, value: float, least: float = -math.inf) -> float:
     return float(value)
 
 
+def whole_number(name: str, value: int, least: int = 0) -> int:
+    """Check an argument.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'`{name}` must be a whole number, but got {value!r}; write one, such as '
+                        f'{max(least, 1)}')
+    if value < least:
+        raise ValueError(f'`{name}` must be {least} or more, but got {value}; write a number such '
+                         f'as {max(least, 1)}')
+    return value
+
+
 def temperature(tau: float) -> float:
     """Check the argument ``tau``, and convert it to float.
 

@@ -1,4 +1,10 @@
-"""How far is the student from the teacher? Tensors in, a scalar out."""
+"""How far is the student from the teacher? Tensors in, a scalar out.
+
+Every file of this folder is imported, so a new loss is one file.
+"""
+from importlib import import_module
+from pkgutil import iter_modules
+
 from ..core.table import LOSSES
 from .across import gathered
 from .base import DistillLoss
@@ -10,16 +16,11 @@ from .memory import Bank
 from .method import METHODS, Method
 from .mse import MSELoss
 
+for _module in iter_modules(__path__):
+    import_module(f'{__name__}.{_module.name}')
+globals().update(LOSSES.classes)
+
 __all__ = [
-           'LOSSES',
-           'METHODS',
-           'Bank',
-           'CWDLoss',
-           'DISTLoss',
-           'DistillLoss',
-           'KDLoss',
-           'LogitLoss',
-           'MSELoss',
-           'Method',
-           'gathered',
-]
+    'LOSSES', 'METHODS', 'Bank', 'CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss',
+    'MSELoss', 'Method', 'gathered']
+__all__ += [_name for _name in LOSSES.classes if _name not in __all__]

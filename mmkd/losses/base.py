@@ -94,6 +94,15 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         """Whether it has layers or buffers, which must be trained and saved beside the student."""
         return self.has_setup or any(True for _ in (*self.parameters(), *self.buffers()))
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if not self.has_setup or name.startswith('_'):
+                raise
+            raise AttributeError(f'{error}; if its `setup` makes it, call '
+                                 '`setup(student_channels, teacher_channels)` first') from None
+
     def forward(self,
                 student: TensorOrLevels,
                 teacher: TensorOrLevels,

@@ -80,14 +80,14 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
     try:
         # A loss may draw random numbers of its own; other processes are not there to answer.
         with preserved_rng(), alone():
-            tried: Any = copy.deepcopy(loss).cpu().double()
+            tried: Any = copy.deepcopy(loss).cpu().double().eval()
             tried.loss_weight = 1.
             if getattr(tried, 'sync', False):
                 tried.sync = False
             for scale in SCALES:
                 student, teacher = (
-                    [scale * torch.randn(size_for(shape), generator=generator, dtype=torch.float64)
-                     for shape in side] for side in (shapes, teacher_shapes or shapes))
+                    [scale * torch.randn(size, generator=generator, dtype=torch.float64)
+                     for size in sizes_for(side)] for side in (shapes, teacher_shapes or shapes))
                 if _has_gradient(tried, student, teacher, generator):
                     return False
     except Exception:  # other numbers than a model's may be no input for it
@@ -159,8 +159,8 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
     return values[name]()
 
 
-def size_for(shape: Tuple[int, ...]) -> Tuple[int, ...]:
-    """In what shape a level is tried."""
-    count, channels, *rest = shape
-    is_enough = count * math.prod(rest) >= POSITIONS
-    return (count if is_enough else POSITIONS, channels, *(min(one, MOST) for one in rest))
+def sizes_for(shapes: Shapes) -> List[Tuple[int, ...]]:
+    """In what shapes levels are tried: with one batch size, and a few positions at least."""
+    is_enough = all(count * math.prod(rest) >= POSITIONS for count, _, *rest in shapes)
+    return [(count if is_enough else max(POSITIONS, count), channels,
+             *(min(one, MOST) for one in rest)) for count, channels, *rest in shapes]

@@ -6,6 +6,7 @@ import torch
 from conftest import build, distiller, retinanet, save_teacher, segmentor, two_stage
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
