@@ -24,6 +24,7 @@ from .losses import (
     KDLoss,
     LogitLoss,
     MSELoss,
+    ReviewKDLoss,
     gathered,
 )
 from .networks import (
@@ -77,6 +78,7 @@ __all__ = [
     'Point',
     'Region',
     'Replay',
+    'ReviewKDLoss',
     'TeacherEvalHook',
     'Valid',
     'WeightedSampler',

@@ -9,6 +9,7 @@ from .logits import LogitLoss
 from .memory import Bank
 from .method import METHODS, Method
 from .mse import MSELoss
+from .reviewkd import ReviewKDLoss
 
 __all__ = [
            'LOSSES',
@@ -21,5 +22,6 @@ __all__ = [
            'LogitLoss',
            'MSELoss',
            'Method',
+           'ReviewKDLoss',
            'gathered',
 ]
