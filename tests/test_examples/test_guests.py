@@ -14,6 +14,7 @@ from conftest import (
     retinanet,
     save_teacher,
 )
+from mmengine.config import Config
 from support.guests import live_through
 
 import mmkd
@@ -54,6 +55,12 @@ def go(shapes, tmp_path, teacher, *entries, student=None, **changes):
     student = student or retinanet()
     make = maker(shapes, teacher, *entries, student=student, **changes)
     return live_through(make, student, tmp_path)
+
+
+def config_of(name):
+    """The model of a config of mmdet."""
+    from mmkd.files.zoo import read_config_file
+    return read_config_file(name, 'teacher').model
 
 
 # --- what a guest may import --------------------------------------------------------------------
@@ -167,6 +174,20 @@ def test_region(shapes, tmp_path, teacher):
     for one in losses:
         assert one['loss_alike'] == pytest.approx(one['loss_whole'], rel=1e-5)
         assert one['loss_cls_kd'] != pytest.approx(one['loss_whole'], rel=1e-3)
+
+
+def test_value_that_goes_on_through_the_teacher(shapes, tmp_path):
+    """The config of the examples, its layer in a shallower tower."""
+    config = Config.fromfile(os.path.join(EXAMPLES, 'cross_head.py'))
+    student, other = build(config.model.student), build(config_of(config.model.teacher.config))
+    entry, = config.model.distill
+    for side, model in (('student', student), ('teacher', other)):
+        assert model.get_submodule(entry.through[side]) is not None
+    tower = 'bbox_head.cls_convs.0'
+    entry = dict(entry.to_dict(), through=dict(student=tower, teacher=tower))
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    losses, _ = go(shapes, tmp_path, teacher, entry)
+    assert all(one['loss_cls_kd'] > 0 for one in losses)
 
 
 def test_scheme_with_a_state_of_its_own(shapes, tmp_path):

@@ -8,8 +8,9 @@ import sys
 import types
 
 import pytest
-from conftest import build, detector_config, retinanet, saved_at, train
+from conftest import build, detector_config, retinanet
 from mmengine.config import Config
+from support.guests import live_through
 from support.modules import Detector, TinyViT
 from torch import nn
 
@@ -62,8 +63,12 @@ def test_a_guest_trains_its_student(shapes, tmp_path, monkeypatch, name, package
             monkeypatch.setitem(sys.modules, key, module)
     guest = Config.fromfile(os.path.join(ROOT, 'examples', f'{name}.py'))
     assert type(build(guest.model.student)).__name__ == 'RetinaNet'
-    model = dict(guest.model, student=retinanet())
-    _, losses = train(detector_config(shapes, model, str(tmp_path)))
+
+    def make(folder, **changes):
+        model = dict(guest.model, student=retinanet(), hooks=[dict(type='mmkd.ReseedHook')])
+        return detector_config(shapes, model, str(folder), **{
+            'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 9, **changes})
+
+    losses, saved = live_through(make, retinanet(), tmp_path)
     assert all(one['loss_neck_mse'] > 0 for one in losses)
-    plain = build(retinanet())
-    plain.load_state_dict(saved_at(tmp_path / 'epoch_1.pth')['state_dict'], strict=True)
+    assert list(saved['mmkd']['connectors']) == ['loss_neck_mse']
