@@ -182,16 +182,16 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
     given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
     lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
                     for entry in entries)
-    of_model, rest = '', ''
+    nested: Dict[str, Any] = {}
     for key, value in (around or {}).items():
-        first, *inner = key.split('.')
-        if first == 'model':
-            of_model += f',\n    {".".join(inner)}={value!r}'
-            continue
-        text = repr(value)
-        for name in reversed(inner):
-            text = f'dict({name}={text})'
-        rest += f'\n{first} = {text}\n'
+        *outer, last = key.split('.')
+        inner = nested
+        for name in outer:
+            inner = inner.setdefault(name, {})
+        inner[last] = value
+    of_model = ''.join(f',\n    {key}={_as_code(value)}'
+                       for key, value in nested.pop('model', {}).items())
+    rest = ''.join(f'\n{key} = {_as_code(value)}\n' for key, value in nested.items())
     return (f'_base_ = [{student!r}]\n'
             f'custom_imports = dict(imports={["mmkd", *imports]!r}, allow_failed_imports=False)\n'
             '\n'
@@ -201,3 +201,11 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             '    student=_base_.model,\n'
             f'    teacher=dict(config={teacher!r}{given}),\n'
             f'    distill=[\n{lines}    ]{of_model})\n{rest}')
+
+
+def _as_code(value: Any) -> str:
+    """A value as a config is written by hand: dict(a=1)."""
+    if isinstance(value, dict) and all(isinstance(key, str) and key.isidentifier()
+                                       for key in value):
+        return f'dict({", ".join(f"{key}={_as_code(one)}" for key, one in value.items())})'
+    return repr(value)

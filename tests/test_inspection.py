@@ -6,7 +6,7 @@ import pytest
 from conftest import retinanet, segmentor, two_stage
 from mmengine.config import Config
 
-from mmkd.inspection import entries_of, inspect_pair, table_of
+from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 
@@ -97,3 +97,19 @@ def test_method_whose_loss_is_constant_has_nothing_to_compare():
                            'gradient of 0.*softmax over 1 column is 1.*write `use_sigmoid=True`'):
             entries_of(method, findings)
     assert entries_of('cwd', findings)[0]['on'] == 'cls'
+
+
+def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
+    (tmp_path / 'student.py').write_text(
+        "model = dict(type='A')\noptim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.))\n")
+    text = config_text(str(tmp_path / 'student.py'), 'teacher.py', None,
+                       [dict(type='mmkd.KDLoss', on='cls')],
+                       around={'optim_wrapper.clip_grad': dict(max_norm=35),
+                               'optim_wrapper.accumulative_counts': 2,
+                               'model.inherit': 'neck'})
+    (tmp_path / 'distill.py').write_text(text)
+    found = Config.fromfile(tmp_path / 'distill.py')
+    assert found.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(lr=1.),
+                                       clip_grad=dict(max_norm=35), accumulative_counts=2)
+    assert found.model.inherit == 'neck'
+    assert found.model.distill == [dict(type='mmkd.KDLoss', on='cls')]
