@@ -128,6 +128,8 @@ def written(entry: Dict[str, Any], point: str) -> Dict[str, Any]:
 
 def _problem(entry: Dict[str, Any], point: str, finding: Optional[Finding]) -> str:
     """Why an entry cannot compare a point; '' if it can."""
+    if finding is None and '.' in point:  # a module: the run tells
+        return ''
     if finding is None:
         return 'neither model has such a point'
     if finding.term is None:

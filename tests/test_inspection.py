@@ -101,7 +101,8 @@ def test_method_whose_loss_is_constant_has_nothing_to_compare():
 
 def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
     (tmp_path / 'student.py').write_text(
-        "model = dict(type='A')\noptim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.))\n")
+        "model = dict(type='A')\n"
+        "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.))\n")
     text = config_text(str(tmp_path / 'student.py'), 'teacher.py', None,
                        [dict(type='mmkd.KDLoss', on='cls')],
                        around={'optim_wrapper.clip_grad': dict(max_norm=35),

@@ -105,13 +105,15 @@ def fit(alignment: Alignment, student: List[Tensor], teacher: List[Tensor], imag
                    [sides[1].strides[k] for _, k in pairing.pairs]]
     student, teacher = found.pairs(alignment, student, teacher)
     if levels is not None:
-        if max(levels) >= len(student):
+        count = len(student)
+        if not all(-count <= one < count for one in levels) or len(
+                {one % count for one in levels}) < len(levels):
             raise ValueError(f'`levels={list(levels)}`, but `{one.name}` has {len(student)} '
                              f'level{"s" * (len(student) > 1)} to compare; write numbers from 0 to '
-                             f'{len(student) - 1}, or leave `levels` out')
-        found.numbers = tuple(levels)
-        student, teacher = ([side[n] for n in levels] for side in (student, teacher))
-        strides = [[side[n] for n in levels] for side in strides]
+                             f'{len(student) - 1}, each once, or leave `levels` out')
+        found.numbers = tuple(one % count for one in levels)
+        student, teacher = ([side[n] for n in found.numbers] for side in (student, teacher))
+        strides = [[side[n] for n in found.numbers] for side in strides]
     if strides:
         found.strides = strides[0], strides[1]
     found.shapes = [tuple(s.shape) for s in student], [tuple(t.shape) for t in teacher]

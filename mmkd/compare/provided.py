@@ -157,12 +157,19 @@ def _priors(context: Context) -> Tensor:
 
 @provides('student_also')
 def _student_also(context: Context) -> List[Tensor]:
-    return context.also[0][context.level]
+    return _also(context, 0, 'student_also')
 
 
 @provides('teacher_also')
 def _teacher_also(context: Context) -> List[Tensor]:
-    return context.also[1][context.level]
+    return _also(context, 1, 'teacher_also')
+
+
+def _also(context: Context, side: int, name: str) -> List[Tensor]:
+    if not context.also[side]:
+        raise Lacking(f"`{name}` is asked for, but the entry names no further points; write for "
+                      "instance also=['reg']")
+    return context.also[side][context.level]
 
 
 def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:

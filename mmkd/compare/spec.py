@@ -127,7 +127,7 @@ def read_entry(*,
             student's labels are background; the soft targets then count there alone, too.
             Defaults to 'all'.
         levels (Sequence[int], optional): Numbers of the levels that are compared, of those that
-            are paired, from 0. Defaults to None, all.
+            are paired, from 0; -1 is the last. Defaults to None, all.
         also (Sequence[str]): Further points, of whose values the loss is given lists, if it asks
             for ``student_also`` or ``teacher_also``. Defaults to ().
         through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. What
@@ -202,8 +202,8 @@ def _check_list(name: str, value: Any, kind: type, shown: str) -> None:
         return
     if not isinstance(value, (list, tuple)) or not all(
             isinstance(one, kind) and not isinstance(one, bool) for one in value) or (
-                kind is int and (not value or len(set(value)) < len(value) or min(value) < 0)):
-        what = 'numbers of levels from 0, each once' if kind is int else 'names of points'
+                kind is int and (not value or len(set(value)) < len(value))):
+        what = 'numbers of levels, each once' if kind is int else 'names of points'
         raise TypeError(f'`{name}` must be a list of {what}, but got {value!r}; write for instance '
                         f'{name}={shown}, or leave it out')
 

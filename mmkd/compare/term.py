@@ -61,6 +61,7 @@ class Term:
         self.factor, self.is_scheduled = 1., False
         self.alignment: Optional[Alignment] = None
         self.also: List[Alignment] = []
+        self.also_fittings: List[Fitting] = []
         self.fitting = Fitting()
         self.compared: List[Tuple[int, ...]] = []
         # What the entry says holds for both sides, whatever their heads say.
@@ -199,7 +200,8 @@ class Term:
         context.shapes = [one.shape for one in self.alignment.split(raw)]
         context.chosen = self.fitting.chosen
         if self.also:
-            context.also = further_levels(self.also, seen, told, self.fitting, context.anchors)
+            context.also = further_levels(self.also, self.also_fittings, seen, told,
+                                          context.anchors)
         return context
 
     def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
@@ -264,7 +266,10 @@ class Term:
 
 def notes_of_term(term: Term) -> List[str]:
     """What is said of columns, levels and layers."""
-    return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes]
+    further = [f'also `{one.student.name}` ({shown_shapes(fitting.shapes[0])})'
+               for one, fitting in zip(term.also, term.also_fittings)]
+    return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
+            *further]
 
 
 def neutral() -> DistillLoss:
@@ -272,16 +277,18 @@ def neutral() -> DistillLoss:
     return MSELoss()
 
 
-def further_levels(alignments: Sequence[Alignment], seen: Records, told: Dict[str, Answers],
-                   fitting: Fitting, anchors: int
+def further_levels(alignments: Sequence[Alignment], fittings: Sequence[Fitting], seen: Records,
+                   told: Dict[str, Answers], anchors: int
                    ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
     """By level, what the further points of an entry return: the student's, the teacher's.
 
-    Levels are paired, and anchors split off, as those of the first point.
+    Levels are paired, resized, and anchors split off, as those of the first point.
     """
     found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
-    for one in alignments:
-        for side, levels in zip(found, fitting.pairs(one, *one.read(seen, told))):
+    for one, fitting in zip(alignments, fittings):
+        student, teacher = fitting.pairs(one, *one.read(seen, told))
+        teacher = [resized(one, t, s) for t, s in zip(teacher, student)]
+        for side, levels in zip(found, (student, teacher)):
             if anchors > 1:
                 levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
             side.append(levels)

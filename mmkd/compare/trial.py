@@ -11,8 +11,9 @@ from ..core.log import warn
 from ..losses.trial import limits_of
 from ..points import Answers
 from ..points.recorder import Records, evaluating
+from .alignment import Alignment
 from .connectors import connect, set_up
-from .fitting import check_features, chosen_heads, fit, is_grid, resized
+from .fitting import Fitting, check_features, chosen_heads, fit, is_grid, resized
 from .levels import Size, is_ambiguous, sizes_of
 from .parts import shown_shapes
 from .term import Term
@@ -39,6 +40,7 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
         _choose_heads(term, seen, told, image)
         term.fitting, (student, teacher) = fit(
             term.alignment, *term.alignment.read(seen, told), image, term.spec.levels)
+        term.also_fittings = [_fit_also(term, one, seen, told, image) for one in term.also]
         if not term.student_point.is_prediction:
             check_features(term.alignment, student, teacher)
             _connect(term, student, teacher)
@@ -76,6 +78,18 @@ def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Si
         found = chosen_heads(term.alignment, [point.levels(seen)[0] for point in mine],
                              [told[''][point].levels[0] for point in theirs], image)
         term.alignment = replace(term.alignment, student=mine[found[0]], teacher=theirs[found[1]])
+
+
+def _fit_also(term: Term, further: Alignment, seen: Records, told: Dict[str, Answers],
+              image: Size) -> Fitting:
+    """Pair the levels of a further point, of which there must be as many."""
+    fitting, (student, _) = fit(further, *further.read(seen, told), image, term.spec.levels)
+    expected = len(term.fitting.shapes[0])
+    if len(student) != expected:
+        raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, which has '
+                         f'{len(student)} levels to compare, but `{term.student_point.name}` has '
+                         f'{expected}; choose points with as many, or write `levels=[...]`')
+    return fitting
 
 
 def _connect(term: Term, student: List[Tensor], teacher: List[Tensor]) -> None:

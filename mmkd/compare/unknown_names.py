@@ -8,8 +8,9 @@ from .term import Term
 
 def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Term]) -> None:
     """Say once that classes are taken by their order, and how to state what they are."""
-    unknown_of = {part.name: part.alignment.unknown_names for part in parts
-                  if part.alignment is not None and part.alignment.unknown_names}
+    unknown_of = {part.name: {side for one in (part.alignment, *part.also) if one is not None
+                              for side in one.unknown_names} for part in parts}
+    unknown_of = {name: sides for name, sides in unknown_of.items() if sides}
     parts = [part for part in parts if part.name in unknown_of]
     if not parts:
         return

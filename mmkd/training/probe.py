@@ -81,7 +81,8 @@ class Probe:
                 ('student', own), ('teacher', teacher.states_classes)) if is_stated]
             part.align(teacher.model, distillation.classes, classes,
                        shares_classes=teacher.shares_classes, stated=stated)
-            if part.alignment.names_classes and not teacher.shares_classes:
+            if not teacher.shares_classes and any(
+                    one.names_classes for one in (part.alignment, *part.also)):
                 check_meaning((distillation.classes, bool(own), zero_labels),
                               (classes, teacher.states_classes, teacher.zero_labels), name)
 
