@@ -5,6 +5,7 @@ from .base import DistillLoss
 from .cwd import CWDLoss
 from .dist import DISTLoss
 from .kd import KDLoss
+from .kt import KTFeatureLoss, KTLogitLoss, KTLoss
 from .logits import LogitLoss
 from .memory import Bank
 from .method import METHODS, Method
@@ -18,6 +19,9 @@ __all__ = [
            'DISTLoss',
            'DistillLoss',
            'KDLoss',
+           'KTFeatureLoss',
+           'KTLogitLoss',
+           'KTLoss',
            'LogitLoss',
            'MSELoss',
            'Method',
