@@ -33,9 +33,11 @@ class Distiller(BaseModel):
     To everything that walks modules the Distiller *is* its student: both share one table of
     children, parameters and buffers. So parameter names, optimizer groups, EMA copies, hooks that
     reach for ``model.bbox_head``, and the checkpoint are the plain student's; an attribute that
-    the Distiller does not have is the student's too. It adds its losses where the student computes
-    its own, and does nothing in prediction: the teacher is built by :meth:`prepare`, which a
-    training run calls before its first batch and a test never does.
+    the Distiller does not have is the student's too. Most of its methods are those of a model of
+    MMEngine, answered by the student; hence there are more than 15, in a file of more than 300
+    lines. It adds its losses where the student computes its own, and does nothing in prediction:
+    the teacher is built by :meth:`prepare`, which a training run calls before its first batch and a
+    test never does.
 
     Args:
         student (dict | nn.Module): The student's model config.

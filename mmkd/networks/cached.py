@@ -25,6 +25,8 @@ REPORTED_EVERY = 1000
 class CachedTeacher(FrozenTeacher):
     """A :class:`mmkd.FrozenTeacher` whose answers are kept on disk, for runs that repeat.
 
+    Ten of its methods are those of every teacher; hence there are more than 15.
+
     An answer is found by the numbers of the image that the teacher would see, padding included: an
     image that has changed in any way, by its file, the pipeline or its neighbours in the batch, is
     another image. So random augmentation must come again, as :class:`mmkd.Replay` makes it, and

@@ -23,6 +23,9 @@ from .sharing import share
 class Partner(LiveNetwork):
     """A network that learns from the same batch, in the same step, by losses of its own.
 
+    Thirteen of its methods are those of every network that is trained; hence there are more than
+    15.
+
     Listed in ``companions`` of a :class:`mmkd.Distiller`, it can teach and be taught like any
     other: by its name, as in ``on=dict(student='cls', teacher='partner:cls')``. It is trained by
     the student's optimizer, saved beside the student under 'mmkd', and never in its checkpoint.
