@@ -233,6 +233,8 @@ class Distiller(BaseModel):
             return
         beside, optim_wrapper = self.distillation.trained_beside, current_optim_wrapper()
         if optim_wrapper is None:
+            self._steps += 1
+            self.distillation.iteration = self._steps - 1
             return self._moves.check(self.student.parameters(), beside)
         if beside:
             join_optimizer(beside, optim_wrapper)

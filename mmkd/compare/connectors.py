@@ -152,7 +152,7 @@ def connected(connectors: nn.ModuleList, context: Context, name: str,
         if isinstance(connector, Connector):
             context.level = number
             asked = connector.asked().without('teacher')
-            named = (made_up_values(asked, context, False) or {}) if is_trial else (
+            named = made_up_values(asked, context, False) if is_trial else (
                 values_of(asked, context))
             if 'teacher' in connector.asked().names:
                 named['teacher'] = context.teacher[number].detach()

@@ -43,7 +43,7 @@ class Fitting:
         """Of something for each level of the student, that of the levels that are compared."""
         chosen = list(of_student) if self.pairing is None else [
             of_student[i] for i, _ in self.pairing.pairs]
-        return [chosen[n] for n in self.numbers] if self.numbers else chosen
+        return [chosen[n] for n in self.numbers if n < len(chosen)] if self.numbers else chosen
 
     def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
         """The levels that are compared, of the student and of the teacher.
@@ -69,7 +69,9 @@ class Fitting:
                 f'not tell which belong together: {[tuple(s.shape) for s in student]} and '
                 f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
         if self.numbers:
-            student, teacher = ([side[n] for n in self.numbers] for side in (student, teacher))
+            # A cascade may stop before its last stages.
+            student, teacher = ([side[n] for n in self.numbers if n < len(side)]
+                                for side in (student, teacher))
         return student, teacher
 
 

@@ -153,9 +153,14 @@ def weights_of(region: Region, context: Context, is_trial: bool = False) -> List
     named = made_up_values(asked, context, True) if is_trial else values_of_all(asked, context)
     with torch.no_grad():
         weights: Any = region.weigh([one.detach() for one in context.student], context.teacher,
-                                    **named or {})
+                                    **named)
     if isinstance(weights, (list, tuple)) and context.anchors > 1:
         weights = [one.repeat_interleave(context.anchors, 0) if isinstance(one, Tensor) and len(
             one) * context.anchors == len(level) else one
             for one, level in zip(weights, context.student)]
-    return check_weights(region, weights, context.student)
+    weights = check_weights(region, weights, context.student)
+    if is_trial and any((one < 0).any() for one in weights):
+        raise ValueError(f'{type(region).__name__} gives negative weights, but weights of '
+                         'positions must be 0 or more; let its `weigh` return 0 where a position '
+                         'is to be left out')
+    return weights

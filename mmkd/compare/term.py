@@ -242,14 +242,14 @@ class Term:
         if self.loss.levels == 'all':
             named = made_up_values(asked, context, True) if is_trial else (
                 values_of_all(asked, context))
-            values.append(self.losses[0](context.student, context.teacher, weights, **named or {}))
+            values.append(self.losses[0](context.student, context.teacher, weights, **named))
         else:
             for number, (s, t) in enumerate(zip(context.student, context.teacher)):
                 context.level = number
                 loss = self.losses[number if len(self.losses) > 1 else 0]
                 named = made_up_values(asked, context, False) if is_trial else (
                     values_of(asked, context))
-                values.append(loss(s, t, weights and weights[number], **named or {}))
+                values.append(loss(s, t, weights and weights[number], **named))
         return parts_of(values, self.name, type(self.loss).__name__, self.share)
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, Dict, List
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..core.build import said_by
@@ -17,7 +18,7 @@ from .fitting import Fitting, check_features, chosen_heads, fit, is_grid, resize
 from .levels import Size, is_ambiguous, sizes_of
 from .parts import shown_shapes
 from .term import Term
-from .vocabulary import Batch, Context
+from .vocabulary import Batch, Context, Untriable
 
 
 def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, model: nn.Module,
@@ -132,6 +133,9 @@ def _try_loss(term: Term, context: Context) -> None:
             with torch.enable_grad():  # as in training
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
+        except Untriable as untriable:
+            print_log(f'{term.name}: it is not tried before training, because {untriable}',
+                      'current')
         except (TypeError, ValueError) as error:
             named = str(error) if f'`{term.name}`' in str(error) else f'`{term.name}`: {error}'
             raise type(error)(named) from error

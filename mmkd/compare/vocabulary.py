@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.asking import Asked
+from ..core.build import said_by
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
 from ..points import Point
@@ -154,13 +155,20 @@ class Lacking(ValueError):
     """A batch lacks a value."""
 
 
-def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Dict[str, Any]]:
-    """Values to try a loss with before training, on a blank image; None if some are a user's own.
+class Untriable(ValueError):
+    """A value of a user's own is not there for a blank image, so what asks for it is not tried."""
+
+
+def made_up_values(asked: Asked, context: Context, is_list: bool) -> Dict[str, Any]:
+    """Values to try a loss with before training, on a blank image.
 
     Args:
         asked (Asked): What is asked for.
         context (Context): On the blank image.
         is_list (bool): Whether values of all levels are given, or those of one.
+
+    Raises:
+        Untriable: If a name that a user provides has no value there.
     """
     generator = torch.Generator().manual_seed(0)
     known = ('level', 'stride', 'input_size', 'image_sizes', 'iteration', 'student_also',
@@ -171,15 +179,20 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Di
         if name in known:
             return PROVIDERS[name](context)
         level = context.student[number]
-        return _moved(made_up(name, level.cpu(), number, generator), level.device)
+        if PROVIDERS[name].__module__.startswith('mmkd.'):
+            return _moved(made_up(name, level.cpu(), number, generator), level.device)
+        try:
+            return PROVIDERS[name](context)
+        except Exception as error:  # a user's own may need data samples
+            raise Untriable(f'`{name}` is not provided for a blank image: {said_by(error)}; let '
+                            'its function return a value where `context.batch.data_samples` is '
+                            'None') from error
 
     values: Dict[str, Any] = {}
     for name in asked.names:
         try:
             values[name] = one(name, context.level) if name in SHARED or not is_list else [
                 one(name, number) for number in range(len(context.student))]
-        except KeyError:
-            return None
         except Lacking:
             if name in asked.required:
                 raise

@@ -6,11 +6,12 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple, Tuple
 
 
 class Asked(NamedTuple):
-    """The keyword-only parameters of a function."""
+    """The keyword-only parameters of a function by which it asks; those with another default than
+    None are its own."""
     required: Tuple[str, ...]
     """Those without a default."""
     optional: Tuple[str, ...]
-    """Those with a default."""
+    """Those with the default None."""
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -34,7 +35,7 @@ def asked_by(*functions: Callable[..., Any]) -> Asked:
     """
     found = [one for function in functions
              for one in inspect.signature(function).parameters.values()
-             if one.kind is one.KEYWORD_ONLY]
+             if one.kind is one.KEYWORD_ONLY and (one.default is one.empty or one.default is None)]
     required = tuple(dict.fromkeys(one.name for one in found if one.default is one.empty))
     return Asked(required, tuple(dict.fromkeys(
         one.name for one in found if one.name not in required)))

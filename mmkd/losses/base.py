@@ -5,6 +5,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Unio
 import torch
 from torch import Tensor, nn
 
+from ..core.aliases import warn_renamed
 from ..core.arguments import finite_number
 from ..core.asking import Asked, asked_by, check_given, takes_positional
 
@@ -12,6 +13,14 @@ TensorOrLevels = Union[Tensor, Sequence[Tensor]]
 
 Value = Union[Tensor, Dict[str, Tensor]]
 """A scalar, or several by the name of the part."""
+
+def __getattr__(name: str) -> Any:
+    if name not in ('LogitLoss', 'to_rows', 'weighted_mean'):
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from . import logits
+    warn_renamed(f'`mmkd.losses.base.{name}`', f'`mmkd.losses.logits.{name}`')
+    return getattr(logits, name)
+
 
 PER_POSITION = ('labels', 'label_weights')
 """Names whose values have the shape of the positions, (N, *positions)."""

@@ -4,6 +4,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from torch import Tensor, nn
 
+from ..core.aliases import warn_renamed
 from ..files.labels import ZeroLabel
 from ..points import Answers
 from .observing import Observer, Question
@@ -100,6 +101,19 @@ class BaseTeacher(metaclass=ABCMeta):
         Raises:
             RuntimeError: If it is another network's.
         """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if 'look' in vars(cls) and 'observe' not in vars(cls):
+            warn_renamed(f'`look` of {cls.__name__}', '`observe`')
+            cls.observe = vars(cls)['look']  # type: ignore[method-assign]
+
+    def look(self, *args: Any) -> Dict[str, Answers]:
+        """The name of :meth:`observe` in the first edition, for classes derived then."""
+        inherited = next(vars(kind)['observe'] for kind in type(self).__mro__
+                         if 'observe' in vars(kind) and (
+                             'look' not in vars(kind) or kind is BaseTeacher))
+        return inherited(self, *args)  # type: ignore[no-any-return]
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
                 questions: Dict[str, Question]) -> Dict[str, Answers]:

@@ -99,11 +99,16 @@ def _watch(calls: List[Call], numbers: Iterator[int], module: nn.Module,
     @wraps(forward)
     def watched_forward(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        kept = tree_map_only(Tensor, Tensor.clone, output) if module in CHANGED else output
+        # Lists are copied: some heads put other tensors into them afterwards.
+        kept = tree_map_only(Tensor, Tensor.clone if module in CHANGED else _same, output)
         calls.append(Call(args, kept, next(numbers), _versions(kept), kwargs))
         return output
 
     return watched_forward
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _versions(output: Any) -> Tuple[int, ...]:

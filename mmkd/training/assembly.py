@@ -7,7 +7,6 @@ from torch import nn
 from ..compare.committee import CommitteeTerm
 from ..compare.spec import TermSpec
 from ..compare.term import Term
-from ..core.aliases import warn_renamed
 from ..core.arguments import finite_number
 from ..core.build import build_entry
 from ..networks import BaseTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
@@ -142,21 +141,14 @@ def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher]) -> None:
 def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
     """Build a teacher or companion from its entry in the config."""
     if isinstance(entry, BaseTeacher):
-        return with_observe(entry)
+        return entry
     if isinstance(entry, (list, tuple)):
         raise TypeError(f'{what} must be a dict, but got {len(entry)} in a list; write several '
                         "teachers as dict(type='mmkd.Committee', members=[...])")
     network: BaseTeacher = build_entry(entry, MODELS, what, BaseTeacher, default_type,
                                        is_merged=True)
-    return with_observe(network)
-
-
-def with_observe(network: BaseTeacher) -> BaseTeacher:
-    """A network whose class has ``look``, the name of ``observe`` in the first edition."""
-    if hasattr(network, 'look'):
-        warn_renamed(f'`look` of {type(network).__name__}', '`observe`')
-        network.observe = network.look  # type: ignore[method-assign]
     return network
+
 
 
 def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:

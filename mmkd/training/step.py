@@ -144,8 +144,9 @@ class Step:
                  for part, levels in parts.items()} or {term.name: [inputs.new_zeros(())]}
         for name, levels in named.items():
             if name in losses:
-                raise ValueError(f'the student has a loss `{name}` of its own; give the '
-                                 'entry of `distill` another `name=`')
+                raise ValueError(f'`{term.name}` would be logged as `{name}`, but the student, or '
+                                 f'another entry of `distill`, has a loss `{name}` of its own; '
+                                 'give the entry another `name=`')
             losses[name] = levels
         if term.is_scheduled:  # no 'loss' in the name: shown, and not added up
             losses[term.name.replace('loss', 'factor')] = inputs.new_full((), term.factor)
