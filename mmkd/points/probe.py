@@ -26,7 +26,7 @@ class DoesNotRun(Exception):
     Args:
         side (str): The name of the network.
         size (tuple[int, int]): Height and width of the image.
-        error (Exception): What it raised.
+        error (Exception): The error of the network.
     """
 
     def __init__(self, side: str, size: Size, error: Exception) -> None:
