@@ -110,7 +110,7 @@ def _try_loss(term: Term, context: Context) -> None:
     # processes of GPUs (NCCL) cannot exchange tensors of a CPU.
     if not term.loss.communicates:
         kept = term.losses
-        if term.loss.is_trained:  # a bank must not keep rows of the blank image
+        if term.loss.is_trained:  # a bank is to forget the blank image
             term.losses = copy.deepcopy(kept)
         try:
             with torch.enable_grad():  # as in training

@@ -1,4 +1,4 @@
-"""Distance of the student from the teacher: tensors in, a scalar out."""
+"""How far is the student from the teacher? Tensors in, a scalar out."""
 from ..core.table import LOSSES
 from .across import gathered
 from .base import DistillLoss

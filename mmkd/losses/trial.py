@@ -161,7 +161,7 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
 
 
 def size_for(shape: Tuple[int, ...]) -> Tuple[int, ...]:
-    """Shape of the random input for a level."""
+    """In what shape a level is tried."""
     count, channels, *rest = shape
     is_enough = count * math.prod(rest) >= POSITIONS
     return (count if is_enough else POSITIONS, channels, *(min(one, MOST) for one in rest))

@@ -73,7 +73,7 @@ class Step:
             # In every process and step, so that none waits for the gradients of another.
             anchor = self.distillation.side_modules.anchor
             losses[first] = [anchor(losses[first][0]), *losses[first][1:]]
-        finally:  # records keep the activations of the step alive
+        finally:  # what was recorded holds the activations of a whole step
             for one in self.live.values():
                 one.forget()
         return losses
@@ -138,7 +138,7 @@ class Step:
         return found, own
 
     def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> None:
-        """Add a term to the losses under its name, a named part under '<term>_<part>'."""
+        """Put a term among the losses under its name, a named part under '<term>_<part>'."""
         inputs = self.batch.inputs
         # A term that is left out is logged, too.
         named = {f'{term.name}_{part}' if part else term.name: levels
