@@ -1,4 +1,4 @@
-"""The meeting place: a student, a teacher, and what is compared between them."""
+"""The Distiller: a model that combines a student, its teachers, and the terms between them."""
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -23,50 +23,50 @@ from .training.strategies import check_connectors, check_strategy
 SHARED_TABLES = ('_parameters', '_buffers', '_modules', '_non_persistent_buffers_set',
                  '_state_dict_hooks', '_state_dict_pre_hooks', '_load_state_dict_pre_hooks',
                  '_load_state_dict_post_hooks')
-"""What torch and MMEngine walk when they look into a module."""
+"""Attributes of a module that torch and MMEngine traverse."""
 
 
 @MODELS.register_module()
 class Distiller(BaseModel):
-    """A student that learns from a teacher while it trains.
+    """A student model that is trained with distillation losses.
 
-    To everything that walks modules the Distiller *is* its student: both share one table of
-    children, parameters and buffers. So parameter names, optimizer groups, EMA copies, hooks that
-    reach for ``model.bbox_head``, and the checkpoint are the plain student's; an attribute that
-    the Distiller does not have is the student's too. Most of its methods are those of a model of
-    MMEngine, answered by the student; hence there are more than 15, in a file of more than 300
-    lines. It adds its losses where the student computes its own, and does nothing in prediction:
-    the teacher is built by :meth:`prepare`, which a training run calls before its first batch and a
-    test never does.
+    The Distiller shares the tables of children, parameters and buffers with its student. So
+    parameter names, optimizer groups, EMA copies, hooks that access ``model.bbox_head``, and the
+    checkpoint are those of the plain student; attributes that the Distiller does not have are read
+    from the student. It adds losses to those of the student, and does not change prediction: the
+    teacher is built by :meth:`prepare`, which a training run calls before its first batch, and a
+    test never calls.
+
+    The class has more than 15 methods, and the file more than 300 lines, because it has the methods
+    of a model of MMEngine, which call those of the student.
 
     Args:
-        student (dict | nn.Module): The student's model config.
-        teacher (dict | BaseTeacher, optional): The teacher. ``type`` may be left out, it is
-            'mmkd.FrozenTeacher' then: ``dict(config=..., checkpoint=...)``. Defaults to None, where
-            companions teach.
-        distill (Sequence[dict]): What is compared: each entry a loss with its arguments and ``on``,
-            the point; see :func:`mmkd.compare.spec.read_entry`. With ``between=[...]`` it stands
-            for every pair of these networks, each learning from each.
-        companions (dict[str, dict | BaseTeacher], optional): Further networks by name, which can
-            teach and, where they are trained, be taught; ``type`` is 'mmkd.Partner' where it is
-            left out. Defaults to None.
-        inherit (str | dict, optional): What the student starts with of its teacher; see
-            :class:`mmkd.networks.inherit.Inheritance`. Defaults to None, nothing.
-        hooks (Sequence[dict | Hook]): Hooks of MMEngine's, as in ``custom_hooks``, that take part
-            in training. Here they replace no list of the config that this one inherits from. (What
-            acts in tests belongs into ``custom_hooks``.) Defaults to ().
-        nonfinite_limit (int): A term that is infinite or not a number is left out of its step; the
-            run stops after so many steps in a row, with a diagnosis. Defaults to 10.
-        classes (Sequence[str], optional): What the student's columns stand for, in their order,
-            where the training data does not name them. Defaults to None, the names of the running
-            Runner's training data.
-        data_preprocessor (dict, optional): The student's, if its own config has none: MMEngine's
-            Runner hands it in where it stands beside ``model`` in the config. Defaults to None.
+        student (dict | nn.Module): The model config of the student.
+        teacher (dict | BaseTeacher, optional): The teacher, such as
+            ``dict(config=..., checkpoint=...)``; ``type`` defaults to 'mmkd.FrozenTeacher'.
+            Defaults to None, only companions teach.
+        distill (Sequence[dict]): The terms: each entry has a loss with its arguments, and ``on``,
+            the point; see :func:`mmkd.compare.spec.read_entry`. An entry with ``between=[...]`` is
+            expanded to all pairs of these networks, in both directions.
+        companions (dict[str, dict | BaseTeacher], optional): Further networks by name. All can be
+            teachers, and trained ones also learners; ``type`` defaults to 'mmkd.Partner'. Defaults
+            to None.
+        inherit (str | dict, optional): Weights of the teacher that the student starts with; see
+            :class:`mmkd.networks.inherit.Inheritance`. Defaults to None, none.
+        hooks (Sequence[dict | Hook]): Hooks of MMEngine for training, as in ``custom_hooks``, but
+            without replacing ``custom_hooks`` of a base config. (Hooks for tests belong into
+            ``custom_hooks``.) Defaults to ().
+        nonfinite_limit (int): A term that is infinite or NaN is left out of its step; after so many
+            consecutive steps the run stops, with a diagnosis. Defaults to 10.
+        classes (Sequence[str], optional): Names of the classes of the student's columns, in order.
+            Defaults to None, the names in the training data of the running Runner.
+        data_preprocessor (dict, optional): Data preprocessor for a student config without one:
+            MMEngine's Runner passes the one outside of ``model`` in the config. Defaults to None.
 
     Raises:
-        TypeError: If an argument is not of the kind above.
+        TypeError: If an argument is of the wrong type.
         ValueError: If ``distill`` is empty, a point does not exist in the student, or two entries
-            have one name.
+            have the same name.
     """
 
     @named_arguments
@@ -96,7 +96,7 @@ class Distiller(BaseModel):
                             '`companions` here, and give its own `student`')
         for table in SHARED_TABLES:
             self.__dict__[table] = student.__dict__[table]
-        self.__dict__['student'] = student  # not a child: its children are ours already
+        self.__dict__['student'] = student  # not a child: its children are shared
         self._version = student._version
         self.distillation = Distillation(student, teacher, distill, classes, companions,
                                          nonfinite_limit)
@@ -111,7 +111,7 @@ class Distiller(BaseModel):
                 inputs: Tensor,
                 data_samples: Optional[list] = None,
                 mode: str = 'tensor') -> Any:
-        """As the student's; with ``mode='loss'`` the dict of losses holds the distillation's too.
+        """Forward of the student; with ``mode='loss'``, the terms are added to the dict of losses.
 
         Args:
             inputs (Tensor): Float (N, C, H, W), normalised.
@@ -119,7 +119,7 @@ class Distiller(BaseModel):
             mode (str): 'loss', 'predict' or 'tensor'. Defaults to 'tensor'.
 
         Returns:
-            dict | list | tuple | Tensor: Whatever the student returns.
+            dict | list | tuple | Tensor: The return value of the student.
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
@@ -127,7 +127,7 @@ class Distiller(BaseModel):
         return self.distillation.losses(self.student, inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: Optional[list] = None) -> Any:
-        """As ``forward(inputs, data_samples, mode='loss')``: the distillation's losses are in it.
+        """The same as ``forward(inputs, data_samples, mode='loss')``, with the terms.
 
         Args:
             inputs (Tensor): Float (N, 3, H, W), normalised.
@@ -139,10 +139,10 @@ class Distiller(BaseModel):
         return self.forward(inputs, data_samples, mode='loss')
 
     def init_weights(self) -> None:
-        """Initialise the student, and only it; then get the teacher ready.
+        """Initialise the student, and only the student; then prepare the teacher.
 
         MMEngine's Runner calls this before the first batch of a training run and never for a test:
-        here a missing or unfit teacher is found. (Its FlexibleRunner does call it for a test.)
+        a missing teacher is found here. (Its FlexibleRunner also calls it for a test.)
         """
         runner = current_runner()
         is_for_training = runner is None or is_training(runner)
@@ -162,19 +162,18 @@ class Distiller(BaseModel):
             self.inherit.pass_on(teacher.model, self.student)
 
     def prepare(self, inputs: Optional[Tensor] = None) -> None:
-        """Build the teacher and check that it fits the student. The second call does nothing.
+        """Build the teacher and check that it fits the student. A second call does nothing.
 
-        Under a Runner, connectors and partners join its optimizer and its checkpoints.
+        With a Runner, connectors and partners are added to its optimizer and its checkpoints.
 
         Args:
-            inputs (Tensor, optional): The first batch, where there is one already; see
+            inputs (Tensor, optional): The first batch, if it is available; see
                 :meth:`mmkd.training.distillation.Distillation.prepare`. Defaults to None.
 
         Raises:
             FileNotFoundError: If the teacher's config or checkpoint does not exist.
-            ValueError: If teacher and student cannot be compared as the config asks, or not in the
-                way in which the Runner spreads the student; the message says what was found and
-                what to do.
+            ValueError: If teacher and student cannot be compared as configured, or not with the
+                strategy by which the Runner splits the student.
         """
         runner = current_runner()
         if runner is None:
@@ -197,8 +196,8 @@ class Distiller(BaseModel):
 
     def _check_outermost(self) -> None:
         outer = surrounding_model(self)
-        # In a loop of one's own it may be a part, unless MMEngine's way of initialising, which
-        # leaves notes in all modules, is to find it there.
+        # Without a Runner it may be a part of another model, unless MMEngine initialises that
+        # model, which adds `_params_init_info` to all modules.
         if outer is None or (current_runner() is None and '_params_init_info' not in vars(self)):
             return
         name = next(name for name, one in outer.named_modules() if one is self)
@@ -209,10 +208,10 @@ class Distiller(BaseModel):
             f'{type(outer).__name__} the `student` of the mmkd.Distiller')
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
-        """As any model's; a training loop of one's own trains what is beside by this, too.
+        """One training step of MMEngine; without a Runner, it also updates the side modules.
 
         Raises:
-            ValueError: If a network waits for epochs, of which such a loop tells nothing.
+            ValueError: If a network needs epochs, and there is no Runner.
         """
         losses = super().train_step(data, optim_wrapper)
         self._end_step()
@@ -220,10 +219,10 @@ class Distiller(BaseModel):
 
     @torch.compiler.disable
     def _begin_step(self, inputs: Tensor) -> None:
-        """Where no Runner's hooks do it: train what is beside, count steps.
+        """Without the hooks of a Runner: add side modules to the optimizer, count steps.
 
-        This is done in forward, because a distributed wrapper has a ``train_step`` of its own that
-        passes ours by.
+        It is called in forward, because a distributed wrapper has its own ``train_step`` and does
+        not call that of the Distiller.
         """
         if self._has_runner:
             return
@@ -248,28 +247,28 @@ class Distiller(BaseModel):
 
     @torch.compiler.disable
     def _end_step(self) -> None:
-        """The step is over, at the latest when the next begins."""
+        """End the step, at the latest when the next one begins."""
         if self._is_in_step:
             self._is_in_step = False
             self.distillation.after_iter(self._steps)
 
     @property
     def teacher(self) -> BaseTeacher:
-        """Who teaches; of several networks, the first."""
+        """The teacher; the first one if there are several."""
         return self.distillation.teacher
 
     @property
     def terms(self) -> List[Term]:
-        """What is compared, one for each entry of ``distill``."""
+        """The terms, one per entry of ``distill``."""
         return self.distillation.terms
 
     @property
     def matches(self) -> List[Term]:
-        """The name of :attr:`terms` in the first edition."""
+        """Former name of :attr:`terms`."""
         warn_renamed('`Distiller.matches`', '`Distiller.terms`')
         return self.terms
 
-    # --- being the student ----------------------------------------------------------------------
+    # --- attributes and methods of the student --------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -280,7 +279,7 @@ class Distiller(BaseModel):
             return getattr(self.student, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Whoever sets `model.test_cfg` means the student's, if it is the student that has one.
+        # For instance, `model.test_cfg = ...` must set the attribute of the student.
         student = self.__dict__.get('student')
         if student is not None and name in student.__dict__ and name not in self.__dict__:
             setattr(student, name, value)
@@ -288,7 +287,7 @@ class Distiller(BaseModel):
             super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> 'Distiller':
-        """Set the student's mode. The teacher stays in eval mode."""
+        """Set the mode of the student. The teacher remains in eval mode."""
         self.student.train(mode)
         self.training = mode
         return self
@@ -306,15 +305,15 @@ class Distiller(BaseModel):
         self.student._load_from_state_dict(*args, **kwargs)
 
     def val_step(self, data: Any) -> list:
-        """As the student's."""
+        """``val_step`` of the student."""
         return self.student.val_step(data)
 
     def test_step(self, data: Any) -> list:
-        """As the student's."""
+        """``test_step`` of the student."""
         return self.student.test_step(data)
 
     def parse_losses(self, losses: Dict[str, Any]) -> Any:
-        """As the student's."""
+        """``parse_losses`` of the student."""
         return self.student.parse_losses(losses)
 
 

@@ -1,4 +1,4 @@
-"""Which points of two models can be compared, and which of them does a method compare?"""
+"""Which points of two models can be compared, and which entries has a method for them?"""
 from io import StringIO
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -24,24 +24,24 @@ from .training.probe import trials
 
 
 class Finding(NamedTuple):
-    """What was found of one point."""
+    """Result for one point."""
     point: str
     term: Optional[Term]
-    """None where it cannot be compared."""
+    """The term that compares it; None if it cannot be compared."""
     problem: str
-    """Why not; '' where it can."""
+    """Why it cannot be compared; '' if it can."""
     kind: str = ''
-    """Kind of the student's family, by which a method chooses its entries."""
+    """Kind of the student's family, by which a method selects its entries."""
 
     @property
     def verdict(self) -> str:
-        """In a word or two."""
+        """The result in one or two words."""
         if self.term is None:
             return 'cannot be compared'
         return 'through a connector' if self.term.connectors else 'as it is'
 
     def limits(self, entry: Dict[str, Any]) -> Limits:
-        """What the loss of a method's entry cannot teach at this point, which can be compared."""
+        """Which parts of the loss of a method's entry have no gradient at this point."""
         assert self.term is not None
         loss = TermSpec.of(written(entry, self.point)).build_loss()
         if isinstance(loss, LogitLoss):
@@ -51,21 +51,21 @@ class Finding(NamedTuple):
 
 def inspect_pair(student: Config, teacher: Config,
                  checkpoint: Optional[str] = None) -> List[Finding]:
-    """Build both models, let them see a blank image, and try every named point.
+    """Build both models, run them on a blank image, and try every named point.
 
     Args:
-        student (Config): A whole config, with a plain model.
+        student (Config): A complete config, with a plain model.
         teacher (Config): Likewise.
-        checkpoint (str, optional): Path or address of the teacher's weights; the class names in it
-            come before those of the config's data set. Defaults to None: they are not needed.
+        checkpoint (str, optional): Path or URL of the teacher's weights; class names in it override
+            those of the data set in the config. Defaults to None: weights are not needed.
 
     Returns:
-        list[Finding]: One per point of either model, the student's first.
+        list[Finding]: One per point of both models, those of the student first.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If a config holds no model, a model is of a family that mmkd does not know, or
-            the checkpoint does not fit.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If a config has no model, the family of a model is unknown, or the checkpoint
+            does not fit.
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = build_model(model_config(student), 'student')
@@ -80,15 +80,15 @@ def inspect_pair(student: Config, teacher: Config,
 
 
 def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:
-    """The entries of ``distill`` that a method stands for, for a pair.
+    """The entries of ``distill`` of a method, for a pair of models.
 
     Args:
         method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
         findings (Sequence[Finding]): From :func:`inspect_pair`.
 
     Raises:
-        ValueError: If there is no such method, or the pair lacks the points it compares; the
-            message says which points can be compared.
+        ValueError: If the method is unknown, or the pair lacks its points; the message has the
+            points that can be compared.
     """
     found = {finding.point: finding for finding in findings}
     kind = next((finding.kind for finding in findings), '')
@@ -115,13 +115,13 @@ def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]
 
 
 def points_in(entry: Dict[str, Any]) -> List[str]:
-    """The points of a method's entry, of which the first one is taken that can be compared."""
+    """The alternative points of a method's entry; the first one that can be compared is used."""
     on = entry['on']
     return list(on) if isinstance(on, tuple) else [on]
 
 
 def written(entry: Dict[str, Any], point: str) -> Dict[str, Any]:
-    """A method's entry as ``distill`` has it."""
+    """Convert a method's entry to an entry of ``distill``."""
     return {key: point if key == 'on' else value for key, value in entry.items()
             if key != 'if_there'}
 
@@ -139,15 +139,15 @@ def _problem(entry: Dict[str, Any], point: str, finding: Optional[Finding]) -> s
 
 
 def _notes(finding: Finding) -> List[str]:
-    """What methods that compare a point cannot teach there."""
+    """Notes on the methods with entries for a point: parts of their losses without a gradient."""
     entries = {entry['type']: entry for method in METHODS.values()
                for entry in method.entries(finding.kind) if finding.point in points_in(entry)}
     return [note for entry in entries.values() for note in finding.limits(entry).notes]
 
 
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:
-    """A line per point: modules, shapes and strides of both sides, and whether they can be
-    compared; and what the losses of the methods cannot teach there."""
+    """A table with one line per point: modules, shapes and strides of both sides, and whether they
+    can be compared; with notes on losses of methods without a gradient there."""
     table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
     for finding in findings:
         term = finding.term
@@ -169,15 +169,15 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
 def config_text(student: str, teacher: str, checkpoint: Optional[str],
                 entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
                 around: Optional[Dict[str, Any]] = None) -> str:
-    """A distillation config for a pair: short, to be read, edited and run again.
+    """The text of a distillation config for a pair of models.
 
     Args:
         student (str): Path of the student's config, or 'package::path'.
-        teacher (str): The teacher's.
-        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` leaves the entry out:
-            those that its package publishes. None is written out: random ones.
+        teacher (str): Path of the teacher's config, or 'package::path'.
+        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` omits the key: the
+            weights published by the package. None is written to the config: random weights.
         entries (Sequence[dict]): The entries of ``distill``.
-        imports (Sequence[str]): What the student's own ``custom_imports`` import. Defaults to ().
+        imports (Sequence[str]): Imports of the student's own ``custom_imports``. Defaults to ().
         around (dict, optional): Settings by dotted key, such as 'optim_wrapper.clip_grad'; those
             of 'model' are arguments of the Distiller. Defaults to None.
     """

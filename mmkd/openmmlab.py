@@ -1,4 +1,4 @@
-"""What mmkd has where MMEngine is installed; MMEngine reads files as weights alone from here on."""
+"""The parts of mmkd that need MMEngine. Their import makes MMEngine load files as weights only."""
 from .core.requirements import check_installed
 
 check_installed()

@@ -1,8 +1,8 @@
-"""Where mmkd's classes are found by name.
+"""Registries of mmkd.
 
-All but ``FAMILIES`` are children of MMEngine's root registries, so a config of any OpenMMLab
-project finds ``type='mmkd.DISTLoss'`` by its scope. ``FAMILIES`` holds the families of models; a
-family is chosen by the model, never by a config.
+All except ``FAMILIES`` are children of MMEngine's root registries, so ``type='mmkd.DISTLoss'``
+works in configs of all OpenMMLab projects. ``FAMILIES`` has the families of models; a family is
+found by ``fits``, never named in a config.
 """
 from typing import Any
 

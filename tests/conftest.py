@@ -1,4 +1,4 @@
-"""Shrunken but real models and data, shared by all tests."""
+"""Small models and data sets, shared by all tests."""
 import copy
 import gc
 import importlib
@@ -38,7 +38,7 @@ def retinanet(depth: int = 18, classes: int = 3, width: int = 8, channels: int =
                   out_channels=channels),
         bbox_head=dict(num_classes=classes, in_channels=channels, feat_channels=channels,
                        stacked_convs=1, **bbox_head),
-        test_cfg=dict(score_thr=0.))))  # untrained models must find something too
+        test_cfg=dict(score_thr=0.))))  # untrained models must have detections, too
     return config.model.to_dict()
 
 
@@ -123,9 +123,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope='session')
 def streets(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of 4 images of 80x64 in Cityscapes' layout: bands of classes 0, 2 and 13, and 255.
+    """Folder of 4 images of 80x64 in the layout of Cityscapes: bands of classes 0, 2, 13 and 255.
 
-    With the files that Cityscapes' own evaluation reads: label ids and instance ids.
+    It includes the files for the evaluation of Cityscapes: label ids and instance ids.
     """
     ids = np.zeros(256, dtype=np.uint16)
     ids[[0, 2, 13]] = 7, 11, 26  # road, building, car
@@ -150,7 +150,7 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def segmentor_config(data: str, model: dict, work_dir: str, **changes: Any) -> Config:
-    """A whole config as a user of mmseg has it: two iterations of batch 2, evaluated once."""
+    """A complete config of mmseg: two iterations of batch size 2, one evaluation."""
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations'),
@@ -192,7 +192,7 @@ def segmentor_config(data: str, model: dict, work_dir: str, **changes: Any) -> C
 
 def detector_config(data: str, model: dict, work_dir: str, classes: Any = CLASSES,
                     **changes: Any) -> Config:
-    """A whole config as a user has it: two iterations of batch 2, evaluated once."""
+    """A complete config of mmdet: two iterations of batch size 2, one evaluation."""
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
@@ -234,18 +234,18 @@ def detector_config(data: str, model: dict, work_dir: str, classes: Any = CLASSE
 
 
 def distiller(student: dict, teacher: Any, *distill: dict) -> dict:
-    """The model of the six lines."""
+    """The config of a Distiller."""
     return dict(type='mmkd.Distiller', student=student, teacher=teacher,
                 distill=list(distill) or [dict(type='mmkd.DISTLoss', on='cls')])
 
 
 def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1,
                  scope: str = 'mmdet') -> dict:
-    """Train nothing, but write a checkpoint as MMEngine would; return the `teacher` entry."""
+    """Write a checkpoint of random weights in MMEngine's format; return the `teacher` entry."""
     torch.manual_seed(seed)
     network = build(model, scope)
     network.init_weights()
-    # Statistics as after training: batch norm in the wrong mode is noticed only by them.
+    # Running statistics as after training, so that a batch norm in the wrong mode changes outputs.
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
@@ -256,20 +256,20 @@ def save_teacher(path: Any, model: dict, classes: Any = CLASSES, seed: int = 1,
 
 
 def build(model: dict, scope: str = 'mmdet') -> Any:
-    """Build a model as a Runner does, without initialising it."""
+    """Build a model as a Runner does, without ``init_weights``."""
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(Config(dict(model=copy.deepcopy(model))).model)
 
 
 def leave_group() -> None:
-    """End the process group. A distributed wrapper that outlives it may wait for it for ever."""
+    """Destroy the process group. A distributed wrapper must not outlive it, or it may hang."""
     gc.collect()
     torch.distributed.destroy_process_group()
 
 
 def record_losses(runner: Any) -> List[Dict[str, float]]:
-    """Every iteration's losses, as the model returned them."""
+    """Record the losses that the model returns in every iteration."""
     model, seen = runner.model, []
     forward = model.forward
 
@@ -285,7 +285,7 @@ def record_losses(runner: Any) -> List[Dict[str, float]]:
 
 
 def train(config: Config) -> tuple:
-    """Run a config; return its Runner and every iteration's losses."""
+    """Run a config; return its Runner and the losses of every iteration."""
     from mmengine.runner import Runner
     runner = Runner.from_cfg(config)
     losses = record_losses(runner)
@@ -294,13 +294,13 @@ def train(config: Config) -> tuple:
 
 
 def saved_at(path: Any) -> dict:
-    """A checkpoint, read as weights and numbers alone."""
-    allow_mmengine_checkpoints()  # the forks' MMEngine takes it back when it loads
+    """Load a checkpoint with ``weights_only=True``."""
+    allow_mmengine_checkpoints()  # the MMEngine of the forks reverts it when it loads
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """On the forks, leave out the configs of segmentors, which inherit from 'mmseg::...'."""
+    """On the forks, skip tests of segmentor configs, which inherit from 'mmseg::...'."""
     words = 'pspnet', 'deeplabv3', 'camvid', 'segmentor_is_trained_as_the_authors'
     reason = "MMEngine's table of packages does not know the fork of mmseg, so `mmseg::` fails"
     for item in items if is_fork() else ():
@@ -315,19 +315,19 @@ def is_fork() -> bool:
 
 
 def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
-    """What student and teacher of a Distiller say of a batch, without losses."""
+    """Records of the student and answers of the teacher of a Distiller, without losses."""
     distillation = model.distillation
     seen = {'student': distillation.probe.predicted('student', inputs)}
     return by_place(seen, distillation.ask(seen, inputs, samples, distillation.terms))
 
 
 def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
-    """One training step of a Distiller: the losses, what was seen, and what was told."""
+    """One training step of a Distiller: the losses, the records and the answers."""
     distillation, told, kept = model.distillation, {}, {}
     ask = distillation.ask
 
     def watched(seen: dict, *args: Any) -> dict:
-        # Some are asked before the student; what it said is forgotten when the step is over.
+        # Some teachers run before the student, and records are released at the end of the step.
         answers = ask(seen, *args)
         told.update(answers)
         kept.update(seen)
@@ -340,6 +340,6 @@ def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
 
 
 def by_place(seen: dict, told: dict) -> tuple:
-    """What the one student said, and the one teacher, by where it was asked."""
+    """Records of the only student, and answers of the only teacher, by path of the places."""
     return seen['student'], {
         at: records for (_, at), records in told.get('teacher', {}).items()}

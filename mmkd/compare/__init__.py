@@ -1,1 +1,1 @@
-"""What does one line of ``distill`` compare? Points, levels, columns, connectors."""
+"""What does one entry of ``distill`` compare? Points, levels, columns, connectors."""

@@ -17,50 +17,50 @@ from .pair_queries import in_order, pair_queries
 from .spec import TermSpec
 
 Names = Optional[Sequence[str]]
-"""Names of classes, in the order of the columns; None where unknown."""
+"""Names of classes, in the order of the columns; None if unknown."""
 
 THROUGH = 'through '
-"""Before where it was asked: under this key stands what a teacher predicts from a value of the
+"""Prefix of a key of the teacher's answers: predictions of the teacher from a value of the
 student."""
 
 FOR_ANCHORS = ('labels', 'label_weights')
-"""A loss that asks for these is given anchor by anchor."""
+"""A loss that requests one of these compares each anchor separately."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Two points, and how the teacher's columns become the student's."""
+    """Two points, and how the teacher's columns are mapped to the student's."""
     student: Point
     teacher: Point
     columns: Optional[Columns] = None
-    """What is put in the place of the teacher's columns; None where they stay as they are."""
+    """Replacement of the teacher's columns; None if they are not changed."""
     classes: Tuple[Names, Names] = (None, None)
     """Names of the student's and of the teacher's classes."""
     is_per_anchor: bool = False
-    """Whether the anchors of a position are compared one by one."""
+    """Whether each anchor of a position is compared separately."""
     notes: Tuple[str, ...] = ()
-    """What is said of the columns."""
+    """Notes on the columns, for the log."""
     is_continued: bool = False
-    """Whether the student's side is what the teacher predicts from a value of the student."""
+    """Whether the student's side is the teacher's prediction from a value of the student."""
     unknown_names: Tuple[str, ...] = ()
-    """Sides, 'student' and 'teacher', whose classes are taken by their order."""
+    """Sides, 'student' and 'teacher', with classes that are matched by order."""
 
     @property
     def names_classes(self) -> bool:
-        """Whether what is compared, or what it is paired by, has columns of named classes."""
+        """Whether the compared levels, or the logits that pair queries, have columns of classes."""
         one, other = self.student, self.teacher
         return bool(one.queries and other.queries) or bool(one.num_named and other.num_named)
 
     @property
     def student_paths(self) -> Set[str]:
-        """Modules of the student that must be watched."""
+        """Paths of the student's modules to record."""
         return paths_of(self.student)
 
     @property
     def asked(self) -> List[Tuple[str, Point]]:
-        """What the teacher is asked: the student's module that knows where, and its own point.
+        """Points of the teacher to observe, with the student's module that supplies the places.
 
-        One entry per such module; it is '' where the teacher needs no places.
+        One entry per such module: its path, '' if the teacher needs no places, and the point.
         """
         one, other = self.student, self.teacher
         if not one.asked_at:
@@ -70,7 +70,7 @@ class Alignment:
         return [(at, other) for at in one.asked_at]
 
     def is_answered(self, told: Dict[str, Answers]) -> bool:
-        """Whether the teacher was asked anything: a cascade may stop before its stage."""
+        """Whether the teacher has an answer: a cascade student may stop before its stage."""
         return any(at in told for at, _ in self.asked)
 
     def read(self, seen: Records, told: Dict[str, Answers],
@@ -78,12 +78,12 @@ class Alignment:
         """The levels of both sides, the teacher's columns in the student's order.
 
         Args:
-            seen (dict): What was recorded of the student.
-            told (dict): What the teacher returned, by where it was asked.
-            is_paired (bool): Whether sets are brought into one order. Defaults to True.
+            seen (dict): Records of the student.
+            told (dict): Answers of the teacher, by the paths of :attr:`asked`.
+            is_paired (bool): Whether sets of queries are paired. Defaults to True.
 
         Raises:
-            ValueError: If a point did not run, or has no gradient.
+            ValueError: If a module of a point did not run, or its output needs no gradient.
         """
         one, other = self.student, self.teacher
         teacher = [level for at, point in self.asked if at in told
@@ -115,15 +115,15 @@ class Alignment:
         return student, teacher
 
     def split(self, levels: List[Tensor]) -> List[Tensor]:
-        """Levels as the loss gets them: (N·anchors, classes, H, W) where anchors are compared one
-        by one."""
+        """Levels in the shape for the loss: (N·anchors, classes, H, W) if each anchor is compared
+        separately."""
         if not self.is_per_anchor:
             return levels
         return [level.unflatten(1, (-1, self.student.num_classes)).flatten(0, 1)
                 for level in levels]
 
     def anchors(self, channels: int) -> int:
-        """Anchors at a position that are compared one by one, of a level of so many channels."""
+        """Number of separately compared anchors per position, in a level with so many channels."""
         return channels // (self.student.num_classes or 1) if self.is_per_anchor else 1
 
     def _reorder(self, level: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Alignment:
         return self.columns.of(level, self.teacher.num_classes)
 
     def _reorder_queries(self, student: Queries, teacher: Queries) -> Queries:
-        """The teacher's queries, told apart by the student's classes."""
+        """The teacher's queries, with columns in the order of the student's classes."""
         columns = columns_between(Kind.of_queries(student), Kind.of_queries(teacher),
                                   *self.classes)
         if columns is None:
@@ -143,14 +143,14 @@ class Alignment:
 
 
 def paths_of(point: Point) -> Set[str]:
-    """Modules that must be watched for a point of a student."""
+    """Paths of the modules to record for a point of the student."""
     return {*(path for each in point.choices or [point] for path in each.watched), *point.asked_at}
 
 
 def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
           student_classes: Names, teacher_classes: Names, shares_classes: bool = False,
           stated: Sequence[str] = (), is_activation_given: bool = False) -> Alignment:
-    """Find the point in the teacher and decide which of its columns are the student's.
+    """Find the point in the teacher and match its columns with the student's.
 
     Args:
         spec (TermSpec): The entry.
@@ -158,19 +158,19 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         student (Point): From :func:`find_student_point`.
         teacher (nn.Module): The teacher.
         student_classes (Sequence[str], optional): Names of the student's classes, in the order
-            of its columns. None where unknown.
-        teacher_classes (Sequence[str], optional): The teacher's.
-        shares_classes (bool): Whether its columns are the student's whatever they are called.
-            Defaults to False.
-        stated (Sequence[str]): Which sides, 'student' and 'teacher', have their names from
-            ``classes`` of the config. Defaults to ().
-        is_activation_given (bool): Whether the entry says ``use_sigmoid``, which then holds for
-            both sides, whatever their heads say. Defaults to False.
+            of its columns. None if unknown.
+        teacher_classes (Sequence[str], optional): Names of the teacher's classes.
+        shares_classes (bool): Whether the teacher has the columns of the student, whatever the
+            names of its classes. Defaults to False.
+        stated (Sequence[str]): Sides, 'student' and 'teacher', with names from ``classes`` of the
+            config. Defaults to ().
+        is_activation_given (bool): Whether the entry has ``use_sigmoid``, which then overrides the
+            activations of both heads. Defaults to False.
 
     Raises:
-        ValueError: If the two points cannot be compared: other activations, other classes,
-            other stages, boxes in another coding, predictions at given places or in no order
-            on one side only.
+        ValueError: If the points cannot be compared: their activations, classes, numbers of stages
+            or box codings differ, or only one side predicts at given places or for an unordered
+            set of queries.
     """
     one, other = student, find_point(teacher, spec.on_teacher, 'teacher')
     if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
@@ -190,7 +190,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given))
     are_logits = one.num_classes is not None and other.num_classes is not None
     if one.queries and student_classes and teacher_classes:
-        match_classes(student_classes, teacher_classes)  # they are paired by class, too
+        match_classes(student_classes, teacher_classes)  # the cost of a pair includes the class
     elif isinstance(loss, LogitLoss) and not are_logits and (
             student_classes and teacher_classes) and match_classes(
                 student_classes, teacher_classes):
@@ -207,7 +207,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     if not are_logits:
         return found
     kinds = Kind.of_point(one), Kind.of_point(other)
-    # A column for the background has no partner, whatever activates it.
+    # A column for the background has no partner under any activation.
     has_partners = len({kind.columns - kind.named for kind in kinds}) == 1
     if one.use_sigmoid != other.use_sigmoid and not is_binary_pair(*kinds) and not (
             is_activation_given and has_partners):
@@ -231,7 +231,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
 
 
 def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Point]:
-    """Both points, of cascades the stages that are compared."""
+    """Both points; for cascades, the stages to compare."""
     if spec.stage is not None and other.stages:
         return one, other.at_stage(spec.stage)
     if spec.stage is not None:
@@ -247,7 +247,7 @@ def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Poin
             f'`{one.name}` has {len(one.stages)} stages in the student and '
             f"{len(other.stages)} in the teacher; write `stage=0` or `stage='mean'` for the "
             "teacher's")
-    if other.stages:  # the authors' choice: the stage trained for what RPNs propose
+    if other.stages:  # as the authors: the stage that is trained on proposals of the RPN
         return one, other.at_stage(0)
     return one.at_stage(0), other
 
@@ -273,5 +273,5 @@ def _activation(point: Point) -> str:
 
 
 def places(point: Point) -> str:
-    """Where a head predicts, for messages."""
+    """The kind of places that a head predicts for, for messages."""
     return 'RoIs' if point.asked_at else 'queries' if point.queries else 'a grid'

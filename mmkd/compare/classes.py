@@ -1,4 +1,4 @@
-"""Which of the teacher's classes is which of the student's? Matched by name, never by chance."""
+"""How are the teacher's classes matched with the student's? By name."""
 from typing import List, Optional, Sequence
 
 from ..core.names import joined, shown_names
@@ -6,18 +6,18 @@ from ..files.classes import doubled
 
 
 def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[List[int]]:
-    """For each of the student's classes, the teacher's column.
+    """The teacher's column of each class of the student.
 
     Args:
         student (Sequence[str]): The student's classes, in the order of its columns.
-        teacher (Sequence[str]): The teacher's.
+        teacher (Sequence[str]): The teacher's classes, in the order of its columns.
 
     Returns:
         list[int] | None: Indices into the teacher's classes; None if both lists are equal.
 
     Raises:
-        ValueError: If the teacher lacks one of the student's classes, or a name stands twice in a
-            list; the message names it and shows the lists.
+        ValueError: If the teacher lacks a class of the student, or a list contains a name twice;
+            the message has the name and the lists.
     """
     for side, names in (('student', student), ('teacher', teacher)):
         twice = doubled(names)

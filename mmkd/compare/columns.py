@@ -1,4 +1,4 @@
-"""How do the teacher's columns for classes become the student's?"""
+"""How are the teacher's class columns mapped to the student's?"""
 from functools import lru_cache
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -11,81 +11,80 @@ from ..points.queries import Queries
 from .classes import match_classes
 
 Terms = Tuple[Tuple[int, float], ...]
-"""Columns of the teacher and by what each is multiplied; their sum is a column of the student."""
+"""(column, factor) pairs of the teacher; the weighted sum is a column of the student."""
 
 
 class Kind(NamedTuple):
-    """What the columns of one prediction are."""
+    """Meaning of the columns of a prediction."""
     columns: int
-    """How many there are."""
+    """Number of columns."""
     named: int
-    """How many classes of the data set they stand for. A last column beyond them is the
-    background's. 0 where they tell objects from background only."""
+    """Number of columns for classes of the data set. One column more is that of the background.
+    0 for objectness, which has no classes."""
     use_sigmoid: bool
-    """Whether each column is a probability of its own."""
+    """Whether each column is an independent probability (sigmoid)."""
 
     @classmethod
     def of_point(cls, point: Point) -> 'Kind':
-        """Of a point with class logits."""
+        """The kind of a point with class logits."""
         assert point.num_classes is not None
         return cls(point.num_classes, point.num_named, bool(point.use_sigmoid))
 
     @classmethod
     def of_queries(cls, queries: Queries) -> 'Kind':
-        """Of predictions without an order, whose softmax has a column for 'no object'."""
+        """The kind of a set of queries; with softmax, its last column is 'no object'."""
         columns = queries.logits.shape[1]
         return cls(columns, columns - (not queries.use_sigmoid), queries.use_sigmoid)
 
     @property
     def is_one_logit(self) -> bool:
-        """Whether it is the logit of yes against no."""
+        """Whether it is one binary logit with sigmoid."""
         return self.use_sigmoid and self.columns == 1
 
     @property
     def is_two_logits(self) -> bool:
-        """Whether the difference of its two columns is the logit of yes against no."""
+        """Whether it is two logits with softmax; their difference is the binary logit."""
         return not self.use_sigmoid and self.columns == 2
 
     @property
     def is_binary(self) -> bool:
-        """Whether it tells yes from no."""
+        """Whether it is a binary prediction."""
         return self.is_one_logit or self.is_two_logits
 
     @property
     def yes(self) -> int:
-        """Of a binary kind: the class that is yes.
+        """Number of the positive class of a binary kind.
 
-        A segmentor names both classes, and one output is the logit of the second: mmseg predicts
-        label 1 where it is above the threshold. A detector names one, the first column's; no is the
-        background.
+        A segmentor has names for both classes, and a single output is the logit of the second one:
+        mmseg predicts label 1 above the threshold. A detector has one name, that of the first
+        column; the negative class is the background.
         """
         return 1 if self.named == 2 else 0
 
 
 class Columns(NamedTuple):
-    """What is put in the place of the teacher's columns."""
+    """Replacement of the teacher's columns."""
     rows: Tuple[Terms, ...]
-    """One for each column of the student."""
+    """One per column of the student."""
     note: str = ''
-    """What is done, in words."""
+    """Description, for the log."""
 
     @property
     def order(self) -> Optional[List[int]]:
-        """The teacher's column for each of the student's; None where they are not taken as they
-        are."""
+        """The teacher's column for each column of the student; None if columns are computed."""
         if all(len(row) == 1 and row[0][1] == 1 for row in self.rows):
             return [row[0][0] for row in self.rows]
         return None
 
     def of(self, level: Tensor, columns: int) -> Tensor:
-        """The student's columns.
+        """Map a level of the teacher to the student's columns.
 
         Args:
             level (Tensor): (N, anchors·columns, ...).
-            columns (int): The teacher's columns of one prediction.
+            columns (int): Number of the teacher's columns per prediction.
 
         Returns:
-            Tensor: (N, anchors·len(rows), ...), float32 or wider where columns are computed.
+            Tensor: (N, anchors·len(rows), ...), float32 or wider if columns are computed.
         """
         anchors = level.unflatten(1, (-1, columns))
         if self.order is not None:
@@ -100,16 +99,16 @@ class Columns(NamedTuple):
         return torch.stack(found, 2).flatten(1, 2)
 
 
-@lru_cache(maxsize=64)  # what is copied to a GPU makes the CPU wait for it
+@lru_cache(maxsize=64)  # a copy to a GPU makes the CPU wait
 def _index(order: Tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(order, device=device)
 
 
 def is_binary_pair(student: Kind, teacher: Kind) -> bool:
-    """Whether one logit with sigmoid stands beside two columns with softmax, of the same thing.
+    """Whether one side has one logit with sigmoid, the other two with softmax, of one prediction.
 
-    With z the one logit and (z0, z1) the two, the sigmoid of z1 - z0 is the softmax's second
-    probability, and the softmax of (0, z) is that of the sigmoid, at every temperature.
+    For two logits (z0, z1), sigmoid(z1 - z0) is the second probability of the softmax; for one
+    logit z, softmax of (0, z) has the probability sigmoid(z). Both hold at every temperature.
     """
     return (bool(student.named) == bool(teacher.named) and
             ((student.is_one_logit and teacher.is_two_logits) or
@@ -119,22 +118,22 @@ def is_binary_pair(student: Kind, teacher: Kind) -> bool:
 def columns_between(student: Kind, teacher: Kind, student_classes: Optional[Sequence[str]],
                     teacher_classes: Optional[Sequence[str]],
                     as_sigmoid: bool = False) -> Optional[Columns]:
-    """What is put in the place of the teacher's columns, so that they mean what the student's do.
+    """Find the replacement of the teacher's columns that has the meaning of the student's.
 
     Args:
         student (Kind): The student's columns.
         teacher (Kind): The teacher's.
         student_classes (Sequence[str], optional): Names of the student's classes, in the order of
-            its columns. None where unknown; then columns are taken by their order.
-        teacher_classes (Sequence[str], optional): The teacher's.
-        as_sigmoid (bool): Whether the entry of `distill` asks for a sigmoid also of two softmax
-            columns. Defaults to False.
+            its columns. None if unknown; columns are then matched by order.
+        teacher_classes (Sequence[str], optional): Names of the teacher's classes.
+        as_sigmoid (bool): Whether the entry of ``distill`` has ``use_sigmoid=True``, which applies
+            to two softmax columns, too. Defaults to False.
 
     Returns:
-        Columns | None: None where they stay as they are.
+        Columns | None: None if the teacher's columns are not changed.
 
     Raises:
-        ValueError: If the teacher lacks one of the student's classes.
+        ValueError: If the teacher lacks a class of the student.
     """
     if student.is_binary and teacher.is_binary and (student.is_one_logit or teacher.is_one_logit):
         agrees = _agrees(student, teacher, student_classes, teacher_classes)
@@ -151,10 +150,10 @@ def columns_between(student: Kind, teacher: Kind, student_classes: Optional[Sequ
 
 def _agrees(student: Kind, teacher: Kind, student_classes: Optional[Sequence[str]],
             teacher_classes: Optional[Sequence[str]]) -> bool:
-    """Whether yes of the student is yes of the teacher; else it is the teacher's no."""
+    """Whether the positive classes of both sides are the same; else they are opposite."""
     if not (student.named and teacher.named and student_classes and teacher_classes):
         return True
-    if student.named > teacher.named:  # the teacher's no has no name
+    if student.named > teacher.named:  # the teacher's negative class has no name
         match_classes(teacher_classes, student_classes)
     else:
         match_classes(student_classes, teacher_classes)
@@ -179,10 +178,10 @@ def _of_binary(student: Kind, teacher: Kind, agrees: bool, as_sigmoid: bool) -> 
 
 
 def check_names(kind: Kind, classes: Optional[Sequence[str]], side: str, is_stated: bool) -> None:
-    """Look whether a side has a column for each of the classes that it names.
+    """Check that a side has a column for each of its named classes.
 
     Raises:
-        ValueError: If not.
+        ValueError: If the numbers differ.
     """
     if classes is None or not kind.named or len(classes) == kind.named:
         return

@@ -17,17 +17,17 @@ from .vocabulary import Batch
 
 
 class CommitteeTerm(Term):
-    """One entry of ``distill`` whose teacher is a :class:`mmkd.Committee`.
+    """An entry of ``distill`` with a :class:`mmkd.Committee` as teacher.
 
-    Each member is a term by itself, as a teacher alone would be: columns, levels, sizes,
-    connectors.
+    Each member has a term of its own, with its own columns, levels, sizes and connectors, as a
+    single teacher has.
 
     Args:
         spec (TermSpec): The entry.
         committee (Committee): Its teacher.
 
     Raises:
-        ValueError: As :class:`Term`.
+        ValueError: See :class:`Term`.
     """
 
     def __init__(self, spec: TermSpec, committee: Committee) -> None:
@@ -35,7 +35,7 @@ class CommitteeTerm(Term):
         self.weights = committee.weights
         self._members = [Term(spec.of_member(n)) for n in range(len(committee.members))]
         self.is_asked_for = committee.average == 'probability'
-        """Whether the mean of probabilities is asked for."""
+        """Whether the committee has ``average='probability'``."""
         self.averages_probabilities = self.is_asked_for and isinstance(self.loss, LogitLoss)
 
     @property
@@ -73,7 +73,7 @@ class CommitteeTerm(Term):
 
 
 def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Parts:
-    """The weighted mean of what members' terms are; one after another where levels differ."""
+    """The weighted mean of the members' losses; a list of all if their numbers of levels differ."""
     found: Parts = {}
     for part in dict.fromkeys(name for parts in by_member for name in parts):
         weighted = [[weight * loss for loss in parts.get(part, ())]
@@ -86,9 +86,9 @@ def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Part
 
 
 def explain_average(term: CommitteeTerm) -> str:
-    """Why the losses are averaged although probabilities were asked for; '' if they are not.
+    """Why losses are averaged in spite of ``average='probability'``; '' if they are not.
 
-    Features and boxes have no probabilities, so nobody expects a mean of them.
+    '' also for features and boxes, which have no probabilities.
     """
     point = term.parts[0].student_point
     if not term.is_asked_for or term.averages_probabilities or point.use_sigmoid is None:
@@ -102,11 +102,11 @@ def explain_average(term: CommitteeTerm) -> str:
 
 def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: float,
                    use_sigmoid: bool) -> Tensor:
-    """Logits whose probabilities at temperature ``tau`` are the mean of the given ones'.
+    """Logits of the mean of the probabilities at temperature ``tau``.
 
     Args:
-        logits (tuple[Tensor]): K times (N, C, ...).
-        weights (Sequence[float]): K numbers that add up to 1.
+        logits (tuple[Tensor]): K tensors (N, C, ...).
+        weights (Sequence[float]): K numbers with a sum of 1.
         tau (float): Temperature.
         use_sigmoid (bool): Sigmoid, or softmax over dimension 1.
 
@@ -116,7 +116,7 @@ def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: fl
     shares = [(z.to(torch.promote_types(z.dtype, torch.float32)) / tau, w)
               for z, w in zip(logits, weights) if w]
     if use_sigmoid:
-        # log p - log (1 - p), each by its logarithm: nothing is rounded to 0 or 1.
+        # log p and log (1 - p) are computed separately: no probability is rounded to 0 or 1.
         yes = torch.logsumexp(torch.stack([logsigmoid(z) + log(w) for z, w in shares]), 0)
         no = torch.logsumexp(torch.stack([logsigmoid(-z) + log(w) for z, w in shares]), 0)
         return tau * (yes - no)

@@ -1,4 +1,4 @@
-"""What do the student's features go through before they are compared?"""
+"""Modules that map the student's features to the teacher's channels."""
 from abc import ABCMeta, abstractmethod
 from typing import Any, Dict, List, Sequence, Union
 
@@ -11,11 +11,12 @@ from .vocabulary import PROVIDERS, Context, made_up_values, values_of
 
 
 class Connector(nn.Module, metaclass=ABCMeta):
-    """Base class: a subclass makes layers in :meth:`setup` and writes :meth:`forward`.
+    """Base class of connectors. A subclass creates layers in :meth:`setup` and implements
+    :meth:`forward`.
 
-    It registers in ``mmkd.MODELS``; ``connector=dict(type=...)`` of an entry makes one for each
-    level. It is trained with the student and lies beside it in the checkpoint. ``forward`` asks for
-    further values by naming them as keyword-only parameters, as losses do, and for ``teacher``, the
+    It is registered in ``mmkd.MODELS``; ``connector=dict(type=...)`` of an entry builds one per
+    level. It is trained with the student, and saved in the same checkpoint under ``'mmkd'``.
+    ``forward`` requests further values by keyword-only parameters, as losses do; ``teacher`` is the
     teacher's level.
 
     Example:
@@ -30,16 +31,15 @@ class Connector(nn.Module, metaclass=ABCMeta):
 
     @classmethod
     def asked(cls) -> Asked:
-        """What it asks for by name."""
+        """Names of the values that :meth:`forward` requests."""
         return asked_by(cls.forward)
 
     @abstractmethod
     def setup(self, *channels: Any, **named: Any) -> None:
-        """Make the layers: ``setup(self, student_channels, teacher_channels)``.
+        """Create the layers: ``setup(self, student_channels, teacher_channels)``.
 
-        Called once for each level, before training.
-
-        It may ask by name for ``stride`` and ``level``.
+        It is called once per level, before training, and may request ``stride`` and ``level`` by
+        keyword-only parameters.
 
         Args:
             student_channels (int): C of the student's level.
@@ -48,7 +48,7 @@ class Connector(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self, *levels: Any, **named: Any) -> Tensor:
-        """Bring a level of the student to the teacher's channels: ``forward(self, student)``.
+        """Map a level of the student to the teacher's channels: ``forward(self, student)``.
 
         Args:
             student (Tensor): Float (N, C, H, W), or (N, C).
@@ -61,18 +61,19 @@ class Connector(nn.Module, metaclass=ABCMeta):
 def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
             kind: Union[str, Dict[str, Any]] = 'auto',
             strides: Sequence[Any] = ()) -> nn.ModuleList:
-    """Modules that bring the student's channels to the teacher's, one per level.
+    """Build the connectors of all levels.
 
     Args:
         student (Sequence[Tensor]): Levels (N, C, H, W), or (N, C).
-        teacher (Sequence[Tensor]): As many.
+        teacher (Sequence[Tensor]): The same number of levels.
         kind (str | dict): 'conv' for a 1x1 convolution with bias on every level (a linear layer for
-            (N, C)), 'auto' only where the channels differ; ``dict(type=...)``, a
+            (N, C)), 'auto' for one only if the channels differ; ``dict(type=...)``, a
             :class:`Connector`. Defaults to 'auto'.
-        strides (Sequence): Strides of the levels, where they are known. Defaults to ().
+        strides (Sequence): Strides of the levels, if they are known. Defaults to ().
 
     Returns:
-        nn.ModuleList: On the student's device, trainable, initialised as torch does it.
+        nn.ModuleList: One module per level, on the student's device, trainable, with the default
+        initialization of torch.
     """
     connectors = nn.ModuleList()
     for number, (one, other) in enumerate(zip(student, teacher)):
@@ -91,11 +92,11 @@ def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
 
 
 def build_connector(entry: Dict[str, Any]) -> Connector:
-    """Build a connector of the user's.
+    """Build a connector of the user.
 
     Raises:
-        TypeError: If it is no connector, or an argument is wrong.
-        ValueError: If there is none of that name.
+        TypeError: If it is not a connector, or an argument is wrong.
+        ValueError: If the type is not registered.
     """
     connector: Connector = build_entry(entry, MODELS, '`connector`', Connector)
     check_known(f'`forward` of {type(connector).__name__}', connector.asked(),
@@ -105,17 +106,17 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
 
 def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: Sequence[Any],
            level: int) -> None:
-    """Have a loss or a connector make its layers.
+    """Call ``setup`` of a loss or a connector.
 
     Args:
-        module (DistillLoss | Connector): Its ``setup`` may ask for ``stride`` and ``level``.
+        module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``.
         student_channels (int | list[int]): See ``setup``.
         teacher_channels (int | list[int]): See ``setup``.
-        strides (Sequence): Strides of the levels; () where levels are no maps of the image.
-        level (int): Number of the level; -1 for all at once.
+        strides (Sequence): Strides of the levels; () if the levels are not maps of the image.
+        level (int): Number of the level; -1 for all levels at once.
 
     Raises:
-        ValueError: If it asks for something else, or for a stride where there is none.
+        ValueError: If ``setup`` requests another name, or a stride and there is none.
     """
     asked = asked_by(type(module).setup)
     what = f'`setup` of {type(module).__name__}'
@@ -135,16 +136,16 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
 
 def connected(connectors: nn.ModuleList, context: Context, name: str,
               is_trial: bool = False) -> List[Tensor]:
-    """The student's levels, each through its connector.
+    """Outputs of the connectors for the student's levels.
 
     Args:
-        connectors (nn.ModuleList): One for each level.
+        connectors (nn.ModuleList): One per level.
         context (Context): The levels.
         name (str): Name of the term, for the message.
-        is_trial (bool): Whether it is a blank image, for which values are made up.
+        is_trial (bool): Whether the input is a blank image, for which values are generated.
 
     Raises:
-        TypeError: If a connector returns something else than a tensor.
+        TypeError: If a connector does not return a tensor.
     """
     levels = []
     for number, (connector, level) in enumerate(zip(connectors, context.student)):

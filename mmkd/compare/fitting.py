@@ -1,4 +1,4 @@
-"""What does a blank image tell of two points: which levels are pairs, and of which sizes?"""
+"""Which levels of two points are pairs, and of which sizes? Found on a blank image."""
 from dataclasses import dataclass, field
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -26,30 +26,30 @@ Sides = Tuple[List[Tensor], List[Tensor]]
 
 @dataclass
 class Fitting:
-    """Levels of two points, as they are paired for the length of a run."""
+    """Pairs of levels of two points, fixed for a run."""
     counts: Tuple[int, int] = (0, 0)
-    """Levels of both sides before they are paired."""
+    """Numbers of levels of both sides before pairing."""
     pairing: Optional[Pairing] = None
-    """Pairs by stride; None where levels are no maps of the image, and are paired in order."""
+    """Pairs by stride; None if the levels are not maps of the image, and are paired in order."""
     numbers: Tuple[int, ...] = ()
-    """Numbers of the pairs that are compared; () for all."""
+    """Numbers of the compared pairs; () for all."""
     shapes: Tuple[List[Shape], List[Shape]] = field(default_factory=lambda: ([], []))
-    """Of the levels that are compared."""
+    """Shapes of the compared levels."""
     strides: Tuple[List[Stride], List[Stride]] = field(default_factory=lambda: ([], []))
-    """Of the levels that are compared; empty where they are no maps of the image."""
+    """Strides of the compared levels; empty if they are not maps of the image."""
     notes: List[str] = field(default_factory=list)
 
     def chosen(self, of_student: Sequence[Any]) -> List[Any]:
-        """Of something for each level of the student, that of the levels that are compared."""
+        """Select the items of the compared levels from a list with one item per student level."""
         chosen = list(of_student) if self.pairing is None else [
             of_student[i] for i, _ in self.pairing.pairs]
         return [chosen[n] for n in self.numbers if n < len(chosen)] if self.numbers else chosen
 
     def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
-        """The levels that are compared, of the student and of the teacher.
+        """The compared levels of the student and of the teacher.
 
         Raises:
-            ValueError: If there are other levels than on the blank image.
+            ValueError: If the numbers of levels are not those of the blank image.
         """
         one, other = alignment.student, alignment.teacher
         if self.pairing is not None:
@@ -77,21 +77,21 @@ class Fitting:
 
 def fit(alignment: Alignment, student: List[Tensor], teacher: List[Tensor], image: Size,
         levels: Optional[Sequence[int]] = None) -> Tuple[Fitting, Sides]:
-    """Pair the levels of two points by what a blank image gave.
+    """Pair the levels of two points that were recorded on a blank image.
 
     Args:
         alignment (Alignment): The points.
         student (list[Tensor]): Levels of the student.
         teacher (list[Tensor]): Levels of the teacher.
         image (tuple[int, int]): Height and width of the image, in pixels.
-        levels (Sequence[int], optional): Numbers of the pairs that the entry chooses. Defaults to
-            None, all.
+        levels (Sequence[int], optional): Numbers of the pairs to compare, from ``levels`` of the
+            entry. Defaults to None, all.
 
     Returns:
-        tuple[Fitting, tuple[list[Tensor], list[Tensor]]]: And the levels that are compared.
+        tuple[Fitting, tuple[list[Tensor], list[Tensor]]]: The fitting, and the compared levels.
 
     Raises:
-        ValueError: If there are no pairs, or not the ones that the entry chooses.
+        ValueError: If there are no pairs, or fewer than ``levels`` requires.
     """
     one, other = alignment.student, alignment.teacher
     found = Fitting((len(student), len(teacher)))
@@ -131,16 +131,19 @@ def is_grid(alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) 
 
 def chosen_heads(alignment: Alignment, student: List[Tensor], teacher: List[Tensor],
                  image: Size) -> Tuple[int, int]:
-    """Of several heads that predict the same, the first that has a partner, and its partner.
+    """Choose among several heads of one kind the first that has a partner, and its partner.
 
     Args:
         alignment (Alignment): Its points have ``choices``.
         student (list[Tensor]): The map of each of the student's heads.
-        teacher (list[Tensor]): The teacher's.
+        teacher (list[Tensor]): The map of each of the teacher's heads.
         image (tuple[int, int]): Height and width of the image, in pixels.
 
+    Returns:
+        tuple[int, int]: Numbers of the student's and of the teacher's head.
+
     Raises:
-        ValueError: If no two heads have one stride.
+        ValueError: If no two heads have the same stride.
     """
     sides = (Maps(alignment.student.name, sizes_of(student), image),
              Maps(alignment.teacher.name, sizes_of(teacher), image))
@@ -151,7 +154,7 @@ def chosen_heads(alignment: Alignment, student: List[Tensor], teacher: List[Tens
 
 
 def resized(alignment: Alignment, teacher: Tensor, student: Tensor) -> Tensor:
-    """The teacher's map at the student's size; what is no map stays as it is."""
+    """Interpolate the teacher's map to the student's size; other tensors are not changed."""
     is_map = alignment.student.is_map and alignment.teacher.is_map
     if not is_map or teacher.shape[2:] == student.shape[2:] or not (
             teacher.dim() == student.dim() == 4):
@@ -161,10 +164,10 @@ def resized(alignment: Alignment, teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def check_features(alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> None:
-    """Whether levels are maps or vectors, so that it is known where the channels are.
+    """Check that levels are maps or vectors, in which dimension 1 has the channels.
 
     Raises:
-        ValueError: If not.
+        ValueError: If a level is neither.
     """
     for side, point, levels in (('student', alignment.student, student),
                                 ('teacher', alignment.teacher, teacher)):
@@ -178,23 +181,23 @@ def check_features(alignment: Alignment, student: List[Tensor], teacher: List[Te
 
 def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tensor],
                  free: Sequence[int], connector: str = '') -> None:
-    """Whether both sides have one shape, where the loss needs it.
+    """Check that both sides have equal shapes in the dimensions that the loss compares.
 
     Args:
         alignment (Alignment): The points.
         student (list[Tensor]): Levels after the connectors.
-        teacher (list[Tensor]): As many.
+        teacher (list[Tensor]): The same number of levels.
         free (Sequence[int]): Dimensions that may differ.
         connector (str): Class of the user's connector. Defaults to '', none.
 
     Raises:
-        ValueError: If not.
+        ValueError: If they differ.
     """
     shapes = [[tuple(0 if dim in free else size for dim, size in enumerate(level.shape))
                if free and level.dim() == other.dim() else tuple(level.shape)
                for level, other in zip(side, others)]
               for side, others in ((student, teacher), (teacher, student))]
-    if 2 in free:  # another number of positions
+    if 2 in free:  # the number of positions may differ
         shapes = [[shape[:2] for shape in side] for side in shapes]
     if shapes[0] == shapes[1]:
         return

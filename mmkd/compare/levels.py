@@ -9,18 +9,18 @@ Size = Tuple[int, ...]
 """Height and width of a map, in positions."""
 
 Stride = Tuple[float, ...]
-"""Pixels of the input per position of a map, in height and in width."""
+"""Pixels of the input per position of a map, vertically and horizontally."""
 
 LEAST = 4
-"""Maps of fewer positions than this differ in stride if their sizes differ by one position."""
+"""Below this number of positions, a difference of one position means another stride."""
 
 
 class Pairing(NamedTuple):
-    """Which levels belong together."""
+    """Pairs of levels."""
     pairs: List[Tuple[int, int]]
-    """Numbers of the student's and the teacher's level, from 0, in the student's order."""
+    """Numbers of the student's and of the teacher's level, from 0, in the student's order."""
     left_out: Tuple[List[int], List[int]]
-    """Numbers of the levels without a partner, of the student and of the teacher."""
+    """Numbers of the student's and of the teacher's levels without a partner."""
 
 
 class Maps(NamedTuple):
@@ -33,7 +33,7 @@ class Maps(NamedTuple):
 
     @property
     def strides(self) -> List[Stride]:
-        """One per map."""
+        """Stride of each map."""
         return [stride_of(size, self.image) for size in self.sizes]
 
 
@@ -46,15 +46,15 @@ def pair_levels(student: Sequence[Size], teacher: Sequence[Size],
                 is_prediction: bool = False) -> Optional[Pairing]:
     """Pair levels of equal stride.
 
-    Both sides have seen the same image, so maps of equal stride have equal sizes. A map may have
-    one position more than its partner, as convolutions pad differently.
+    Both sides are computed from the same image, so maps of equal stride have equal sizes. The sizes
+    may differ by one position, because convolutions pad differently.
 
-    Several levels of one stride are paired in order where both sides have as many. Where they have
-    not, the last ones are taken, which are the deepest in every backbone of mmdet and mmseg.
-    Predictions of one stride have no such order, so they are not paired then.
+    Several levels of one stride are paired in order if both sides have the same number of them.
+    Otherwise the last ones are paired, which are the deepest in every backbone of mmdet and mmseg.
+    Predictions of one stride have no such order, so they are then not paired.
 
-    If each side has a single stride, and as many levels as the other, all levels are paired in
-    order, whatever their sizes: the caller interpolates the teacher's.
+    If both sides have a single stride and the same number of levels, all levels are paired in
+    order, even if the sizes differ: the caller interpolates the teacher's maps.
 
     Args:
         student (Sequence[tuple[int, int]]): Sizes of the student's maps.
@@ -63,7 +63,7 @@ def pair_levels(student: Sequence[Size], teacher: Sequence[Size],
         is_prediction (bool): Whether the maps are predictions, not features. Defaults to False.
 
     Returns:
-        Pairing | None: None if no level has a partner.
+        Pairing | None: The pairs; None if no level has a partner.
     """
     mine, theirs = _by_size(student), _by_size(teacher)
     if len(mine) == len(theirs) == 1 and len(student) == len(teacher):
@@ -88,14 +88,14 @@ def pair_levels(student: Sequence[Size], teacher: Sequence[Size],
 
 
 def choose(student: Sequence[Size], teacher: Sequence[Size]) -> Optional[Tuple[int, int]]:
-    """The first of several heads that has a partner of its stride, and this partner.
+    """Choose the first of several heads that has a partner of its stride, and this partner.
 
     Args:
         student (Sequence[tuple[int, int]]): Sizes of the maps of the student's heads.
-        teacher (Sequence[tuple[int, int]]): Those of the teacher's heads.
+        teacher (Sequence[tuple[int, int]]): Sizes of the maps of the teacher's heads.
 
     Returns:
-        tuple[int, int] | None: Numbers of the two heads; None if no two are of one stride.
+        tuple[int, int] | None: Numbers of the two heads; None if no two have the same stride.
     """
     if len(student) == len(teacher) == 1:
         return 0, 0
@@ -107,16 +107,16 @@ def choose(student: Sequence[Size], teacher: Sequence[Size]) -> Optional[Tuple[i
 
 
 def is_alike(one: Size, other: Size) -> bool:
-    """Whether two maps have one stride, up to a position of padding."""
+    """Whether two maps have the same stride, up to one position of padding."""
     return len(one) == len(other) and all(
         a == b or (abs(a - b) == 1 and min(a, b) >= LEAST) for a, b in zip(one, other))
 
 
 def is_ambiguous(student: Sequence[Size], teacher: Sequence[Size]) -> bool:
-    """Whether a larger image may tell more than this one.
+    """Whether a larger image is needed to find the strides.
 
-    Sizes are rounded, so maps of different strides may have equal sizes of a few positions; and a
-    map of one position may have one for every image, or for a small one only.
+    Sizes are rounded, so small maps of different strides may have equal sizes; and a map of one
+    position may have one position for every image (a pooled vector), or only for a small one.
     """
     if all(set(size) == {1} for size in student):
         return True
@@ -132,8 +132,8 @@ def stride_of(size: Size, image: Size) -> Stride:
         image (tuple[int, int]): Size of the network's input, in pixels.
 
     Returns:
-        tuple[float, float]: Powers of two where the map's size, up to rounding and padding, is that
-        of one; whole numbers otherwise; less than 1 for maps larger than the image.
+        tuple[float, float]: A power of two if the size of the map fits one, up to rounding and
+        padding; a whole number otherwise; less than 1 for a map larger than the image.
     """
     return tuple(_stride(*pair) for pair in zip(size, image))
 
@@ -153,14 +153,14 @@ def _stride(positions: int, pixels: int) -> float:
 
 
 def shown_strides(strides: Sequence[Stride]) -> str:
-    """Strides, for people: '8, 16', or '8x16' where height and width differ."""
+    """Strides, for messages: '8, 16', or '8x16' if height and width differ."""
     return ', '.join(
         'x'.join(f'{one:g}' for one in (stride if len(set(stride)) > 1 else stride[:1]))
         for stride in strides)
 
 
 def notes_of(pairing: Pairing, student: Maps, teacher: Maps) -> List[str]:
-    """What is to be said of a pairing: nothing, if all levels are paired in order."""
+    """Notes on a pairing, for the log; [] if all levels are paired in order."""
     mine, theirs = (list(side) for side in zip(*pairing.pairs))
     if mine == theirs and not any(pairing.left_out):
         return []
@@ -173,7 +173,7 @@ def notes_of(pairing: Pairing, student: Maps, teacher: Maps) -> List[str]:
 
 
 def no_partner(student: Maps, teacher: Maps, is_prediction: bool) -> str:
-    """Why no level can be compared, and what to do."""
+    """Message for levels without any pair: the strides, and the remedy."""
     is_shared = not set(student.strides).isdisjoint(teacher.strides)
     return (
         f'`{student.name}` of the student has {_described(student)}, `{teacher.name}` of the '
@@ -188,7 +188,7 @@ def no_partner(student: Maps, teacher: Maps, is_prediction: bool) -> str:
 
 
 def no_head(student: Maps, teacher: Maps) -> str:
-    """Why none of several heads can be compared, and what to do."""
+    """Message for several heads without any pair: the strides, and the remedy."""
     on = ', '.join(f"{side}='{maps.name}{'.0' * (len(maps.sizes) > 1)}'"
                    for side, maps in (('student', student), ('teacher', teacher)))
     return (

@@ -1,4 +1,4 @@
-"""What is said of two points that cannot be compared, and what to do about each cause?"""
+"""Messages for two points that cannot be compared: the cause, and the remedy."""
 import re
 from difflib import SequenceMatcher
 from typing import List, Optional, Sequence, Tuple
@@ -11,13 +11,13 @@ Shapes = Sequence[Tuple[int, ...]]
 
 def columns_differ(student: Point, teacher: Point, student_classes: Optional[Sequence[str]],
                    teacher_classes: Optional[Sequence[str]]) -> str:
-    """Why two heads have different numbers of columns.
+    """Message for two heads with different numbers of columns.
 
     Args:
         student (Point): Class logits, objectness, or masks of the student.
-        teacher (Point): The teacher's.
+        teacher (Point): The same of the teacher.
         student_classes (Sequence[str], optional): Names of the student's classes.
-        teacher_classes (Sequence[str], optional): Names of the teacher's.
+        teacher_classes (Sequence[str], optional): Names of the teacher's classes.
     """
     shown = (f'`{student.name}` of the student has {_columns(student)}, `{teacher.name}` of the '
              f'teacher has {_columns(teacher)}')
@@ -33,13 +33,13 @@ def columns_differ(student: Point, teacher: Point, student_classes: Optional[Seq
 
 
 def codings_differ(student: Point, teacher: Point, mine: str, theirs: str) -> str:
-    """Why boxes of one side are other numbers than those of the other.
+    """Message for boxes in different codings.
 
     Args:
-        student (Point): The student's.
-        teacher (Point): The teacher's.
-        mine (str): How the student writes boxes, as :attr:`Point.coding` has it; '' for no boxes.
-        theirs (str): How the teacher does.
+        student (Point): The student's point.
+        teacher (Point): The teacher's point.
+        mine (str): Coding of the student's boxes, see :attr:`Point.coding`; '' for no boxes.
+        theirs (str): Coding of the teacher's boxes.
     """
     shown = differing_settings(mine, theirs) if mine and theirs else (
         (mine and 'boxes') or 'no boxes', (theirs and 'boxes') or 'no boxes')
@@ -49,13 +49,13 @@ def codings_differ(student: Point, teacher: Point, mine: str, theirs: str) -> st
 
 
 def shapes_differ(student: Point, teacher: Point, mine: Shapes, theirs: Shapes) -> str:
-    """Why levels that are paired have different shapes.
+    """Message for paired levels with different shapes.
 
     Args:
-        student (Point): The student's.
-        teacher (Point): The teacher's.
-        mine (Sequence[tuple[int]]): Shapes of its levels.
-        theirs (Sequence[tuple[int]]): Those of the teacher's, as many.
+        student (Point): The student's point.
+        teacher (Point): The teacher's point.
+        mine (Sequence[tuple[int]]): Shapes of the student's levels.
+        theirs (Sequence[tuple[int]]): Shapes of the teacher's levels, the same number.
     """
     level, one, other = next((number, a, b) for number, (a, b) in enumerate(zip(mine, theirs))
                              if a != b)
@@ -87,13 +87,13 @@ def shapes_differ(student: Point, teacher: Point, mine: Shapes, theirs: Shapes) 
 
 
 def differing_settings(one: str, other: str) -> Tuple[str, str]:
-    """Of two descriptions, such as ``Coder(a=1, b=[2, 3]) from Priors(c=4)``, what differs.
+    """Differences of two descriptions such as ``Coder(a=1, b=[2, 3]) from Priors(c=4)``.
 
-    Where the kinds differ (``Coder`` and ``OtherCoder``), their settings are left out.
+    If the kinds differ (``Coder`` and ``OtherCoder``), their settings are left out.
 
     Returns:
-        tuple[str, str]: For instance 'a=1' and 'a=5'; 'nothing of it' where a side lacks what the
-        other has.
+        tuple[str, str]: For instance 'a=1' and 'a=5'; 'nothing of it' for a side without a setting
+        that the other has.
     """
     words = _words(one), _words(other)
     found: Tuple[List[str], List[str]] = [], []
@@ -109,7 +109,7 @@ def differing_settings(one: str, other: str) -> Tuple[str, str]:
 
 
 def _words(text: str) -> List[str]:
-    """'A(x=[1, 2], y=3) from B(z=4)' as ['A', 'x=[1, 2]', 'y=3', 'B', 'z=4']."""
+    """Split 'A(x=[1, 2], y=3) from B(z=4)' into ['A', 'x=[1, 2]', 'y=3', 'B', 'z=4']."""
     words, depth, word = [], 0, ''
     for sign in text:
         depth += (sign in '[{') - (sign in ']}')

@@ -1,4 +1,4 @@
-"""Which prediction of the teacher is which of the student's, where neither has an order?"""
+"""How are unordered predictions of student and teacher paired?"""
 from typing import List, Sequence, Tuple
 
 import torch
@@ -11,11 +11,11 @@ from ..points.queries import Queries
 CLASS_COST = 2.
 BOX_COST, GIOU_COST = 5., 2.
 PIXEL_COST, DICE_COST = 5., 5.
-"""Weights of the parts of the cost: those by which DETR and its kin match queries with boxes of
-objects, and Mask2Former with their masks."""
+"""Weights of the parts of the cost: those of the matching of queries with ground truth, by boxes in
+DETR and its variants, by masks in Mask2Former."""
 
 Order = List[Tuple[Tensor, Tensor]]
-"""For each image the numbers of the student's queries, and those of their partners."""
+"""Per image, the numbers of the student's queries, and the numbers of their partners."""
 
 
 class NotFinite(ValueError):
@@ -23,23 +23,24 @@ class NotFinite(ValueError):
 
 
 def pair_queries(student: Queries, teacher: Queries) -> Order:
-    """Find each prediction's partner, image by image.
+    """Pair the predictions of student and teacher in each image.
 
-    The cost of a pair is the L1 distance of its class probabilities (halved: 1 for two that have no
-    class in common) and what lies between their places: of boxes the L1 distance and the
-    generalized IoU, of masks the mean divergence of the pixels (KL) and the Dice loss. The
-    assignment with the least sum is taken (Hungarian).
+    The cost of a pair is half the L1 distance of its class probabilities (between 0 and 1) plus the
+    distance of its places: for boxes the L1 distance and the generalized IoU, for masks the mean KL
+    divergence of the pixels and the Dice loss. The pairs are the assignment of minimal total cost
+    (Hungarian algorithm).
 
     Args:
         student (Queries): Q predictions per image.
         teacher (Queries): P predictions per image, of the same classes.
 
     Returns:
-        list[tuple[Tensor, Tensor]]: Per image two (min(Q, P), ), int64: student's and teacher's.
+        list[tuple[Tensor, Tensor]]: Per image, numbers of the student's and of the teacher's
+        queries, both int64 (min(Q, P), ).
 
     Raises:
         NotFinite: If a prediction is infinite or not a number.
-        ValueError: If the sides tell places in different ways, or their numbers of classes differ.
+        ValueError: If the kinds of places or the numbers of classes differ.
     """
     if student.coding != teacher.coding:
         raise ValueError('predictions are paired by class and place, but the student\'s places are '
@@ -71,7 +72,7 @@ def pair_queries(student: Queries, teacher: Queries) -> Order:
 
 
 def in_order(level: Tensor, numbers: Sequence[Tensor], dim: int) -> Tensor:
-    """Take the queries of each image by their numbers.
+    """Select the queries of each image by their numbers.
 
     Args:
         level (Tensor): (N, ...), queries in dimension ``dim``.
@@ -101,7 +102,7 @@ def _between_masks(a: Tensor, b: Tensor) -> Tensor:
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalized IoU of every box with every other, (Q, P), in [-1, 1].
+    """Generalized IoU of all pairs of boxes, (Q, P), in [-1, 1].
 
     `Rezatofighi et al., 2019 <https://arxiv.org/abs/1902.09630>`_, algorithm 1.
 
@@ -109,6 +110,6 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
         a (Tensor): (Q, 4), (cx, cy, w, h).
         b (Tensor): (P, 4).
     """
-    # Only mmdet's models predict sets with boxes.
+    # Only models of mmdet predict sets with boxes, so mmdet is installed here.
     from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
     return bbox_overlaps(bbox_cxcywh_to_xyxy(a), bbox_cxcywh_to_xyxy(b), mode='giou')

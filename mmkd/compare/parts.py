@@ -1,17 +1,17 @@
-"""What did a loss return: a scalar for each level, or named parts?"""
+"""Return values of losses: a scalar per level, or named parts."""
 from typing import Any, Dict, List, Sequence, Tuple
 
 from torch import Tensor
 
 Parts = Dict[str, List[Tensor]]
-"""Scalars by the name of the part, '' where there is one: a scalar for each level, or one."""
+"""Scalars by name of the part ('' for a loss without parts): one per level, or one for all."""
 
 
 def parts_of(values: Sequence[Any], name: str, kind: str, share: float) -> Parts:
-    """Scalars by part, from what a loss returned for each level.
+    """Group the return values of a loss, one per level, by part.
 
     Raises:
-        TypeError: If it returned something else than a scalar or a dict of scalars.
+        TypeError: If a value is not a scalar or a dict of scalars.
     """
     parts: Parts = {}
     for value in values:
@@ -27,7 +27,7 @@ def parts_of(values: Sequence[Any], name: str, kind: str, share: float) -> Parts
 
 
 def shown_losses(losses: Any) -> str:
-    """What a loss returned, for messages."""
+    """Type and shape of the return value of a loss, for messages."""
     if isinstance(losses, dict):
         return f'{{{", ".join(f"{key!r}: {shown_losses(one)}" for key, one in losses.items())}}}'
     if isinstance(losses, list):

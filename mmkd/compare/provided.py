@@ -1,4 +1,4 @@
-"""The values that mmkd provides by name: what is each, and where in a batch is it found?"""
+"""The values that mmkd provides by name to losses, regions and connectors."""
 from typing import Any, Callable, List, Tuple
 
 import torch
@@ -10,13 +10,14 @@ from ..points.labels import IGNORED, limit_of
 from .vocabulary import Context, Lacking, provides
 
 OF_CRITERION = ('labels', 'label_weights', 'num_positives')
-"""Names that are read from the call of the loss that trains the student's logits on labels."""
+"""Names of values that are read from the call of the loss module that trains the student's logits
+on labels."""
 
 OF_GRID = ('stride', 'priors')
-"""Names that only levels have which are maps of the image."""
+"""Names of values that exist only for levels that are maps of the image."""
 
 OF_TRUTH = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map')
-"""Names of the ground truth."""
+"""Names of values of the ground truth."""
 
 
 @provides('labels')
@@ -31,7 +32,8 @@ def _label_weights(context: Context) -> Tensor:
 
 @provides('num_positives', per_level=False)
 def _num_positives(context: Context) -> Tensor:
-    """Positions of a named class, on average over processes; at least 1."""
+    """Number of positions with a class that is not background, averaged over processes; at least
+    1."""
     limit = limit_of(context.point)
     positives = [((one.labels >= 0) & (one.labels < limit)).sum() for one in context.all_labels()]
     total = torch.stack(positives).sum().float()
@@ -70,7 +72,7 @@ def _box_labels(context: Context) -> List[Tensor]:
 
 @provides('ignored_boxes', per_level=False)
 def _ignored_boxes(context: Context) -> List[Tensor]:
-    """Of a sample without such boxes, none."""
+    """(K, 4) per sample; (0, 4) for a sample without ignored boxes."""
     def read(sample: Any) -> Tensor:
         if 'ignored_instances' in sample and 'bboxes' in sample.ignored_instances:
             return _boxes_of(sample.ignored_instances)
@@ -88,7 +90,7 @@ def _instance_masks(context: Context) -> List[Tensor]:
 
 @provides('label_map', per_level=False)
 def _label_map(context: Context) -> Tensor:
-    """(N, H, W), int64; :data:`IGNORED` where the student's head ignores the label."""
+    """(N, H, W), int64; :data:`IGNORED` for labels that the student's head ignores."""
     maps = torch.stack(_of_samples(
         context, 'label_map', lambda sample: sample.gt_sem_seg.data)).squeeze(1).long()
     assert context.model is not None
@@ -98,7 +100,7 @@ def _label_map(context: Context) -> Tensor:
 
 @provides('image_sizes', per_level=False)
 def _image_sizes(context: Context) -> Tensor:
-    """(N, 2), int64: height and width without padding; of a blank image those of the input."""
+    """(N, 2), int64: height and width without padding; for a blank image, those of the input."""
     inputs = context.batch.inputs
     samples = context.batch.data_samples or [None] * len(inputs)
     return torch.tensor([tuple(inputs.shape[2:]) if one is None else tuple(one.img_shape[:2])
@@ -113,7 +115,7 @@ def _input_size(context: Context) -> Tuple[int, int]:
 
 @provides('sample_ids', per_level=False)
 def _sample_ids(context: Context) -> Tensor:
-    """(N,), int64: numbers of the samples in their data set."""
+    """(N,), int64: ids of the samples in their data set."""
     def read(sample: Any) -> int:
         found = [sample.get(name) for name in ('img_id', 'sample_idx')
                  if isinstance(sample.get(name), int)]
@@ -131,7 +133,7 @@ def _iteration(context: Context) -> int:
 
 @provides('stride')
 def _stride(context: Context) -> float:
-    """Pixels of the input per position, of the height."""
+    """Pixels of the input per position, vertically."""
     if not context.strides:
         raise Lacking(f'`stride` is asked for, but `{context.point.name}` is no map of the image; '
                       "compare 'neck' or 'backbone'")
@@ -145,7 +147,7 @@ def _level(context: Context) -> int:
 
 @provides('priors')
 def _priors(context: Context) -> Tensor:
-    """(H·W·anchors, 4), boxes, or (H·W, 2), points, in pixels of the input."""
+    """Boxes (H·W·anchors, 4), or points (H·W, 2), in pixels of the input."""
     assert context.model is not None
     sizes = [(shape[2], shape[3]) for shape in context.shapes]
     priors = family_of(context.model).priors(context.model, sizes, context.student[0])
@@ -173,5 +175,5 @@ def _also(context: Context, side: int, name: str) -> List[Tensor]:
 
 
 def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:
-    """Paths of the loss modules whose calls tell what is asked for."""
+    """Paths of the loss modules to record for the requested values."""
     return point.criteria if any(name in OF_CRITERION for name in asked.names) else ()

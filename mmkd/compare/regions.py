@@ -1,4 +1,4 @@
-"""How much does each position of a map count?"""
+"""Weights of the positions of a map."""
 from abc import ABCMeta, abstractmethod
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -14,19 +14,20 @@ from .vocabulary import Context, made_up_values, values_of_all
 
 
 class Region(metaclass=ABCMeta):
-    """Base class: a subclass writes :meth:`weigh`, and registers in ``mmkd.MODELS``.
+    """Base class of regions. A subclass implements :meth:`weigh`, and is registered in
+    ``mmkd.MODELS``.
 
     .. code-block:: python
 
         distill=[dict(type='mmkd.MSELoss', on='neck', region=dict(type='mmkd.Foreground'))]
 
-    ``weigh`` asks for further values by naming them as keyword-only parameters, as losses do; those
-    that belong to a level, such as ``labels``, are lists.
+    ``weigh`` requests further values by keyword-only parameters, as losses do. Values that belong
+    to a level, such as ``labels``, are lists.
     """
 
     @classmethod
     def asked(cls) -> Asked:
-        """What it asks for by name."""
+        """Names of the values that :meth:`weigh` requests."""
         return asked_by(cls.weigh)
 
     @abstractmethod
@@ -34,9 +35,9 @@ class Region(metaclass=ABCMeta):
         """The weights of positions: ``weigh(self, student, teacher)``.
 
         Args:
-            student (list[Tensor]): The levels (N, C, *positions) that are compared, after the
-                connectors, without gradient.
-            teacher (list[Tensor]): The teacher's, of the same size.
+            student (list[Tensor]): The compared levels (N, C, *positions), after the connectors,
+                without gradient.
+            teacher (list[Tensor]): The teacher's levels, of the same size.
 
         Returns:
             list[Tensor]: Float (N, *positions), 0 or more, one per level.
@@ -45,7 +46,10 @@ class Region(metaclass=ABCMeta):
 
 @MODELS.register_module()
 class Valid(Region):
-    """Leaves out the pixels whose label the loss of a segmentor ignores. Short: ``'valid'``."""
+    """Weight 0 for pixels with a label that the loss of a segmentor ignores, 1 otherwise.
+
+    ``region='valid'`` is short for it.
+    """
 
     def weigh(self, student: List[Tensor], teacher: List[Tensor], *,
               label_map: Tensor) -> List[Tensor]:
@@ -57,13 +61,13 @@ class Valid(Region):
 
 @MODELS.register_module()
 class Foreground(Region):
-    """The positions inside of boxes of objects.
+    """Weight 1 for positions inside of boxes of objects, 0 otherwise.
 
     Position (x, y) of a map of (H, W) positions, for an input of (h, w) pixels, is inside of a box
     if its centre ((x + 0.5) w / W, (y + 0.5) h / H) is.
 
     Args:
-        inside (bool): False takes the positions outside of all boxes. Defaults to True.
+        inside (bool): If False, weight 1 for positions outside of all boxes. Defaults to True.
     """
 
     def __init__(self, inside: bool = True) -> None:
@@ -79,7 +83,7 @@ class Foreground(Region):
 
 
 def inside_of(boxes: Tensor, size: torch.Size, input_size: Tuple[int, int]) -> Tensor:
-    """Which positions of a map lie inside of boxes.
+    """Positions of a map that lie inside of boxes.
 
     Args:
         boxes (Tensor): (K, 4), (x1, y1, x2, y2) in pixels of the input; K may be 0.
@@ -102,15 +106,15 @@ def inside_of(boxes: Tensor, size: torch.Size, input_size: Tuple[int, int]) -> T
 
 
 NAMED = dict(valid='mmkd.Valid')
-"""Regions that an entry of ``distill`` names by one word."""
+"""Short names of regions in an entry of ``distill``."""
 
 
 def build_region(written: Union[str, Dict[str, Any], None]) -> Optional[Region]:
-    """Build what ``region`` of an entry says.
+    """Build the region of an entry.
 
     Raises:
-        TypeError: If it is no region, or an argument is wrong.
-        ValueError: If there is none of that name.
+        TypeError: If it is not a region, or an argument is wrong.
+        ValueError: If the name or type is unknown.
     """
     if written is None:
         return None
@@ -125,10 +129,10 @@ def build_region(written: Union[str, Dict[str, Any], None]) -> Optional[Region]:
 
 
 def check_weights(region: Region, weights: Any, levels: List[Tensor]) -> List[Tensor]:
-    """Whether a region gives one weight for each position.
+    """Check that a region returned one weight per position.
 
     Raises:
-        TypeError: If not; the message says what it gave.
+        TypeError: If it did not; the message has the shapes.
     """
     expected = [(one.shape[0], *one.shape[2:]) for one in levels]
     given = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
@@ -141,13 +145,13 @@ def check_weights(region: Region, weights: Any, levels: List[Tensor]) -> List[Te
 
 
 def weights_of(region: Region, context: Context, is_trial: bool = False) -> List[Tensor]:
-    """The weights that a region gives the levels of a term.
+    """Weights of a region for the levels of a term.
 
-    A weight of each image, (N, H, W), holds for all of its anchors.
+    A weight (N, H, W) applies to all anchors of a position.
 
     Raises:
-        TypeError: If the region gives something else than one weight for each position.
-        ValueError: If the batch lacks what it asks for.
+        TypeError: If the region does not return one weight per position.
+        ValueError: If the batch lacks a value that the region requests.
     """
     asked = region.asked()
     named = made_up_values(asked, context, True) if is_trial else values_of_all(asked, context)

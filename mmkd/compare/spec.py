@@ -1,4 +1,4 @@
-"""What does one entry of ``distill`` say?"""
+"""One entry of ``distill``, parsed and checked."""
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
@@ -16,16 +16,16 @@ REPLACED = ('all', 'background')
 
 @dataclass(frozen=True)
 class TermSpec:
-    """One entry of ``distill``, checked. It does not change.
+    """One entry of ``distill``, checked and immutable.
 
     Attributes:
-        learner (str): The network that learns, 'student' unless the entry names another.
+        learner (str): Name of the network that learns, 'student' unless the entry has another.
         on_student (str): Its point.
-        source (str): The network that teaches.
+        source (str): Name of the network that teaches.
         on_teacher (str): Its point.
         name (str): Name in the log.
         loss (dict): Type and arguments of the loss.
-        per_anchor (bool, optional): As this and the others: see :func:`read_entry`.
+        per_anchor (bool, optional): See :func:`read_entry`.
         stage (int | str, optional): See :func:`read_entry`.
         region (str | dict, optional): See :func:`read_entry`.
         connector (str | dict, optional): See :func:`read_entry`.
@@ -55,32 +55,32 @@ class TermSpec:
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
-        """Read an entry. Of a loss without a ``type`` nothing can be compared.
+        """Parse an entry.
 
         Args:
             entry (dict): ``type`` and arguments of the loss, and the arguments of
                 :func:`read_entry`.
 
         Raises:
-            TypeError: If an argument is of the wrong type, or ``type`` is no distillation loss.
-            ValueError: If ``on`` or ``type`` is missing, or MMEngine would not add up what is
-                called ``name``.
+            TypeError: If an argument is of the wrong type, or ``type`` is not a distillation loss.
+            ValueError: If ``on`` or ``type`` is missing, or ``name`` does not contain 'loss', so
+                that MMEngine would not add it to the total.
         """
         return read_entry(**renamed_keys(entry, dict(mask='region'), 'an entry of `distill`'))
 
     def build_loss(self) -> DistillLoss:
-        """Build the loss; the random numbers of the run stay as they are."""
+        """Build the loss, without a change of the run's random number generators."""
         with preserved_rng():
             loss: DistillLoss = build_entry(self.loss, MODELS, 'a loss of `distill`', DistillLoss)
-        loss.checks_weights = False  # mmkd makes them
+        loss.checks_weights = False  # they come from mmkd
         return loss
 
     def of_member(self, number: int) -> 'TermSpec':
-        """The same, learned from one member of a committee."""
+        """The same entry for one member of a committee."""
         return replace(self, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
 
     def at_points(self, on: str) -> 'TermSpec':
-        """The same networks at another point, as features: what ``also`` names."""
+        """The same networks at a point of ``also``, compared as features."""
         return replace(self, on_student=on, on_teacher=on, connector=None, region=None, alpha=None,
                        replaces='all', also=(), through=None, name=f'{self.name}: also {on}')
 
@@ -98,43 +98,43 @@ def read_entry(*,
           also: Sequence[str] = (),
                through: Optional[Dict[str, str]] = None,
           **loss: Any) -> TermSpec:
-    """An entry of ``distill``.
+    """Parse the keys of an entry of ``distill``.
 
     Args:
-        on (str | dict): The point, as both sides call it; or ``dict(student=..., teacher=...)``.
-            A point of another network than student and teacher is written 'network:point', for
-            instance ``dict(student='shallow:cls', teacher='student:cls')``.
+        on (str | dict): The point, if it has the same name on both sides; or
+            ``dict(student=..., teacher=...)``. A point of another network than student and teacher
+            is written 'network:point', such as
+            ``dict(student='shallow:cls', teacher='student:cls')``.
         name (str, optional): Name in the log. Defaults to 'loss_<point>_<method>'.
-        per_anchor (bool, optional): Whether the anchors of a position are compared one by one,
-            (N·anchors, classes, H, W), or jointly, (N, anchors·classes, H, W). Defaults to None:
-            jointly for sigmoid, as the authors of DIST do; one by one for softmax, which has no
-            meaning otherwise, and where the loss asks for labels.
-        stage (int | str, optional): Of a cascade teacher: the number of a stage, or 'mean', the
-            mean logits of its stages; a student that is a cascade, too, learns from it in all of
-            its stages. Of a cascade student whose teacher is none: the stage that learns. Defaults
-            to None: stage by stage if both are cascades, the first stage if one of them is.
-        region (str | dict, optional): The weight of each position: 'valid' leaves out what the
-            labels ignore; or ``dict(type=...)``, a :class:`mmkd.Region`. Defaults to None, all
-            positions count alike.
-        connector (str | dict, optional): What the student's features go through before they are
-            compared: 'auto', a 1x1 convolution where the channels differ from the teacher's;
-            'conv', one in any case; ``dict(type=...)``, a module of your own, see
-            :class:`mmkd.Connector`; None, nothing. Logits never get one. Defaults to 'auto'.
-        alpha (float, optional): Mixes soft and hard targets: the term counts ``alpha``, the
-            student's own loss at this point 1 - ``alpha``. Defaults to None, the student's own
-            loss stays whole.
-        replaces (str): Which hard targets ``alpha`` scales: 'all', or 'background', where the
-            student's labels are background; the soft targets then count there alone, too.
-            Defaults to 'all'.
-        levels (Sequence[int], optional): Numbers of the levels that are compared, of those that
-            are paired, from 0; -1 is the last. Defaults to None, all.
-        also (Sequence[str]): Further points, of whose values the loss is given lists, if it asks
-            for ``student_also`` or ``teacher_also``. Defaults to ().
-        through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. What
-            the student's module returns goes on through the teacher: it takes the place of what the
-            teacher's module returns, call by call, and what the teacher then predicts at its point
-            is compared with the teacher's own prediction, with gradient for the student (CrossKD).
-            Defaults to None.
+        per_anchor (bool, optional): Whether each anchor of a position is compared separately,
+            (N·anchors, classes, H, W), or all jointly, (N, anchors·classes, H, W). Defaults to
+            None: jointly for sigmoid, as the authors of DIST do; separately for softmax, which is
+            over the classes of an anchor, and for a loss that requests labels.
+        stage (int | str, optional): For a cascade teacher: the number of a stage, or 'mean', the
+            mean logits of its stages; all stages of a cascade student learn from it. For a cascade
+            student with another teacher: the stage that learns. Defaults to None: stage by stage
+            if both are cascades, the first stage if one of them is.
+        region (str | dict, optional): Weights of the positions: 'valid' leaves out positions with
+            ignored labels; ``dict(type=...)`` is a :class:`mmkd.Region`. Defaults to None, equal
+            weights.
+        connector (str | dict, optional): Module that is applied to the student's features before
+            the comparison: 'auto', a 1x1 convolution if the channels differ from the teacher's;
+            'conv', always a 1x1 convolution; ``dict(type=...)``, a :class:`mmkd.Connector`; None,
+            no module. Logits never get one. Defaults to 'auto'.
+        alpha (float, optional): Mixes soft and hard targets: the term is multiplied by ``alpha``,
+            the student's own loss at this point by 1 - ``alpha``. Defaults to None, the student's
+            own loss is not scaled.
+        replaces (str): Hard targets that ``alpha`` scales: 'all', or 'background', positions with
+            the label background; the term is then restricted to these positions. Defaults to 'all'.
+        levels (Sequence[int], optional): Numbers of the levels to compare, among the paired ones,
+            from 0; -1 is the last. Defaults to None, all.
+        also (Sequence[str]): Further points. A loss that requests ``student_also`` or
+            ``teacher_also`` gets lists of their values. Defaults to ().
+        through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. The
+            output of the student's module replaces the output of the teacher's module, call by
+            call, and the teacher continues from there. The resulting prediction at the teacher's
+            point is compared with the teacher's own prediction, with gradient for the student
+            (CrossKD). Defaults to None.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -209,6 +209,6 @@ def _check_list(name: str, value: Any, kind: type, shown: str) -> None:
 
 
 def split_point(written: str, side: str) -> Tuple[str, str]:
-    """The network and its point of 'network:point'; of 'point' the network is the side's."""
+    """Split 'network:point' into network and point; for 'point' the network is ``side``."""
     network, colon, point = written.rpartition(':')
     return (network if colon else side), point

@@ -15,9 +15,9 @@ from .vocabulary import PROVIDERS
 
 def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Region],
                        student: nn.Module) -> Point:
-    """Find the point in the student, and see that the loss can use it.
+    """Find the point in the student, and check that the loss can be used there.
 
-    A :class:`LogitLoss` without ``use_sigmoid`` gets it from the head.
+    For a :class:`LogitLoss` without ``use_sigmoid``, the activation is read from the head.
 
     Args:
         spec (TermSpec): The entry.
@@ -81,7 +81,7 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
 
 
 def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec) -> str:
-    """Why a value is not there at a point, and what to do; '' if it may be."""
+    """Why a value is not available at a point, and the remedy; '' if it may be available."""
     if name in OF_CRITERION and not point.criteria:
         return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
                 "mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")

@@ -27,27 +27,27 @@ from .vocabulary import (
 
 
 class Term:
-    """A comparison of a student with a teacher, in the order in which it comes about.
+    """A comparison of a student with a teacher at one point.
 
-    1. ``Term(spec)``: the loss is built. 2. :meth:`find` the student's point. 3. :meth:`align` the
-    teacher's. 4. :func:`mmkd.compare.trial.fit_term` runs both on a blank image, pairs levels and
-    makes layers. Then, in every step, :meth:`compare`.
+    Before training: 1. ``Term(spec)`` builds the loss. 2. :meth:`find` finds the student's point.
+    3. :meth:`align` finds the teacher's point. 4. :func:`mmkd.compare.trial.fit_term` pairs the
+    levels and creates the layers, on a blank image. In every step: :meth:`compare`.
 
     Args:
         spec (TermSpec): The entry.
 
     Attributes:
-        factor (float): What a schedule multiplies the term by.
+        factor (float): Factor of a schedule.
         is_scheduled (bool): Whether there is a schedule.
-        alignment (Alignment | None): The points, known from step 3 on.
-        fitting (Fitting): The levels, known from step 4 on.
-        connectors (nn.ModuleList): One for each level, or none.
-        losses (nn.ModuleList): Of a loss with layers one for each level, else one.
-        compared (list[tuple[int]]): Shapes of the student's levels as the loss gets them.
+        alignment (Alignment | None): The points, from step 3 on.
+        fitting (Fitting): The levels, from step 4 on.
+        connectors (nn.ModuleList): One per level, or empty.
+        losses (nn.ModuleList): One per level for a loss with layers, otherwise one.
+        compared (list[tuple[int]]): Shapes of the student's levels in the call of the loss.
 
     Raises:
         TypeError: If an argument of loss, region or connector is wrong.
-        ValueError: If there is no such loss, region or connector.
+        ValueError: If the type of loss, region or connector is unknown.
     """
 
     def __init__(self, spec: TermSpec) -> None:
@@ -64,7 +64,7 @@ class Term:
         self.also_fittings: List[Fitting] = []
         self.fitting = Fitting()
         self.compared: List[Tuple[int, ...]] = []
-        # What the entry says holds for both sides, whatever their heads say.
+        # An activation in the entry overrides the activations of both heads.
         self._is_activation_given = getattr(self.loss, 'use_sigmoid', None) is not None
         self._point: Optional[Point] = None
         self._further: List[Point] = []
@@ -76,25 +76,26 @@ class Term:
 
     @property
     def teacher_point(self) -> Point:
-        """The teacher's point, known from :meth:`align` on."""
+        """The teacher's point, available after :meth:`align`."""
         assert self.alignment is not None, 'align() comes first'
         return self.alignment.teacher
 
     @property
     def student_point(self) -> Point:
-        """The student's point, known from :meth:`find` on."""
+        """The student's point, available after :meth:`find`."""
         point = self._point if self.alignment is None else self.alignment.student
         assert point is not None, 'find() comes first'
         return point
 
     @property
     def parts(self) -> List['Term']:
-        """What asks the teachers: the term itself, or one for each of several teachers."""
+        """The terms with one teacher each: the term itself, or one per member of a committee."""
         return [self]
 
     @property
     def share(self) -> float:
-        """What the term is multiplied by beside its ``loss_weight``: schedule and ``alpha``."""
+        """Factor of the term in addition to ``loss_weight``: that of the schedule times
+        ``alpha``."""
         return self.factor * (1. if self.spec.alpha is None else self.spec.alpha)
 
     # --- before training ------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Term:
         """Find the student's point.
 
         Raises:
-            ValueError: If there is none, or the loss cannot be used there.
+            ValueError: If there is no such point, or the loss cannot be used there.
         """
         self._point = find_student_point(self.spec, self.loss, self.region, student)
         self._further = [find_student_point(self.spec.at_points(on), neutral(), None, student)
@@ -114,7 +115,7 @@ class Term:
         """Find the teacher's point; see :func:`mmkd.compare.alignment.align`.
 
         Raises:
-            ValueError: If the two cannot be compared.
+            ValueError: If the points cannot be compared.
         """
         assert self._point is not None, 'find() comes first'
         names = student_classes, teacher_classes
@@ -127,7 +128,7 @@ class Term:
 
     @property
     def student_paths(self) -> Set[str]:
-        """Modules of the student that must be watched."""
+        """Paths of the student's modules to record."""
         paths = set(paths_of(self.student_point)).union(*(paths_of(one) for one in self._further))
         if self.spec.through is not None:
             paths.add(self.spec.through[0])
@@ -136,22 +137,23 @@ class Term:
 
     @property
     def asked(self) -> List[Tuple[str, Point]]:
-        """What the teacher is asked: the student's module that knows where, and its own point."""
+        """Points of the teacher to observe, with the student's module that supplies the places; see
+        :attr:`Alignment.asked`."""
         assert self.alignment is not None, 'align() comes first'
         return list(dict.fromkeys(
             [*self.alignment.asked, *(one for further in self.also for one in further.asked)]))
 
     def levels(self, seen: Records, told: Dict[str, Answers],
                is_paired: bool = True) -> Tuple[List[Tensor], List[Tensor]]:
-        """Both sides as the loss gets them, as far as no ground truth is needed.
+        """Levels of both sides, ready for the loss.
 
-        The student's levels have gone through the connectors, the teacher's columns stand in the
-        student's order, its maps have the student's size.
+        The connectors have been applied to the student's levels. The teacher's columns are in the
+        student's order, and its maps have the student's size.
 
         Args:
-            seen (dict): What was recorded of the student.
-            told (dict): What the teacher returned, by where it was asked.
-            is_paired (bool): Whether sets are brought into one order. Defaults to True.
+            seen (dict): Records of the student.
+            told (dict): Answers of the teacher, by the paths of :attr:`asked`.
+            is_paired (bool): Whether sets of queries are paired. Defaults to True.
         """
         context = self.context(seen, told, is_paired=is_paired)
         return context.student, context.teacher
@@ -159,18 +161,18 @@ class Term:
     def context(self, seen: Records, told: Dict[str, Answers], batch: Optional[Batch] = None,
                 model: Optional[nn.Module] = None, is_paired: bool = True,
                 is_trial: bool = False) -> Context:
-        """Levels that are ready to be compared, and what else the loss may ask for.
+        """Levels ready for the loss, and the source of the values that the loss may request.
 
         Args:
-            seen (dict): What was recorded of the student.
-            told (dict): What the teacher returned, by where it was asked.
-            batch (Batch, optional): The batch. Defaults to None: only the levels are wanted.
+            seen (dict): Records of the student.
+            told (dict): Answers of the teacher, by the paths of :attr:`asked`.
+            batch (Batch, optional): The batch. Defaults to None, if only the levels are needed.
             model (nn.Module, optional): The student.
-            is_paired (bool): Whether sets are brought into one order. Defaults to True.
-            is_trial (bool): Whether it is a blank image, for which values are made up.
+            is_paired (bool): Whether sets of queries are paired. Defaults to True.
+            is_trial (bool): Whether the input is a blank image, for which values are generated.
 
         Raises:
-            ValueError: If shapes differ that the loss needs equal.
+            ValueError: If shapes differ in a dimension that the loss compares.
         """
         assert self.alignment is not None, 'align() comes first'
         batch = batch or Batch(torch.zeros(1, 1, 1, 1), None)
@@ -209,19 +211,19 @@ class Term:
         """The losses of one step.
 
         Args:
-            seen (dict): What was recorded of the student.
-            told (Sequence[dict]): By part, what its teacher returned, by where it was asked.
+            seen (dict): Records of the student.
+            told (Sequence[dict]): Answers of the teacher of each of :attr:`parts`, by the paths of
+                :attr:`asked`.
             model (nn.Module): The student.
             batch (Batch): The batch.
-            background (Sequence[Tensor]): Where ``replaces='background'``: which labels are
-                background, as :func:`mmkd.training.targets.hard_targets_mixed` found it. Defaults
-                to ().
+            background (Sequence[Tensor]): For ``replaces='background'``, masks of the background
+                labels from :func:`mmkd.training.targets.hard_targets_mixed`. Defaults to ().
 
         Returns:
             dict[str, list[Tensor]]: Scalars by part. MMEngine adds them up.
 
         Raises:
-            ValueError: If the point did not run or the shapes differ.
+            ValueError: If a module of the point did not run, or the shapes differ.
         """
         assert self.alignment is not None, 'align() comes first'
         if not self.alignment.is_answered(told[0]):  # a cascade that stopped before its stage
@@ -230,7 +232,7 @@ class Term:
 
     def value(self, context: Context, background: Sequence[Tensor] = (),
               is_trial: bool = False) -> Parts:
-        """The losses of levels that are ready to be compared."""
+        """The losses of prepared levels."""
         weights = None
         if self.region is not None:
             weights = weights_of(self.region, context, is_trial)
@@ -265,7 +267,7 @@ class Term:
 
 
 def notes_of_term(term: Term) -> List[str]:
-    """What is said of columns, levels and layers."""
+    """Notes on columns, levels and layers, for the log."""
     further = [f'also `{one.student.name}` ({shown_shapes(fitting.shapes[0])})'
                for one, fitting in zip(term.also, term.also_fittings)]
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
@@ -273,16 +275,16 @@ def notes_of_term(term: Term) -> List[str]:
 
 
 def neutral() -> DistillLoss:
-    """The loss with which the further points of an entry are aligned: it takes anything."""
+    """A loss for the alignment of the further points of an entry: it accepts every point."""
     return MSELoss()
 
 
 def further_levels(alignments: Sequence[Alignment], fittings: Sequence[Fitting], seen: Records,
                    told: Dict[str, Answers], anchors: int
                    ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
-    """By level, what the further points of an entry return: the student's, the teacher's.
+    """Levels of the further points of an entry: per level, the student's and the teacher's.
 
-    Levels are paired, resized, and anchors split off, as those of the first point.
+    Levels are paired and resized, and anchors are split off, as at the first point.
     """
     found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
     for one, fitting in zip(alignments, fittings):

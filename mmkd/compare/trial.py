@@ -1,4 +1,4 @@
-"""What does a blank image tell of a term: levels, layers, and whether its loss can teach?"""
+"""Trial of a term on a blank image: levels, layers, and whether its loss has a gradient."""
 import copy
 from dataclasses import replace
 from typing import Any, Dict, List
@@ -23,18 +23,18 @@ from .vocabulary import Batch, Context, Untriable
 
 def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, model: nn.Module,
              image: Size) -> None:
-    """Pair the levels of a term, make its layers, and try its loss.
+    """Pair the levels of a term, create its layers, and evaluate its loss once.
 
     Args:
-        term (Term): It is aligned.
-        seen (dict): What was recorded of the student on a blank image.
-        told (dict): What the teacher returned, by where it was asked.
+        term (Term): The term, after :meth:`Term.align`.
+        seen (dict): Records of the student on a blank image.
+        told (dict): Answers of the teacher, by the paths of :attr:`Term.asked`.
         batch (Batch): The blank image.
         model (nn.Module): The student.
         image (tuple[int, int]): Height and width of the image, in pixels.
 
     Raises:
-        ValueError: If what was recorded cannot be compared, or the loss cannot teach there.
+        ValueError: If the levels cannot be compared, or the loss has no gradient for them.
     """
     assert term.alignment is not None, 'align() comes first'
     with torch.no_grad():
@@ -63,7 +63,7 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
 
 
 def is_ambiguous_for(term: Term, seen: Records, told: Dict[str, Answers]) -> bool:
-    """Whether a larger image might tell more about the levels, by the sizes of their maps."""
+    """Whether a larger image is needed to pair the levels, judged by the sizes of the maps."""
     assert term.alignment is not None, 'align() comes first'
     with torch.no_grad():
         sides = term.alignment.read(seen, told)
@@ -71,7 +71,7 @@ def is_ambiguous_for(term: Term, seen: Records, told: Dict[str, Answers]) -> boo
 
 
 def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Size) -> None:
-    """Of several heads that predict the same, take the one that has a partner."""
+    """Choose among several heads of one kind the one that has a partner."""
     assert term.alignment is not None
     one, other = term.alignment.student, term.alignment.teacher
     if one.choices or other.choices:
@@ -107,7 +107,7 @@ def _connect(term: Term, student: List[Tensor], teacher: List[Tensor]) -> None:
 
 
 def _make_layers(term: Term, context: Context) -> None:
-    """Have a loss with layers make them, with ``levels='each'`` a copy for each level."""
+    """Set up a loss with layers; with ``levels='each'``, one copy per level."""
     if not term.loss.has_setup:
         return
     student, teacher = ([one.shape[1] for one in side]
@@ -122,9 +122,9 @@ def _make_layers(term: Term, context: Context) -> None:
 
 
 def _try_loss(term: Term, context: Context) -> None:
-    """Refuse now, not in the first batch, what the loss cannot compare or cannot teach."""
-    # One that waits for other processes is not tried: the model may be on the CPU yet, where
-    # GPUs' processes cannot exchange.
+    """Raise an error before the first batch if the loss fails or has no gradient."""
+    # A loss that communicates is not evaluated: the model may still be on the CPU, and the
+    # processes of GPUs (NCCL) cannot exchange tensors of a CPU.
     if not term.loss.communicates:
         kept = term.losses
         if term.loss.is_trained:  # a bank is to forget the blank image

@@ -1,4 +1,4 @@
-"""What is said where classes are taken by their order, because their names are unknown?"""
+"""Warning for classes that are matched by order, because their names are unknown."""
 from typing import Sequence
 
 from ..core.log import warn
@@ -7,7 +7,7 @@ from .term import Term
 
 
 def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Term]) -> None:
-    """Say once that classes are taken by their order, and how to state what they are."""
+    """Warn once that classes are matched by order, and how to state their names."""
     unknown_of = {part.name: {side for one in (part.alignment, *part.also) if one is not None
                               for side in one.unknown_names} for part in parts}
     unknown_of = {name: sides for name, sides in unknown_of.items() if sides}
@@ -25,7 +25,7 @@ def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Term]) -> None
 
 
 def _classes_of_network(name: str) -> str:
-    """How the config states what the columns of a network stand for."""
+    """The key of the config that states the classes of a network."""
     network, _, member = name.partition('.')
     if member:
         return f'classes=[...] in member {member} of {network}'

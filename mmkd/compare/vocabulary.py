@@ -1,4 +1,4 @@
-"""Which values may losses, regions and connectors ask for by name, and where do they come from?"""
+"""Which values may losses, regions and connectors request by name, and how are they provided?"""
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -16,7 +16,7 @@ from ..points.recorder import Records
 
 @dataclass
 class Batch:
-    """One batch, as the student sees it."""
+    """One batch, the input of the student."""
     inputs: Tensor
     """Float (N, C, H, W), normalised and padded."""
     data_samples: Optional[Sequence[Any]]
@@ -27,32 +27,34 @@ class Batch:
 
 @dataclass
 class Context:
-    """What is known where values are asked for: one term in one step."""
+    """Input of the providers: one term in one step."""
     batch: Batch
     model: Optional[nn.Module]
-    """The student; None where only the levels are wanted."""
+    """The student; None if only the levels are needed."""
     point: Point
-    """Its point that is compared."""
+    """The student's point."""
     records: Records
-    """What was recorded of it in this step."""
+    """Records of the student in this step."""
     student: List[Tensor]
-    """The student's levels as they are compared."""
+    """The compared levels of the student."""
     teacher: List[Tensor]
-    """The teacher's."""
+    """The compared levels of the teacher."""
     strides: Sequence[Any] = ()
-    """Pixels of the input per position, one per level; () where levels are no maps of the image."""
+    """Pixels of the input per position, one per level; () if levels are not maps of the image."""
     numbers: Sequence[int] = ()
     """Number of each level."""
     anchors: int = 1
-    """Anchors that were split off, so that levels are (N·anchors, C, H, W)."""
+    """Number of anchors that were split off: levels are (N·anchors, C, H, W)."""
     also: Tuple[List[List[Tensor]], List[List[Tensor]]] = field(default_factory=lambda: ([], []))
-    """By level, what the further points of the entry return: the student's, the teacher's."""
+    """Levels of the further points of the entry: per level, the student's and the teacher's."""
     level: int = 0
-    """Position in the lists of the level that is asked for."""
+    """Index of the current level in the lists."""
     shapes: Sequence[torch.Size] = ()
-    """Of all levels of the student's point, anchors split off, also of those that are left out."""
+    """Shapes of all levels of the student's point, unpaired ones included, after the split of
+    anchors."""
     chosen: Callable[[Sequence[Any]], List[Any]] = list
-    """Takes, of something for each of these, that of the levels that are compared."""
+    """Selects the items of the compared levels from a list with one item per entry of
+    ``shapes``."""
     _labels: Optional[List[Labels]] = None
 
     @property
@@ -60,7 +62,7 @@ class Context:
         """The labels of this level.
 
         Raises:
-            Lacking: If it is not known which loss trains the point on labels.
+            Lacking: If the loss module that trains the point on labels is not known.
         """
         if not self.point.criteria:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
@@ -81,18 +83,19 @@ class Context:
 Provider = Callable[[Context], Any]
 
 PROVIDERS: Dict[str, Provider] = {}
-"""What provides a value, by its name."""
+"""Functions that provide the values, by name."""
 
 def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider]:
-    """Add a name that losses, regions and connectors may ask for; a decorator of a function.
+    """Decorator that registers a function as provider of a value. Losses, regions and connectors
+    may request the value by name.
 
     Args:
         name (str): The name.
-        per_level (bool): Whether each level has a value of its own; else all levels share one.
-            Defaults to True.
+        per_level (bool): Whether each level has its own value, or all levels share one. Defaults
+            to True.
 
     Raises:
-        TypeError: If ``name`` is no identifier.
+        TypeError: If ``name`` is not an identifier.
 
     Example:
         >>> @provides('mean_activation')
@@ -113,15 +116,15 @@ def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider
 
 SHARED = {'boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map', 'image_sizes',
           'input_size', 'sample_ids', 'iteration', 'num_positives'}
-"""Names whose value is that of the whole batch."""
+"""Names with one value for all levels."""
 
 
 def values_of(asked: Asked, context: Context) -> Dict[str, Any]:
     """The values of one level.
 
     Args:
-        asked (Asked): What is asked for.
-        context (Context): Its ``level`` tells the level.
+        asked (Asked): The requested names.
+        context (Context): The context; its ``level`` is the level.
 
     Raises:
         ValueError: If the batch lacks a value that is required.
@@ -138,7 +141,7 @@ def values_of(asked: Asked, context: Context) -> Dict[str, Any]:
 
 
 def values_of_all(asked: Asked, context: Context) -> Dict[str, Any]:
-    """The values of all levels: lists of those that each level has its own of."""
+    """The values of all levels: lists for names with one value per level."""
     values: Dict[str, Any] = {}
     for number in range(len(context.student)):
         context.level = number
@@ -152,20 +155,20 @@ def values_of_all(asked: Asked, context: Context) -> Dict[str, Any]:
 
 
 class Lacking(ValueError):
-    """A batch lacks a value."""
+    """A requested value is not in the batch."""
 
 
 class Untriable(ValueError):
-    """A value of a user's own is not there for a blank image, so what asks for it is not tried."""
+    """A user's value is not available for a blank image, so its loss is not tried."""
 
 
 def made_up_values(asked: Asked, context: Context, is_list: bool) -> Dict[str, Any]:
-    """Values to try a loss with before training, on a blank image.
+    """Generate values for the trial of a loss on a blank image.
 
     Args:
-        asked (Asked): What is asked for.
-        context (Context): On the blank image.
-        is_list (bool): Whether values of all levels are given, or those of one.
+        asked (Asked): The requested names.
+        context (Context): The context of the blank image.
+        is_list (bool): Whether the values are those of all levels, or of one.
 
     Raises:
         Untriable: If a name that a user provides has no value there.

@@ -1,4 +1,4 @@
-"""What do the rows of all processes say together, and where does their gradient go?"""
+"""How are the rows of all processes concatenated, with gradient?"""
 from typing import Any, List, Tuple
 
 import torch
@@ -8,33 +8,35 @@ from torch.autograd.function import once_differentiable
 from ..core.processes import all_rows, rank, world_size
 
 CONSTANT, LEARNS, NO_GRAD = range(3)
-"""What a process says of the rows that it gives: no gradient is needed, it is, it is switched
-off."""
+"""State of the rows of a process: constant, requiring a gradient, or inside
+``torch.no_grad()``."""
 
 
 def gathered(x: Tensor) -> Tensor:
     """Concatenate the rows of all processes, with gradient.
 
-    The gradient of a process's rows is the *sum* over processes of their gradients. A distributed
-    wrapper then averages gradients over processes. So what is trained is the mean over processes of
-    their losses: if all of them compute the same loss from the gathered rows, or each computes the
-    mean over its own rows, all of them of one number, against the gathered ones, gradients are
-    those of one process with the whole batch.
+    The gradient of the local rows is the *sum* over processes of the gradients of these rows. A
+    distributed wrapper then averages the gradients of the parameters over processes, so the mean
+    of the losses of all processes is optimized. The gradients equal those of one process with the
+    whole batch in two cases: every process computes the same loss from the gathered rows, or every
+    process compares its own rows with the gathered ones, takes the mean over its own rows, and all
+    processes have the same number of rows.
 
-    A loss that calls it declares ``communicates = True``: every process calls it in every step,
-    with rows or without, and runs backward through the result. All processes get the rows of all,
-    so a mean over them has the same denominator everywhere.
+    A loss that calls it declares ``communicates = True``: every process must call it in every
+    step, even with 0 rows, and run backward through the result. All processes get the same rows,
+    so a mean over them has the same denominator in every process.
 
     Args:
         x (Tensor): (M, ...); M may differ between processes, and be 0.
 
     Returns:
-        Tensor: (sum of all M, ...), in order of rank; ``x`` itself where there is one process, and
-        while a loss is tried before training. With several processes the CPU waits for the GPU.
+        Tensor: (sum of all M, ...), ordered by rank; ``x`` itself if there is one process, and
+        during the trial of a loss before training. With several processes the CPU waits for the
+        GPU.
 
     Raises:
-        ValueError: In every process, if dtypes or shapes without the first dimension differ, or
-            one process is inside ``torch.no_grad()`` and another needs gradients.
+        ValueError: In every process, if the dtypes or the shapes apart from the first dimension
+            differ, or if one process is inside ``torch.no_grad()`` and another needs gradients.
 
     Example:
         >>> x = torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)
@@ -48,11 +50,11 @@ def gathered(x: Tensor) -> Tensor:
     (rows, ), counts, notes = all_rows(x, note=own)
     if LEARNS not in notes:
         return rows
-    if NO_GRAD in notes:  # their backward would never answer
+    if NO_GRAD in notes:  # its backward would never run, and the others would wait
         raise ValueError(f'`gathered` was called inside `torch.no_grad()` in process '
                          f'{notes.index(NO_GRAD)}, but process {notes.index(LEARNS)} needs '
                          'gradients; call it in the same mode in all processes')
-    # A process whose own rows have no gradient takes part in the backward, too.
+    # A process with rows that need no gradient must take part in the all_reduce of the backward.
     anchor = torch.zeros((), device=x.device, requires_grad=True)
     result: Tensor = _Gathered.apply(x, anchor, (rows, ), counts)
     return result

@@ -1,4 +1,4 @@
-"""What every distillation loss shares: checks, precision, levels, weights of positions."""
+"""Base class of distillation losses: checks, precision, levels, weights of positions."""
 from abc import ABCMeta, abstractmethod
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
 
@@ -12,7 +12,7 @@ from ..core.asking import Asked, asked_by, check_given, takes_positional
 TensorOrLevels = Union[Tensor, Sequence[Tensor]]
 
 Value = Union[Tensor, Dict[str, Tensor]]
-"""A scalar, or several by the name of the part."""
+"""A scalar, or a dict from the name of a part to a scalar."""
 
 def __getattr__(name: str) -> Any:
     if name not in ('LogitLoss', 'to_rows', 'weighted_mean'):
@@ -26,33 +26,33 @@ PER_POSITION = ('labels', 'label_weights')
 """Names whose values have the shape of the positions, (N, *positions)."""
 
 PER_LEVEL = (*PER_POSITION, 'stride', 'level', 'priors', 'student_also', 'teacher_also')
-"""Names that have a value for each level, so that lists of levels come with lists of these."""
+"""Names with one value per level: for lists of levels, these values are lists, too."""
 
 
 class DistillLoss(nn.Module, metaclass=ABCMeta):
-    """Base class: a subclass writes only its formula, :meth:`compare`.
+    """Base class of distillation losses. A subclass implements its formula in :meth:`compare`.
 
-    ``compare`` asks for further values by naming them as keyword-only parameters, such as
-    ``labels`` or ``boxes``: without a default they are required, with ``=None`` optional. Inside a
-    :class:`mmkd.Distiller` they come from the batch; see docs/your_own.md for all names.
+    ``compare`` requests further values by keyword-only parameters, such as ``labels`` or
+    ``boxes``: a parameter without a default is required, one with ``=None`` optional. A
+    :class:`mmkd.Distiller` takes the values from the batch; docs/your_own.md lists all names.
 
     Args:
         loss_weight (float): Factor of the result, 0 or more. Defaults to 1.0.
 
     Attributes:
-        must_match (frozenset[str]): What both sides must have equal: 'channels', 'positions'.
-            Features get no connector where channels may differ, and are not interpolated where
-            positions may. Defaults to both.
-        levels (str): 'each': ``compare`` is given one level at a time; 'all': it is given lists of
-            all levels. Defaults to 'each'.
-        layers_in (str): 'float32', or 'autocast': its layers run in the precision of the run's
-            autocast. Defaults to 'float32'.
-        communicates (bool): Whether it exchanges tensors between processes. It is refused where a
-            process may skip the term. Defaults to False.
+        must_match (frozenset[str]): Properties that must be equal on both sides: 'channels',
+            'positions'. If channels may differ, features get no connector; if positions may
+            differ, features are not interpolated. Defaults to both.
+        levels (str): 'each': ``compare`` is called once per level; 'all': it is called once, with
+            lists of all levels. Defaults to 'each'.
+        layers_in (str): Precision of the layers of the loss: 'float32', or 'autocast', that of the
+            autocast of the run. Defaults to 'float32'.
+        communicates (bool): Whether the loss exchanges tensors between processes. Such a loss is
+            refused at a point where a process may skip the term. Defaults to False.
 
     Raises:
-        TypeError: If it is no number.
-        ValueError: If it is negative or not finite.
+        TypeError: If ``loss_weight`` is not a number.
+        ValueError: If ``loss_weight`` is negative or not finite.
 
     Example:
         >>> class AbsoluteLoss(DistillLoss):
@@ -69,7 +69,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     layers_in = 'float32'
     communicates = False
     checks_weights = True
-    """Whether negative weights are refused, where that does not make the CPU wait for a GPU."""
+    """Whether weights on the CPU are checked for negative values. On a GPU the check would make the
+    CPU wait."""
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
@@ -77,30 +78,31 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
     @classmethod
     def asked(cls) -> Asked:
-        """What its formula asks for by name."""
+        """Names of the values that the formula requests."""
         return asked_by(cls.compare)
 
     def setup(self, *channels: Any, **named: Any) -> None:
-        """Make the layers that the formula needs: ``setup(self, student_channels,
+        """Create the layers that the formula needs: ``setup(self, student_channels,
         teacher_channels)``. A subclass with layers overrides it.
 
-        It is called once, before training; with ``levels='each'`` once for each level, on a copy of
-        the loss. It may ask by name for ``stride`` and ``level``.
+        It is called once, before training; with ``levels='each'`` once per level, on a copy of the
+        loss. It may request ``stride`` and ``level`` by keyword-only parameters.
 
         Args:
-            student_channels (int | list[int]): C of the student's level; with ``levels='all'`` of
-                each level.
-            teacher_channels (int | list[int]): The teacher's.
+            student_channels (int | list[int]): C of the student's level; with ``levels='all'`` a
+                list with C of each level.
+            teacher_channels (int | list[int]): The same of the teacher.
         """
 
     @property
     def has_setup(self) -> bool:
-        """Whether a subclass makes layers in :meth:`setup`."""
+        """Whether the subclass overrides :meth:`setup`."""
         return type(self).setup is not DistillLoss.setup
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has layers or buffers, which must be trained and saved beside the student."""
+        """Whether the loss has parameters or buffers, to be trained and saved outside the
+        student."""
         return self.has_setup or any(True for _ in (*self.parameters(), *self.buffers()))
 
     def __getattr__(self, name: str) -> Any:
@@ -122,25 +124,25 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         Args:
             student (Tensor | Sequence[Tensor]): Float (N, C) or (N, C, *positions), for instance
                 (N, C, H, W), or a list of such, one per level.
-            teacher (Tensor | Sequence[Tensor]): The same shapes, but for what :attr:`must_match`
-                leaves free; treated as constant.
+            teacher (Tensor | Sequence[Tensor]): Constant. The same shapes, except for dimensions
+                that may differ according to :attr:`must_match`.
             weight (Tensor | Sequence[Tensor], optional): Weight of each position, (N,) or
                 (N, *positions), 0 or more; a mask is a weight of zeros and ones.
-                Defaults to None, all positions alike.
-            **named: What the formula asks for by name. With lists of levels, what belongs to a
-                level (``labels``, ``stride``) is a list, too.
+                Defaults to None, equal weights.
+            **named: Values that the formula requests by name. For lists of levels, the values that
+                belong to a level (``labels``, ``stride``) are lists, too.
 
         Returns:
             Tensor | dict[str, Tensor] | list: A scalar, or a dict of named parts; for lists of
-            levels a list of these, one per level, unless :attr:`levels` is 'all'. Float32 also
-            under autocast (float64 for float64 input); 0, still attached to the student, where no
-            position is left.
+            levels a list of these, one per level, unless :attr:`levels` is 'all'. The dtype is
+            float32, also under autocast, or float64 for float64 input. Without any position the
+            value is 0 and remains part of the student's graph.
 
         Raises:
-            TypeError: If the student is one tensor and the teacher a list, or the reverse; if a
-                name is missing or unknown.
-            ValueError: If shapes or numbers of levels differ, or a weight on the CPU is negative;
-                the message shows what was found.
+            TypeError: If one side is a tensor and the other a list, or if a required name is
+                missing or a name is unknown.
+            ValueError: If the shapes or the numbers of levels differ, or if a weight on the CPU is
+                negative.
         """
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
@@ -177,7 +179,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
     def _forward(self, student: List[Tensor], teacher: List[Tensor],
                  weight: Sequence[Optional[Tensor]], named: Mapping[str, Any]) -> Value:
-        """One call of the formula, on float32 and without autocast."""
+        """Call the formula once, on float32 tensors and without autocast."""
         for number, (s, t, w) in enumerate(zip(student, teacher, weight)):
             self._check(s, t, w, {name: (named[name][number] if self.levels == 'all' else
                                          named[name]) for name in PER_POSITION
@@ -214,7 +216,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
 
     def _check(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
                named: Mapping[str, Any]) -> None:
-        """Whether shapes are as :attr:`must_match` says."""
+        """Check the shapes against :attr:`must_match`."""
         shapes = [list(one.shape) for one in (student, teacher)]
         free = [dim for dim in range(1, max(map(len, shapes)))
                 if ('channels' if dim == 1 else 'positions') not in self.must_match]
@@ -241,16 +243,17 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
                     f'but got {tuple(value.shape)}; give it without the dimension of classes')
 
     def notes(self, channels: int) -> List[str]:
-        """What of the formula cannot teach where it is used, for a subclass to say.
+        """Parts of the formula that have no gradient for tensors of so many channels.
 
-        The notes are logged before training, and shown in the table of ``inspect_pair``.
+        A subclass may override it. The notes are logged before training and shown in the table of
+        ``inspect_pair``.
 
         Args:
             channels (int): C of the tensors (N, C, ...) that are compared.
 
         Returns:
-            list[str]: A sentence for each part that is left out, without a full stop: why, and what
-            to use instead. Defaults to [], the whole formula counts.
+            list[str]: One sentence per part that is left out, without a full stop: the reason, and
+            an alternative. Defaults to [], the whole formula is used.
         """
         return []
 
@@ -258,12 +261,12 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     def compare(self, *tensors: Any, **named: Any) -> Any:
         """The formula: ``compare(self, student, teacher, weight=None)``.
 
-        A subclass may leave out ``weight``, and ask for values by name.
+        A subclass may omit ``weight``, and may request values by keyword-only parameters.
 
         Args:
             student (Tensor): Float32 or float64 (N, C, *positions); with ``levels='all'`` a list.
-            teacher (Tensor): Without gradient; the same shape, but for what :attr:`must_match`
-                leaves free.
+            teacher (Tensor): Without gradient; the same shape, except for dimensions that may
+                differ according to :attr:`must_match`.
             weight (Tensor, optional): The same dtype, (N, *positions).
 
         Returns:

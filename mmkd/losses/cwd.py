@@ -1,4 +1,4 @@
-"""CWD: each channel's map says where to look, and the student looks there (Shu et al., 2021)."""
+"""CWD: KL divergence of each channel's distribution over positions (Shu et al., 2021)."""
 from typing import Any, Iterator, Optional, Tuple
 
 import torch
@@ -13,34 +13,34 @@ from .fast.pieces import pieces
 from .method import Method
 
 NOWHERE = -1e30
-"""Logit of a position that does not count: its probability is 0, and all stays finite."""
+"""Logit of a position of weight 0: its probability is 0, and all values remain finite."""
 
 
 @LOSSES.register
 class CWDLoss(DistillLoss):
-    r"""Kullback-Leibler divergence of where each channel is active.
+    r"""Kullback-Leibler divergence of the distribution of each channel over the positions.
 
     `Channel-wise Knowledge Distillation for Dense Prediction <https://arxiv.org/abs/2011.13256>`_,
     section 3.2. With :math:`p_{n,c} = softmax(x_{n,c} / \tau)` over the H·W positions of a channel:
 
     .. math:: \frac{\tau^2}{N C} \sum_{n,c} \sum_i p^T_{n,c,i} (\log p^T_{n,c,i} - \log p^S_{n,c,i})
 
-    For logits of segmentors the authors have τ = 4 and weight 3; for those of dense detectors, and
-    for features of a neck, τ = 1 and weights of 5 and 10 are in use. A constant that is added to a
-    channel does not matter. With a weight of positions, each counts as that many of its kind: a
-    mask leaves positions out, as if the map had none there.
+    For logits of segmentors the authors use τ = 4 and weight 3; for logits of dense detectors and
+    for features of a neck, τ = 1 and weights of 5 and 10 are common. The loss is invariant to a
+    constant added to a channel. A position of weight w counts as w equal positions; positions of
+    weight 0 are left out of the softmax.
 
-    Whatever has two dimensions of positions can be compared: feature maps and class logits, and
-    also 'mask', of RoIs (N is then the RoIs) or of a mask transformer's paired queries (a channel
-    is then the mask of one query). A map of one position has nothing to say.
+    The input must have two dimensions of positions: feature maps, class logits, and 'mask', of
+    RoIs (N is then the number of RoIs) or of the paired queries of a mask transformer (a channel
+    is then the mask of one query). For a map of one position the loss is 0.
 
     Args:
         tau (float): Temperature, greater than 0. Defaults to 4.0.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
-        ValueError: If ``tau`` is not greater than 0; when called, if it is given something else
-            than (N, C, H, W), such as vectors (N, C) or class logits of queries (N, C, Q).
+        ValueError: If ``tau`` is not greater than 0; in a call, if the input is not (N, C, H, W),
+            but for instance vectors (N, C) or class logits of queries (N, C, Q).
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
@@ -62,7 +62,7 @@ class CWDLoss(DistillLoss):
 
 def divergence(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
                tau: float = 1.) -> Tensor:
-    """Kullback-Leibler divergence of each channel, the formula as it is written.
+    """Kullback-Leibler divergence of each channel, computed by autograd.
 
     Args:
         student (Tensor): Float (..., C, L).
@@ -79,13 +79,13 @@ def divergence(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None
 
 
 def logits_of(x: Tensor, weight: Optional[Tensor], tau: float) -> Tensor:
-    """What softmax over the last dimension turns into the shares of the positions."""
+    """Logits of the positions, for a softmax over the last dimension."""
     x = x if tau == 1 else x / tau
     return x if weight is None else torch.where(weight > 0, x + weight.log(), NOWHERE)
 
 
 class _CWD(torch.autograd.Function):
-    """Keeps nothing but the maps: the gradient is the difference of the probabilities."""
+    """Saves only the maps for backward: the gradient is the difference of the probabilities."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
@@ -93,7 +93,7 @@ class _CWD(torch.autograd.Function):
         total = student.new_zeros((), dtype=torch.float64)
         for n, channels, w in channels_of(student, weight):
             total += divergence(student[n, channels], teacher[n, channels], w, tau).sum()
-        # An image of which nothing counts has no map: both its sides are alike, and add nothing.
+        # An image without a position of positive weight adds 0, and is left out of the mean.
         images = len(student) if weight is None else weight.any(1).sum().clamp(min=1)
         count = images * student.shape[1]
         ctx.save_for_backward(student, teacher, weight)
@@ -115,7 +115,7 @@ class _CWD(torch.autograd.Function):
 
 def channels_of(maps: Tensor,
                 weight: Optional[Tensor]) -> Iterator[Tuple[int, slice, Optional[Tensor]]]:
-    """Image by image, slices of the channels of (N, C, L) and the weights of the positions."""
+    """Yield per image slices of the channels of (N, C, L) and the weights of the positions."""
     for n, channels in pieces(maps.transpose(1, 2)):
         yield n, channels, None if weight is None else weight[n]
 

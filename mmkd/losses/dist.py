@@ -1,4 +1,4 @@
-"""DIST: the student keeps the teacher's relations between and within classes (2022)."""
+"""DIST: Pearson's correlation between classes and within classes (Huang et al., 2022)."""
 from typing import Any, List, Optional, Tuple
 
 import torch
@@ -12,12 +12,12 @@ from .logits import LogitLoss, weighted_mean
 from .method import Method
 
 LEAST_COLUMNS = 3
-"""Pearson's correlation of two numbers is 1 or -1, that of one is 0, whatever they are."""
+"""Over fewer columns Pearson's correlation is constant: 1 or -1 for two numbers, 0 for one."""
 
 
 @LOSSES.register
 class DISTLoss(LogitLoss):
-    r"""One minus Pearson's correlation, over the classes of a position and over the positions of a
+    r"""One minus Pearson's correlation, over the classes of a position and the positions of a
     class.
 
     `Knowledge Distillation from A Stronger Teacher <https://arxiv.org/abs/2205.10536>`_, equations
@@ -27,29 +27,29 @@ class DISTLoss(LogitLoss):
     - inter-class: :math:`1 - \frac{1}{M} \sum_m \rho(P^S_{m,:}, P^T_{m,:})`,
     - intra-class: :math:`1 - \frac{1}{C} \sum_c \rho(P^S_{:,c}, P^T_{:,c})`,
 
-    and the loss is :math:`\tau^2 (\beta \cdot inter + \gamma \cdot intra)`. Equal to the authors'
-    code: a row or column that is constant on either side has :math:`\rho = 0`. Labels, background
-    and ignored pixels play no role unless ``weight`` says so; with ``weight`` the mean over
-    positions and the moments of each class are weighted.
+    and the loss is :math:`\tau^2 (\beta \cdot inter + \gamma \cdot intra)`. As in the authors'
+    code, a row or column that is constant on either side has :math:`\rho = 0`. All positions,
+    background and ignored pixels included, have equal weight by default; with ``weight`` the mean
+    over positions and the moments of each class are weighted.
 
-    The loss wants three columns. Over fewer, the inter-class relation is constant (two numbers
-    correlate by 1 or -1, one by nothing), so it is left out: the intra-class relation teaches
-    alone, and equal inputs give 0. With softmax over one column nothing is left, and the loss is 0.
-    For one or two classes, such as binary segmentation or a detector of one class, consider
-    :class:`mmkd.KDLoss`. In a head with several anchors, sigmoid, and ``per_anchor`` unset, a
-    position's columns are those of all its anchors.
+    The inter-class relation needs at least three columns. Over fewer, it is constant (the
+    correlation of two numbers is 1 or -1, that of one number 0), so it is left out: only the
+    intra-class relation remains, and equal inputs give 0. With softmax over one column the loss
+    is 0. For one or two classes, such as binary segmentation or a detector of one class, consider
+    :class:`mmkd.KDLoss`. In a head with several anchors, sigmoid, and ``per_anchor`` unset, the
+    columns of a position are those of all its anchors.
 
     Args:
         beta (float): Weight of the inter-class relation. Defaults to 1.0.
         gamma (float): Weight of the intra-class relation. Defaults to 1.0.
         tau (float): Temperature, greater than 0. Defaults to 1.0.
-        use_sigmoid (bool, optional): Sigmoid or softmax. None is softmax when the loss is used
-            alone, the head's own activation inside a Distiller. Defaults to None.
+        use_sigmoid (bool, optional): Sigmoid or softmax. Defaults to None: the activation of the
+            student's head inside a Distiller, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
-        sync (bool): Whether the positions of all processes count as one set, so that several
-            processes come to the value, and after the distributed wrapper has averaged them to the
-            gradients, of one process with the whole batch. Defaults to False, each process for
-            itself.
+        sync (bool): Whether the relations are computed over the positions of all processes. The
+            value, and the gradients after the distributed wrapper has averaged them, then equal
+            those of one process with the whole batch. Defaults to False, each process computes
+            them over its own positions.
     """
 
     def __init__(self,
@@ -73,8 +73,8 @@ class DISTLoss(LogitLoss):
                                   self.sync)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        """The formula as it is written above, by autograd; :meth:`compare` gives the same by
-        :mod:`mmkd.losses.fast.closed_form`, in a fraction of time and memory."""
+        """The formula above, by autograd. :meth:`compare` computes the same value by
+        :mod:`mmkd.losses.fast.closed_form`, in less time and memory."""
         if self.use_sigmoid:
             student, teacher = student.sigmoid(), teacher.sigmoid()
         else:
@@ -85,7 +85,7 @@ class DISTLoss(LogitLoss):
         return beta * inter + gamma * intra
 
     def _weights(self, columns: int) -> Tuple[float, float]:
-        """Of both relations; 0 for one that is constant whatever is compared."""
+        """Weights of the two relations; 0 for a relation that is constant."""
         is_probability_1 = columns == 1 and not self.use_sigmoid
         return (0. if columns < LEAST_COLUMNS else self.beta,
                 0. if is_probability_1 else self.gamma)
@@ -116,7 +116,7 @@ def pearson(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
     else:
         root = weight.sqrt().unsqueeze(1)
         a, b = root * (a - weighted_mean(a, weight)), root * (b - weighted_mean(b, weight))
-    # The norm's gradient at 0 is 0 in torch, so a constant column needs no care of its own.
+    # In torch the gradient of the norm at 0 is 0, so a constant column has a finite gradient.
     return (a * b).sum(0) / (torch.norm(a, dim=0) * torch.norm(b, dim=0) + EPS)
 
 

@@ -1,4 +1,4 @@
-"""KD: the student's probabilities follow the teacher's (Hinton et al., 2015)."""
+"""KD: KL divergence of softened class probabilities (Hinton et al., 2015)."""
 from functools import cache
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
@@ -26,13 +26,14 @@ class KDLoss(LogitLoss):
       :math:`\tau^2 \frac{1}{M} \sum_m \sum_c [p^T (\log p^T - \log p^S)
       + (1 - p^T)(\log(1 - p^T) - \log(1 - p^S))]`.
 
-    The factor τ² keeps the gradient's size when τ grows (the paper, section 2.1). The mean is over
-    positions, not only over images: codes differ here by orders of magnitude.
+    The factor τ² makes the size of the gradient independent of τ (section 2.1 of the paper). The
+    mean is taken over all positions, not only over images; other implementations differ from this
+    by orders of magnitude.
 
     Args:
         tau (float): Temperature, greater than 0. Defaults to 1.0.
-        use_sigmoid (bool, optional): Sigmoid or softmax. None is softmax when the loss is used
-            alone, the head's own activation inside a Distiller. Defaults to None.
+        use_sigmoid (bool, optional): Sigmoid or softmax. Defaults to None: the activation of the
+            student's head inside a Distiller, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
     """
 
@@ -43,8 +44,8 @@ class KDLoss(LogitLoss):
         return self.tau**2 * result
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        """The formula as it is written above, by autograd; :meth:`compare` gives the same piece by
-        piece, in a fraction of time and memory."""
+        """The formula above, by autograd. :meth:`compare` computes the same value in chunks, in
+        less time and memory."""
         return weighted_mean(divergence(student.T, teacher.T, bool(self.use_sigmoid)), weight)
 
 
@@ -54,7 +55,7 @@ def divergence(student: Tensor, teacher: Tensor, use_sigmoid: bool) -> Tensor:
     Args:
         student (Tensor): Float (C, M), logits / τ.
         teacher (Tensor): The same.
-        use_sigmoid (bool): Whether each class is a variable of its own.
+        use_sigmoid (bool): Whether each class is a Bernoulli variable of its own.
 
     Returns:
         Tensor: (M,).
@@ -67,12 +68,12 @@ def divergence(student: Tensor, teacher: Tensor, use_sigmoid: bool) -> Tensor:
 
 
 def of_bernoulli(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""As :func:`divergence` with ``use_sigmoid=True``, with half of the logarithms.
+    r"""The same as :func:`divergence` with ``use_sigmoid=True``, with half as many logarithms.
 
     With :math:`\log \sigma(x) = x - \log(1 + e^x)` and
     :math:`\log(1 - \sigma(x)) = -\log(1 + e^x)`, the divergence of a class is
-    :math:`\sigma(t) (t - s) + \log(1 + e^s) - \log(1 + e^t)`. It is the same for -s and -t; that of
-    the two with t below 0 is taken, where nothing large cancels.
+    :math:`\sigma(t) (t - s) + \log(1 + e^s) - \log(1 + e^t)`. It has the same value for -s and -t.
+    The sign with t < 0 is used, which avoids cancellation of large terms.
     """
     sign = torch.copysign(teacher.new_ones(()), teacher).neg_()
     teacher, student = teacher.abs().neg_(), sign.mul_(student)
@@ -81,7 +82,7 @@ def of_bernoulli(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class _KD(torch.autograd.Function):
-    """Keeps nothing but the logits: the gradient is the difference of the probabilities."""
+    """Saves only the logits for backward: the gradient is the difference of the probabilities."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
@@ -90,7 +91,7 @@ class _KD(torch.autograd.Function):
             student.device, use_sigmoid, weight is not None)
         ctx.form = FUSED if is_fused else PIECEWISE
         total, norms = ctx.form.diverge(student, teacher, weight, tau, use_sigmoid)
-        # Of a weight, a tensor: the CPU would wait for the number.
+        # The sum of weights stays a tensor on the device: reading it would make the CPU wait.
         count = student.new_full((), student[:, 0].numel(), dtype=torch.float64) if (
             weight is None) else weight.sum().double()
         ctx.save_for_backward(student, teacher, weight, norms, count)
@@ -109,17 +110,17 @@ class _KD(torch.autograd.Function):
 
 
 class Form(NamedTuple):
-    """How the logits are gone through."""
+    """An implementation of value and gradient."""
     diverge: Callable[..., Tuple[Tensor, Optional[Tensor]]]
-    """Student, teacher, weight, τ, use_sigmoid -> the sum over all positions, float64, and what is
-    kept for ``differ``."""
+    """(student, teacher, weight, τ, use_sigmoid) -> (sum over all positions in float64, tensor
+    saved for ``differ`` or None)."""
     differ: Callable[..., Tensor]
-    """All that, and a factor -> the gradient."""
+    """(student, teacher, weight, τ, use_sigmoid, saved tensor, factor) -> gradient."""
 
 
 def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
             use_sigmoid: bool) -> Tuple[Tensor, None]:
-    """The sum, piece by piece."""
+    """The sum, computed in chunks."""
     total = student.new_zeros((), dtype=torch.float64)
     for n, piece in pieces(student):
         s, t, w = logits_of(student, teacher, weight, tau, n, piece)
@@ -130,7 +131,7 @@ def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: flo
 
 def differ(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
            use_sigmoid: bool, norms: None, scale: Tensor) -> Tensor:
-    """The gradient, piece by piece."""
+    """The gradient, computed in chunks."""
     found = torch.empty_like(student)
     for n, piece in pieces(student):
         s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
@@ -144,7 +145,8 @@ FUSED = Form(fused.diverge, fused.differ)
 
 @cache
 def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bool:
-    """Whether the kernels say what is said piece by piece, tried once on random numbers."""
+    """Whether the kernels agree with the computation in chunks. It is tested once, on random
+    numbers."""
     generator = torch.Generator().manual_seed(0)
     student, teacher, weight = (torch.randn(shape, generator=generator).to(device)
                                 for shape in ((2, 21, 300), (2, 21, 300), (2, 300)))

@@ -1,4 +1,4 @@
-"""What do losses share that turn logits into probabilities?"""
+"""Base class of losses over class probabilities."""
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -15,8 +15,8 @@ class LogitLoss(DistillLoss):
     Args:
         tau (float): Temperature, greater than 0. Defaults to 1.0.
         use_sigmoid (bool, optional): Whether the classes are independent (sigmoid) or exclude each
-            other (softmax over dimension 1). None means softmax when the loss is used alone and
-            the head's own activation inside a :class:`mmkd.Distiller`. Defaults to None.
+            other (softmax over dimension 1). Defaults to None: the activation of the student's
+            head inside a :class:`mmkd.Distiller`, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
@@ -37,7 +37,7 @@ class LogitLoss(DistillLoss):
 
     @classmethod
     def asked(cls) -> Asked:
-        """What its formula, :meth:`compare` or :meth:`compare_rows`, asks for by name."""
+        """Names of the values that :meth:`compare` or :meth:`compare_rows` requests."""
         return asked_by(cls.compare_rows if cls.compare is LogitLoss.compare else cls.compare)
 
     def notes(self, channels: int) -> List[str]:
@@ -49,7 +49,7 @@ class LogitLoss(DistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
                 **named: Any) -> Any:
-        """The formula on rows, by autograd."""
+        """Evaluate :meth:`compare_rows` by autograd."""
         student, teacher = to_rows(student), to_rows(teacher)
         named = {name: value.flatten() if name in PER_POSITION and value is not None else value
                  for name, value in named.items()}
@@ -58,18 +58,18 @@ class LogitLoss(DistillLoss):
         if weight is None:
             return self._scaled_rows(student, teacher, student.new_ones(len(student)), None, named)
         weight = weight.flatten()
-        # Whatever stands at a masked position, even NaN, must not reach the sums.
+        # Values at masked positions, even NaN, must not reach the sums.
         is_masked = (weight == 0).unsqueeze(1)
         student, teacher = student.masked_fill(is_masked, 0), teacher.masked_fill(is_masked, 0)
-        # On the device: the CPU would wait for the value. With weights of 1 in place of all zeros
-        # the formula, and so its gradient, stays finite where its value does not count.
+        # A tensor on the device: reading it would make the CPU wait. If all weights are 0, they are
+        # replaced by 1, so that the formula and its gradient are finite; the value is set to 0.
         is_any_left = weight.any()
         weight = torch.where(is_any_left, weight, 1.)
         return self._scaled_rows(student, teacher, weight, is_any_left, named)
 
     def _scaled_rows(self, student: Tensor, teacher: Tensor, weight: Tensor,
                      is_any_left: Optional[Tensor], named: Dict[str, Any]) -> Any:
-        """The formula, times τ²; 0 where no position is left."""
+        """The formula times τ²; 0 if no position has a positive weight."""
         def scaled(value: Tensor) -> Tensor:
             value = value * self.tau**2
             return value if is_any_left is None else torch.where(is_any_left, value, 0.)
@@ -80,7 +80,7 @@ class LogitLoss(DistillLoss):
         return scaled(value)
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Any:
-        """The formula on rows, before the factor τ²; a subclass writes it or ``compare``.
+        """The formula on rows, without the factor τ². A subclass implements this or ``compare``.
 
         Args:
             student (Tensor): Float (M, C), logits / τ; M positions of all images.

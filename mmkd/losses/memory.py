@@ -1,4 +1,4 @@
-"""What does a loss remember of past batches?"""
+"""A memory of rows of past batches."""
 from typing import Any, Optional, Sequence, Set, Tuple, Union
 
 import torch
@@ -10,33 +10,33 @@ HALF_MAX = torch.finfo(torch.float16).max
 
 
 class Bank(nn.Module):
-    """Rows of past batches, first in, first out; equal in all processes.
+    """First-in, first-out memory of rows of past batches, equal in all processes.
 
-    A loss makes it in ``__init__`` or ``setup`` as any module, pushes rows, and reads what it
-    compares with. With several processes :meth:`push` exchanges rows, so the loss declares
-    ``communicates = True`` and every process pushes in every step, with rows or without. While a
-    loss is tried before training nothing is exchanged.
+    A loss creates it in ``__init__`` or ``setup`` like any module, pushes rows, and reads the rows
+    to compare with. With several processes :meth:`push` exchanges rows, so the loss must declare
+    ``communicates = True`` and every process must push in every step, even 0 rows. During the
+    trial of a loss before training nothing is exchanged.
 
-    Rows are kept in float32, or in float64 after ``.double()``; after ``.half()`` still in float32.
-    Rows that are not finite are not kept. No gradient goes through a bank. What it returns is a
-    copy, which later pushes leave alone. Pushing never makes the CPU wait for a GPU, unless there
-    are several processes, whose numbers of rows must be known.
+    Rows are stored in float32, or in float64 after ``.double()``; after ``.half()`` they remain in
+    float32. Rows that are not finite are not stored. A bank passes no gradient. It returns copies,
+    which later pushes do not change. Pushing makes the CPU wait for a GPU only with several
+    processes, because their numbers of rows must be exchanged.
 
     Args:
-        size (int): How many rows are kept; with ``classes``, of each class.
-        channels (int): C, numbers of a row.
+        size (int): Number of rows that are stored; with ``classes``, per class.
+        channels (int): C, length of a row.
         classes (int, optional): Number of classes, each with a queue of its own.
             Defaults to None, one queue for all.
-        per_class (int, optional): How many rows of a class are taken of one push and process at
-            most, the first ones; so one image does not fill a queue. Defaults to None, all.
-        saved (str | bool): How rows are saved in a checkpoint: 'float32', to the bit; 'float16',
-            half the space, numbers beyond ±65504 are cut; False, not at all, so that a resumed run
+        per_class (int, optional): Maximum number of rows per class, push and process, so that one
+            image cannot fill a queue. The first ones are stored. Defaults to None, no limit.
+        saved (str | bool): Format of the rows in a checkpoint: 'float32', exact; 'float16', half
+            the space, with values clamped to ±65504; False, not saved, so that a resumed run
             begins with an empty bank. Defaults to 'float32'.
 
     Raises:
-        TypeError: If a number is not whole.
+        TypeError: If a number is not an int.
         ValueError: If a number is less than 1, ``per_class`` is given without ``classes``, or
-            ``saved`` is something else.
+            ``saved`` is none of these values.
 
     Example:
         >>> bank = Bank(size=3, channels=2)
@@ -73,33 +73,33 @@ class Bank(nn.Module):
         self.size, self.channels, self.classes = size, channels, classes
         self.per_class, self.saved = per_class, saved
         slots = size * (classes or 1)
-        # Behind the last slot is one for rows that are not kept: shapes then do not depend on how
-        # many those are, so that no GPU is asked. It is emptied after each push.
+        # One more slot takes the rows that are not stored. Shapes then do not depend on their
+        # number, which would have to be read from the GPU. The slot is cleared after each push.
         for name, buffer in dict(
                 memory=torch.zeros(slots + 1, channels),
                 ids=torch.full((slots + 1, ), -1),
-                serials=torch.full((slots + 1, ), -1),  # in which order rows came; -1 is empty
-                counts=torch.zeros(classes or 1, dtype=torch.int64)).items():  # ever kept
+                serials=torch.full((slots + 1, ), -1),  # order of the rows; -1 is empty
+                counts=torch.zeros(classes or 1, dtype=torch.int64)).items():  # stored so far
             self.register_buffer(name, buffer, persistent=bool(saved))
         self._full: Set[Optional[int]] = set()
 
     @torch.no_grad()
     def push(self, features: Tensor, labels: Optional[Tensor] = None,
              sample_ids: Union[Tensor, Sequence[int], None] = None) -> None:
-        """Keep rows, in the place of the oldest where the bank is full.
+        """Store rows. In a full bank they replace the oldest ones.
 
-        Of several processes, the rows of the first come first.
+        With several processes, the rows are stored in order of rank.
 
         Args:
             features (Tensor): Float (M, C), on any device; M may be 0.
-            labels (Tensor, optional): Int (M,), classes of the rows; those outside of 0…classes-1,
-                such as ignored positions, are not kept. Needed with ``classes``.
-            sample_ids (Tensor | Sequence[int], optional): Int (M,), 0 or more, by which
-                :meth:`read_by_ids` finds rows. Defaults to None.
+            labels (Tensor, optional): Int (M,), classes of the rows. Rows with a class outside of
+                0…classes-1, such as ignored positions, are not stored. Required with ``classes``.
+            sample_ids (Tensor | Sequence[int], optional): Int (M,), 0 or more, keys for
+                :meth:`read_by_ids`. Defaults to None.
 
         Raises:
-            ValueError: If a shape is another one, or labels are missing or not asked for; in every
-                process, if the dtypes or shapes of processes differ.
+            ValueError: If a shape does not fit, or labels are missing, or given without
+                ``classes``; in every process, if dtypes or shapes differ between processes.
         """
         if features.dim() != 2 or features.shape[1] != self.channels:
             raise ValueError(f'Bank keeps rows (M, {self.channels}), but got '
@@ -125,7 +125,7 @@ class Bank(nn.Module):
         is_kept = labels < last
         known = labels.clamp(max=last - 1)
         serials = self.counts.sum() - 1 + is_kept.cumsum(0)
-        # Of more rows than there are slots, the last ones stay.
+        # Of more rows than slots, the last ones are stored.
         is_kept &= numbers >= new[known] - self.size
         slots = torch.where(is_kept, known * self.size + (self.counts[known] + numbers) % self.size,
                             last * self.size)
@@ -137,13 +137,13 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def read(self, label: Optional[int] = None) -> Tensor:
-        """What is kept, oldest first.
+        """The stored rows, oldest first.
 
-        The CPU waits for the GPU to know how many rows these are, until the bank, or the queue of
-        the class, has been found full; :meth:`table` never waits.
+        The CPU waits for the GPU to read the number of rows, until the bank, or the queue of the
+        class, has been found full; :meth:`table` never waits.
 
         Args:
-            label (int, optional): One class. Defaults to None, rows of all classes.
+            label (int, optional): The class. Defaults to None, rows of all classes.
 
         Returns:
             Tensor: (rows, C), without gradient.
@@ -168,15 +168,15 @@ class Bank(nn.Module):
     def read_by_ids(self, sample_ids: Union[Tensor, Sequence[int]]) -> Tuple[Tensor, Tensor]:
         """The newest row of each sample.
 
-        In the order of an epoch's shuffling, up to twice as many rows as an epoch has may lie
-        between two visits of one sample: a bank of that size finds each again.
+        With shuffled epochs, up to twice the number of rows of an epoch may be pushed between two
+        visits of a sample: a bank of that size contains every sample.
 
         Args:
             sample_ids (Tensor | Sequence[int]): Int (M,).
 
         Returns:
-            tuple[Tensor, Tensor]: (M, C), without gradient, zeros where a sample is not found; and
-            bool (M,), whether it is.
+            tuple[Tensor, Tensor]: Rows (M, C), without gradient, zeros for samples that are not in
+            the bank; and bool (M,), True for samples that are.
         """
         ids = _moved(torch.as_tensor(sample_ids), self.ids.device, torch.int64)
         is_its = (ids[:, None] == self.ids) & (ids >= 0)[:, None]
@@ -186,11 +186,11 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def table(self) -> Tuple[Tensor, Tensor]:
-        """All slots, filled or not, in no order of time.
+        """All slots, filled or empty, not sorted by age.
 
         Returns:
-            tuple[Tensor, Tensor]: (size, C), zeros where empty, and bool (size,), what is filled;
-            with ``classes``, (classes, size, C) and (classes, size).
+            tuple[Tensor, Tensor]: Rows (size, C), zeros in empty slots, and bool (size,), True for
+            filled slots; with ``classes``, (classes, size, C) and (classes, size).
         """
         shape = (self.size, ) if self.classes is None else (self.classes, self.size)
         return (self.memory[:-1].view(*shape, self.channels).clone(),
@@ -206,7 +206,7 @@ class Bank(nn.Module):
         return self
 
     def _keep_precision(self, before: Tensor) -> None:
-        if self.memory.element_size() < 4:  # past rows would be rounded once and for all
+        if self.memory.element_size() < 4:  # half precision would round the stored rows
             self.memory = before.to(self.memory.device)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -224,15 +224,15 @@ class Bank(nn.Module):
 
 
 def numbered(labels: Tensor, classes: int) -> Tuple[Tensor, Tensor]:
-    """Number the rows of each class, without asking a GPU how many there are.
+    """Number the rows of each class, without a wait for the GPU.
 
     Args:
-        labels (Tensor): Int (M,), from 0 to ``classes``, which stands for no class.
+        labels (Tensor): Int (M,), from 0 to ``classes``; the value ``classes`` means no class.
         classes (int): Number of classes.
 
     Returns:
-        tuple[Tensor, Tensor]: Int (M,), how many rows of the same class come before; int
-        (classes,), rows of each class.
+        tuple[Tensor, Tensor]: Int (M,), number of preceding rows of the same class; int
+        (classes,), number of rows of each class.
 
     Example:
         >>> [one.tolist() for one in numbered(torch.tensor([1, 0, 1, 2]), 2)]
@@ -255,7 +255,7 @@ def _per_row(name: str, values: Union[Tensor, Sequence[int]], features: Tensor) 
 
 
 def _moved(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    # Towards a GPU the CPU need not wait; what comes from there would be read too early.
+    # A copy to a GPU may be asynchronous; a copy to the CPU could be read before it has ended.
     return values.to(device, dtype, non_blocking=device.type == 'cuda')
 
 

@@ -1,4 +1,4 @@
-"""What does a method compare, in which models, and with which settings?"""
+"""Methods: the entries of ``distill`` and the settings that ``--method NAME`` writes."""
 from difflib import get_close_matches
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -6,26 +6,27 @@ Entries = Sequence[Dict[str, Any]]
 
 
 class Method:
-    """The entries of ``distill`` that a method stands for: what ``--method NAME`` writes.
+    """Entries of ``distill`` of a method, written by ``--method NAME``.
 
-    A loss file makes one beside its class; that registers it. The entries are those of the authors,
-    by family of the student where they differ. Beside the keys of ``distill``:
+    A loss file creates one after its class; the constructor registers it. The entries are those of
+    the authors, by family of the student where they differ. In addition to the keys of ``distill``,
+    an entry may have:
 
-    - ``on`` may be a tuple of points, of which the first one is taken that can be compared;
-    - ``if_there=True`` leaves the entry out where its point cannot be compared.
+    - ``on`` as a tuple of points: the first point that can be compared is used;
+    - ``if_there=True``: the entry is left out if its point cannot be compared.
 
     Args:
         name (str): Name of the method, in lower case.
-        entries (Sequence[dict], optional): For students of all families that are not named.
-            Defaults to None, there are none.
-        around (dict, optional): Settings of the config beside ``model`` that belong to the method,
+        entries (Sequence[dict], optional): Entries for the families that are not in ``by_family``.
+            Defaults to None, no entries.
+        around (dict, optional): Settings of the config outside ``model`` that belong to the method,
             by dotted key, such as ``{'optim_wrapper.clip_grad': dict(max_norm=35)}``. Defaults to
             None.
         **by_family (Sequence[dict]): Entries by the ``kind`` of the student's family: 'dense',
             'roi', 'query', 'segmentor', ...
 
     Raises:
-        ValueError: If there is no entry, or another method has the name.
+        ValueError: If there is no entry, or if the name is taken by another method.
 
     Example:
         >>> method = Method('far', [dict(type='mmkd.MSELoss', on=('neck', 'backbone'))],
@@ -45,28 +46,28 @@ class Method:
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self.around = name, dict(around or {})
         self._entries, self._by_family = list(entries or ()), by_family
-        if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported anew
+        if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
             raise ValueError(f'there is a method `{name}` already; give it another name')
         METHODS[name] = self
 
     def kinds(self) -> str:
-        """Families that it has entries for, for messages."""
+        """Families with entries, for messages."""
         return 'all families' if self._entries else ', '.join(self._by_family)
 
     def entries(self, kind: str) -> List[Dict[str, Any]]:
-        """Entries for students of a family; [] if the method has none for it."""
+        """Entries for students of a family; [] if there are none."""
         return [dict(entry) for entry in self._by_family.get(kind, self._entries)]
 
 
 METHODS: Dict[str, Method] = {}
-"""Every method by its name."""
+"""All methods by name."""
 
 
 def methods_of(written: str) -> List[Method]:
-    """The methods of 'a', or of 'a+b'.
+    """The methods of a string such as 'a' or 'a+b'.
 
     Raises:
-        ValueError: If there is none of a name; the message names the closest.
+        ValueError: If a name is unknown; the message has the closest name.
     """
     names = written.split('+')
     for name in names:
@@ -79,10 +80,10 @@ def methods_of(written: str) -> List[Method]:
 
 
 def around_of(methods: Sequence[Method]) -> Dict[str, Any]:
-    """The settings that methods need beside their entries.
+    """The settings outside ``model`` that the methods need.
 
     Raises:
-        ValueError: If two of them need different ones.
+        ValueError: If two methods need different values of one setting.
     """
     found: Dict[str, Any] = {}
     whose: Dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""MSE: the student's features, or logits, become the teacher's (hint, mimic)."""
+"""MSE: mean squared error of features or logits (hint, mimic)."""
 from typing import Optional
 
 import torch
@@ -12,12 +12,12 @@ from .method import Method
 
 @LOSSES.register
 class MSELoss(DistillLoss):
-    r"""Mean squared difference.
+    r"""Mean squared error.
 
     :math:`\frac{1}{M C} \sum_m \sum_c (S_{m,c} - T_{m,c})^2` over M positions of all images and C
-    channels, without normalisation. The hint of `FitNets <https://arxiv.org/abs/1412.6550>`_,
-    section 2.2; on the neck, with a 1x1 convolution on the student, the feature imitation ("mimic")
-    that DIST's authors add for detectors.
+    channels, without normalisation. It is the hint loss of `FitNets
+    <https://arxiv.org/abs/1412.6550>`_, section 2.2; on the neck, with a 1x1 convolution on the
+    student, it is the feature imitation ("mimic") that the authors of DIST add for detectors.
 
     Args:
         loss_weight (float): Factor of the result. Defaults to 1.0.
@@ -29,7 +29,7 @@ class MSELoss(DistillLoss):
         if weight is None:
             return mse_loss(student, teacher)
         weight = weight.unsqueeze(1)
-        # Whatever stands at a masked position, even NaN, must not reach the sum.
+        # Values at masked positions, even NaN, must not reach the sum.
         difference = torch.where(weight > 0, student - teacher, 0.)
         total = weight.sum() * student.shape[1]
         return (weight * difference.square()).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Can a loss teach anything on tensors of given shapes?"""
+"""Has a loss a gradient for tensors of given shapes?"""
 import copy
 import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -13,40 +13,41 @@ from .base import PER_LEVEL, DistillLoss
 Shapes = Sequence[Tuple[int, ...]]
 
 SCALES = (1., 10., 0.1, 1e-3)
-"""Standard deviations of the numbers that are tried. A loss may be flat where its input is large,
-or where it is small; one that is flat for all of them is taken to be constant."""
+"""Standard deviations of the random inputs. A loss may saturate for large or for small inputs; it
+is taken to be constant if it has no gradient for all of these."""
 
 POSITIONS = 4
-"""At so many positions a loss is tried at least: over one, or two, correlations are constant, and
-a larger batch has more."""
+"""Minimum number of positions of the inputs. Over one or two positions correlations are constant,
+and a larger batch has more."""
 
 MOST = 16
-"""Height and width, at most, of the maps that are tried: quick, also for a thousand classes."""
+"""Maximum height and width of the inputs, so that the trial is quick for a thousand classes."""
 
 IMAGE = 64
-"""Height and width of the image that boxes and label maps are made up for."""
+"""Height and width of the image of the generated boxes and label maps."""
 
 NOISE = 1e-10
-"""A gradient is rounding noise if its norm is at most this share of the loss (in float64)."""
+"""A gradient is taken for rounding noise if its norm divided by the loss is at most this
+(float64)."""
 
 
 class Limits(NamedTuple):
-    """What a loss cannot teach where it is used."""
+    """Result of a trial."""
     is_constant: bool
-    """Whether it cannot teach anything."""
+    """Whether the loss has no gradient."""
     notes: List[str]
-    """What is left out, and what to use instead."""
+    """Parts of the formula that are left out, and alternatives."""
 
 
 def limits_of(loss: DistillLoss, shapes: Shapes,
               teacher_shapes: Optional[Shapes] = None) -> Limits:
-    """What a loss cannot teach on levels of given shapes.
+    """Which parts of a loss have no gradient on levels of given shapes.
 
     Args:
-        loss (DistillLoss): The loss; one with layers has been set up.
-        shapes (Sequence[tuple[int, ...]]): Of the student's levels, (N, C, *positions).
-        teacher_shapes (Sequence[tuple[int, ...]], optional): Of the teacher's. Defaults to None,
-            the same.
+        loss (DistillLoss): The loss; its :meth:`~DistillLoss.setup` has been called.
+        shapes (Sequence[tuple[int, ...]]): Shapes of the student's levels, (N, C, *positions).
+        teacher_shapes (Sequence[tuple[int, ...]], optional): Shapes of the teacher's levels.
+            Defaults to None, the same.
     """
     notes = list(dict.fromkeys(note for shape in shapes for note in loss.notes(shape[1])))
     if not is_constant(loss, shapes, teacher_shapes):
@@ -58,27 +59,27 @@ def limits_of(loss: DistillLoss, shapes: Shapes,
 
 def is_constant(loss: DistillLoss, shapes: Shapes,
                 teacher_shapes: Optional[Shapes] = None) -> bool:
-    """Whether a loss has no gradient for the student, whatever both sides predict.
+    """Whether a loss has no gradient for the student for any input.
 
-    It is tried on random numbers, on the CPU and in float64, so that a gradient of exactly 0 is
-    found as 0; maps are cut to a few positions. Labels, boxes and the like are made up. A copy is
-    tried, at a ``loss_weight`` of 1. The random numbers of the run are not touched.
+    A copy of the loss with a ``loss_weight`` of 1 is evaluated on random numbers, on the CPU and in
+    float64, so that a gradient of exactly 0 is found as 0. Maps are reduced to a few positions.
+    Labels, boxes and other values are generated. The random number generators of the run are not
+    changed.
 
     Args:
-        loss (DistillLoss): The loss; one with layers has been set up.
-        shapes (Sequence[tuple[int, ...]]): Shapes of the levels that it compares, (N, C,
-            *positions).
-        teacher_shapes (Sequence[tuple[int, ...]], optional): Of the teacher's. Defaults to None,
-            the same.
+        loss (DistillLoss): The loss; its :meth:`~DistillLoss.setup` has been called.
+        shapes (Sequence[tuple[int, ...]]): Shapes of the student's levels, (N, C, *positions).
+        teacher_shapes (Sequence[tuple[int, ...]], optional): Shapes of the teacher's levels.
+            Defaults to None, the same.
 
     Returns:
-        bool: False also where it cannot be told, because the loss does not take such numbers.
+        bool: False also if the loss raises an error for such inputs.
     """
     if not shapes:
         return False
     generator = torch.Generator().manual_seed(0)
     try:
-        # A loss may draw random numbers of its own; other processes are not there to answer.
+        # A loss may draw random numbers, and may communicate: other processes do not take part.
         with preserved_rng(), alone():
             tried: Any = copy.deepcopy(loss).cpu().double().eval()
             tried.loss_weight = 1.
@@ -90,7 +91,7 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
                      for size in sizes_for(side)] for side in (shapes, teacher_shapes or shapes))
                 if _has_gradient(tried, student, teacher, generator):
                     return False
-    except Exception:  # other numbers than a model's may be no input for it
+    except Exception:  # the loss may not accept random inputs
         return False
     return True
 
@@ -114,7 +115,7 @@ def _has_gradient(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor
 
 
 def scalars_of(value: Any) -> List[Tensor]:
-    """Every scalar of what a loss returns: one, named parts, or lists of these."""
+    """All scalars in the return value of a loss: a scalar, named parts, or lists of these."""
     if isinstance(value, dict):
         return [one for part in value.values() for one in scalars_of(part)]
     if isinstance(value, (list, tuple)):
@@ -123,22 +124,22 @@ def scalars_of(value: Any) -> List[Tensor]:
 
 
 def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -> Any:
-    """A value that a loss asks for by name, to try it with.
+    """Generate a value that a loss requests by name, for a trial.
 
     Args:
         name (str): The name.
         level (Tensor): A level of the student, (N, C, *positions).
         number (int): Its number.
-        generator (torch.Generator): Of the random numbers.
+        generator (torch.Generator): The random number generator.
 
     Raises:
-        KeyError: If it is a name that a user provides.
+        KeyError: If the name is provided by a user.
     """
     count, channels = level.shape[:2]
     positions = (count, *level.shape[2:])
 
     def per_image(size: Tuple[int, ...], high: int) -> List[Tensor]:
-        """Of the first image none, of the others two."""
+        """Zero rows for the first image, two for each other image."""
         return [torch.randint(high, (2 * (image > 0), *size), generator=generator)
                 for image in range(count)]
 

@@ -1,4 +1,4 @@
-"""Who teaches? To add a teacher, subclass ``BaseTeacher`` in a file of its own."""
+"""Networks that teach. To add one, subclass ``BaseTeacher`` in a file of its own."""
 from .base import BaseTeacher
 from .cached import CachedTeacher
 from .committee import Committee

@@ -1,4 +1,4 @@
-"""What every teacher is to a distillation."""
+"""Base class of teachers."""
 from abc import ABCMeta, abstractmethod
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -11,33 +11,33 @@ from .observing import Observer, Question
 
 
 class BaseTeacher(metaclass=ABCMeta):
-    """A network that is looked at while the student trains.
+    """A network that is observed while the student trains.
 
-    It is no ``nn.Module``, so that nothing that walks the student finds it: no optimizer, no EMA
-    copy, no SyncBN conversion, no DDP bucket, no ``init_weights``, no checkpoint. The one gate is
-    ``Module._apply`` of the Distiller, by which ``.to()`` and ``.cuda()`` move it along.
+    It is not an ``nn.Module``, so it is not found by a traversal of the student's modules: no
+    optimizer, no EMA copy, no SyncBN conversion, no DDP bucket, no ``init_weights``, no checkpoint.
+    The only exception is ``Module._apply`` of the Distiller, by which ``.to()`` and ``.cuda()``
+    move it.
 
-    A subclass writes :meth:`prepare`. One that changes while the student trains writes
+    A subclass implements :meth:`prepare`. A teacher that changes during training also implements
     :meth:`after_iter` or :meth:`after_epoch`, and :meth:`state_dict` and :meth:`load_state_dict`,
-    or it would not come back on resume.
+    so that a resumed run restores it.
 
     Args:
-        view (str, optional): Which of the views that :class:`mmkd.PackViews` has packed it sees.
-            Defaults to None, what the student sees.
+        view (str, optional): Name of the view, packed by :class:`mmkd.PackViews`, that is its
+            input. Defaults to None, the images of the student.
 
     Attributes:
         model (nn.Module | None): The network, None until :meth:`prepare`.
-        classes (list[str] | None): Names of its classes, None where unknown.
-        states_classes (bool): Whether the config states them by ``classes``.
-        shares_classes (bool): Whether its columns are the student's, however they are called: it
-            is the student, was the student, or learns from the same labels.
-        zero_labels (Sequence[ZeroLabel]): What is known of ``reduce_zero_label`` in the data it was
-            trained on.
-        is_ready (bool): Whether it has anything to say yet. While it is False, what it would teach
-            is left out.
+        classes (list[str] | None): Names of its classes, None if unknown.
+        states_classes (bool): Whether the names come from ``classes`` of the config.
+        shares_classes (bool): Whether its columns are the student's, whatever their names: it is
+            the student, an earlier student, or learns from the same labels.
+        zero_labels (Sequence[ZeroLabel]): The settings of ``reduce_zero_label`` in its training
+            data, as far as they are known.
+        is_ready (bool): Whether it can teach. While it is False, its terms are left out.
         is_prepared (bool): Whether :meth:`prepare` has been called.
-        needs_epochs (bool): Whether it waits for epochs, which training by iterations has not.
-        runs_whole (bool): Whether modules run, too, that have no part in what it is asked.
+        needs_epochs (bool): Whether it needs epochs, which training by iterations does not have.
+        runs_whole (bool): Whether all modules run, also those that the questions do not need.
     """
 
     model: Optional[nn.Module] = None
@@ -67,39 +67,39 @@ class BaseTeacher(metaclass=ABCMeta):
         """
 
     def begin(self) -> None:  # noqa: B027
-        """Called when training begins: the student has its weights, loaded or resumed."""
+        """Called when training begins, after the student's weights were loaded or resumed."""
 
     def after_iter(self, iteration: int) -> None:  # noqa: B027
-        """Called after every iteration, also where gradients go on being accumulated.
+        """Called after every iteration, also if gradients are accumulated over iterations.
 
         Args:
-            iteration (int): Iterations that are over, from 1.
+            iteration (int): Number of finished iterations, from 1.
         """
 
     def after_epoch(self, epoch: int) -> None:  # noqa: B027
         """Called after every epoch of training.
 
         Args:
-            epoch (int): Epochs that are over, from 1.
+            epoch (int): Number of finished epochs, from 1.
         """
 
     def provenance(self) -> Dict[str, Any]:
-        """Who it is, for the checkpoints of those it teaches: words, numbers, and lists of such.
+        """Description of its origin, for the checkpoint of the student: strings, numbers, and lists
+        of these.
 
-        On resume, what differs from the checkpoint's is logged.
+        On resume, differences from the checkpoint are logged.
         """
         return dict(type=type(self).__name__, **({} if self.view is None else dict(view=self.view)))
 
     def state_dict(self) -> Dict[str, Tensor]:
-        """What a checkpoint must hold, so that :meth:`load_state_dict` brings it back; {} if
-        nothing."""
+        """The state to save in a checkpoint for :meth:`load_state_dict`; {} if there is none."""
         return {}
 
     def load_state_dict(self, state: Dict[str, Tensor]) -> None:  # noqa: B027
-        """Take up what :meth:`state_dict` gave.
+        """Load a state of :meth:`state_dict`.
 
         Raises:
-            RuntimeError: If it is another network's.
+            RuntimeError: If it is the state of another network.
         """
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -119,16 +119,16 @@ class BaseTeacher(metaclass=ABCMeta):
                 questions: Dict[str, Question]) -> Dict[str, Answers]:
         """Run the teacher on the student's batch, as far as the questions need.
 
-        Modules that have no part in the answers do not run (:mod:`mmkd.networks.idle`).
+        Modules that do not contribute to the answers do not run (:mod:`mmkd.networks.idle`).
 
         Args:
-            inputs (Tensor): Float (N, C, H, W), normalised for the student; of its view.
+            inputs (Tensor): Float (N, C, H, W), images of its view, normalised for the student.
             data_samples (Sequence, optional): The N samples.
-            questions (dict[str, Question]): By a key of the caller's.
+            questions (dict[str, Question]): Questions by a key that the caller chooses.
 
         Returns:
-            dict[str, Answers]: What it returns at the points of each question, by the same key;
-            without gradient, but for values of the student that go on through it.
+            dict[str, Answers]: Tensors at the points of each question, by the same key. They have
+            no gradient, except for questions with ``through``.
         """
         assert self.model is not None, 'prepare() comes first'
         return self.observer.observe(self.model, inputs, data_samples, questions, self.runs_whole)
@@ -139,5 +139,5 @@ class BaseTeacher(metaclass=ABCMeta):
         self.observer._apply(fn)
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'BaseTeacher':
-        # A copy of the student (MMEngine's EMAHook makes one) shares the teacher.
+        # Copies of the student, such as that of MMEngine's EMAHook, share the teacher.
         return self

@@ -1,4 +1,4 @@
-"""A frozen teacher that is asked once about every image, and quoted afterwards."""
+"""A frozen teacher that runs once for every image, with a cache of its answers."""
 import hashlib
 import logging
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -18,31 +18,31 @@ from .observing import Question
 
 ON_MISS = ('run', 'error')
 REPORTED_EVERY = 1000
-"""Iterations, where there are no epochs."""
+"""Number of iterations between reports, in addition to the reports of each epoch."""
 
 
 @MODELS.register_module()
 class CachedTeacher(FrozenTeacher):
-    """A :class:`mmkd.FrozenTeacher` whose answers are kept on disk, for runs that repeat.
+    """A :class:`mmkd.FrozenTeacher` with a cache of its answers on disk, for repeated runs.
 
-    Ten of its methods are those of every teacher; hence there are more than 15.
+    Ten of its methods are those of every teacher, so it has more than 15.
 
-    An answer is found by the numbers of the image that the teacher would see, padding included: an
-    image that has changed in any way, by its file, the pipeline or its neighbours in the batch, is
-    another image. So random augmentation must come again, as :class:`mmkd.Replay` makes it, and
-    images of one size are found more often. The folder belongs to one teacher, by its weights,
-    config and settings; another one is refused.
+    The key of an answer is a digest of the pixels of the teacher's input, padding included: any
+    change of an image, by its file, the pipeline or the padding in the batch, makes it another
+    image. So random augmentations must repeat, as with :class:`mmkd.Replay`, and the hit rate is
+    higher for images of equal size. A folder belongs to one teacher, identified by weights, config
+    and settings; another teacher is refused.
 
-    Answers at places that the student chooses anew in every step, as RoIs, cannot be kept.
+    Answers at places that the student chooses in every step, such as RoIs, cannot be cached.
 
     Args:
         cache (str): Folder of the answers. Several processes and runs may share it.
         stored_as (str): 'float32', 'float16' or 'uint8'; see :class:`mmkd.files.store.AnswerStore`.
             Defaults to 'float16'.
-        on_miss (str): What happens at an image that is not there: 'run', the teacher is asked, and
-            its answer kept; 'error'. Defaults to 'run'.
-        max_gb (float): Size on disk from which on nothing more is kept. Defaults to 100.
-        **teacher: As :class:`mmkd.FrozenTeacher`.
+        on_miss (str): For an image that is not in the cache: 'run', the teacher runs and its answer
+            is stored; 'error', an error is raised. Defaults to 'run'.
+        max_gb (float): Size on disk above which no more answers are stored. Defaults to 100.
+        **teacher: Arguments of :class:`mmkd.FrozenTeacher`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -71,7 +71,7 @@ class CachedTeacher(FrozenTeacher):
         """Open the cache.
 
         Raises:
-            ValueError: If it is another teacher's, or cannot be opened.
+            ValueError: If it belongs to another teacher, or cannot be opened.
         """
         super().begin()
         if self.store is None:
@@ -81,12 +81,12 @@ class CachedTeacher(FrozenTeacher):
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
-        """Quote what is there, else as :class:`mmkd.FrozenTeacher`.
+        """Return the answers from the cache; run the teacher for missing ones.
 
         Raises:
-            LookupError: If an image is not there, and ``on_miss='error'``.
-            ValueError: If a question is about places of the student's, or an answer is not one for
-                each image.
+            LookupError: If an image is not in the cache, and ``on_miss='error'``.
+            ValueError: If a question has places of the student, or the teacher does not return one
+                answer per image.
         """
         if any(point.asked_at for question in questions.values() for point in question.points):
             raise ValueError('mmkd.CachedTeacher is asked at the student\'s RoIs, which are others '
@@ -118,17 +118,16 @@ class CachedTeacher(FrozenTeacher):
     def _ask(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question], missing: List[int], keys: List[bytes],
              answers: Dict[str, Dict[Point, List[Optional[Answer]]]]) -> None:
-        """Have the teacher look at the images that are missing, and put its answers among those
-        that were there.
+        """Run the teacher for missing images, and add its answers to those from the cache.
 
-        In eval mode an image's answer does not depend on its neighbours but by rounding, and
-        padding is part of the image, so the others need not run again.
+        In eval mode the answer of an image depends on the other images of the batch only by
+        rounding, and padding is part of the image, so the others need not run again.
         """
         rows = missing
-        if 'compile' in self.fast.changes:  # compiled for this size of batch
+        if 'compile' in self.fast.changes:  # compiled for this batch size
             rows = list(range(len(keys)))
         samples = None if data_samples is None else [data_samples[n] for n in rows]
-        # Kept answers are float32's, whatever the precision of the run that asks first.
+        # Stored answers are computed in float32, whatever the precision of the run.
         with torch.autocast(inputs.device.type, enabled=False):
             told = super().observe(inputs[rows], samples, questions)
         records: Dict[bytes, Record] = {}
@@ -150,12 +149,12 @@ class CachedTeacher(FrozenTeacher):
         self._keep(records)
 
     def after_iter(self, iteration: int) -> None:
-        """Say now and then how much came from the cache."""
+        """Log the hit rate of the cache every ``REPORTED_EVERY`` iterations."""
         if iteration % REPORTED_EVERY == 0:
             self._report(is_first=iteration == REPORTED_EVERY)
 
     def after_epoch(self, epoch: int) -> None:
-        """Say how much came from the cache."""
+        """Log the hit rate of the cache."""
         self._report(is_first=epoch == 1)
 
     def _report(self, is_first: bool) -> None:
@@ -172,7 +171,7 @@ class CachedTeacher(FrozenTeacher):
         self.found = self.missed = 0
 
     def _description(self) -> Dict[str, str]:
-        """What an answer depends on beside the image."""
+        """Everything that an answer depends on, except the image."""
         assert self.model is not None
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
@@ -183,13 +182,13 @@ class CachedTeacher(FrozenTeacher):
                     **({} if self.channels is None else dict(channels=self.channels)))
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
-        """One for each image: a digest of what the teacher sees."""
+        """One key per image: a digest of the teacher's input."""
         images = self.renormalize(inputs, data_samples).detach().float().cpu().contiguous().numpy()
         keys = []
         for n, image in enumerate(images):
             digest = hashlib.blake2b(digest_size=16)
             digest.update(str(image.shape).encode())
-            if data_samples is not None:  # what is padding
+            if data_samples is not None:  # the size without padding
                 digest.update(str(tuple(data_samples[n].get('img_shape', ()))).encode())
             digest.update(image)
             keys.append(digest.digest())
@@ -221,19 +220,19 @@ class CachedTeacher(FrozenTeacher):
 
 
 def name_of(point: Point) -> bytes:
-    """A point, as the end of a key."""
+    """Digest of a point, the end of a key."""
     return hashlib.blake2b(repr((point.name, point.paths)).encode(), digest_size=8).digest()
 
 
 def part_of(answer: Answer, row: int) -> Answer:
-    """One image's, of those of a batch; float32, as :func:`as_answer` gives it."""
+    """The answer of one image of a batch; float32, as from :func:`as_answer`."""
     return Answer([level[row].float() for level in answer.levels],
                   [Queries(queries.logits[row].float(), queries.where[row].float(), *queries[2:])
                    for queries in answer.queries])
 
 
 def as_answer(tensors: List[Tensor], beside: Dict[str, Any], like: Tensor) -> Answer:
-    """One image's, on the device of the images."""
+    """The answer of one image from its record, on the device of the images."""
     tensors = [one.to(like.device, torch.float32) for one in tensors]
     kinds = beside['queries']
     levels = tensors[:len(tensors) - 2 * len(kinds)]
@@ -243,7 +242,7 @@ def as_answer(tensors: List[Tensor], beside: Dict[str, Any], like: Tensor) -> An
 
 
 def joined(answers: Sequence[Optional[Answer]]) -> Answer:
-    """The batch's, of every image's."""
+    """The answer of a batch from those of its images."""
     one: List[Answer] = [answer for answer in answers if answer is not None]
     levels = [torch.stack(same) for same in zip(*(answer.levels for answer in one))]
     queries = [Queries(torch.stack([each.logits for each in same]),

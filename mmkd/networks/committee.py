@@ -1,4 +1,4 @@
-"""Several teachers in the place of one."""
+"""Several teachers that act as one."""
 from typing import Any, List, Optional, Sequence
 
 from ..core.arguments import finite_number
@@ -11,26 +11,27 @@ AVERAGES = ('probability', 'loss')
 
 @MODELS.register_module()
 class Committee(BaseTeacher):
-    r"""Teachers that speak with one voice, each with its own architecture, classes and inputs.
+    r"""An ensemble of teachers, each with its own architecture, classes and inputs.
 
-    With K members and weights :math:`w_k` that add up to 1:
+    With K members and weights :math:`w_k` of sum 1:
 
     - ``average='probability'``: class logits are compared with the logits of
-      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the loss's temperature, as
-      `Hinton et al. <https://arxiv.org/abs/1503.02531>`_ distil an ensemble;
-    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. Features and boxes are always compared so,
-      each with a connector of its own, and class logits where the loss compares no probabilities
-      (:class:`mmkd.CWDLoss`, :class:`mmkd.MSELoss`); of the latter a warning tells.
+      :math:`\sum_k w_k\,act(z_k / \tau)`, the averaged probabilities at the temperature of the
+      loss, as `Hinton et al. <https://arxiv.org/abs/1503.02531>`_ distil an ensemble;
+    - ``average='loss'``: :math:`\sum_k w_k L(S, T_k)`. This is always used for features and boxes,
+      with a connector per member, and, with a warning, for class logits if the loss does not
+      compare probabilities (:class:`mmkd.CWDLoss`, :class:`mmkd.MSELoss`).
 
     Args:
-        members (Sequence[dict]): Each a teacher; ``type`` defaults to 'mmkd.FrozenTeacher'.
-        weights (Sequence[float], optional): Of the members, 0 or more, not all 0; made to add up
-            to 1. Defaults to None, all alike.
+        members (Sequence[dict]): The teachers; ``type`` defaults to 'mmkd.FrozenTeacher'.
+        weights (Sequence[float], optional): Weights of the members, 0 or more, not all 0; they are
+            normalised to a sum of 1. Defaults to None, equal weights.
         average (str): 'probability' or 'loss'. Defaults to 'probability'.
 
     Raises:
-        TypeError: If a member is no teacher.
-        ValueError: If there are no members, not as many weights, or no such average.
+        TypeError: If a member is not a teacher.
+        ValueError: If there are no members, the number of weights differs, or ``average`` is
+            unknown.
     """
 
     def __init__(self, members: Sequence[dict], weights: Optional[Sequence[float]] = None,
@@ -63,4 +64,4 @@ class Committee(BaseTeacher):
         self.average = average
 
     def prepare(self, student: Any) -> None:
-        """The members are prepared one by one, by whoever asks them."""
+        """Do nothing: the members are prepared separately."""

@@ -1,4 +1,4 @@
-"""How does a value of the student go on through its teacher?"""
+"""How does a value of the student continue through its teacher?"""
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any, Callable, Iterator, List, Optional, Tuple
@@ -12,15 +12,15 @@ from ..points.recorder import replaced_forward
 
 @contextmanager
 def continued(model: nn.Module, through: Optional[Tuple[str, List[Any]]]) -> Iterator[None]:
-    """Inside the block, a module returns given values, and gradients are recorded.
+    """Replace the outputs of a module inside the block, with gradients enabled.
 
     Args:
-        model (nn.Module): The teacher; its parameters need no gradient.
-        through (tuple[str, list], optional): Path of the module, and what it returns in its first
-            call, its second, ... None: nothing is replaced.
+        model (nn.Module): The teacher, with parameters that need no gradient.
+        through (tuple[str, list], optional): Path of the module, and its outputs, one per call.
+            None: nothing is replaced.
 
     Raises:
-        ValueError: If the module is not called as often, or returns another shape itself.
+        ValueError: If the number of calls differs, or the module's own output has another shape.
     """
     if through is None:
         yield
@@ -42,7 +42,7 @@ def continued(model: nn.Module, through: Optional[Tuple[str, List[Any]]]) -> Ite
 def _next(path: str, rest: Iterator[Any], count: int, forward: Callable) -> Callable:
     @wraps(forward)
     def given(*args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad():  # cheap beside the rest: it tells the shape
+        with torch.no_grad():  # to check the shape; it costs little
             own = forward(*args, **kwargs)
         try:
             value = next(rest)

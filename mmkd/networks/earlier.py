@@ -1,4 +1,4 @@
-"""The student as it was some time ago."""
+"""The student with its weights of an earlier step, as a teacher."""
 import copy
 import logging
 from typing import Any, Dict, Optional, Union
@@ -12,27 +12,26 @@ from ..registry import MODELS
 from .base import BaseTeacher
 
 READY = 'mmkd_is_ready'
-"""Beside the weights in the saved state: whether there was an earlier self yet."""
+"""Key in the saved state: whether weights have been taken."""
 
 
 @MODELS.register_module()
 class EarlierSelf(BaseTeacher):
-    """The student's own weights of the end of the last epoch, or of some iterations ago.
+    """The student with its weights from the end of the last epoch, or of some iterations ago.
 
     `Self-Knowledge Distillation with Progressive Refinement of Targets (PS-KD)
-    <https://arxiv.org/abs/2006.12000>`_, section 3.2. The paper keeps the prediction of every image
-    from the epoch before, in a table; a table of all pixels or anchors does not exist, and its
-    entries would not fit the image that augmentation has changed since. So the earlier weights look
-    at the same augmented image. Until the first epoch is over there is no earlier self, and nothing
-    is compared, as in the paper.
+    <https://arxiv.org/abs/2006.12000>`_, section 3.2. The paper stores the prediction of every
+    image in the previous epoch. For all pixels or anchors this would be too large, and would not
+    fit an image with another random augmentation. So the earlier weights run on the same augmented
+    image. Before the end of the first epoch nothing is compared, as in the paper.
 
     Args:
-        every (str | int): 'epoch', or after how many iterations the weights are taken.
+        every (str | int): 'epoch', or the number of iterations between two copies of the weights.
             Defaults to 'epoch'.
         view (str, optional): See :class:`BaseTeacher`.
 
     Raises:
-        ValueError: If ``every`` is something else.
+        ValueError: If ``every`` is neither.
     """
 
     shares_classes = True
@@ -53,7 +52,7 @@ class EarlierSelf(BaseTeacher):
         self.model = copy.deepcopy(student).eval().requires_grad_(False)
 
     def begin(self) -> None:
-        """Look whether the run is long enough for an earlier self."""
+        """Warn if the run is too short for a copy of the weights."""
         runner = current_runner()
         if runner is not None and isinstance(self.every, int) and self.every >= runner.max_iters:
             print_log(f'mmkd.EarlierSelf is renewed after every {self.every} iterations, but '
@@ -61,17 +60,17 @@ class EarlierSelf(BaseTeacher):
                       '`every`', 'current', logging.WARNING)
 
     def after_iter(self, iteration: int) -> None:
-        """Become what the student is, if it is time."""
+        """Copy the student's weights every ``every`` iterations."""
         if isinstance(self.every, int) and iteration % self.every == 0:
             self._take()
 
     def after_epoch(self, epoch: int) -> None:
-        """Become what the student is."""
+        """Copy the student's weights, with ``every='epoch'``."""
         if self.every == 'epoch':
             self._take()
 
     def provenance(self) -> Dict[str, Any]:
-        """How far back it lies."""
+        """Description with ``every``."""
         return dict(super().provenance(), every=self.every)
 
     def _take(self) -> None:

@@ -1,4 +1,4 @@
-"""How does a teacher that stays as it is run faster, and what does that change in its answers?"""
+"""Settings by which a frozen teacher runs faster, and their effect on its answers."""
 import copy
 import logging
 import math
@@ -15,30 +15,31 @@ from ..points.recorder import replaced_forward
 
 PRECISIONS = dict(bf16=torch.bfloat16, fp16=torch.float16)
 COMPILED = ('backbone', 'neck')
-"""Parts that are compiled: they have no control flow, and most of the work."""
+"""Parts that are compiled: they have most of the computation, and no control flow."""
 
 TOLERANCE = 1e-3
-"""How far answers may move where the arithmetic stays float32, relative to their norm."""
+"""Maximum change of answers, relative to their norm, for settings that stay in float32."""
 
 
 class Fast:
     """Settings by which a frozen network runs faster.
 
-    They take effect when training begins, one after another, each tried on a small image of noise
-    first. What the device cannot do, and what would change the answers by more than rounding, is
-    left out with a warning; how far the answers move is logged.
+    They are applied when training begins, one after another, and each is first tried on a small
+    image of noise. A setting that the device does not support, or that changes the answers by more
+    than rounding, is left out with a warning. The change of the answers is logged.
 
     Args:
         precision (str, optional): 'bf16' or 'fp16': matrix products and convolutions in half
-            precision (autocast), weights and norms in float32. Defaults to None, as the student.
-        channels_last (bool): Lay out images and weights with the channels innermost.
+            precision (autocast), weights and norms in float32. Defaults to None, the precision of
+            the student.
+        channels_last (bool): Use the channels-last memory format for images and weights.
             Defaults to False.
         compile (bool): Compile backbone and neck by ``torch.compile``, for any size of image.
             Defaults to False.
-        fuse (bool): Fold batch norms into the convolutions before them. Defaults to False.
+        fuse (bool): Fold batch norms into the preceding convolutions. Defaults to False.
 
     Raises:
-        TypeError: If a flag is something else.
+        TypeError: If a flag is not a bool.
         ValueError: If ``precision`` is unknown.
     """
 
@@ -58,18 +59,18 @@ class Fast:
         self._is_channels_last = False
         self._compiled: Dict[str, Callable] = {}
         self.changes: Dict[str, float] = {}
-        """By setting, how far the answers have moved from float32: norm of the difference over the
+        """Change of the answers against float32, by setting: norm of the difference divided by the
         norm."""
 
     def settle(self, model: nn.Module, answer: Callable[[nn.Module], List[Tensor]],
                busy_inside: Iterable[str] = ()) -> nn.Module:
-        """Put the settings into effect, as far as they can be. The second call does nothing.
+        """Apply the settings, as far as they are supported. A second call does nothing.
 
         Args:
             model (nn.Module): The network.
-            answer (Callable): Runs a network on noise, and returns what it says.
-            busy_inside (Iterable[str]): Modules that are watched or left out, which must not be
-                compiled away.
+            answer (Callable): Runs a network on noise and returns its answer.
+            busy_inside (Iterable[str]): Paths of modules that are recorded or left out, and must
+                not be compiled away.
 
         Returns:
             nn.Module: The network to run from now on.
@@ -90,7 +91,7 @@ class Fast:
                 moved = self._moved(exact, answer(tried))
                 if not moved < TOLERANCE:
                     raise ValueError(f'its answers would move by {moved:.1e} of their norm')
-            except Exception as error:  # whatever a compiler or a device raises
+            except Exception as error:  # from the compiler or the device
                 vars(self).update(before)
                 warn(f'`{name}=True` is left out', error)
                 continue
@@ -113,7 +114,7 @@ class Fast:
 
     @contextmanager
     def running(self, model: nn.Module) -> Iterator[None]:
-        """Inside the block, the network runs so."""
+        """Run the network with the settings inside the block."""
         with ExitStack() as stack:
             for path, compiled in self._compiled.items():
                 stack.enter_context(replaced_forward(
@@ -124,7 +125,7 @@ class Fast:
             yield
 
     def lay_out(self, inputs: Tensor) -> Tensor:
-        """The images, in the order that the network wants."""
+        """The images in the memory format of the network."""
         return inputs.contiguous(memory_format=torch.channels_last) if (
             self._is_channels_last) else inputs
 
@@ -158,10 +159,10 @@ def _instead(compiled: Callable, forward: Callable) -> Callable:
 
 
 def supported(dtype: torch.dtype, said: List[Tensor]) -> torch.dtype:
-    """The precision, if the device computes in it.
+    """The precision, if the device supports it.
 
     Raises:
-        ValueError: If it would only imitate it, slower than float32.
+        ValueError: If the device would only emulate it, slower than float32.
     """
     device = said[0].device.type
     if device == 'cuda':
@@ -178,7 +179,7 @@ def supported(dtype: torch.dtype, said: List[Tensor]) -> torch.dtype:
 
 
 def warn(what: str, error: Exception) -> None:
-    """Say what a teacher does without."""
+    """Log that a setting is left out."""
     reason = str(error).strip().split('\n')[0]
     print_log(f'{what} of the teacher, which runs without: {type(error).__name__}: {reason}',
               'current', logging.WARNING)

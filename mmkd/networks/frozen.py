@@ -1,4 +1,4 @@
-"""The usual teacher: a trained model that stays as it is."""
+"""The usual teacher: a trained model with frozen weights."""
 import hashlib
 import json
 import os
@@ -26,37 +26,38 @@ from .inputs import Renormalize
 from .observing import Question
 
 LEFT_OUT = '<published>'
-"""The default of ``checkpoint``: look it up, which None must not mean."""
+"""Default of ``checkpoint``: the address comes from the model index. None means random weights."""
 
 
 @MODELS.register_module()
 class FrozenTeacher(BaseTeacher):
-    """A trained detector or segmentor: always in eval mode, never changed.
+    """A trained detector or segmentor, always in eval mode, with frozen weights.
 
     Args:
         config (str | dict | Config): Path of the teacher's config, a config of an installed package
-            ('mmdet::retinanet/retinanet_r101_fpn_1x_coco.py'), or the config itself. Of a
-            distillation config, the student is the teacher.
-        checkpoint (str | None): Path or address of its weights. Left out, the address comes from
-            the package's model index. None, written out, means a teacher with random weights.
+            ('mmdet::retinanet/retinanet_r101_fpn_1x_coco.py'), or the config itself. In a
+            distillation config, the teacher is its student.
+        checkpoint (str | None): Path or URL of its weights. By default the URL comes from the model
+            index of the package. An explicit None means random weights.
         trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
             Defaults to False.
         view (str, optional): See :class:`BaseTeacher`.
-        precision (str, optional): 'bf16' or 'fp16'; this and what follows: see
-            :class:`mmkd.networks.fast.Fast`. Defaults to None, that of the student.
-        channels_last (bool): Defaults to False.
-        compile (bool): Defaults to False.
-        fuse (bool): Defaults to False.
-        classes (Sequence[str], optional): What its columns stand for, in their order. It comes
-            before what checkpoint and config say. Defaults to None: the names in the checkpoint,
-            or those of the config's training data.
-        channels (str, optional): 'repeat': the student's images have one channel, and the teacher,
-            which takes several, is fed it in each of them, normalised by its own means.
-            Defaults to None: both have as many.
+        precision (str, optional): 'bf16' or 'fp16'; see :class:`mmkd.networks.fast.Fast`. Defaults
+            to None, the precision of the student.
+        channels_last (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
+        compile (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
+        fuse (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
+        classes (Sequence[str], optional): Names of the classes of its columns, in order. They
+            override the names in checkpoint and config. Defaults to None: the names in the
+            checkpoint, or those of the training data in the config.
+        channels (str, optional): 'repeat': the student's images have one channel, and it is
+            repeated for each channel of the teacher, normalised by the teacher's means. Defaults to
+            None: the numbers of channels are equal.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``precision`` or ``channels`` is unknown, or ``classes`` has a name twice.
+        ValueError: If ``precision`` or ``channels`` is unknown, or ``classes`` contains a name
+            twice.
     """
 
     def __init__(self,
@@ -88,9 +89,9 @@ class FrozenTeacher(BaseTeacher):
         """Build the teacher, load its weights, and check that both fit.
 
         Raises:
-            FileNotFoundError: If config or checkpoint is not where it should be.
-            ValueError: If the checkpoint is left out and no index knows it, does not fit the
-                config, or holds more than weights; if the inputs cannot be re-normalised.
+            FileNotFoundError: If config or checkpoint does not exist.
+            ValueError: If the checkpoint is left out and not in an index, does not fit the config,
+                or contains more than weights; or if the inputs cannot be re-normalised.
         """
         config = read_config(self.config, 'teacher')
         loaded = Loaded({}, '', '')
@@ -101,10 +102,10 @@ class FrozenTeacher(BaseTeacher):
         checkpoint = loaded.checkpoint
         self._provenance = origin_of(config, loaded)
 
-        # A config that names no scope is read in the student's.
+        # A config without a scope is read in the scope of the student.
         scope = config.get('default_scope')
         model: Any = build_model(model_config(config), 'teacher', scope)
-        family_of(model, 'teacher')  # or there is nothing to ask it
+        family_of(model, 'teacher')  # raises an error if it has no points
         with DefaultScope.overwrite_default_scope(scope), explained(
                 'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
                 'checkpoint, and at `train_dataloader` in its config'):
@@ -121,8 +122,8 @@ class FrozenTeacher(BaseTeacher):
         self.model = model.eval().requires_grad_(False)
 
     def provenance(self) -> Dict[str, Any]:
-        """Its config's and its checkpoint's name and SHA-256, as they were when it was built; of
-        random weights the begin of their SHA-256."""
+        """Names and SHA-256 of config and checkpoint at the time of building; for random weights,
+        the beginning of their SHA-256."""
         return dict(super().provenance(), **self._provenance)
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
@@ -133,7 +134,8 @@ class FrozenTeacher(BaseTeacher):
             return super().observe(inputs, data_samples, questions)
 
     def begin(self) -> None:
-        """Run faster, as far as asked and possible: only now nobody takes weights from it."""
+        """Apply the settings of :class:`mmkd.networks.fast.Fast`. Before this, the student may
+        inherit weights from the model, so they must not be fused."""
         assert self.model is not None
 
         def on_noise(model: Any, noise: Tensor, data_samples: Optional[Sequence],
@@ -152,18 +154,17 @@ class FrozenTeacher(BaseTeacher):
 
 
 def hash_of_config(config: Config) -> str:
-    """SHA-256 of the model in a config, whatever file it stands in."""
+    """SHA-256 of the model in a config, independent of its file."""
     text = json.dumps(config.model, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def origin_of(config: Config, loaded: Loaded) -> Dict[str, str]:
-    """Names and SHA-256 of what a network is built from.
+    """Names and SHA-256 of the config and the weights of a network.
 
     Args:
-        config (Config): What is built.
-        loaded (Loaded): Its weights, with the name and the hash of their file; '' where there are
-            none.
+        config (Config): The config.
+        loaded (Loaded): The weights, with name and hash of their file, '' without a file.
     """
     return dict(config=os.path.basename(str(config.filename or '')),
                 config_hash=hash_of_config(config),
@@ -171,10 +172,10 @@ def origin_of(config: Config, loaded: Loaded) -> Dict[str, str]:
 
 
 def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str) -> None:
-    """Check the arguments that say which network it is.
+    """Check the arguments that identify a network.
 
     Raises:
-        TypeError: If one is of the wrong type.
+        TypeError: If an argument is of the wrong type.
     """
     if not isinstance(config, (str, dict, Config)):
         raise TypeError(f'`{what}.config` must be a path or a config, but got '
@@ -188,15 +189,15 @@ def check_source(config: Any, checkpoint: Any, trust_checkpoint: Any, what: str)
 
 
 def read_config(source: Union[str, dict, Config], what: str) -> Config:
-    """The whole config of a network.
+    """The complete config of a network.
 
     Args:
         source (str | dict | Config): Path, package::path, or the config itself.
-        what (str): What it is, for messages: 'teacher'.
+        what (str): Role of the network, for messages: 'teacher'.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or holds no model.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be read, or has no ``model``.
     """
     if isinstance(source, str):
         shown = f'`{source}`'
@@ -214,18 +215,18 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
 
 
 def model_config(config: Config) -> ConfigDict:
-    """The model of a whole config, with the preprocessor that stands beside it.
+    """The model of a complete config, with the preprocessor of the config.
 
     Raises:
-        TypeError: If the config is one of a distillation, and its student is no model.
+        TypeError: If it is a distillation config, and its student is not a model.
     """
     model = config.model
-    if 'student' in model:  # a distillation config: what it trained is the teacher now
+    if 'student' in model:  # a distillation config: its student is the teacher
         model = model.student
         if not isinstance(model, dict):
             raise TypeError('the config is that of a distillation, whose `student` is the model; '
                             f'it must be a dict, but got {model!r}; give a config whose '
                             '`student` is the config of a model')
-    if 'data_preprocessor' in config:  # the model's own comes first, as in MMEngine's Runner
+    if 'data_preprocessor' in config:  # the model's own has priority, as in MMEngine's Runner
         model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model

@@ -1,9 +1,9 @@
-"""Which modules have no part in what a network says at a point, and how are they left out?
+"""Which modules do not contribute to the answer of a network at a point, and how are they skipped?
 
-A dense head predicts boxes beside the classes, a backbone goes on behind the stage that is
-compared. Which modules these are is not written down for every head; it is found out, once, on a
-small image of noise: what the answer's gradient does not reach, and what can be turned to NaN
-without changing a bit of the answer, has no part in it.
+For instance, the box branch of a dense head does not contribute to its class logits, and the later
+stages of a backbone do not contribute to an earlier one. Such modules are not listed for every
+head, but found once, on a small image of noise: a module does not contribute if no gradient of the
+answer reaches it, and if NaN in place of its output does not change any bit of the answer.
 """
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
@@ -32,30 +32,30 @@ Outputs = Dict[Hashable, Any]
 
 
 Say = Callable[[int], List[Tensor]]
-"""Runs a network on one of two images of noise, 0 or 1, and returns what it says."""
+"""Runs a network on one of two images of noise, 0 or 1, and returns its answer."""
 
 
 class Parts(NamedTuple):
-    """Of the modules of a network, by dotted path."""
+    """Dotted paths of modules of a network."""
     needed: Set[str]
-    """Those without which it would not say what it says, and those around them."""
+    """Modules that contribute to the answer, and their ancestors."""
     idle: Set[str]
-    """Those that were called and have no part in it."""
+    """Modules that were called and do not contribute to the answer."""
 
 
 class Opaque(Exception):
-    """Something that holds no tensors that could be replaced."""
+    """A value of a type whose tensors cannot be replaced."""
 
 
 def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
-    """Find out what a network needs to say what it says.
+    """Find the modules that contribute to the answer of a network.
 
     Args:
-        model (nn.Module): In eval mode.
-        say (Callable): Runs it on one of two images of one size.
+        model (nn.Module): The network, in eval mode.
+        say (Callable): Runs it on one of two images of equal size.
 
     Returns:
-        Parts | None: None where it cannot be told, so that all of it must run.
+        Parts | None: The modules; None if they cannot be found, so that all modules must run.
     """
     try:
         with torch.no_grad():
@@ -64,7 +64,7 @@ def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
         needed = with_ancestors(reached | _rarely_called(model, with_ancestors(reached), called))
         idle = outermost(called - needed)
         if idle and not _is_unchanged(model, say, [plain, other], idle):
-            # What is read off without a gradient, box centres for instance.
+            # Some modules contribute without a gradient, for instance by box centres.
             wrong = [one for one in idle if not _is_unchanged(model, say, [plain, other], [one])]
             needed |= with_ancestors(path for path in called for one in wrong
                                      if f'{path}.'.startswith(f'{one}.'))
@@ -73,7 +73,7 @@ def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
                 raise ValueError('modules that can be left out one by one cannot be left out '
                                  'together')
         return Parts(needed, called - needed)
-    except Exception as error:  # whatever the network's own code raises when it is looked into
+    except Exception as error:  # from the code of the network
         print_log(f'{type(model).__name__} runs as a whole, because it could not be found out '
                   f'what it needs: {type(error).__name__}: {error}', 'current')
         return None
@@ -82,15 +82,15 @@ def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
 @contextmanager
 def standing_in(model: nn.Module, idle: Iterable[str],
                 outputs: Dict[str, Outputs]) -> Iterator[None]:
-    """Inside the block, modules return zeros of the right shape.
+    """Let modules return zeros of the right shape inside the block.
 
-    The shape is known from the first call with inputs of these shapes, which does run. The zeros
-    take no memory.
+    The shape comes from the first call with inputs of these shapes, in which the module runs. The
+    zeros take no memory.
 
     Args:
         model (nn.Module): The network.
         idle (Iterable[str]): Dotted paths of the modules.
-        outputs (dict[str, dict]): What is known from former calls, by path; filled as they come.
+        outputs (dict[str, dict]): Zero outputs of earlier calls, by path; filled by each new call.
     """
     with ExitStack() as stack:
         for path in outermost(idle):
@@ -100,7 +100,7 @@ def standing_in(model: nn.Module, idle: Iterable[str],
 
 
 def left_out(parts: Iterable[Optional[Parts]]) -> Set[str]:
-    """What none of several answers needs, and one of them would call; nothing if one needs all."""
+    """Modules that no answer needs; an empty set if the parts of one answer are unknown."""
     found = list(parts)
     known = [one for one in found if one is not None]
     if len(known) < len(found):
@@ -109,7 +109,7 @@ def left_out(parts: Iterable[Optional[Parts]]) -> Set[str]:
 
 
 def with_ancestors(paths: Iterable[str]) -> Set[str]:
-    """Modules, and all those around them."""
+    """Modules and their ancestors."""
     found = {''}
     for path in paths:
         names = path.split('.')
@@ -118,7 +118,7 @@ def with_ancestors(paths: Iterable[str]) -> Set[str]:
 
 
 def outermost(paths: Iterable[str]) -> List[str]:
-    """Those that are inside of no other."""
+    """Modules that are not inside of another one of these."""
     found: List[str] = []
     for path in sorted(paths, key=lambda path: path.count('.')):
         names = path.split('.')
@@ -128,7 +128,7 @@ def outermost(paths: Iterable[str]) -> List[str]:
 
 
 def _reached(model: nn.Module, say: Say) -> Tuple[List[Tensor], Set[str], Set[str]]:
-    """The answer; modules whose outputs its gradient reaches or might, and all that were called."""
+    """The answer; modules with outputs that its gradient reaches or may reach; all called ones."""
     zeros: Dict[str, Tensor] = {}
     opaque: Set[str] = set()
 
@@ -157,7 +157,7 @@ def _reached(model: nn.Module, say: Say) -> Tuple[List[Tensor], Set[str], Set[st
 
     with torch.enable_grad(), ExitStack() as stack:
         for path, module in model.named_modules():
-            if getattr(module, 'with_cp', False) is True:  # it would be computed twice
+            if getattr(module, 'with_cp', False) is True:  # its forward would run twice
                 stack.enter_context(_without_checkpointing(module))
             if path:
                 stack.enter_context(replaced_forward(module, wrap(path)))
@@ -169,8 +169,8 @@ def _reached(model: nn.Module, say: Say) -> Tuple[List[Tensor], Set[str], Set[st
 
 
 def _rarely_called(model: nn.Module, needed: Set[str], called: Set[str]) -> Set[str]:
-    """Modules that were not called, but perhaps will be by a needed one that was: a RoI extractor
-    calls those of its layers that there are RoIs for."""
+    """Modules that were not called, but are children of a needed module that was, and may be called
+    for another input: a RoI extractor calls only its layers with RoIs."""
     rare = set()
     for path, _ in model.named_modules():
         names = path.split('.')
@@ -191,14 +191,15 @@ def _without_checkpointing(module: Any) -> Iterator[None]:
 
 
 def _is_unchanged(model: nn.Module, say: Say, plain: List[List[Tensor]], idle: List[str]) -> bool:
-    """Whether every bit is the same where modules return NaN, and where they return zeros.
+    """Whether the answer is bitwise equal if modules return NaN, and if they return zeros.
 
-    The zeros on both images: what a module leaves behind from the first would show on the second.
+    Zeros are tested on both images: a state that a module keeps from the first would show on the
+    second.
     """
     outputs: List[Outputs] = [{} for _ in idle]
 
     def to_nan(number: int, forward: Callable) -> Callable:
-        first = _stand_in(outputs[number], forward)  # it remembers the shapes
+        first = _stand_in(outputs[number], forward)  # it stores the shapes
         return wraps(forward)(lambda *args, **kwargs: mapped(
             lambda tensor: torch.full_like(tensor, float('nan')), first(*args, **kwargs)))
 
@@ -212,7 +213,7 @@ def _is_unchanged(model: nn.Module, say: Say, plain: List[List[Tensor]], idle: L
                     model.get_submodule(path), partial(way, number)))
             try:
                 said = say(image)
-            except Exception:  # it cannot do without
+            except Exception:  # the network needs the output
                 return False
         if len(said) != len(plain[image]) or not all(map(torch.equal, said, plain[image])):
             return False
@@ -230,13 +231,13 @@ def _stand_in(known: Outputs, forward: Callable) -> Callable:
             output = forward(*args, **kwargs)
             known[given] = mapped(lambda one: one.new_zeros(()).expand(one.shape), output)
             return output
-        return mapped(lambda one: one, known[given])  # a list of its own, which may be changed
+        return mapped(lambda one: one, known[given])  # a new list, which the caller may change
 
     return stand_in
 
 
 def _described(value: Any) -> Hashable:
-    """What a call's outputs depend on but for the numbers."""
+    """Everything that the shapes of a call's outputs depend on."""
     if isinstance(value, Tensor):
         return (tuple(value.shape), value.dtype, value.device, _is_autocast(value.device.type))
     if isinstance(value, (list, tuple)):
@@ -259,7 +260,7 @@ def mapped(change: Callable[[Tensor], Any], value: Any) -> Any:
     """Change every tensor in nested lists, tuples and dicts.
 
     Raises:
-        Opaque: If there is something else.
+        Opaque: If there is a value of another type.
     """
     if isinstance(value, Tensor):
         return change(value)

@@ -1,4 +1,4 @@
-"""What can a student start with of what its teacher has learned?"""
+"""Initial weights of the student from its teacher."""
 import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -11,23 +11,22 @@ DEPTHS = ('spread', 'first', 'last')
 
 @dataclass
 class Inheritance:
-    """Weights that the student takes from its teacher before training.
+    """Copies weights of the teacher to the student before training.
 
-    Tensors are matched by name. Where the teacher is deeper, with more blocks of one name (as in
-    ``layer3.0`` to ``layer3.22``), ``depth`` says whose weights the student's blocks take. Taken
-    over for ``inherit='neck,head'`` in FGD, MGD and MasKD; for blocks in DistilBERT (every other
-    layer).
+    Tensors are matched by name. If the teacher is deeper, with more numbered blocks (such as
+    ``layer3.0`` to ``layer3.22``), ``depth`` selects the blocks. FGD, MGD and MasKD inherit neck
+    and head (``inherit='neck,head'``); DistilBERT inherits every other layer.
 
     Args:
         parts (Sequence[str]): 'backbone', 'neck', 'head' (everything but the two), or dotted paths.
-        depth (str): 'spread', the first block, the last, and those between at equal distances;
-            'first' or 'last', as many blocks from there. Defaults to 'spread'.
-        width (bool): Whether a wider tensor of the teacher gives its first channels, in every
-            dimension. Defaults to False: tensors of another shape are not inherited.
+        depth (str): 'spread', the first block, the last, and blocks at equal distances between
+            them; 'first' or 'last', the first or last blocks of the teacher. Defaults to 'spread'.
+        width (bool): Whether the first channels of a wider tensor of the teacher are copied, in
+            every dimension. Defaults to False: tensors of another shape are not inherited.
 
     Raises:
         TypeError: If ``parts`` is not a list of names.
-        ValueError: If there is no such depth.
+        ValueError: If ``depth`` is unknown.
     """
     parts: Sequence[str]
     depth: str = 'spread'
@@ -46,7 +45,7 @@ class Inheritance:
 
     @classmethod
     def of(cls, entry: Union[str, dict, Any]) -> 'Inheritance':
-        """From what stands in the config: 'neck,head', or a dict of the arguments."""
+        """Create it from the config: 'neck,head', or a dict of the arguments."""
         if isinstance(entry, dict):
             try:
                 return cls(**entry)
@@ -56,14 +55,14 @@ class Inheritance:
         return cls(entry)
 
     def pass_on(self, teacher: nn.Module, student: nn.Module) -> None:
-        """Copy weights and buffers; what was and was not is logged.
+        """Copy weights and buffers, and log which were copied.
 
         Args:
-            teacher (nn.Module): With its weights.
-            student (nn.Module): Changed in place.
+            teacher (nn.Module): The teacher, with its weights.
+            student (nn.Module): The student, changed in place.
 
         Raises:
-            ValueError: If a part does not exist, or nothing of it can be inherited.
+            ValueError: If a part does not exist, or no tensor of it can be inherited.
         """
         source, target = teacher.state_dict(), student.state_dict()
         blocks = _blocks(source), _blocks(target)
@@ -95,7 +94,7 @@ class Inheritance:
 
     def _renamed(self, name: str, source: Dict[str, List[int]],
                  target: Dict[str, List[int]]) -> str:
-        """The teacher's name for a tensor of the student: its blocks have other numbers."""
+        """Name in the teacher of a tensor of the student, with the numbers of its blocks."""
         path: List[str] = []  # in the teacher
         own: List[str] = []
         for word in name.split('.'):
@@ -117,7 +116,7 @@ class Inheritance:
 
 
 def _blocks(state: Dict[str, Tensor]) -> Dict[str, List[int]]:
-    """The numbers of the numbered children of every path."""
+    """Numbers of the numbered children, by path of their parent."""
     found: Dict[str, set] = {}
     for name in state:
         for match in re.finditer(r'(?:^|(?<=\.))\d+(?=\.)', name):
@@ -133,7 +132,7 @@ def _is_in(name: str, part: str) -> bool:
 
 
 def _narrowed(given: Tensor, like: Tensor) -> Optional[Tensor]:
-    """The first channels in every dimension, if there are enough."""
+    """The first channels in every dimension; None if there are not enough."""
     if given.dim() != like.dim() or any(a < b for a, b in zip(given.shape, like.shape)):
         return None
     window: Tuple[slice, ...] = tuple(slice(size) for size in like.shape)

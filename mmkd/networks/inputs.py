@@ -1,4 +1,4 @@
-"""Feed the teacher what it was trained on, from what the student was fed."""
+"""Conversion of the student's input to that of a teacher: normalization and views."""
 from functools import lru_cache
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -12,17 +12,17 @@ from ..points.probe import channels_of
 
 
 class Normalization(NamedTuple):
-    """What a data preprocessor does to the pixels of an image as loaded (BGR, 0 to 255)."""
+    """Normalization of the pixels of an image (BGR, 0 to 255) by a data preprocessor."""
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     is_flipped: bool
-    """Whether the channels are reversed, usually from BGR to RGB, before the mean is taken off."""
+    """Whether the channels are reversed, usually from BGR to RGB, before the mean is subtracted."""
     pad_value: float
     """Value of the padding, which is added after the normalization."""
 
     @classmethod
     def of(cls, preprocessor: nn.Module) -> 'Normalization':
-        """Read it off a preprocessor of MMEngine, mmdet or mmseg.
+        """Read the settings of a preprocessor of MMEngine, mmdet or mmseg.
 
         Raises:
             ValueError: If the preprocessor is of another kind.
@@ -44,25 +44,25 @@ class Normalization(NamedTuple):
             tuple(std.flatten().tolist()) if std is not None else (1., ), bool(flip), float(pad))
 
     def for_channels(self, count: int) -> 'Normalization':
-        """The same, with a value for each channel; only three can be BGR or RGB."""
+        """The same, with one value per channel; only three channels can be BGR or RGB."""
         mean, std = (values * count if len(values) == 1 else values
                      for values in (self.mean, self.std))
         return Normalization(mean, std, self.is_flipped and count == 3, self.pad_value)
 
 
 class Renormalize:
-    """Turn the student's normalised batch into another network's.
+    """Convert a batch from the student's normalization to that of another network.
 
     Args:
         student (nn.Module): The student.
-        network (nn.Module): The network that sees the same images.
-        name (str): What it is, for messages: 'teacher'. Defaults to 'teacher'.
-        channels (str, optional): 'repeat' feeds the one channel of the student's images to each of
-            the network's channels. Defaults to None: both must have as many.
+        network (nn.Module): The network that runs on the same images.
+        name (str): Role of the network, for messages. Defaults to 'teacher'.
+        channels (str, optional): 'repeat' repeats the one channel of the student's images for each
+            channel of the network. Defaults to None: the numbers of channels must be equal.
 
     Raises:
-        ValueError: If a preprocessor is of a kind whose normalization cannot be read, or the images
-            have other channels.
+        ValueError: If the normalization of a preprocessor cannot be read, or the numbers of
+            channels differ.
     """
 
     def __init__(self, student: Any, network: Any, name: str = 'teacher',
@@ -89,13 +89,13 @@ class Renormalize:
         """Re-normalise a batch.
 
         Args:
-            inputs (Tensor): Float (N, C, H, W), normalised as the student wants it.
-            data_samples (Sequence, optional): N samples; their ``img_shape`` tells image from
+            inputs (Tensor): Float (N, C, H, W), normalised for the student.
+            data_samples (Sequence, optional): N samples with ``img_shape``, the size without
                 padding. Defaults to None, no padding.
 
         Returns:
-            Tensor: The same shape, but for channels that are repeated; ``inputs`` itself where both
-            sides want the same.
+            Tensor: The same shape, except for repeated channels; ``inputs`` itself if both
+            normalizations are equal.
         """
         if self.student == self.teacher:
             return inputs
@@ -116,7 +116,7 @@ class Renormalize:
         """A batch for the network's own preprocessor.
 
         Args:
-            batch (dict): As a data loader gives it: ``inputs`` are N tensors (C, H, W).
+            batch (dict): A batch of a data loader: ``inputs`` are N tensors (C, H, W).
         """
         if not self.is_repeated:
             return batch
@@ -124,20 +124,20 @@ class Renormalize:
 
 
 def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.Module) -> Tensor:
-    """A batch of another view of the same images, made as the student's was.
+    """A batch of another view of the same images, preprocessed as the student's batch.
 
     Args:
-        name (str): Name of the view, as :class:`mmkd.PackViews` packed it.
+        name (str): Name of the view in :class:`mmkd.PackViews`.
         inputs (Tensor): The student's batch, float (N, C, H, W), padded.
-        data_samples (Sequence): The N samples, which hold the views.
+        data_samples (Sequence): The N samples, with the views.
         preprocessor (nn.Module): The student's data preprocessor.
 
     Returns:
-        Tensor: Float (N, C, H, W), normalised and padded as the student's.
+        Tensor: Float (N, C, H, W), normalised and padded like the student's batch.
 
     Raises:
-        ValueError: If the samples hold no such view, or the preprocessor has changed the student's
-            images otherwise.
+        ValueError: If the samples have no such view, or the preprocessor changes images in other
+            ways than normalization and padding.
     """
     field = VIEW.format(name)
     known = Normalization.of(preprocessor)
@@ -167,11 +167,11 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
 
 def inputs_of(network: Any, student: Any, inputs: Tensor,
               data_samples: Optional[Sequence]) -> Tensor:
-    """The images that a network sees: the student's, or a view of them.
+    """The input images of a network: those of the student, or a view of them.
 
     Args:
-        network (BaseTeacher): Its ``view`` tells.
-        student (nn.Module): The student, whose preprocessor has normalised the images.
+        network (BaseTeacher): The network, with its ``view``.
+        student (nn.Module): The student, with the preprocessor that has normalised the images.
         inputs (Tensor): Float (N, C, H, W), normalised for the student.
         data_samples (Sequence, optional): The N samples; None for a blank image.
     """
@@ -184,6 +184,6 @@ def _channels(values: Tuple[float, ...], like: Tensor) -> Tensor:
     return _constant(values, like.dtype, like.device)
 
 
-@lru_cache(maxsize=64)  # what is copied to a GPU makes the CPU wait for it
+@lru_cache(maxsize=64)  # a copy to a GPU makes the CPU wait
 def _constant(values: Tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""How is a module of another library built, and what does the library say of its images?
+"""How is a module of another library built, and which input does it need?
 
 Nothing is downloaded: models are built with random weights.
 """
@@ -18,27 +18,28 @@ from ..points.image_sizes import Size, as_size
 from ..points.layout import Layout
 
 FETCHING = ('pretrained', 'weights', 'weights_backbone', 'checkpoint_path')
-"""Arguments of timm's and torchvision's functions that would have them download or read weights."""
+"""Arguments of functions of timm and torchvision that download or read weights."""
 
 
 class Built(NamedTuple):
-    """A module, and what is known of the images that it takes."""
+    """A module, and the properties of its input."""
     module: nn.Module
     mean: Optional[Tuple[float, ...]] = None
-    """Of the pixels, RGB, 0 to 255; None where the library does not tell."""
+    """Mean of the pixels, RGB, 0 to 255; None if the library has none."""
     std: Optional[Tuple[float, ...]] = None
     size: Optional[Size] = None
-    """Height and width that it was built for."""
+    """Height and width of its input."""
     patch: Size = (1, 1)
-    """Height and width of a patch, of which images must consist."""
+    """Height and width of a patch; the size of images must be a multiple of it."""
     tokens: Optional[Layout] = None
-    """How its tokens become maps."""
+    """Layout of its tokens."""
     run: str = ''
     """Dotted path of the part that is called with images."""
     call: Mapping[str, Any] = {}
     """Keyword arguments of this call."""
     rename: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
-    """Brings the weights of a file to the module's names, where the library has changed them."""
+    """Renames the weights of a file to the names of the module, for names that the library has
+    changed."""
 
 
 def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
@@ -46,13 +47,13 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
 
     Args:
         kind (str | Callable): 'timm:NAME', 'torchvision:NAME', 'transformers:FOLDER', a dotted
-            path such as 'package.module.function', or what stands there.
+            path such as 'package.module.function', or the function or class itself.
         arguments (dict): Arguments of the function or class.
 
     Raises:
-        TypeError: If it takes no such arguments.
-        ValueError: If there is no such library, model or function, it asks for a download, or
-            cannot be built.
+        TypeError: If the arguments do not fit.
+        ValueError: If the library, model or function does not exist, if an argument requires a
+            download, or if the module cannot be built.
     """
     if not isinstance(kind, str):
         built = Built(_called(kind, getattr(kind, '__name__', str(kind)), arguments))
@@ -68,7 +69,7 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
         except ModuleNotFoundError as error:
             raise ValueError(f'`{kind}` needs the package {error.name}, which is not installed; '
                              f'run `pip install {error.name}`') from error
-        except Exception as error:  # torchvision's operators are compiled for one build of torch
+        except Exception as error:  # operators of torchvision need their build of torch
             raise ValueError(f'`{kind}`: {library} cannot be imported with torch '
                              f'{torch.__version__}: {said_by(error)}; install the build of it '
                              'that fits this torch') from error
@@ -87,13 +88,13 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
 
 
 def nearest(name: str, known: Any) -> str:
-    """The closest of known names, for a message: ' (closest: `name`)'; '' if none is close."""
+    """The closest known name, for a message: ' (closest: `name`)'; '' if none is close."""
     found = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f' (closest: {", ".join(f"`{one}`" for one in found)})' if found else ''
 
 
 def _found(path: str) -> Any:
-    """What a dotted path names."""
+    """The object at a dotted path."""
     home, _, name = path.rpartition('.')
     if not home:
         raise ValueError(f"`build='{path}'` is no dotted path; write 'package.module.function', "
@@ -111,7 +112,7 @@ def _found(path: str) -> Any:
 def _called(make: Callable[..., Any], name: str, arguments: Dict[str, Any]) -> Any:
     try:
         parameters = parameters_of(make)
-    except ValueError:  # of a function written in C
+    except ValueError:  # a function written in C has no signature
         parameters = {}, True
     check_arguments(f'`build={name!r}`', arguments, *parameters)
     with explained(f'`{name}` cannot be built', 'look at `arguments`'):
@@ -131,14 +132,15 @@ def _check_name(name: str, known: List[str], library: str) -> None:
 def _timm(name: str, arguments: Dict[str, Any]) -> Built:
     import timm
     _check_name(name.partition('.')[0], timm.list_models(), 'timm')
-    # Transformers interpolate their table of positions then, and take images of any size.
+    # With this option, vision transformers interpolate their position embeddings and accept images
+    # of any size.
     options: List[Dict[str, Any]] = [dict(dynamic_img_size=True), {}]
     with explained(f'`timm:{name}` cannot be built', 'look at `arguments`'):
         for option in options:
             try:
                 module = timm.create_model(name, pretrained=False, **{**option, **arguments})
                 break
-            except TypeError:  # its class has no such argument
+            except TypeError:  # the class has no such argument
                 if not option:
                     raise
     told = getattr(module, 'pretrained_cfg', None) or timm.models.get_pretrained_cfg(name)
@@ -159,7 +161,7 @@ def _torchvision(name: str, arguments: Dict[str, Any]) -> Built:
                if one in inspect.signature(make).parameters}
     with explained(f'`torchvision:{name}` cannot be built', 'look at `arguments`'):
         module = make(**{**arguments, **without})
-    told = getattr(module, 'transform', None)  # of a detector: it normalises inside
+    told = getattr(module, 'transform', None)  # a detector normalises its input itself
     mean, std = getattr(told, 'image_mean', None), getattr(told, 'image_std', None)
     is_detector = mean is not None and hasattr(module, 'backbone')
     if mean is None:
@@ -184,7 +186,7 @@ def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
                   transformers.AutoModel.from_config(config))
 
     def rename(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        # What is missing would be random, so it is left out again, and what is too much kept.
+        # Missing weights would be random, so they are removed again; unexpected ones are kept.
         with explained(f'the weights cannot be read into `transformers:{name}`',
                        'give those of this model'):
             read, told = type(module).from_pretrained(  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Networks that learn in the same step: what they say while they train is what they teach."""
+"""Networks that learn in the same step, and teach by their outputs in training."""
 import copy
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, Iterable, Optional, Sequence
@@ -13,10 +13,10 @@ from .observing import Question, answered
 
 
 class LiveNetwork(BaseTeacher):
-    """A network in training: a learner, and a teacher to others in the same step.
+    """A network in training, which learns and is a teacher of others in the same step.
 
     Attributes:
-        seen (Records | None): What its modules said in this step, None outside of one.
+        seen (Records | None): Records of its modules in this step, None outside of a step.
     """
 
     shares_classes = True
@@ -28,13 +28,13 @@ class LiveNetwork(BaseTeacher):
 
     def learn(self, forward: Callable[..., Dict[str, Any]], inputs: Tensor,
               data_samples: Optional[list], paths: Iterable[str]) -> Dict[str, Any]:
-        """Its own losses; what its modules say on the way is kept until :meth:`forget`.
+        """Compute its own losses, and record its modules until :meth:`forget`.
 
         Args:
             forward (Callable): Its forward.
-            inputs (Tensor): Float (N, C, H, W), as it wants them.
+            inputs (Tensor): Float (N, C, H, W), normalised for this network.
             data_samples (list, optional): The N samples.
-            paths (Iterable[str]): Modules that are compared.
+            paths (Iterable[str]): Paths of the modules to record.
 
         Returns:
             dict: The losses.
@@ -55,13 +55,13 @@ class LiveNetwork(BaseTeacher):
             return forward(inputs, data_samples, mode='loss')
 
     def forget(self) -> None:
-        """Let go of what was said in this step."""
+        """Release the records of this step."""
         self.seen = self._features = None
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
-        """What it said in training; at places that it is given it predicts anew, in eval mode, on
-        the features that it has."""
+        """Answer from the records of training. For given places it predicts again, in eval mode,
+        from its recorded features."""
         assert self.model is not None
         if self.seen is None:  # a blank image, before training
             with torch.no_grad(), evaluating(self.model):
@@ -79,7 +79,7 @@ class LiveNetwork(BaseTeacher):
 
 
 class Itself(LiveNetwork):
-    """The student, as the network called 'student': its deep layers may teach its shallow ones.
+    """The student as the network 'student', so that its deep layers can teach its shallow ones.
 
     Args:
         student (nn.Module): The student.
@@ -90,11 +90,11 @@ class Itself(LiveNetwork):
         self.model = student
 
     def prepare(self, student: Any) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the student is built already."""
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Itself':
-        # A copy of the student speaks for itself.
+        # The copy of the student is the network of the copy.
         return Itself(copy.deepcopy(self.model, memo))
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """The student is moved by its owner."""
+        """Do nothing: the owner of the student moves it."""

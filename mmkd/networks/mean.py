@@ -18,21 +18,21 @@ MOMENTUM = 0.001
 
 @MODELS.register_module()
 class MeanTeacher(BaseTeacher):
-    r"""The average of the student's weights over its past, as teacher of the student.
+    r"""A moving average of the student's weights, as teacher of the student.
 
     `Mean teachers are better role models <https://arxiv.org/abs/1703.01780>`_, section 2: after
     every step :math:`\theta' \leftarrow (1 - m) \theta' + m \theta`, for weights and running
-    statistics alike. ``momentum`` is MMEngine's: the share of the student, 1 minus the paper's α.
-    Early in training the average must not hold on to random weights, so the share is
+    statistics. ``momentum`` is defined as in MMEngine: the share of the student, 1 minus α of the
+    paper. To reduce the weight of the random initialization, the share is
     :math:`\max(m, warmup / (warmup + t))` after t steps.
 
-    Where MMEngine's EMAHook averages the student already and ``momentum`` is left out, that average
-    is the teacher, and there is no second one.
+    If the run has MMEngine's EMAHook and ``momentum`` is left out, the average of the hook is the
+    teacher, and no second average is computed.
 
     Args:
-        momentum (float, optional): Share of the student after each step, between 0 and 1. Defaults
-            to None: the average of an EMAHook where the run has one, else 0.001.
-        warmup (int): Steps of the warm-up above, 1 or more. Defaults to 100.
+        momentum (float, optional): Share of the student in each step, between 0 and 1. Defaults to
+            None: the average of an EMAHook if the run has one, otherwise 0.001.
+        warmup (int): Number of warm-up steps in the formula above, 1 or more. Defaults to 100.
         view (str, optional): See :class:`BaseTeacher`.
 
     Raises:
@@ -56,7 +56,7 @@ class MeanTeacher(BaseTeacher):
         self._is_resumed = False
 
     def prepare(self, student: Any) -> None:
-        """Copy the student, or take the copy that an EMAHook made."""
+        """Copy the student, or use the copy of an EMAHook."""
         self._student = student
         hook = self._hook()
         if hook is None:
@@ -65,20 +65,20 @@ class MeanTeacher(BaseTeacher):
             self.model = self.average.module.eval()
         elif hasattr(hook, 'ema_model'):
             self._adopt(hook)
-        else:  # a FlexibleRunner has its hooks make their copies after this
+        else:  # in a FlexibleRunner, hooks create their copies later
             self.model = copy.deepcopy(student).eval().requires_grad_(False)
 
     def begin(self) -> None:
-        """Start from the weights that the student starts from, unless resumed.
+        """Start with the initial weights of the student, unless resumed.
 
-        MMEngine's Runner has an EMAHook copy the student before its weights are initialised, and
-        that copy stays as it is until the first update.
+        In MMEngine's Runner, an EMAHook copies the student before its weights are initialised, and
+        the copy does not change until the first update.
         """
         hook = self._hook()
         if hook is not None:
             print_log('The mean teacher is the average that EMAHook keeps', 'current')
             self._adopt(hook)
-            # An average of nothing is the student. One that was resumed has counted its updates.
+            # Without updates the average equals the student; a resumed average has updates.
             is_begun = bool(hook.ema_model.steps)
         else:
             is_begun = self._is_resumed
@@ -87,7 +87,7 @@ class MeanTeacher(BaseTeacher):
             self.model.load_state_dict(self._student.state_dict())
 
     def _hook(self) -> Any:
-        """The EMAHook of the run whose average is the teacher; None if this one keeps its own."""
+        """The EMAHook with the average that is the teacher; None if this teacher has its own."""
         hooks = getattr(current_runner(), 'hooks', ()) if self.momentum is None else ()
         return next((hook for hook in hooks if isinstance(hook, EMAHook)), None)
 
@@ -96,17 +96,17 @@ class MeanTeacher(BaseTeacher):
         self.model = getattr(average, 'student', average).eval()
 
     def after_iter(self, iteration: int) -> None:
-        """Average once more. An EMAHook does so itself."""
+        """Update the average, unless an EMAHook does it."""
         if self.average is not None:
             self.average.update_parameters(self._student)
 
     def provenance(self) -> Dict[str, Any]:
-        """How the average is taken."""
+        """Description with the settings of the average."""
         return dict(super().provenance(), momentum=self.momentum, warmup=self.warmup)
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         super()._apply(fn)
-        if self.average is not None:  # it holds the tensors, which are others now
+        if self.average is not None:  # it refers to the old tensors
             self.average.avg_parameters = self.average.module.state_dict()
 
     def state_dict(self) -> Dict[str, Tensor]:

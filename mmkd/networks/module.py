@@ -1,4 +1,4 @@
-"""A teacher that is any module: of timm, torchvision or transformers, or of one's own."""
+"""A teacher from any module: of timm, torchvision, transformers, or of the user."""
 import inspect
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
@@ -25,40 +25,39 @@ from .observing import Question
 
 PARAMETERS = inspect.signature(
     lambda path, layout=None, extra_tokens=None, stride=None: None).parameters
-"""What may stand in an entry of ``points``."""
+"""Keys of an entry of ``points``."""
 
 
 @MODELS.register_module()
 class ModuleTeacher(BaseTeacher):
-    """Any ``nn.Module`` as a frozen teacher of features: always in eval mode, never changed.
+    """Any ``nn.Module`` as a teacher of features, always in eval mode, with frozen weights.
 
-    It is called with images (N, 3, H, W), normalised by ``mean`` and ``std``. What is compared are
-    the outputs of its parts: ``on=dict(student='neck', teacher='layer3')``. 'output' is what the
-    module itself returns. Nothing is downloaded.
+    It is called with images (N, 3, H, W), normalised by ``mean`` and ``std``. The outputs of its
+    parts are compared: ``on=dict(student='neck', teacher='layer3')``. 'output' is the output of the
+    module itself. Nothing is downloaded.
 
-    A module that takes images of one size, or in steps of its patches, sees them resized
-    (bilinearly); its maps are brought back to the size that they would have for the image as it
-    was. What it takes is tried before training.
+    For a module that needs images of one size, or multiples of its patch size, images are resized
+    (bilinear interpolation), and its maps are resized to the size for the original image. Which
+    sizes it accepts is tested before training.
 
     Args:
-        build (str | dict | Callable): What builds it: 'timm:NAME', 'torchvision:NAME',
-            'transformers:FOLDER', the dotted path of a function or class, or
-            ``dict(type=..., **arguments)`` with one of these. Of a detector of torchvision the
-            backbone is called, with its FPN.
-        checkpoint (str | None): Path or address of its weights, .pth or .safetensors, which must
-            fit key by key. None, written out, means random weights.
-        points (Mapping[str, str | dict], optional): Names for parts: a dotted path, '' for the
-            module itself, or ``dict(path=..., layout=..., extra_tokens=..., stride=...)`` as of
-            :class:`mmkd.points.layout.Layout`. Defaults to None: parts are named by their paths.
-            For transformers of timm and torchvision the layout of tokens is known.
-        mean (Sequence[float], optional): Of the pixels, RGB, 0 to 255; 1 or 3 values. Defaults to
-            None: that of timm's, torchvision's or the folder's description of the model.
-        std (Sequence[float], optional): Likewise.
-        arguments (dict, optional): Arguments of what builds it. Defaults to None.
-        run (str, optional): Dotted path of the part that is called, where the module itself takes
-            something else than images. Defaults to None, the module.
+        build (str | dict | Callable): 'timm:NAME', 'torchvision:NAME', 'transformers:FOLDER', the
+            dotted path of a function or class, or ``dict(type=..., **arguments)`` with one of
+            these. For a detector of torchvision, the backbone with its FPN is called.
+        checkpoint (str | None): Path or URL of its weights, .pth or .safetensors, which must fit
+            key by key. An explicit None means random weights.
+        points (Mapping[str, str | dict], optional): Names of parts: a dotted path, '' for the
+            module itself, or ``dict(path=..., layout=..., extra_tokens=..., stride=...)``, see
+            :class:`mmkd.points.layout.Layout`. Defaults to None: parts have the names of their
+            paths. For transformers of timm and torchvision the layout of tokens is known.
+        mean (Sequence[float], optional): Mean of the pixels, RGB, 0 to 255; 1 or 3 values. Defaults
+            to None: the mean that timm, torchvision or the folder has for the model.
+        std (Sequence[float], optional): Standard deviation of the pixels, likewise.
+        arguments (dict, optional): Arguments for ``build``. Defaults to None.
+        run (str, optional): Dotted path of the part that is called, if the input of the module
+            itself is not an image. Defaults to None, the module.
         input_size (int | tuple[int, int], optional): Height and width to which images are resized.
-            Defaults to None: as they are, if it takes them.
+            Defaults to None: not resized, if the module accepts their size.
         trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
             Defaults to False.
         view (str, optional): See :class:`BaseTeacher`.
@@ -66,7 +65,7 @@ class ModuleTeacher(BaseTeacher):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``checkpoint`` is left out, or another argument is not of the kind above.
+        ValueError: If ``checkpoint`` is left out, or another argument has a wrong value.
 
     Example:
         >>> teacher = dict(type='mmkd.ModuleTeacher', build='timm:vit_tiny_patch16_224',
@@ -128,12 +127,13 @@ class ModuleTeacher(BaseTeacher):
         self._provenance: Dict[str, Any] = {}
 
     def prepare(self, student: Any) -> None:
-        """Build the module, load its weights, and try it.
+        """Build the module, load its weights, and run it once.
 
         Raises:
-            FileNotFoundError: If there is no such checkpoint.
-            ValueError: If there is no such library, model or part; the checkpoint does not fit, or
-                holds more than weights; mean and std are not known; or it takes no images.
+            FileNotFoundError: If the checkpoint does not exist.
+            ValueError: If the library, model or part does not exist; the checkpoint does not fit,
+                or contains more than weights; mean and std are not known; or the module does not
+                accept images.
         """
         built = build_module(self.kind, self.arguments)
         module = built.module
@@ -180,8 +180,8 @@ class ModuleTeacher(BaseTeacher):
         self.model = model
 
     def provenance(self) -> Dict[str, Any]:
-        """What built it, its checkpoint's name and SHA-256, and how its images are normalised; of
-        random weights the begin of their SHA-256."""
+        """Description with ``build``, name and SHA-256 of the checkpoint (for random weights the
+        beginning of their SHA-256), and the normalization of images."""
         return dict(super().provenance(), **self._provenance)
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
@@ -190,7 +190,7 @@ class ModuleTeacher(BaseTeacher):
 
 
 def _of_pixels(name: str, values: Any) -> Optional[Sequence[float]]:
-    """``mean`` or ``std``, checked."""
+    """Check ``mean`` or ``std``."""
     if values is None:
         return None
     if not isinstance(values, (list, tuple)) or len(values) not in (1, 3):
@@ -208,7 +208,7 @@ def _of_pixels(name: str, values: Any) -> Optional[Sequence[float]]:
 
 
 def _checked_point(name: Any, entry: Any) -> Dict[str, Any]:
-    """An entry of ``points`` as a dict."""
+    """Check an entry of ``points``, and return it as a dict."""
     entry = dict(path=entry) if isinstance(entry, str) else entry
     if not isinstance(name, str) or not name or ':' in name or not isinstance(entry, dict):
         raise TypeError('`teacher.points` must be a dict of names, without a colon, and dotted '
@@ -223,7 +223,7 @@ def _checked_point(name: Any, entry: Any) -> Dict[str, Any]:
 
 
 def _place(module: nn.Module, name: str, entry: Dict[str, Any], built: Built) -> Place:
-    """Where a point lies, with the layout that stands there; of tokens the library tells more."""
+    """Place of a point, with its layout; missing settings of tokens come from the library."""
     _check_path(module, entry['path'], f'the point `{name}` of the teacher')
     if set(entry) == {'path'}:
         return Place(entry['path'])

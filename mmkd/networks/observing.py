@@ -1,4 +1,4 @@
-"""How is a network run on a batch, as far as questions need, and what does it return?"""
+"""How is a network run on a batch, as far as questions need?"""
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -13,30 +13,30 @@ from .idle import Outputs, Parts, left_out, parts_of, standing_in
 
 
 class Question(NamedTuple):
-    """What a teacher is asked."""
+    """Points of a teacher to observe, and the input for them."""
     points: Tuple[Point, ...]
-    """Its points."""
+    """Points of the teacher."""
     at: Optional[Tensor] = None
-    """Where to predict, such as RoIs (R, 5); None on the head's own grid."""
+    """Places to predict for, such as RoIs (R, 5); None for the grid of the head."""
     through: Optional[Tuple[str, List[Any]]] = None
-    """A module of its own and what takes the place of its outputs, call by call: values of the
-    student, which gets a gradient by what is answered. None: it runs as it is."""
+    """Path of a module of the teacher, and values of the student that replace its outputs, call by
+    call; the answer then has a gradient for the student. None: nothing is replaced."""
 
     @property
     def paths(self) -> Set[str]:
-        """Its modules that must run."""
+        """Paths of the modules that must run."""
         return {path for point in self.points for path in point.watched}
 
 
 def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
-    """Run a network, and read what it returns at the points of each question.
+    """Run a network, and return the values at the points of each question.
 
     Args:
         model (nn.Module): The network.
-        inputs (Tensor): Float (N, C, H, W), as it wants them.
+        inputs (Tensor): Float (N, C, H, W), normalised for the network.
         data_samples (Sequence, optional): The N samples.
-        questions (dict[str, Question]): By a key of the caller's.
+        questions (dict[str, Question]): Questions by a key that the caller chooses.
     """
     family = family_of(model)
     told: Dict[str, Answers] = {}
@@ -52,10 +52,10 @@ def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
 
 
 class Observer:
-    """Runs a network without the modules that have no part in what is asked.
+    """Runs a network without the modules that do not contribute to the answers.
 
     Attributes:
-        parts (dict[Point, Parts | None]): By point, the modules that have a part in it.
+        parts (dict[Point, Parts | None]): Contributing and other modules, by point.
     """
 
     def __init__(self) -> None:
@@ -65,13 +65,13 @@ class Observer:
 
     def observe(self, model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
                 questions: Dict[str, Question], runs_whole: bool = False) -> Dict[str, Answers]:
-        """As :func:`answered`, without gradient.
+        """The same as :func:`answered`, without gradient.
 
         Args:
             model (nn.Module): The network, in eval mode.
-            inputs (Tensor): Float (N, C, H, W), as it wants them.
+            inputs (Tensor): Float (N, C, H, W), normalised for the network.
             data_samples (Sequence, optional): The N samples.
-            questions (dict[str, Question]): By a key of the caller's.
+            questions (dict[str, Question]): Questions by a key that the caller chooses.
             runs_whole (bool): Whether every module runs. Defaults to False.
         """
         points = {point for question in questions.values() for point in question.points}
@@ -80,22 +80,22 @@ class Observer:
             known and not runs_whole) else set()
         with torch.no_grad(), standing_in(model, idle, self._idle_outputs):
             told = answered(model, inputs, data_samples, questions)
-        if not known and not runs_whole:  # and it does run on an image of this size
+        if not known and not runs_whole:  # an image of this size has run without an error
             self._find_parts(model, inputs, points)
         return told
 
     def rehearsed(self, model: nn.Module, point: Point, answer: Callable,
                   image: int = 0) -> List[Tensor]:
-        """What a network returns for noise at a point."""
+        """The answer of a network at a point for an image of noise."""
         noise = self._noise[image]
         at = family_of(model).made_up(noise) if point.asked_at else None
-        with preserved_rng():  # some draw random numbers also in eval mode
+        with preserved_rng():  # some networks draw random numbers in eval mode
             torch.manual_seed(0)
             told: Dict[str, Answers] = answer(noise, None, {'': Question((point, ), at)})
         return told[''][point].tensors()
 
     def _find_parts(self, model: nn.Module, inputs: Tensor, points: Set[Point]) -> None:
-        """Find out which modules have a part in what is returned at points."""
+        """Find the modules that contribute to the answers at points."""
         if not self._noise:
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(inputs[:1].shape, generator=generator).to(inputs)

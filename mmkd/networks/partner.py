@@ -1,4 +1,4 @@
-"""What is a network that is trained beside the student: a partner, a booster, a branch?"""
+"""A network that is trained with the student: a partner, a booster, a branch."""
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Union
 
 from mmengine.config import Config
@@ -21,40 +21,40 @@ from .sharing import share
 
 @MODELS.register_module()
 class Partner(LiveNetwork):
-    """A network that learns from the same batch, in the same step, by losses of its own.
+    """A network that is trained on the same batch, in the same step, by losses of its own.
 
-    Thirteen of its methods are those of every network that is trained; hence there are more than
-    15.
+    Thirteen of its methods are those of every network that is trained, so it has more than 15.
 
-    Listed in ``companions`` of a :class:`mmkd.Distiller`, it can teach and be taught like any
-    other: by its name, as in ``on=dict(student='cls', teacher='partner:cls')``. It is trained by
-    the student's optimizer, saved beside the student under 'mmkd', and never in its checkpoint.
+    It is listed in ``companions`` of a :class:`mmkd.Distiller`, and can be teacher or learner by
+    its name, as in ``on=dict(student='cls', teacher='partner:cls')``. It is trained by the
+    student's optimizer, and saved under 'mmkd', separately from the student's weights.
 
-    With parts ``shared``, these are the student's own modules, computed once per batch: a booster
+    The parts in ``shared`` are modules of the student, computed once per batch: a booster
     (`Rocket Launching <https://arxiv.org/abs/1708.04106>`_, section 3) shares the lowest layers, a
     shallow branch (`Be Your Own Teacher <https://arxiv.org/abs/1905.08094>`_, section 3) shares
-    the backbone and has but a head of its own. Gradients of its losses reach shared parts; what it
-    says as a teacher is a constant, so nothing that learns from it moves it (Rocket Launching's
-    gradient block).
+    the backbone and has only its own head. Gradients of its losses reach shared parts. As a teacher
+    its outputs are constants, so that its learners do not change it (the gradient block of Rocket
+    Launching).
 
     Args:
         config (str | dict | Config): Path of its config, or ``dict(model=...)``.
-        checkpoint (str, optional): Weights to begin with. Defaults to None: it is initialised as
-            its config says.
-        shared (Sequence[str]): Dotted paths of modules that are the student's. Whatever runs before
-            the last of them inside the same module is shared, too. Defaults to ().
-        separate_norm (bool): Whether normalization layers of shared parts stay its own: the
-            convolutions are shared then, and what follows a norm is computed twice.
+        checkpoint (str, optional): Initial weights. Defaults to None, the initialization of its
+            config.
+        shared (Sequence[str]): Dotted paths of modules that are shared with the student. Modules
+            that run before the last of them inside the same parent are shared, too.
+            Defaults to ().
+        separate_norm (bool): Whether normalization layers of shared parts are not shared. The
+            convolutions are shared, and modules after a norm are computed twice.
             Defaults to False.
         loss_weight (float): Factor of its own losses. Defaults to 1.0.
-        view (str, optional): Which view of :class:`mmkd.PackViews` it learns from. Defaults to
-            None, the student's.
+        view (str, optional): Name of its view in :class:`mmkd.PackViews`. Defaults to None, the
+            images of the student.
         trust_checkpoint (bool): Read the checkpoint as a pickle that may run code.
             Defaults to False.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``shared`` goes with a ``view``, of which nothing could be shared.
+        ValueError: If both ``shared`` and ``view`` are given: another input cannot be shared.
     """
 
     def __init__(self,
@@ -90,11 +90,11 @@ class Partner(LiveNetwork):
         self._provenance: Dict[str, str] = {}
 
     def prepare(self, student: Any) -> None:
-        """Build and initialise it, and make the shared modules one.
+        """Build and initialise it, and replace the shared modules by those of the student.
 
         Raises:
-            FileNotFoundError: If config or checkpoint is not where it should be.
-            ValueError: If a shared module does not exist on both sides, or is another one.
+            FileNotFoundError: If config or checkpoint does not exist.
+            ValueError: If a shared module does not exist on both sides, or differs between them.
         """
         config = read_config(self.config, 'partner')
         model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
@@ -109,28 +109,28 @@ class Partner(LiveNetwork):
                            'look at `dataset_meta` in its checkpoint'):
                 self.classes = classes_of_checkpoint(loaded.checkpoint)
         self._provenance = origin_of(config, loaded)
-        # The config's `sync_bn` has converted the student before there was a partner.
+        # `sync_bn` of the config was applied to the student before the partner existed.
         for package in {type(one).__module__.split('.')[0] for one in student.modules()
                         if type(one).__name__ == 'SyncBatchNorm'}:
             model = convert_sync_batchnorm(model, package)
         self.renormalize = Renormalize(student, model, 'partner')
-        # Before anything is shared: what it freezes in training is its own.
+        # Before modules are shared, so that `train` freezes only its own parts.
         self.model = model.train()
         if self.shared:
             self._shared_modules = share(self.model, student, self.shared, self.separate_norm)
 
     def provenance(self) -> Dict[str, Any]:
-        """Names and SHA-256 of what it was built from, as they were then, and how it is trained."""
+        """Names and SHA-256 of config and checkpoint at the time of building, and its settings."""
         return dict(super().provenance(), **self._provenance, shared=list(self.shared),
                     separate_norm=self.separate_norm, loss_weight=self.loss_weight)
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is a model of its own that may be wanted after training."""
+        """Whether it is a complete model, which may be exported after training."""
         return not self.shared
 
     def own_parameters(self) -> List[nn.Parameter]:
-        """What is trained beside the student: not what is shared."""
+        """Trained parameters, without the shared ones."""
         assert self.model is not None
         shared = {id(p) for module in self._shared_modules for p in module.parameters()}
         return [p for p in self.model.parameters() if p.requires_grad and id(p) not in shared]
@@ -142,7 +142,7 @@ class Partner(LiveNetwork):
         Args:
             inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (list, optional): The N samples.
-            paths (Iterable[str]): Modules that are compared.
+            paths (Iterable[str]): Paths of the modules to record.
         """
         assert self.model is not None
         losses = self.learn(self.model.forward, self.renormalize(inputs, data_samples),
@@ -154,11 +154,11 @@ class Partner(LiveNetwork):
              questions: Dict[str, Question]) -> Dict[str, Answers]:
         return super().observe(self.renormalize(inputs, data_samples), data_samples, questions)
 
-    # --- what is shared with the student --------------------------------------------------------
+    # --- modules shared with the student --------------------------------------------------------
 
     @property
     def shared_modules(self) -> List[nn.Module]:
-        """The student's modules that are its own, too."""
+        """The modules that it shares with the student."""
         return self._shared_modules
 
     # --- state ----------------------------------------------------------------------------------

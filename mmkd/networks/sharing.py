@@ -1,4 +1,4 @@
-"""Which modules do a partner and the student have in common, and how do these run but once?"""
+"""Which modules do a partner and the student share, and how are these computed only once?"""
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
@@ -16,16 +16,16 @@ NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 def share(model: nn.Module, student: nn.Module, shared: Sequence[str],
           separate_norm: bool) -> List[nn.Module]:
-    """Put modules of the student in the place of a partner's.
+    """Replace modules of a partner by those of the student.
 
     Args:
         model (nn.Module): The partner; changed in place.
         student (nn.Module): The student.
-        shared (Sequence[str]): As of :class:`mmkd.networks.Partner`.
-        separate_norm (bool): As of :class:`mmkd.networks.Partner`.
+        shared (Sequence[str]): See :class:`mmkd.networks.Partner`.
+        separate_norm (bool): See :class:`mmkd.networks.Partner`.
 
     Returns:
-        list[nn.Module]: The student's modules that are both's now.
+        list[nn.Module]: The modules of the student that are now shared.
 
     Raises:
         ValueError: If a path does not exist on both sides, or the modules differ.
@@ -55,7 +55,7 @@ def share(model: nn.Module, student: nn.Module, shared: Sequence[str],
 
 
 def _with_those_before(model: nn.Module, shared: Sequence[str]) -> List[str]:
-    """The shared paths, and those that run before them inside the same modules."""
+    """The shared paths, and the paths of modules that run before them inside the same parents."""
     paths = list(shared)
     orders: Dict[str, List[str]] = {}
     for path in shared:
@@ -77,7 +77,7 @@ def _with_those_before(model: nn.Module, shared: Sequence[str]) -> List[str]:
 
 
 def _order(model: nn.Module, parent: str) -> List[str]:
-    """Children of a module in the order in which it runs them."""
+    """Children of a module in the order of their calls."""
     names = [name for name, _ in model.get_submodule(parent).named_children()]
 
     def run(blank: Tensor) -> Records:
@@ -94,11 +94,11 @@ def _order(model: nn.Module, parent: str) -> List[str]:
 
 @contextmanager
 def computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside the block, have modules return what they returned when they are given the same tensor
-    again.
+    """Let modules return their previous output if they are called with the same tensor again,
+    inside the block.
 
     Raises:
-        ValueError: If what one returned was changed in place by a module that is not among them.
+        ValueError: If an output was changed in place by a module that is not shared.
     """
     changed: Dict[int, nn.Module] = {}
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def _remembering(module: nn.Module, changed: Dict[int, nn.Module], forward: Call
     def remembered(*args: Any, **kwargs: Any) -> Any:
         if last and not kwargs and len(args) == len(last[0]) and all(
                 one is other for one, other in zip(args, last[0])):
-            for one in args:  # changed by a module that is shared as well: as it should be
+            for one in args:  # changed by a shared module, which is correct
                 changed.pop(id(one), None)
             if isinstance(last[1], Tensor) and last[1]._version != last[2]:
                 changed[id(last[1])] = module

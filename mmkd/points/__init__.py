@@ -1,4 +1,4 @@
-"""Where are the points in a model? To add a family, subclass ``ModelFamily`` in a file."""
+"""Points of models. To add a family of models, subclass ``ModelFamily`` in a file of its own."""
 from typing import Any
 
 from ..core.aliases import warn_renamed
@@ -11,8 +11,8 @@ from .families.solo import GridOfInstances
 from .family import ModelFamily, family_of, find_point, points_of
 from .point import Answer, Answers, Point, tensors_of
 
-# Of two that fit, the later speaks: a mask transformer of mmseg is a segmentor, too, and GLIP has
-# a dense head.
+# If two families fit, the one that is registered later is used: a mask transformer of mmseg is also
+# a segmentor, and GLIP has a dense head.
 from .families.mask import MaskTransformer, SideAdapter  # isort: skip
 from .families.text import TextDetector  # isort: skip
 
@@ -47,4 +47,4 @@ def __getattr__(name: str) -> Any:
 
 
 RENAMED = dict(HeadAdapter='ModelFamily', adapter_of='family_of')
-"""Names of the first edition, and those of today."""
+"""Former names, and the current ones."""

@@ -1,4 +1,4 @@
-"""Which positions of a point are background, by the labels that its loss was given?"""
+"""Which positions of a point are background, by the labels of its loss?"""
 from typing import List, Sequence
 
 import torch
@@ -13,16 +13,16 @@ def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
     """Weights of positions, 1 where a label is background, for the levels of a point.
 
     Args:
-        labels (Sequence[Tensor]): Bool, per call of the loss: (N, H, W) of a segmentor, of any
-            size; else flat, in the order of image, height, width, anchor, level by level.
+        labels (Sequence[Tensor]): Bool, per call of the loss: (N, H, W) of any size for a
+            segmentor; otherwise flat, in the order of image, height, width, anchor, level by level.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
-        anchors (int): Anchors at one position.
+        anchors (int): Number of anchors per position.
 
     Returns:
         list[Tensor]: Float (R,) or (N·anchors, H, W), one per level.
 
     Raises:
-        ValueError: If there are not as many labels as positions.
+        ValueError: If the numbers of labels and positions differ.
     """
     if labels and labels[0].dim() == 3:
         return [interpolate(labels[0].float().unsqueeze(1), size=shape[2:]).squeeze(1)

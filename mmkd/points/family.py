@@ -1,4 +1,4 @@
-"""Which points does a model have? By a family's name for them, or by a dotted module path."""
+"""Which points does a model have, by name or by dotted module path?"""
 from abc import ABCMeta, abstractmethod
 from difflib import get_close_matches
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
@@ -10,15 +10,15 @@ from .point import Point, tensors_of
 
 
 class ModelFamily(metaclass=ABCMeta):
-    """What is known of one family of models.
+    """Base class of families of models: their points, and how they run.
 
     Attributes:
-        family (str): What an mmdet or mmseg user calls these models.
-        kind (str): A word for it, by which a :class:`mmkd.losses.Method` chooses its entries.
-        truth (tuple[str]): Which ground truth its data has: names that a loss may ask for.
+        family (str): Name of these models for users of mmdet and mmseg, for messages.
+        kind (str): Short name, by which a :class:`mmkd.losses.Method` selects its entries.
+        truth (tuple[str]): Names of the ground truth in its data, which losses may request.
 
-    A subclass registers with ``@mmkd.FAMILIES.register_module()``; the first one that fits a model,
-    the latest registered first, speaks for it.
+    A subclass is registered by ``@mmkd.FAMILIES.register_module()``. The family of a model is the
+    one that fits it and was registered last.
     """
 
     family: str
@@ -28,39 +28,39 @@ class ModelFamily(metaclass=ABCMeta):
     @staticmethod
     @abstractmethod
     def fits(model: nn.Module) -> bool:
-        """Whether the model is of this family. Must not raise for models that are not."""
+        """Whether the model belongs to this family. It must not raise an error for other models."""
 
     @staticmethod
     @abstractmethod
     def points(model: nn.Module) -> Dict[str, Point]:
-        """Every named point of the head, by name. 'backbone' and 'neck' are there anyway."""
+        """All points of the head, by name. 'backbone' and 'neck' are added for all families."""
 
     @staticmethod
     def modules(model: nn.Module) -> Dict[str, str]:
-        """Paths that ``on`` may name, and the dotted path in the model of each."""
+        """Paths that are allowed in ``on``, and their dotted paths in the model."""
         return {path: path for path, _ in model.named_modules() if path}
 
     @staticmethod
     def about(model: nn.Module, path: str) -> Dict[str, Any]:
-        """Fields of :class:`Point` that are known of any module of the model, by its path."""
+        """Fields of :class:`Point` for a module of the model, as far as they are known."""
         return {}
 
     @staticmethod
     def missing(model: nn.Module, name: str) -> str:
-        """Why a model of this family lacks a point that others have, and what to compare instead;
-        '' where the list of its points says enough."""
+        """Why a model of this family lacks a point of other families, and the remedy; '' if the
+        list of its points is sufficient."""
         return ''
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
-        """Run the model up to where its heads begin.
+        """Run the model without its heads.
 
         Args:
-            model (nn.Module): In eval mode.
+            model (nn.Module): The model, in eval mode.
             inputs (Tensor): Float (N, C, H, W), normalised.
 
         Returns:
-            Any: The features, as the heads want them.
+            Any: The features, the input of the heads.
         """
         return model.extract_feat(inputs)
 
@@ -68,49 +68,49 @@ class ModelFamily(metaclass=ABCMeta):
     @abstractmethod
     def predict(model: nn.Module, features: Any, paths: Iterable[str],
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
-        """Run what lies behind the features, as far as it is looked at: no losses, no NMS.
+        """Run the heads on features, as far as their modules are recorded: no losses, no NMS.
 
         Args:
-            model (nn.Module): In eval mode.
+            model (nn.Module): The model, in eval mode.
             features (Any): From :meth:`extract`.
-            paths (Iterable[str]): Modules that must run.
-            at (Tensor, optional): Where to predict, for points with ``asked_at``.
+            paths (Iterable[str]): Paths of the modules that must run.
+            at (Tensor, optional): Places to predict for, for points with ``asked_at``.
             data_samples (Sequence, optional): The N samples; None for a blank image.
         """
 
     @staticmethod
     def made_up(inputs: Tensor) -> Optional[Tensor]:
-        """Any places to predict at, where the family asks for them; to learn shapes from."""
+        """Generated places, to find the shapes of predictions; None if the family needs none."""
         return None
 
     @staticmethod
     def ignored_label(model: nn.Module) -> int:
-        """The number in a label map that the loss ignores."""
+        """The label in a label map that the loss ignores."""
         return 255
 
     @staticmethod
     def priors(model: nn.Module, sizes: Sequence[Tuple[int, int]], like: Tensor) -> List[Tensor]:
-        """The priors of every level, where the family has any.
+        """The priors of all levels.
 
         Args:
             model (nn.Module): The student.
-            sizes (Sequence[tuple[int, int]]): Height and width of every level.
-            like (Tensor): Tells the device.
+            sizes (Sequence[tuple[int, int]]): Height and width of each level.
+            like (Tensor): A tensor on the device of the result.
 
         Returns:
-            list[Tensor]: (H·W·anchors, 4) boxes or (H·W, 2) points, in pixels of the input.
-            Defaults to [], there are none.
+            list[Tensor]: Boxes (H·W·anchors, 4) or points (H·W, 2), in pixels of the input. [] if
+            the family has no priors, the default.
         """
         return []
 
     @staticmethod
     def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
-        """Bring a prediction to another model's classes.
+        """Convert a prediction to the classes of another model.
 
         Args:
-            prediction (DetDataSample | SegDataSample): Changed in place.
-            columns (Sequence[int], optional): For each of the other model's classes, this one's.
-                None if they are the same.
+            prediction (DetDataSample | SegDataSample): The prediction, changed in place.
+            columns (Sequence[int], optional): Class of this model for each class of the other
+                model. None if the classes are equal.
         """
         if columns is not None and 'pred_instances' in prediction:
             instances = prediction.pred_instances
@@ -126,7 +126,7 @@ def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
 
     Args:
         model (nn.Module): Student or teacher.
-        side (str): Which of them, for the message. Defaults to 'model'.
+        side (str): Role of the model, for the message. Defaults to 'model'.
 
     Raises:
         ValueError: If no family fits.
@@ -146,7 +146,7 @@ def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
 
 
 def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:
-    """Every named point of a model: those of its head, and the feature maps before it."""
+    """All named points of a model: the points of its head, 'neck' and 'backbone'."""
     points = family_of(model, side).points(model)
     for part in ('neck', 'backbone'):
         if isinstance(getattr(model, part, None), nn.Module):
@@ -166,7 +166,7 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
         Point: The point.
 
     Raises:
-        ValueError: If there is neither; the message names the nearest that exist.
+        ValueError: If there is no such point or module; the message has the closest names.
     """
     points = points_of(model, side)
     if name in points:
@@ -189,7 +189,7 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
 
 
 def criteria_of(model: nn.Module, head: str, name: str = 'loss_cls') -> Tuple[str, ...]:
-    """Paths of the modules by which a head's logits are trained on labels."""
+    """Paths of the loss modules that train the logits of a head on labels."""
     loss = getattr(model.get_submodule(head), name, None)
     if isinstance(loss, nn.ModuleList):
         return tuple(f'{head}.{name}.{i}' for i in range(len(loss)))

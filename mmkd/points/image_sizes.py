@@ -1,4 +1,4 @@
-"""Of which size are the images that a model was made for, and those that it is trained with?"""
+"""For which image sizes was a model built, and with which sizes is it trained?"""
 from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..core.runner import current_runner
@@ -10,30 +10,32 @@ SAME_SIZE = {
     'LoadImageFromFile', 'LoadAnnotations', 'LoadPanopticAnnotations', 'LoadProposals',
     'FilterAnnotations', 'RandomFlip', 'PhotoMetricDistortion', 'YOLOXHSVRandomAug', 'Normalize',
     'GenerateEdge', 'ToTensor', 'PackDetInputs', 'PackSegInputs', 'PackViews'}
-"""Transforms of mmcv, mmdet, mmseg and mmkd that leave the size of an image as it is."""
+"""Transforms of mmcv, mmdet, mmseg and mmkd that do not change the size of an image."""
 
 
 class TrainedAt(NamedTuple):
-    """What model and config say about the sizes of images in training."""
+    """Sizes of images in training, from model and config."""
     exact: Optional[Size] = None
-    """That of every batch; None where sizes differ or are not known."""
+    """The size of every batch; None if sizes differ or are not known."""
     others: Tuple[Size, ...] = ()
-    """Sizes that occur in the config: of the largest images, for instance."""
+    """Other sizes in the config, such as that of the largest images."""
 
 
 def sizes_of_model(model: Any) -> List[Size]:
-    """Sizes that a model was made for: ``img_size`` of its parts, the crop of a sliding window."""
+    """Sizes that a model was built for: ``img_size`` of its modules, the crop of a sliding
+    window."""
     found = [as_size(module.__dict__.get('img_size')) for module in model.modules()]
     crop = (getattr(model, 'test_cfg', None) or {}).get('crop_size')
     return [size for size in dict.fromkeys([*found, as_size(crop)]) if size]
 
 
 def trained_at(model: Any, config: Any = None) -> TrainedAt:
-    """The sizes of a model's images in training, as far as model and config say.
+    """The sizes of a model's images in training, as far as they follow from model and config.
 
     Args:
         model (nn.Module): The student.
-        config (Config, optional): Its whole config. Defaults to None, that of the running Runner.
+        config (Config, optional): Its complete config. Defaults to None, that of the running
+            Runner.
     """
     if config is None:
         config = getattr(current_runner(), 'cfg', None) or {}
@@ -46,17 +48,17 @@ def trained_at(model: Any, config: Any = None) -> TrainedAt:
     sizes = [(_rounded_up(size, divisor) if size else None, is_exact) for size, is_exact in ends]
     others = tuple(dict.fromkeys(size for size, _ in sizes if size))
     exact = others[0] if len(others) == 1 and all(is_exact for _, is_exact in sizes) else None
-    padded = as_size(getattr(preprocessor, 'size', None))  # mmseg's
+    padded = as_size(getattr(preprocessor, 'size', None))  # of mmseg
     if padded:
         exact = padded
     for augment in getattr(preprocessor, 'batch_augments', None) or ():
-        exact = as_size(getattr(augment, 'size', None))  # mmdet's, None where it is random
+        exact = as_size(getattr(augment, 'size', None))  # of mmdet; None if random
     return TrainedAt(exact, others)
 
 
 def pipelines_of(dataset: Any) -> Iterator[List[Any]]:
-    """The transforms of every data set in the config of one; a wrapper's come after those of what
-    it wraps."""
+    """The transforms of all data sets in a config of a data set; those of a wrapper come after
+    those of the wrapped data set."""
     if not isinstance(dataset, dict):
         return
     own: List[Any] = []
@@ -77,12 +79,12 @@ def size_after(pipeline: Iterable[Any], scope: str = '') -> Tuple[Optional[Size]
 
     Args:
         pipeline (Iterable[dict]): The transforms of a config.
-        scope (str): The package of transforms whose type names none: mmdet writes the size of a
-            crop as (width, height), mmseg as (height, width). Defaults to ''.
+        scope (str): Package of transforms without a scope in their type: the size of a crop is
+            (width, height) in mmdet, (height, width) in mmseg. Defaults to ''.
 
     Returns:
-        tuple[tuple[int, int] | None, bool]: The size, None if nothing is known of it; whether every
-        image has it, else it is that of the largest.
+        tuple[tuple[int, int] | None, bool]: The size, None if it is not known; True if all images
+        have this size, False if it is the size of the largest.
     """
     size: Optional[Size] = None
     is_exact = False
@@ -92,7 +94,7 @@ def size_after(pipeline: Iterable[Any], scope: str = '') -> Tuple[Optional[Size]
         if kind in SAME_SIZE:
             continue
         crop = as_size(known.get('crop_size'), reverse=(package or scope) == 'mmdet')
-        pad = as_size(known.get('size'), reverse=True)  # mmcv's: (width, height)
+        pad = as_size(known.get('size'), reverse=True)  # of mmcv: (width, height)
         if kind == 'Resize':
             size = as_size(known.get('scale'), reverse=True)
             is_exact = size is not None and not known.get('keep_ratio', False)
@@ -103,21 +105,21 @@ def size_after(pipeline: Iterable[Any], scope: str = '') -> Tuple[Optional[Size]
         elif kind == 'Pad' and pad:
             is_exact = size is not None and size[0] <= pad[0] and size[1] <= pad[1]
             size = pad
-        else:  # another size, or a transform that is not known here
+        else:  # it changes the size, or is not known
             size, is_exact = None, False
     return size, is_exact
 
 
 def shown_size(size: Size) -> str:
-    """'height x width', for people."""
+    """'height x width', for messages."""
     return f'{size[0]}x{size[1]}'
 
 
 def as_size(value: Any, reverse: bool = False) -> Optional[Size]:
-    """A size as configs write it: one number for both sides, or two; None if it is something else.
+    """Read a size from a config: one number for both sides, or two; None for other values.
 
     Args:
-        value (Any): What stands in the config.
+        value (Any): The value in the config.
         reverse (bool): Whether the width comes first. Defaults to False.
     """
     values = list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,4 +1,4 @@
-"""Which label does each position of a point have, by the calls of the loss that trains it?"""
+"""Which label does each position of a point have, by the calls of its loss module?"""
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -16,31 +16,31 @@ class Labels(NamedTuple):
     """The labels of one level."""
     labels: Tensor
     """int64 (N, *positions), or (N·anchors, H, W): columns of the student, from 0; the number of
-    named columns stands for the background; :data:`IGNORED`."""
+    named columns for background; or :data:`IGNORED`."""
     weights: Tensor
-    """float32, the same shape: the weight that the student's own loss gives the position."""
+    """float32, the same shape: weights of the positions in the student's own loss."""
 
 
 def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.Size],
               anchors: int) -> List[Labels]:
-    """Read the labels from what the loss modules of a point were given.
+    """Read the labels from the arguments of the loss modules of a point.
 
     Args:
-        point (Point): With ``criteria``.
-        calls (Sequence[Call]): Calls of its loss modules in one step, in order. Where several loss
-            modules train the same logits, those of the first.
+        point (Point): A point with ``criteria``.
+        calls (Sequence[Call]): Calls of its loss modules in one step, in order. If several loss
+            modules train the same logits, calls of the first one.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W), one per level.
-        anchors (int): Anchors at one position.
+        anchors (int): Number of anchors per position.
 
     Returns:
         list[Labels]: One per level.
 
     Raises:
-        ValueError: If the loss was given scores instead of labels, or other than one label for each
+        ValueError: If the targets of the loss are scores instead of labels, or not one label per
             position.
     """
     found = [_of_call(point, call) for call in calls]
-    if found and found[0][0].dim() == 3:  # a segmentor's, of the size of the image
+    if found and found[0][0].dim() == 3:  # of a segmentor, in the size of the image
         labels, weights = found[0]
         # Floats are exact up to 2**24, far beyond any label.
         return [Labels(_nearest(labels.float(), shape).long(), _nearest(weights, shape))
@@ -51,19 +51,19 @@ def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.
 
 def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size],
              anchors: int) -> List[Tensor]:
-    """Bring numbers of positions, as losses of mmdet get them, to the levels of a point.
+    """Reshape flat values of positions, in the order of mmdet's losses, to the levels of a point.
 
     Args:
         flat (Sequence[Tensor]): Per call of the loss, in the order of image, height, width, anchor,
             level by level.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
-        anchors (int): Anchors at one position.
+        anchors (int): Number of anchors per position.
 
     Returns:
         list[Tensor]: (R,) or (N·anchors, H, W), one per level.
 
     Raises:
-        ValueError: If there are not as many numbers as positions.
+        ValueError: If the numbers of values and positions differ.
     """
     sizes = [shape.numel() // shape[1] if shape[1] else 0 for shape in level_shapes]
     joined = torch.cat([one.flatten() for one in flat]) if flat else torch.zeros(0)
@@ -82,7 +82,7 @@ def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size],
 
 
 def target_of(call: Call) -> Tensor:
-    """The labels that a loss module was given: its second argument, or the first of it."""
+    """The labels in a call of a loss module: the second argument, or its first item."""
     target = call.args[1] if len(call.args) > 1 else next(
         (call.kwargs[name] for name in ('target', 'label', 'labels') if name in call.kwargs), None)
     labels = target[0] if isinstance(target, (tuple, list)) else target
@@ -97,7 +97,7 @@ def _of_call(point: Point, call: Call) -> Tuple[Tensor, Tensor]:
     weight: Optional[Any] = call.args[2] if len(call.args) > 2 else call.kwargs.get('weight')
     weights = torch.ones_like(labels, dtype=torch.float32) if not isinstance(weight, Tensor) else (
         weight.float())
-    if weights.shape != labels.shape:  # one for each column
+    if weights.shape != labels.shape:  # one weight per column
         weights = weights.reshape(*labels.shape, -1).amax(-1)
     if labels.dim() == 3:
         ignore = call.kwargs.get('ignore_index', 255)
@@ -109,9 +109,9 @@ def _of_call(point: Point, call: Call) -> Tuple[Tensor, Tensor]:
 
 
 def limit_of(point: Point) -> int:
-    """The label from which on a position is background."""
+    """The smallest label of the background."""
     assert point.num_classes is not None
-    return point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN names none
+    return point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN has no classes
 
 
 def _nearest(values: Tensor, shape: torch.Size) -> Tensor:

@@ -1,4 +1,4 @@
-"""In which order does a module return its axes, and how do its outputs become maps (N, C, H, W)?"""
+"""Order of the axes of a module's outputs, and conversion of these to maps (N, C, H, W)."""
 from dataclasses import dataclass
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -13,14 +13,15 @@ LAYOUTS = ('NCHW', 'NLC', 'NHWC')
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of the axes of what a module returns.
+    """The order of the axes of a module's outputs.
 
     Attributes:
         name (str): 'NCHW', maps; 'NLC', tokens, as of a vision transformer; 'NHWC', maps with the
-            channels last, as of Swin. Vectors (N, C) stay as they are. Defaults to 'NCHW'.
-        extra_tokens (int): Tokens before those of the image, which are left out: a class token,
-            registers. Of 'NLC' alone. Defaults to 0.
-        stride (tuple[int, int], optional): Height and width of a patch in pixels. 'NLC' needs it.
+            channels last, as of Swin. Vectors (N, C) are not changed. Defaults to 'NCHW'.
+        extra_tokens (int): Number of tokens before those of the image, which are removed: a class
+            token, registers. Only for 'NLC'. Defaults to 0.
+        stride (tuple[int, int], optional): Height and width of a patch in pixels, required for
+            'NLC'.
     """
     name: str = 'NCHW'
     extra_tokens: int = 0
@@ -28,16 +29,16 @@ class Layout:
 
     @classmethod
     def of(cls, name: Any, extra_tokens: Any, stride: Any, where: str) -> 'Layout':
-        """The layout that an entry of a config describes.
+        """Create the layout of an entry of a config.
 
         Args:
-            name (str): As above.
-            extra_tokens (int): As above.
-            stride (int | tuple[int, int], optional): As above; one number for both sides.
+            name (str): See above.
+            extra_tokens (int): See above.
+            stride (int | tuple[int, int], optional): See above; one number for both sides.
             where (str): The entry, for messages.
 
         Raises:
-            ValueError: If something of it is not of the kind above.
+            ValueError: If a value is not one of the above.
         """
         if name not in LAYOUTS:
             raise ValueError(f'`layout` of {where} must be one of {", ".join(map(repr, LAYOUTS))}, '
@@ -55,19 +56,18 @@ class Layout:
         return cls(name, extra_tokens, size)
 
     def maps(self, levels: Sequence[Tensor], image: Call, name: str) -> List[Tensor]:
-        """Turn what was returned into maps, as of an image of the size that came in.
+        """Convert outputs to maps, in the size for the image before it was resized.
 
         Args:
-            levels (Sequence[Tensor]): In this layout.
-            image (Call): Of the module that is given the image, and returns it in the size in
-                which the network sees it.
-            name (str): The point's, for messages.
+            levels (Sequence[Tensor]): Outputs in this layout.
+            image (Call): Call of the module that resizes the image to the input of the network.
+            name (str): Name of the point, for messages.
 
         Returns:
-            list[Tensor]: (N, C, h, w), or (N, C) where that came.
+            list[Tensor]: Maps (N, C, h, w), or vectors (N, C) unchanged.
 
         Raises:
-            ValueError: If a level has other axes, or tokens do not fit the image.
+            ValueError: If a level has other axes, or the number of tokens does not fit the image.
         """
         given, seen = ((one.shape[2], one.shape[3]) for one in (image.args[0], image.output))
         maps = [self._map(level, seen, name) for level in levels]
@@ -87,7 +87,7 @@ class Layout:
         count = level.shape[1] - self.extra_tokens
         floor = [side // patch for side, patch in zip(seen, self.stride)]
         ceil = [-(-side // patch) for side, patch in zip(seen, self.stride)]
-        for height, width in (floor, ceil):  # patches at the rim are left out, or padded
+        for height, width in (floor, ceil):  # patches at the border are cropped or padded
             if height * width == count:
                 return level[:, self.extra_tokens:].transpose(1, 2).unflatten(2, (height, width))
         height, width = floor
@@ -99,7 +99,7 @@ class Layout:
             (f', or write `extra_tokens={rest}`' if rest >= 0 else ' or `extra_tokens`'))
 
     def misfit(self, name: str, shape: Tuple[int, ...]) -> str:
-        """What is said of a level of other axes than the layout has."""
+        """Message for a level with other axes than those of the layout."""
         shown = f'`{name}` returns {shape}, but its layout is {self.name!r}'
         if len(shape) == 3:
             return (f"{shown}; if these are tokens (N, L, C), write points={{'{name}': dict("
@@ -113,7 +113,7 @@ MAPS = Layout()
 
 
 def _as_of(level: Tensor, given: Size, seen: Size) -> Tensor:
-    """A map of an image that was resized, in the size that it has for the image as given."""
+    """Resize a map of a resized image to the size for the original image."""
     if level.dim() != 4:
         return level
     size = [max(1, (2 * side * one + other) // (2 * other))  # rounded

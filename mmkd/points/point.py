@@ -12,53 +12,54 @@ from .recorder import Call, Records
 
 
 class Answer(NamedTuple):
-    """What a network says at a point."""
+    """Values of a network at a point."""
     levels: List[Tensor]
     """(N, C, *positions), one per level."""
     queries: List[Queries] = []
-    """What tells predictions without an order apart."""
+    """For a set of queries: classes and places, by which queries are paired."""
 
     def tensors(self) -> List[Tensor]:
-        """All that is said."""
+        """All tensors of the answer."""
         return [*self.levels, *(one for queries in self.queries
                                 for one in (queries.logits, queries.where))]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A place in one model where it can be compared with another.
+    """A place in a model that can be compared with a place in another model.
 
     Attributes:
-        name (str): As the config writes it: 'cls', or a dotted module path.
-        paths (tuple[str]): Dotted paths of the modules whose calls are looked at.
-        read (Callable): Turns the calls of each of these modules in one step into a list of
+        name (str): Name in the config: 'cls', or a dotted module path.
+        paths (tuple[str]): Dotted paths of the modules to record.
+        read (Callable): Converts the calls of each of these modules in one step to a list of
             tensors (N, C, *positions), one per level.
-        use_sigmoid (bool, optional): What activates the logits, None where the point has none.
-        num_classes (int, optional): Columns of one prediction, background included where the head
-            has a column for it; channels are a multiple of it if the head has anchors. None where
-            the point has no logits.
-        num_named (int): How many of these columns, the first ones, stand for the data set's
-            classes. Defaults to 0, as for objectness.
+        use_sigmoid (bool, optional): Activation of the logits: sigmoid or softmax; None if the
+            point has no logits.
+        num_classes (int, optional): Number of columns per prediction, including that of the
+            background if the head has one. The number of channels is a multiple of it if the head
+            has anchors. None if the point has no logits.
+        num_named (int): Number of these columns, the first ones, for classes of the data set.
+            Defaults to 0, as for objectness.
         is_map (bool): Whether the levels are maps that may be interpolated to another size.
-        align_corners (bool): How such a map is interpolated, as the head does it itself.
-        asked_at (tuple[str]): Where the head predicts at places that it is given: for each level
-            the module whose second argument are these places, such as RoIs (R, 5). The other side
-            is then asked at the same places. Defaults to (), a grid of the head's own.
-        stages (tuple[Point]): Where the head predicts in several stages: each of them.
-        queries (Callable, optional): Where predictions are a set without an order: reads, as
-            ``read`` does, the :class:`mmkd.points.queries.Queries` by which those of both sides
-            are paired.
-        query_dim (int): The dimension of the levels that counts the queries. Defaults to -1.
-        criteria (tuple[str]): The loss modules that train these logits on labels, in the order of
-            the levels, or one for all. Defaults to (), not known.
-        coding (str): How boxes are written as numbers, where the point predicts boxes: only points
-            of one coding can be compared. Defaults to '', no boxes.
-        choices (tuple[Point]): Where several heads predict the same, and one of them is compared:
-            each of them. The first one whose maps have the stride of the other side's is taken.
-            Their columns and their activation are equal. Defaults to (), there is one.
-        layout (Layout): In which order ``read`` gives the axes. Defaults to (N, C, *positions).
-        image (str): Path of the module that is given the image and returns it as the network sees
-            it, where ``layout`` needs the sizes of both. Defaults to '', it does not.
+        align_corners (bool): Setting of this interpolation, that of the head itself.
+        asked_at (tuple[str]): For a head that predicts at given places: per level, path of the
+            module with the places, such as RoIs (R, 5), as second argument. The other side is then
+            run for the same places. Defaults to (), the head predicts on a grid.
+        stages (tuple[Point]): The points of the stages, for a head with several stages.
+        queries (Callable, optional): For an unordered set of predictions: reads, like ``read``, the
+            :class:`mmkd.points.queries.Queries` by which both sides are paired.
+        query_dim (int): Dimension of the queries in the levels. Defaults to -1.
+        criteria (tuple[str]): Paths of the loss modules that train the logits on labels, in the
+            order of the levels, or one for all. Defaults to (), not known.
+        coding (str): Coding of the boxes, for a point of boxes: only points of equal coding can be
+            compared. Defaults to '', no boxes.
+        choices (tuple[Point]): For several heads of one kind, of which one is compared: the point
+            of each. The first one with the stride of the other side is used. Their columns and
+            activations are equal. Defaults to (), a single head.
+        layout (Layout): Order of the axes in the result of ``read``. Defaults to
+            (N, C, *positions).
+        image (str): Path of the module that resizes the image to the input of the network, if
+            ``layout`` needs both sizes. Defaults to '', not needed.
     """
     name: str
     paths: Tuple[str, ...]
@@ -80,33 +81,35 @@ class Point:
 
     @property
     def watched(self) -> Tuple[str, ...]:
-        """Dotted paths of all modules whose calls :meth:`levels` reads."""
+        """Dotted paths of all modules that :meth:`levels` needs records of."""
         return (*self.paths, self.image) if self.image else self.paths
 
     @property
     def is_prediction(self) -> bool:
-        """Whether it is compared as it is, class logits, masks or boxes; else it is features."""
+        """Whether it is a prediction (class logits, masks or boxes), which gets no connector, or
+        features."""
         return self.num_classes is not None or bool(self.coding)
 
     def levels(self, records: Records) -> List[Tensor]:
-        """What was recorded at this point."""
+        """The levels at this point, from the records of its modules."""
         levels = self.read(*(records[path] for path in self.paths))
         if not self.image or not levels:
             return levels
         return self.layout.maps(levels, records[self.image][-1], self.name)
 
     def answer(self, records: Records) -> Answer:
-        """All that was recorded at this point."""
+        """The levels and the queries at this point, from the records of its modules."""
         levels = self.levels(records)
         if self.queries is None or not levels:
             return Answer(levels)
         return Answer(levels, self.queries(*(records[path] for path in self.paths)))
 
     def places(self, records: Records) -> Dict[str, Tensor]:
-        """Where the head predicted, by the module of ``asked_at`` that was told.
+        """Places that the head predicted for, by path of the module in ``asked_at``.
 
-        Of its calls the one that the point's own last call came from: candidates may have been
-        tried before (OHEM), masks are predicted after it. A stage that was not reached is left out.
+        Of several calls of this module, the one before the last call of the point is used: earlier
+        ones may be for candidates (OHEM), later ones for masks. A stage that did not run is left
+        out.
         """
         places = {}
         for at, path in zip(self.asked_at, self.paths):
@@ -123,7 +126,7 @@ class Point:
             stage (int | str): Number of the stage from 0, or 'mean'.
 
         Raises:
-            ValueError: If the head has no such stage.
+            ValueError: If the stage does not exist.
         """
         if stage == 'mean' and self.stages:
             if len({one.coding for one in self.stages}) > 1:
@@ -147,18 +150,18 @@ def _mean(stages: Sequence[Point], *calls: List[Call]) -> List[Tensor]:
 
 
 Answers = Dict[Point, Answer]
-"""What was said at several points."""
+"""Answers at several points."""
 
 
 def is_asked(paths: Iterable[str], part: str) -> bool:
-    """Whether one of the modules is ``part`` or inside of it."""
+    """Whether one of the paths is ``part`` or inside of it."""
     return any(f'{path}.'.startswith(f'{part}.') for path in paths)
 
 
 def tensors_of(calls: List[Call]) -> List[Tensor]:
-    """Every tensor that a module returned, call by call: one level each.
+    """All tensors that a module returned, call by call, one per level.
 
-    Of a dict, such as the levels of torchvision's FPN by name, these are the values, in order.
+    For a dict, such as the levels of torchvision's FPN by name, these are the values, in order.
 
     Raises:
         TypeError: If the module returned something other than tensors, or a sequence or a dict of

@@ -1,7 +1,7 @@
-"""Which blank image is a pair tried with before training: how many channels, how large?
+"""Blank images for the trial before training: number of channels, and size.
 
-Most networks take images of any size, and a small one tells all that is asked. Some take one size
-alone, such as BEiT, whose table of positions has it: that size stands in the model or the config.
+Most networks accept images of any size, and a small image is sufficient. Some accept only one size,
+such as BEiT because of its position embeddings: this size is found in the model or the config.
 """
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -26,7 +26,7 @@ class DoesNotRun(Exception):
     Args:
         side (str): The name of the network.
         size (tuple[int, int]): Height and width of the image.
-        error (Exception): What it raised.
+        error (Exception): The error of the network.
     """
 
     def __init__(self, side: str, size: Size, error: Exception) -> None:
@@ -41,14 +41,14 @@ def blank_image(model: nn.Module, size: Size) -> Tensor:
 
 
 def on_blank(model: nn.Module, run: Callable[[Tensor], Look]) -> Look:
-    """Run something on the smallest blank image that it takes.
+    """Call a function with the smallest blank image that it accepts.
 
     Args:
-        model (nn.Module): Tells the channels, and the size if it takes one alone.
-        run (Callable): Is given the image.
+        model (nn.Module): The model, with the number of channels, and the size if it is fixed.
+        run (Callable): Called with the image.
 
     Raises:
-        Exception: What it raised on the last one, if it takes none.
+        Exception: The error for the last image, if it accepts none.
     """
     sizes = list(dict.fromkeys([*SIZES, *sizes_of_model(model)]))
     for size in sizes[:-1]:
@@ -58,17 +58,17 @@ def on_blank(model: nn.Module, run: Callable[[Tensor], Look]) -> Look:
 
 
 def channels_of(model: Any, side: str = 'model') -> int:
-    """How many channels the images of a model have, after its data preprocessor.
+    """Number of channels of a model's images after its data preprocessor.
 
-    As many as the preprocessor has means; where it has one or none, as many as the first layer
-    takes that the image comes to.
+    It is the number of means of the preprocessor, or, with one mean or none, the number of input
+    channels of the first layer.
 
     Args:
         model (nn.Module): A model of mmdet or mmseg.
-        side (str): Whose it is, for the message. Defaults to 'model'.
+        side (str): Role of the model, for the message. Defaults to 'model'.
 
     Raises:
-        ValueError: If the preprocessor has other means than the first layer takes channels.
+        ValueError: If the numbers of means and of input channels of the first layer differ.
     """
     mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
     means = mean.numel() if isinstance(mean, Tensor) else 1
@@ -88,11 +88,11 @@ def channels(count: int) -> str:
 
 
 def _taken_by_first_layer(model: nn.Module, tried: int) -> Optional[int]:
-    """Channels of images that the first layer can process; None if it is not found.
+    """Number of image channels that the first layer can process; None if it is not found.
 
-    The model is given an image of ``tried`` channels. Its first layer may be given more: YOLOX puts
-    4 pixels of each channel side by side first. As the numbers that the layer is given are to those
-    that it takes, so are the channels.
+    The model is called with an image of ``tried`` channels. The input of its first layer may have
+    more: YOLOX first stacks 4 pixels of each channel. The result is ``tried`` times the ratio of
+    the channels that the layer expects to those of its input.
     """
     found: List[Tuple[int, int]] = []
 
@@ -118,27 +118,27 @@ def _taken_by_first_layer(model: nn.Module, tried: int) -> Optional[int]:
 
 
 class _Reached(Exception):
-    """The image has come to the first layer."""
+    """Raised when the image reaches the first layer."""
 
 
 def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool],
                made_for: Dict[str, List[Size]],
                trained: TrainedAt) -> Tuple[Look, Size, Dict[str, Size]]:
-    """Look at blank images of one size after another, until one tells what is asked.
+    """Try blank images of one size after another, until one is sufficient.
 
     Args:
-        look (Callable): Shows all networks an image of a size; raises :class:`DoesNotRun`.
-        is_ambiguous (Callable): Whether a larger image may tell more.
-        made_for (dict[str, list[tuple[int, int]]]): Sizes that the networks were made for, by the
-            name of the network. They are tried where none of :data:`SIZES` will do.
+        look (Callable): Runs all networks on an image of a size; raises :class:`DoesNotRun`.
+        is_ambiguous (Callable): Whether its result requires a larger image.
+        made_for (dict[str, list[tuple[int, int]]]): Sizes that the networks were built for, by name
+            of the network. They are tried if none of :data:`SIZES` is sufficient.
         trained (TrainedAt): The sizes in training. They are tried last.
 
     Returns:
-        tuple[Any, tuple[int, int], dict[str, tuple[int, int]]]: What the look gave; the size of its
-        image; of each network that may not run on every size, one on which it does.
+        tuple[Any, tuple[int, int], dict[str, tuple[int, int]]]: The result of ``look``; the size of
+        its image; for each network that may not run on every size, a size on which it runs.
 
     Raises:
-        ValueError: If no size will do, or a network does not run on that of training.
+        ValueError: If no size is sufficient, or a network does not run on the size of training.
     """
     found: Optional[Tuple[Look, Size]] = None
     failures: List[DoesNotRun] = []
@@ -149,7 +149,7 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
             break
         try:
             found = look(size), size
-        except DoesNotRun as failure:  # perhaps the image is too small for the network
+        except DoesNotRun as failure:  # the image may be too small for the network
             failures.append(failure)
             continue
         if not is_ambiguous(found[0]):
@@ -157,7 +157,8 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
     if found is None:
         raise _none_will_do(failures, made_for) from failures[-1].error
     result, size = found
-    # Those that do not take every size, or may not: one that they were made for is the first here.
+    # Networks that do not, or may not, accept every size: the size they were built for is tried
+    # first.
     picky = dict.fromkeys([*(failure.side for failure in failures), *(
         name for name, sizes in made_for.items() if size in sizes)])
     if picky and trained.exact and trained.exact != size:
@@ -175,16 +176,16 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
 
 @contextmanager
 def size_explained(name: str, inputs: Tensor, runs_on: Optional[Size]) -> Iterator[None]:
-    """Inside the block a network is shown a batch, whose size it may not take.
+    """Explain errors of a network that runs on a batch inside the block, by the size of images.
 
     Args:
-        name (str): The network's.
+        name (str): Name of the network.
         inputs (Tensor): The batch, (N, C, H, W).
-        runs_on (tuple[int, int], optional): Where it may not run on every size: one on which it
-            does, as :func:`first_look` found out.
+        runs_on (tuple[int, int], optional): For a network that may not run on every size: a size on
+            which it runs, from :func:`first_look`.
 
     Raises:
-        ValueError: In place of what it raises at another size.
+        ValueError: Instead of the network's error at another size.
     """
     size = inputs.shape[2], inputs.shape[3]
     try:
@@ -203,7 +204,7 @@ def size_explained(name: str, inputs: Tensor, runs_on: Optional[Size]) -> Iterat
 
 def _none_will_do(failures: Sequence[DoesNotRun],
                   made_for: Dict[str, List[Size]]) -> ValueError:
-    """Why no size was right for all networks."""
+    """The error for networks without a size that all accept."""
     for failure in sorted(failures, key=lambda failure: failure.side == 'student'):
         alone = made_for.get(failure.side, [])
         if alone and failure.size not in alone and any(

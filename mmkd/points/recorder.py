@@ -1,4 +1,4 @@
-"""Watch the outputs of modules while a model runs, and leave no trace behind."""
+"""Recording of the calls of modules while a model runs."""
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from itertools import count
@@ -10,21 +10,21 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 
 class Call(NamedTuple):
-    """One call of a watched module."""
+    """One call of a recorded module."""
     args: Tuple[Any, ...]
     """Its positional arguments."""
     output: Any
     order: int = 0
-    """Number of calls that were recorded before it, of any module."""
+    """Number of earlier calls of all recorded modules."""
     versions: Tuple[int, ...] = ()
-    """How often torch had written into each tensor of the output when it was returned."""
+    """Version (count of in-place writes) of each tensor of the output when it was returned."""
     kwargs: Dict[str, Any] = {}
     """Its keyword arguments."""
 
 
 CHANGED: 'WeakSet[nn.Module]' = WeakSet()
-"""Modules whose output was changed in place after they had returned it, as by a ReLU behind a norm;
-what they return is copied from then on."""
+"""Modules with outputs that are changed in place later, for instance by a ReLU after a norm. Their
+outputs are copied when they are recorded."""
 
 Records = Dict[str, List[Call]]
 """The calls of one run, in order, by dotted module path."""
@@ -32,26 +32,26 @@ Records = Dict[str, List[Call]]
 
 @contextmanager
 def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
-    """Collect what modules are given and return inside the block.
+    """Record arguments and outputs of modules inside the block.
 
-    ``forward`` of the module itself is wrapped, not hooked: mmseg calls ``head.forward(x)``, where
-    hooks do not fire. Only this instance changes, because teacher and student are often of one
+    ``forward`` is wrapped instead of a hook, because mmseg calls ``head.forward(x)``, which does
+    not call hooks. Only the instance is wrapped, because teacher and student often have the same
     class, and only inside the block, so that copies (EMA) and recomputation in backward
     (``with_cp``) are not recorded.
 
-    A tensor that is changed in place after it was returned, as by an in-place ReLU behind a norm,
-    is found when the block ends, and copied in every later block. mmkd records a blank image before
-    training, so no step compares a changed value.
+    A tensor that is changed in place after it was returned, for instance by an in-place ReLU after
+    a norm, is found at the end of the block, and copied in every later block. mmkd records a blank
+    image before training, so no step compares a changed value.
 
     Args:
-        model (nn.Module): The model that is about to run.
-        paths (Iterable[str]): Dotted module paths in it.
+        model (nn.Module): The model.
+        paths (Iterable[str]): Dotted paths of its modules.
 
     Yields:
-        dict[str, list[Call]]: By path, one entry per call, in order.
+        dict[str, list[Call]]: One entry per call, in order, by path.
 
     Raises:
-        ValueError: If a value is changed in place in training, and was not on the blank image.
+        ValueError: If a value is changed in place in training, but was not on the blank image.
     """
     records: Records = {}
     numbers = count()
@@ -76,12 +76,12 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
 @contextmanager
 def replaced_forward(module: nn.Module, wrap: Callable[[Callable], Callable],
                      name: str = 'forward') -> Iterator[None]:
-    """Have one instance run ``wrap(its forward)`` inside the block, and its own again after it.
+    """Replace ``forward`` of an instance by ``wrap(forward)`` inside the block.
 
     Args:
         module (nn.Module): The instance.
-        wrap (Callable): Turns its method into another.
-        name (str): The method. Defaults to 'forward'.
+        wrap (Callable): Returns the new method for the old one.
+        name (str): Name of the method. Defaults to 'forward'.
     """
     before = module.__dict__.get(name)
     module.__dict__[name] = wrap(getattr(module, name))
@@ -118,9 +118,9 @@ def _versions(output: Any) -> Tuple[int, ...]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block, afterwards each module's own mode again."""
+    """Set eval mode inside the block, and restore the mode of each module after it."""
     modes = {module: module.training for module in model.modules()}
-    for module in modes:  # `eval()` of mmdet's backbones freezes stages, which may be shared
+    for module in modes:  # `eval()` of mmdet's backbones freezes stages that may be shared
         module.training = False
     try:
         yield

@@ -1,1 +1,1 @@
-"""What does a training step add? Networks learn, teachers are asked, matches compare."""
+"""What does a training step add? Networks learn, teachers are observed, terms are computed."""

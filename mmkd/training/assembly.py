@@ -1,4 +1,4 @@
-"""Which networks and which terms does a config ask for?"""
+"""Which networks and terms does a config define?"""
 from itertools import permutations
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -14,17 +14,17 @@ from ..registry import MODELS
 
 
 class Assembly(NamedTuple):
-    """What a config asks for."""
+    """Networks and terms of a config."""
     networks: Dict[str, BaseTeacher]
-    """Every network that can teach, by name, the student first; members of a committee as
+    """All networks that can teach, by name, the student first; members of a committee as
     'teacher.0', 'teacher.1', ..."""
     terms: List[Term]
-    """What is compared, one for each entry of ``distill``."""
+    """One term per entry of ``distill``."""
 
 
 def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
              distill: Sequence[dict], companions: Optional[Dict[str, Any]]) -> Assembly:
-    """Build networks and terms, and see that each has its part.
+    """Build networks and terms, and check that each network is used.
 
     Args:
         student (nn.Module): The student.
@@ -33,9 +33,9 @@ def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
 
     Raises:
-        TypeError: If an argument is not of the right kind.
-        ValueError: If ``distill`` is empty, an entry names no network, a network has no part, or
-            two entries have one name.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``distill`` is empty, an entry has an unknown network, a network is not used,
+            or two entries have the same name.
     """
     built = {} if teacher is None else {'teacher': build_network(
         teacher, '`teacher`', 'mmkd.FrozenTeacher')}
@@ -58,10 +58,10 @@ def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
 
 
 def check_entries(distill: Any) -> None:
-    """Whether ``distill`` is a list of dicts.
+    """Check that ``distill`` is a list of dicts.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If it is not.
         ValueError: If it is empty.
     """
     if not isinstance(distill, (list, tuple)) or not all(
@@ -80,15 +80,15 @@ def check_entries(distill: Any) -> None:
 
 
 def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
-    """The term of one entry.
+    """Build the term of an entry.
 
     Args:
         entry (dict): The entry, without ``between``.
         known (dict[str, BaseTeacher]): The networks by name.
 
     Raises:
-        TypeError: As :class:`Term`.
-        ValueError: If it names a network that is not there, or compares a point with itself.
+        TypeError: See :class:`Term`.
+        ValueError: If the entry has an unknown network, or compares a point with itself.
     """
     spec = TermSpec.of(entry)
     learners = [name for name, one in known.items() if isinstance(one, LiveNetwork)]
@@ -116,10 +116,10 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
 
 
 def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher]) -> None:
-    """Whether every network has its part, and no target is given away twice.
+    """Check that every network is used, and that no two entries scale the same hard targets.
 
     Raises:
-        ValueError: If not.
+        ValueError: If a check fails.
     """
     used = {name for term in terms for name in (term.spec.learner, term.spec.source)}
     idle = [name for name in built if name not in used]
@@ -139,7 +139,7 @@ def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher]) -> None:
 
 
 def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
-    """Build a teacher or companion from its entry in the config."""
+    """Build a teacher or a companion from its entry in the config."""
     if isinstance(entry, BaseTeacher):
         return entry
     if isinstance(entry, (list, tuple)):
@@ -152,11 +152,11 @@ def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str)
 
 
 def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """The companions, if they have names that points can be written with.
+    """Check the names of the companions, which are part of names of points, and return them.
 
     Raises:
-        TypeError: If they are no dict.
-        ValueError: If a name is taken or cannot be one.
+        TypeError: If ``companions`` is not a dict.
+        ValueError: If a name is reserved or not valid.
     """
     if companions is None:
         return {}
@@ -174,14 +174,14 @@ def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
 
 
 def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """The entries that one with ``between`` stands for: every network learns from every other.
+    """Expand an entry with ``between``: every network learns from every other one.
 
     `Deep Mutual Learning <https://arxiv.org/abs/1706.00384>`_, equation 7: the terms of K networks
     are divided by K - 1.
 
     Raises:
-        TypeError: If ``between`` or ``on`` is not of the right kind.
-        ValueError: If there are not two networks or more.
+        TypeError: If ``between`` or ``on`` is of the wrong type.
+        ValueError: If there are fewer than two networks.
     """
     if 'between' not in entry:
         return [entry]

@@ -1,4 +1,4 @@
-"""How come parameters that a distributed wrapper does not know to be equal in all processes?"""
+"""Gradient averaging over processes for parameters outside of the distributed wrapper."""
 from typing import Any, Callable, Dict, Iterable, List
 
 import torch
@@ -8,24 +8,24 @@ from ..core.processes import world_size
 
 
 class LastPass:
-    """Which backward pass has asked for its exchange."""
+    """The backward pass that an exchange was last queued for."""
     number = -1
 
 
 def anchored(term: Tensor, exchange: Callable[[], None], last_pass: LastPass) -> Tensor:
-    """Have each backward pass through a tensor call a function when the pass is over.
+    """Call a function at the end of each backward pass through a tensor.
 
-    Hooks of parameters are not called where no parameter gets a gradient; those of an optimizer are
-    called after gradients were unscaled and clipped.
+    Hooks of parameters are not sufficient, because they are not called if no parameter gets a
+    gradient; hooks of an optimizer are called after gradients were unscaled and clipped.
 
     Args:
-        term (Tensor): Any tensor. The result has a gradient even if it has none.
-        exchange (Callable): Called once in a pass, however many tensors are anchored. All gradients
-            are there then, on a GPU in the order of the stream on which backward was called.
-        last_pass (LastPass): The same for all tensors that share an exchange.
+        term (Tensor): Any tensor. The result requires a gradient even if it does not.
+        exchange (Callable): Called once per pass, whatever the number of anchored tensors. All
+            gradients are complete then, on a GPU in the order of the stream of the backward call.
+        last_pass (LastPass): The same object for all tensors that share an exchange.
 
     Returns:
-        Tensor: The same numbers.
+        Tensor: The same values.
     """
     result: Tensor = _Anchor.apply(term, torch.zeros((), requires_grad=True), exchange, last_pass)
     return result
@@ -42,7 +42,7 @@ class _Anchor(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         exchange, last_pass = ctx.call
-        # By the number of the pass: a flag would stay set if the pass ended in an error.
+        # Compare the id of the pass: a flag would remain set if the pass ended in an error.
         number = torch._C._current_graph_task_id()
         if last_pass.number != number:
             last_pass.number = number
@@ -52,15 +52,15 @@ class _Anchor(torch.autograd.Function):
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over processes; every process calls it, with parameters in one order.
+    """Average gradients over processes. Every process must call it, with parameters in one order.
 
-    No gradient counts as zeros, unless no process has one: then it stays None, as in one process.
-    The CPU waits for a GPU only where this process has no gradient of a parameter.
+    A missing gradient counts as zeros. If no process has a gradient, it remains None, as in a run
+    with one process. The CPU waits for a GPU only if this process lacks a gradient of a parameter.
     """
     world = world_size()
     if world == 1:
         return
-    alike: Dict[Any, List[nn.Parameter]] = {}  # what one exchange can hold
+    alike: Dict[Any, List[nn.Parameter]] = {}  # one exchange has one dtype and device
     for one in parameters:
         alike.setdefault((one.dtype, one.device), []).append(one)
     for group in alike.values():
@@ -74,7 +74,7 @@ def _average(parameters: List[nn.Parameter], world: int) -> None:
         found[number] = 0
     flat = torch.cat([*(torch.zeros_like(one).reshape(-1) if one.grad is None else
                         one.grad.reshape(-1) for one in parameters), found])
-    flat /= world  # before they are added up: half precision would overflow
+    flat /= world  # before the sum, which may overflow in half precision
     distributed.all_reduce(flat)
     *means, found = flat.split([*(one.numel() for one in parameters), len(parameters)])
     elsewhere = (found > 0).tolist() if missing else []
@@ -87,12 +87,12 @@ def _average(parameters: List[nn.Parameter], world: int) -> None:
 
 @torch.no_grad()
 def take_from_rank_0(tensors: Iterable[Tensor]) -> None:
-    """Take over the values of process 0; every process calls it, with tensors in one order."""
+    """Broadcast the values of rank 0. Every process must call it, with tensors in one order."""
     if world_size() == 1:
         return
     for tensor in tensors:
         if tensor.numel():
             sent = tensor.detach().clone(memory_format=torch.contiguous_format)
-            # Bytes: not every backend knows every dtype.
+            # As bytes, because not every backend supports every dtype.
             distributed.broadcast(sent.reshape(-1).view(torch.uint8), src=0)
             tensor.copy_(sent)

@@ -1,7 +1,7 @@
-"""How does what is learned beside the student come to be trained?
+"""How are parameters outside the student trained by its optimizer?
 
-It is no part of the student: its checkpoint must not hold it, and a distributed wrapper has been
-built before. So it joins the optimizer by itself.
+They must not be in the student's checkpoint, and are created after the distributed wrapper and the
+optimizer. So they are added to the optimizer separately.
 """
 import copy
 import math
@@ -12,24 +12,25 @@ from torch import nn
 
 
 class MoveWatch:
-    """Sees, in a training loop that calls nothing but forward, whether all are trained."""
+    """Checks that parameters outside the student are updated, in a training loop without a
+    Runner."""
 
     def __init__(self) -> None:
         self._last: Optional[List[int]] = None
 
     def check(self, student: Iterable[nn.Parameter], beside: Iterable[nn.Parameter]) -> None:
-        """Look at the parameters at the begin of a step.
+        """Check the parameters at the beginning of a step.
 
         Args:
-            student (Iterable[nn.Parameter]): The student's.
-            beside (Iterable[nn.Parameter]): Those that are trained beside it.
+            student (Iterable[nn.Parameter]): Parameters of the student.
+            beside (Iterable[nn.Parameter]): Trained parameters outside the student.
 
         Raises:
-            ValueError: If the student was changed since the last step and one of them was not,
-                though it has a gradient.
+            ValueError: If the student was updated since the last step, and one of the others was
+                not, although it has a gradient.
         """
         beside = list(beside)
-        # torch counts what is written into a tensor.
+        # torch counts the in-place writes to a tensor.
         now = [sum(one._version for one in student), *(one._version for one in beside)]
         last, self._last = self._last, now
         if last is None or len(last) != len(now) or last[0] == now[0]:
@@ -47,19 +48,19 @@ class MoveWatch:
 
 def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
                    lr_scale: float = 1.) -> None:
-    """Have parameters trained by the student's optimizer, at its base learning rate.
+    """Add parameters to the student's optimizer, at its base learning rate.
 
-    They go into a group that is there already, because learning-rate schedules hold the groups
-    they found when they were built. Parameters that are in a group already stay where they are.
+    They are added to an existing group, because learning-rate schedules refer to the groups that
+    existed when they were built. Parameters that are in a group already are skipped.
 
     Args:
-        parameters (list[nn.Parameter]): The connectors'.
+        parameters (list[nn.Parameter]): The parameters, such as those of connectors.
         optim_wrapper (OptimWrapper): MMEngine's wrapper of the student's optimizer.
-        lr_scale (float): By what MMEngine has multiplied all learning rates (``auto_scale_lr``).
-            Defaults to 1.0.
+        lr_scale (float): Factor that MMEngine has applied to all learning rates
+            (``auto_scale_lr``). Defaults to 1.0.
 
     Raises:
-        TypeError: If it is no OptimWrapper of one optimizer.
+        TypeError: If ``optim_wrapper`` is not an OptimWrapper of one optimizer.
         ValueError: If no group has the base learning rate and weight decay.
     """
     if not isinstance(optim_wrapper, OptimWrapper):
@@ -86,22 +87,23 @@ def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
 
 
 def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any) -> None:
-    """Have a network trained as the config's ``optim_wrapper`` would train it as the model.
+    """Add a network to the student's optimizer, with the settings of the config's
+    ``optim_wrapper``.
 
-    ``paramwise_cfg`` holds for it, too. Its parameters join groups of the student's with the same
-    settings, or groups of their own, which learning-rate schedules get to know. What is one for a
-    whole optimizer stays one: ``clip_grad`` clips the norm over all networks together.
+    ``paramwise_cfg`` applies to it, too. Its parameters are added to groups of the student with the
+    same settings, or to new groups, which are added to the learning-rate schedules. Settings of the
+    whole optimizer are shared: ``clip_grad`` clips the norm over all networks together.
 
     Args:
         model (nn.Module): The network.
-        parameters (list[nn.Parameter]): Those of its parameters that the student has not.
-        runner (Runner): With an optimizer and, perhaps, schedules.
+        parameters (list[nn.Parameter]): Its parameters, without those of the student.
+        runner (Runner): The Runner, with an optimizer and optional schedules.
 
     Raises:
-        TypeError: If the Runner trains with something else than an OptimWrapper of one optimizer.
+        TypeError: If the Runner does not train with an OptimWrapper of one optimizer.
     """
     config = runner.cfg.get('optim_wrapper')
-    if not isinstance(config, dict):  # built by hand: there is nothing to build another from
+    if not isinstance(config, dict):  # built by the user: no config to build another from
         return join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
     if not isinstance(runner.optim_wrapper, OptimWrapper):
         raise TypeError('a partner is trained by the OptimWrapper of MMEngine\'s Runner, but got '
@@ -123,7 +125,7 @@ def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any)
 
 
 def _settings(group: Dict[str, Any]) -> Dict[str, Any]:
-    """What tells groups apart; the learning rate as it was before any schedule."""
+    """Settings of a group, with the learning rate before any schedule."""
     own = {name: value for name, value in group.items()
            if name != 'params' and not name.startswith('initial_')}
     own.update({name[len('initial_'):]: value for name, value in group.items()
@@ -136,7 +138,7 @@ def _add_group(optimizer: Any, group: Dict[str, Any], runner: Any) -> None:
     schedules: Any = runner.param_schedulers or []
     for name in [name[len('initial_'):] for name in first if name.startswith('initial_')]:
         group[f'initial_{name}'] = group[name]
-        if not isinstance(group[name], (list, tuple)):  # Adam's betas are scheduled by element
+        if not isinstance(group[name], (list, tuple)):  # betas are scheduled per element
             group[name] *= first[name] / first[f'initial_{name}'] if first[f'initial_{name}'] else 1
     optimizer.add_param_group(group)
     for schedule in schedules:
@@ -145,7 +147,7 @@ def _add_group(optimizer: Any, group: Dict[str, Any], runner: Any) -> None:
 
 
 def lr_scale_of(runner: Any) -> float:
-    """By what MMEngine's Runner multiplies all learning rates, 1.0 unless it is asked to."""
+    """Factor of all learning rates in MMEngine's Runner (``auto_scale_lr``); 1.0 by default."""
     scaling = getattr(runner, 'auto_scale_lr', None) or getattr(runner, '_auto_scale_lr', None)
     if not (scaling and scaling.get('enable')):
         return 1.

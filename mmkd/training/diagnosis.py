@@ -1,22 +1,22 @@
-"""What is said of a loss that is not finite?"""
+"""Messages for losses that are not finite."""
 from typing import Any, List, Mapping, NamedTuple, Sequence
 
 from torch import Tensor
 
 
 class Sides(NamedTuple):
-    """What a term compares."""
+    """The levels that a term compares."""
     student: List[Tensor]
     teacher: List[Tensor]
 
 
 DIVERGES = ('its training diverges: lower its `loss_weight` or the learning rate of its parts '
             '(`paramwise_cfg`), or clip gradients')
-"""What is said of a network beside the student."""
+"""Message for a trained network other than the student."""
 
 
 def scalars_of(losses: Mapping[str, Any]) -> List[Tensor]:
-    """Losses that MMEngine adds up, each a number."""
+    """The losses that MMEngine adds up, as scalars."""
     found: List[Any] = []
     for name, value in losses.items():
         if 'loss' in name:
@@ -25,14 +25,14 @@ def scalars_of(losses: Mapping[str, Any]) -> List[Tensor]:
 
 
 def shown(losses: Mapping[str, Any]) -> str:
-    """Each loss and its value, for people."""
+    """Names and values of losses, for messages."""
     sums = {name: sum(one.item() for one in scalars_of({name: value}))
             for name, value in losses.items() if 'loss' in name}
     return ', '.join(f'`{name}` is {value:g}' for name, value in sums.items())
 
 
 def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False) -> str:
-    """Which level is wrong, the ranges of both sides, and the likely cause."""
+    """The level that is not finite, the ranges of both sides, and the likely cause."""
     wrong = [number for number, one in enumerate(levels) if not one.isfinite()]
     shown = []
     spoilt = {'student': False, 'teacher': False}

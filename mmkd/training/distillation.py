@@ -1,4 +1,4 @@
-"""Which networks and terms belong to one student, and what is kept of them?"""
+"""Networks, terms and side modules of a student."""
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -29,10 +29,9 @@ from .step import Step
 
 
 class Distillation:
-    """Networks and what is compared between them, for one student.
+    """Networks and terms of a student.
 
-    Both ways into training use it: :class:`mmkd.Distiller`, a model, and
-    :class:`mmkd.DistillHook`.
+    Both :class:`mmkd.Distiller` and :class:`mmkd.DistillHook` use it.
 
     Args:
         student (nn.Module): The student.
@@ -41,21 +40,21 @@ class Distillation:
         classes (Sequence[str], optional): See :class:`mmkd.Distiller`. Defaults to None.
         companions (dict[str, dict | BaseTeacher], optional): See :class:`mmkd.Distiller`.
         nonfinite_limit (int): See :class:`mmkd.Distiller`. Defaults to 10.
-        config (Config, optional): The student's whole config, which tells the names and labels of
-            its classes and the size of its images in training. Defaults to None, that of the
+        config (Config, optional): The complete config of the student, with the names and labels of
+            its classes and the size of its images in training. Defaults to None, the config of the
             running Runner.
 
     Attributes:
-        networks (dict[str, BaseTeacher]): Every network that can teach, by name; the members of a
+        networks (dict[str, BaseTeacher]): All networks that can teach, by name; members of a
             committee as 'teacher.0', 'teacher.1', ...
-        terms (list[Term]): What is compared, one for each entry of ``distill``.
-        side_modules (SideModules): What is trained or saved beside the student.
+        terms (list[Term]): One term per entry of ``distill``.
+        side_modules (SideModules): Modules that are trained or saved outside the student.
         iteration (int): Number of the iteration of the run, from 0.
 
     Raises:
-        TypeError: If an argument is not of the kind above.
+        TypeError: If an argument is of the wrong type.
         ValueError: If ``distill`` is empty, a point does not exist in the student, or two entries
-            have one name.
+            have the same name.
     """
 
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
@@ -81,15 +80,15 @@ class Distillation:
 
     @property
     def parts(self) -> List[Term]:
-        """What asks the networks: of a term with a committee, one for each member."""
+        """Terms with one teacher each: a term with a committee has one per member."""
         return [part for term in self.terms for part in term.parts]
 
     @property
     def teacher(self) -> BaseTeacher:
-        """'teacher', or the first of the networks that stand in its place.
+        """The network 'teacher', or the first companion if there is no teacher.
 
         Raises:
-            ValueError: If there is no network but the student.
+            ValueError: If there is no network except the student.
         """
         for name, network in self.networks.items():
             if name != 'student':
@@ -98,31 +97,31 @@ class Distillation:
 
     @property
     def partners(self) -> Dict[str, Partner]:
-        """The networks that are trained beside the student, by name."""
+        """The networks that are trained with the student, by name."""
         return {name: one for name, one in self.side_modules.of('networks').items()
                 if isinstance(one, Partner)}
 
     @property
     def trained_beside(self) -> List[nn.Parameter]:
-        """All that is trained and is not the student's: of connectors, partners and losses."""
+        """Trained parameters outside the student: of connectors, partners and losses."""
         return self.side_modules.parameters()
 
     # --- before the first batch -----------------------------------------------------------------
 
     def prepare(self, inputs: Optional[Tensor] = None) -> None:
-        """Build the networks, check that they fit the student, and make what connects them.
+        """Build the networks, check that they fit the student, and create connectors and layers.
 
-        What is compared is logged. The second call does nothing. The random numbers of the run
-        stay as they are.
+        The terms are logged. A second call does nothing. The random number generators of the run
+        are not changed.
 
         Args:
-            inputs (Tensor, optional): The first batch, (N, C, H, W), where there is one already.
-                Defaults to None: the config tells the size of the images.
+            inputs (Tensor, optional): The first batch, (N, C, H, W), if it is available. Defaults
+                to None: the size of the images is taken from the config.
 
         Raises:
             FileNotFoundError: If a config or checkpoint does not exist.
-            ValueError: If teacher and student cannot be compared as the config asks; the message
-                says what was found and what to do.
+            ValueError: If teacher and student cannot be compared as configured; the message has the
+                cause and the remedy.
         """
         if self.is_prepared:
             return
@@ -131,7 +130,7 @@ class Distillation:
         parameter = next(self.student.parameters())
         with preserved_rng():
             for network in self.networks.values():
-                if not network.is_prepared:  # a copy of the student shares those that are
+                if not network.is_prepared:  # a copy of the student shares prepared networks
                     network.prepare(self.student)
                     network.is_prepared = True
                 assert network.model is not None
@@ -152,25 +151,25 @@ class Distillation:
         self.is_prepared = True
 
     def begin(self, iteration: int = 0) -> None:
-        """Tell every network that the student has the weights that it begins with.
+        """Notify every network that the student has its initial weights.
 
         Args:
-            iteration (int): Iterations that are over. Defaults to 0.
+            iteration (int): Number of finished iterations. Defaults to 0.
         """
         self.iteration = iteration
         device = next(self.student.parameters()).device
         for network in self.networks.values():
-            # FSDP moves parameters one by one, so that who is no module does not hear of it.
+            # FSDP moves the parameters directly, without a call of `Module.to`.
             if network.model is not None and next(network.model.parameters()).device != device:
                 network._apply(lambda tensor: tensor.to(device))
             network.begin()
 
     # --- every step -----------------------------------------------------------------------------
 
-    @torch.compiler.disable  # what is recorded comes and goes with every step
+    @torch.compiler.disable  # records exist only during a step
     def losses(self, forward: Callable[..., Dict[str, Any]], inputs: Tensor,
                data_samples: Optional[list]) -> Dict[str, Any]:
-        """The student's losses, the partners', and the distillation's.
+        """Compute the losses of the student, of the partners and of the terms.
 
         Args:
             forward (Callable): The student's own forward.
@@ -178,12 +177,12 @@ class Distillation:
             data_samples (list, optional): The N samples.
 
         Returns:
-            dict: The student's losses under their own names, the partners' under 'name.loss', then
-            the terms.
+            dict: The student's losses under their own names, the partners' losses under
+            'name.loss', and the terms.
         """
         self.prepare(inputs)
         self.health.begin()
-        if not self._is_shared:  # only now all have met, on the devices where they train
+        if not self._is_shared:  # all networks are now on their devices
             self._is_shared = True
             self.side_modules.start_from_rank_0()
             if self.trained_beside:
@@ -198,15 +197,15 @@ class Distillation:
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
             terms: Sequence[Term], values: Mapping[str, Records] = {}) -> Told:
-        """Ask every network what terms want to know of it.
+        """Run every network for the questions of the terms.
 
         Args:
-            seen (dict[str, Records]): What was recorded of each learner; {} where it does not
-                matter where they predict.
+            seen (dict[str, Records]): Records of each learner; {} if no question needs the places
+                of a learner.
             inputs (Tensor): Float (N, C, H, W), normalised for the student.
             data_samples (Sequence, optional): The N samples.
-            terms (Sequence[Term]): Those that are compared.
-            values (Mapping): See :func:`questions_of`. Defaults to none.
+            terms (Sequence[Term]): The terms.
+            values (Mapping): See :func:`questions_of`. Defaults to {}.
         """
         told: Told = {}
         for name, questions in questions_of(terms, seen, values).items():
@@ -216,34 +215,35 @@ class Distillation:
 
     def told_by(self, name: str, inputs: Tensor, data_samples: Optional[Sequence],
                 questions: Dict[Key, Question]) -> Dict[Key, Answers]:
-        """What one network returns."""
+        """Run one network for its questions."""
         network = self.networks[name]
         return network.observe(  # type: ignore[return-value]
             inputs_of(network, self.student, inputs, data_samples), data_samples,
             questions)  # type: ignore[arg-type]
 
     def after_iter(self, iteration: int) -> None:
-        """Tell every network that a step is over; ``iteration`` counts from 1."""
+        """Notify every network of the end of a step; ``iteration`` counts from 1."""
         self.iteration = iteration
         for network in self.networks.values():
             network.after_iter(iteration)
 
     def after_epoch(self, epoch: int) -> None:
-        """Tell every network that an epoch is over; ``epoch`` counts from 1."""
+        """Notify every network of the end of an epoch; ``epoch`` counts from 1."""
         for network in self.networks.values():
             network.after_epoch(epoch)
 
     def model_of(self, name: str) -> nn.Module:
-        """The model of a network that is prepared."""
+        """The model of a prepared network."""
         model = self.networks[name].model
         assert model is not None
         return model
 
     def provenance(self) -> Dict[str, Any]:
-        """How the student's weights come about: who taught it, what was compared, which versions.
+        """Origin of the student's weights: teachers, terms and versions.
 
         Returns:
-            dict: Words and numbers; lists of what is compared and of the networks but the student.
+            dict: Strings and numbers, and lists of the terms and of the networks except the
+            student.
         """
         return record_of(self)
 

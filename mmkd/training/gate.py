@@ -1,10 +1,9 @@
-"""How is a term that is not finite kept away from what it would train, without a wait for a GPU?
+"""How is a term that is not finite excluded from training, without a wait for the GPU?
 
-Whether a term is finite is known on the device alone, and the CPU would wait for the answer. So the
-device decides: the term's value is replaced by 0, and so is every gradient that comes from it. A
-gradient of 0 that begins at the term does not do, because 0 times an infinite derivative is not a
-number. It is replaced where it leaves the term: at the student's levels that the loss was given,
-and at the parameters of what is trained beside the student.
+The CPU would have to wait for the value of the term. So the device decides: the value of the term
+is replaced by 0, and so is every gradient that comes from it. A gradient of 0 at the term is not
+sufficient, because 0 times an infinite derivative is NaN. The gradient is replaced where it leaves
+the term: at the student's levels, and at the parameters of the side modules.
 """
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
@@ -18,15 +17,16 @@ from ..points.recorder import Records, replaced_forward
 
 
 class Gate:
-    """Stands between one term of one step and all that is trained by it.
+    """Gate between a term of one step and the parameters that it trains.
 
     Args:
-        is_on_device (bool): Whether the device decides. Else the flag is read before the backward
-            pass, a term that is not finite has no backward pass, and tensors pass as they are.
+        is_on_device (bool): Whether the device decides. Otherwise the flag is read before the
+            backward pass, a term that is not finite has no backward pass, and tensors pass
+            unchanged.
 
     Attributes:
         is_open (bool | Tensor): Whether the term is finite in all processes; a bool scalar on the
-            device, known before the backward pass. Defaults to True.
+            device, set before the backward pass. Defaults to True.
     """
 
     def __init__(self, is_on_device: bool) -> None:
@@ -34,7 +34,8 @@ class Gate:
         self.is_open: Any = True
 
     def passed(self, tensor: Tensor) -> Tensor:
-        """What a loss is given: the same values, whose gradient is 0 if the gate is closed."""
+        """The same values, with a gradient of 0 if the gate is closed. It is applied to the inputs
+        of a loss."""
         if not (self.is_on_device and tensor.requires_grad and torch.is_grad_enabled()):
             return tensor
         tensor = tensor.view_as(tensor)
@@ -42,22 +43,23 @@ class Gate:
         return tensor
 
     def cut(self, gradient: Tensor) -> Tensor:
-        """A gradient, or 0 if the gate is closed, whatever the gradient is."""
+        """The gradient, or 0 if the gate is closed, also for NaN."""
         if isinstance(self.is_open, Tensor):
             return torch.where(self.is_open, gradient, 0.)
         return gradient if self.is_open else torch.zeros_like(gradient)
 
     def value(self, loss: Tensor) -> Tensor:
-        """A loss, or 0 if the gate is closed; where the device does not decide, without a gradient
-        then."""
+        """The loss, or 0 if the gate is closed. If the device does not decide, the 0 has no
+        gradient."""
         if isinstance(self.is_open, Tensor):
             return torch.where(self.is_open, loss, 0.)
         return loss if self.is_open else torch.zeros_like(loss.detach())
 
     def values(self, losses: Dict[str, Any]) -> Dict[str, Any]:
-        """The losses of a network, scalars or lists of such by name, or 0 in their places.
+        """The losses of a network (scalars or lists of scalars by name), or 0 if the gate is
+        closed.
 
-        Only what MMEngine adds up is a loss: what has 'loss' in its name.
+        Only entries that MMEngine adds up are losses: those with 'loss' in their names.
         """
         def change(value: Any) -> Any:
             return [change(one) for one in value] if isinstance(value, (list, tuple)) else (
@@ -66,7 +68,7 @@ class Gate:
         return {name: change(value) if 'loss' in name else value for name, value in losses.items()}
 
     def records(self, records: Records) -> Records:
-        """What was recorded of a network, with outputs that have passed."""
+        """Records of a network, with :meth:`passed` applied to the outputs."""
         if not self.is_on_device:
             return records
         return {path: [call._replace(output=tree_map_only(Tensor, self.passed, call.output))
@@ -74,27 +76,27 @@ class Gate:
 
 
 def detached(values: Any) -> Any:
-    """Nested lists, tuples and dicts, without the graph that their tensors came from."""
+    """Detach the tensors in nested lists, tuples and dicts."""
     return tree_map_only(Tensor, Tensor.detach, values)
 
 
 @contextmanager
 def shared_through(gate: Gate, modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Have what is shared with the student train it through a gate inside the block.
+    """Apply a gate to modules that are shared with the student, inside the block.
 
-    Outputs pass the gate, and where a module is computed anew its parameters do. Modules that are
-    shared, too, are given each other's own outputs: they are computed once for both networks, which
-    know each other's outputs by identity.
+    The gate is applied to outputs of a module, and to its parameters if the module is computed
+    again. The input of another shared module is the output without the gate: it is computed once
+    for both networks, and found by the identity of its input.
 
     Args:
-        gate (Gate): That of the network that runs inside the block.
-        modules (Iterable[nn.Module]): What it shares with the student.
+        gate (Gate): The gate of the network that runs inside the block.
+        modules (Iterable[nn.Module]): The modules that it shares with the student.
     """
     modules = list(modules)
     if not gate.is_on_device or not modules:
         yield
         return
-    # By the identity of what has passed, which is kept so that no other object gets it.
+    # By the id of the gated object. The object is kept, so that its id is not reused.
     origins: Dict[int, Tuple[Any, Any]] = {}
     inner = {id(one): one for module in modules for one in module.modules()}
     kept = [(module, dict(module._parameters)) for module in inner.values()]
@@ -138,7 +140,7 @@ def _shared(gate: Gate, origins: Dict[int, Tuple[Any, Any]], forward: Callable) 
 
 
 class Report:
-    """Numbers on their way from the device to the host, and who is to be told them.
+    """An asynchronous copy of numbers from the device to the host, with a callback.
 
     Args:
         numbers (Tensor): Float, on the device.
@@ -160,12 +162,12 @@ class Report:
         return self._event is None or self._event.query()
 
     def read(self) -> None:
-        """Tell the numbers, and wait for them if they have not arrived."""
+        """Call the callback with the numbers; wait for them if they have not arrived."""
         if self._event is not None:
             self._event.synchronize()
         self._tell(on_host(self._numbers))
 
 
 def on_host(numbers: Tensor) -> Any:
-    """Numbers that have been sent to the host, as nested lists."""
+    """Numbers after the copy to the host, as nested lists."""
     return numbers.tolist()

@@ -1,4 +1,4 @@
-"""Does a term of the loss go wrong while it is trained, and what is said of it then?"""
+"""Checks of the terms during training: finite values, gradients, changes."""
 import logging
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
@@ -11,20 +11,21 @@ from .diagnosis import DIVERGES, Sides, diagnosis, scalars_of, shown
 from .gate import Gate, Report, detached, on_host
 
 LIMIT = 10
-"""Steps in a row in which a term may be infinite or not a number, before training stops."""
+"""Number of consecutive steps with an infinite or NaN term after which training stops."""
 
 CONSTANT = 100
-"""Steps in a row in which a term may be the same number to the bit, before it is remarked on."""
+"""Number of consecutive steps with exactly the same value of a term after which a warning is
+logged."""
 
 FLOAT_MAX = torch.finfo(torch.float32).max
 
 MOST_BEHIND = 4
-"""Reports of the device that may wait to be read, of two steps or more. A GPU is never so far
-behind the CPU: the queue of its kernels is shorter."""
+"""Maximum number of pending reports of the device, from two steps or more. A GPU is never so far
+behind the CPU, because its queue of kernels is shorter."""
 
 
 class _Seen(NamedTuple):
-    """What a step is remembered by until its numbers are read."""
+    """Data of a step, stored until its numbers are read."""
     terms: Dict[str, List[Tensor]]
     without_gradient: Set[str]
     own: Dict[str, Dict[str, Any]]
@@ -32,29 +33,29 @@ class _Seen(NamedTuple):
 
 
 def is_read_at_once(device: torch.device) -> bool:
-    """Whether reading a number of a device makes nobody wait."""
+    """Whether a number on this device can be read without a wait."""
     return device.type == 'cpu'
 
 
 class Health:
-    """Looks at every term of every step: whether it is finite, has a gradient, and moves.
+    """Checks in every step that each term is finite, has a gradient, and changes.
 
-    So it does at the losses, and the gradients, of networks that are trained beside the student:
-    one that diverges is left out of the step, and the student goes on as if it were not there.
+    It also checks the losses and the gradients of networks that are trained with the student. If
+    one of them diverges, it is left out of the step, and the training of the student continues
+    without it.
 
-    On a CPU all of this is known at once. On a GPU the device itself leaves a term out
-    (:mod:`mmkd.training.gate`), so that the CPU need not wait, and what is to be said of it is said
-    when the next step begins. Parameters beside the student then have a gradient of 0 in place of
-    none.
+    On a CPU the results are available at once. On a GPU the device leaves a term out
+    (:mod:`mmkd.training.gate`), so that the CPU does not wait, and messages are logged at the
+    beginning of the next step. Side parameters then have a gradient of 0 instead of None.
 
     Args:
-        limit (int): Steps in a row in which a term may be infinite or not a number.
-            Defaults to 10.
+        limit (int): Number of consecutive steps with an infinite or NaN term after which training
+            stops. Defaults to 10.
 
     Attributes:
-        left_out (dict[str, int]): How often each term was left out, by name; under the name of a
-            network, how often its own losses or its gradients were.
-        spoilt (set[str]): Networks whose own losses were left out of the step that was looked at
+        left_out (dict[str, int]): Number of steps in which each term was left out, by name; for a
+            network, in which its own losses or its gradients were left out.
+        spoilt (set[str]): Networks with own losses that were left out of the step that was checked
             last.
     """
 
@@ -73,14 +74,14 @@ class Health:
         self._said: Dict[str, None] = {}
 
     def __getstate__(self) -> Dict[str, Any]:
-        # A copy has no part in the step that the original is in.
+        # The current step belongs to the original, not to a copy.
         return {**vars(self), '_gates': {}, '_reports': []}
 
     def begin(self) -> None:
-        """A step begins: look at what the device has found in former ones.
+        """Begin a step: process the reports of earlier steps.
 
         Raises:
-            FloatingPointError: As :meth:`check`.
+            FloatingPointError: See :meth:`check`.
         """
         self._gates = {}
         while self._reports and (
@@ -88,19 +89,19 @@ class Health:
             self._reports.pop(0).read()
 
     def gate(self, name: str, device: torch.device) -> Gate:
-        """What a term, or a network beside the student, trains through in this step.
+        """The gate of a term, or of a network that is trained with the student, in this step.
 
         Args:
             name (str): Name of the term or of the network.
-            device (torch.device): Where it is computed.
+            device (torch.device): Its device.
         """
         return self._gates.setdefault(name, Gate(not is_read_at_once(device)))
 
     def guard(self, beside: Mapping[str, Iterable[nn.Parameter]]) -> None:
-        """Have the gradients of parameters beside the student pass the gates of each step.
+        """Apply the gates of each step to the gradients of side parameters.
 
         Args:
-            beside (Mapping): The parameters, by the name of the term or network by whose gate.
+            beside (Mapping): The parameters, by the name of the term or network of the gate.
         """
         def cut(name: str, gradient: Tensor) -> Tensor:
             return self._gates[name].cut(gradient) if name in self._gates else gradient
@@ -113,24 +114,24 @@ class Health:
     def check(self, terms: Dict[str, List[Tensor]], sides_of: Callable[[str], Sides],
               own: Mapping[str, Dict[str, Any]] = {}, learners: Mapping[str, str] = {}
               ) -> Tuple[Dict[str, List[Tensor]], Dict[str, Dict[str, Any]]]:
-        """The losses of a step, without those that would spoil the student.
+        """Replace losses of a step that are not finite by 0.
 
         Args:
             terms (dict[str, list[Tensor]]): Scalars, one per level, by name.
-            sides_of (Callable): What a term compares, by its name; for the diagnosis, perhaps when
-                the step is over.
-            own (Mapping): By name of a network that is trained beside the student, its own losses:
-                scalars, or lists of such, by name. Defaults to none.
-            learners (Mapping): By name of a term, the network that learns from it.
+            sides_of (Callable): Returns the levels of a term by its name, for the diagnosis; it may
+                be called after the step.
+            own (Mapping): Own losses of the networks that are trained with the student, by name of
+                the network: scalars, or lists of scalars, by name. Defaults to {}.
+            learners (Mapping): Name of the network that learns from a term, by name of the term.
 
         Returns:
-            tuple[dict[str, list[Tensor]], dict[str, dict]]: Terms and own losses; of those that are
-            infinite or not a number in any process, and of terms from which a network would learn
-            whose own losses are, 0 in their place.
+            tuple[dict[str, list[Tensor]], dict[str, dict]]: Terms and own losses. Those that are
+            infinite or NaN in any process are 0, and so are the terms of a network if its own
+            losses are not finite.
 
         Raises:
-            FloatingPointError: If that happens for the ``limit``-th time in a row; the message says
-                where, and what both sides are like there.
+            FloatingPointError: If this occurs in ``limit`` consecutive steps; the message has the
+                level and the ranges of both sides.
         """
         own = dict(own)
         scalars = {name: one for name, one in ((name, scalars_of(its)) for name, its in own.items())
@@ -141,10 +142,10 @@ class Health:
         with torch.no_grad():
             sums = torch.stack([torch.stack([one.double() for one in levels]).sum()
                                 for levels in [*terms.values(), *scalars.values()]])
-            # As MMEngine will add them up.
+            # In float32, in which MMEngine adds them up.
             is_fine = sums.float().isfinite().float()
             if distributed.is_available() and distributed.is_initialized():
-                # All leave it out, or none: others wait for gradients of what is beside the model.
+                # All processes must agree, because they exchange the gradients of side modules.
                 distributed.all_reduce(is_fine, op=distributed.ReduceOp.MIN)
             numbers = torch.stack([sums, is_fine.double()])
         is_known = is_read_at_once(sums.device)
@@ -173,7 +174,7 @@ class Health:
                  for name, its in own.items()})
 
     def _look_at(self, seen: '_Seen', numbers: List[List[float]]) -> None:
-        """Count, and say, what was found in a step."""
+        """Count and log the results of a step."""
         self.spoilt = set()
         values, flags = numbers
         count = len(seen.terms)
@@ -194,15 +195,15 @@ class Health:
                               abs(value) < FLOAT_MAX)))
 
     def check_gradients(self, beside: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        """Take gradients away that would spoil the student through a norm over all networks.
+        """Remove gradients that are not finite, before they enter a norm over all networks.
 
         Args:
-            beside (Mapping): Parameters that are trained beside the student, by the name of their
-                network or connector; their gradients are those of all processes.
+            beside (Mapping): Side parameters, by the name of their network or connector; their
+                gradients have been averaged over processes.
 
         Raises:
-            FloatingPointError: If those of one are infinite or not a number for the ``limit``-th
-                time in a row.
+            FloatingPointError: If gradients of one name are infinite or NaN in ``limit``
+                consecutive steps.
         """
         norms = {name: torch.stack([one.grad.norm() for one in parameters if one.grad is not None])
                  for name, parameters in beside.items()
@@ -233,7 +234,7 @@ class Health:
                 f'{DIVERGES}'), name)
 
     def _count(self, key: str, what: str, why: Callable[[], str], name: str = '') -> None:
-        """Something was left out: count it, say it now and then, stop if it goes on."""
+        """Count a term that was left out; log a warning now and then; raise at the limit."""
         name = name or key
         count = self.left_out[name] = self.left_out.get(name, 0) + 1
         row = self._in_a_row[key] = self._in_a_row.get(key, 0) + 1
@@ -242,7 +243,7 @@ class Health:
                 what.removesuffix(' is') + ' was')
             raise FloatingPointError(
                 f'{was} infinite or not a number in {row} steps in a row: {why()}')
-        if row == 1 and count & (count - 1) == 0:  # 1, 2, 4, 8, ...: not in every line of the log
+        if row == 1 and count & (count - 1) == 0:  # at 1, 2, 4, 8, ..., to keep the log short
             times = 'once so far' if count == 1 else f'{count} times so far'
             verb = 'were' if what.endswith(' are') else 'was'
             print_log(f'{what} infinite or not a number and {verb} left out of this step, '
@@ -270,13 +271,13 @@ class Health:
 
 
 def guard_clipping(optim_wrapper: Any, check: Callable[[], None]) -> None:
-    """Have gradients looked at before their common norm is clipped.
+    """Check gradients before their common norm is clipped.
 
-    With a ``loss_scaler`` nothing is done: it looks at all gradients itself, and leaves the whole
-    step out.
+    With a ``loss_scaler`` nothing is done, because it checks all gradients itself and skips the
+    whole step.
 
     Args:
-        optim_wrapper (OptimWrapper): MMEngine's; a second call for it changes nothing.
+        optim_wrapper (OptimWrapper): The wrapper of MMEngine; a second call changes nothing.
         check (Callable): Called before every clipping.
     """
     clip = getattr(optim_wrapper, 'clip_func', None)

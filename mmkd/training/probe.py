@@ -1,4 +1,4 @@
-"""What is found out before the first batch: do networks and terms fit each other?"""
+"""Do networks and terms fit each other? Checked before the first batch."""
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
@@ -21,12 +21,12 @@ from .questions import Told, questions_of, told_to, watched
 
 
 class Probe:
-    """Aligns the terms of a distillation, and tries them with a blank image.
+    """Aligns the terms of a distillation, and evaluates them on a blank image.
 
     Args:
-        distillation (Distillation): Its networks are prepared.
+        distillation (Distillation): The distillation, with prepared networks.
         image_size (tuple[int, int], optional): Height and width of the images in training. Defaults
-            to None: the config tells.
+            to None, the size in the config.
     """
 
     def __init__(self, distillation: Any, image_size: Optional[Size] = None) -> None:
@@ -36,10 +36,10 @@ class Probe:
         self.tried_at: Optional[Size] = None
 
     def run(self) -> None:
-        """Align and try every term.
+        """Align and evaluate every term.
 
         Raises:
-            ValueError: If they cannot be compared as the config asks.
+            ValueError: If the networks cannot be compared as configured.
         """
         self._align()
         model_of, parts = self.distillation.model_of, self.distillation.parts
@@ -55,7 +55,7 @@ class Probe:
                      Batch(blank_image(model, self.tried_at), None), model, self.tried_at)
 
     def _align(self) -> None:
-        """Find the points of every term in its teacher, and which classes its columns are."""
+        """Align every term with its teacher: points and columns of classes."""
         distillation = self.distillation
         own = distillation.stated_classes
         distillation.classes = own or classes_of_run()
@@ -87,10 +87,10 @@ class Probe:
                               (classes, teacher.states_classes, teacher.zero_labels), name)
 
     def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told]:
-        """What all networks return for a blank image.
+        """Records and answers of all networks for a blank image.
 
         Raises:
-            DoesNotRun: If one of them cannot process it.
+            DoesNotRun: If a network cannot process it.
         """
         distillation = self.distillation
         seen: Dict[str, Records] = {}
@@ -109,10 +109,10 @@ class Probe:
         return seen, told
 
     def predicted(self, learner: str, inputs: Tensor) -> Records:
-        """What a learner returns at the points of a batch, without losses.
+        """Records of a learner for a batch, without a computation of losses.
 
         Args:
-            learner (str): Its name.
+            learner (str): Name of the learner.
             inputs (Tensor): Float (N, C, H, W), normalised.
         """
         model = self.distillation.model_of(learner)
@@ -128,17 +128,17 @@ class Probe:
 
 
 def trials(distillation: Any) -> Iterator[Tuple[str, Union[Term, Exception]]]:
-    """Every named point of either side, tried alone on the prepared teacher.
+    """Try each named point of both sides in a term of its own, with the prepared teacher.
 
     Args:
-        distillation (Distillation): Of one student and one teacher.
+        distillation (Distillation): The distillation of one student and one teacher.
 
     Yields:
-        tuple[str, Term | Exception]: The point; the term that compares it, or why nothing can.
+        tuple[str, Term | Exception]: The point; the term that compares it, or the error.
     """
     for name in {**points_of(distillation.student, 'student'),
                  **points_of(distillation.teacher.model, 'teacher')}:
-        # Which loss it is does not matter; this one takes logits and features alike.
+        # Any loss would do; this one accepts logits and features.
         entry = dict(type='mmkd.MSELoss', on=name)
         try:
             trial = type(distillation)(distillation.student, distillation.teacher, [entry],
@@ -146,17 +146,17 @@ def trials(distillation: Any) -> Iterator[Tuple[str, Union[Term, Exception]]]:
             trial.probe.image_size = distillation.probe.image_size
             trial.probe.run()
             yield name, trial.terms[0]
-        except Exception as error:  # a point that cannot run cannot be compared
+        except Exception as error:  # the point cannot be compared
             yield name, error
 
 
 @contextmanager
 def naming_comparable(distillation: Any) -> Iterator[None]:
-    """Have a refusal inside the block name what can be compared of the pair.
+    """Add the points that can be compared to a ValueError inside the block.
 
     Raises:
-        ValueError: The same, with the points that can be compared; of more than two networks as it
-            is.
+        ValueError: The same error, with these points; unchanged if there are more than two
+            networks.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is each network asked in a step?"""
+"""The questions of a step: points to observe in each network, and at which places."""
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from ..compare.alignment import THROUGH
@@ -8,14 +8,14 @@ from ..points import Answers, Point
 from ..points.recorder import Records
 
 Key = Tuple[str, str]
-"""Whose places a question is about, and the module that knows them; ('', '') for a grid."""
+"""Key of a question: the learner that supplies the places, and its module; ('', '') for a grid."""
 
 Told = Dict[str, Dict[Key, Answers]]
-"""What each network returned, by its name and the key of the question."""
+"""Answers by name of the network and key of the question."""
 
 
 def watched(terms: Sequence[Term], name: str) -> Set[str]:
-    """Modules of a network in training that must be watched, as learner and as teacher."""
+    """Paths of the modules to record in a trained network, as learner and as teacher."""
     paths: Set[str] = set()
     for term in terms:
         if term.spec.learner == name:
@@ -26,21 +26,21 @@ def watched(terms: Sequence[Term], name: str) -> Set[str]:
 
 
 def key_of(term: Term, at: str) -> Key:
-    """Under which key a term asks: learners share what does not depend on their places."""
+    """Key of a question of a term. Learners share the questions that need no places."""
     if at.startswith(THROUGH):
         return term.name, at
     return (term.spec.learner if at else '', at)
 
 
 def asked_of(term: Term) -> List[Tuple[str, Point]]:
-    """What a term asks: places, or a value of the student that goes on, and points."""
+    """Questions of a term: the module of places, or of the value that continues, and the point."""
     through = [] if term.spec.through is None else [
         (THROUGH + at, point) for at, point in term.asked]
     return [*term.asked, *through]
 
 
 def told_to(term: Term, told: Told) -> Dict[str, Answers]:
-    """The answers to a term's questions, by where they were asked."""
+    """The answers to the questions of a term, by path of the module of places."""
     answers = told.get(term.spec.source, {})
     return {at: answers[key_of(term, at)] for at, _ in asked_of(term)
             if key_of(term, at) in answers}
@@ -48,14 +48,15 @@ def told_to(term: Term, told: Told) -> Dict[str, Answers]:
 
 def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
                  values: Mapping[str, Records] = {}) -> Dict[str, Dict[Key, Question]]:
-    """What terms want to know, by the network that is asked.
+    """The questions of terms, by name of the network.
 
     Args:
-        terms (Iterable[Term]): They are aligned.
-        seen (dict[str, Records]): What was recorded of each learner; {} where it does not matter
-            where they predict.
-        values (Mapping): By name of a term, the records of the student whose values go on through
-            the teacher. Defaults to none, those of ``seen``.
+        terms (Iterable[Term]): Aligned terms.
+        seen (dict[str, Records]): Records of each learner; {} if no question needs the places of a
+            learner.
+        values (Mapping): For terms with ``through``, the records of the student with the values
+            that continue through the teacher, by name of the term. Defaults to {}, those of
+            ``seen``.
     """
     questions: Dict[str, Dict[Key, Question]] = {}
     for term in terms:
@@ -63,7 +64,7 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
         of_source = questions.setdefault(term.spec.source, {})
         for key_at, point in asked_of(term):
             at = key_at.removeprefix(THROUGH)
-            if at and at not in places:  # a cascade stops where nothing is proposed
+            if at and at not in places:  # a cascade stops without proposals
                 continue
             key = key_of(term, key_at)
             before = of_source[key].points if key in of_source else ()
@@ -79,7 +80,7 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
 
 def by_turn(terms: Sequence[Term],
             networks: Dict[str, BaseTeacher]) -> Tuple[List[Term], List[Term]]:
-    """Terms whose teacher can be asked at once, and those that wait for what learners predict."""
+    """Split terms: teachers to observe before the learners run, and those to observe after."""
     waiting = {term.spec.source for term in terms
                if term.student_point.asked_at or term.spec.through is not None or isinstance(
                    networks[term.spec.source], LiveNetwork)}

@@ -1,5 +1,4 @@
-"""How is all that is trained or remembered outside the student moved, averaged, saved and resumed?
-"""
+"""Container of all modules with a state outside the student: connectors, losses, partners."""
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import torch
@@ -9,8 +8,8 @@ from ..core.processes import world_size
 from .averaging import LastPass, anchored, average_gradients, take_from_rank_0
 
 KINDS = ('connectors', 'networks', 'losses')
-"""The order in which parameters join the optimizer, whose state goes by number. A new kind goes to
-the end, so that checkpoints can be resumed that were written without it."""
+"""The order in which parameters are added to the optimizer, whose state is stored by index. A new
+kind must be appended, so that older checkpoints can be resumed."""
 
 OTHER = dict(connectors='connectors', losses='losses with layers or memory')
 
@@ -18,24 +17,25 @@ CALLED = dict(connectors='connectors', losses='layers or memory of its loss')
 
 
 class SideModules:
-    """All that is trained or remembered outside the student: connectors, partners and other
-    networks with a state, losses with layers or buffers, banks.
+    """All modules with a state outside the student: connectors, partners and other networks with a
+    state, losses with layers or buffers, banks.
 
-    It is no ``nn.Module``, so that nothing of it gets into the student's checkpoint, and a copy of
-    the student (MMEngine's EMAHook makes one) shares it.
+    It is not an ``nn.Module``, so that it is not part of the student's checkpoint, and so that
+    copies of the student (such as that of MMEngine's EMAHook) share it.
 
-    **Gradients.** A distributed wrapper of the student does not know these parameters. What each
-    backward adds is averaged over processes in one exchange, when the backward is over: before
-    gradients are unscaled by a loss scaler, looked at, or clipped. :meth:`anchor` asks for it, so
-    that a process without positions, in which no parameter gets a gradient, takes part too. When
-    gradients are accumulated over several backward passes, each is followed by an exchange of the
-    whole sum: what was averaged before is equal in all processes and stays what it is in the mean.
+    **Gradients.** These parameters are outside of the distributed wrapper of the student. Their
+    gradients are averaged over processes in one exchange at the end of each backward pass: before a
+    loss scaler unscales them, and before they are checked or clipped. :meth:`anchor` queues the
+    exchange, so that a process without positions, in which no parameter gets a gradient, takes part
+    in it. If gradients are accumulated over several backward passes, each exchange averages the
+    whole sum: the part that was averaged before is equal in all processes, so the mean does not
+    change it.
 
     Args:
-        named (Mapping): By kind ('connectors', 'networks', 'losses', or another) modules by name.
-            A module is an ``nn.Module``, or a network of :mod:`mmkd.networks`, of which a
-            :class:`mmkd.Partner` is trained, without what it shares with the student.
-            Defaults to none.
+        named (Mapping): Modules by kind ('connectors', 'networks', 'losses', or another) and name.
+            A module is an ``nn.Module``, or a network of :mod:`mmkd.networks`. Among the networks,
+            a :class:`mmkd.Partner` is trained, except for modules that it shares with the student.
+            Defaults to {}.
 
     Example:
         >>> side = SideModules(dict(connectors=dict(loss_neck=nn.Conv2d(2, 4, 1))))
@@ -52,19 +52,20 @@ class SideModules:
         self._last_pass = LastPass()
 
     def put(self, kind: str, modules: Mapping[str, Any]) -> None:
-        """Keep the modules of a kind, which are made later than the others."""
+        """Set the modules of a kind that is created later than the others."""
         self._modules[kind] = dict(modules)
 
     def of(self, kind: str) -> Dict[str, Any]:
-        """Modules of a kind by name, in the order in which they join the optimizer."""
+        """Modules of a kind by name, in the order of the optimizer."""
         modules = self._modules.get(kind, {})
         return {name: modules[name] for name in [*self._order.get(kind, ()), *modules]
                 if name in modules}
 
-    # --- what is trained ------------------------------------------------------------------------
+    # --- trained parameters ---------------------------------------------------------------------
 
     def named_parameters(self) -> Iterator[Tuple[str, nn.Parameter]]:
-        """What has ``requires_grad``, by 'kind.name.parameter', each once; in a fixed order."""
+        """Parameters with ``requires_grad`` by 'kind.name.parameter', without duplicates, in a
+        fixed order."""
         seen = set()
         for kind in self._kinds:
             for name, module in self.of(kind).items():
@@ -74,46 +75,47 @@ class SideModules:
                         yield f'{kind}.{name}.{key}', parameter
 
     def parameters(self) -> List[nn.Parameter]:
-        """What has ``requires_grad``, in the order of :meth:`named_parameters`."""
+        """Parameters with ``requires_grad``, in the order of :meth:`named_parameters`."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def anchor(self, term: Tensor) -> Tensor:
-        """Have the backward through a term of the loss exchange gradients when it is over.
+        """Queue the exchange of gradients at the end of the backward pass through a term.
 
-        All processes must call it in every forward that is followed by a backward, and add what it
-        returns to the loss. How often, and of which terms, may differ.
+        All processes must call it in every forward that is followed by a backward, and add the
+        result to the loss. The number of calls, and the terms, may differ between processes.
 
         Args:
-            term (Tensor): A term of the loss, a scalar or not. Of a zero without gradient, the
-                result has one all the same.
+            term (Tensor): A term of the loss, of any shape. The result requires a gradient even if
+                the term does not.
 
         Returns:
-            Tensor: The same numbers; ``term`` itself where there is one process, nothing to train,
-            or no gradient is recorded.
+            Tensor: The same values; ``term`` itself with one process, without trained parameters,
+            or if gradients are disabled.
         """
         if world_size() == 1 or not torch.is_grad_enabled() or not self.parameters():
             return term
         return anchored(term, self.exchange, self._last_pass)
 
     def exchange(self) -> None:
-        """Average all gradients over processes; every process calls it.
+        """Average all gradients over processes. Every process must call it.
 
-        No gradient counts as zeros, unless no process has one: then it stays None, as in one
-        process. The CPU waits for a GPU only where this process has no gradient of a parameter.
+        A missing gradient counts as zeros. If no process has a gradient, it remains None, as in a
+        run with one process. The CPU waits for a GPU only if this process lacks a gradient of a
+        parameter.
         """
         average_gradients(self.parameters())
 
     def join(self, runner: Any) -> None:
-        """Have a Runner's optimizer train them; a second call changes nothing.
+        """Add the parameters to the optimizer of a Runner; a second call changes nothing.
 
         Args:
-            runner (Runner): Its optimizer is built.
+            runner (Runner): The Runner, with its optimizer.
 
         Raises:
             TypeError: If it does not train with an OptimWrapper of one optimizer.
-            ValueError: If the optimizer has no group that they can join.
+            ValueError: If the optimizer has no suitable group.
         """
-        # This needs MMEngine; all the rest works in a plain torch loop.
+        # Only this method needs MMEngine.
         from .beside import join_as_model, join_optimizer, lr_scale_of
         for kind in self._kinds:
             for module in self.of(kind).values():
@@ -123,14 +125,15 @@ class SideModules:
                 elif parameters:
                     join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
 
-    # --- where it is, what it holds --------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     def start_from_rank_0(self) -> None:
-        """Take over parameters and buffers of process 0; every process calls it."""
+        """Broadcast parameters and buffers of rank 0. Every process must call it."""
         take_from_rank_0(self.tensors())
 
     def tensors(self) -> List[Tensor]:
-        """Parameters and buffers, trained or not; of networks that are observed only, none."""
+        """Parameters and buffers, trained or not, without those of networks that are only
+        observed."""
         return list({id(one): one for kind in self._kinds for module in self.of(kind).values()
                      for one in tensors_of(module)}.values())
 
@@ -141,11 +144,10 @@ class SideModules:
         return self
 
     def state_dict(self) -> Dict[str, Dict[str, Dict[str, Any]]]:
-        """What a checkpoint must hold beside the student, on the CPU.
+        """The state to save in addition to the student's, on the CPU.
 
         Returns:
-            dict: By kind and name the states of modules, without those that are empty; {} if all
-            are.
+            dict: States of modules by kind and name, without empty ones; {} if all are empty.
         """
         states = {kind: {name: copied(module.state_dict())
                          for name, module in self.of(kind).items()} for kind in self._kinds}
@@ -154,11 +156,11 @@ class SideModules:
         return {kind: named for kind, named in states.items() if named}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-        """Take up what :meth:`state_dict` gave.
+        """Load a state of :meth:`state_dict`.
 
         Raises:
-            ValueError: If it is that of another distillation; nothing was loaded then, unless a
-                network refuses its own.
+            ValueError: If it is the state of another distillation. Nothing is loaded then, except
+                if the error comes from a network.
         """
         own = self.state_dict()
         for kind in dict.fromkeys([*self._kinds, *state]):
@@ -169,13 +171,13 @@ class SideModules:
                     module.load_state_dict(state[kind][name])
 
     def keep_order(self, state: Mapping[str, Iterable[str]]) -> None:
-        """Have modules join the optimizer as they did when a state was saved.
+        """Restore the order of modules in the optimizer from a saved state.
 
-        The state of an optimizer goes by number, so entries of ``distill`` in another order would
-        exchange the momentum of connectors of equal shapes.
+        The state of an optimizer is stored by index, so with entries of ``distill`` in another
+        order, connectors of equal shapes would get each other's momentum.
 
         Args:
-            state (Mapping): What :meth:`state_dict` gave then.
+            state (Mapping): A state of :meth:`state_dict`.
         """
         self._order = {kind: list(named) for kind, named in state.items()}
 
@@ -193,18 +195,19 @@ def layers_of(side: SideModules) -> Dict[str, List[nn.Parameter]]:
 
 
 def needs_of(side: SideModules) -> str:
-    """Which terms need connectors or layers, buffers included, for a message; '' if none."""
+    """Names of the terms with connectors or layers, buffers included, for a message; '' if there
+    are none."""
     return ' and '.join(f'{", ".join(side.of(kind))} needs {what}'
                         for kind, what in CALLED.items() if side.of(kind))
 
 
 def is_partner(module: Any) -> bool:
-    """Whether it is a network that is trained, and may share modules with the student."""
+    """Whether it is a trained network, which may share modules with the student."""
     return hasattr(module, 'own_parameters')
 
 
 def trained(module: Any) -> Iterator[Tuple[str, nn.Parameter]]:
-    """Parameters of a side module that are trained, by name."""
+    """Trained parameters of a side module, by name."""
     if is_partner(module):
         own = {id(one) for one in module.own_parameters()}
         yield from ((name, one) for name, one in module.model.named_parameters() if id(one) in own)
@@ -213,19 +216,19 @@ def trained(module: Any) -> Iterator[Tuple[str, nn.Parameter]]:
 
 
 def tensors_of(module: Any) -> Iterable[Tensor]:
-    """Parameters and buffers of a side module, none of those that are the student's."""
+    """Parameters and buffers of a side module, without those of the student."""
     if isinstance(module, nn.Module):
         return [*module.parameters(), *module.buffers()]
     return module.state_dict().values() if is_partner(module) else ()
 
 
 def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Whether the states of a checkpoint are those of these modules.
+    """Check that the states of a checkpoint fit these modules.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they do not.
     """
-    if kind == 'networks':  # each looks at its own tensors
+    if kind == 'networks':  # each network checks its own tensors
         if sorted(saved) != sorted(own):
             raise ValueError(
                 f'the checkpoint holds the networks {sorted(saved)} beside the student, the config '
@@ -246,6 +249,6 @@ def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> N
 
 
 def copied(state: Mapping[str, Any]) -> Dict[str, Any]:
-    """Tensors by name on the CPU, apart from those that go on being trained."""
+    """Copies of the tensors on the CPU, by name, that share no memory with the originals."""
     return {key: value.detach().cpu().clone() if isinstance(value, Tensor) else value
             for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""What does a training step add? Networks learn, teachers are observed, terms are compared."""
+"""One training step: networks learn, teachers are observed, terms are computed."""
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -24,7 +24,7 @@ class Step:
     """The losses of one step.
 
     Args:
-        distillation (Distillation): It is prepared.
+        distillation (Distillation): A prepared distillation.
         inputs (Tensor): Float (N, C, H, W), normalised.
         data_samples (list, optional): The N samples.
     """
@@ -42,17 +42,17 @@ class Step:
         self.told: Told = {}
 
     def losses(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
-        """The student's losses, the partners', and the terms'.
+        """Compute the losses of the student, of the partners and of the terms.
 
         Args:
             forward (Callable): The student's own forward.
 
         Raises:
-            ValueError: If the student has a loss of a term's name.
+            ValueError: If a loss of the student has the name of a term.
         """
         ask, batch = self.distillation.ask, self.batch
         try:
-            # Before the learners hold the activations of a whole step: it takes less memory.
+            # Before the learners store the activations of the step, to save memory.
             early, late = by_turn(self.parts, self.distillation.networks)
             self.told = ask({}, batch.inputs, batch.data_samples, early)
             own = self._learn(forward)
@@ -80,7 +80,7 @@ class Step:
         return {name: one.seen for name, one in self.live.items() if one.seen is not None}
 
     def _learn(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
-        """The losses of the student and of each partner on labels, by name."""
+        """The losses on labels of the student and of each partner, by name of the network."""
         model_of, batch = self.distillation.model_of, self.batch
         own: Dict[str, Dict[str, Any]] = {}
         with computed_once(module for one in self.distillation.partners.values()
@@ -117,12 +117,12 @@ class Step:
         try:
             return term.compare(self._gate_of(term).records(seen), told, model, self.batch,
                                 self.background.get(term.name, ()))
-        except NotFinite:  # there is nothing to compare; the check of finite terms decides
+        except NotFinite:  # a NaN is left out by the check of the terms
             return {'': [next(model.parameters()).new_full((), float('nan'))]}
 
     def _finite(self, terms: Dict[str, Parts], own: Dict[str, Dict[str, Any]]
                 ) -> Tuple[Dict[str, Parts], Dict[str, Dict[str, Any]]]:
-        """Terms and losses of partners, those that are not finite replaced by 0."""
+        """Terms and losses of partners; those that are not finite are replaced by 0."""
         flat = {name: [one for part in parts.values() for one in part]
                 for name, parts in terms.items()}
         sides = partial(sides_of, {term.name: term.parts[0] for term in self.terms},
@@ -139,7 +139,7 @@ class Step:
         """Put a term among the losses under its name, a named part under '<term>_<part>'; the
         names."""
         inputs = self.batch.inputs
-        # A term that is left out is shown all the same.
+        # A term that is left out is logged, too.
         named = {f'{term.name}_{part}' if part else term.name: levels
                  for part, levels in parts.items()} or {term.name: [inputs.new_zeros(())]}
         for name, levels in named.items():
@@ -148,13 +148,13 @@ class Step:
                                  f'another entry of `distill`, has a loss `{name}` of its own; '
                                  'give the entry another `name=`')
             losses[name] = levels
-        if term.is_scheduled:  # no 'loss' in the name: shown, and not added up
+        if term.is_scheduled:  # without 'loss' in the name: logged, not added up
             losses[term.name.replace('loss', 'factor')] = inputs.new_full((), term.factor)
         return list(named)
 
 
 def sides_of(parts: Dict[str, Term], seen: Dict[str, Records], told: Told, name: str) -> Sides:
-    """What a term compares, for a diagnosis; of a committee, with its first member."""
+    """The levels of a term, for a diagnosis; for a committee, those of its first member."""
     part = parts[name]
     with torch.no_grad():
         return Sides(*part.levels(seen[part.spec.learner], told_to(part, told), is_paired=False))

@@ -1,4 +1,4 @@
-"""How does a Runner spread the student over devices, and what can be distilled then?"""
+"""Checks of the strategies by which a Runner splits the student over devices."""
 from typing import Any, Optional
 
 from mmengine.model import is_model_wrapper
@@ -12,7 +12,7 @@ SPLITTING = ('FSDPStrategy', 'DeepSpeedStrategy')
 """Strategies of MMEngine's FlexibleRunner that split the student's parameters or its optimizer."""
 
 UNTRIED = ('ColossalAIStrategy', )
-"""Strategies with which mmkd was never run."""
+"""Strategies that mmkd was not tested with."""
 
 
 REMEDY = ("train with `strategy=dict(type='DDPStrategy')` of the FlexibleRunner, or with "
@@ -20,13 +20,13 @@ REMEDY = ("train with `strategy=dict(type='DDPStrategy')` of the FlexibleRunner,
 
 
 def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = False) -> None:
-    """See to it that networks can be built and trained where a Runner splits the student.
+    """Check that the networks can be built and trained with the strategy of a Runner.
 
     Args:
         runner (Runner | FlexibleRunner): The Runner.
-        distillation (Distillation): It need not be prepared.
-        is_hook (bool): Whether it is a hook's, which comes when all is split already.
-            Defaults to False.
+        distillation (Distillation): The distillation, prepared or not.
+        is_hook (bool): Whether a hook calls it, after the student has been split. Defaults to
+            False.
 
     Raises:
         ValueError: If they cannot.
@@ -50,10 +50,10 @@ def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = Fals
 
 
 def check_connectors(runner: Any, distillation: Distillation) -> None:
-    """See to it that what is made in :meth:`Distillation.prepare` will be trained.
+    """Check that the modules from :meth:`Distillation.prepare` can be trained.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If they cannot.
     """
     name = strategy_of(runner)
     needs = needs_of(distillation.side_modules)
@@ -65,7 +65,7 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
 
 
 def strategy_of(runner: Any) -> Optional[str]:
-    """What splits the student, by the name of its class; None if every process has the whole."""
+    """Class name of the strategy that splits the student; None if every process has all of it."""
     strategy = getattr(runner, 'strategy', None)
     if strategy is not None:
         names = [one.__name__ for one in type(strategy).__mro__]

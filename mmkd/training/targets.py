@@ -1,4 +1,4 @@
-"""What becomes of the hard targets where soft ones take their place?"""
+"""Scaling of the losses on hard targets where soft targets replace them."""
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial, wraps
@@ -17,25 +17,26 @@ from ..points.recorder import replaced_forward
 @contextmanager
 def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: str,
                        classes: Optional[Sequence[str]] = None) -> Iterator[List[Tensor]]:
-    """Leave the hard targets of a point a share of 1 - ``share`` inside the block.
+    """Multiply the losses on hard targets of a point by 1 - ``share`` inside the block.
 
-    The loss modules that train the point's logits on labels run as ever; what they return, or for
-    'background' the weight they give each position, is scaled.
+    The loss modules that train the point's logits on labels run as usual. Their return values, or
+    for 'background' the weights of the positions, are scaled.
 
     Args:
-        model (nn.Module): The student, about to compute its losses.
-        point (Point): With ``criteria``.
-        share (float): That of the soft targets, 0 to 1.
+        model (nn.Module): The student.
+        point (Point): A point with ``criteria``.
+        share (float): The share of the soft targets, 0 to 1.
         replaces (str): 'all', or 'background'.
-        classes (Sequence[str], optional): The student's; one called 'background' is background.
+        classes (Sequence[str], optional): Names of the student's classes; 'background' is the
+            background.
 
     Yields:
-        list[Tensor]: For 'background', once the losses have run: per call whether a label is
-        background, bool, shaped as the labels. Empty for 'all'.
+        list[Tensor]: For 'background', after the losses have run: per call a bool mask of the
+        background labels, with the shape of the labels. Empty for 'all'.
     """
     found: List[Tensor] = []
     assert point.num_classes is not None
-    limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN names none
+    limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN has no classes
     named = [i for i, name in enumerate(classes or ()) if name == 'background']
     with ExitStack() as stack:
         for path in point.criteria:
@@ -50,7 +51,7 @@ def _scaled(share: float, forward: Callable) -> Callable:
     @wraps(forward)
     def scaled(*args: Any, **kwargs: Any) -> Any:
         loss = forward(*args, **kwargs)
-        # PAA asks for the loss of single positions to choose among them, which trains nothing.
+        # PAA computes losses of single positions only to choose among them, not to train.
         if kwargs.get('reduction_override') == 'none':
             return loss
         if isinstance(loss, dict):  # Seesaw's, of objectness and classes
@@ -62,7 +63,7 @@ def _scaled(share: float, forward: Callable) -> Callable:
 
 
 def twin_of(criterion: nn.Module) -> nn.Module:
-    """A copy with buffers of its own, which runs as its class does."""
+    """A copy with its own buffers, and with the ``forward`` of its class."""
     twin = copy(criterion)
     vars(twin).pop('forward', None)
     twin._buffers = {name: None if one is None else one.clone()
@@ -71,7 +72,7 @@ def twin_of(criterion: nn.Module) -> nn.Module:
 
 
 HEEDFUL: 'WeakSet[nn.Module]' = WeakSet()
-"""Loss modules that were seen to heed the weight of positions."""
+"""Loss modules that were found to apply the weights of positions."""
 
 
 def _scaled_at_background(share: float, limit: int, named: List[int], found: List[Tensor],
@@ -94,7 +95,7 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
         problem = (f"`replaces='background'`, but {type(criterion).__name__}, by which the student "
                    'is trained, takes no weight of positions')
         remedy = "write `replaces='all'`, or train it by another loss"
-        # Some take it and never look at it; some count what they see, so another one is asked.
+        # Some modules ignore the weights, and some count their inputs: test this on a copy.
         twin = None if criterion in HEEDFUL else twin_of(criterion)
         with explained(problem, remedy):
             loss = forward(pred, target, rest if weight is None else weight * rest, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""One harness for whatever a user adds: train it, kill it, resume it, load the student."""
+"""Harness for extensions of a user: train, kill, resume, load the student."""
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -10,12 +10,12 @@ from mmengine.registry import HOOKS
 
 
 class Died(BaseException):
-    """The run has ended in the middle, as by a kill."""
+    """Raised to end a run in the middle, like a kill."""
 
 
 @HOOKS.register_module(force=True)
 class DieAt(Hook):
-    """Ends the run after so many iterations, before anything else is done in that iteration."""
+    """Ends the run after so many iterations, before the other hooks of that iteration."""
 
     priority = 'HIGHEST'
 
@@ -29,17 +29,17 @@ class DieAt(Hook):
 
 def live_through(make: Callable[..., Config], student: dict, folder: Any, scope: str = 'mmdet',
                  dies_at: int = 3) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
-    """Train a config whole; train it again, kill it, resume it; load the result.
+    """Train a config completely; train it again, kill and resume the run; load the student.
 
     Args:
-        make (Callable): Makes the config, of a work dir and changes. It saves every 2 iterations.
-        student (dict): The plain student's model.
-        folder (Path): For the work dirs.
-        scope (str): Of the student.
-        dies_at (int): After how many iterations the run is killed.
+        make (Callable): Returns the config for a work dir and changes. It saves every 2 iterations.
+        student (dict): Model config of the plain student.
+        folder (Path): Folder for the work dirs.
+        scope (str): Scope of the student.
+        dies_at (int): Number of iterations after which the run is killed.
 
     Returns:
-        tuple[list[dict], dict]: The losses of every iteration of the whole run, and its last
+        tuple[list[dict], dict]: The losses of every iteration of the complete run, and its last
         checkpoint.
     """
     runner, whole = train(make(folder / 'whole'))
@@ -58,7 +58,7 @@ def live_through(make: Callable[..., Config], student: dict, folder: Any, scope:
 
 
 def same_to_the_bit(one: Any, other: Any, name: str = '') -> None:
-    """Whether two nested dicts hold equal tensors."""
+    """Assert that two nested dicts have bitwise equal tensors."""
     if isinstance(one, dict):
         assert list(one) == list(other), name
         for key in one:

@@ -1,4 +1,4 @@
-"""Modules as other libraries have them, small: none of them knows mmkd."""
+"""Small modules like those of other libraries, independent of mmkd."""
 from collections import OrderedDict
 from typing import Any
 
@@ -20,7 +20,7 @@ class Block(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """A class token and patches; a table of positions, interpolated or of one size."""
+    """A class token and patches, with position embeddings that are interpolated or fixed."""
 
     def __init__(self, width: int = 12, patch: int = 16, size: int = 64, depth: int = 2,
                  any_size: bool = True) -> None:
@@ -42,7 +42,7 @@ class TinyViT(nn.Module):
 
 
 class TinyFPN(nn.Module):
-    """Levels of strides 8, 16 and 32 in a dict by name, and a stage with the channels last."""
+    """Levels of strides 8, 16 and 32 in a dict by name, and a stage with channels last."""
 
     def __init__(self, width: int = 12) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class TinyFPN(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """(N, C, H, W) as (N, H, W, C)."""
+    """Permutes (N, C, H, W) to (N, H, W, C)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.permute(0, 2, 3, 1)
 
 
 class Detector(nn.Module):
-    """Takes a list of images, as torchvision's detectors do; its backbone takes a batch."""
+    """Its input is a list of images, as in torchvision's detectors; the backbone's is a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class Detector(nn.Module):
 
 
 def not_a_module(width: int = 3) -> int:
-    """What no teacher can be built from."""
+    """A function that does not return a module."""
     return width
 
 
 
 
 class Wordy(nn.Module):
-    """Returns what cannot be compared."""
+    """Returns a value that cannot be compared."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Students with a booster that is trained beside them, and batches for both."""
+"""Students with a booster that is trained with them, and batches for both."""
 import torch
 from conftest import build, retinanet
 from mmdet.testing import demo_mm_inputs

@@ -1,4 +1,4 @@
-"""Functions of a test, run in several processes that talk over gloo."""
+"""Run functions of a test in several processes with gloo."""
 import os
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from typing import Any, Callable, List
 
 import torch
 
-# Without MMEngine a process is there in half the time.
+# Without MMEngine a process starts in half the time.
 SCRIPT = '''
 import importlib, sys
 sys.modules['mmengine'] = None
@@ -24,20 +24,20 @@ torch.distributed.destroy_process_group()
 '''
 
 LONGEST = 120
-"""Seconds after which processes are taken to wait for each other for ever."""
+"""Seconds after which processes are considered to hang."""
 
 
 def in_processes(function: Callable[[int, int], Any], world: int, folder: Path) -> List[Any]:
     """Call ``function(rank, world)`` in processes that have torch and no MMEngine.
 
     Args:
-        function (Callable): One of a module that can be imported without MMEngine. Returns what
-            torch can save as weights alone.
+        function (Callable): A function of a module that can be imported without MMEngine. Its
+            return value can be loaded with ``weights_only=True``.
         world (int): Number of processes.
-        folder (Path): Empty.
+        folder (Path): An empty folder.
 
     Returns:
-        list: What each returned.
+        list: The return values, by rank.
     """
     source = Path(sys.modules[function.__module__].__file__)
     path = os.pathsep.join([str(source.parent), *(one for one in sys.path if 'quick' not in one)])

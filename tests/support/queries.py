@@ -1,4 +1,4 @@
-"""Shrunken detectors of mmdet with queries, and a batch for them."""
+"""Small detectors of mmdet with queries, and a batch for them."""
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -29,7 +29,7 @@ def detector(kind: str, queries: int = 6) -> dict:
 
 
 def batch(size: int = 96) -> tuple:
-    """Two images as the network gets them, and their samples, each with two objects."""
+    """Two normalised images, and their samples, each with two objects."""
     from mmdet.structures import DetDataSample
     torch.manual_seed(0)
     samples = []

@@ -1,15 +1,15 @@
-"""Which rows of a table are tried in every run of the tests, and which in the slow part?"""
+"""Marks rows of a parametrised test as slow."""
 from typing import Any, Collection, Iterable, List, Tuple
 
 import pytest
 
 
 def slow_but(kept: Collection[str], rows: Iterable[Tuple[str, Any]]) -> List[Any]:
-    """Rows of a parametrised test, of which only some are quick enough for every run.
+    """Rows of a parametrised test, all marked as slow except some.
 
     Args:
-        kept (Collection[str]): Names of these.
-        rows (Iterable[tuple[str, Any]]): Name and value of every row; a tuple is several values.
+        kept (Collection[str]): Names of the rows that are not marked.
+        rows (Iterable[tuple[str, Any]]): Name and value of each row; a tuple is several values.
     """
     rows = list(rows)
     unknown = set(kept) - {name for name, _ in rows}

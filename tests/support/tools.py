@@ -1,8 +1,7 @@
-"""Run a tool of the command line, or a benchmark, in a process of its own.
+"""Run a command-line tool, or a benchmark, in its own process.
 
-A new Python reads torch, mmdet and mmseg for five seconds before a tool begins. Here a server reads
-them once and forks itself for every run; it has not read mmkd, whose import is part of what is
-tested.
+A new Python process needs five seconds to import torch, mmdet and mmseg. Here a server imports them
+once and forks for every run. It does not import mmkd, because this import is part of the tests.
 """
 import atexit
 import os
@@ -22,14 +21,14 @@ READ_ONCE = ['torch', 'mmengine.runner', 'mmdet.apis', 'mmseg.apis']
 
 def run_tool(tool: str, *args: Any, cwd: Any, check: bool = True,
              env: Optional[Mapping[str, str]] = None) -> CompletedProcess:
-    """As ``subprocess.run`` with ``python TOOL ARGS``, with what is printed as text.
+    """The same as ``subprocess.run`` with ``python TOOL ARGS``, with the output as text.
 
     Args:
         tool (str): Name of a tool of mmkd, or path of a script.
         *args: Its arguments.
-        cwd (str | Path): Where it is run.
-        check (bool): Whether it must succeed. Defaults to True.
-        env (Mapping[str, str], optional): Environment variables beside those that are set.
+        cwd (str | Path): The working directory.
+        check (bool): Whether a failure raises an error. Defaults to True.
+        env (Mapping[str, str], optional): Environment variables in addition to the current ones.
     """
     context = get_context('forkserver')
     context.set_forkserver_preload(READ_ONCE)

@@ -1,4 +1,4 @@
-"""Counts what would make the CPU wait for a GPU, on a CPU."""
+"""Counts operations that would make the CPU wait for a GPU. It runs on a CPU."""
 from collections import Counter
 from contextlib import contextmanager
 from functools import wraps
@@ -11,17 +11,18 @@ from mmkd.training import gate, health
 
 READS = ('tolist', 'item', 'cpu', 'numpy', '__bool__', '__int__', '__float__', '__index__',
          '__array__', 'new_tensor')
-"""Methods of a tensor. Some dispatch nothing on a CPU."""
+"""Methods of a tensor. Some of them dispatch no operator on a CPU."""
 
 MADE = ('tensor', 'as_tensor')
-"""Functions that copy numbers of the host to a device, which waits for what is queued there."""
+"""Functions that copy numbers from the host to a device, which waits for the queue of the
+device."""
 
 OPS = ('_local_scalar_dense', 'is_nonzero', 'nonzero', 'argwhere', 'masked_select', 'unique_dim',
        '_unique', '_unique2', 'unique_consecutive', 'equal', 'bincount', 'lift_fresh')
 
 
 class Waits(TorchDispatchMode):
-    """Counts operators whose result, or its shape, the CPU has to know."""
+    """Counts operators with a result, or a shape of it, that the CPU must read."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +46,7 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def counted():
-    """Count inside the block; what has been sent to the host before may be read there."""
+    """Count inside the block; numbers that were sent to the host before may be read."""
     waits = Waits()
 
     def counting(name, call):
@@ -79,6 +80,6 @@ def counted():
 
 @contextmanager
 def decided_on_the_device():
-    """Have a CPU be taken for a GPU: what a step has found is not read in that step."""
+    """Treat the CPU as a GPU: the results of a step are not read in that step."""
     with patch.object(health, 'is_read_at_once', lambda device: False):
         yield

@@ -1,1 +1,1 @@
-"""How are losses computed in little time and memory? Closed forms, pieces, kernels."""
+"""Fast and memory-efficient losses: closed forms, computation in chunks, kernels."""

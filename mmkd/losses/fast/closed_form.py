@@ -1,9 +1,9 @@
-"""How is DIST computed from the logits alone, keeping nothing but a few vectors?
+"""DIST in closed form: only the logits and a few vectors are saved for backward.
 
-By autograd, the formula of DIST keeps half a dozen tensors of the size of the logits. But value and
-gradient follow from five moments of every row and every column: two means, two sums of squares, one
-of products. So the logits are gone through twice, in pieces that stay in the cache: once for the
-moments, once for the gradient.
+With autograd, the formula of DIST saves half a dozen tensors of the size of the logits. But value
+and gradient follow from five moments of every row and every column: two means, two sums of squares,
+one sum of products. So there are two passes over the logits, in chunks that fit the cache: one for
+the moments, one for the gradient.
 """
 from functools import cache
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
@@ -19,16 +19,16 @@ EPS = 1e-8
 """Added to the product of the norms, as in the authors' code."""
 
 Count = Union[float, Tensor]
-"""How many positions, weighted. Of a weight, a float64 scalar on its device: the CPU would wait for
-the number."""
+"""Number of positions, or the sum of their weights as a float64 scalar on the device: reading it
+would make the CPU wait."""
 
 
 class Moments(NamedTuple):
-    """Of two variables, in many pairs of samples at once."""
+    """Moments of two variables, for many columns at once."""
     mean_s: Tensor
     mean_t: Tensor
     square_s: Tensor
-    """Sum of squares of what deviates from the mean."""
+    """Sum of squared deviations from the mean."""
     square_t: Tensor
     product: Tensor
 
@@ -37,12 +37,12 @@ class Moments(NamedTuple):
 
         Returns:
             tuple[Tensor, Tensor, Tensor]: :math:`\rho`, a and b, with
-            :math:`\partial \rho / \partial s = a (t - \bar t) + b (s - \bar s)`; where s is
-            constant as torch has it: the norm's derivative is 0.
+            :math:`\partial \rho / \partial s = a (t - \bar t) + b (s - \bar s)`. For constant s the
+            derivative of the norm is 0, as in torch.
         """
         norm_s, norm_t = self.square_s.sqrt(), self.square_t.sqrt()
         a = 1 / (norm_s * norm_t + EPS)
-        # Both constant: nothing deviates that 1 / EPS could multiply, but it would drown the rest.
+        # If both are constant, the deviations are 0, but a factor 1 / EPS would add rounding noise.
         a = torch.where((norm_s > 0) | (norm_t > 0), a, 0.)
         correlation = self.product * a
         b = torch.where(norm_s > 0, -correlation * norm_t * a / norm_s, 0.)
@@ -56,16 +56,17 @@ def dist(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
     Args:
         student (Tensor): Float32 or float64 (N, C, L), logits at L positions of N images.
         teacher (Tensor): The same, without gradient.
-        weight (Tensor, optional): (N, L), 0 or more. Defaults to None, all alike.
+        weight (Tensor, optional): (N, L), 0 or more. None for equal weights.
         tau (float): Temperature.
         use_sigmoid (bool): Sigmoid, or softmax over the classes.
         beta (float): Weight of the inter-class relation.
         gamma (float): Weight of the intra-class relation.
-        sync (bool): Whether the positions of all processes are one set. Defaults to False.
+        sync (bool): Whether the relations are computed over the positions of all processes.
+            Defaults to False.
 
     Returns:
-        Tensor: A scalar, 0 where no position is left. Its gradient is computed anew from the
-        logits, not kept.
+        Tensor: A scalar; 0 without any position of positive weight. Its gradient is computed from
+        the logits in backward, not saved.
     """
     result: Tensor = _Dist.apply(student, teacher, weight, tau, use_sigmoid, beta, gamma, sync)
     return result
@@ -103,9 +104,9 @@ class _Dist(torch.autograd.Function):
         (student, teacher, weight, norms, share, mean_s, mean_t, a_row, b_row,
          column_s, column_t, a_column, b_column) = ctx.saved_tensors
         tau, use_sigmoid, beta, gamma = ctx.settings
-        # So that the mean over processes, which a distributed wrapper takes, is their sum.
+        # A distributed wrapper averages gradients over processes; with this factor they add up.
         gradient = gradient / tau * ctx.processes
-        # d loss / d s = a t + b s + c, each a sum of a row's and a column's.
+        # d loss / d s = a t + b s + c, each the sum of a value of the row and one of the column.
         a_row, b_row = -beta * share * a_row, -beta * share * b_row
         c_row = -(a_row * mean_t + b_row * mean_s)
         scale = -gamma / student.shape[1]
@@ -118,20 +119,21 @@ class _Dist(torch.autograd.Function):
 
 
 class Form(NamedTuple):
-    """How the logits are gone through."""
+    """An implementation of value and gradient."""
     gather: Callable[..., Tuple[Tensor, Tensor, Count, Optional[Tensor]]]
-    """Student, teacher, weight, τ, use_sigmoid -> moments of rows (5, N, L), moments of columns,
-    float64 (5, C), how many positions these are, and what is kept for ``spread``."""
+    """(student, teacher, weight, τ, use_sigmoid) -> (moments of rows (5, N, L), moments of columns,
+    float64 (5, C), number of positions, tensor saved for ``spread`` or None)."""
     spread: Callable[..., Tensor]
-    """All that, a, b, c of rows (3, N, L) and of columns (3, C), and a factor -> the gradient."""
+    """(student, teacher, weight, τ, use_sigmoid, saved tensor, a, b, c of rows (3, N, L), a, b, c
+    of columns (3, C), factor) -> gradient."""
 
 
 def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
            use_sigmoid: bool) -> Tuple[Tensor, Tensor, Count, None]:
-    """The moments, piece by piece."""
+    """The moments, computed in chunks."""
     count, classes, length = student.shape
     row = student.new_empty(5, count, length)
-    # Sums over all positions: in float64, where they cost nothing.
+    # Sums over all positions in float64, at almost no cost.
     column = student.new_zeros(5, classes, dtype=torch.float64)
     seen: Count = 0.
     for n, piece in pieces(student):
@@ -157,7 +159,7 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
 def spread(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
            use_sigmoid: bool, norms: None, of_row: Tensor, of_column: Tensor,
            gradient: Tensor) -> Tensor:
-    """The gradient, piece by piece."""
+    """The gradient, computed in chunks."""
     found = torch.empty_like(student)
     for n, piece in pieces(student):
         s, t, w = probabilities(student, teacher, weight, tau, use_sigmoid, n, piece)
@@ -179,7 +181,7 @@ FUSED = Form(fused.gather, fused.spread)
 
 def form_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor],
              use_sigmoid: bool) -> Form:
-    """The kernels of :mod:`mmkd.losses.fast.fused` where they work, else piece by piece."""
+    """The kernels of :mod:`mmkd.losses.fast.fused` if they work, otherwise the chunks."""
     if not fused.fits(student, teacher, weight):
         return PIECEWISE
     return FUSED if is_believed(student.device, use_sigmoid, weight is not None) else PIECEWISE
@@ -187,7 +189,8 @@ def form_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor],
 
 @cache
 def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bool:
-    """Whether the kernels say what is said piece by piece, tried once on random numbers."""
+    """Whether the kernels agree with the computation in chunks. It is tested once, on random
+    numbers."""
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
@@ -195,7 +198,7 @@ def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bo
 
     student, teacher, weight, of_row, of_column = (
         drawn(2, 21, 300), drawn(2, 21, 300), drawn(2, 300).relu(), drawn(3, 2, 300), drawn(3, 21))
-    if has_weight:  # as it comes: nothing is multiplied where nothing counts
+    if has_weight:  # rows of weight 0 have no gradient
         of_row *= weight > 0
     asked = student, teacher, weight if has_weight else None, 2., use_sigmoid
 
@@ -210,25 +213,25 @@ def is_believed(device: torch.device, use_sigmoid: bool, has_weight: bool) -> bo
 
 
 def at_least_tiny(count: Count) -> Count:
-    """A number that may be divided by."""
+    """The count, at least ``TINY``, so that it can be a divisor."""
     return count.clamp(min=TINY) if isinstance(count, Tensor) else max(count, TINY)
 
 
 def over_processes(seen: Count, column: Tensor, of_all: Tensor,
                    sync: bool) -> Tuple[int, Count, Tensor, Tensor]:
-    """Put together what all processes have seen.
+    """Merge the moments of all processes.
 
-    5 C + 2 numbers of each process are exchanged, and no logits.
+    Each process sends 5 C + 2 numbers, and no logits.
 
     Args:
-        seen (float | Tensor): How many positions, weighted, this process has seen.
-        column (Tensor): Float64 (5, C), their moments by class.
+        seen (float | Tensor): Number, or sum of weights, of the positions of this process.
+        column (Tensor): Float64 (5, C), moments of these positions by class.
         of_all (Tensor): A scalar, the sum of their inter-class correlations.
-        sync (bool): Whether to ask the others at all.
+        sync (bool): Whether processes are merged at all.
 
     Returns:
-        tuple[int, float | Tensor, Tensor, Tensor]: How many processes there are, and the three of
-        all.
+        tuple[int, float | Tensor, Tensor, Tensor]: The number of processes, and count, moments and
+        sum of all of them.
     """
     if not (sync and distributed.is_available() and distributed.is_initialized()):
         return 1, seen, column, of_all
@@ -237,26 +240,26 @@ def over_processes(seen: Count, column: Tensor, of_all: Tensor,
     found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(found, own)
     seen, column, sums = 0., torch.zeros_like(column), own.new_zeros(())
-    for one in found:  # in one order, so that all processes come to the same bits
+    for one in found:  # in one order, so that results are bitwise equal in all processes
         sums = sums + one[-1]
         seen = merge(column, seen, one[:-2].reshape(column.shape), one[-2])
     return len(found), seen, column, sums.to(of_all.dtype)
 
 
 def merge(total: Tensor, seen: Count, new: Tensor, count: Count) -> Count:
-    """Add the moments of more samples, without the cancellation that sums of squares suffer.
+    """Add the moments of more samples, without the cancellation of sums of squares.
 
     Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances", 1979.
 
     Args:
-        total (Tensor): (5, C), as :class:`Moments`; changed in place.
-        seen (float | Tensor): How many samples it stands for.
-        new (Tensor): (5, C), those of the new samples.
-        count (float | Tensor): How many these are; where there are none, nothing changes.
+        total (Tensor): (5, C), in the order of :class:`Moments`; changed in place.
+        seen (float | Tensor): Number of samples in ``total``.
+        new (Tensor): (5, C), moments of the new samples.
+        count (float | Tensor): Number of the new samples; 0 changes nothing.
 
     Returns:
-        float | Tensor: How many it stands for now.
+        float | Tensor: The new number of samples in ``total``.
     """
     ds, dt = new[0] - total[0], new[1] - total[1]
     both = seen + count

@@ -1,10 +1,10 @@
-"""How is a loss on large logits computed on a GPU in little more than the time of reading them?
+"""Fused kernels for losses on large logits on a GPU, limited by the memory bandwidth.
 
-Kernels in Triton, which torch's builds for CUDA bring along. Each program looks at a few positions
-of one image and goes through their classes, so that both logits are read once for the value (twice
-with softmax, whose norm comes first) and once for the gradient (twice for DIST's with softmax).
-What they say is what :mod:`mmkd.losses.fast.closed_form` and :mod:`mmkd.losses.kd` say piece by
-piece.
+The kernels are in Triton, which is part of torch's builds for CUDA. Each program handles a few
+positions of one image and loops over their classes. Both logits are read once for the value (twice
+for softmax, which needs the normalizer first) and once for the gradient (twice for DIST with
+softmax). The results agree with the computation in chunks of
+:mod:`mmkd.losses.fast.closed_form` and :mod:`mmkd.losses.kd`.
 """
 from typing import Callable, List, Optional, Tuple, Union
 
@@ -15,11 +15,11 @@ from ...core.log import warn
 
 try:
     from . import kernels
-except ImportError:  # Triton is not there in torch's builds for CPU
+except ImportError:  # torch's builds for CPU have no Triton
     kernels = None  # type: ignore[assignment]
 
 POSITIONS, CLASSES = 32, 32
-"""Positions and classes that a program looks at together: few, so that there are many programs."""
+"""Block size of a program in positions and in classes; small, so that there are many programs."""
 
 
 def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
@@ -34,9 +34,9 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
         use_sigmoid (bool): Sigmoid or softmax.
 
     Returns:
-        tuple: Of the rows, (5, N, L); of the columns, float64 (5, C); how many positions, weighted,
-        they are, with a weight a float64 scalar; for :func:`spread`, what softmax divides by, as a
-        logarithm (2, N, L).
+        tuple: Moments of the rows (5, N, L); moments of the columns, float64 (5, C); the number of
+        positions, or the sum of their weights as a float64 scalar; for :func:`spread`, the
+        logarithm of the normalizer of softmax (2, N, L), or None.
     """
     count, classes, length = student.shape
     row = student.new_empty(5, count, length)
@@ -46,19 +46,19 @@ def gather(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
     counts = student.new_empty(count * blocks)
     _run('gather', student, teacher, weight, tau, use_sigmoid, row, norms, column, counts)
     merged, total = merge_all(column, counts)
-    # A number that is not known stays on the GPU: the CPU would wait for it.
+    # The sum of weights stays on the GPU: reading it would make the CPU wait.
     return row, merged, float(count * length) if weight is None else total, norms
 
 
 def merge_all(column: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
-    """As :func:`mmkd.losses.fast.closed_form.merge`, of many at once.
+    """The same as :func:`mmkd.losses.fast.closed_form.merge`, for many sets of samples at once.
 
     Args:
         column (Tensor): Float (K, 5, C), moments of K sets of samples.
-        counts (Tensor): (K,), how many samples each has.
+        counts (Tensor): (K,), number of samples in each.
 
     Returns:
-        tuple[Tensor, Tensor]: Float64 (5, C); a scalar, how many samples it stands for.
+        tuple[Tensor, Tensor]: Moments, float64 (5, C); a scalar, the number of samples.
     """
     counts, column = counts.double(), column.double()
     total = counts.sum()
@@ -71,21 +71,21 @@ def merge_all(column: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
 def spread(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
            use_sigmoid: bool, norms: Optional[Tensor], of_row: Tensor, of_column: Tensor,
            gradient: Tensor) -> Tensor:
-    """The gradient for the student's logits.
+    """The gradient with respect to the student's logits.
 
     Args:
-        student (Tensor): As in :func:`gather`, and so are the next four.
-        teacher (Tensor): The same.
-        weight (Tensor, optional): The same.
-        tau (float): The same.
-        use_sigmoid (bool): The same.
-        norms (Tensor, optional): As :func:`gather` gave them.
-        of_row (Tensor): Float32 (3, N, L): a, b, c of :math:`a t + b s + c`, of the rows.
-        of_column (Tensor): Float32 (3, C): those of the columns.
-        gradient (Tensor): A scalar, the factor of all.
+        student (Tensor): See :func:`gather`.
+        teacher (Tensor): See :func:`gather`.
+        weight (Tensor, optional): See :func:`gather`.
+        tau (float): See :func:`gather`.
+        use_sigmoid (bool): See :func:`gather`.
+        norms (Tensor, optional): From :func:`gather`.
+        of_row (Tensor): Float32 (3, N, L): a, b, c of :math:`a t + b s + c`, part of the rows.
+        of_column (Tensor): Float32 (3, C): part of the columns.
+        gradient (Tensor): A scalar factor.
 
     Returns:
-        Tensor: As the student.
+        Tensor: The gradient, with shape and dtype of the student's logits.
     """
     found = torch.empty_like(student, memory_format=torch.contiguous_format)
     _run('spread', student, teacher, weight, tau, use_sigmoid, norms, of_row.contiguous(),
@@ -95,18 +95,18 @@ def spread(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
 
 def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
             use_sigmoid: bool) -> Tuple[Tensor, Optional[Tensor]]:
-    """KD's divergence, summed over all positions.
+    """The KL divergence of KD, summed over all positions.
 
     Args:
-        student (Tensor): As in :func:`gather`, and so are the next four.
-        teacher (Tensor): The same.
-        weight (Tensor, optional): The same.
-        tau (float): The same.
-        use_sigmoid (bool): The same.
+        student (Tensor): See :func:`gather`.
+        teacher (Tensor): See :func:`gather`.
+        weight (Tensor, optional): See :func:`gather`.
+        tau (float): See :func:`gather`.
+        use_sigmoid (bool): See :func:`gather`.
 
     Returns:
-        tuple[Tensor, Tensor | None]: A scalar, float64; for :func:`differ`, what softmax divides
-        by.
+        tuple[Tensor, Tensor | None]: A float64 scalar; for :func:`differ`, the logarithm of the
+        normalizer of softmax, or None.
     """
     count, _, length = student.shape
     norms = None if use_sigmoid else student.new_empty(2, count, length)
@@ -117,19 +117,20 @@ def diverge(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: flo
 
 def differ(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
            use_sigmoid: bool, norms: Optional[Tensor], scale: Tensor) -> Tensor:
-    """The gradient of :func:`diverge` for the student's logits: the difference of probabilities.
+    """The gradient of :func:`diverge` with respect to the student's logits: the difference of the
+    probabilities.
 
     Args:
-        student (Tensor): As in :func:`gather`, and so are the next four.
-        teacher (Tensor): The same.
-        weight (Tensor, optional): The same.
-        tau (float): The same.
-        use_sigmoid (bool): The same.
-        norms (Tensor, optional): As :func:`diverge` gave them.
-        scale (Tensor): A scalar, the factor of all.
+        student (Tensor): See :func:`gather`.
+        teacher (Tensor): See :func:`gather`.
+        weight (Tensor, optional): See :func:`gather`.
+        tau (float): See :func:`gather`.
+        use_sigmoid (bool): See :func:`gather`.
+        norms (Tensor, optional): From :func:`diverge`.
+        scale (Tensor): A scalar factor.
 
     Returns:
-        Tensor: As the student.
+        Tensor: The gradient, with shape and dtype of the student's logits.
     """
     found = torch.empty_like(student, memory_format=torch.contiguous_format)
     _run('differ', student, teacher, weight, tau, use_sigmoid, norms, scale, found)
@@ -137,13 +138,14 @@ def differ(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: floa
 
 
 def blocks_of(length: int) -> int:
-    """How many programs go through the positions of an image."""
+    """Number of programs for the positions of an image."""
     return (length + POSITIONS - 1) // POSITIONS
 
 
 def _run(kernel: str, student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
          use_sigmoid: bool, *rest: Optional[Tensor]) -> None:
-    """Start a kernel on all positions of all images; what is None is not looked at by it."""
+    """Launch a kernel for all positions of all images. The kernel does not access tensors that are
+    None."""
     count, classes, length = student.shape
     student, teacher = student.contiguous(), teacher.contiguous()
     pointers = (student if one is None else one
@@ -154,23 +156,24 @@ def _run(kernel: str, student: Tensor, teacher: Tensor, weight: Optional[Tensor]
 
 
 def fits(*tensors: Optional[Tensor]) -> bool:
-    """Whether the kernels are there for these."""
+    """Whether the kernels support these tensors."""
     return kernels is not None and all(
         one is None or (one.is_cuda and one.dtype == torch.float32) for one in tensors)
 
 
 def agree(what: str, plain: Callable[[], List[Tensor]], fused: Callable[[], List[Tensor]]) -> bool:
-    """Whether kernels say what is said without them; if not, or if they fail, with a warning.
+    """Whether the results with and without kernels agree; if not, or if the kernels fail, a warning
+    is logged.
 
     Args:
-        what (str): What they compute, for the warning.
-        plain (Callable): Says it without them.
-        fused (Callable): Says it with them.
+        what (str): Name of the computation, for the warning.
+        plain (Callable): Computes it without kernels.
+        fused (Callable): Computes it with kernels.
     """
     try:
         for one, other in zip(plain(), fused()):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-    except Exception as error:  # whatever a compiler raises
+    except Exception as error:  # from the compiler
         warn(f'The fused kernels of {what} are left out, which goes piece by piece: '
              f'{type(error).__name__}: {str(error).strip().splitlines()[0]}')
         return False

@@ -1,11 +1,11 @@
-"""What does each program of a fused loss do on a GPU? Started by :mod:`mmkd.losses.fast.fused`.
+"""Triton kernels of the fused losses, launched by :mod:`mmkd.losses.fast.fused`.
 
-A program looks at P positions of image n, from ``block * P`` on, and goes through their C classes,
-B at a time. Logits are (N, C, L), weights (N, L), contiguous; ``scale`` is 1 / τ.
+A program handles P positions of image n, from ``block * P`` on, and loops over their C classes, B
+at a time. Logits are (N, C, L), weights (N, L), contiguous; ``scale`` is 1 / τ.
 
-What is summed over the classes of a position is summed apart for each of the B that are looked at
-together, and put together after the last: inside of the loop it would make the warps wait for each
-other. What is summed over positions stays within a warp.
+A sum over the classes of a position is accumulated in B partial sums, which are added after the
+loop: a reduction inside of the loop would synchronize the warps. A sum over positions is reduced
+within a warp.
 """
 import triton
 import triton.language as tl
@@ -22,7 +22,7 @@ def _activated(logits, offset, inside, scale, norm, USE_SIGMOID: tl.constexpr):
 
 @triton.jit
 def _norm_of(logits, start, stride, inside, scale, C, P: tl.constexpr, B: tl.constexpr):
-    """Logarithm of the sum over the classes of the exponentials, for each position."""
+    """Log-sum-exp over the classes, per position."""
     most = tl.full((B, P), -float('inf'), tl.float32)
     total = tl.zeros((B, P), tl.float32)
     position = tl.arange(0, P)
@@ -33,7 +33,7 @@ def _norm_of(logits, start, stride, inside, scale, C, P: tl.constexpr, B: tl.con
                     other=-float('inf')).to(tl.float32) * scale
         x = tl.where(here, x, -float('inf'))
         new = tl.maximum(most, x)
-        safe = tl.where(new == -float('inf'), 0., new)  # nothing that counts so far
+        safe = tl.where(new == -float('inf'), 0., new)  # no finite logit so far
         total = total * tl.exp(most - safe) + tl.exp(x - safe)
         most = new
     highest = tl.max(most, 0)
@@ -44,7 +44,7 @@ def _norm_of(logits, start, stride, inside, scale, C, P: tl.constexpr, B: tl.con
 
 @triton.jit
 def _weights(pointers, exists, HAS_WEIGHT: tl.constexpr):
-    """Of positions: 1 where none are given, 0 beyond the last one."""
+    """Weights of positions: 1 if none are given, 0 beyond the last position."""
     if HAS_WEIGHT:
         return tl.load(pointers, mask=exists, other=0.).to(tl.float32)
     return tl.where(exists, 1., 0.)
@@ -54,7 +54,7 @@ def _weights(pointers, exists, HAS_WEIGHT: tl.constexpr):
 def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL,
            USE_SIGMOID: tl.constexpr, HAS_WEIGHT: tl.constexpr,
            P: tl.constexpr, B: tl.constexpr):
-    """Moments of each row, and of each column over these positions, for the caller to merge."""
+    """Moments of each row, and of each column over these positions, which the caller merges."""
     n, block = tl.program_id(1), tl.program_id(0)
     program = n * tl.num_programs(0) + block
     position = block * P + tl.arange(0, P)
@@ -84,7 +84,7 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
         _, s = _activated(student, offset, here, scale, norm_s, USE_SIGMOID)
         _, t = _activated(teacher, offset, here, scale, norm_t, USE_SIGMOID)
         s, t = tl.where(here, s, 0.), tl.where(here, t, 0.)
-        # Of the rows: Welford's update of the means, for which no sum is needed.
+        # Rows: Welford's update of the means, which needs no reduction.
         share = 1. / (first // B + 1)
         ds, dt = tl.where(here, s - mean_s, 0.), tl.where(here, t - mean_t, 0.)
         mean_s += ds * share
@@ -92,7 +92,7 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
         square_s += ds * (s - mean_s)
         square_t += dt * (t - mean_t)
         product += ds * (t - mean_t)
-        # Of the columns: those of these positions, merged by the caller.
+        # Columns: moments of these positions, merged by the caller.
         cs = tl.sum(s * w[None, :], 1) / divisor
         ct = tl.sum(t * w[None, :], 1) / divisor
         ds = tl.where(here, s - cs[:, None], 0.)
@@ -103,7 +103,7 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
         tl.store(into + 2 * C, tl.sum(ds * ds * w[None, :], 1), mask=c < C)
         tl.store(into + 3 * C, tl.sum(dt * dt * w[None, :], 1), mask=c < C)
         tl.store(into + 4 * C, tl.sum(ds * dt * w[None, :], 1), mask=c < C)
-    # How many classes each of the B has seen, and their moments together.
+    # Number of classes in each of the B partial sums, and the merged moments.
     b = tl.arange(0, B)
     seen = tl.where(b < C, (C - b + B - 1) // B, 0).to(tl.float32)[:, None]
     whole_s, whole_t = tl.sum(seen * mean_s, 0) / C, tl.sum(seen * mean_t, 0) / C
@@ -120,7 +120,7 @@ def gather(student, teacher, weight, row, norms, column, counts, scale, C, L, NL
 def spread(student, teacher, weight, norms, of_row, of_column, gradient, found, scale, C, L,
            NL, USE_SIGMOID: tl.constexpr, HAS_WEIGHT: tl.constexpr,
            P: tl.constexpr, B: tl.constexpr):
-    """DIST's gradient, of a, b, c of the rows and of the columns."""
+    """Gradient of DIST, from a, b, c of the rows and of the columns."""
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L
@@ -167,7 +167,7 @@ def spread(student, teacher, weight, norms, of_row, of_column, gradient, found, 
 
 @triton.jit
 def _softplus(x):
-    """log(1 + exp(x)), without the rounding of 1 + exp(x) where that is small."""
+    """log(1 + exp(x)), accurate also for small exp(x)."""
     e = tl.exp(-tl.abs(x))
     z = e / (2 + e)
     # log(1 + e) = 2 artanh(z), z at most 1/3: the next term of the series is below 2e-8 of the sum.
@@ -181,7 +181,7 @@ def _softplus(x):
 def diverge(student, teacher, weight, norms, sums, scale, C, L, NL,
             USE_SIGMOID: tl.constexpr, HAS_WEIGHT: tl.constexpr,
             P: tl.constexpr, B: tl.constexpr):
-    """KD's divergence, summed over these positions."""
+    """KL divergence of KD, summed over these positions."""
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L
@@ -202,7 +202,7 @@ def diverge(student, teacher, weight, norms, sums, scale, C, L, NL,
         offset = start + c[:, None] * L + tl.arange(0, P)[None, :]
         x, _ = _activated(student, offset, here, scale, norm_s, USE_SIGMOID)
         y, t = _activated(teacher, offset, here, scale, norm_t, USE_SIGMOID)
-        if USE_SIGMOID:  # as mmkd.losses.kd.of_bernoulli
+        if USE_SIGMOID:  # see mmkd.losses.kd.of_bernoulli
             x, y = tl.where(y > 0, -x, x), -tl.abs(y)
             one = (y - x) / (1 + tl.exp(-y)) + _softplus(x) - _softplus(y)
         else:
@@ -215,7 +215,7 @@ def diverge(student, teacher, weight, norms, sums, scale, C, L, NL,
 def differ(student, teacher, weight, norms, factor, found, scale, C, L, NL,
            USE_SIGMOID: tl.constexpr, HAS_WEIGHT: tl.constexpr,
            P: tl.constexpr, B: tl.constexpr):
-    """KD's gradient."""
+    """Gradient of KD."""
     n, block = tl.program_id(1), tl.program_id(0)
     position = block * P + tl.arange(0, P)
     exists = position < L

@@ -1,20 +1,20 @@
-"""How are large logits gone through, so that what is computed on the way stays in the cache?"""
+"""Computation on large logits in chunks, so that intermediate tensors fit the cache."""
 from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 PIECE = dict(cpu=1 << 18, cuda=1 << 24)
-"""Elements of the logits that are looked at together: on a CPU, what fits the cache."""
+"""Number of elements of the logits per chunk; on a CPU a chunk fits the cache."""
 
 
 TINY = 1e-30
-"""Weight of all positions together, at least; nothing is divided by 0 where none is left."""
+"""Lower bound of the sum of all weights, to avoid a division by 0."""
 
 
 def as_maps(student: Tensor, teacher: Tensor,
             weight: Optional[Tensor]) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Bring (N, C, *positions), or rows (M, C), to (N, C, L), and weights to (N, L)."""
+    """Reshape (N, C, *positions), or rows (M, C), to (N, C, L), and weights to (N, L)."""
     student, teacher = (one.flatten(2) if one.dim() > 2 else one.T.unsqueeze(0)
                         for one in (student, teacher))
     if weight is not None:
@@ -23,7 +23,7 @@ def as_maps(student: Tensor, teacher: Tensor,
 
 
 def pieces(logits: Tensor) -> Iterator[Tuple[int, slice]]:
-    """Image by image, slices of the L positions of (N, C, L)."""
+    """Yield per image slices of the L positions of (N, C, L)."""
     count, classes, length = logits.shape
     step = max(1, PIECE.get(logits.device.type, PIECE['cuda']) // max(classes, 1))
     for n in range(count):
@@ -33,10 +33,11 @@ def pieces(logits: Tensor) -> Iterator[Tuple[int, slice]]:
 
 def logits_of(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float, n: int,
               piece: slice) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Those of a piece over ``tau``, (C, positions), and its weights; 0 where the weights are."""
+    """Logits of a chunk divided by ``tau``, (C, positions), 0 at positions of weight 0; and its
+    weights."""
     s, t = student[n, :, piece], teacher[n, :, piece]
     w = None if weight is None else weight[n, piece]
-    if w is not None:  # whatever stands at a masked position, even NaN, must not reach the sums
+    if w is not None:  # values at masked positions, even NaN, must not reach the sums
         is_masked = w == 0
         s, t = s.masked_fill(is_masked, 0), t.masked_fill(is_masked, 0)
     return (s, t, w) if tau == 1 else (s / tau, t / tau, w)
@@ -45,7 +46,7 @@ def logits_of(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: f
 def probabilities(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
                   use_sigmoid: bool, n: int,
                   piece: slice) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """As :func:`logits_of`, activated."""
+    """Probabilities of a chunk; see :func:`logits_of`."""
     s, t, w = logits_of(student, teacher, weight, tau, n, piece)
     return (s.sigmoid(), t.sigmoid(), w) if use_sigmoid else (torch.softmax(s, 0),
                                                               torch.softmax(t, 0), w)

@@ -1,1 +1,1 @@
-"""Where are the points in models of one family? One file each."""
+"""Families of models, one per file."""

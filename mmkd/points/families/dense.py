@@ -14,12 +14,12 @@ from ..recorder import Call
 
 @FAMILIES.register_module()
 class DenseHead(ModelFamily):
-    """Detectors whose ``bbox_head`` is one of mmdet's dense heads.
+    """Detectors with one of mmdet's dense heads as ``bbox_head``.
 
-    Nearly all of them return the class scores first, a list over levels of (N, anchors·classes, H,
-    W), and tell activation and number of classes by ``use_sigmoid_cls`` and ``cls_out_channels``.
-    So the point 'cls' needs no module path, whatever the layer inside is called. Those that return
-    something else stand in ``OTHERS``.
+    The first output of nearly all of them is the class scores, a list over levels of
+    (N, anchors·classes, H, W). Activation and number of classes are read from ``use_sigmoid_cls``
+    and ``cls_out_channels``. So the point 'cls' is independent of the names of layers in the head.
+    Heads with other outputs are in ``OTHERS``.
     """
 
     family = 'single-stage detectors of mmdet with a dense head'
@@ -27,7 +27,7 @@ class DenseHead(ModelFamily):
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
-        # A model of mmdet has imported mmdet; no reason to import it for other models.
+        # For a model of mmdet, mmdet is imported already; for other models it is not needed.
         module = sys.modules.get('mmdet.models.dense_heads.base_dense_head')
         return module is not None and isinstance(
             getattr(model, 'bbox_head', None), module.BaseDenseHead)
@@ -58,7 +58,7 @@ class DenseHead(ModelFamily):
     def about(model: Any, path: str) -> Dict[str, Any]:
         layer, head = model.get_submodule(path), model.bbox_head
         logits = logits_of_dense_head(head)
-        # A tower or the box layer is no logits, even where its channels happen to divide.
+        # Other layers do not return logits, even if their channels are a multiple of the classes.
         is_class_layer = (
             logits and path.startswith('bbox_head.') and 'cls' in path.rpartition('_')[2]
             and getattr(layer, 'out_channels', None) ==
@@ -80,9 +80,9 @@ class DenseHead(ModelFamily):
 
 
 def run_dense_head(head: Any, features: Any) -> None:
-    """Its forward, as in training where a test leaves something out.
+    """Run a dense head as in training.
 
-    Guided anchoring predicts no classes where it is sure to find nothing, unless it is trained.
+    In eval mode, guided anchoring predicts no classes at positions with a low location score.
     """
     was_training = head.training
     head.training = was_training or any(
@@ -94,28 +94,28 @@ def run_dense_head(head: Any, features: Any) -> None:
 
 
 def class_scores(calls: List[Call]) -> List[Tensor]:
-    """The first of what a dense head returns: class scores, level by level."""
+    """The first output of a dense head: class scores, one tensor per level."""
     return [level for call in calls for level in call.output[0]]
 
 
 def logits_of_dense_head(head: Any) -> Dict[str, Any]:
-    """Activation and columns, as fields of a :class:`Point`; {} for heads that do not tell."""
+    """Activation and columns, as fields of a :class:`Point`; {} if the head does not have them."""
     if not hasattr(head, 'use_sigmoid_cls') or not hasattr(head, 'cls_out_channels'):
         return {}
     use_sigmoid, columns = head.use_sigmoid_cls, head.cls_out_channels
-    # With softmax the last column is the background's. An RPN tells objects from background only.
+    # With softmax the last column is the background. An RPN has no classes, only objectness.
     named = columns if use_sigmoid else columns - 1
     is_rpn = any('RPNHead' in cls.__name__ for cls in type(head).__mro__)
     return dict(use_sigmoid=use_sigmoid, num_classes=columns, num_named=0 if is_rpn else named)
 
 
 def _logits_of_probabilities(calls: List[Call]) -> List[Tensor]:
-    """TOOD's head returns probabilities; losses apply the activation themselves."""
+    """Logits for TOOD, whose head returns probabilities; losses apply the activation."""
     return [torch.logit(level.float(), eps=1e-6) for level in class_scores(calls)]
 
 
 def _classes_of_yolo(classes: int, calls: List[Call]) -> List[Tensor]:
-    """YOLOv3: per anchor 4 of the box, objectness, then the classes; those of all anchors."""
+    """Class logits of all anchors for YOLOv3, which has 4 box channels and objectness first."""
     return [level.unflatten(1, (-1, 5 + classes))[:, :, 5:].flatten(1, 2)
             for level in class_scores(calls)]
 
@@ -130,14 +130,15 @@ OTHERS: Dict[str, Callable[..., List[Tensor]]] = {
     'CornerHead': _corner_heatmaps,
     'YOLOV3Head': _classes_of_yolo,
 }
-"""How the class logits are read from heads that return something else first. All are sigmoid."""
+"""Functions that read the class logits of heads with other outputs. All use sigmoid."""
 
 CODED = dict(
     ATSSHead=True, DDODHead=True, FSAFHead=True, GFLHead=True, PAAHead=True, RetinaHead=True,
     RTMDetHead=True, SSDHead=True, YOLOFHead=True,
     GARetinaHead=False, TOODHead=False, VFNetHead=False)
-"""Whether a head's second output, in training and test alike, is what its coder decodes at its
-priors. Guided anchors move, TOOD decodes in its forward, VFNet gives in a test what it refined."""
+"""Whether the second output of a head is the input of its box coder, with its priors, in training
+and test. In guided anchoring the anchors are predicted, TOOD decodes in its forward, and VFNet
+returns refined boxes in a test."""
 
 
 def _coding(head: Any) -> str:
@@ -149,7 +150,7 @@ def _coding(head: Any) -> str:
 
 
 def described(part: Any) -> str:
-    """A coder or a generator of priors, and its settings: equal for equal ones."""
+    """Description of a box coder or prior generator with its settings, equal for equal ones."""
     settings = {name: value.tolist() if isinstance(value, Tensor) else value
                 for name, value in sorted(vars(part).items()) if name != 'base_anchors'}
     return f'{type(part).__name__}({", ".join(f"{k}={v}" for k, v in settings.items())})'

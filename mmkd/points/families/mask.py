@@ -17,12 +17,11 @@ from .segmentor import Segmentor
 
 @FAMILIES.register_module()
 class MaskTransformer(ModelFamily):
-    """Models whose queries each predict a mask and its class: MaskFormer, Mask2Former.
+    """Models with queries that each predict a mask and its class: MaskFormer, Mask2Former.
 
     Points of the last decoder layer are 'cls', the class logits (N, C, queries), and 'mask', the
-    logits of the masks (N, queries, H, W), each pixel by itself (sigmoid); 'cls.0', 'mask.0', ...
-    are those of each layer. A query of the student has no partner by its number: queries are
-    paired by class and mask.
+    mask logits (N, queries, H, W), with sigmoid per pixel; 'cls.0', 'mask.0', ... are the points of
+    each layer. The order of queries has no meaning: queries are paired by class and mask.
     """
 
     family = 'mask transformers of mmdet and mmseg'
@@ -71,9 +70,10 @@ class MaskTransformer(ModelFamily):
 
 @FAMILIES.register_module()
 class SideAdapter(ModelFamily):
-    """SAN: CLIP beside an adapter that proposes masks; points as those of mask transformers.
+    """SAN, which has CLIP and an adapter that proposes masks; points as of mask transformers.
 
-    In training the decode head also predicts from intermediate layers; the points are the last.
+    In training the decode head also predicts from intermediate layers; the points are of the last
+    one.
     """
 
     family = 'SAN of mmseg'
@@ -87,7 +87,7 @@ class SideAdapter(ModelFamily):
 
     @staticmethod
     def points(model: Any) -> Dict[str, Point]:
-        # One column per word of the vocabulary, and one for the background.
+        # One column per class of the vocabulary, and one for the background.
         return _points('decode_head', 0, model.decode_head.num_classes + 1, _of_proposals)
 
     @staticmethod
@@ -127,7 +127,7 @@ def _points(path: str, layers: int, columns: int,
         points[f'cls{suffix}'] = Point(
             f'cls{suffix}', (path, ), partial(_logits, queries), use_sigmoid=False,
             num_classes=columns, num_named=columns - 1, queries=queries)
-        # A column for each query: inside or outside of its mask.
+        # One binary column per query: inside or outside of its mask.
         points[f'mask{suffix}'] = Point(
             f'mask{suffix}', (path, ), partial(_masks, queries), use_sigmoid=True, num_classes=1,
             queries=queries, query_dim=1)
@@ -148,6 +148,6 @@ def _of_layer(layer: int, calls: List[Call]) -> List[Queries]:
 
 
 def _of_proposals(layer: int, calls: List[Call]) -> List[Queries]:
-    """SAN's head returns masks first."""
+    """Queries of SAN, whose head returns masks first."""
     return [Queries(classes[layer].transpose(1, 2), masks[layer], use_sigmoid=False)
             for masks, classes in (call.output for call in calls)]

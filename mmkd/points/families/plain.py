@@ -1,4 +1,4 @@
-"""Any module that takes images: neither a detector nor a segmentor, or none that is known here."""
+"""Any module with images as input, which is not a known detector or segmentor."""
 import math
 from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
@@ -18,27 +18,27 @@ MODULE, IMAGE = 'module', 'image'
 """The children of a :class:`PlainModel`."""
 
 WHOLE = 'output'
-"""The point that is what the module itself returns."""
+"""Name of the point for the output of the module itself."""
 
 TRIED: Sequence[Size] = ((128, 160), (320, 352), (512, 544))
-"""Heights and widths that a module is tried with; not square, which some layouts would hide."""
+"""Heights and widths of the trial images; they are not square, so that layouts can be checked."""
 
 
 class Place(NamedTuple):
-    """Where a named point lies in a module."""
+    """Place of a named point in a module."""
     path: str
-    """Dotted path in the module, '' for what is called with the images."""
+    """Dotted path in the module, '' for the part that is called with the images."""
     layout: Optional[Layout] = None
-    """None where it was not written: that of the library, or (N, C, H, W)."""
+    """The layout; None if not given: that of the library, or (N, C, H, W)."""
 
 
 class ToSize(nn.Module):
-    """Resizes images to what a network takes.
+    """Resizes images to a size that a network accepts.
 
     Args:
-        size (tuple[int, int], optional): The one height and width that it takes. Defaults to None,
-            several.
-        multiple (tuple[int, int]): Of what height and width must be multiples: its patches.
+        size (tuple[int, int], optional): The only accepted height and width. Defaults to None, not
+            fixed.
+        multiple (tuple[int, int]): Height and width must be multiples of these, the patch size.
             Defaults to (1, 1).
     """
 
@@ -47,7 +47,7 @@ class ToSize(nn.Module):
         self.size, self.multiple = size, multiple
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, C, H, W) as (N, C, H', W'): the same if the size is right, else bilinear."""
+        """Resize (N, C, H, W) to (N, C, H', W') by bilinear interpolation, if it is necessary."""
         given = inputs.shape[2:]
         size = self.size or tuple(max(1, (2 * side + patch) // (2 * patch)) * patch  # the nearest
                                   for side, patch in zip(given, self.multiple))
@@ -56,22 +56,23 @@ class ToSize(nn.Module):
 
 
 class PlainModel(nn.Module):
-    """A module with what is known here of a model of MMEngine: how images are normalised for it.
+    """A module with a data preprocessor, like a model of MMEngine.
 
     Args:
         module (nn.Module): The module.
-        data_preprocessor (nn.Module): Whose ``mean`` and ``std`` it was trained with.
-        places (Mapping[str, Place]): Points by name. Defaults to none.
+        data_preprocessor (nn.Module): The preprocessor, with the module's ``mean`` and ``std``.
+        places (Mapping[str, Place]): Points by name. Defaults to {}.
         run (str): Dotted path of its part that is called with images (N, C, H, W). Defaults to '',
             the module itself.
-        arguments (Mapping[str, Any]): Keyword arguments of this call. Defaults to none.
-        tokens (Layout, optional): The layout of its tokens (N, L, C), where the library tells it.
+        arguments (Mapping[str, Any]): Keyword arguments of this call. Defaults to {}.
+        tokens (Layout, optional): Layout of its tokens (N, L, C), if the library has it.
 
     Attributes:
-        shapes (dict[str, tuple | str]): By dotted path in the module what each part returned when
-            it was tried: the shapes of the levels, or why it is none. Parts that did not run are
-            not there.
-        tried (Call): Of ``image`` then: tensors without values, of the sizes of the images.
+        shapes (dict[str, tuple | str]): Outputs of the parts in the trial, by dotted path in the
+            module: the shapes of the levels, or why there are none. Parts that did not run are
+            missing.
+        tried (Call): The call of ``image`` in the trial: tensors without values, of the sizes of
+            the images.
     """
 
     def __init__(self, module: nn.Module, data_preprocessor: nn.Module,
@@ -88,22 +89,22 @@ class PlainModel(nn.Module):
         self.tried = Call((), None)
 
     def forward(self, inputs: Tensor) -> Any:
-        """What the module returns for images (N, C, H, W)."""
+        """The output of the module for images (N, C, H, W)."""
         return self.module.get_submodule(self.run)(self.image(inputs), **self.arguments)
 
     def try_sizes(self, channels: int, built_for: Optional[Size], multiple: Size,
                   is_exact: bool = False) -> None:
-        """Find out which images it takes, and what each of its parts returns.
+        """Find out which image sizes it accepts, and the shapes of the outputs of its parts.
 
         Args:
             channels (int): Channels of the images.
-            built_for (tuple[int, int], optional): The size that it takes if it does not take every
-                one. None where that is not known.
-            multiple (tuple[int, int]): The patches of which images consist, as far as known.
-            is_exact (bool): Whether nothing but ``built_for`` is tried. Defaults to False.
+            built_for (tuple[int, int], optional): The accepted size, if it does not accept every
+                size. None if not known.
+            multiple (tuple[int, int]): The patch size, as far as it is known.
+            is_exact (bool): Whether only ``built_for`` is tried. Defaults to False.
 
         Raises:
-            Exception: What it raised, if it takes none.
+            Exception: The error of the module, if it accepts no size.
         """
         ways = [(ToSize(None, multiple), size) for size in TRIED]
         if built_for is not None:
@@ -132,7 +133,7 @@ def _shapes(calls: List[Call]) -> Any:
 
 @FAMILIES.register_module()
 class PlainModule(ModelFamily):
-    """Any ``nn.Module`` that :class:`mmkd.ModuleTeacher` has built. It has features alone."""
+    """Any ``nn.Module`` that :class:`mmkd.ModuleTeacher` has built. Its points are features."""
 
     family = 'any nn.Module as mmkd.ModuleTeacher'
 
@@ -171,19 +172,19 @@ class PlainModule(ModelFamily):
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
-        """There is nothing behind the features."""
+        """Do nothing: there are no heads."""
 
 
 def check_place(model: PlainModel, name: str, place: Place) -> None:
-    """Whether a part of a module returns what its layout says.
+    """Check that the output of a part of a module fits its layout.
 
     Args:
-        model (PlainModel): One that was tried.
-        name (str): The point's.
-        place (Place): Where it lies.
+        model (PlainModel): The model, after its trial.
+        name (str): Name of the point.
+        place (Place): Its place.
 
     Raises:
-        ValueError: If it did not run, or returned something else.
+        ValueError: If the part did not run, or its output does not fit.
     """
     shapes = model.shapes.get(place.path)
     if shapes is None:
@@ -207,19 +208,19 @@ def check_place(model: PlainModel, name: str, place: Place) -> None:
 
 
 def _looks(model: PlainModel, shape: Sequence[int], layout: str) -> bool:
-    """Whether height and width are those of the image that was tried, divided by one stride."""
+    """Whether height and width are those of the trial image divided by one stride."""
     height, width = shape[1:3] if layout == 'NHWC' else shape[2:]
     rows, columns = model.tried.output.shape[2:]
     return bool(abs(height * columns - width * rows) <= rows + columns)  # one position more or less
 
 
 def _point(model: PlainModel, name: str, path: str, layout: Optional[Layout] = None) -> Point:
-    """A point of a module; tokens are known by what was returned when it was tried."""
+    """A point of a module; whether it returns tokens is known from the trial."""
     shapes = model.shapes.get(path)
     if layout is None:
         are_tokens = isinstance(shapes, tuple) and {len(one) for one in shapes} == {3}
         layout = model.tokens if are_tokens and model.tokens is not None else MAPS
-        if layout.stride is not None:  # some add the class token in their last blocks alone
+        if layout.stride is not None:  # some add the class token only in their last blocks
             assert isinstance(shapes, tuple)
             sides = zip(model.tried.output.shape[2:], layout.stride)
             if {one[1] for one in shapes} == {math.prod(side // patch for side, patch in sides)}:

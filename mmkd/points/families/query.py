@@ -1,4 +1,4 @@
-"""Detectors of mmdet that predict with queries: DETR and its kin, Sparse R-CNN, QueryInst."""
+"""Detectors of mmdet with queries: DETR and its variants, Sparse R-CNN, QueryInst."""
 import inspect
 import sys
 from functools import partial
@@ -15,16 +15,17 @@ from ..recorder import Call
 
 OF_IMAGE = 'boxes (cx, cy, w, h) as parts of the image'
 OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
-"""How boxes are written. Sparse R-CNN's are known in pixels, but not where the padding begins."""
+"""Coding of the boxes. Those of Sparse R-CNN are in pixels, and the size without padding is not
+known at the point."""
 
 
 @FAMILIES.register_module()
 class QueryHead(ModelFamily):
-    """Detectors with a transformer whose queries each predict one object.
+    """Detectors with a transformer and queries that each predict one object.
 
     The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
-    (N, 4, queries); 'cls.0', 'reg.0', ... are those of each layer. A query of the student has no
-    partner by its number: predictions are paired by class and box.
+    (N, 4, queries); 'cls.0', 'reg.0', ... are the points of each layer. The order of queries has no
+    meaning: predictions are paired by class and box.
     """
 
     family = 'detectors of mmdet with queries (DETR and its kin)'
@@ -67,8 +68,8 @@ class QueryHead(ModelFamily):
 class SparseRoIHead(ModelFamily):
     """Sparse R-CNN and QueryInst: learned queries, refined by a cascade of RoI heads.
 
-    Unlike other two-stage detectors they cannot be asked at the student's RoIs, because a query is
-    handed on beside each. So the points are those of DETR and its kin, stage by stage.
+    Unlike other two-stage detectors they cannot be run for the RoIs of the student, because each
+    RoI has a query. So the points are those of DETR and its variants, stage by stage.
     """
 
     family = 'Sparse R-CNN and QueryInst of mmdet'
@@ -125,12 +126,12 @@ def points_of_layers(
     """'cls' and 'reg' of the last layer, and 'cls.0', 'reg.0', ... of each.
 
     Args:
-        layers (int): How many there are.
-        at (Callable): Gives, for the number of a layer, the paths to watch and what reads their
-            calls.
-        use_sigmoid (bool): What activates the class logits.
-        columns (int): Of one prediction, background included.
-        coding (str): How the boxes are written.
+        layers (int): Number of layers.
+        at (Callable): Returns for the number of a layer the paths to record and the function that
+            reads their calls.
+        use_sigmoid (bool): Whether the activation of the class logits is sigmoid, or softmax.
+        columns (int): Number of columns per prediction, background included.
+        coding (str): Coding of the boxes.
     """
     points = {}
     for suffix, layer in (('', -1), *((f'.{i}', i) for i in range(layers))):
@@ -144,10 +145,10 @@ def points_of_layers(
 
 
 def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, Any]:
-    """Let a dotted path pass that lies before the queries.
+    """Accept a dotted path of a module that runs before the queries.
 
     Raises:
-        ValueError: If it lies behind: its tensors have the queries in no order.
+        ValueError: If it runs after them: its tensors have unordered queries.
     """
     for part in parts:
         if is_asked([path], part):
@@ -157,11 +158,11 @@ def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, An
 
 
 def samples_of(shape: Tuple[int, ...], data_samples: Optional[Sequence]) -> List[Any]:
-    """Samples that tell the sizes which these models ask for; of a blank image its own.
+    """Samples with the image sizes that these models need; for a blank image, generated ones.
 
     Args:
-        shape (tuple[int]): Of the batch, (N, C, H, W).
-        data_samples (Sequence, optional): What there is of the N samples.
+        shape (tuple[int]): Shape of the batch, (N, C, H, W).
+        data_samples (Sequence, optional): The N samples; None for a blank image.
     """
     from mmengine.structures import BaseDataElement
     size = shape[2:]
@@ -180,9 +181,9 @@ def _places(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[T
 
 def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
               calls: List[Call]) -> List[Queries]:
-    """What DETR's kin predict in a decoder layer, by the queries that predict alone in a test.
+    """Predictions of a decoder layer of DETR and its variants, for the queries used in a test.
 
-    In training denoising queries (DINO) come before them, and dense ones (DDQ, which keeps the
+    In training, denoising queries (DINO) come before them, and dense queries (DDQ, which stores the
     numbers of both) after them.
     """
     found = []
@@ -196,7 +197,7 @@ def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
 
 def _of_stage(coder: Any, stride: int, use_sigmoid: bool, heads: List[Call],
               extractors: List[Call]) -> List[Queries]:
-    """What a stage of Sparse R-CNN predicts; its boxes are offsets to those of the last stage."""
+    """Predictions of a stage of Sparse R-CNN; boxes are offsets to those of the last stage."""
     found = []
     for head, extractor in zip(heads, extractors):
         maps, rois = extractor.args

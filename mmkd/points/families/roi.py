@@ -14,19 +14,19 @@ from ..recorder import Call
 from .dense import class_scores, described, logits_of_dense_head, run_dense_head
 
 TINY = 1e-12
-"""Probabilities below it have the logarithm of it."""
+"""Lower bound of probabilities before the logarithm."""
 
 
 @FAMILIES.register_module()
 class RoIHead(ModelFamily):
     """Detectors with one of mmdet's RoI heads, of one stage or a cascade.
 
-    The student predicts at the RoIs that it sampled; another model's own RoIs lie elsewhere, so it
-    is asked at the student's: its features, its RoI extractor, its box head. No RPN, no sampling.
+    The student predicts for the RoIs that it sampled. The own RoIs of the teacher would differ, so
+    it is run for those of the student: its features, RoI extractor and box head, without RPN and
+    sampling.
 
-    Points are 'cls', the class logits (RoIs, C), 'reg', the offsets of the boxes, 'mask', the
-    logits of the masks at the positive RoIs (RoIs, C, H, W), a mask for every class, and 'rpn_cls',
-    what the RPN says of objects.
+    Points are 'cls', the class logits (RoIs, C), 'reg', the box offsets, 'mask', the mask logits of
+    the positive RoIs (RoIs, C, H, W), one mask per class, and 'rpn_cls', the objectness of the RPN.
     """
 
     family = 'two-stage detectors of mmdet'
@@ -36,7 +36,7 @@ class RoIHead(ModelFamily):
     def fits(model: nn.Module) -> bool:
         module = sys.modules.get('mmdet.models.roi_heads')
         head = getattr(model, 'roi_head', None)
-        # Sparse R-CNN hands queries on beside the RoIs.
+        # The heads of Sparse R-CNN need queries in addition to the RoIs.
         return module is not None and isinstance(
             head, (module.StandardRoIHead, module.CascadeRoIHead)) and not isinstance(
                 head, module.SparseRoIHead) and head.with_bbox
@@ -61,7 +61,7 @@ class RoIHead(ModelFamily):
                 points[name] = stages[0]
         if getattr(model, 'rpn_head', None) is not None:
             logits = logits_of_dense_head(model.rpn_head)
-            if logits:  # of objects, whatever kind of head it is
+            if logits:  # objectness, for every kind of head
                 logits['num_named'] = 0
                 points['rpn_cls'] = Point('rpn_cls', ('rpn_head', ), class_scores,
                                           criteria=criteria_of(model, 'rpn_head'), **logits)
@@ -91,7 +91,7 @@ class RoIHead(ModelFamily):
         if not asked:
             return
         assert at is not None
-        # TridentNet makes three images of one in training, branch after branch.
+        # In training TridentNet has three images per input image, branch after branch.
         at = torch.cat([at[:, :1] % len(features[0]), at[:, 1:]], dim=1)
         context = _context(model.roi_head, features)
         for part, number in asked:
@@ -106,7 +106,7 @@ class RoIHead(ModelFamily):
     def made_up(inputs: Tensor) -> Optional[Tensor]:
         height, width = inputs.shape[2:]
         whole_image = inputs.new_tensor([0., 0., 0., width, height])
-        return whole_image.repeat(2, 1)  # two, because one row has no relations
+        return whole_image.repeat(2, 1)  # two, because a loss over relations of rows needs two
 
 
 def _is_cascade(roi_head: Any) -> bool:
@@ -118,8 +118,8 @@ def _stages(roi_head: Any, part: str) -> List[Tuple[str, str, Any]]:
 
     Args:
         roi_head (nn.Module): The RoI head.
-        part (str): 'bbox' or 'mask'. Masks that need more than their RoIs, as SCNet's, or no RoIs
-            of their own, as those of a shared extractor, are left out.
+        part (str): 'bbox' or 'mask'. Masks that need more than their RoIs (SCNet), or have no RoIs
+            of their own (a shared extractor), are left out.
     """
     head, extractor = f'{part}_head', f'{part}_roi_extractor'
     found: Any = getattr(roi_head, head, None)
@@ -135,7 +135,7 @@ def _stages(roi_head: Any, part: str) -> List[Tuple[str, str, Any]]:
 
 
 def _context(roi_head: Any, features: Any) -> Dict[str, Any]:
-    """What the box heads of HTC and SCNet see of the whole image beside their RoI."""
+    """Features of the whole image that the box heads of HTC and SCNet need."""
     context = {}
     if getattr(roi_head, 'with_semantic', False):
         context['semantic_feat'] = roi_head.semantic_head(features)[1]
@@ -145,7 +145,7 @@ def _context(roi_head: Any, features: Any) -> Dict[str, Any]:
 
 
 def _is_custom(bbox_head: Any) -> bool:
-    """Whether the loss decides on columns and activation, as Seesaw's does."""
+    """Whether the loss defines columns and activation, as Seesaw loss does."""
     return getattr(bbox_head, 'custom_cls_channels', False)
 
 
@@ -153,8 +153,8 @@ def _logits(bbox_head: Any) -> Dict[str, Any]:
     if not getattr(bbox_head, 'with_cls', True):
         return {}
     classes = bbox_head.num_classes
-    # In a test mmdet takes the softmax, also of logits that a sigmoid loss trains; only custom
-    # losses have an activation of their own, and do without a last column for the background.
+    # In a test mmdet applies softmax, even to logits that are trained by a sigmoid loss. Only
+    # custom losses have their own activation, and need no last column for the background.
     use_sigmoid = _is_custom(bbox_head) and bool(getattr(bbox_head.loss_cls, 'use_sigmoid', False))
     has_background = not use_sigmoid
     return dict(read=partial(_class_scores, bbox_head.loss_cls), use_sigmoid=use_sigmoid,
@@ -184,13 +184,13 @@ def _masks(mask_head: Any) -> Dict[str, Any]:
 
 
 def _class_scores(loss: Any, calls: List[Call]) -> List[Tensor]:
-    # Some samplers (OHEM, PISA) run the head on candidates first: the last call is the loss's.
+    # Some samplers (OHEM, PISA) first run the head on candidates: the last call is for the loss.
     levels = [call.output[0] for call in calls[-1:]]
     if not getattr(loss, 'custom_cls_channels', False):
         return levels
     if loss.use_sigmoid:
         return [level[:, :loss.num_classes] for level in levels]
-    # Logits whose softmax is the loss's own activation: the logarithm of it.
+    # The logarithm of the loss's own activation: its softmax is this activation.
     return [loss.get_activation(level.float()).clamp(min=TINY).log() for level in levels]
 
 
@@ -203,11 +203,11 @@ def _last_call(calls: List[Call]) -> List[Tensor]:
 
 
 def _first_call(calls: List[Call]) -> List[Tensor]:
-    """HTC runs the mask heads of former stages again, for their features."""
+    """The first call: HTC runs the mask heads of earlier stages again, for their features."""
     return tensors_of(calls[:1])
 
 
 def _boxes(classes: int, calls: List[Call]) -> List[Tensor]:
-    """(RoIs, 4 * classes), the classes within: as class logits have them of several anchors."""
+    """Boxes (RoIs, 4 * classes) with the classes as inner index, like anchors and class logits."""
     return [call.output[1].unflatten(1, (classes, 4)).transpose(1, 2).flatten(1)
             for call in calls[-1:]]

@@ -13,18 +13,18 @@ from ..point import Point, is_asked
 from ..recorder import Call
 
 PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
-"""Which of several outputs in training is the one that the head gives alone in a test."""
+"""Index of the output in training that is the only output in a test, for heads with several."""
 
 
 @FAMILIES.register_module()
 class Segmentor(ModelFamily):
-    """mmseg's EncoderDecoder and CascadeEncoderDecoder.
+    """EncoderDecoder and CascadeEncoderDecoder of mmseg.
 
-    Points are 'cls', the logits of the decode head (of a cascade the last one's that predicts a
-    map; 'cls.0', 'cls.1', ... are each one's), and 'aux', those of the auxiliary head ('aux.0',
-    'aux.1', ... of several: 'aux' is then the first that has the stride of the other side's, among
-    those of the same classes). Logits are compared at the head's own size, before they are enlarged
-    to that of the image.
+    Points are 'cls', the logits of the decode head (in a cascade, of the last head that predicts a
+    map; 'cls.0', 'cls.1', ... are those of each head), and 'aux', those of the auxiliary head (for
+    several, 'aux.0', 'aux.1', ...: 'aux' is then the first one with the stride of the other side,
+    among heads of the same classes). Logits are compared in the size of the head's output, before
+    they are upsampled to the image.
     """
 
     family = 'segmentors of mmseg'
@@ -99,7 +99,7 @@ class Segmentor(ModelFamily):
         logits = prediction.seg_logits.data
         if len(logits) > 1:
             prediction.pred_sem_seg.data = logits[list(columns)].argmax(0, keepdim=True)
-        else:  # 0 or 1, by a threshold
+        else:  # binary, by a threshold
             labels = prediction.pred_sem_seg.data
             number_of = labels.new_tensor([columns.index(label) if label in columns else 255
                                            for label in range(2)])
@@ -108,9 +108,10 @@ class Segmentor(ModelFamily):
 
 
 def _aux(points: Dict[str, Point]) -> Point:
-    """The auxiliary head: of several the first, with those beside it that predict the same.
+    """The point of the auxiliary heads: the first one, with other heads of the same classes as
+    choices.
 
-    STDC's last one, for instance, predicts edges, not the classes of the data.
+    The last auxiliary head of STDC, for instance, predicts edges, not classes.
     """
     several = [point for name, point in points.items() if name.startswith('aux.')]
     if not several:
@@ -124,7 +125,7 @@ def _aux(points: Dict[str, Point]) -> Point:
 
 
 def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
-    """The first call is that of the loss: a cascade runs a head again for the next one's sake."""
+    """The first call is for the loss: a cascade runs a head again, as input of the next one."""
     levels = []
     for call in calls[:1]:
         output = call.output
@@ -140,10 +141,10 @@ def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
 
 
 def _predicts_a_map(head: Any) -> bool:
-    """Whether its forward turns features (and a former stage's map) into one map of classes.
+    """Whether a head predicts one map of classes from features (and the map of an earlier stage).
 
-    VPD's head for depth counts one class, too, but its map holds metres; it has no threshold. Of
-    several classes mmseg takes the largest without one, and K-Net's head has none.
+    The depth head of VPD has one class, too, but predicts metres; it has no ``threshold``. For
+    several classes no ``threshold`` is needed, and the head of K-Net has none.
     """
     if not all(hasattr(head, name) for name in ('out_channels', 'num_classes', 'align_corners')):
         return False
@@ -154,10 +155,10 @@ def _predicts_a_map(head: Any) -> bool:
 
 
 def _logits(head: Any) -> Dict[str, Any]:
-    """What mmseg makes of the logits in a test, whatever losses train them.
+    """Activation and columns of the logits, as mmseg applies them in a test, for all losses.
 
-    ``BaseSegmentor.postprocess_result`` takes the largest of several, and compares the sigmoid of
-    one with a threshold.
+    ``BaseSegmentor.postprocess_result`` takes the argmax of several columns, and compares the
+    sigmoid of one column with a threshold.
     """
     return dict(
         use_sigmoid=head.out_channels == 1,

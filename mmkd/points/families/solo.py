@@ -11,10 +11,10 @@ from ..point import Point, is_asked, tensors_of
 
 @FAMILIES.register_module()
 class GridOfInstances(ModelFamily):
-    """SOLO and its kin: a map of classes per level, one position for each cell of a fixed grid.
+    """SOLO and its variants: a map of classes per level, one position per cell of a fixed grid.
 
-    In a test the head suppresses neighbours in its own forward; the class layer inside gives logits
-    in training and test alike.
+    In a test the forward of the head suppresses neighbours; its class layer returns logits in
+    training and test.
     """
 
     family = 'SOLO and SOLOv2 of mmdet'

@@ -1,4 +1,4 @@
-"""Detectors of mmdet that are told what to find by words: GLIP, Grounding DINO."""
+"""Detectors of mmdet with a text prompt: GLIP, Grounding DINO."""
 from typing import Any, Dict, Iterable, Optional, Sequence
 
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from ..family import ModelFamily
 from ..point import Point, is_asked
 
 KINDS = ('GLIP', 'GroundingDINO')
-"""Their classes are told by name: importing mmdet's would need packages that others do without."""
+"""Names of their classes. An import of the classes would need optional packages."""
 
 FEATURES = ('backbone', 'neck')
 
 
 @FAMILIES.register_module()
 class TextDetector(ModelFamily):
-    """Detectors whose classes are the words of a prompt, and may differ from image to image.
+    """Detectors whose classes are the words of a prompt, which may differ between images.
 
-    What they say of classes and boxes depends on the prompt; the features of the image do not. So
-    'neck' and 'backbone' are their points, and their text encoder does not run for these.
+    Their classes and boxes depend on the prompt; the features of the image do not. So their points
+    are 'neck' and 'backbone', for which the text encoder does not run.
     """
 
     family = 'detectors of mmdet with a text prompt (GLIP, Grounding DINO)'
@@ -46,4 +46,4 @@ class TextDetector(ModelFamily):
     @staticmethod
     def predict(model: nn.Module, features: Any, paths: Iterable[str],
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
-        """Nothing lies behind the features that is a point."""
+        """Do nothing: the heads have no points."""
