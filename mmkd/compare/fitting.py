@@ -1,10 +1,12 @@
 """What does a blank image tell of two points: which levels are pairs, and of which sizes?"""
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..points import Answers
+from ..points.recorder import Records
 from .alignment import Alignment
 from .levels import (
     Maps,
@@ -203,3 +205,31 @@ def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tens
     raise ValueError(shapes_differ(alignment.student, alignment.teacher,
                                    *([tuple(level.shape) for level in side]
                                      for side in (student, teacher))))
+
+
+def further_levels(alignments: Sequence[Alignment], seen: Records, told: Dict[str, Answers],
+                   fitting: Fitting, anchors: int
+                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
+    """By level, what the further points of an entry return: the student's, the teacher's.
+
+    Levels are paired, and anchors split off, as those of the first point.
+
+    Raises:
+        ValueError: If one has other levels than the first point.
+    """
+    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
+    for one in alignments:
+        sides = one.read(seen, told)
+        for name, point, levels, count in zip(('student', 'teacher'), (one.student, one.teacher),
+                                              sides, fitting.counts):
+            if fitting.pairing is not None and len(levels) != count:
+                raise ValueError(
+                    f'the loss also asks for `{point.name}` of the {name}, which has {len(levels)} '
+                    f'levels, but the point of the entry has {count}; compare a point with as '
+                    "many, such as 'neck', or name further points that have them: `also`")
+        for side, levels in zip(found, fitting.pairs(one, *sides)):
+            if anchors > 1:
+                levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
+            side.append(levels)
+    mine, theirs = ([list(level) for level in zip(*side)] for side in found)
+    return mine, theirs

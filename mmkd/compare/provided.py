@@ -1,5 +1,5 @@
 """The values that mmkd provides by name: what is each, and where in a batch is it found?"""
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor, distributed
@@ -163,6 +163,12 @@ def _student_also(context: Context) -> List[Tensor]:
 @provides('teacher_also')
 def _teacher_also(context: Context) -> List[Tensor]:
     return context.also[1][context.level]
+
+
+@provides('also_sigmoid', per_level=False)
+def _also_sigmoid(context: Context) -> List[Optional[bool]]:
+    """By further point, whether its logits are activated by sigmoid; None where it has none."""
+    return [point.use_sigmoid for point in context.further]
 
 
 def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:

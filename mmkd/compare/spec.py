@@ -95,7 +95,7 @@ def read_entry(*,
           alpha: Optional[float] = None,
           replaces: str = 'all',
           levels: Optional[Sequence[int]] = None,
-          also: Sequence[str] = (),
+          also: Optional[Sequence[str]] = None,
                through: Optional[Dict[str, str]] = None,
           **loss: Any) -> TermSpec:
     """An entry of ``distill``.
@@ -129,7 +129,8 @@ def read_entry(*,
         levels (Sequence[int], optional): Numbers of the levels that are compared, of those that
             are paired, from 0. Defaults to None, all.
         also (Sequence[str]): Further points, of whose values the loss is given lists, if it asks
-            for ``student_also`` or ``teacher_also``. Defaults to ().
+            for ``student_also`` or ``teacher_also``. Defaults to None, those that the loss names
+            itself (:attr:`DistillLoss.also`).
         through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. What
             the student's module returns goes on through the teacher: it takes the place of what the
             teacher's module returns, call by call, and what the teacher then predicts at its point
@@ -184,6 +185,10 @@ def read_entry(*,
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
         built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
+    if also is not None and built.also and len(also) != len(built.also):
+        raise ValueError(f'`also={also!r}`, but {type(built).__name__} needs {len(built.also)} '
+                         f'further points, such as {list(built.also)}; name as many, or leave '
+                         '`also` out')
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
@@ -193,7 +198,7 @@ def read_entry(*,
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
-                    tuple(also),
+                    tuple(built.also if also is None else also),
                     None if through is None else (through['student'], through['teacher']))
 
 

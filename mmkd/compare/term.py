@@ -10,7 +10,7 @@ from ..points.background import background_of
 from ..points.recorder import Records
 from .alignment import Alignment, Names, align, paths_of
 from .connectors import Connector, build_connector, connected
-from .fitting import Fitting, check_shapes, resized
+from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
 from .parts import Parts, parts_of, shown_shapes
 from .provided import calls_to_record
@@ -200,6 +200,7 @@ class Term:
         context.chosen = self.fitting.chosen
         if self.also:
             context.also = further_levels(self.also, seen, told, self.fitting, context.anchors)
+            context.further = [one.student for one in self.also]
         return context
 
     def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
@@ -240,6 +241,8 @@ class Term:
         if self.loss.levels == 'all':
             named = made_up_values(asked, context, True) if is_trial else (
                 values_of_all(asked, context))
+            if named is None and asked.required:
+                return {}
             values.append(self.losses[0](context.student, context.teacher, weights, **named or {}))
         else:
             for number, (s, t) in enumerate(zip(context.student, context.teacher)):
@@ -247,6 +250,8 @@ class Term:
                 loss = self.losses[number if len(self.losses) > 1 else 0]
                 named = made_up_values(asked, context, False) if is_trial else (
                     values_of(asked, context))
+                if named is None and asked.required:
+                    return {}
                 values.append(loss(s, t, weights and weights[number], **named or {}))
         return parts_of(values, self.name, type(self.loss).__name__, self.share)
 
@@ -270,20 +275,3 @@ def notes_of_term(term: Term) -> List[str]:
 def neutral() -> DistillLoss:
     """The loss with which the further points of an entry are aligned: it takes anything."""
     return MSELoss()
-
-
-def further_levels(alignments: Sequence[Alignment], seen: Records, told: Dict[str, Answers],
-                   fitting: Fitting, anchors: int
-                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
-    """By level, what the further points of an entry return: the student's, the teacher's.
-
-    Levels are paired, and anchors split off, as those of the first point.
-    """
-    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
-    for one in alignments:
-        for side, levels in zip(found, fitting.pairs(one, *one.read(seen, told))):
-            if anchors > 1:
-                levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
-            side.append(levels)
-    mine, theirs = ([list(level) for level in zip(*side)] for side in found)
-    return mine, theirs

@@ -46,6 +46,8 @@ class Context:
     """Anchors that were split off, so that levels are (N·anchors, C, H, W)."""
     also: Tuple[List[List[Tensor]], List[List[Tensor]]] = field(default_factory=lambda: ([], []))
     """By level, what the further points of the entry return: the student's, the teacher's."""
+    further: Sequence[Point] = ()
+    """These points, of the student."""
     level: int = 0
     """Position in the lists of the level that is asked for."""
     shapes: Sequence[torch.Size] = ()
@@ -111,7 +113,7 @@ def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider
 
 
 SHARED = {'boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map', 'image_sizes',
-          'input_size', 'sample_ids', 'iteration', 'num_positives'}
+          'input_size', 'sample_ids', 'iteration', 'num_positives', 'also_sigmoid'}
 """Names whose value is that of the whole batch."""
 
 
@@ -155,7 +157,8 @@ class Lacking(ValueError):
 
 
 def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Dict[str, Any]]:
-    """Values to try a loss with before training, on a blank image; None if some are a user's own.
+    """Values to try a loss with before training, on a blank image; None if there are none of a
+    user's own on an image without data samples.
 
     Args:
         asked (Asked): What is asked for.
@@ -171,19 +174,22 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Optional[Di
         if name in known:
             return PROVIDERS[name](context)
         level = context.student[number]
-        return _moved(made_up(name, level.cpu(), number, generator), level.device)
+        try:
+            return _moved(made_up(name, level.cpu(), number, generator), level.device)
+        except KeyError:
+            return PROVIDERS[name](context)
 
     values: Dict[str, Any] = {}
     for name in asked.names:
         try:
             values[name] = one(name, context.level) if name in SHARED or not is_list else [
                 one(name, number) for number in range(len(context.student))]
-        except KeyError:
-            return None
         except Lacking:
             if name in asked.required:
                 raise
             values[name] = None
+        except Exception:  # a user's own may need samples, which a blank image has none of
+            return None
     return values
 
 

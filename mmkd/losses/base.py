@@ -1,6 +1,6 @@
 """What every distillation loss shares: checks, precision, levels, weights of positions."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         must_match (frozenset[str]): What both sides must have equal: 'channels', 'positions'.
             Features get no connector where channels may differ, and are not interpolated where
             positions may. Defaults to both.
+        also (tuple[str]): Further points whose values it asks for as ``student_also`` or
+            ``teacher_also``, unless the entry names others. Defaults to (), none.
         levels (str): 'each': ``compare`` is given one level at a time; 'all': it is given lists of
             all levels. Defaults to 'each'.
         layers_in (str): 'float32', or 'autocast': its layers run in the precision of the run's
@@ -56,6 +58,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     """
 
     must_match: FrozenSet[str] = frozenset({'channels', 'positions'})
+    also: Tuple[str, ...] = ()
     levels = 'each'
     layers_in = 'float32'
     communicates = False

@@ -1,6 +1,6 @@
 """What is found out before the first batch: do networks and terms fit each other?"""
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple, Union
 
 import torch
 from mmengine.registry import DefaultScope
@@ -126,17 +126,19 @@ class Probe:
                    for part in self.distillation.parts)
 
 
-def trials(distillation: Any) -> Iterator[Tuple[str, Union[Term, Exception]]]:
+def trials(distillation: Any, further: Iterable[str] = ()
+           ) -> Iterator[Tuple[str, Union[Term, Exception]]]:
     """Every named point of either side, tried alone on the prepared teacher.
 
     Args:
         distillation (Distillation): Of one student and one teacher.
+        further (Iterable[str]): Module paths that are tried, too. Defaults to ().
 
     Yields:
         tuple[str, Term | Exception]: The point; the term that compares it, or why nothing can.
     """
     for name in {**points_of(distillation.student, 'student'),
-                 **points_of(distillation.teacher.model, 'teacher')}:
+                 **points_of(distillation.teacher.model, 'teacher'), **dict.fromkeys(further)}:
         # Which loss it is does not matter; this one takes logits and features alike.
         entry = dict(type='mmkd.MSELoss', on=name)
         try:
