@@ -24,6 +24,8 @@ from .losses import (
     KDLoss,
     LogitLoss,
     MSELoss,
+    PGDClsLoss,
+    PGDRegLoss,
     gathered,
 )
 from .networks import (
@@ -72,6 +74,8 @@ __all__ = [
     'MeanTeacher',
     'ModelFamily',
     'ModuleTeacher',
+    'PGDClsLoss',
+    'PGDRegLoss',
     'PackViews',
     'Partner',
     'Point',

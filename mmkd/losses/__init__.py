@@ -9,6 +9,7 @@ from .logits import LogitLoss
 from .memory import Bank
 from .method import METHODS, Method
 from .mse import MSELoss
+from .pgd import PGDClsLoss, PGDRegLoss
 
 __all__ = [
            'LOSSES',
@@ -21,5 +22,7 @@ __all__ = [
            'LogitLoss',
            'MSELoss',
            'Method',
+           'PGDClsLoss',
+           'PGDRegLoss',
            'gathered',
 ]
