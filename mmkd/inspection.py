@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 def inspect_pair(student: Config, teacher: Config,
-                 checkpoint: Optional[str] = None) -> List[Finding]:
+                 checkpoint: Optional[str] = None, method: str = '') -> List[Finding]:
     """Build both models, run them on a blank image, and try every named point.
 
     Args:
@@ -58,6 +58,8 @@ def inspect_pair(student: Config, teacher: Config,
         teacher (Config): Likewise.
         checkpoint (str, optional): Path or URL of the teacher's weights; class names in it override
             those of the data set in the config. Defaults to None: weights are not needed.
+        method (str): A method whose entries may name module paths, which are tried, too. Defaults
+            to '', none.
 
     Returns:
         list[Finding]: One per point of both models, those of the student first.
@@ -74,9 +76,11 @@ def inspect_pair(student: Config, teacher: Config,
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, frozen, [entry], config=student)
     kind = family_of(model).kind
+    paths = [point for one in (methods_of(method) if method else ())
+             for entry in one.entries(kind) for point in points_in(entry) if '.' in point]
     return [Finding(name, found if isinstance(found, Term) else None,
                     '' if isinstance(found, Term) else str(found), kind)
-            for name, found in trials(distillation)]
+            for name, found in trials(distillation, paths)]
 
 
 def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:

@@ -101,7 +101,8 @@ def make_pair(args: argparse.Namespace) -> Config:
         args.cfg_options = {
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
-    findings = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
+    findings = inspect_pair(
+        student, teacher, None if checkpoint == LEFT_OUT else checkpoint, method)
     print(table_of(findings))
     entries = entries_of(method, findings)
     own = (student.get('custom_imports') or {}).get('imports') or []

@@ -14,6 +14,7 @@ from .classes import match_classes
 from .columns import Columns, Kind, check_names, columns_between, is_binary_pair
 from .misfits import codings_differ, columns_differ
 from .pair_queries import in_order, pair_queries
+from .regions import Region
 from .spec import TermSpec
 
 Names = Optional[Sequence[str]]
@@ -23,7 +24,7 @@ THROUGH = 'through '
 """Prefix of a key of the teacher's answers: predictions of the teacher from a value of the
 student."""
 
-FOR_ANCHORS = ('labels', 'label_weights')
+FOR_ANCHORS = ('labels', 'label_weights', 'num_positives')
 """A loss that requests one of these compares each anchor separately."""
 
 
@@ -97,7 +98,12 @@ class Alignment:
                     f'`{point.name}` of the {side} was not passed: its module '
                     f'`{", ".join(point.paths)}` did not run on the way to the points of this '
                     'family; choose one of them, or a module before the heads')
-        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
+        has_gradient = any(level.requires_grad for level in student)
+        if torch.is_grad_enabled() and not has_gradient and self.is_continued:
+            raise ValueError(f'`through`: what the teacher predicts at `{other.name}` does not '
+                             'depend on the module that `through` names, so the student learns '
+                             'nothing from it; name a module on the way to the point')
+        if torch.is_grad_enabled() and not has_gradient:
             raise ValueError(
                 f'`{one.name}` of the student has no gradient: it is frozen, or '
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
@@ -149,7 +155,8 @@ def paths_of(point: Point) -> Set[str]:
 
 def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
           student_classes: Names, teacher_classes: Names, shares_classes: bool = False,
-          stated: Sequence[str] = (), is_activation_given: bool = False) -> Alignment:
+          stated: Sequence[str] = (), is_activation_given: bool = False,
+          region: Optional[Region] = None) -> Alignment:
     """Find the point in the teacher and match its columns with the student's.
 
     Args:
@@ -166,6 +173,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             config. Defaults to ().
         is_activation_given (bool): Whether the entry has ``use_sigmoid``, which then overrides the
             activations of both heads. Defaults to False.
+        region (Region, optional): Its region. Defaults to None.
 
     Raises:
         ValueError: If the points cannot be compared: their activations, classes, numbers of stages
@@ -187,7 +195,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         find_point(teacher, spec.through[1], 'teacher')
     found = Alignment(one, other, classes=(student_classes, teacher_classes),
                       is_continued=spec.through is not None,
-                      is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given))
+                      is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
     if one.queries and student_classes and teacher_classes:
         match_classes(student_classes, teacher_classes)  # the cost of a pair includes the class
@@ -253,18 +261,19 @@ def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Poin
 
 
 def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
-                   is_activation_given: bool) -> bool:
+                   is_activation_given: bool, region: Optional[Region] = None) -> bool:
     use_sigmoid = student.use_sigmoid
     if use_sigmoid is None:
         return False
     if is_activation_given and isinstance(loss, LogitLoss):
         use_sigmoid = loss.use_sigmoid
-    asks = any(name in FOR_ANCHORS for name in loss.asked().names)
+    askers = [loss.asked(), *([] if region is None else [region.asked()])]
+    asks = any(name in FOR_ANCHORS for one in askers for name in one.names)
     if spec.per_anchor is None:
         return not use_sigmoid or asks
     if asks and not spec.per_anchor:
-        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__} asks for labels, of which '
-                         'each anchor has its own; leave `per_anchor` out')
+        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
+                         'labels, of which each anchor has its own; leave `per_anchor` out')
     return spec.per_anchor
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-from ..losses import LogitLoss
+from ..losses import DistillLoss, LogitLoss
 from ..networks import Committee
 from ..points import Answers
 from ..points.recorder import Records
@@ -36,7 +36,8 @@ class CommitteeTerm(Term):
         self._members = [Term(spec.of_member(n)) for n in range(len(committee.members))]
         self.is_asked_for = committee.average == 'probability'
         """Whether the committee has ``average='probability'``."""
-        self.averages_probabilities = self.is_asked_for and isinstance(self.loss, LogitLoss)
+        self.obstacle = _obstacle(self.loss, spec)
+        self.averages_probabilities = self.is_asked_for and not self.obstacle
 
     @property
     def parts(self) -> List[Term]:
@@ -85,6 +86,19 @@ def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Part
     return found
 
 
+def _obstacle(loss: DistillLoss, spec: TermSpec) -> str:
+    """Why there is no mean of probabilities, with a place for the point; '' if there is one."""
+    kind = type(loss).__name__
+    if not isinstance(loss, LogitLoss):
+        return f'{kind} compares the logits of `{{point}}` and no class probabilities'
+    if loss.is_trained:
+        return f'{kind} has layers or a memory for each member'
+    if spec.also or spec.through is not None:
+        return 'the entry has ' + ('`also`' if spec.also else '`through`') + ', of which each ' \
+            'member has its own values'
+    return ''
+
+
 def explain_average(term: CommitteeTerm) -> str:
     """Why losses are averaged in spite of ``average='probability'``; '' if they are not.
 
@@ -94,8 +108,8 @@ def explain_average(term: CommitteeTerm) -> str:
     if not term.is_asked_for or term.averages_probabilities or point.use_sigmoid is None:
         return ''
     return (f'`{term.name}`: the committee averages the losses of its members here, not their '
-            f'probabilities, because {type(term.loss).__name__} compares the logits of '
-            f'`{point.name}` and no class probabilities; write `average=\'loss\'` in the '
+            f'probabilities, because {term.obstacle.format(point=point.name)}; write '
+            "`average='loss'` in the "
             'committee where all entries shall do so, or take mmkd.KDLoss or mmkd.DISTLoss to '
             'learn from the mean of the probabilities')
 

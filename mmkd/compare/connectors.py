@@ -1,6 +1,6 @@
 """Modules that map the student's features to the teacher's channels."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from torch import Tensor, nn
 
@@ -60,7 +60,7 @@ class Connector(nn.Module, metaclass=ABCMeta):
 
 def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
             kind: Union[str, Dict[str, Any]] = 'auto',
-            strides: Sequence[Any] = ()) -> nn.ModuleList:
+            strides: Sequence[Any] = (), numbers: Sequence[int] = ()) -> nn.ModuleList:
     """Build the connectors of all levels.
 
     Args:
@@ -70,6 +70,7 @@ def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
             (N, C)), 'auto' for one only if the channels differ; ``dict(type=...)``, a
             :class:`Connector`. Defaults to 'auto'.
         strides (Sequence): Strides of the levels, if they are known. Defaults to ().
+        numbers (Sequence[int]): Numbers of the levels. Defaults to (), from 0.
 
     Returns:
         nn.ModuleList: One module per level, on the student's device, trainable, with the default
@@ -80,7 +81,7 @@ def connect(student: Sequence[Tensor], teacher: Sequence[Tensor],
         channels = one.shape[1], other.shape[1]
         if isinstance(kind, dict):
             connector = build_connector(kind)
-            set_up(connector, *channels, strides, number)
+            set_up(connector, *channels, strides, number, numbers[number] if numbers else None)
             connectors.append(connector)
         elif kind == 'auto' and channels[0] == channels[1]:
             connectors.append(nn.Identity())
@@ -105,7 +106,7 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
 
 
 def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: Sequence[Any],
-           level: int) -> None:
+           level: int, number: Optional[int] = None) -> None:
     """Call ``setup`` of a loss or a connector.
 
     Args:
@@ -114,6 +115,8 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
         teacher_channels (int | list[int]): See ``setup``.
         strides (Sequence): Strides of the levels; () if the levels are not maps of the image.
         level (int): Number of the level; -1 for all levels at once.
+        number (int, optional): Number of the level as the module gets it. Defaults to None,
+            ``level``.
 
     Raises:
         ValueError: If ``setup`` requests another name, or a stride and there is none.
@@ -122,7 +125,7 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     what = f'`setup` of {type(module).__name__}'
     of_levels = [float(one[0]) for one in strides]
     known = dict(stride=(of_levels[level] if level >= 0 else of_levels) if of_levels else None,
-                 level=level if level >= 0 else None)
+                 level=(level if number is None else number) if level >= 0 else None)
     for name in asked.required:
         if known.get(name) is None:
             raise ValueError(

@@ -1,10 +1,12 @@
 """Which levels of two points are pairs, and of which sizes? Found on a blank image."""
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..points import Answers
+from ..points.recorder import Records
 from .alignment import Alignment
 from .levels import (
     Maps,
@@ -210,3 +212,22 @@ def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tens
     raise ValueError(shapes_differ(alignment.student, alignment.teacher,
                                    *([tuple(level.shape) for level in side]
                                      for side in (student, teacher))))
+
+
+def further_levels(alignments: Sequence[Alignment], fittings: Sequence[Fitting], seen: Records,
+                   told: Dict[str, Answers], anchors: int
+                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
+    """Levels of the further points of an entry: per level, the student's and the teacher's.
+
+    Levels are paired and resized, and anchors are split off, as at the first point.
+    """
+    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
+    for one, fitting in zip(alignments, fittings):
+        student, teacher = fitting.pairs(one, *one.read(seen, told))
+        teacher = [resized(one, t, s) for t, s in zip(teacher, student)]
+        for side, levels in zip(found, (student, teacher)):
+            if anchors > 1 and one.student.is_prediction:
+                levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
+            side.append(levels)
+    mine, theirs = ([list(level) for level in zip(*side)] for side in found)
+    return mine, theirs

@@ -1,5 +1,5 @@
 """The values that mmkd provides by name to losses, regions and connectors."""
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor, distributed
@@ -172,6 +172,12 @@ def _also(context: Context, side: int, name: str) -> List[Tensor]:
         raise Lacking(f"`{name}` is asked for, but the entry names no further points; write for "
                       "instance also=['reg']")
     return context.also[side][context.level]
+
+
+@provides('also_sigmoid', per_level=False)
+def _also_sigmoid(context: Context) -> List[Optional[bool]]:
+    """Per further point, whether its logits are activated by sigmoid; None for other points."""
+    return [point.use_sigmoid for point in context.further]
 
 
 def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:

@@ -95,7 +95,7 @@ def read_entry(*,
           alpha: Optional[float] = None,
           replaces: str = 'all',
           levels: Optional[Sequence[int]] = None,
-          also: Sequence[str] = (),
+          also: Optional[Sequence[str]] = None,
                through: Optional[Dict[str, str]] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
@@ -129,7 +129,8 @@ def read_entry(*,
         levels (Sequence[int], optional): Numbers of the levels to compare, among the paired ones,
             from 0; -1 is the last. Defaults to None, all.
         also (Sequence[str]): Further points. A loss that requests ``student_also`` or
-            ``teacher_also`` gets lists of their values. Defaults to ().
+            ``teacher_also`` gets lists of their values. Defaults to None, the points that the loss
+            names itself (:attr:`DistillLoss.also`).
         through (dict, optional): ``dict(student=PATH, teacher=PATH)``, dotted module paths. The
             output of the student's module replaces the output of the teacher's module, call by
             call, and the teacher continues from there. The resulting prediction at the teacher's
@@ -184,6 +185,10 @@ def read_entry(*,
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
         built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
+    if also is not None and built.also and len(also) != len(built.also):
+        raise ValueError(f'`also={also!r}`, but {type(built).__name__} needs {len(built.also)} '
+                         f'further points, such as {list(built.also)}; name as many, or leave '
+                         '`also` out')
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
@@ -193,7 +198,7 @@ def read_entry(*,
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
-                    tuple(also),
+                    tuple(built.also if also is None else also),
                     None if through is None else (through['student'], through['teacher']))
 
 

@@ -5,8 +5,9 @@ from torch import nn
 
 from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
-from ..points import ModelFamily, Point, family_of, find_point
+from ..points import ModelFamily, Point, family_of, find_point, points_of
 from .alignment import places
+from .connectors import build_connector
 from .provided import OF_CRITERION, OF_GRID, OF_TRUTH
 from .regions import Region
 from .spec import TermSpec
@@ -54,9 +55,15 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     asked = {f'`compare` of {kind}': loss.asked()}
     if region is not None:
         asked[f'`region={spec.region!r}`'] = region.asked()
+    if isinstance(spec.connector, dict):
+        connector = build_connector(spec.connector)
+        asked[f'`forward` of {type(connector).__name__}'] = connector.asked().without('teacher')
     is_talking = loss.communicates or any('num_positives' in one.names for one in asked.values())
-    if is_talking and (point.stages or point.queries):
-        what = ('a cascade, which may stop before a stage' if point.stages else
+    is_cascade = bool(point.stages) or any(
+        path.startswith(f'{own}.') or path == own for one in points_of(student, 'student').values()
+        for stage in one.stages for own in (*stage.paths, *stage.asked_at) for path in point.paths)
+    if is_talking and (is_cascade or point.queries):
+        what = ('a cascade, which may stop before a stage' if is_cascade else
                 'a set, which may not be paired')
         setting = '`sync=True`' if getattr(loss, 'sync', False) else (
             f'{kind} exchanges tensors between processes')

@@ -1,4 +1,5 @@
 """What does one entry of ``distill`` add to the losses of a step?"""
+import copy
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
@@ -10,7 +11,7 @@ from ..points.background import background_of
 from ..points.recorder import Records
 from .alignment import Alignment, Names, align, paths_of
 from .connectors import Connector, build_connector, connected
-from .fitting import Fitting, check_shapes, resized
+from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
 from .parts import Parts, parts_of, shown_shapes
 from .provided import calls_to_record
@@ -69,6 +70,10 @@ class Term:
         self._point: Optional[Point] = None
         self._further: List[Point] = []
 
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'Term':
+        # A copy of the model (MMEngine's EMAHook makes one) shares connectors, layers and banks.
+        return copy.copy(self)
+
     @property
     def name(self) -> str:
         """Its name in the log."""
@@ -120,7 +125,8 @@ class Term:
         assert self._point is not None, 'find() comes first'
         names = student_classes, teacher_classes
         self.alignment = align(self.spec, self.loss, self._point, teacher, *names,
-                               is_activation_given=self._is_activation_given, **settings)
+                               is_activation_given=self._is_activation_given,
+                               region=self.region, **settings)
         self.also = [align(self.spec.at_points(point.name), neutral(), point, teacher, *names,
                            **settings) for point in self._further]
 
@@ -132,6 +138,8 @@ class Term:
         paths = set(paths_of(self.student_point)).union(*(paths_of(one) for one in self._further))
         if self.spec.through is not None:
             paths.add(self.spec.through[0])
+        if self.spec.replaces == 'background':
+            paths.update(self.student_point.criteria)
         asked = [self.loss.asked(), *([] if self.region is None else [self.region.asked()])]
         return paths.union(*(calls_to_record(self.student_point, one) for one in asked))
 
@@ -199,11 +207,13 @@ class Term:
         check_shapes(self.alignment, student, teacher, free, mine)
         context.anchors = self.alignment.anchors(student[0].shape[1]) if student else 1
         context.student, context.teacher = map(self.alignment.split, (student, teacher))
+        context.raw = raw
         context.shapes = [one.shape for one in self.alignment.split(raw)]
         context.chosen = self.fitting.chosen
         if self.also:
             context.also = further_levels(self.also, self.also_fittings, seen, told,
                                           context.anchors)
+            context.further = [one.student for one in self.also]
         return context
 
     def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
@@ -237,7 +247,8 @@ class Term:
         if self.region is not None:
             weights = weights_of(self.region, context, is_trial)
         if self.spec.replaces == 'background' and not is_trial:
-            found = context.chosen(background_of(background, context.shapes, context.anchors))
+            found = context.chosen(background_of(background, context.shapes, context.anchors,
+                                                 context.is_by_image))
             weights = found if weights is None else [a * b for a, b in zip(weights, found)]
         asked = self.loss.asked()
         values: List[Any] = []
@@ -277,22 +288,3 @@ def notes_of_term(term: Term) -> List[str]:
 def neutral() -> DistillLoss:
     """A loss for the alignment of the further points of an entry: it accepts every point."""
     return MSELoss()
-
-
-def further_levels(alignments: Sequence[Alignment], fittings: Sequence[Fitting], seen: Records,
-                   told: Dict[str, Answers], anchors: int
-                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
-    """Levels of the further points of an entry: per level, the student's and the teacher's.
-
-    Levels are paired and resized, and anchors are split off, as at the first point.
-    """
-    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
-    for one, fitting in zip(alignments, fittings):
-        student, teacher = fitting.pairs(one, *one.read(seen, told))
-        teacher = [resized(one, t, s) for t, s in zip(teacher, student)]
-        for side, levels in zip(found, (student, teacher)):
-            if anchors > 1:
-                levels = [level.unflatten(1, (anchors, -1)).flatten(0, 1) for level in levels]
-            side.append(levels)
-    mine, theirs = ([list(level) for level in zip(*side)] for side in found)
-    return mine, theirs

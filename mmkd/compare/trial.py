@@ -15,7 +15,7 @@ from ..points.recorder import Records, evaluating
 from .alignment import Alignment
 from .connectors import connect, set_up
 from .fitting import Fitting, check_features, chosen_heads, fit, is_grid, resized
-from .levels import Size, is_ambiguous, sizes_of
+from .levels import Size, is_ambiguous, shown_strides, sizes_of
 from .parts import shown_shapes
 from .term import Term
 from .vocabulary import Batch, Context, Untriable
@@ -90,6 +90,12 @@ def _fit_also(term: Term, further: Alignment, seen: Records, told: Dict[str, Ans
         raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, which has '
                          f'{len(student)} levels to compare, but `{term.student_point.name}` has '
                          f'{expected}; choose points with as many, or write `levels=[...]`')
+    mine, theirs = term.fitting.strides[0], fitting.strides[0]
+    if mine and theirs and mine != theirs:
+        raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, whose levels have '
+                         f'the strides {shown_strides(theirs)}, but those of '
+                         f'`{term.student_point.name}` have {shown_strides(mine)}; choose points '
+                         'of the same strides, or write `levels=[...]`')
     return fitting
 
 
@@ -97,7 +103,8 @@ def _connect(term: Term, student: List[Tensor], teacher: List[Tensor]) -> None:
     if term.spec.connector is None or (
             'channels' not in term.loss.must_match and term.spec.connector == 'auto'):
         return
-    connectors = connect(student, teacher, term.spec.connector, term.fitting.strides[0])
+    connectors = connect(student, teacher, term.spec.connector, term.fitting.strides[0],
+                         term.fitting.numbers)
     if any(not isinstance(one, nn.Identity) for one in connectors):
         term.connectors = connectors
         term.fitting.notes += [
@@ -117,7 +124,7 @@ def _make_layers(term: Term, context: Context) -> None:
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number)
+            set_up(loss, one, other, context.strides, number, context.numbers[number])
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 

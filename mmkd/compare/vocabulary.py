@@ -10,8 +10,8 @@ from ..core.build import said_by
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
 from ..points import Point
-from ..points.labels import Labels, labels_of
-from ..points.recorder import Records
+from ..points.labels import Labels, is_given_by_image, labels_of
+from ..points.recorder import Call, Records
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Context:
     """Number of anchors that were split off: levels are (N·anchors, C, H, W)."""
     also: Tuple[List[List[Tensor]], List[List[Tensor]]] = field(default_factory=lambda: ([], []))
     """Levels of the further points of the entry: per level, the student's and the teacher's."""
+    further: Sequence[Point] = ()
+    """The further points of the entry, of the student."""
     level: int = 0
     """Index of the current level in the lists."""
     shapes: Sequence[torch.Size] = ()
@@ -55,6 +57,8 @@ class Context:
     chosen: Callable[[Sequence[Any]], List[Any]] = list
     """Selects the items of the compared levels from a list with one item per entry of
     ``shapes``."""
+    raw: Sequence[Tensor] = ()
+    """All levels of the student's point, as recorded."""
     _labels: Optional[List[Labels]] = None
 
     @property
@@ -68,10 +72,22 @@ class Context:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
                           "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
         if self._labels is None:
-            calls = [call for path in self.point.criteria for call in self.records[path]
-                     if call.kwargs.get('reduction_override') != 'none']
-            self._labels = self.chosen(labels_of(self.point, calls, self.shapes, self.anchors))
+            self._labels = self.chosen(labels_of(
+                self.point, self.calls, self.shapes, self.anchors, self.is_by_image))
         return self._labels[self.level]
+
+    @property
+    def calls(self) -> List[Call]:
+        """Calls of the loss modules that train the point on labels."""
+        return [call for path in self.point.criteria for call in self.records[path]
+                if call.kwargs.get('reduction_override') != 'none']
+
+    @property
+    def is_by_image(self) -> bool:
+        """Whether these are given positions image by image, not level by level."""
+        assert self.model is not None
+        criterion = self.model.get_submodule(self.point.criteria[0])
+        return is_given_by_image(criterion, self.calls, self.raw, self.point.num_classes or 1)
 
     def all_labels(self) -> List[Labels]:
         """The labels of all levels."""
@@ -115,7 +131,7 @@ def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider
 
 
 SHARED = {'boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map', 'image_sizes',
-          'input_size', 'sample_ids', 'iteration', 'num_positives'}
+          'input_size', 'sample_ids', 'iteration', 'num_positives', 'also_sigmoid'}
 """Names with one value for all levels."""
 
 
@@ -174,8 +190,8 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Dict[str, A
         Untriable: If a name that a user provides has no value there.
     """
     generator = torch.Generator().manual_seed(0)
-    known = ('level', 'stride', 'input_size', 'image_sizes', 'iteration', 'student_also',
-             'teacher_also', 'priors')
+    known = ('also_sigmoid', 'level', 'stride', 'input_size', 'image_sizes', 'iteration',
+             'student_also', 'teacher_also', 'priors')
 
     def one(name: str, number: int) -> Any:
         context.level = number

@@ -1,6 +1,6 @@
 """Base class of distillation losses: checks, precision, levels, weights of positions."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         must_match (frozenset[str]): Properties that must be equal on both sides: 'channels',
             'positions'. If channels may differ, features get no connector; if positions may
             differ, features are not interpolated. Defaults to both.
+        also (tuple[str]): Further points whose values it requests as ``student_also`` or
+            ``teacher_also``, unless the entry names others. Defaults to (), none.
         levels (str): 'each': ``compare`` is called once per level; 'all': it is called once, with
             lists of all levels. Defaults to 'each'.
         layers_in (str): Precision of the layers of the loss: 'float32', or 'autocast', that of the
@@ -65,6 +67,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     """
 
     must_match: FrozenSet[str] = frozenset({'channels', 'positions'})
+    also: Tuple[str, ...] = ()
     levels = 'each'
     layers_in = 'float32'
     communicates = False
@@ -104,15 +107,6 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         """Whether the loss has parameters or buffers, to be trained and saved outside the
         student."""
         return self.has_setup or any(True for _ in (*self.parameters(), *self.buffers()))
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError as error:
-            if not self.has_setup or name.startswith('_'):
-                raise
-            raise AttributeError(f'{error}; if its `setup` makes it, call '
-                                 '`setup(student_channels, teacher_channels)` first') from None
 
     def forward(self,
                 student: TensorOrLevels,
@@ -201,7 +195,13 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             if not takes_positional(type(self).compare, 4) and arguments.pop() is not None:
                 raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
                                  'out `region`, or take another loss')
-            return self._scaled(self.compare(*arguments, **named))
+            try:
+                return self._scaled(self.compare(*arguments, **named))
+            except AttributeError as error:
+                if not self.has_setup or 'object has no attribute' not in str(error):
+                    raise
+                raise AttributeError(f'{error}; if its `setup` makes it, call '
+                                     '`setup(student_channels, teacher_channels)` first') from error
 
     def _scaled(self, value: Any) -> Value:
         if isinstance(value, dict):

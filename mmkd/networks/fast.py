@@ -63,7 +63,7 @@ class Fast:
         norm."""
 
     def settle(self, model: nn.Module, answer: Callable[[nn.Module], List[Tensor]],
-               busy_inside: Iterable[str] = ()) -> nn.Module:
+               busy_inside: Iterable[str] = (), is_continued: bool = False) -> nn.Module:
         """Apply the settings, as far as they are supported. A second call does nothing.
 
         Args:
@@ -71,11 +71,18 @@ class Fast:
             answer (Callable): Runs a network on noise and returns its answer.
             busy_inside (Iterable[str]): Paths of modules that are recorded or left out, and must
                 not be compiled away.
+            is_continued (bool): Whether a value of the student goes on through the network, so
+                that what layers return inside must stay. Defaults to False.
 
         Returns:
             nn.Module: The network to run from now on.
         """
         wanted, self._wanted = self._wanted, []
+        if is_continued and 'fuse' in wanted:
+            wanted.remove('fuse')
+            warn('`fuse=True` is left out', ValueError(
+                'a value of the student goes on through the teacher, and fused layers return '
+                'other values inside'))
         precision, self._precision = self._precision, None
         if not wanted and precision is None:
             return model

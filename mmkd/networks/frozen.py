@@ -150,7 +150,8 @@ class FrozenTeacher(BaseTeacher):
 
         inside = {path for point in self.observer.parts for path in point.paths}
         inside |= left_out(self.observer.parts.values())
-        self.model = self.fast.settle(self.model, answer, inside)
+        inside |= self.observer.through
+        self.model = self.fast.settle(self.model, answer, inside, bool(self.observer.through))
 
 
 def hash_of_config(config: Config) -> str:

@@ -56,10 +56,12 @@ class Observer:
 
     Attributes:
         parts (dict[Point, Parts | None]): Contributing and other modules, by point.
+        through (set[str]): Modules whose outputs are replaced by values of the student.
     """
 
     def __init__(self) -> None:
         self.parts: Dict[Point, Optional[Parts]] = {}
+        self.through: Set[str] = set()
         self._noise: List[Tensor] = []
         self._idle_outputs: Dict[str, Outputs] = {}
 
@@ -75,6 +77,7 @@ class Observer:
             runs_whole (bool): Whether every module runs. Defaults to False.
         """
         points = {point for question in questions.values() for point in question.points}
+        self.through.update(one.through[0] for one in questions.values() if one.through)
         known = all(point in self.parts for point in points)
         idle = left_out(self.parts[point] for point in points) if (
             known and not runs_whole) else set()

@@ -9,7 +9,7 @@ from .labels import arranged
 
 
 def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
-                  anchors: int) -> List[Tensor]:
+                  anchors: int, is_by_image: bool = False) -> List[Tensor]:
     """Weights of positions, 1 where a label is background, for the levels of a point.
 
     Args:
@@ -17,6 +17,7 @@ def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
             segmentor; otherwise flat, in the order of image, height, width, anchor, level by level.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
         anchors (int): Number of anchors per position.
+        is_by_image (bool): See :func:`mmkd.points.labels.arranged`. Defaults to False.
 
     Returns:
         list[Tensor]: Float (R,) or (N·anchors, H, W), one per level.
@@ -28,7 +29,7 @@ def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
         return [interpolate(labels[0].float().unsqueeze(1), size=shape[2:]).squeeze(1)
                 for shape in level_shapes]
     try:
-        return [one.float() for one in arranged(labels, level_shapes, anchors)]
+        return [one.float() for one in arranged(labels, level_shapes, anchors, is_by_image)]
     except ValueError as error:
         raise ValueError(f"`replaces='background'`, but {error}, or write `replaces='all'`"
                          ) from error

@@ -1,8 +1,9 @@
 """Which label does each position of a point have, by the calls of its loss module?"""
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from .point import Point
@@ -22,7 +23,7 @@ class Labels(NamedTuple):
 
 
 def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.Size],
-              anchors: int) -> List[Labels]:
+              anchors: int, is_by_image: bool = False) -> List[Labels]:
     """Read the labels from the arguments of the loss modules of a point.
 
     Args:
@@ -31,6 +32,7 @@ def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.
             modules train the same logits, calls of the first one.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W), one per level.
         anchors (int): Number of anchors per position.
+        is_by_image (bool): See :func:`arranged`. Defaults to False.
 
     Returns:
         list[Labels]: One per level.
@@ -45,12 +47,13 @@ def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.
         # Floats are exact up to 2**24, far beyond any label.
         return [Labels(_nearest(labels.float(), shape).long(), _nearest(weights, shape))
                 for shape in level_shapes]
-    sides = [arranged([one[side] for one in found], level_shapes, anchors) for side in (0, 1)]
+    sides = [arranged([one[side] for one in found], level_shapes, anchors, is_by_image)
+             for side in (0, 1)]
     return [Labels(labels.long(), weights) for labels, weights in zip(*sides)]
 
 
-def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size],
-             anchors: int) -> List[Tensor]:
+def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size], anchors: int,
+             is_by_image: bool = False) -> List[Tensor]:
     """Reshape flat values of positions, in the order of mmdet's losses, to the levels of a point.
 
     Args:
@@ -58,6 +61,8 @@ def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size],
             level by level.
         level_shapes (Sequence[torch.Size]): (R, C), or (N·anchors, C, H, W).
         anchors (int): Number of anchors per position.
+        is_by_image (bool): Whether values are given image by image, each with all levels, as by
+            PAA; otherwise level by level. Defaults to False.
 
     Returns:
         list[Tensor]: (R,) or (N·anchors, H, W), one per level.
@@ -72,13 +77,57 @@ def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size],
             f"the student's loss had labels for {len(joined)} positions of {sum(sizes)}, so it is "
             'not known which label each position has; write `per_anchor=True` where a position '
             'has several anchors, or choose a loss without labels')
+    images = level_shapes[0][0] // anchors if level_shapes else 1
+    pieces = joined.split(sizes) if not is_by_image else [
+        piece.flatten() for piece in joined.view(images, -1).split(
+            [size // images for size in sizes], dim=1)]
     levels = []
-    for one, shape in zip(joined.split(sizes), level_shapes):
+    for one, shape in zip(pieces, level_shapes):
         if len(shape) > 2:
             height, width = shape[2:]
             one = one.view(-1, height, width, anchors).permute(0, 3, 1, 2).flatten(0, 1)
         levels.append(one)
     return levels
+
+
+BY_IMAGE: 'WeakKeyDictionary[nn.Module, bool]' = WeakKeyDictionary()
+"""Per loss module, whether it is given positions image by image, as found in its first step."""
+
+
+def is_given_by_image(criterion: nn.Module, calls: Sequence[Call], levels: Sequence[Tensor],
+                      columns: int) -> bool:
+    """Find out in which order a loss module is given positions, by comparing the predictions.
+
+    The first call for a module makes the CPU wait for a GPU; the result is kept.
+
+    Args:
+        criterion (nn.Module): The loss module.
+        calls (Sequence[Call]): Its calls in one step.
+        levels (Sequence[Tensor]): What the student predicts at the point, (N, anchors·columns, H,
+            W), all levels.
+        columns (int): Columns of one prediction.
+
+    Raises:
+        ValueError: If it is neither of the orders of :func:`arranged`.
+    """
+    if len(levels) < 2 or any(one.dim() != 4 for one in levels) or not calls:
+        return False
+    if criterion not in BY_IMAGE:
+        rows = [one.detach().permute(0, 2, 3, 1).reshape(len(one), -1, columns).float()
+                for one in levels]
+        given = torch.cat([call.args[0].detach().reshape(-1, columns).float() for call in calls])
+        orders = [torch.cat([one.flatten(0, 1) for one in rows]),
+                  torch.cat(rows, dim=1).flatten(0, 1)]
+        # The logits of a head that returns probabilities are computed from these.
+        fits = [given.shape == one.shape and any(
+            torch.allclose(given, same, atol=1e-4) for same in (one, one.sigmoid()))
+            for one in orders]
+        if not any(fits):
+            raise ValueError('the loss of the student is given positions in an order that mmkd '
+                             'does not know, so their labels are not known either; choose a loss '
+                             "without labels, or `replaces='all'`")
+        BY_IMAGE[criterion] = not fits[0]
+    return BY_IMAGE[criterion]
 
 
 def target_of(call: Call) -> Tensor:

@@ -1,6 +1,6 @@
 """Do networks and terms fit each other? Checked before the first batch."""
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple, Union
 
 import torch
 from mmengine.registry import DefaultScope
@@ -127,17 +127,19 @@ class Probe:
                    for part in self.distillation.parts)
 
 
-def trials(distillation: Any) -> Iterator[Tuple[str, Union[Term, Exception]]]:
+def trials(distillation: Any, further: Iterable[str] = ()
+           ) -> Iterator[Tuple[str, Union[Term, Exception]]]:
     """Try each named point of both sides in a term of its own, with the prepared teacher.
 
     Args:
         distillation (Distillation): The distillation of one student and one teacher.
+        further (Iterable[str]): Module paths that are tried, too. Defaults to ().
 
     Yields:
         tuple[str, Term | Exception]: The point; the term that compares it, or the error.
     """
     for name in {**points_of(distillation.student, 'student'),
-                 **points_of(distillation.teacher.model, 'teacher')}:
+                 **points_of(distillation.teacher.model, 'teacher'), **dict.fromkeys(further)}:
         # Any loss would do; this one accepts logits and features.
         entry = dict(type='mmkd.MSELoss', on=name)
         try:

@@ -4,6 +4,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 import torch
 from torch import Tensor, nn
 
+from ..core.log import warn
 from ..core.processes import world_size
 from .averaging import LastPass, anchored, average_gradients, take_from_rank_0
 
@@ -163,6 +164,10 @@ class SideModules:
                 if the error comes from a network.
         """
         own = self.state_dict()
+        if 'losses' in own and 'losses' not in state and not any(
+                True for name, _ in self.named_parameters() if name.startswith('losses.')):
+            warn('the checkpoint holds no state of losses, as those of the first edition; buffers '
+                 f'of {", ".join(own.pop("losses"))} begin as they are made')
         for kind in dict.fromkeys([*self._kinds, *state]):
             check_same(kind, state.get(kind, {}), own.get(kind, {}))
         for kind in self._kinds:
@@ -243,7 +248,7 @@ def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> N
                   for one, other in (shapes, shapes[::-1])]
         raise ValueError(
             f'the checkpoint has other {OTHER.get(kind, kind)} than the config asks for; in the '
-            f'checkpoint alone: {differ[0] or "none"}, in the config alone: {differ[1] or "none"}; '
+            f'checkpoint alone: {_few(differ[0])}, in the config alone: {_few(differ[1])}; '
             'resume with the `distill` that it was trained with, or start from its weights with '
             '`load_from` and without `resume`')
 
@@ -252,3 +257,12 @@ def copied(state: Mapping[str, Any]) -> Dict[str, Any]:
     """Copies of the tensors on the CPU, by name, that share no memory with the originals."""
     return {key: value.detach().cpu().clone() if isinstance(value, Tensor) else value
             for key, value in state.items()}
+
+
+def _few(shapes: Dict[str, Any], shown: int = 6) -> str:
+    """The first of several shapes by name, for a message."""
+    if not shapes:
+        return 'none'
+    rest = len(shapes) - shown
+    first = dict(list(shapes.items())[:shown])
+    return f'{first}' + (f' and {rest} more' if rest > 0 else '')

@@ -58,9 +58,9 @@ def without(thing: dict, *keys: str) -> dict:
 
 
 POINT = Parts('`on`', 'but got ', "must be a point, such as 'cls', or dict", '; write')
-NO_POINT = '; points of it are `cls`, `reg`, `neck`, `backbone`'
+NO_POINT = '; points of it are `cls`, `reg`, `boxes`, `neck`, `backbone`'
 NO_NETWORK = 'there is no such network; there are `student`, `teacher`'
-NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`;'
+NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`, '
 ONE_OF_DISTS = 'it takes `beta`, `gamma`, `tau`, `use_sigmoid`, `loss_weight`, `sync`'
 BETWEEN = 'two networks or more, each named once'
 LISTED = 'is a list of dicts, for instance'

@@ -4,6 +4,7 @@ from conftest import build, distiller, retinanet, save_teacher, two_stage
 from torch import nn
 
 import mmkd
+from mmkd.compare.vocabulary import PROVIDERS, SHARED
 from mmkd.losses import LOSSES, DistillLoss
 
 
@@ -60,6 +61,47 @@ def test_name_that_this_student_lacks(teacher):
         return student.sum()
 
     refused(retinanet(), teacher, loss(further), "write for instance also=['reg']")
+
+
+def test_further_points_that_the_loss_names_itself(teacher):
+    """Of other levels, of another number, of no model, and as they are."""
+    seen = []
+
+    def compare(self, student, teacher, *, teacher_also, also_sigmoid):
+        seen.append((teacher_also, also_sigmoid))
+        return (student - teacher).square().mean()
+
+    entry = dict(loss(compare, also=('cls', 'reg')), on='neck')
+    build(distiller(retinanet(), teacher, entry)).init_weights()
+    (cls, reg), sigmoid = seen[0]
+    assert (cls.shape, reg.shape, sigmoid) == ((1, 27, 16, 16), (1, 36, 16, 16), [True, None])
+    refused(retinanet(), teacher, dict(entry, on='backbone'), '`also` names `cls`, which has 5 '
+            'levels', '`backbone` has 4', 'choose points with as many')
+    refused(retinanet(), teacher, dict(entry, also=['cls']), "`also=['cls']`", 'needs 2 further '
+            'points', "['cls', 'reg']", 'or leave `also` out')
+    refused(retinanet(), teacher, dict(entry, also=['cls', 'rge']), 'no point `rge`')
+
+
+@pytest.mark.parametrize('read', [lambda context: context.batch.inputs.mean((1, 2, 3)),
+                                  lambda context: len(context.batch.data_samples)])
+@pytest.mark.parametrize('levels', ['each', 'all'])
+def test_name_of_ones_own_is_no_obstacle_before_training(teacher, read, levels):
+    """Nor if it needs samples, which the blank image has none of."""
+    from loops import images
+
+    def compare(self, student, teacher, *, own):
+        assert own is not None
+        return sum(((s - t).square().mean() for s, t in zip(student, teacher)))
+
+    mmkd.provides('own', per_level=False)(read)
+    try:
+        model = build(distiller(retinanet(), teacher, loss(compare, levels=levels)))
+        model.init_weights()
+        losses = model(**model.data_preprocessor(images((0, 1)), True), mode='loss')
+    finally:
+        del PROVIDERS['own']
+        SHARED.discard('own')
+    assert all(one > 0 for one in losses['loss_cls_own'])
 
 
 def test_optional_name_that_is_lacking_is_none(teacher):

@@ -1,6 +1,7 @@
 """Point 'cls' on every dense head of mmdet that keeps its convention, without a module path."""
 import copy
 import importlib
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -259,6 +260,53 @@ def test_boxes_are_a_point_where_training_and_test_write_them_alike(path):
         found.append(points['reg'].levels(records))
     torch.testing.assert_close(*found)
     assert all(torch.equal(a, b) for a, b in zip(found[0], records['bbox_head'][0].output[1]))
+
+
+DECODED = dict(REG, fcos=True)
+
+
+@pytest.mark.parametrize('path', [path for path in ZOO if path.split('/')[0] in DECODED])
+def test_decoded_boxes_are_those_that_a_test_finds(path):
+    """Of mmdet's own prediction, unfiltered, each box once; it ends them at the image's edges."""
+    torch.manual_seed(0)
+    model = build(path, ZOO[path][0]).eval()
+    points, head = DenseHead.points(model), model.bbox_head
+    assert ('boxes' in points) == DECODED[path.split('/')[0]]
+    if 'boxes' not in points:
+        return
+    for parameter in model.parameters():  # SSD's norm has whatever lay in memory
+        torch.nn.init.normal_(parameter, std=0.02)
+    size = 300 if 'ssd' in path else 256
+    with torch.no_grad(), recording(model, points['boxes'].paths) as records:
+        outputs = head.forward(model.extract_feat(torch.randn(2, 3, size, size)))
+    levels = points['boxes'].levels(records)
+    assert [one.shape[2:] for one in levels] == [one.shape[2:] for one in outputs[0]]
+    config = Config(dict(nms_pre=10**6, score_thr=-1., min_bbox_size=-1))
+    priors = head.prior_generator.grid_priors([one.shape[2:] for one in levels], device='cpu')
+    for image in range(2):
+        for number, level in enumerate(levels):
+            one = [[side[number][image]] for side in outputs]
+            one += [[None]] * (len(outputs) == 2)
+            expected = boxes_of_a_test(head, one, priors[number], number, config)
+            found = level[image].permute(1, 2, 0).reshape(-1, 4).clamp(min=0, max=10**6)
+            assert found.abs().sum() > 0
+            torch.testing.assert_close(found.unique(dim=0), expected.unique(dim=0))
+
+
+def boxes_of_a_test(head, outputs, priors, number, config):
+    head.loss_cls = getattr(head, 'loss_cls', None)  # mmdet 3.3 reads SSD's, which has none
+    strides = head.prior_generator.strides[number:number + 1]
+    with patch.object(head.prior_generator, 'strides', strides), patch.object(
+            type(head), '_bbox_post_process', lambda self, results, *_, **__: results):
+        return head._predict_by_feat_single(
+            *outputs, [priors], dict(img_shape=(10**6, 10**6)), config, rescale=False,
+            with_nms=False).bboxes
+
+
+def test_fcos_has_no_decoded_boxes_where_training_writes_them_in_other_units():
+    path = 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
+    changes = dict(ZOO[path][0], bbox_head=dict(ZOO[path][0]['bbox_head'], norm_on_bbox=True))
+    assert list(DenseHead.points(build(path, changes))) == ['cls']
 
 
 def test_boxes_of_another_coding_are_refused():

@@ -52,6 +52,9 @@ class DenseHead(ModelFamily):
         coding = _coding(head)
         if coding:
             points['reg'] = Point('reg', ('bbox_head', ), _boxes, coding=coding)
+        if coding or _writes_distances(head):
+            points['boxes'] = Point('boxes', ('bbox_head', ), partial(_decoded, head),
+                                      coding='XYXY(unit=pixels of the input)')
         return points
 
     @staticmethod
@@ -156,5 +159,38 @@ def described(part: Any) -> str:
     return f'{type(part).__name__}({", ".join(f"{k}={v}" for k, v in settings.items())})'
 
 
+def _writes_distances(head: Any) -> bool:
+    """Whether a head without a coding of its own, FCOS and its like, returns distances in pixels,
+    in training and test alike. With ``norm_on_bbox`` they are in other units in training."""
+    names = [cls.__name__ for cls in type(head).__mro__]
+    return 'FCOSHead' in names and not any(name in CODED for name in names) and (
+        'AutoAssignHead' in names or not head.norm_on_bbox)
+
+
 def _boxes(calls: List[Call]) -> List[Tensor]:
     return [level for call in calls for level in call.output[1]]
+
+
+def _decoded(head: Any, calls: List[Call]) -> List[Tensor]:
+    """(N, anchors·4, H, W): x1, y1, x2, y2 in pixels of the input, as they are before a test clips
+    them to the image."""
+    found = []
+    for call in calls:
+        levels = call.output[1]
+        generator = head.prior_generator
+        priors = generator.grid_priors([level.shape[2:] for level in levels],
+                                       device=levels[0].device)
+        found += [_decode(head, *one) for one in zip(levels, priors, generator.strides)]
+    return found
+
+
+def _decode(head: Any, level: Tensor, priors: Tensor, stride: Tuple[int, int]) -> Tensor:
+    count, _, height, width = level.shape
+    coded = level.permute(0, 2, 3, 1).to(torch.promote_types(level.dtype, torch.float32))
+    if hasattr(head, 'integral'):  # GFL: bins of a distance, in units of the stride
+        coded = head.integral(coded.reshape(-1, 4 * (head.reg_max + 1))) * stride[0]
+        priors = head.anchor_center(priors)
+    priors = priors.to(coded.dtype).repeat(count, 1)
+    boxes = head.bbox_coder.decode(priors, coded.reshape(-1, 4))
+    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
+    return boxes.reshape(count, height, width, -1).permute(0, 3, 1, 2)
