@@ -2,6 +2,7 @@
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -24,7 +25,17 @@ class BlobDetector(BaseModel):
         heat = self.heat(self.extract_feat(inputs))
         if mode == 'loss':
             return dict(loss_heat=bce(heat, self.targets(heat, data_samples)))
-        return heat if mode == 'tensor' else data_samples
+        return heat if mode == 'tensor' else self.detected(heat.sigmoid(), data_samples)
+
+    def detected(self, scores, data_samples):
+        """Each position above one half is a box of 8x8 pixels."""
+        for image, sample in zip(scores, data_samples):
+            labels, y, x = (image > 0.5).nonzero().unbind(1)
+            boxes = torch.stack([x, y, x + 1, y + 1], dim=1) * 8.
+            scale = boxes.new_tensor(sample.scale_factor).repeat(2)
+            sample.pred_instances = InstanceData(
+                bboxes=boxes / scale, scores=image[labels, y, x], labels=labels)
+        return data_samples
 
     def targets(self, heat, data_samples):
         targets = torch.zeros_like(heat)

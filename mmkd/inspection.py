@@ -198,8 +198,9 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
     of_model = ''.join(f',\n    {key}={_as_code(value)}'
                        for key, value in nested.pop('model', {}).items())
     rest = ''.join(f'\n{key} = {_as_code(value)}\n' for key, value in nested.items())
+    names = list(dict.fromkeys(['mmkd', *imports]))
     return (f'_base_ = [{student!r}]\n'
-            f'custom_imports = dict(imports={["mmkd", *imports]!r}, allow_failed_imports=False)\n'
+            f'custom_imports = dict(imports={names!r}, allow_failed_imports=False)\n'
             '\n'
             'model = dict(\n'
             '    _delete_=True,\n'

@@ -8,7 +8,9 @@ from ..core.arguments import finite_number
 from ..core.build import build_entry
 from ..core.rng import preserved_rng
 from ..losses import DistillLoss
+from ..losses.classes import check_class
 from ..registry import MODELS
+from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
@@ -185,6 +187,7 @@ def read_entry(*,
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
         built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
+    check_class(type(built), PROVIDERS)
     if also is not None and built.also and len(also) != len(built.also):
         raise ValueError(f'`also={also!r}`, but {type(built).__name__} needs {len(built.also)} '
                          f'further points, such as {list(built.also)}; name as many, or leave '

@@ -77,7 +77,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
         for name in one.required:
             problem = _not_provided(name, point, family, spec)
             if problem:
-                raise ValueError(f'{what} asks for `{name}`, but {problem}')
+                leave = ', or leave `region` out' if what.startswith('`region') else ''
+                raise ValueError(f'{what} asks for `{name}`, but {problem}{leave}')
     if spec.connector in ('conv', ) and point.is_prediction:
         raise ValueError(f"`connector='conv'`, but `{spec.on_student}` of the student is a "
                          'prediction, which is compared as it is; leave `connector` out')
@@ -95,7 +96,7 @@ def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec) 
     if name in OF_TRUTH and name not in family.truth:
         return (f'the data of the student, one of the '
                 f'{family.family}, has none; '
-                'choose a loss that does without, or leave `region` out')
+                'choose another')
     if name in OF_GRID and (point.asked_at or point.queries):
         return (f'`{spec.on_student}` of the student predicts for {places(point)}, not for a grid; '
                 "compare 'neck' or 'backbone'")

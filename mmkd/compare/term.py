@@ -1,6 +1,6 @@
 """What does one entry of ``distill`` add to the losses of a step?"""
 import copy
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,11 @@ from ..losses import DistillLoss, MSELoss
 from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
-from .alignment import Alignment, Names, align, paths_of
+from .alignment import Alignment, Names, align
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
 from .parts import Parts, parts_of, shown_shapes
-from .provided import calls_to_record
 from .regions import build_region, weights_of
 from .spec import TermSpec
 from .student_point import find_student_point
@@ -131,17 +130,6 @@ class Term:
                            **settings) for point in self._further]
 
     # --- one step -------------------------------------------------------------------------------
-
-    @property
-    def student_paths(self) -> Set[str]:
-        """Paths of the student's modules to record."""
-        paths = set(paths_of(self.student_point)).union(*(paths_of(one) for one in self._further))
-        if self.spec.through is not None:
-            paths.add(self.spec.through[0])
-        if self.spec.replaces == 'background':
-            paths.update(self.student_point.criteria)
-        asked = [self.loss.asked(), *([] if self.region is None else [self.region.asked()])]
-        return paths.union(*(calls_to_record(self.student_point, one) for one in asked))
 
     @property
     def asked(self) -> List[Tuple[str, Point]]:
@@ -279,8 +267,14 @@ class Term:
 
 def notes_of_term(term: Term) -> List[str]:
     """Notes on columns, levels and layers, for the log."""
+    spec = term.spec
     further = [f'also `{one.student.name}` ({shown_shapes(fitting.shapes[0])})'
                for one, fitting in zip(term.also, term.also_fittings)]
+    further += [f'levels {list(term.fitting.numbers)} alone'] * bool(term.fitting.numbers)
+    if spec.through is not None:
+        further.append(f'the student\'s side is what the teacher makes of `{spec.through[0]}` of '
+                       f'the student at its `{spec.through[1]}`')
+    further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
             *further]
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..core.build import said_by
+from ..core.errors import said_by
 from ..core.log import warn
 from ..losses.trial import limits_of
 from ..points import Answers

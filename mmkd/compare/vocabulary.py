@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.asking import Asked
-from ..core.build import said_by
+from ..core.errors import said_by
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
 from ..points import Point

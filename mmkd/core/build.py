@@ -1,17 +1,13 @@
 """Can this entry of the config be built, and if not, what is wrong with it?"""
 import copy
 import inspect
-import re
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
-from importlib.util import find_spec
 from typing import (
     Any,
     Callable,
     Dict,
     Iterable,
-    Iterator,
     Mapping,
     Optional,
     Sequence,
@@ -23,16 +19,9 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
+from .errors import explained
+
 Init = TypeVar('Init', bound=Callable[..., None])
-
-SAID = 300
-"""Number of characters shown of an error of other code."""
-
-MISSING = (r"No module named '(\w+)", r'pip install ["\']?([\w-]+)',
-           r'[`\']?([\w-]+)[`\']? is not installed', r'\b(\w+)\.\w+ is not in the')
-"""Error messages for missing packages: Python's, those of other packages, and that of MMEngine's
-registry for a type in a package that cannot be imported. The first group is the package."""
-
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
                 default_type: Optional[str] = None, is_merged: bool = False) -> Any:
@@ -73,7 +62,14 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
     if is_merged and not takes_any:
         _check_type_of_base(arguments, parameters, registry, what, cls, base)
     check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, parameters, takes_any)
+    missing = sorted(getattr(cls, '__abstractmethods__', ()))
+    if missing:
+        raise TypeError(f'{what}: {cls.__name__} does not define '
+                        f'{", ".join(f"`{name}`" for name in missing)}; write it in the class')
     built = cls(**arguments)
+    if isinstance(built, nn.Module) and '_modules' not in vars(built):
+        raise TypeError(f'{what}: `__init__` of {cls.__name__} does not call that of its base '
+                        'class; begin it with `super().__init__()`')
     if not isinstance(built, base):  # if the type is a function
         raise _misplaced(what, type(built), base)
     return built
@@ -96,65 +92,6 @@ def build_model(config: Any, what: str, scope: Optional[str] = None) -> nn.Modul
             DefaultScope.overwrite_default_scope(scope):
         # A copy, because mmseg writes into the config (`pretrained`), and then refuses it.
         return MMENGINE_MODELS.build(copy.deepcopy(config))
-
-
-@contextmanager
-def explained(problem: str, remedy: str) -> Iterator[None]:
-    """Context manager that turns any error of other code into one with problem and remedy.
-
-    Args:
-        problem (str): What failed, for the message.
-        remedy (str): What to do about it, for the message.
-
-    Raises:
-        ValueError: In place of the error.
-    """
-    try:
-        yield
-    except Exception as error:
-        remedy = how_to_import(missing_package(error)) or remedy
-        raise ValueError(f'{problem}: {said_by(error)}; {remedy}') from error
-
-
-def how_to_import(package: str) -> str:
-    """Advice for a package that cannot be imported; '' for ''."""
-    return package and (
-        f'`{package}` cannot be imported: if its name is spelt right, install the package, or, '
-        'where it is a module of your own, put its folder on PYTHONPATH')
-
-
-def said_by(error: BaseException) -> str:
-    """Type and message of an error of other code in one line.
-
-    Messages of MMEngine have many lines, with the search path and links; these are cut.
-    """
-    # `str` of a KeyError adds quotes.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = re.split(r', the current sys.path is|\. Please check whether the value of', text)[0]
-    text = ' '.join(line.strip() for line in text.strip().splitlines()[:3]).rstrip('.')
-    kind = type(error).__name__
-    return f'{kind}: {text if len(text) <= SAID else text[:SAID] + " ..."}' if text else kind
-
-
-def missing_package(error: BaseException) -> str:
-    """The missing package that caused an error of other code; '' if there is none."""
-    told: Optional[BaseException] = error
-    while told is not None:
-        if isinstance(told, ModuleNotFoundError) and told.name:
-            return told.name.partition('.')[0]
-        for pattern in MISSING:
-            for name in re.findall(pattern, str(told)):
-                if not _is_importable(name):
-                    return str(name)
-        told = told.__cause__ or told.__context__
-    return ''
-
-
-def _is_importable(name: str) -> bool:
-    try:
-        return find_spec(name.replace('-', '_')) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def named_arguments(init: Init) -> Init:
@@ -269,10 +206,13 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     except Exception:  # a scope that MMEngine cannot import, or a malformed name
         cls = None
     if cls is None:
-        raise ValueError(f'{what}: no type `{name}`' + _closest(name, _fitting(registry, base)) +
-                         f'; mmkd has {_names_of(registry, base) or "none"}; write one of them, or '
-                         f'register a type of your own in mmkd.{registry.name.upper()}S and import '
-                         'it by `custom_imports`')
+        known = _names_of(registry, base)
+        where = ('by `@LOSSES.register` of mmkd.losses' if base.__name__ == 'DistillLoss' else
+                 f'in mmkd.{registry.name.upper()}S')
+        raise ValueError(
+            f'{what}: no type `{name}`{_closest(name, _fitting(registry, base))}; mmkd has '
+            f'{known or "none"}; {"write one of them, or " * bool(known)}register a type of your '
+            f'own {where} and import it by `custom_imports`')
     return cls
 
 

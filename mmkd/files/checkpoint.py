@@ -5,7 +5,7 @@ from typing import Any, Dict, NamedTuple
 import torch
 from mmengine.runner import CheckpointLoader
 
-from ..core.build import explained
+from ..core.errors import explained
 from ..core.names import joined
 from .reading import opened, read_open
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path

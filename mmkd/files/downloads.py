@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine.logging import print_log
 
-from ..core.build import explained
+from ..core.errors import explained
 from .archive import hash_of_file
 from .download_lock import BY_HAND, one_at_a_time
 from .transfer import in_words, receive

@@ -6,7 +6,7 @@ from io import BytesIO
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, Dict, Iterator
 
-from ..core.build import explained
+from ..core.errors import explained
 from .safe_types import first_line
 
 

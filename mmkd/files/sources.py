@@ -11,7 +11,7 @@ import mmengine
 from mmengine.fileio import get_file_backend, load
 from mmengine.runner import CheckpointLoader
 
-from ..core.build import explained
+from ..core.errors import explained
 from .downloads import downloaded
 
 SUPPORTED = ('a path, file://, http://, https://, torchvision://NAME, open-mmlab://NAME, or s3:// '

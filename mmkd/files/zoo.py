@@ -7,7 +7,7 @@ from typing import Any, List
 from mmengine.config import Config
 from mmengine.fileio import load
 
-from ..core.build import explained, how_to_import, missing_package
+from ..core.errors import explained, how_to_import, missing_package
 from .data_configs import read_config_file as read_without_code
 
 CONFIGS = '.py', '.json', '.yml', '.yaml'

@@ -49,8 +49,11 @@ class StateHook(Hook):
                    if network.needs_epochs]
         if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError(f'`{waiting[0]}` changes with every epoch, but training goes by '
-                             'iterations; write `every=` a number of iterations, for instance '
-                             'those of one pass over the data')
+                             'iterations; ' + (
+                                 'write `every=` a number of iterations, for instance those of '
+                                 'one pass over the data' if hasattr(self.distillation.networks[
+                                     waiting[0]], 'every') else
+                                 'train by epochs, or take a teacher that changes by iterations'))
         self.distillation.begin(runner.iter)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,

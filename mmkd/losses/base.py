@@ -1,6 +1,16 @@
 """Base class of distillation losses: checks, precision, levels, weights of positions."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from torch import Tensor, nn
@@ -206,6 +216,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     def _scaled(self, value: Any) -> Value:
         if isinstance(value, dict):
             return {name: self.loss_weight * one for name, one in value.items()}
+        if value is None:
+            raise TypeError(f'`compare` of {type(self).__name__} returned None; let it return a '
+                            'scalar, or a dict of named scalars')
         return self.loss_weight * value
 
     def _check_weight(self, weight: Tensor) -> None:

@@ -10,6 +10,10 @@ from torch.utils._pytree import tree_flatten
 from ..points.recorder import replaced_forward
 
 
+class Misfit(ValueError):
+    """A value of the student does not fit the place in the teacher, whatever the image is."""
+
+
 @contextmanager
 def continued(model: nn.Module, through: Optional[Tuple[str, List[Any]]]) -> Iterator[None]:
     """Replace the outputs of a module inside the block, with gradients enabled.
@@ -34,7 +38,7 @@ def continued(model: nn.Module, through: Optional[Tuple[str, List[Any]]]) -> Ite
         yield
     left = sum(1 for _ in rest)
     if left:
-        raise ValueError(f'`through`: `{path}` of the teacher was called {len(values) - left} '
+        raise Misfit(f'`through`: `{path}` of the teacher was called {len(values) - left} '
                          f'times, the module of the student {len(values)} times; name modules that '
                          'are called as often')
 
@@ -47,13 +51,13 @@ def _next(path: str, rest: Iterator[Any], count: int, forward: Callable) -> Call
         try:
             value = next(rest)
         except StopIteration:
-            raise ValueError(f'`through`: `{path}` of the teacher is called more often than the '
+            raise Misfit(f'`through`: `{path}` of the teacher is called more often than the '
                              f'module of the student, {count} times; name modules that are called '
                              'as often') from None
         shapes = [[tuple(one.shape) for one in tree_flatten(side)[0] if isinstance(one, Tensor)]
                   for side in (value, own)]
         if shapes[0] != shapes[1]:
-            raise ValueError(
+            raise Misfit(
                 f'`through`: the module of the student returns {_shown(shapes[0])}, but `{path}` '
                 f'of the teacher {_shown(shapes[1])}; name modules whose outputs have one shape, '
                 "or give a teacher of the student's channels there")

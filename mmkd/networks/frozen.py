@@ -11,7 +11,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from ..core.agreement import weights_of
-from ..core.build import build_model, explained
+from ..core.build import build_model
+from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.classes import classes_of_checkpoint, classes_of_config, stated_classes
 from ..files.fit import load_exactly

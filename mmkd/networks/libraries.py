@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import torch
 from torch import Tensor, nn
 
-from ..core.build import check_arguments, explained, parameters_of, said_by
+from ..core.build import check_arguments, parameters_of
+from ..core.errors import explained, said_by
 from ..core.names import joined
 from ..points.image_sizes import Size, as_size
 from ..points.layout import Layout

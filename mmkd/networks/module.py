@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..core.agreement import weights_of
 from ..core.arguments import finite_number
-from ..core.build import check_arguments, explained
+from ..core.build import check_arguments
+from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.fit import load_exactly
 from ..points import Answers

@@ -6,7 +6,8 @@ from mmengine.model import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from ..core.arguments import finite_number
-from ..core.build import build_model, explained
+from ..core.build import build_model
+from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.classes import classes_of_checkpoint
 from ..files.fit import load_exactly, misfit

@@ -13,6 +13,7 @@ from ..core.names import shown_names
 from ..files.classes import classes_of_config, classes_of_run
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
 from ..networks import LiveNetwork
+from ..networks.continued import Misfit
 from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from ..points.probe import DoesNotRun, blank_image, first_look
@@ -104,6 +105,8 @@ class Probe:
             blank = blank_image(distillation.student, size)
             for side, questions in questions_of(distillation.parts, seen).items():
                 told[side] = distillation.told_by(side, blank, None, questions)
+        except Misfit:
+            raise
         except Exception as error:
             raise DoesNotRun(side, size, error) from error
         return seen, told

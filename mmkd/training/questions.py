@@ -1,7 +1,9 @@
 """The questions of a step: points to observe in each network, and at which places."""
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
-from ..compare.alignment import THROUGH
+from ..compare.alignment import THROUGH, paths_of
+from ..compare.connectors import Connector
+from ..compare.provided import calls_to_record
 from ..compare.term import Term
 from ..networks import BaseTeacher, LiveNetwork, Question
 from ..points import Answers, Point
@@ -19,10 +21,23 @@ def watched(terms: Sequence[Term], name: str) -> Set[str]:
     paths: Set[str] = set()
     for term in terms:
         if term.spec.learner == name:
-            paths |= term.student_paths
+            paths |= student_paths(term)
         if term.spec.source == name:
             paths.update(path for at, point in term.asked if not at for path in point.watched)
     return paths
+
+
+def student_paths(term: Term) -> Set[str]:
+    """Modules of the student whose calls are recorded for a term."""
+    points = [term.student_point, *(one.student for one in term.also)]
+    paths: Set[str] = set().union(*(paths_of(one) for one in points))
+    if term.spec.through is not None:
+        paths.add(term.spec.through[0])
+    if term.spec.replaces == 'background':
+        paths.update(term.student_point.criteria)
+    asked = [term.loss.asked(), *([] if term.region is None else [term.region.asked()]),
+             *(one.asked() for one in term.connectors if isinstance(one, Connector))]
+    return paths.union(*(calls_to_record(term.student_point, one) for one in asked))
 
 
 def key_of(term: Term, at: str) -> Key:

@@ -9,7 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from ..core.build import explained
+from ..core.errors import explained
 from ..points import Point
 from ..points.recorder import replaced_forward
 

@@ -38,11 +38,12 @@ def shrunken(name, **head):
 
 
 HEADS = {
-    'PAA': lambda: shrunken('paa/paa_r50_fpn_1x_coco.py'),
+    'PAA': lambda: shrunken('paa/paa_r50_fpn_1x_coco.py', norm_cfg=dict(type='BN')),
     'PISA': lambda: shrunken(
                              'pisa/retinanet-r50_fpn_pisa_1x_coco.py'),
-    'ATSS': lambda: shrunken('atss/atss_r50_fpn_1x_coco.py'),
-    'FCOS': lambda: shrunken('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
+    'ATSS': lambda: shrunken('atss/atss_r50_fpn_1x_coco.py', norm_cfg=dict(type='BN')),
+    'FCOS': lambda: shrunken('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+                             norm_cfg=dict(type='BN')),
 }
 
 

@@ -205,6 +205,6 @@ def test_family_of_a_third_party(shapes, tmp_path):
     entry = save_teacher(tmp_path / 't.pth', other)
     losses, saved = go(shapes, tmp_path, entry, dict(type='mmkd.KDLoss', on='heat'),
                        dict(type='mmkd.MSELoss', on='backbone'), student=student,
-                       val_cfg=None, val_dataloader=None, val_evaluator=None)
+                       **{'train_cfg.val_interval': 1})
     assert all(one['loss_heat_kd'] > 0 and one['loss_backbone_mse'] > 0 for one in losses)
     assert list(saved['state_dict']) == list(build(student).state_dict())

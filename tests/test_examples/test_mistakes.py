@@ -221,3 +221,32 @@ def test_family_that_forgets(teacher):
                 'no point `heat` in the student', 'points of it are `cls`')
     finally:
         del mmkd.FAMILIES._module_dict['Forgetful']
+
+
+def test_value_by_position(teacher):
+    def compare(self, student, teacher, labels):
+        return student.sum()
+
+    refused(retinanet(), teacher, loss(compare), '`compare` of OwnLoss has `labels` as a '
+            'positional parameter', 'write `*` before `labels`', error=TypeError)
+
+
+def test_loss_that_is_not_whole(teacher):
+    entry = loss(lambda self, student, teacher: None)
+    refused(retinanet(), teacher, entry, 'OwnLoss returned None', 'a scalar', error=TypeError)
+    entry = loss(lambda self, student, teacher: student.sum(), __init__=lambda self: None)
+    refused(retinanet(), teacher, entry, '`__init__` of OwnLoss', '`super().__init__()`',
+            error=TypeError)
+    LOSSES.classes.pop('OwnLoss')
+    LOSSES.register(type('OwnLoss', (DistillLoss, ), dict(__module__='own')))
+    refused(retinanet(), teacher, dict(type='mmkd.OwnLoss', on='cls'), 'OwnLoss does not define '
+            '`compare`', error=TypeError)
+
+
+@pytest.mark.parametrize(('attributes', 'parts'), [
+    (dict(levels='al'), ('`levels` of OwnLoss', "'each' or 'all'", "got 'al'")),
+    (dict(layers_in='half'), ('`layers_in` of OwnLoss', "'float32' or 'autocast'")),
+    (dict(must_match={'channel'}), ('`must_match` of OwnLoss', "'channels' and 'positions'"))])
+def test_attribute_of_a_loss(teacher, attributes, parts):
+    entry = loss(lambda self, student, teacher: student.sum(), **attributes)
+    refused(retinanet(), teacher, entry, *parts, error=TypeError)
