@@ -20,6 +20,9 @@ __all__ = ['PRECISIONS', 'AnswerStore', 'Full', 'Record', 'packed', 'unpacked']
 FORMAT = 2
 """Of the files; another one is refused. 1 was one LMDB file."""
 
+OF_CODE = ('format', 'mmkd', 'reading', 'family', 'package')
+"""Names in a description that tell which code has made the answers."""
+
 DESCRIPTION = 'description.json'
 """File that says what the store was made from."""
 
@@ -292,8 +295,10 @@ class AnswerStore:
         if names:
             shown = '; '.join(f'{name} {_shown(before.get(name))}, now {_shown(now.get(name))}'
                               for name in names)
-            raise ValueError(f'`{self.folder}` holds the answers of another teacher: {shown}; give '
-                             'another folder, or remove this one')
+            whose = ('answers that another version of the code has made'
+                     if set(names) <= set(OF_CODE) else 'the answers of another teacher')
+            raise ValueError(f'`{self.folder}` holds {whose}: {shown}; give another folder, or '
+                             'remove this one')
 
 
 def _digest(key: bytes) -> bytes:

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import mmdet
 import pytest
-import torch
 from conftest import QUICK, detector_config, distiller, retinanet, save_teacher, saved_at, train
 from mmengine.config import Config
 from support.guests import same_to_the_bit
@@ -74,8 +74,6 @@ def train_by(old, folder, *configs):
     return json.loads(results.read_text())
 
 
-TEACHER = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)))
-
 HINTS = [  # ten connectors of 16 to 24 channels, of which no two learn the same
     dict(type='mmkd.MSELoss', on='neck', name='loss_strong', loss_weight=2.),
     dict(type='mmkd.MSELoss', on='neck', name='loss_faint', loss_weight=0.3)]
@@ -119,3 +117,28 @@ def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
         for key in ('state_dict', 'mmkd'):
             same_to_the_bit(found[key], after[key])
         same_to_the_bit(found['optimizer']['state'], after['optimizer']['state'])
+
+
+def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
+    """Both editions have one version number, but do not read all points alike."""
+    teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),
+                   type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))
+
+    def caching(name):
+        model = distiller(retinanet(), teacher)
+        return detector_config(shapes, model, str(tmp_path / name), val_cfg=None,
+                               val_dataloader=None, val_evaluator=None)
+
+    train_by(old, tmp_path, caching('old'))
+    before = {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
+    assert any(name.endswith('.answers') for name in before)
+    with pytest.raises(ValueError) as info:
+        train(caching('new'))
+    assert str(info.value) == (
+        f'`{tmp_path / "cache"}` holds answers that another version of the code has made: reading '
+        f'none, now 2; family none, now DenseHead; package none, now mmdet {mmdet.__version__}; '
+        'give another folder, or remove this one')
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
+    shutil.rmtree(tmp_path / 'cache')
+    _, losses = train(caching('anew'))
+    assert len(losses) == 2
