@@ -7,6 +7,9 @@ from typing import Any, Dict, Optional, Tuple
 
 from .segments import ANSWERS, INDEX, files_in
 
+OF_CODE = ('format', 'mmkd', 'reading', 'family', 'package')
+"""Names in a description that tell which code has made the answers."""
+
 FORMAT = 2
 """Version of the file format; others are refused. 1 was an LMDB file."""
 
@@ -104,8 +107,10 @@ class Description:
         if names:
             shown = '; '.join(f'{name} {_shown(before.get(name))}, now {_shown(now.get(name))}'
                               for name in names)
-            raise ValueError(f'`{self.folder}` holds the answers of another teacher: {shown}; give '
-                             'another folder, or remove this one')
+            whose = ('answers that another version of the code has made'
+                     if set(names) <= set(OF_CODE) else 'the answers of another teacher')
+            raise ValueError(f'`{self.folder}` holds {whose}: {shown}; give another folder, or '
+                             'remove this one')
 
 
 def _described(content: bytes, path: str) -> Dict[str, Any]:

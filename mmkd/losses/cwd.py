@@ -9,6 +9,7 @@ from torch.nn.functional import log_softmax
 from ..core.arguments import temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .fast.eager import eager
 from .fast.pieces import pieces
 from .method import Method
 
@@ -56,7 +57,8 @@ class CWDLoss(DistillLoss):
         if student.numel() == 0:
             return student.sum() * 0
         weight = None if weight is None else weight.flatten(1)
-        result: Tensor = _CWD.apply(student.flatten(2), teacher.flatten(2), weight, self.tau)
+        result: Tensor = eager(_CWD.apply)(student.flatten(2), teacher.flatten(2), weight,
+                                           self.tau)
         return self.tau**2 * result
 
 

@@ -9,6 +9,7 @@ from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from ..core.table import LOSSES
 from .fast import fused
+from .fast.eager import eager
 from .fast.pieces import TINY, as_maps, logits_of, pieces, probabilities
 from .logits import LogitLoss, weighted_mean
 from .method import Method
@@ -39,8 +40,8 @@ class KDLoss(LogitLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
                 **named: Any) -> Tensor:
-        result: Tensor = _KD.apply(*as_maps(student, teacher, weight), self.tau,
-                                   bool(self.use_sigmoid))
+        result: Tensor = eager(_KD.apply)(*as_maps(student, teacher, weight), self.tau,
+                                          bool(self.use_sigmoid))
         return self.tau**2 * result
 
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A frozen teacher that runs once for every image, with a cache of its answers."""
 import hashlib
 import logging
+import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ..core.arguments import finite_number
 from ..files.store import PRECISIONS, AnswerStore, Full, Record
-from ..points import Answer, Answers, Point
+from ..points import Answer, Answers, Point, family_of
 from ..points.queries import Queries
+from ..points.recorder import READING
 from ..registry import MODELS
 from ..version import __version__
 from .frozen import FrozenTeacher
@@ -170,15 +172,18 @@ class CachedTeacher(FrozenTeacher):
             print_log(text, 'current')
         self.found = self.missed = 0
 
-    def _description(self) -> Dict[str, str]:
+    def _description(self) -> Dict[str, Any]:
         """Everything that an answer depends on, except the image."""
         assert self.model is not None
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        # The version of torch is left out: it changes an answer by rounding, as another GPU does.
         return dict(weights=weights.hexdigest(), config=self._provenance['config_hash'],
-                    mmkd=__version__, arithmetic=', '.join(self.fast.changes) or 'float32',
+                    mmkd=__version__, reading=READING, family=type(family_of(self.model)).__name__,
+                    package=package_of(self.model),
+                    arithmetic=', '.join(self.fast.changes) or 'float32',
                     **({} if self.channels is None else dict(channels=self.channels)))
 
     def _keys(self, inputs: Tensor, data_samples: Optional[Sequence]) -> List[bytes]:
@@ -217,6 +222,17 @@ class CachedTeacher(FrozenTeacher):
             print_log(f'No more answers are kept in {self.store.folder}: {error}. Training goes '
                       'on; the teacher runs where an answer is not there', 'current',
                       logging.WARNING)
+
+
+def package_of(model: Any) -> str:
+    """The package that the class of a model comes from, with its version where it states one.
+
+    Example:
+        >>> package_of(torch.nn.Linear(1, 1)) == f'torch {torch.__version__}'
+        True
+    """
+    name = type(model).__module__.split('.')[0]
+    return f'{name} {getattr(sys.modules.get(name), "__version__", "")}'.strip()
 
 
 def name_of(point: Point) -> bytes:

@@ -38,6 +38,9 @@ torch.manual_seed(0)
 student, target = torch.nn.Conv2d(3, 4, 1), torch.randn(2, 4, 3, 3)
 images = torch.randn(2, 3, 3, 3)
 for loss in (DISTLoss(), KDLoss(), CWDLoss(), MSELoss()):
+    loss(student(images), target).backward()
+assert 'torch._dynamo' not in sys.modules  # the compiler; an optimizer of torch imports it
+for loss in (DISTLoss(), KDLoss(), CWDLoss(), MSELoss()):
     values = []
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
     for step in range(5):

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 
+import mmdet
 import pytest
 import torch
 from conftest import (
@@ -22,6 +23,8 @@ from support.queries import batch, detector
 from support.tools import run_tool
 
 from mmkd.files.store import AnswerStore
+from mmkd.networks import cached as cached_module
+from mmkd.points.recorder import READING
 
 
 @pytest.fixture
@@ -237,3 +240,30 @@ def test_answers_of_queries_are_kept_whole(tmp_path):
     second = model(inputs, samples, mode='loss')['loss_cls_kd']
     assert (model.teacher.found, model.teacher.missed) == (2, 2)
     torch.testing.assert_close(first, second)
+
+
+def other_family(monkeypatch):
+    """One of the user's own, which reads the head in another way."""
+    monkeypatch.setattr(cached_module, 'family_of', lambda model: type('OwnHead', (), {})())
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    (lambda patch: patch.setattr(cached_module, 'READING', 10**6),
+     f'reading {READING}, now 1000000'),
+    (lambda patch: patch.setattr(mmdet, '__version__', '3.99'),
+     f'package mmdet {mmdet.__version__}, now mmdet 3.99'),
+    (lambda patch: patch.setattr(cached_module, '__version__', '0.99'), 'now 0.99'),
+    (other_family, 'family DenseHead, now OwnHead')])
+def test_answers_made_by_other_code_are_refused(cached, monkeypatch, change, said):
+    def begun():
+        model = build(distiller(retinanet(), cached))
+        model.init_weights()
+        model.distillation.begin()
+        return model.teacher
+
+    begun()
+    begun()
+    change(monkeypatch)
+    with pytest.raises(ValueError, match='holds answers that another version of the code has made: '
+                       f'[^;]*{re.escape(said)}; give another folder'):
+        begun()

@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from . import fused
+from .eager import eager
 from .pieces import TINY, pieces, probabilities
 
 EPS = 1e-8
@@ -68,7 +69,8 @@ def dist(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float,
         Tensor: A scalar; 0 without any position of positive weight. Its gradient is computed from
         the logits in backward, not saved.
     """
-    result: Tensor = _Dist.apply(student, teacher, weight, tau, use_sigmoid, beta, gamma, sync)
+    result: Tensor = eager(_Dist.apply)(student, teacher, weight, tau, use_sigmoid, beta, gamma,
+                                        sync)
     return result
 
 

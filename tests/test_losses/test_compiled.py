@@ -1,0 +1,158 @@
+"""Every loss of the table runs in a plain loop of torch, and compiled it gives the same."""
+import inspect
+import shutil
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from mmkd.core.asking import takes_positional
+from mmkd.losses import LOSSES
+from mmkd.losses.fast.pieces import PIECE
+
+NAMES = sorted(name for name, cls in LOSSES.classes.items() if cls.__module__.startswith('mmkd.'))
+
+SHAPES = (2, 6, 4, 5), (2, 6, 2, 3)
+"""(N, C, H, W) of two levels."""
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    """What other tests have compiled counts towards torch's limit of recompilations."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def losses(name):
+    """With the defaults, and at other temperatures and activations, where it has any.
+
+    Of several, torch traces the temperature as a value that changes.
+    """
+    cls = LOSSES.classes[name]
+    known = inspect.signature(cls).parameters
+    made = [cls()]
+    if 'tau' in known:
+        made.append(cls(tau=2.))
+    if 'use_sigmoid' in known:
+        made.append(cls(tau=3., use_sigmoid=True))
+    for loss in made:
+        if loss.is_trained:
+            channels = SHAPES[0][1] if loss.levels == 'each' else [one[1] for one in SHAPES]
+            loss.setup(channels, channels)
+    return made
+
+
+def logits(n, c, *size):
+    return [torch.randn(n, c, *size)]
+
+
+OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
+                label_weights=lambda n, c, *size: torch.rand(n, *size),
+                stride=lambda *shape: (8., 8.), level=lambda *shape: 0,
+                student_also=logits, teacher_also=logits)
+OF_BATCH = dict(iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+
+
+def named_values(loss, shapes):
+    """What its formula asks for by name, for each level where it belongs to a level."""
+    asked = loss.asked().required
+    missing = set(asked) - {*OF_LEVEL, *OF_BATCH}
+    assert not missing, f'{type(loss).__name__} asks for {missing}; give it here'
+    return {name: [OF_LEVEL[name](*shape) for shape in shapes] if name in OF_LEVEL
+            else OF_BATCH[name]() for name in asked}
+
+
+def arguments(loss, is_list, has_weight):
+    """Student, teacher, weights or None, and what is asked for by name."""
+    torch.manual_seed(0)
+    shapes = SHAPES if is_list or loss.levels == 'all' else SHAPES[:1]
+    student, teacher = ([torch.randn(shape) for shape in shapes] for _ in range(2))
+    # A position of weight 0 is one that a mask leaves out.
+    weight = [torch.rand(n, *size).sub(0.2).clamp(min=0) for n, _, *size in shapes]
+    named = named_values(loss, shapes)
+    if not is_list and loss.levels == 'each':
+        student, teacher, weight = student[0], teacher[0], weight[0]
+        named = {name: value[0] if name in OF_LEVEL else value for name, value in named.items()}
+    has_weight = has_weight and takes_positional(type(loss).compare, 4)
+    return student, teacher, weight if has_weight else None, named
+
+
+def summed(found):
+    """The sum of what a loss returns: a scalar, or dicts and lists of such."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    return sum(map(summed, found)) if isinstance(found, list) else found
+
+
+def value_and_gradients(function, loss, student, teacher, weight, named):
+    """Those of the student's levels and of the loss's own layers."""
+    leaves = [one.clone().requires_grad_()
+              for one in (student if isinstance(student, list) else [student])]
+    given = leaves if isinstance(student, list) else leaves[0]
+    value = summed(function(given, teacher, weight, **named))
+    gradients = torch.autograd.grad(value, [*leaves, *loss.parameters()], allow_unused=True)
+    assert all(one.abs().sum() > 0 for one in gradients[:len(leaves)])
+    return [value.detach(), *(one for one in gradients if one is not None)]
+
+
+def agree(loss, backend, is_list, has_weight):
+    given = arguments(loss, is_list, has_weight)
+    plain = value_and_gradients(loss, loss, *given)
+    compiled = value_and_gradients(torch.compile(loss, backend=backend), loss, *given)
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    assert plain[0] > 0
+
+
+@pytest.mark.parametrize(('is_list', 'has_weight'), [
+    (True, True), *(pytest.param(*one, marks=pytest.mark.slow)
+                    for one in ((False, False), (False, True), (True, False)))])
+@pytest.mark.parametrize('name', NAMES)
+def test_compiled_it_gives_the_same(name, is_list, has_weight):
+    """By torch's own tracer, without machine code."""
+    counter = CompileCounterWithBackend('aot_eager')
+    for loss in losses(name):
+        agree(loss, counter, is_list, has_weight)
+    assert counter.frame_count  # else nothing was compiled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('g++') and not shutil.which('clang++'),
+                    reason='machine code for a CPU needs a compiler of C++')
+@pytest.mark.parametrize('name', NAMES)
+def test_as_machine_code_it_gives_the_same(name):
+    """By the compiler that users get."""
+    agree(losses(name)[-1], 'inductor', is_list=True, has_weight=True)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_teaches_in_a_plain_loop(name):
+    """With an optimizer of torch, on one map and on levels."""
+    for loss in losses(name):
+        for is_list in (False, True):
+            student, *given, named = arguments(loss, is_list, has_weight=True)
+            levels = student if isinstance(student, list) else [student]
+            levels = [one.requires_grad_() for one in levels]
+            optimizer = torch.optim.Adam([*levels, *loss.parameters()], 0.05)
+            values = []
+            for _ in range(4):
+                value = summed(loss(student, *given, **named))
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                values.append(value.item())
+            assert values[-1] < 0.95 * values[0], values
+
+
+@pytest.mark.slow
+def test_pieces_are_not_traced(monkeypatch):
+    """As many operations are traced for many pieces as for few, or it would take minutes."""
+    for name in ('CWDLoss', 'DISTLoss', 'KDLoss'):
+        counts = []
+        for size in (1 << 18, 20):
+            monkeypatch.setitem(PIECE, 'cpu', size)
+            torch._dynamo.reset()
+            counter = CompileCounterWithBackend('eager')
+            agree(LOSSES.classes[name](), counter, is_list=False, has_weight=False)
+            counts.append(counter.op_count)
+        assert counts[0] == counts[1] < 30, (name, counts)

@@ -1,0 +1,143 @@
+"""What the first edition of mmkd has written, read by this one.
+
+Its checkpoints and caches are made by its last commit, which git lays beside this one.
+"""
+import copy
+import json
+import os
+import pickle
+import shutil
+import subprocess
+from pathlib import Path
+
+import mmdet
+import pytest
+from conftest import QUICK, detector_config, distiller, retinanet, save_teacher, saved_at, train
+from support.guests import same_to_the_bit
+from support.tools import ROOT, run_tool
+
+COMMIT = 'a925a7ca858136d911111aa37a7361713144ac56'
+"""The last one before mmkd was laid out in rooms."""
+
+RUN = '''
+import json
+import pickle
+import sys
+
+old, configs, results = sys.argv[1:]
+# An editable install of mmkd would lend this edition's modules to the old one.
+sys.meta_path[:] = [one for one in sys.meta_path
+                    if 'editable' not in getattr(one, '__module__', type(one).__module__)]
+
+from conftest import train
+from mmengine.config import Config
+
+with open(configs, 'rb') as file:
+    losses = [train(Config(config))[1] for config in pickle.load(file)]
+files = {name: module.__file__ for name, module in sys.modules.items()
+         if name.split('.')[0] == 'mmkd'}
+assert 'mmkd.distillation' in files and all(path.startswith(old) for path in files.values()), files
+with open(results, 'w') as file:
+    json.dump(losses, file)
+'''
+
+
+def git(*arguments):
+    """As on the command line; in no hook, and in the repository of this file."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
+    return subprocess.run(['git', '-c', f'core.hooksPath={os.devnull}', *map(str, arguments)],
+                          cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def old(tmp_path_factory):
+    """The folder of the first edition."""
+    if shutil.which('git') is None or git('cat-file', '-e', COMMIT + '^{commit}').returncode:
+        pytest.skip('the history of mmkd is not here')
+    folder = tmp_path_factory.mktemp('old') / 'mmkd'
+    added = git('worktree', 'add', '--detach', folder, COMMIT)
+    try:
+        assert added.returncode == 0, added.stderr
+        yield str(folder)
+    finally:
+        git('worktree', 'remove', '--force', folder)
+
+
+def train_by(old, folder, *configs):
+    """Every iteration's losses of several runs, one after the other, of the first edition."""
+    script, given, results = (Path(folder) / name for name in ('run.py', 'given', 'results'))
+    script.write_text(RUN)
+    given.write_bytes(pickle.dumps([config.to_dict() for config in configs]))
+    path = os.pathsep.join([old, os.path.join(old, 'tests'), QUICK])
+    run_tool(str(script), old, given, results, cwd=folder, env=dict(PYTHONPATH=path))
+    return json.loads(results.read_text())
+
+
+HINTS = [  # ten connectors of 16 to 24 channels, of which no two learn the same
+    dict(type='mmkd.MSELoss', on='neck', name='loss_strong', loss_weight=2.),
+    dict(type='mmkd.MSELoss', on='neck', name='loss_faint', loss_weight=0.3)]
+
+
+def config_of(shapes, teacher, work_dir, hints=HINTS, **changes):
+    """A student that learns by two hints of equal shapes, with a partner, and from its mean."""
+    model = dict(
+        distiller(retinanet(), teacher, *hints,
+                  dict(type='mmkd.KDLoss', on='cls', between=['student', 'partner']),
+                  dict(type='mmkd.DISTLoss', on=dict(student='cls', teacher='mean:cls'))),
+        companions=dict(
+            partner=dict(type='mmkd.Partner', config=dict(model=retinanet(width=12))),
+            mean=dict(type='mmkd.MeanTeacher', momentum=0.2, warmup=2)))
+    config = detector_config(shapes, copy.deepcopy(model), str(work_dir), **changes)
+    config.optim_wrapper.optimizer.update(momentum=0.9, weight_decay=0.01)
+    config.train_cfg.val_interval = 100
+    return config
+
+
+@pytest.mark.slow
+def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
+    """As if it had gone on itself; also where the entries stand in another order by now."""
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
+    first = tmp_path / 'first' / 'epoch_1.pth'
+    go_on = {'resume': True, 'load_from': str(first), 'train_cfg.max_epochs': 2}
+    _, expected = train_by(old, tmp_path, config_of(shapes, teacher, tmp_path / 'first'),
+                           config_of(shapes, teacher, tmp_path / 'itself', **go_on))
+    assert len(expected) == 2
+    before, after = saved_at(first), saved_at(tmp_path / 'itself' / 'epoch_2.pth')
+    assert set(before['mmkd']) == {'connectors', 'networks'}
+    assert set(before['mmkd']['networks']) == {'mean', 'partner'}
+    momenta = [state['momentum_buffer'] for state in before['optimizer']['state'].values()]
+    same = [one for one in momenta if one.shape == (24, 16, 1, 1)]
+    assert len(same) == 10
+    assert len({one.sum().item() for one in same}) == 10
+    for name, hints in (('same', HINTS), ('other', HINTS[::-1])):
+        _, losses = train(config_of(shapes, teacher, tmp_path / name, hints, **go_on))
+        assert losses == expected
+        found = saved_at(tmp_path / name / 'epoch_2.pth')
+        for key in ('state_dict', 'mmkd'):
+            same_to_the_bit(found[key], after[key])
+        same_to_the_bit(found['optimizer']['state'], after['optimizer']['state'])
+
+
+def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
+    """Both editions have one version number, but do not read all points alike."""
+    teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),
+                   type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))
+
+    def caching(name):
+        model = distiller(retinanet(), teacher)
+        return detector_config(shapes, model, str(tmp_path / name), val_cfg=None,
+                               val_dataloader=None, val_evaluator=None)
+
+    train_by(old, tmp_path, caching('old'))
+    before = {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
+    assert any(name.endswith('.answers') for name in before)
+    with pytest.raises(ValueError, match='made: reading none') as info:
+        train(caching('new'))
+    assert str(info.value) == (
+        f'`{tmp_path / "cache"}` holds answers that another version of the code has made: reading '
+        f'none, now 2; family none, now DenseHead; package none, now mmdet {mmdet.__version__}; '
+        'give another folder, or remove this one')
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
+    shutil.rmtree(tmp_path / 'cache')
+    _, losses = train(caching('anew'))
+    assert len(losses) == 2
