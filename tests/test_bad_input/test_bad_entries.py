@@ -176,7 +176,8 @@ ENTRIES = [
     entry(must('also', 'must be a list of names of points', "'reg'"), TypeError, also='reg'),
     entry(must('through', r'must be dict\(student=PATH, teacher=PATH\)', "'bbox_head'"), TypeError,
           through='bbox_head'),
-    entry(Parts('`connector`', 'no type `mmkd.Connektor`', 'mmkd has', 'write one of them'),
+    entry(Parts('`connector`', 'no type `mmkd.Connektor`', 'mmkd has none',
+                'register a type of your own in mmkd.MODELS'),
           type='mmkd.MSELoss', on='neck', connector=dict(type='mmkd.Connektor')),
     *(entry(must('between', BETWEEN, repr(names), 'name them'), between=names)
       for names in (['student'], 'student', ['student', 'student'])),
@@ -729,7 +730,7 @@ IN_A_RUN = [
     Row('run: name of a loss of the student', dict(model=distiller(retinanet(), teacher(), dict(
         DIST, name='loss_bbox'))), ValueError, Parts(
             'the student', 'has a loss `loss_bbox`', 'of its own',
-            '; give the entry of `distill` another `name=`')),
+            '; give the entry another `name=`')),
     Row('run: an epoch-wise teacher without epochs', dict(
         model=distiller(retinanet(), dict(type='mmkd.EarlierSelf')),
         train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError, Parts(

@@ -211,7 +211,7 @@ def test_a_path_without_part_in_the_point_is_named(teacher):
 
 def test_further_points_of_other_strides_are_refused(tmp_path, registered):
     @registered
-    class FurtherLoss(DistillLoss):
+    class StridedLoss(DistillLoss):
         also = ('backbone', )
 
         def compare(self, student, teacher, weight=None, *, teacher_also):
@@ -223,7 +223,7 @@ def test_further_points_of_other_strides_are_refused(tmp_path, registered):
     teacher = save_teacher(tmp_path / 't.pth', config)
     with pytest.raises(ValueError, match='`also` names `backbone`, whose levels have the strides '
                        '4, 8, 16, 32, but those of `neck` have 8, 16, 32, 64'):
-        prepared(config, teacher, dict(type='mmkd.FurtherLoss', on='neck'))
+        prepared(config, teacher, dict(type='mmkd.StridedLoss', on='neck'))
 
 
 def test_parameters_of_ones_own_are_not_asked_for(registered):

@@ -47,11 +47,24 @@ def logits(n, c, *size):
     return [torch.randn(n, c, *size)]
 
 
+def classes_and_boxes(n, c, height, width):
+    """Logits of three classes, and a box at each position."""
+    corners = torch.rand(n, 2, height, width) * 20
+    return [torch.randn(n, 3, height, width), torch.cat([corners, corners + 9], dim=1)]
+
+
+def centres(n, c, height, width):
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+    return torch.stack([x, y], dim=2).reshape(-1, 2) * 8. + 4
+
+
 OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
                 label_weights=lambda n, c, *size: torch.rand(n, *size),
                 stride=lambda *shape: (8., 8.), level=lambda *shape: 0,
-                student_also=logits, teacher_also=logits)
-OF_BATCH = dict(iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+                student_also=logits, teacher_also=logits, priors=centres)
+OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0, 4)],
+                box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
+                iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
 
 
 def named_values(loss, shapes):
@@ -59,7 +72,10 @@ def named_values(loss, shapes):
     asked = loss.asked().required
     missing = set(asked) - {*OF_LEVEL, *OF_BATCH}
     assert not missing, f'{type(loss).__name__} asks for {missing}; give it here'
-    return {name: [OF_LEVEL[name](*shape) for shape in shapes] if name in OF_LEVEL
+    of_level = dict(OF_LEVEL)
+    if loss.also == ('cls', 'boxes'):
+        of_level.update(teacher_also=classes_and_boxes)
+    return {name: [of_level[name](*shape) for shape in shapes] if name in OF_LEVEL
             else OF_BATCH[name]() for name in asked}
 
 
