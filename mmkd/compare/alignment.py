@@ -53,11 +53,6 @@ class Alignment:
         return bool(one.queries and other.queries) or bool(one.num_named and other.num_named)
 
     @property
-    def student_paths(self) -> Set[str]:
-        """Paths of the student's modules to record."""
-        return paths_of(self.student)
-
-    @property
     def asked(self) -> List[Tuple[str, Point]]:
         """Points of the teacher to observe, with the student's module that supplies the places.
 

@@ -1,6 +1,6 @@
 """Which values may losses, regions and connectors request by name, and how are they provided?"""
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -130,8 +130,7 @@ def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider
     return register
 
 
-SHARED = {'boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map', 'image_sizes',
-          'input_size', 'sample_ids', 'iteration', 'num_positives', 'also_sigmoid'}
+SHARED: Set[str] = set()
 """Names with one value for all levels."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.errors import explained
 from ..points import Point
+from ..points.labels import limit_of
 from ..points.recorder import replaced_forward
 
 
@@ -35,8 +36,7 @@ def hard_targets_mixed(model: nn.Module, point: Point, share: float, replaces: s
         background labels, with the shape of the labels. Empty for 'all'.
     """
     found: List[Tensor] = []
-    assert point.num_classes is not None
-    limit = point.num_named or point.num_classes - (not point.use_sigmoid)  # an RPN has no classes
+    limit = limit_of(point)
     named = [i for i, name in enumerate(classes or ()) if name == 'background']
     with ExitStack() as stack:
         for path in point.criteria:
