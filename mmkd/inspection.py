@@ -14,13 +14,13 @@ from .compare.spec import TermSpec
 from .compare.term import Term, notes_of_term
 from .core.build import build_model
 from .losses import METHODS, LogitLoss
-from .losses.method import methods_of
+from .losses.method import alternatives, methods_of
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
 from .points import family_of, points_of
 from .training.distillation import Distillation
-from .training.probe import trials
+from .training.probe import attempt, trials
 
 
 class Finding(NamedTuple):
@@ -43,14 +43,44 @@ class Finding(NamedTuple):
     def limits(self, entry: Dict[str, Any]) -> Limits:
         """Which parts of the loss of a method's entry have no gradient at this point."""
         assert self.term is not None
-        loss = TermSpec.of(written(entry, self.point)).build_loss()
+        loss = TermSpec.of(entry).build_loss()
         if isinstance(loss, LogitLoss):
             loss.use_sigmoid = self.term.student_point.use_sigmoid
         return limits_of(loss, self.term.compared)
 
 
-def inspect_pair(student: Config, teacher: Config,
-                 checkpoint: Optional[str] = None, method: str = '') -> List[Finding]:
+class Pair(List[Finding]):
+    """One :class:`Finding` per point of a student and a teacher, those of the student first.
+
+    Args:
+        distillation (Distillation): Of the two, with a prepared teacher.
+    """
+
+    def __init__(self, distillation: Distillation) -> None:
+        self._distillation = distillation
+        self.kind = family_of(distillation.student).kind
+        super().__init__(
+            Finding(name, found if isinstance(found, Term) else None,
+                    '' if isinstance(found, Term) else str(found), self.kind)
+            for name, found in trials(distillation))
+
+    def problem(self, entry: Dict[str, Any]) -> str:
+        """Why an entry of ``distill`` cannot be used for the pair; '' if it can."""
+        on = entry['on']
+        if isinstance(on, str) and '.' not in on:
+            finding = next((one for one in self if one.point == on), None)
+            if finding is None:
+                return 'neither model has such a point'
+            if finding.term is None:
+                return finding.problem
+            limits = finding.limits(entry)
+            if limits.is_constant:
+                return '; '.join(limits.notes)
+        found = attempt(self._distillation, entry)
+        return '' if isinstance(found, Term) else str(found)
+
+
+def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = None) -> Pair:
     """Build both models, run them on a blank image, and try every named point.
 
     Args:
@@ -58,11 +88,6 @@ def inspect_pair(student: Config, teacher: Config,
         teacher (Config): Likewise.
         checkpoint (str, optional): Path or URL of the teacher's weights; class names in it override
             those of the data set in the config. Defaults to None: weights are not needed.
-        method (str): A method whose entries may name module paths, which are tried, too. Defaults
-            to '', none.
-
-    Returns:
-        list[Finding]: One per point of both models, those of the student first.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -74,79 +99,67 @@ def inspect_pair(student: Config, teacher: Config,
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
-    distillation = Distillation(model, frozen, [entry], config=student)
-    kind = family_of(model).kind
-    paths = [point for one in (methods_of(method) if method else ())
-             for entry in one.entries(kind) for point in points_in(entry) if '.' in point]
-    return [Finding(name, found if isinstance(found, Term) else None,
-                    '' if isinstance(found, Term) else str(found), kind)
-            for name, found in trials(distillation, paths)]
+    return Pair(Distillation(model, frozen, [entry], config=student))
 
 
-def entries_of(method: str, findings: Sequence[Finding]) -> List[Dict[str, Any]]:
+def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
     """The entries of ``distill`` of a method, for a pair of models.
 
     Args:
         method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
-        findings (Sequence[Finding]): From :func:`inspect_pair`.
+        pair (Pair): From :func:`inspect_pair`.
 
     Raises:
-        ValueError: If the method is unknown, or the pair lacks its points; the message has the
-            points that can be compared.
+        ValueError: If the method is unknown, or an entry cannot be used for the pair; the message
+            has the points that can be compared.
     """
-    found = {finding.point: finding for finding in findings}
-    kind = next((finding.kind for finding in findings), '')
     entries: List[Dict[str, Any]] = []
     for one in methods_of(method):
-        its = one.entries(kind)
+        its = one.entries(pair.kind)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
                              f'{one.kinds()}, and the student is none of these; choose another '
                              'method')
         for entry in its:
-            points = points_in(entry)
-            problems = [_problem(entry, name, found.get(name)) for name in points]
-            point = next((name for name, problem in zip(points, problems) if not problem), None)
-            if point is not None:
-                entries.append(written(entry, point))
-            elif not entry.get('if_there'):
-                told = [f'`{name}`: {problem}' for name, problem in zip(points, problems)]
-                able = [finding.point for finding in findings if finding.term]
+            problems = {}
+            for given in alternatives(entry):
+                problem = pair.problem(given)
+                if not problem:
+                    entries.append(given)
+                    break
+                problems[f'`{given["on"]}`: {problem}'] = None
+            else:
+                if entry.get('if_there'):
+                    continue
+                able = [finding.point for finding in pair if finding.term]
                 raise ValueError(
-                    f'`{method}` has nothing to compare in this pair; {"; ".join(told)}. Points '
-                    f'that can be compared: {", ".join(f"`{name}`" for name in able) or "none"}')
+                    f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. '
+                    'Points that can be compared: '
+                    f'{", ".join(f"`{name}`" for name in able) or "none"}')
     return entries
-
-
-def points_in(entry: Dict[str, Any]) -> List[str]:
-    """The alternative points of a method's entry; the first one that can be compared is used."""
-    on = entry['on']
-    return list(on) if isinstance(on, tuple) else [on]
-
-
-def written(entry: Dict[str, Any], point: str) -> Dict[str, Any]:
-    """Convert a method's entry to an entry of ``distill``."""
-    return {key: point if key == 'on' else value for key, value in entry.items()
-            if key != 'if_there'}
-
-
-def _problem(entry: Dict[str, Any], point: str, finding: Optional[Finding]) -> str:
-    """Why an entry cannot compare a point; '' if it can."""
-    if finding is None and '.' in point:  # a module: the run tells
-        return ''
-    if finding is None:
-        return 'neither model has such a point'
-    if finding.term is None:
-        return finding.problem
-    limits = finding.limits(entry)
-    return '; '.join(limits.notes) if limits.is_constant else ''
 
 
 def _notes(finding: Finding) -> List[str]:
     """Notes on the methods with entries for a point: parts of their losses without a gradient."""
     entries = {entry['type']: entry for method in METHODS.values()
-               for entry in method.entries(finding.kind) if finding.point in points_in(entry)}
+               for written in method.entries(finding.kind) for entry in alternatives(written)
+               if entry['on'] == finding.point}
     return [note for entry in entries.values() for note in finding.limits(entry).notes]
+
+
+def methods_table(pair: Pair, width: int = 120) -> str:
+    """A table with one line per method: what it compares in the pair, or why it does not fit."""
+    table = Table('method', 'compares', 'fits', show_lines=True)
+    for name in METHODS:
+        try:
+            entries = entries_of(name, pair)
+        except ValueError as error:
+            table.add_row(name, '', escape(f'no: {error}'.split('. Points that can be compared')[0]))
+        else:
+            table.add_row(name, escape('\n'.join(
+                f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}' for entry in entries)),
+                'yes')
+    return _printed(table, width)
 
 
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:
@@ -165,6 +178,10 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
                      term.fitting.strides)]
         table.add_row(finding.point, *sides, '; '.join(
             [finding.verdict, *notes_of_term(term), *_notes(finding)]))
+    return _printed(table, width)
+
+
+def _printed(table: Table, width: int) -> str:
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()

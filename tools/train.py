@@ -79,7 +79,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
     method = args.method or 'dist'
     student, teacher = read_config(args.config), read_config(args.teacher)
-    around = around_of(methods_of(method))  # the config has imported what it needs
+    methods = methods_of(method)  # the config has imported what it needs
     if getattr(student, '_imported_names', None):
         raise SystemExit(
             f'{args.config} is written in the new style of MMEngine (read_base), from which the '
@@ -101,10 +101,10 @@ def make_pair(args: argparse.Namespace) -> Config:
         args.cfg_options = {
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
-    findings = inspect_pair(
-        student, teacher, None if checkpoint == LEFT_OUT else checkpoint, method)
-    print(table_of(findings))
-    entries = entries_of(method, findings)
+    pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
+    around = around_of(methods, pair.kind)
+    print(table_of(pair))
+    entries = entries_of(method, pair)
     own = (student.get('custom_imports') or {}).get('imports') or []
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)

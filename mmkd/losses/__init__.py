@@ -13,7 +13,7 @@ from .dist import DISTLoss
 from .kd import KDLoss
 from .logits import LogitLoss
 from .memory import Bank
-from .method import METHODS, Method
+from .method import METHODS, Method, Recipe
 from .mse import MSELoss
 
 for _module in iter_modules(__path__):
@@ -22,5 +22,5 @@ globals().update(LOSSES.classes)
 
 __all__ = [
     'LOSSES', 'METHODS', 'Bank', 'CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss',
-    'MSELoss', 'Method', 'gathered']
+    'MSELoss', 'Method', 'Recipe', 'gathered']
 __all__ += [_name for _name in LOSSES.classes if _name not in __all__]

@@ -1,8 +1,17 @@
 """Methods: the entries of ``distill`` and the settings that ``--method NAME`` writes."""
 from difflib import get_close_matches
-from typing import Any, Dict, List, Optional, Sequence
+from itertools import product
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 Entries = Sequence[Dict[str, Any]]
+
+
+class Recipe(NamedTuple):
+    """What a method writes for one family of students."""
+    entries: Entries
+    """Entries of ``distill``."""
+    around: Dict[str, Any] = {}
+    """Settings of the config, by dotted key, in addition to those of the method."""
 
 
 class Method:
@@ -12,18 +21,20 @@ class Method:
     the authors, by family of the student where they differ. In addition to the keys of ``distill``,
     an entry may have:
 
-    - ``on`` as a tuple of points: the first point that can be compared is used;
-    - ``if_there=True``: the entry is left out if its point cannot be compared.
+    - a tuple for any key: alternatives, of which the first that can be compared is used, such as
+      ``on=('neck', 'backbone')``;
+    - ``if_there=True``: the entry is left out if no alternative can be compared.
 
     Args:
         name (str): Name of the method, in lower case.
         entries (Sequence[dict], optional): Entries for the families that are not in ``by_family``.
             Defaults to None, no entries.
-        around (dict, optional): Settings of the config outside ``model`` that belong to the method,
-            by dotted key, such as ``{'optim_wrapper.clip_grad': dict(max_norm=35)}``. Defaults to
-            None.
-        **by_family (Sequence[dict]): Entries by the ``kind`` of the student's family: 'dense',
-            'roi', 'query', 'segmentor', ...
+        around (dict, optional): Settings of the config that belong to the method, by dotted key:
+            ``{'optim_wrapper.clip_grad': dict(max_norm=35)}``; below 'model', arguments of the
+            Distiller: ``{'model.inherit': 'neck,head'}``. Defaults to None.
+        **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
+            'dense', 'roi', 'query', 'segmentor', ...; or a :class:`Recipe`, entries with settings
+            that belong to this family alone.
 
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
@@ -37,26 +48,33 @@ class Method:
     """
 
     def __init__(self, name: str, entries: Optional[Entries] = None,
-                 around: Optional[Dict[str, Any]] = None, **by_family: Entries) -> None:
+                 around: Optional[Dict[str, Any]] = None,
+                 **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
             raise ValueError(f'a method is called {name!r}; write a name in lower case, without '
                              "'+', such as 'dkd'")
-        if not entries and not any(by_family.values()):
+        recipes = {kind: Recipe(*one) if isinstance(one, Recipe) else Recipe(list(one))
+                   for kind, one in by_family.items()}
+        if not entries and not any(one.entries for one in recipes.values()):
             raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
-        self.name, self.around = name, dict(around or {})
-        self._entries, self._by_family = list(entries or ()), by_family
+        self.name, self._around = name, dict(around or {})
+        self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
             raise ValueError(f'there is a method `{name}` already; give it another name')
         METHODS[name] = self
 
     def kinds(self) -> str:
         """Families with entries, for messages."""
-        return 'all families' if self._entries else ', '.join(self._by_family)
+        return 'all families' if self._entries.entries else ', '.join(self._by_family)
 
     def entries(self, kind: str) -> List[Dict[str, Any]]:
         """Entries for students of a family; [] if there are none."""
-        return [dict(entry) for entry in self._by_family.get(kind, self._entries)]
+        return [dict(entry) for entry in self._by_family.get(kind, self._entries).entries]
+
+    def around(self, kind: str) -> Dict[str, Any]:
+        """Settings of the config that belong to the method, for students of a family."""
+        return {**self._around, **self._by_family.get(kind, self._entries).around}
 
 
 METHODS: Dict[str, Method] = {}
@@ -79,8 +97,10 @@ def methods_of(written: str) -> List[Method]:
     return [METHODS[name] for name in names]
 
 
-def around_of(methods: Sequence[Method]) -> Dict[str, Any]:
-    """The settings outside ``model`` that the methods need.
+def around_of(methods: Sequence[Method], kind: str) -> Dict[str, Any]:
+    """The settings that the methods need, for students of a family.
+
+    Lists, such as the hooks of 'model.hooks', are joined.
 
     Raises:
         ValueError: If two methods need different values of one setting.
@@ -88,10 +108,24 @@ def around_of(methods: Sequence[Method]) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     whose: Dict[str, str] = {}
     for method in methods:
-        for key, value in method.around.items():
-            if key in found and found[key] != value:
+        for key, value in method.around(kind).items():
+            if isinstance(value, list):
+                value = [*found.get(key, []), *value]
+            elif key in found and found[key] != value:
                 raise ValueError(f'`{whose[key]}` trains with {key}={found[key]!r}, '
                                  f'`{method.name}` with {value!r}; take one of the methods, or '
                                  'write the config by hand')
             found[key], whose[key] = value, method.name
     return found
+
+
+def alternatives(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The entries of ``distill`` that a method's entry stands for, the preferred one first.
+
+    Example:
+        >>> alternatives(dict(type='mmkd.MSELoss', on=('neck', 'backbone'), if_there=True))
+        [{'type': 'mmkd.MSELoss', 'on': 'neck'}, {'type': 'mmkd.MSELoss', 'on': 'backbone'}]
+    """
+    given = {key: value if isinstance(value, tuple) else (value,) for key, value in entry.items()
+             if key != 'if_there'}
+    return [dict(zip(given, values)) for values in product(*given.values())]

@@ -1,6 +1,6 @@
 """Do networks and terms fit each other? Checked before the first batch."""
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 import torch
 from mmengine.registry import DefaultScope
@@ -130,29 +130,36 @@ class Probe:
                    for part in self.distillation.parts)
 
 
-def trials(distillation: Any, further: Iterable[str] = ()
-           ) -> Iterator[Tuple[str, Union[Term, Exception]]]:
-    """Try each named point of both sides in a term of its own, with the prepared teacher.
+def attempt(distillation: Any, entry: Dict[str, Any]) -> Union[Term, Exception]:
+    """Try an entry of ``distill`` with the student and the prepared teacher of a distillation.
 
     Args:
         distillation (Distillation): The distillation of one student and one teacher.
-        further (Iterable[str]): Module paths that are tried, too. Defaults to ().
+        entry (dict): The entry.
+
+    Returns:
+        Term | Exception: The term of the entry, or the error.
+    """
+    try:
+        trial = type(distillation)(distillation.student, distillation.teacher, [entry],
+                                   distillation.stated_classes, config=distillation.config)
+        trial.probe.image_size = distillation.probe.image_size
+        trial.probe.run()
+        return trial.terms[0]  # type: ignore[no-any-return]
+    except Exception as error:  # the entry cannot be used
+        return error
+
+
+def trials(distillation: Any) -> Iterator[Tuple[str, Union[Term, Exception]]]:
+    """Try each named point of both sides in a term of its own; see :func:`attempt`.
 
     Yields:
         tuple[str, Term | Exception]: The point; the term that compares it, or the error.
     """
     for name in {**points_of(distillation.student, 'student'),
-                 **points_of(distillation.teacher.model, 'teacher'), **dict.fromkeys(further)}:
+                 **points_of(distillation.teacher.model, 'teacher')}:
         # Any loss would do; this one accepts logits and features.
-        entry = dict(type='mmkd.MSELoss', on=name)
-        try:
-            trial = type(distillation)(distillation.student, distillation.teacher, [entry],
-                                       distillation.stated_classes, config=distillation.config)
-            trial.probe.image_size = distillation.probe.image_size
-            trial.probe.run()
-            yield name, trial.terms[0]
-        except Exception as error:  # the point cannot be compared
-            yield name, error
+        yield name, attempt(distillation, dict(type='mmkd.MSELoss', on=name))
 
 
 @contextmanager

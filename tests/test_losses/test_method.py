@@ -2,7 +2,7 @@
 import pytest
 
 from mmkd.losses import METHODS, Method
-from mmkd.losses.method import around_of, methods_of
+from mmkd.losses.method import Recipe, alternatives, around_of, methods_of
 
 
 @pytest.fixture
@@ -11,7 +11,9 @@ def own():
                    around={'optim_wrapper.clip_grad': dict(max_norm=35)},
                    segmentor=[dict(type='mmkd.KDLoss', on='cls', tau=4.)]),
             Method('near', dense=[dict(type='mmkd.KDLoss', on='cls')],
-                   around={'optim_wrapper.clip_grad': dict(max_norm=1)})]
+                   roi=Recipe([dict(type='mmkd.MSELoss', on='reg')],
+                              {'model.inherit': 'neck', 'model.hooks': ['b']}),
+                   around={'optim_wrapper.clip_grad': dict(max_norm=1), 'model.hooks': ['a']})]
     yield made
     for one in made:
         del METHODS[one.name]
@@ -20,17 +22,32 @@ def own():
 def test_entries_are_those_of_the_family_or_else_the_first(own):
     assert own[0].entries('segmentor') == [dict(type='mmkd.KDLoss', on='cls', tau=4.)]
     assert own[0].entries('roi') == [dict(type='mmkd.MSELoss', on='neck')]
-    assert own[1].entries('roi') == []
+    assert own[1].entries('query') == []
+    assert own[1].entries('roi') == [dict(type='mmkd.MSELoss', on='reg')]
     own[0].entries('roi')[0]['on'] = 'changed'
     assert own[0].entries('roi')[0]['on'] == 'neck'
 
 
 def test_several_are_joined_and_conflicts_are_refused(own):
     assert methods_of('far+kd') == [own[0], METHODS['kd']]
-    assert around_of(methods_of('far+kd')) == {'optim_wrapper.clip_grad': dict(max_norm=35)}
+    clip = {'optim_wrapper.clip_grad': dict(max_norm=35)}
+    assert around_of(methods_of('far+kd'), 'roi') == clip
+    assert around_of(own[1:], 'roi') == {
+        'optim_wrapper.clip_grad': dict(max_norm=1), 'model.hooks': ['b'], 'model.inherit': 'neck'}
+    joined = Method('hooked', [dict(type='mmkd.KDLoss', on='cls')], {'model.hooks': ['c']})
+    try:
+        assert around_of([joined, own[1]], 'dense')['model.hooks'] == ['c', 'a']
+    finally:
+        del METHODS['hooked']
     with pytest.raises(ValueError, match='`far` trains with optim_wrapper.clip_grad=.*35.*`near` '
                        'with .*1.*; take one of the methods'):
-        around_of(own)
+        around_of(own, 'dense')
+
+
+def test_a_tuple_stands_for_alternatives():
+    entry = dict(type='A', on=('a', 'b'), levels=[0], through=(dict(x=1), dict(x=2)), if_there=True)
+    assert alternatives(entry) == [
+        dict(type='A', on=on, levels=[0], through=dict(x=x)) for on in 'ab' for x in (1, 2)]
 
 
 @pytest.mark.parametrize(('make', 'message'), [
