@@ -40,6 +40,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                 f'`{spec.on_student}` of the student is not known to be class logits, so its '
                 "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                 f'`False` in the entry of {kind}')
+        loss.check_activation(f'`{spec.on_student}` of the student is activated by sigmoid',
+                              point.use_sigmoid)
         loss.use_sigmoid = point.use_sigmoid
     if spec.through is not None:
         find_point(student, spec.through[0], 'student')

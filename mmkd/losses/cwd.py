@@ -1,5 +1,6 @@
 """CWD: KL divergence of each channel's distribution over positions (Shu et al., 2021)."""
-from typing import Any, Iterator, Optional, Tuple
+from functools import cache
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.nn.functional import log_softmax
 from ..core.arguments import temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .fast import channelwise, fused
 from .fast.eager import eager
 from .fast.pieces import pieces
 from .method import Method
@@ -92,27 +94,74 @@ class _CWD(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Optional[Tensor],
                 tau: float) -> Tensor:
-        total = student.new_zeros((), dtype=torch.float64)
-        for n, channels, w in channels_of(student, weight):
-            total += divergence(student[n, channels], teacher[n, channels], w, tau).sum()
+        is_fused = fused.fits(student, teacher, weight) and is_believed(
+            student.device, weight is not None)
+        ctx.form = FUSED if is_fused else PIECEWISE
+        total, norms = ctx.form.measure(student, teacher, weight, tau)
         # An image without a position of positive weight adds 0, and is left out of the mean.
         images = len(student) if weight is None else weight.any(1).sum().clamp(min=1)
         count = images * student.shape[1]
-        ctx.save_for_backward(student, teacher, weight)
+        ctx.save_for_backward(student, teacher, weight, norms)
         ctx.settings = tau, count
         return (total / count).to(student.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        student, teacher, weight = ctx.saved_tensors
+        student, teacher, weight, norms = ctx.saved_tensors
         tau, count = ctx.settings
-        found = torch.empty_like(student)
-        for n, channels, w in channels_of(student, weight):
-            p_student, p_teacher = (torch.softmax(logits_of(side[n, channels], w, tau), 1)
-                                    for side in (student, teacher))
-            torch.mul(p_student.sub_(p_teacher), gradient / (tau * count), out=found[n, channels])
+        found = ctx.form.differ(student, teacher, weight, tau, norms, gradient / (tau * count))
         return found, None, None, None
+
+
+class Form(NamedTuple):
+    """An implementation of value and gradient."""
+    measure: Callable[..., Tuple[Tensor, Optional[Tensor]]]
+    """(student, teacher, weight, τ) -> (sum over all channels in float64, tensor saved for
+    ``differ`` or None)."""
+    differ: Callable[..., Tensor]
+    """(student, teacher, weight, τ, saved tensor, factor) -> gradient."""
+
+
+def measure(student: Tensor, teacher: Tensor, weight: Optional[Tensor],
+            tau: float) -> Tuple[Tensor, None]:
+    """The sum, computed in chunks."""
+    total = student.new_zeros((), dtype=torch.float64)
+    for n, channels, w in channels_of(student, weight):
+        total += divergence(student[n, channels], teacher[n, channels], w, tau).sum()
+    return total, None
+
+
+def differ(student: Tensor, teacher: Tensor, weight: Optional[Tensor], tau: float, norms: None,
+           scale: Tensor) -> Tensor:
+    """The gradient, computed in chunks."""
+    found = torch.empty_like(student)
+    for n, channels, w in channels_of(student, weight):
+        p_student, p_teacher = (torch.softmax(logits_of(side[n, channels], w, tau), 1)
+                                for side in (student, teacher))
+        torch.mul(p_student.sub_(p_teacher), scale, out=found[n, channels])
+    return found
+
+
+PIECEWISE = Form(measure, differ)
+FUSED = Form(channelwise.measure, channelwise.differ)
+
+
+@cache
+def is_believed(device: torch.device, has_weight: bool) -> bool:
+    """Whether the kernels agree with the computation in chunks. It is tested once, on random
+    numbers: channels of more than one span, and some positions of weight 0."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, weight = (torch.randn(shape, generator=generator).to(device)
+                                for shape in ((2, 3, 5000), (2, 3, 5000), (2, 5000)))
+    asked = student, teacher, weight.relu() if has_weight else None, 2.
+
+    def said(form: Form) -> List[Tensor]:
+        total, norms = form.measure(*asked)
+        scale = torch.tensor(300., device=device)
+        return [total, form.differ(*asked, norms, scale)]
+
+    return fused.agree(f'CWD on {device}', lambda: said(PIECEWISE), lambda: said(FUSED))
 
 
 def channels_of(maps: Tensor,

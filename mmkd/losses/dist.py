@@ -4,7 +4,7 @@ from typing import Any, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..core.arguments import finite_number
+from ..core.arguments import finite_number, true_or_false
 from ..core.table import LOSSES
 from .fast.closed_form import EPS, dist
 from .fast.pieces import as_maps
@@ -60,9 +60,7 @@ class DISTLoss(LogitLoss):
                  loss_weight: float = 1.0,
                  sync: bool = False) -> None:
         super().__init__(tau, use_sigmoid, loss_weight)
-        if not isinstance(sync, bool):
-            raise TypeError(f'`sync` must be True or False, but got {sync!r}; write one of the two')
-        self.sync = self.communicates = sync
+        self.sync = self.communicates = true_or_false('sync', sync)
         self.beta = finite_number('beta', beta, least=0)
         self.gamma = finite_number('gamma', gamma, least=0)
 

@@ -7,11 +7,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
+from ..core.arguments import true_or_false
 from ..core.table import LOSSES
 from .fast import fused
 from .fast.eager import eager
 from .fast.pieces import TINY, as_maps, logits_of, pieces, probabilities
 from .logits import LogitLoss, weighted_mean
+from .lskd import notes_of_standardized, standardized, standardized_at
 from .method import Method
 
 
@@ -36,10 +38,35 @@ class KDLoss(LogitLoss):
         use_sigmoid (bool, optional): Sigmoid or softmax. Defaults to None: the activation of the
             student's head inside a Distiller, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
+        standardize (bool): Whether the logits of each position are standardised first, see
+            :func:`mmkd.losses.lskd.standardized`; for softmax alone. Defaults to False.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``tau`` is not greater than 0; if logits of a sigmoid are to be standardised.
+
+    Example:
+        >>> student, teacher = torch.randn(2, 3, 19, 4, 4)
+        >>> KDLoss(tau=4.0)(student, teacher).shape
+        torch.Size([])
     """
+
+    def __init__(self, tau: float = 1.0, use_sigmoid: Optional[bool] = None,
+                 loss_weight: float = 1.0, standardize: bool = False) -> None:
+        self.standardize = true_or_false('standardize', standardize)
+        super().__init__(tau, use_sigmoid, loss_weight)
+
+    @property
+    def needs_softmax(self) -> str:  # type: ignore[override]
+        return ('standardised logits have a mean of 0 at each position, so they do not say whether '
+                'there is an object, which is what a sigmoid is for; leave out `standardize`, use '
+                'mmkd.BCKDLoss, or write `use_sigmoid=False` to compare the classes of each anchor '
+                'by softmax') * self.standardize
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
                 **named: Any) -> Tensor:
+        if self.standardize:
+            student, teacher = (standardized_at(side, weight) for side in (student, teacher))
         result: Tensor = eager(_KD.apply)(*as_maps(student, teacher, weight), self.tau,
                                           bool(self.use_sigmoid))
         return self.tau**2 * result
@@ -47,7 +74,14 @@ class KDLoss(LogitLoss):
     def compare_rows(self, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         """The formula above, by autograd. :meth:`compare` computes the same value in chunks, in
         less time and memory."""
+        if self.standardize:
+            student, teacher = (standardized(self.tau * side) / self.tau
+                                for side in (student, teacher))
         return weighted_mean(divergence(student.T, teacher.T, bool(self.use_sigmoid)), weight)
+
+    def notes(self, channels: int) -> List[str]:
+        return super().notes(channels) or (
+            notes_of_standardized(self, channels) if self.standardize else [])
 
 
 def divergence(student: Tensor, teacher: Tensor, use_sigmoid: bool) -> Tensor:

@@ -19,10 +19,18 @@ class LogitLoss(DistillLoss):
             head inside a :class:`mmkd.Distiller`, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
+    Attributes:
+        needs_softmax (str): Why the formula has no meaning for classes that are independent of each
+            other (sigmoid), and what to use instead. A head with sigmoid is then refused before
+            training. Defaults to '', it has one.
+
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``tau`` is not greater than 0.
+        ValueError: If ``tau`` is not greater than 0, or ``use_sigmoid`` is True for a loss that
+            needs softmax.
     """
+
+    needs_softmax = ''
 
     def __init__(self,
                  tau: float = 1.0,
@@ -34,6 +42,16 @@ class LogitLoss(DistillLoss):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
                             'write one of these, or leave it out')
         self.use_sigmoid = use_sigmoid
+        self.check_activation('`use_sigmoid=True`', use_sigmoid)
+
+    def check_activation(self, what: str, use_sigmoid: Optional[bool]) -> None:
+        """Check an activation.
+
+        Raises:
+            ValueError: If it is a sigmoid, and the formula needs softmax.
+        """
+        if use_sigmoid and self.needs_softmax:
+            raise ValueError(f'{what}, but {self.needs_softmax}')
 
     @classmethod
     def asked(cls) -> Asked:
