@@ -154,7 +154,8 @@ def methods_table(pair: Pair, width: int = 120) -> str:
         try:
             entries = entries_of(name, pair)
         except ValueError as error:
-            table.add_row(name, '', escape(f'no: {error}'.split('. Points that can be compared')[0]))
+            reason = str(error).split('. Points that can be compared')[0]
+            table.add_row(name, '', escape(f'no: {reason}'))
         else:
             table.add_row(name, escape('\n'.join(
                 f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}' for entry in entries)),
