@@ -11,7 +11,7 @@
     images of a batch; here both are 1 minus a correlation inside of an image.
 :Published: no figure for detection or segmentation
 """
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from .method import Method
 
 LEAST = 3
 """Over fewer channels or positions Pearson's correlation is constant."""
+
+FLAT = 1e-6
+"""Standard deviation, as a part of the mean, up to which values are taken to be equal."""
 
 
 @LOSSES.register
@@ -44,7 +47,8 @@ class DISTPlusLoss(DistillLoss):
 
     It returns the parts 'channel' and 'spatial'. With ``weight``, the mean over positions and the
     moments over positions are weighted; an image without any weight is left out. A part over fewer
-    than three channels or positions is constant, and left out. Vectors (N, C) have no positions,
+    than three channels or positions is constant, and left out. Where the student's values are all
+    equal, the correlation is 0, without gradient. Vectors (N, C) have no positions,
     so the spatial part is 0.
 
     Args:
@@ -100,19 +104,23 @@ def spatial(student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tenso
         weight (Tensor, optional): (N, L), 0 or more.
     """
     if weight is None:
-        return one_minus_mean(_correlation(*(x - x.mean(1, keepdim=True)
-                                             for x in (student, teacher))), None)
+        weight = torch.ones_like(teacher)
     total = weight.sum(1, keepdim=True)
-    share = weight / torch.where(total > 0, total, 1.)
-    sides = [torch.where(weight > 0, x, 0.) for x in (student, teacher)]
-    sides = [share.sqrt() * (x - (share * x).sum(1, keepdim=True)) for x in sides]
-    return one_minus_mean(_correlation(*sides), (total > 0).squeeze(1).to(weight.dtype))
+    share, root = weight / torch.where(total > 0, total, 1.), weight.sqrt()
+    sides = [torch.where(weight > 0, side, 0.) for side in (student, teacher)]
+    means = [(share * side).sum(1, keepdim=True) for side in sides]
+    s, t = (root * (side - mean) for side, mean in zip(sides, means))
+    norm_s, norm_t = torch.norm(s, dim=1), torch.norm(t, dim=1)
+    correlation = (s * t).sum(1) / (norm_s * norm_t + EPS)
+    is_flat = is_constant(norm_s.square(), means[0].squeeze(1), total.squeeze(1))
+    return one_minus_mean(torch.where(is_flat, 0., correlation),
+                          (total > 0).squeeze(1).to(weight.dtype))
 
 
-def _correlation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of rows with a mean of 0. In torch the gradient of a norm at 0 is 0."""
-    norms = torch.norm(student, dim=1) * torch.norm(teacher, dim=1)
-    return (student * teacher).sum(1) / (norms + EPS)
+def is_constant(square: Tensor, mean: Tensor, count: Union[int, Tensor]) -> Tensor:
+    """Whether a sum of squared deviations is rounding noise. The gradient, 1e8 times the usual
+    where only EPS is left of the divisor, is then left out."""
+    return square.detach() <= (FLAT * mean.detach()).square() * count
 
 
 def one_minus_mean(values: Tensor, weight: Optional[Tensor]) -> Tensor:
@@ -139,7 +147,8 @@ class _OverChannels(torch.autograd.Function):
             squares = ds.square().sum(0), dt.square().sum(0)
             torch.stack([*means, *squares, ds.mul_(dt).sum(0)], out=moments[:, n, piece])
         of_all = Moments(*moments)
-        correlation, a, b = of_all.correlation()
+        is_flat = is_constant(of_all.square_s, of_all.mean_s, student.shape[1])
+        correlation, a, b = (one.masked_fill(is_flat, 0.) for one in of_all.correlation())
         ctx.save_for_backward(student, teacher, weight, of_all.mean_s, of_all.mean_t, a, b)
         return correlation
 

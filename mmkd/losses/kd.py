@@ -1,4 +1,19 @@
-"""KD: KL divergence of softened class probabilities (Hinton et al., 2015)."""
+"""KD: KL divergence of softened class probabilities (Hinton et al., 2015).
+
+:Paper: `Distilling the Knowledge in a Neural Network <https://arxiv.org/abs/1503.02531>`_, NIPS
+    workshop 2014, section 2.
+:Compares: class logits: of the anchors of a dense head, where each class is a Bernoulli variable,
+    of RoIs, of paired queries, of pixels; and of the auxiliary head of a segmentor.
+:Defaults: τ = 1, weight 1, 0.4 on the auxiliary head. The weights of segmentors are those of DIST's
+    authors, who have no term on the auxiliary head in KD; detectors have none of the authors.
+:Differs: the mean is taken over all positions, as in the segmentation code of DIST and CIRKD.
+    mmrazor's `KLDivergence` takes it over images, a sum over the 8192 pixels of a map of 64x128;
+    SKD takes the sum over images of the mean over pixels, and cross entropy instead of divergence.
+    The authors of KD have no recipe for heads with sigmoid.
+:Published: Faster R-CNN R50, Cascade Mask R-CNN X101-64x4d (45.6), 2x: 38.4 -> 39.7 (DIST's paper,
+    from memory); RetinaNet R50, RetinaNet X101-64x4d (41.0), 2x: 37.4 -> 37.2 (DIST's paper, from
+    memory); ResNet18, ResNet34, ImageNet, τ = 4: 69.76 -> 71.21 (README of DIST)
+"""
 from functools import cache
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 

@@ -21,6 +21,7 @@
 """
 from typing import List, Optional
 
+import torch
 from torch import Tensor
 
 from .base import DistillLoss
@@ -51,12 +52,14 @@ def standardized(logits: Tensor) -> Tensor:
         tensor([[-1.0000,  0.0000,  1.0000],
                 [ 1.0000,  0.0000, -1.0000]])
     """
-    if logits.shape[1] < LEAST_COLUMNS:
-        logits = logits.detach()
     is_constant = (logits == logits[:, :1]).all(1, keepdim=True)
     deviation = (logits - logits.mean(1, keepdim=True)).masked_fill(is_constant, 0.)
     spread = deviation.std(1, correction=int(logits.shape[1] > 1), keepdim=True)
-    return deviation / (spread + EPS)
+    found = deviation / (spread + EPS)
+    if logits.shape[1] >= LEAST_COLUMNS:
+        return found
+    # What is left of the gradient comes from EPS alone: 0 in its place, in the student's graph.
+    return torch.where(torch.zeros_like(is_constant), found, found.detach())
 
 
 def standardized_at(logits: Tensor, weight: Optional[Tensor]) -> Tensor:
@@ -75,8 +78,8 @@ def notes_of_standardized(loss: DistillLoss, channels: int) -> List[str]:
             'leave out `standardize`']
 
 
-METHOD = Method('lskd', [
-    dict(type='mmkd.KDLoss', on='cls', tau=2., standardize=True, loss_weight=9.,
-         name='loss_cls_lskd'),
-    dict(type='mmkd.KDLoss', on='aux', tau=2., standardize=True, loss_weight=3.6,
-         name='loss_aux_lskd', if_there=True)])
+ON_CLASSES = dict(type='mmkd.KDLoss', on='cls', tau=2., standardize=True, loss_weight=9.,
+                  name='loss_cls_lskd')
+
+METHOD = Method('lskd', roi=[ON_CLASSES], segmentor=[
+    ON_CLASSES, dict(ON_CLASSES, on='aux', loss_weight=3.6, name='loss_aux_lskd', if_there=True)])

@@ -34,7 +34,7 @@ def losses(name):
     made = [cls()]
     if 'tau' in known:
         made.append(cls(tau=2.))
-    if 'use_sigmoid' in known:
+    if 'use_sigmoid' in known and not made[0].needs_softmax:
         made.append(cls(tau=3., use_sigmoid=True))
     for loss in made:
         if loss.is_trained:
