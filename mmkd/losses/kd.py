@@ -27,8 +27,13 @@ from ..core.table import LOSSES
 from .fast import fused
 from .fast.eager import eager
 from .fast.pieces import TINY, as_maps, logits_of, pieces, probabilities
-from .logits import LogitLoss, weighted_mean
-from .lskd import notes_of_standardized, standardized, standardized_at
+from .logits import LogitLoss, check_activation, weighted_mean
+from .lskd import (
+    STANDARDIZED_HAVE_NO_LEVEL,
+    notes_of_standardized,
+    standardized,
+    standardized_at,
+)
 from .method import Method
 
 
@@ -68,15 +73,11 @@ class KDLoss(LogitLoss):
 
     def __init__(self, tau: float = 1.0, use_sigmoid: Optional[bool] = None,
                  loss_weight: float = 1.0, standardize: bool = False) -> None:
-        self.standardize = true_or_false('standardize', standardize)
         super().__init__(tau, use_sigmoid, loss_weight)
-
-    @property
-    def needs_softmax(self) -> str:  # type: ignore[override]
-        return ('standardised logits have a mean of 0 at each position, so they do not say whether '
-                'there is an object, which is what a sigmoid is for; leave out `standardize`, use '
-                'mmkd.BCKDLoss, or write `use_sigmoid=False` to compare the classes of each anchor '
-                'by softmax') * self.standardize
+        self.standardize = true_or_false('standardize', standardize)
+        if standardize:
+            self.needs_softmax = STANDARDIZED_HAVE_NO_LEVEL
+            check_activation(self, '`use_sigmoid=True`', use_sigmoid)
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None,
                 **named: Any) -> Tensor:

@@ -42,16 +42,7 @@ class LogitLoss(DistillLoss):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
                             'write one of these, or leave it out')
         self.use_sigmoid = use_sigmoid
-        self.check_activation('`use_sigmoid=True`', use_sigmoid)
-
-    def check_activation(self, what: str, use_sigmoid: Optional[bool]) -> None:
-        """Check an activation.
-
-        Raises:
-            ValueError: If it is a sigmoid, and the formula needs softmax.
-        """
-        if use_sigmoid and self.needs_softmax:
-            raise ValueError(f'{what}, but {self.needs_softmax}')
+        check_activation(self, '`use_sigmoid=True`', use_sigmoid)
 
     @classmethod
     def asked(cls) -> Asked:
@@ -110,6 +101,16 @@ class LogitLoss(DistillLoss):
         """
         raise NotImplementedError(f'{type(self).__name__} has no formula; write `compare_rows` or '
                                   '`compare`')
+
+
+def check_activation(loss: LogitLoss, what: str, use_sigmoid: Optional[bool]) -> None:
+    """Check the activation for a loss.
+
+    Raises:
+        ValueError: If it is a sigmoid, and the formula needs softmax.
+    """
+    if use_sigmoid and loss.needs_softmax:
+        raise ValueError(f'{what}, but {loss.needs_softmax}')
 
 
 def to_rows(x: Tensor) -> Tensor:

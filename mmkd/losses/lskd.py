@@ -30,6 +30,12 @@ from .method import Method
 EPS = 1e-7
 """Added to the standard deviation, as in the authors' code."""
 
+STANDARDIZED_HAVE_NO_LEVEL = (
+    'standardised logits have a mean of 0 at each position, so they do not say whether there is an '
+    'object, which is what a sigmoid is for; leave out `standardize`, use mmkd.BCKDLoss, or write '
+    '`use_sigmoid=False` to compare the classes of each anchor by softmax')
+"""Why standardised logits need softmax."""
+
 LEAST_COLUMNS = 3
 """Over fewer columns standardised logits are constant, but for their sign."""
 

@@ -157,7 +157,8 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            assert values[-1] < 0.95 * values[0], values
+            # The value of NKD includes the teacher's entropy, which stays.
+            assert values[-1] < (0.99 if name == 'NKDLoss' else 0.95) * values[0], values
 
 
 @pytest.mark.slow
