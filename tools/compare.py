@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         help='override settings of the students, as in tools/train.py')
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
-    parser.add_argument('--teacher-checkpoint', help='weights of the teacher, which is not trained then')
+    parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
                         help='images in sheet.png; 0 for none')
     args = parser.parse_args()

@@ -220,7 +220,7 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     (tmp_path / 'work_dirs/pair/teacher/seed0/result.json').unlink()
     found, said = run_again()
     assert found == ['teacher/seed0', 'dist/seed0']
-    assert 'for the content of model.teacher.checkpoint has changed' in said
+    assert 'because the content of model.teacher.checkpoint has changed' in said
     content = json.loads(labels.read_text())
     content['annotations'].pop()
     labels.write_text(json.dumps(content))
