@@ -154,7 +154,8 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
         boxes=boxes, ignored_boxes=boxes, box_labels=lambda: per_image((), channels),
         instance_masks=lambda: [one.bool() for one in per_image((IMAGE, IMAGE), 2)],
         label_map=lambda: torch.randint(-1, channels, (count, IMAGE, IMAGE), generator=generator),
-        image_sizes=lambda: torch.full((count, 2), IMAGE), sample_ids=lambda: torch.arange(count),
+        num_classes=lambda: channels, image_sizes=lambda: torch.full((count, 2), IMAGE),
+        sample_ids=lambda: torch.arange(count),
         iteration=lambda: 0, stride=lambda: 8., level=lambda: number,
         priors=lambda: level.new_tensor([[0., 0., 8., 8.]]).repeat(math.prod(positions[1:]), 1))
     return values[name]()
