@@ -69,7 +69,7 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
             f'{kind} exchanges tensors between processes')
         raise ValueError(f'{setting}, but `{spec.on_student}` of the student is {what} in '
                          'one process while others wait for it; ' +
-                         ('leave out `sync`' if getattr(loss, 'sync', False) else
+                         ('write `sync=False`' if getattr(loss, 'sync', False) else
                           'choose another point, or a loss that does not communicate'))
     family = family_of(student)
     for what, one in asked.items():

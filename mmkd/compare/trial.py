@@ -1,5 +1,6 @@
 """Trial of a term on a blank image: levels, layers, and whether its loss has a gradient."""
 import copy
+import warnings
 from dataclasses import replace
 from typing import Any, Dict, List
 
@@ -137,7 +138,8 @@ def _try_loss(term: Term, context: Context) -> None:
         if term.loss.is_trained:  # a bank is to forget the blank image
             term.losses = copy.deepcopy(kept).eval()
         try:
-            with torch.enable_grad():  # as in training
+            with torch.enable_grad(), warnings.catch_warnings():  # with gradient, as in training
+                warnings.simplefilter('ignore')  # a single image may be too few
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
         except Untriable as untriable:
