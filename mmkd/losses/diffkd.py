@@ -18,7 +18,6 @@
     (from memory); FCOS R50, R101, 2x: 38.5 -> 42.4 (from memory); DeepLabV3 R18, R101, 40k: 74.21
     -> 77.78 mIoU (from memory); PSPNet R18, R101, 40k: 72.55 -> 75.83 mIoU (from memory)
 """
-from itertools import pairwise
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -264,10 +263,9 @@ def _path(kept: List[float], steps: int) -> List[Tuple[int, float, float]]:
         [400, 300, 200, 100, 0]
     """
     stride = TRAINED_STEPS // (2 * steps)
-    times = [stride * number for number in reversed(range(steps))]
     found = []
-    for now, then in pairwise([*times, None]):
-        before, after = kept[now], 1. if then is None else kept[then]
+    for now in reversed(range(0, stride * steps, stride)):
+        before, after = kept[now], kept[now - stride] if now else 1.
         keep = (after / before)**0.5
         found.append((now, keep, (1 - after)**0.5 - keep * (1 - before)**0.5))
     return found
