@@ -2,17 +2,20 @@
 from io import StringIO
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from .compare.levels import shown_strides
 from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
 from .compare.term import Term, notes_of_term
 from .core.build import build_model
+from .core.rng import preserved_rng
 from .losses import METHODS, LogitLoss
 from .losses.method import alternatives, methods_of
 from .losses.trial import Limits, limits_of
@@ -98,8 +101,20 @@ def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = N
         model = build_model(model_config(student), 'student')
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
+    for side in (model, frozen.model):
+        _make_finite(side)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     return Pair(Distillation(model, frozen, [entry], config=student))
+
+
+@torch.no_grad()
+def _make_finite(model: nn.Module) -> None:
+    """Fill parameters that are not initialized before ``init_weights``, which may hold any value,
+    such as the level embedding of Deformable DETR."""
+    with preserved_rng():
+        for parameter in model.parameters():
+            if not parameter.abs().max() < 1e3:  # also for NaN
+                parameter.normal_(std=0.02)
 
 
 def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
@@ -154,7 +169,8 @@ def methods_table(pair: Pair, width: int = 120) -> str:
         try:
             entries = entries_of(name, pair)
         except ValueError as error:
-            table.add_row(name, '', escape(f'no: {error}'.split('. Points that can be compared')[0]))
+            reason = str(error).split('. Points that can be compared')[0]
+            table.add_row(name, '', escape(f'no: {reason}'))
         else:
             table.add_row(name, escape('\n'.join(
                 f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}' for entry in entries)),

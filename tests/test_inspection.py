@@ -3,9 +3,12 @@ import copy
 import dataclasses
 
 import pytest
-from conftest import retinanet, segmentor, two_stage
+import torch
+from conftest import build, retinanet, segmentor, two_stage
 from mmengine.config import Config
+from support.queries import detector
 
+import mmkd.inspection
 from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
@@ -54,6 +57,16 @@ def test_configs_stay_as_they_are():
     before = copy.deepcopy(student)
     inspect_pair(student, student)
     assert student.model == before.model
+
+
+def test_parameters_that_only_init_weights_fills_do_not_matter(monkeypatch):
+    """mmdet creates the level embedding of Deformable DETR without values."""
+    model = dict(detector('deformable'), as_two_stage=False, test_cfg=dict(max_per_img=6))
+    built = build(model)
+    torch.nn.init.constant_(built.level_embed, float('nan'))
+    monkeypatch.setattr(mmkd.inspection, 'build_model', lambda *args: built)
+    pair = inspect_pair(config(model), config(model))
+    assert entries_of('kd', pair) == [dict(type='mmkd.KDLoss', on='cls')]
 
 
 def cell_of(text, point):
