@@ -17,10 +17,10 @@ authors = load(Path(clone) / 'mmdet/distillation/losses/fgd.py', 'authors.losses
 BOXES = [[[3., 5, 17, 21], [10, 9, 33, 30], [11, 10, 12, 13]], [[1., 2, 39, 7]]]
 cases = []
 for boxes_by, size, tau in (('input', (32, 40), 0.5), ('image', (28, 33), 0.8)):
-    loss = authors.FeatureLoss(4, 4, 'loss', temp=tau, alpha_fgd=0.4, beta_fgd=0.3, gamma_fgd=0.2,
+    loss = authors.FeatureLoss(3, 3, 'loss', temp=tau, alpha_fgd=0.4, beta_fgd=0.3, gamma_fgd=0.2,
                                lambda_fgd=0.1)
     state = fill(loss, seed=10)
-    student, teacher = some(2, 4, 8, 10, seed=0).requires_grad_(), some(2, 4, 8, 10, seed=1)
+    student, teacher = some(2, 3, 8, 10, seed=0).requires_grad_(), some(2, 3, 8, 10, seed=1)
     boxes = [torch.tensor(one, dtype=torch.float64) for one in BOXES]
     value = loss(student, teacher, boxes, [dict(img_shape=(*size, 3))] * 2)
     gradient, = torch.autograd.grad(value, student)

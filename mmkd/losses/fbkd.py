@@ -10,7 +10,7 @@
     repositories; the paper has 4e-4 and 2e-2 (from memory).
 :Differs: The authors' repository does not hold the code any more, so the port is the reference. The
     port pools twice, by 2 and by the window of its config, so its windows are 16, 8, 4, 4; copies
-    of the authors' code pool once, and so does mmkd: `pools=(16, 8, 4, 4)` is the port. These
+    of the authors' code pool once, and so does mmkd: ``pools=(16, 8, 4, 4)`` is the port. These
     copies compare five levels of Faster R-CNN, the port four. The product of three matrices in a
     non-local block begins at the end: it has the same result, and no matrix of all pairs of
     positions. Where a map is smaller than the window, the window is the map; the port fails there.
