@@ -125,6 +125,15 @@ class Denoiser(nn.Module):
         noisy = kept.sqrt() * teacher + (1 - kept).sqrt() * noise
         return mse_loss(self.noise_of(noisy, self.times(times)), noise)
 
+    def diffuse(self, student: Tensor, target: Tensor, *numbers: int) -> Tuple[Tensor, Tensor]:
+        """The student's features without noise, and the error of the noise that is found in the
+        teacher's; ``numbers`` choose the random numbers.
+
+        It is kept out of what torch.compile traces: the same network for each step takes a minute.
+        """
+        start, noise, times = _drawn(target, *numbers)
+        return self(student, start), self.noise_error(target, times, noise)
+
 
 @LOSSES.register
 class DiffKDLoss(DistillLoss):
@@ -194,9 +203,8 @@ class DiffKDLoss(DistillLoss):
             latent = self.encode(teacher)
             rest = dict(reconstruction=mse_loss(self.decode(latent).to(teacher.dtype), teacher))
             target = latent.detach().to(teacher.dtype)
-        start, noise, times = eager(_drawn)(target, iteration, level or 0)
-        return dict(denoised=mse_loss(self.denoiser(student, start), target),
-                    noise=self.denoiser.noise_error(target, times, noise), **rest)
+        refined, error = eager(self.denoiser.diffuse)(student, target, iteration, level or 0)
+        return dict(denoised=mse_loss(refined, target), noise=error, **rest)
 
 
 @LOSSES.register
@@ -242,10 +250,8 @@ class DiffKDLogitLoss(KDLoss):
         shape = teacher.shape
         student, target = (one.reshape(*one.shape[:2], *(one.shape[2:] + (1, 1))[:2])
                            for one in (student, teacher))
-        start, noise, times = eager(_drawn)(target, iteration, level or 0)
-        refined = self.denoiser(student, start).reshape(shape)
-        return dict(denoised=super().compare(refined, teacher, weight),
-                    noise=self.denoiser.noise_error(target, times, noise))
+        refined, error = eager(self.denoiser.diffuse)(student, target, iteration, level or 0)
+        return dict(denoised=super().compare(refined.reshape(shape), teacher, weight), noise=error)
 
 
 def _wide(channels: int, factor: int) -> List[nn.Module]:
