@@ -64,7 +64,8 @@ OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
                 student_also=logits, teacher_also=logits, priors=centres)
 OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0, 4)],
                 box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
-                iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+                iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)),
+                input_size=lambda: (32, 40), image_sizes=lambda: torch.tensor([[32, 40]] * 2))
 
 
 def named_values(loss, shapes):
