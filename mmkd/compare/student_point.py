@@ -5,6 +5,7 @@ from torch import nn
 
 from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
+from ..losses.logits import check_activation
 from ..points import ModelFamily, Point, family_of, find_point, points_of
 from .alignment import places
 from .connectors import build_connector
@@ -40,6 +41,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                 f'`{spec.on_student}` of the student is not known to be class logits, so its '
                 "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                 f'`False` in the entry of {kind}')
+        check_activation(loss, f'`{spec.on_student}` of the student is activated by sigmoid',
+                         point.use_sigmoid)
         loss.use_sigmoid = point.use_sigmoid
     if spec.through is not None:
         find_point(student, spec.through[0], 'student')

@@ -34,7 +34,7 @@ def losses(name):
     made = [cls()]
     if 'tau' in known:
         made.append(cls(tau=2.))
-    if 'use_sigmoid' in known:
+    if 'use_sigmoid' in known and not made[0].needs_softmax:
         made.append(cls(tau=3., use_sigmoid=True))
     for loss in made:
         if loss.is_trained:
@@ -158,7 +158,8 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            assert values[-1] < 0.95 * values[0], values
+            # The value of NKD includes the teacher's entropy, which stays.
+            assert values[-1] < (0.99 if name == 'NKDLoss' else 0.95) * values[0], values
 
 
 @pytest.mark.slow
