@@ -1,7 +1,7 @@
 """CIRKD: how similar a pixel is to those of other images, and to past ones (Yang et al., 2022).
 
 :Paper: `Cross-Image Relational Knowledge Distillation for Semantic Segmentation
-    <https://arxiv.org/abs/2204.06986>`_, CVPR 2022, section 3, equations 4 to 12.
+    <https://arxiv.org/abs/2204.06986>`_, CVPR 2022, section 3.
 :Compares: Segmentors: the features before the classifier (``decode_head.bottleneck`` of PSPNet and
     DeepLabV3), and by KD the logits of the decode head.
 :Defaults: The authors' code of the paper (``train_cirkd.py``, commit 351400e^): temperature 0.1;
@@ -48,12 +48,12 @@ class CIRKDLoss(DistillLoss):
 
     .. math:: \lambda \, mean_i \sum_k p^T_{i,k} (\log p^T_{i,k} - \log p^S_{i,k})
 
-    - 'minibatch' (equation 6): the keys are the pixels of one image, for all ordered pairs of
+    - 'minibatch': the keys are the pixels of one image, for all ordered pairs of
       images of the process, and their mean;
-    - 'pixel' (equation 10): the keys are past pixels of the teacher, evenly from a queue of each
+    - 'pixel': the keys are past pixels of the teacher, evenly from a queue of each
       class, the same ones for both sides. The student's features first pass a projection to the
       teacher's width: 1x1 convolution, batch norm, ReLU, 1x1 convolution;
-    - 'region' (equation 11): the keys are past regions, each the mean of the teacher's features of
+    - 'region': the keys are past regions, each the mean of the teacher's features of
       one class in one image.
 
     The memories contain the current batch, of all processes. They are compared at positions with a
