@@ -14,6 +14,7 @@ from support.rows import slow_but
 from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
 from mmkd.files.classes import classes_of_config
 from mmkd.files.zoo import config_path, published_checkpoint
+from mmkd.losses import METHODS
 from mmkd.points import points_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -232,7 +233,8 @@ def test_every_scheme_has_a_detector_and_a_segmentor():
         folder, name = names_of(path)
         data.setdefault(folder, []).append(name.rpartition('_')[2])
     assert pages <= set(data)
-    assert all(sorted(found) == ['bccd', 'camvid'] for found in data.values()), data
+    for folder, found in data.items():  # a method may be for one of them alone
+        assert sorted(found) == ['bccd', 'camvid'] if folder not in METHODS else found, data
 
 
 def classes_in(config):
@@ -253,7 +255,7 @@ def test_model_predicts_the_classes_of_its_data(path):
     assert points_of(student)['cls'].num_named == len(classes)
     if isinstance(model, Distiller):
         assert [match.spec.on_student for match in model.terms]
-        teacher = Config.fromfile(config.model.teacher.config)
+        teacher = Config.fromfile(config_path(config.model.teacher.config))
         assert classes_in(teacher) == classes
         with DefaultScope.overwrite_default_scope(teacher.default_scope):
             assert points_of(MODELS.build(teacher.model))['cls'].num_named == len(classes)
@@ -268,7 +270,10 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
     assert len(losses) == 2
     terms = [match.name for match in runner.model.terms]
     assert terms
-    assert all(torch.tensor(one[name]).isfinite() for one in losses for name in terms)
+    for name in terms:  # or its parts
+        values = [value for one in losses for key, value in one.items() if key.startswith(name)]
+        assert len(values) >= len(losses)
+        assert torch.tensor(values).isfinite().all()
     data = dict(mmdet='bccd', mmseg='camvid')[config.default_scope]
     plain = read(f'configs/{data}/student.py').model
     saved, = glob.glob(str(tmp_path / 'run' / '*_[12].pth'))
