@@ -8,10 +8,11 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..core.asking import asked_by
 from ..core.errors import said_by
 from ..core.log import warn
 from ..losses.trial import limits_of
-from ..points import Answers
+from ..points import Answers, points_of
 from ..points.recorder import Records, evaluating
 from .alignment import Alignment
 from .connectors import connect, set_up
@@ -120,12 +121,16 @@ def _make_layers(term: Term, context: Context) -> None:
         return
     student, teacher = ([one.shape[1] for one in side]
                         for side in (context.student, context.teacher))
+    classes = None
+    if 'num_classes' in asked_by(type(term.loss).setup).names:
+        point = points_of(context.model).get('cls')
+        classes = point.num_named or None if point else None
     if term.loss.levels == 'all':
-        set_up(term.loss, student, teacher, context.strides, -1)
+        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes)
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number, context.numbers[number])
+            set_up(loss, one, other, context.strides, number, context.numbers[number], classes)
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 

@@ -59,6 +59,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             lists of all levels. Defaults to 'each'.
         layers_in (str): Precision of the layers of the loss: 'float32', or 'autocast', that of the
             autocast of the run. Defaults to 'float32'.
+        clip_norm (float, optional): Maximum norm of the gradient of the layers of the loss. They
+            are clipped before each step of the optimizer, apart from the student's parameters.
+            Defaults to None, no clipping.
         communicates (bool): Whether the loss exchanges tensors between processes. Such a loss is
             refused at a point where a process may skip the term. Defaults to False.
 
@@ -80,6 +83,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     also: Tuple[str, ...] = ()
     levels = 'each'
     layers_in = 'float32'
+    clip_norm: Optional[float] = None
     communicates = False
     checks_weights = True
     """Whether weights on the CPU are checked for negative values. On a GPU the check would make the
@@ -99,7 +103,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         teacher_channels)``. A subclass with layers overrides it.
 
         It is called once, before training; with ``levels='each'`` once per level, on a copy of the
-        loss. It may request ``stride`` and ``level`` by keyword-only parameters.
+        loss. It may request ``stride``, ``level`` and ``num_classes``, the number of classes of the
+        student, by keyword-only parameters.
 
         Args:
             student_channels (int | list[int]): C of the student's level; with ``levels='all'`` a
