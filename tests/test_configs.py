@@ -14,6 +14,7 @@ from support.rows import slow_but
 from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
 from mmkd.files.classes import classes_of_config
 from mmkd.files.zoo import config_path, published_checkpoint
+from mmkd.losses import METHODS
 from mmkd.points import points_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -232,7 +233,9 @@ def test_every_scheme_has_a_detector_and_a_segmentor():
         folder, name = names_of(path)
         data.setdefault(folder, []).append(name.rpartition('_')[2])
     assert pages <= set(data)
-    assert all(sorted(found) == ['bccd', 'camvid'] for found in data.values()), data
+    # A method of the library is tried on the data of its families.
+    assert all(sorted(found) == ['bccd', 'camvid'] for folder, found in data.items()
+               if folder not in METHODS), data
 
 
 def classes_in(config):
