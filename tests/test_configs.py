@@ -256,7 +256,7 @@ def test_model_predicts_the_classes_of_its_data(path):
     assert points_of(student)['cls'].num_named == len(classes)
     if isinstance(model, Distiller):
         assert [match.spec.on_student for match in model.terms]
-        teacher = Config.fromfile(config.model.teacher.config)
+        teacher = Config.fromfile(config_path(config.model.teacher.config))
         assert classes_in(teacher) == classes
         with DefaultScope.overwrite_default_scope(teacher.default_scope):
             assert points_of(MODELS.build(teacher.model))['cls'].num_named == len(classes)
