@@ -1,4 +1,5 @@
 """Methods: the entries of ``distill`` and the settings that ``--method NAME`` writes."""
+import sys
 from difflib import get_close_matches
 from itertools import product
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
@@ -37,6 +38,9 @@ class Method:
             ``FCOSHead``, which is taken first. Instead of entries, a :class:`Recipe` has settings
             that belong to these students alone, too.
 
+    Attributes:
+        module (str): Name of the module that creates it, whose docstring is its doc card.
+
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
 
@@ -60,6 +64,7 @@ class Method:
             raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self._around = name, dict(around or {})
+        self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
             raise ValueError(f'there is a method `{name}` already; give it another name')
@@ -68,6 +73,10 @@ class Method:
     def kinds(self) -> str:
         """Families and heads with entries, for messages."""
         return 'all families' if self._entries.entries else ', '.join(self._by_family)
+
+    def recipes(self) -> Dict[str, Recipe]:
+        """Entries and settings by family; '' stands for all families that are not named."""
+        return {**({'': self._entries} if self._entries.entries else {}), **self._by_family}
 
     def entries(self, *kinds: str) -> List[Dict[str, Any]]:
         """Entries for students of a family; [] if there are none.
