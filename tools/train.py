@@ -102,7 +102,7 @@ def make_pair(args: argparse.Namespace) -> Config:
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
-    around = around_of(methods, pair.kind)
+    around = around_of(methods, *pair.kinds)
     print(table_of(pair))
     entries = entries_of(method, pair)
     own = (student.get('custom_imports') or {}).get('imports') or []

@@ -1,7 +1,7 @@
 """One entry of ``distill``, parsed and checked."""
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core.aliases import renamed_keys
 from ..core.arguments import finite_number
@@ -14,6 +14,16 @@ from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
+
+
+class Through(NamedTuple):
+    """A value of the student that continues through the teacher."""
+    student: str
+    """Path of the module whose output it is."""
+    teacher: str
+    """Path of the module whose output it replaces."""
+    rescale: bool = False
+    """Whether it gets the mean and standard deviation of the output that it replaces."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,7 @@ class TermSpec:
         replaces (str): See :func:`read_entry`.
         levels (tuple[int], optional): See :func:`read_entry`.
         also (tuple[str]): See :func:`read_entry`.
-        through (tuple[str, str], optional): Paths in the student and in the teacher; see
-            :func:`read_entry`.
+        through (Through, optional): See :func:`read_entry`.
     """
 
     learner: str
@@ -53,7 +62,7 @@ class TermSpec:
     replaces: str = 'all'
     levels: Optional[Tuple[int, ...]] = None
     also: Tuple[str, ...] = ()
-    through: Optional[Tuple[str, str]] = None
+    through: Optional[Through] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -98,7 +107,7 @@ def read_entry(*,
           replaces: str = 'all',
           levels: Optional[Sequence[int]] = None,
           also: Optional[Sequence[str]] = None,
-               through: Optional[Dict[str, str]] = None,
+          through: Optional[Dict[str, Any]] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
 
@@ -137,7 +146,9 @@ def read_entry(*,
             output of the student's module replaces the output of the teacher's module, call by
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
-            (CrossKD). Defaults to None.
+            (CrossKD). With ``rescale=True`` in this dict, each channel of the student's output is
+            given the mean and the standard deviation of the teacher's, over images and positions.
+            Defaults to None.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -179,10 +190,13 @@ def read_entry(*,
                          'the entry has none; write one, such as `alpha=0.5`')
     _check_list('levels', levels, int, '[0, 1]')
     _check_list('also', also, str, "['reg']")
-    if through is not None and not (isinstance(through, dict) and set(through) == {
-            'student', 'teacher'} and all(isinstance(one, str) for one in through.values())):
+    if through is not None and not (
+            isinstance(through, dict) and set(through) - {'rescale'} == {'student', 'teacher'} and
+            all(isinstance(one, bool if key == 'rescale' else str)
+                for key, one in through.items())):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
-                        f'modules, but got {through!r}; write it so, or leave it out')
+                        'modules, and may have `rescale=True`, but got '
+                        f'{through!r}; write it so, or leave it out')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -202,7 +216,7 @@ def read_entry(*,
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else (through['student'], through['teacher']))
+                    None if through is None else Through(**through))
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:
