@@ -14,6 +14,7 @@ from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
+QUERIES = ('teacher', 'random')
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class TermSpec:
         also (tuple[str]): See :func:`read_entry`.
         through (tuple[str, str], optional): Paths in the student and in the teacher; see
             :func:`read_entry`.
+        queries (str, optional): See :func:`read_entry`.
     """
 
     learner: str
@@ -54,6 +56,7 @@ class TermSpec:
     levels: Optional[Tuple[int, ...]] = None
     also: Tuple[str, ...] = ()
     through: Optional[Tuple[str, str]] = None
+    queries: Optional[str] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -99,6 +102,7 @@ def read_entry(*,
           levels: Optional[Sequence[int]] = None,
           also: Optional[Sequence[str]] = None,
                through: Optional[Dict[str, str]] = None,
+               queries: Optional[str] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
 
@@ -138,6 +142,12 @@ def read_entry(*,
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
             (CrossKD). Defaults to None.
+        queries (str, optional): Queries that both detectors of the DETR family predict for, in
+            addition to their own: 'teacher', the teacher's learned queries; 'random', as many
+            random ones, drawn again in each step. The student's decoder and head run once more, on
+            the memory of its encoder, with gradient. Predictions are paired by the number of the
+            query. Defaults to None: each side predicts for its own queries, and predictions are
+            paired by class and place.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -183,6 +193,12 @@ def read_entry(*,
             'student', 'teacher'} and all(isinstance(one, str) for one in through.values())):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
                         f'modules, but got {through!r}; write it so, or leave it out')
+    if queries is not None and (not isinstance(queries, str) or queries not in QUERIES):
+        raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '
+                         f'{queries!r}; write one of these, or leave it out')
+    if queries is not None and through is not None:
+        raise ValueError('`queries` and `through` are both given, but a value of the student '
+                         'continues in the teacher for queries of its own; leave out one of them')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -195,14 +211,17 @@ def read_entry(*,
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
-    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}' if name is None else name
+    for_which = '' if queries is None else f'_{queries}_queries'
+    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
+        name is None) else name
     if not isinstance(name, str) or 'loss' not in name:
         raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else (through['student'], through['teacher']))
+                    None if through is None else (through['student'], through['teacher']),
+                    queries)
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:

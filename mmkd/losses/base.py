@@ -59,6 +59,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             lists of all levels. Defaults to 'each'.
         layers_in (str): Precision of the layers of the loss: 'float32', or 'autocast', that of the
             autocast of the run. Defaults to 'float32'.
+        pairs_queries (bool): Whether unordered predictions (DETR) are paired by class and place
+            before ``compare``. If not, it gets those of both sides as they are, whose numbers may
+            differ if 'positions' is not in ``must_match``. Defaults to True.
         communicates (bool): Whether the loss exchanges tensors between processes. Such a loss is
             refused at a point where a process may skip the term. Defaults to False.
 
@@ -80,6 +83,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     also: Tuple[str, ...] = ()
     levels = 'each'
     layers_in = 'float32'
+    pairs_queries = True
     communicates = False
     checks_weights = True
     """Whether weights on the CPU are checked for negative values. On a GPU the check would make the
