@@ -38,12 +38,12 @@ def check_shared(term: Term, student: nn.Module, teacher: nn.Module) -> None:
                              'place') from None
     decoders = [type(model.decoder).__name__ for model in (student, teacher)]
     if decoders[0] != decoders[1]:
-        raise ValueError(f'{head}, but a query of {decoders[1]}, the teacher\'s, is something else '
-                         f'to {decoders[0]}, the student\'s; give a teacher of the student\'s kind, '
-                         'or leave out `queries`')
+        raise ValueError(f'{head}, but the teacher decodes queries by a {decoders[1]}, the student '
+                         f'by a {decoders[0]}; give a teacher of the student\'s kind, or leave out '
+                         '`queries`')
     if own[0].shape[1] != own[1].shape[1]:
-        raise ValueError(f'{head}, but a query of the teacher has {own[1].shape[1]} numbers, one of '
-                         f'the student {own[0].shape[1]}; give a teacher with decoder layers as '
+        raise ValueError(f'{head}, but a query of the teacher has {own[1].shape[1]} numbers, one '
+                         f'of the student {own[0].shape[1]}; give a teacher with decoder layers as '
                          'wide as the student\'s, or leave out `queries`')
 
 

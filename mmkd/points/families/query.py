@@ -50,6 +50,7 @@ class QueryHead(ModelFamily):
             use_sigmoid, head.cls_out_channels, OF_IMAGE)
         for suffix, layers in suffixes(model.decoder.num_layers).items():
             queries = points[f'cls{suffix}'].queries
+            assert queries is not None
             points[f'hidden{suffix}'] = Point(
                 f'hidden{suffix}', ('bbox_head', 'decoder'), partial(_hidden, which, layers),
                 queries=partial(_all_but_last, queries))
