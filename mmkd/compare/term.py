@@ -200,8 +200,8 @@ class Term:
         context.shapes = [one.shape for one in self.alignment.split(raw)]
         context.chosen = self.fitting.chosen
         if self.also:
-            context.also = further_levels(self.also, self.also_fittings, seen, told, context.anchors,
-                                          pairs, len(context.student))
+            context.also = further_levels(self.also, self.also_fittings, seen, told,
+                                          context.anchors, pairs, len(context.student))
             context.further = [one.student for one in self.also]
         return context
 

@@ -57,7 +57,7 @@ def assigned(costs: Sequence[Tensor]) -> List[Tensor]:
         costs (Sequence[Tensor]): (Q, P) of each image. Costs that are not finite count as 0.
 
     Returns:
-        list[Tensor]: int64 (2, min(Q, P)) of each image: numbers of rows, ascending, and of columns.
+        list[Tensor]: int64 (2, min(Q, P)) of each image: numbers of rows and of columns.
 
     Raises:
         ImportError: If scipy is not installed.

@@ -24,10 +24,10 @@ class QueryHead(ModelFamily):
     """Detectors with a transformer and queries that each predict one object.
 
     The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
-    (N, 4, queries); 'hidden' is the output of this layer, (N, channels, queries). 'cls.0', 'reg.0',
-    ... are the points of each layer, 'cls.all', 'reg.all', ... have a level for each layer. The
-    order of queries has no meaning: predictions are paired by class and box, unless both sides are
-    asked with the same queries.
+    (N, 4, queries); 'cls.0', 'reg.0', ... are the points of each layer; 'cls.all', 'reg.all' and
+    'hidden.all', the outputs of the layers, (N, channels, queries), have a level for each layer.
+    The order of queries has no meaning: predictions are paired by class and box, unless both sides
+    are asked with the same queries.
     """
 
     family = 'detectors of mmdet with queries (DETR and its kin)'
@@ -48,12 +48,12 @@ class QueryHead(ModelFamily):
         points = points_of_layers(
             model.decoder.num_layers, lambda layer: (('bbox_head', ), partial(read, layer)),
             use_sigmoid, head.cls_out_channels, OF_IMAGE)
-        for suffix, layers in suffixes(model.decoder.num_layers).items():
-            queries = points[f'cls{suffix}'].queries
-            assert queries is not None
-            points[f'hidden{suffix}'] = Point(
-                f'hidden{suffix}', ('bbox_head', 'decoder'), partial(_hidden, which, layers),
-                queries=partial(_all_but_last, queries))
+        queries = points['cls.all'].queries
+        assert queries is not None
+        # Without a point for each layer: as tokens they serve other points alone, by `also`.
+        points['hidden.all'] = Point(
+            'hidden.all', ('bbox_head', 'decoder'), partial(_hidden, which),
+            queries=partial(_all_but_last, queries))
         return points
 
     @staticmethod
@@ -242,14 +242,13 @@ def _of_layer(which: Callable[[int], slice], use_sigmoid: bool, layer: int,
     return found
 
 
-def _hidden(which: Callable[[int], slice], layers: Sequence[int], heads: List[Call],
+def _hidden(which: Callable[[int], slice], heads: List[Call],
             decoders: List[Call]) -> List[Tensor]:
-    """Outputs of decoder layers, (N, channels, queries)."""
+    """Outputs of all decoder layers, (N, channels, queries)."""
     found = []
-    for layer in layers:
-        for call in decoders:
-            states = call.output if isinstance(call.output, Tensor) else call.output[0]
-            found.append(states[layer][:, which(states.shape[2])].transpose(1, 2))
+    for call in decoders:
+        states = call.output if isinstance(call.output, Tensor) else call.output[0]
+        found += [layer[:, which(layer.shape[1])].transpose(1, 2) for layer in states]
     return found
 
 
