@@ -75,7 +75,7 @@ class Pair(List[Finding]):
     def problem(self, entry: Dict[str, Any]) -> str:
         """Why an entry of ``distill`` cannot be used for the pair; '' if it can."""
         on = entry['on']
-        if isinstance(on, str) and '.' not in on:
+        if isinstance(on, str) and '.' not in on and 'queries' not in entry:
             finding = next((one for one in self if one.point == on), None)
             if finding is None:
                 return 'neither model has such a point'

@@ -50,6 +50,10 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
             raise ValueError(f'`through`, but `{spec.on_student}` of the student is a set of '
                              "queries, which are others in the teacher; compare 'cls' of a dense "
                              'head or a RoI head')
+    if spec.queries is not None and not point.queries:
+        raise ValueError(f'`queries={spec.queries!r}`, but `{spec.on_student}` of the student is '
+                         "no prediction for queries; compare 'cls' or 'reg' of a detector of the "
+                         'DETR family, or leave `queries` out')
     if spec.alpha is not None and not point.criteria:
         raise ValueError(
             f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '

@@ -42,7 +42,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
     with torch.no_grad():
         _choose_heads(term, seen, told, image)
         term.fitting, (student, teacher) = fit(
-            term.alignment, *term.alignment.read(seen, told), image, term.spec.levels)
+            term.alignment, *term.alignment.read(seen, told, term.loss.pairs_queries), image,
+            term.spec.levels)
         term.also_fittings = [_fit_also(term, one, seen, told, image) for one in term.also]
         if not term.student_point.is_prediction:
             check_features(term.alignment, student, teacher)
@@ -86,7 +87,12 @@ def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Si
 def _fit_also(term: Term, further: Alignment, seen: Records, told: Dict[str, Answers],
               image: Size) -> Fitting:
     """Pair the levels of a further point, of which there must be as many."""
-    fitting, (student, _) = fit(further, *further.read(seen, told), image, term.spec.levels)
+    read = further.read(seen, told, term.loss.pairs_queries)
+    if further.student.queries is not None and term.student_point.queries is None:
+        fitting, _ = fit(further, *read, image)
+        fitting.is_of_all = True
+        return fitting
+    fitting, (student, _) = fit(further, *read, image, term.spec.levels)
     expected = len(term.fitting.shapes[0])
     if len(student) != expected:
         raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, which has '

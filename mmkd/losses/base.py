@@ -62,6 +62,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         clip_norm (float, optional): Maximum norm of the gradient of the layers of the loss. They
             are clipped before each step of the optimizer, apart from the student's parameters.
             Defaults to None, no clipping.
+        pairs_queries (bool): Whether unordered predictions (DETR) are paired by class and place
+            before ``compare``. If not, it gets those of both sides as they are, whose numbers may
+            differ if 'positions' is not in ``must_match``. Defaults to True.
         communicates (bool): Whether the loss exchanges tensors between processes. Such a loss is
             refused at a point where a process may skip the term. Defaults to False.
 
@@ -84,6 +87,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     levels = 'each'
     layers_in = 'float32'
     clip_norm: Optional[float] = None
+    pairs_queries = True
     communicates = False
     checks_weights = True
     """Whether weights on the CPU are checked for negative values. On a GPU the check would make the
