@@ -106,17 +106,21 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
 
 
 def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: Sequence[Any],
-           level: int, number: Optional[int] = None) -> None:
+           level: int, number: Optional[int] = None,
+           teacher_level: Union[int, Sequence[int], None] = None) -> None:
     """Call ``setup`` of a loss or a connector.
 
     Args:
-        module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``.
+        module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``, that of
+            a loss ``teacher_level``.
         student_channels (int | list[int]): See ``setup``.
         teacher_channels (int | list[int]): See ``setup``.
         strides (Sequence): Strides of the levels; () if the levels are not maps of the image.
         level (int): Number of the level; -1 for all levels at once.
         number (int, optional): Number of the level as the module gets it. Defaults to None,
             ``level``.
+        teacher_level (int | Sequence[int], optional): Number of the teacher's level among all
+            levels of its point, for losses. Defaults to None, not known.
 
     Raises:
         ValueError: If ``setup`` requests another name, or a stride and there is none.
@@ -125,14 +129,15 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     what = f'`setup` of {type(module).__name__}'
     of_levels = [float(one[0]) for one in strides]
     known = dict(stride=(of_levels[level] if level >= 0 else of_levels) if of_levels else None,
-                 level=(level if number is None else number) if level >= 0 else None)
+                 level=(level if number is None else number) if level >= 0 else None,
+                 teacher_level=teacher_level)
     for name in asked.required:
         if known.get(name) is None:
             raise ValueError(
                 f'{what} asks for `{name}`, ' +
                 ('which is not known here, because the levels are no maps of the image; choose '
-                 "'neck' or 'backbone'" if name in known else 'but it may ask for `stride` and '
-                 '`level` alone; write one of these'))
+                 "'neck' or 'backbone'" if name in known else 'but it may ask for `stride`, '
+                 '`level` and `teacher_level` alone; write one of these'))
     given = {name: known[name] for name in asked.names if name in known}
     module.setup(student_channels, teacher_channels, **given)
 

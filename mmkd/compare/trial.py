@@ -119,12 +119,14 @@ def _make_layers(term: Term, context: Context) -> None:
         return
     student, teacher = ([one.shape[1] for one in side]
                         for side in (context.student, context.teacher))
+    numbers = term.fitting.teacher_levels
     if term.loss.levels == 'all':
-        set_up(term.loss, student, teacher, context.strides, -1)
+        set_up(term.loss, student, teacher, context.strides, -1, teacher_level=numbers)
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number, context.numbers[number])
+            set_up(loss, one, other, context.strides, number, context.numbers[number],
+                   numbers[number])
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 
