@@ -145,7 +145,8 @@ class Prepare(BaseModel):
     def _at(self, number: int, level: Tensor, own: Dict[str, List[Tensor]]) -> Tensor:
         """The new value of a level; losses of its module are added to a dict."""
         with torch.autocast(level.device.type, enabled=False):
-            new, parts = self.levels[number](level.float())
+            new, parts = self.levels[number](
+                level.to(torch.promote_types(level.dtype, torch.float32)))
         for name, value in parts.items():
             own.setdefault(name, []).append(value)
         return new.to(level.dtype)  # type: ignore[no-any-return]

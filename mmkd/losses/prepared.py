@@ -100,8 +100,12 @@ class PreparedLoss(DistillLoss):
                 'teacher and this point')
         module = self.module(**about['arguments'])
         module.setup(teacher_channels)
+        state = self.file.states[level]
+        for value in state.values():
+            module.to(value.dtype)  # float64 is not rounded
+            break
         try:
-            module.load_state_dict(self.file.states[level])
+            module.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f'the weights in `{self.tokens}` do not fit {kind}: '
                              f'{" ".join(str(error).split())[:300]}; make the file anew') from error
