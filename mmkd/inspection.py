@@ -169,7 +169,8 @@ def methods_table(pair: Pair, width: int = 120) -> str:
         try:
             entries = entries_of(name, pair)
         except ValueError as error:
-            reason = str(error).split('. Points that can be compared')[0]
+            reason = str(error).removeprefix(f'`{name}` has nothing to compare in this pair')
+            reason = reason.split('. Points that can be compared')[0].lstrip(':; ')
             table.add_row(name, '', escape(f'no: {reason}'))
         else:
             table.add_row(name, escape('\n'.join(
