@@ -138,7 +138,7 @@ def test_task_loss_is_the_teachers_own_on_replaced_features(case, request):
 
 @every('one-stage', 'segmentor')
 def test_killed_and_resumed(case, tmp_path):
-    model, config, count = case
+    _, config, count = case
     is_segmentor = count == 1
     changes = {'train_cfg.max_iters' if is_segmentor else 'train_cfg.max_epochs':
                4 if is_segmentor else 2, 'train_cfg.val_interval': 9,
@@ -164,7 +164,7 @@ def test_killed_and_resumed(case, tmp_path):
 
 @every('one-stage')
 def test_resume_of_another_teacher_or_module_is_refused(case, tmp_path):
-    model, config, _ = case
+    _, config, _ = case
     train(config('run'))
     start = dict(resume=True, load_from=str(tmp_path / 'run' / 'epoch_1.pth'))
     other = save_teacher(tmp_path / 'other.pth', retinanet(), seed=2)
@@ -180,7 +180,7 @@ def test_resume_of_another_teacher_or_module_is_refused(case, tmp_path):
 
 @every('one-stage')
 def test_predictions_are_those_of_replaced_features(case):
-    model, config, _ = case
+    model, _, _ = case
     plain = build(model)
     inputs = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
@@ -234,7 +234,8 @@ def test_second_stage(prepared, shapes, tmp_path):
         torch.testing.assert_close(loss.frozen.tokens, state['tokens'], rtol=0, atol=0)
     saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
     assert set(saved['mmkd']) == {'connectors'}  # the tokens are read from the file again
-    assert saved['meta']['mmkd']['distill'][0]['settings']['file_hash'] == term.losses[0].file.digest
+    settings = saved['meta']['mmkd']['distill'][0]['settings']
+    assert settings['file_hash'] == term.losses[0].file.digest
     trained = {id(one) for group in runner.optim_wrapper.param_groups for one in group['params']}
     assert not any(id(one) in trained for loss in term.losses for one in loss.buffers())
 

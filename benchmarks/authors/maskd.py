@@ -30,7 +30,8 @@ def load(clone: str, path: str) -> ModuleType:
     stubs['theirs.losses'] = ModuleType('theirs.losses')
     spec = importlib.util.spec_from_file_location(
         f'theirs.losses.{Path(path).stem}', Path(clone) / path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with patch.dict(sys.modules, stubs):
         spec.loader.exec_module(module)

@@ -23,6 +23,20 @@ globals().update(LOSSES.classes)
 globals().update(PREPARED.classes)
 
 __all__ = [
-    'LOSSES', 'METHODS', 'Bank', 'CWDLoss', 'DISTLoss', 'DistillLoss', 'KDLoss', 'LogitLoss',
-    'MSELoss', 'Method', 'Recipe', 'gathered']
+    'LOSSES',
+    'METHODS',
+    'PREPARED',
+    'Bank',
+    'CWDLoss',
+    'DISTLoss',
+    'DistillLoss',
+    'KDLoss',
+    'LogitLoss',
+    'MSELoss',
+    'Method',
+    'PreparedLoss',
+    'PreparedModule',
+    'Recipe',
+    'gathered',
+]
 __all__ += [_name for _name in (*LOSSES.classes, *PREPARED.classes) if _name not in __all__]

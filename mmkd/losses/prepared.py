@@ -1,11 +1,12 @@
 """Base classes of methods with two stages: a module learns through the teacher, a loss uses it."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Dict, Optional, Sequence, Tuple, Type
 
 import torch
 from torch import Tensor, nn
 
 from ..core.prepared_file import PreparedFile, read_prepared
+from ..core.table import LOSSES
 from .base import DistillLoss
 
 
@@ -82,11 +83,7 @@ class PreparedLoss(DistillLoss):
         """
         name, kind = type(self).__name__, self.module.__name__
         if self.tokens is None:
-            raise ValueError(
-                f'{name} needs `tokens`, the file of its first stage: run `python tools/train.py '
-                f'TEACHER.py --prepare {self.method}`, which writes prepared.pth into its work '
-                "dir, and write tokens='.../prepared.pth', or --prepared .../prepared.pth with "
-                '--method')
+            raise ValueError(self.missing())
         self.file = read_prepared(self.tokens)
         about, level = self.file.about, teacher_level or 0
         if about['type'] != kind:
@@ -112,10 +109,38 @@ class PreparedLoss(DistillLoss):
         freeze(module)
         self.frozen = module
 
+    @classmethod
+    def missing(cls) -> str:
+        """The message for a loss without a file: how it is made, and where it goes."""
+        return (f'{cls.__name__} needs `tokens`, the file of its first stage: make it by `python '
+                f'tools/train.py TEACHER.py --prepare {cls.method}`, which writes prepared.pth '
+                "into its work dir; then write tokens='.../prepared.pth', or with --method "
+                '--prepared .../prepared.pth')
+
     @property
     def file_digest(self) -> str:
         """SHA-256 of the file, '' before :meth:`setup`."""
         return '' if self.file is None else self.file.digest
+
+
+def with_file(entry: Dict[str, Any], files: Sequence[str]) -> Dict[str, Any]:
+    """An entry of a method with the file of its first stage.
+
+    Args:
+        entry (dict): An entry of ``distill``; one without a first stage is returned as it is.
+        files (Sequence[str]): Files of :class:`mmkd.Prepare`; the one of the loss's module is used.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the loss needs a file, and none is of its module.
+    """
+    loss = LOSSES.classes.get(str(entry.get('type')).removeprefix('mmkd.'))
+    if loss is None or not issubclass(loss, PreparedLoss) or entry.get('tokens'):
+        return entry
+    for path in files:
+        if read_prepared(path).about['type'] == loss.module.__name__:
+            return dict(entry, tokens=path)
+    raise ValueError(loss.missing())
 
 
 def freeze(module: nn.Module) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.authors import cases
 
-from mmkd import MaskTokens, MasKDLoss
+from mmkd import MasKDLoss, MaskTokens
 from mmkd.core.prepared_file import write_prepared
 from mmkd.losses.prepared import dice
 
