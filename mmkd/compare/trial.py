@@ -131,12 +131,15 @@ def _make_layers(term: Term, context: Context) -> None:
     if 'num_classes' in asked_by(type(term.loss).setup).names:
         point = points_of(context.model).get('cls')
         classes = point.num_named or None if point else None
+    numbers = term.fitting.teacher_levels
     if term.loss.levels == 'all':
-        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes)
+        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes,
+               teacher_level=numbers)
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number, context.numbers[number], classes)
+            set_up(loss, one, other, context.strides, number, context.numbers[number],
+                   num_classes=classes, teacher_level=numbers[number])
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 
