@@ -81,8 +81,8 @@ class DKDLoss(LogitLoss):
         self.beta = finite_number('beta', beta, least=0)
         self.standardize = true_or_false('standardize', standardize)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                labels: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, labels: Tensor) -> Tensor:
         weight = weight_of(labels, student, weight)
         if self.standardize:
             student, teacher = (standardized_at(side, weight) for side in (student, teacher))

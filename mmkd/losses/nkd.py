@@ -73,8 +73,8 @@ class NKDLoss(LogitLoss):
         super().__init__(tau, use_sigmoid, loss_weight)
         self.gamma = finite_number('gamma', gamma, least=0)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                labels: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, labels: Tensor) -> Tensor:
         return decoupled(student, teacher, labels, weight_of(labels, student, weight), Formula(
             expected_surprise, 1., self.tau, 1., self.tau**2 * self.gamma, False))
 
