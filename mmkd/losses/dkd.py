@@ -63,6 +63,7 @@ class DKDLoss(LogitLoss):
             ``use_sigmoid`` is True, or the student's head is activated by sigmoid.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.randn(2, 8, 81)
         >>> labels = torch.randint(-1, 81, (8, ))
         >>> DKDLoss(alpha=1.0, beta=0.25)(student, teacher, labels=labels).shape

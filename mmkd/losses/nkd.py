@@ -58,6 +58,7 @@ class NKDLoss(LogitLoss):
             True, or the student's head is activated by sigmoid.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.randn(2, 8, 81)
         >>> labels = torch.randint(-1, 81, (8, ))
         >>> NKDLoss(gamma=1.5)(student, teacher, labels=labels).shape
