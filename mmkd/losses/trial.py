@@ -156,6 +156,7 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
     values: Dict[str, Callable[[], Any]] = dict(
         labels=lambda: torch.randint(-1, channels + 1, positions, generator=generator),
         label_weights=lambda: level.new_ones(positions), num_positives=lambda: level.new_tensor(2.),
+        centerness_sum=lambda: level.new_tensor(1.5),
         boxes=boxes, ignored_boxes=boxes, box_labels=lambda: per_image((), channels),
         instance_masks=lambda: [one.bool() for one in per_image((IMAGE, IMAGE), 2)],
         label_map=lambda: torch.randint(-1, channels, (count, IMAGE, IMAGE), generator=generator),
