@@ -22,8 +22,9 @@ class Through(NamedTuple):
     """Path of the module whose output it is."""
     teacher: str
     """Path of the module whose output it replaces."""
-    rescale: bool = False
-    """Whether it gets the mean and standard deviation of the output that it replaces."""
+    rescale: Union[bool, str] = False
+    """Whether it gets the mean and standard deviation of the output that it replaces; 'relu' for
+    outputs of a ReLU."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def read_entry(*,
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
             (CrossKD). With ``rescale=True`` in this dict, each channel of the student's output is
-            given the mean and the standard deviation of the teacher's, over images and positions.
-            Defaults to None.
+            given the mean and the standard deviation of the teacher's, over images and positions;
+            with ``rescale='relu'``, for modules that end in a ReLU, it is then made 0 where it is
+            negative. Defaults to None.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -192,10 +194,10 @@ def read_entry(*,
     _check_list('also', also, str, "['reg']")
     if through is not None and not (
             isinstance(through, dict) and set(through) - {'rescale'} == {'student', 'teacher'} and
-            all(isinstance(one, bool if key == 'rescale' else str)
-                for key, one in through.items())):
+            all(isinstance(through[key], str) for key in ('student', 'teacher')) and
+            (isinstance(through.get('rescale', False), bool) or through['rescale'] == 'relu')):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
-                        'modules, and may have `rescale=True`, but got '
+                        'modules, and may have `rescale=True` or `"relu"`, but got '
                         f'{through!r}; write it so, or leave it out')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))

@@ -195,9 +195,9 @@ def test_it_is_the_teachers_head_on_the_students_scaled_features(tmp_path):
                                                device='cpu')
     for level, (x, other) in enumerate(zip(model.student.extract_feat(data['inputs']),
                                            network.extract_feat(data['inputs']))):
-        own, its = model.student.bbox_head.reg_convs[0].conv(x), head.reg_convs[0].conv(other)
+        own, its = model.student.bbox_head.reg_convs[0](x), head.reg_convs[0](other)
         scaled = rescaled(own, its).relu()
-        both = [head.retina_reg(head.reg_convs[1](one)) for one in (scaled, its.relu())]
+        both = [head.retina_reg(head.reg_convs[1](one)) for one in (scaled, its)]
         with torch.no_grad():
             scores = head.retina_cls(head.cls_convs[1](head.cls_convs[0](other)))
         size = x.shape[2:]
@@ -236,9 +236,8 @@ def test_by_its_method(head, tmp_path):
     """Its entries by head, and that each of them is trained."""
     model = other_head(HEADS[head])
     found = entries(model)
-    layer = 'cls_convs.1.gn' if head == 'FCOS' else 'cls_convs.2.gn'
-    assert found[0]['through'] == dict(student=f'bbox_head.{layer}', teacher=f'bbox_head.{layer}',
-                                       rescale=True)
+    path = 'bbox_head.cls_convs.1' if head == 'FCOS' else 'bbox_head.cls_convs.2'
+    assert found[0]['through'] == dict(student=path, teacher=path, rescale='relu')
     kinds = dict(GFL=['', 'Bins'], ATSS=['', 'Box', 'Centerness'], FCOS=['', 'Box'])[head]
     assert [one['type'] for one in found] == [f'mmkd.CrossKD{kind}Loss' for kind in kinds]
     weights = dict(GFL=[1, 4], ATSS=[1, 1, 1], FCOS=[0.4, 0.75])[head]
