@@ -76,6 +76,12 @@ def _section(methods: List[Method]) -> str:
                       for one in recipe.entries]
             lines += [f'{key} = {value!r}' for key, value in method.around(kind).items()]
         lines += ['```', '']
+        if method.prepare:
+            lines += ['First stage, `tools/train.py TEACHER.py --prepare ' + method.name + '`:', '',
+                      '```python', *(f'dict(type=\'mmkd.Prepare\', module={one.module!r}, '
+                                     f'on={one.on!r})  # {FAMILIES[kind]}, {one.iterations} '
+                                     'iterations' for kind, one in method.prepare.items()),
+                      '```', '']
     return '\n'.join(lines)
 
 

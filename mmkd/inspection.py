@@ -18,6 +18,7 @@ from .core.build import build_model
 from .core.rng import preserved_rng
 from .losses import METHODS, LogitLoss
 from .losses.method import alternatives, methods_of
+from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
@@ -75,7 +76,7 @@ class Pair(List[Finding]):
     def problem(self, entry: Dict[str, Any]) -> str:
         """Why an entry of ``distill`` cannot be used for the pair; '' if it can."""
         on = entry['on']
-        if isinstance(on, str) and '.' not in on:
+        if isinstance(on, str) and '.' not in on and 'queries' not in entry:
             finding = next((one for one in self if one.point == on), None)
             if finding is None:
                 return 'neither model has such a point'
@@ -122,14 +123,16 @@ def _make_finite(model: nn.Module) -> None:
                 parameter.normal_(std=0.02)
 
 
-def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
+def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """The entries of ``distill`` of a method, for a pair of models.
 
     Args:
         method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
         pair (Pair): From :func:`inspect_pair`.
+        prepared (Sequence[str]): Files of first stages, for methods that have one. Defaults to ().
 
     Raises:
+        FileNotFoundError: If a file of ``prepared`` does not exist.
         ValueError: If the method is unknown, or an entry cannot be used for the pair; the message
             has the points that can be compared.
     """
@@ -142,7 +145,7 @@ def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
                              'method')
         for entry in its:
             problems = {}
-            for given in alternatives(entry):
+            for given in alternatives(with_file(entry, prepared)):
                 problem = pair.problem(given)
                 if not problem:
                     entries.append(given)

@@ -28,6 +28,7 @@ from .networks import (
     Partner,
 )
 from .points import ModelFamily, Point, tensors_of
+from .prepare import Prepare
 from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .version import __version__
 
@@ -58,6 +59,7 @@ __all__ = [
     'PackViews',
     'Partner',
     'Point',
+    'Prepare',
     'Region',
     'Replay',
     'TeacherEvalHook',

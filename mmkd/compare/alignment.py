@@ -43,6 +43,8 @@ class Alignment:
     """Notes on the columns, for the log."""
     is_continued: bool = False
     """Whether the student's side is the teacher's prediction from a value of the student."""
+    is_shared: bool = False
+    """Whether both sides predict for the same queries, which are paired by number."""
     unknown_names: Tuple[str, ...] = ()
     """Sides, 'student' and 'teacher', with classes that are matched by order."""
 
@@ -104,7 +106,8 @@ class Alignment:
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
-        if one.queries is not None and other.queries is not None and is_paired:
+        if one.queries is not None and other.queries is not None and (
+                is_paired and not self.is_shared):
             orders = [pair_queries(mine, self._reorder_queries(mine, theirs))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
@@ -190,6 +193,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         find_point(teacher, spec.through.teacher, 'teacher')
     found = Alignment(one, other, classes=(student_classes, teacher_classes),
                       is_continued=spec.through is not None,
+                      is_shared=spec.queries is not None,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
     if one.queries and student_classes and teacher_classes:

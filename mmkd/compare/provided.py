@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, distributed
 
 from ..core.asking import Asked
-from ..points import Point, family_of
+from ..points import Point, family_of, points_of
 from ..points.labels import IGNORED, limit_of
 from .vocabulary import Context, Lacking, labelled_point, provides
 
@@ -114,6 +114,19 @@ def _label_map(context: Context) -> Tensor:
     assert context.model is not None
     ignored = family_of(context.model).ignored_label(context.model)
     return maps.masked_fill(maps == ignored, IGNORED)
+
+
+@provides('num_classes', per_level=False)
+def _num_classes(context: Context) -> int:
+    """Number of classes that the student predicts, without background."""
+    if context.point.num_named:
+        return context.point.num_named
+    assert context.model is not None
+    points = points_of(context.model, 'student')
+    if not points.get('cls') or not points['cls'].num_named:
+        raise Lacking("`num_classes` is asked for, but the student has no point 'cls' with named "
+                      'classes; choose a loss that does without')
+    return points['cls'].num_named
 
 
 @provides('image_sizes', per_level=False)

@@ -14,6 +14,7 @@ from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
+QUERIES = ('teacher', 'random')
 
 
 class Through(NamedTuple):
@@ -47,6 +48,7 @@ class TermSpec:
         levels (tuple[int], optional): See :func:`read_entry`.
         also (tuple[str]): See :func:`read_entry`.
         through (Through, optional): See :func:`read_entry`.
+        queries (str, optional): See :func:`read_entry`.
     """
 
     learner: str
@@ -64,6 +66,7 @@ class TermSpec:
     levels: Optional[Tuple[int, ...]] = None
     also: Tuple[str, ...] = ()
     through: Optional[Through] = None
+    queries: Optional[str] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -109,6 +112,7 @@ def read_entry(*,
           levels: Optional[Sequence[int]] = None,
           also: Optional[Sequence[str]] = None,
           through: Optional[Dict[str, Any]] = None,
+          queries: Optional[str] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
 
@@ -151,6 +155,12 @@ def read_entry(*,
             given the mean and the standard deviation of the teacher's, over images and positions;
             with ``rescale='relu'``, for modules that end in a ReLU, it is then made 0 where it is
             negative. Defaults to None.
+        queries (str, optional): Queries that both detectors of the DETR family predict for, in
+            addition to their own: 'teacher', the teacher's learned queries; 'random', as many
+            random ones, drawn again in each step. The student's decoder and head run once more, on
+            the memory of its encoder, with gradient. Predictions are paired by the number of the
+            query. Defaults to None: each side predicts for its own queries, and predictions are
+            paired by class and place.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -199,6 +209,12 @@ def read_entry(*,
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
                         'modules, and may have `rescale=True` or `"relu"`, but got '
                         f'{through!r}; write it so, or leave it out')
+    if queries is not None and (not isinstance(queries, str) or queries not in QUERIES):
+        raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '
+                         f'{queries!r}; write one of these, or leave it out')
+    if queries is not None and through is not None:
+        raise ValueError('`queries` and `through` are both given, but a value of the student '
+                         'continues in the teacher for queries of its own; leave out one of them')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -211,14 +227,16 @@ def read_entry(*,
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
-    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}' if name is None else name
+    for_which = '' if queries is None else f'_{queries}_queries'
+    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
+        name is None) else name
     if not isinstance(name, str) or 'loss' not in name:
         raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else Through(**through))
+                    None if through is None else Through(**through), queries)
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:

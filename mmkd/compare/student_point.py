@@ -5,6 +5,7 @@ from torch import nn
 
 from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
+from ..losses.logits import check_activation
 from ..points import ModelFamily, Point, family_of, find_point, points_of
 from .alignment import places
 from .connectors import build_connector
@@ -40,6 +41,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                 f'`{spec.on_student}` of the student is not known to be class logits, so its '
                 "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                 f'`False` in the entry of {kind}')
+        check_activation(loss, f'`{spec.on_student}` of the student is activated by sigmoid',
+                         point.use_sigmoid)
         loss.use_sigmoid = point.use_sigmoid
     if spec.through is not None:
         find_point(student, spec.through.student, 'student')
@@ -47,6 +50,10 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
             raise ValueError(f'`through`, but `{spec.on_student}` of the student is a set of '
                              "queries, which are others in the teacher; compare 'cls' of a dense "
                              'head or a RoI head')
+    if spec.queries is not None and not point.queries:
+        raise ValueError(f'`queries={spec.queries!r}`, but `{spec.on_student}` of the student is '
+                         "no prediction for queries; compare 'cls' or 'reg' of a detector of the "
+                         'DETR family, or leave `queries` out')
     if spec.alpha is not None and not point.criteria:
         raise ValueError(
             f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
@@ -70,7 +77,7 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
             f'{kind} exchanges tensors between processes')
         raise ValueError(f'{setting}, but `{spec.on_student}` of the student is {what} in '
                          'one process while others wait for it; ' +
-                         ('leave out `sync`' if getattr(loss, 'sync', False) else
+                         ('write `sync=False`' if getattr(loss, 'sync', False) else
                           'choose another point, or a loss that does not communicate'))
     family = family_of(student)
     for what, one in asked.items():

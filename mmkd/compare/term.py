@@ -173,7 +173,8 @@ class Term:
         assert self.alignment is not None, 'align() comes first'
         batch = batch or Batch(torch.zeros(1, 1, 1, 1), None)
         numbers = self.fitting.numbers
-        student, teacher = self.alignment.read(seen, told, is_paired)
+        pairs = is_paired and self.loss.pairs_queries
+        student, teacher = self.alignment.read(seen, told, pairs)
         context = Context(batch, model, self.student_point, seen, student, teacher)
         if self.student_point.queries is not None and not is_paired:
             return context
@@ -200,7 +201,7 @@ class Term:
         context.chosen = self.fitting.chosen
         if self.also:
             context.also = further_levels(self.also, self.also_fittings, seen, told,
-                                          context.anchors)
+                                          context.anchors, pairs, len(context.student))
         return context
 
     def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
@@ -274,6 +275,7 @@ def notes_of_term(term: Term) -> List[str]:
         further.append(f'the student\'s side is what the teacher makes of `{spec.through.student}` '
                        f'of the student at its `{spec.through.teacher}`' +
                        ', with the mean and deviation of its own' * bool(spec.through.rescale))
+    further += [f'both sides predict for {spec.queries} queries'] * (spec.queries is not None)
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
             *further]

@@ -15,6 +15,18 @@ class Recipe(NamedTuple):
     """Settings of the config, by dotted key, in addition to those of the method."""
 
 
+class Preparation(NamedTuple):
+    """First stage of a method: a module that is trained through the teacher."""
+    module: Dict[str, Any]
+    """Type and arguments of the module."""
+    on: str
+    """The point of the teacher."""
+    iterations: int
+    optimizer: Dict[str, Any]
+    schedule: Dict[str, Any]
+    """Scheduler of the learning rate, without the end."""
+
+
 class Method:
     """Entries of ``distill`` of a method, written by ``--method NAME``.
 
@@ -33,6 +45,8 @@ class Method:
         around (dict, optional): Settings of the config that belong to the method, by dotted key:
             ``{'optim_wrapper.clip_grad': dict(max_norm=35)}``; below 'model', arguments of the
             Distiller: ``{'model.inherit': 'neck,head'}``. Defaults to None.
+        prepare (dict[str, Preparation], optional): The first stage by family of the teacher, for
+            methods with two stages; ``--prepare NAME`` writes it. Defaults to None, a single stage.
         **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
             'dense', 'roi', 'query', 'segmentor', ...; or by a class of its dense head, such as
             ``FCOSHead``, which is taken first. Instead of entries, a :class:`Recipe` has settings
@@ -40,6 +54,7 @@ class Method:
 
     Attributes:
         module (str): Name of the module that creates it, whose docstring is its doc card.
+        prepare (dict[str, Preparation]): See above; {} for a single stage.
 
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
@@ -54,6 +69,7 @@ class Method:
 
     def __init__(self, name: str, entries: Optional[Entries] = None,
                  around: Optional[Dict[str, Any]] = None,
+                 prepare: Optional[Dict[str, Preparation]] = None,
                  **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
             raise ValueError(f'a method is called {name!r}; write a name in lower case, without '
@@ -64,6 +80,7 @@ class Method:
             raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self._around = name, dict(around or {})
+        self.prepare = dict(prepare or {})
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again

@@ -1,6 +1,8 @@
 """The questions of a step: points to observe in each network, and at which places."""
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
+from torch import Tensor
+
 from ..compare.alignment import THROUGH, paths_of
 from ..compare.connectors import Connector
 from ..compare.provided import calls_to_record
@@ -11,7 +13,8 @@ from ..points import Answers, Point
 from ..points.recorder import Records
 
 Key = Tuple[str, str]
-"""Key of a question: the learner that supplies the places, and its module; ('', '') for a grid."""
+"""Key of a question: the learner that supplies the places, and its module; ('', '') for a grid, or
+for the queries of the network; ('', name) for a set of other queries."""
 
 Told = Dict[str, Dict[Key, Answers]]
 """Answers by name of the network and key of the question."""
@@ -46,7 +49,21 @@ def key_of(term: Term, at: str) -> Key:
     """Key of a question of a term. Learners share the questions that need no places."""
     if at.startswith(THROUGH):
         return term.name, at
+    if term.spec.queries == 'random':
+        return '', name_of_set(term)
     return (term.spec.learner if at else '', at)
+
+
+def name_of_set(term: Term) -> str:
+    """Name of the set of queries of a term with ``queries``."""
+    return f'{term.spec.queries} queries of {term.spec.source}'
+
+
+def seen_by(term: Term) -> str:
+    """Key of the records of a term: the name of the learner; if it is asked again, with the set of
+    queries."""
+    its = term.spec.learner
+    return its if term.spec.queries is None else f'{its} with {name_of_set(term)}'
 
 
 def asked_of(term: Term) -> List[Tuple[str, Point]]:
@@ -64,7 +81,8 @@ def told_to(term: Term, told: Told) -> Dict[str, Answers]:
 
 
 def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
-                 values: Mapping[str, Records] = {}) -> Dict[str, Dict[Key, Question]]:
+                 values: Mapping[str, Records] = {}, sets: Mapping[str, Tensor] = {}
+                 ) -> Dict[str, Dict[Key, Question]]:
     """The questions of terms, by name of the network.
 
     Args:
@@ -74,6 +92,7 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
         values (Mapping): For terms with ``through``, the records of the student with the values
             that continue through the teacher, by name of the term. Defaults to {}, those of
             ``seen``.
+        sets (Mapping): Queries to ask with, by :func:`name_of_set`. Defaults to {}.
     """
     questions: Dict[str, Dict[Key, Question]] = {}
     for term in terms:
@@ -91,7 +110,7 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
                 own, other, rescale = term.spec.through
                 through = Replaced(other, [call.output for call in values.get(
                     term.name, seen[term.spec.learner])[own]], rescale)
-            of_source[key] = Question((*before, point), places.get(at), through)
+            of_source[key] = Question((*before, point), sets.get(key[1], places.get(at)), through)
     return questions
 
 

@@ -40,7 +40,7 @@ def losses(name):
     made = [cls()]
     if 'tau' in known:
         made.append(cls(tau=2.))
-    if 'use_sigmoid' in known:
+    if 'use_sigmoid' in known and not getattr(made[0], 'needs_softmax', False):
         made.append(cls(use_sigmoid=True, **(dict(tau=3.) if 'tau' in known else {})))
     for loss in made:
         if loss.is_trained:
@@ -75,7 +75,9 @@ OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
 OF_LD = dict(OF_LEVEL, priors=anchors)
 OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0, 4)],
                 box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
-                iteration=lambda: 0, num_positives=lambda: torch.tensor(3.), label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+                iteration=lambda: 0, num_positives=lambda: torch.tensor(3.),
+                label_map=lambda: torch.randint(0, 6, (2, 8, 10)),
+                input_size=lambda: (32, 40), image_sizes=lambda: torch.tensor([[32, 40]] * 2))
 
 
 def named_values(loss, shapes):
@@ -172,7 +174,8 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            assert values[-1] < 0.95 * values[0], values
+            # The value of NKD includes the teacher's entropy, which stays.
+            assert values[-1] < (0.99 if name == 'NKDLoss' else 0.95) * values[0], values
 
 
 @pytest.mark.slow
