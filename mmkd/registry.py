@@ -19,7 +19,8 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmkd',
-    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.distiller'])
+    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.students.tree_head',
+               'mmkd.distiller'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.data.transforms'])
