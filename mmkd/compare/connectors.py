@@ -110,8 +110,8 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     """Call ``setup`` of a loss or a connector.
 
     Args:
-        module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``, that of
-            a loss also ``num_classes``.
+        module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``, that
+            of a loss also ``num_classes``.
         student_channels (int | list[int]): See ``setup``.
         teacher_channels (int | list[int]): See ``setup``.
         strides (Sequence): Strides of the levels; () if the levels are not maps of the image.
