@@ -34,7 +34,7 @@ from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import config_text, entries_of, inspect_pair, settings_of, table_of
 from mmkd.losses import METHODS
 from mmkd.losses.method import methods_of
 from mmkd.networks.frozen import LEFT_OUT

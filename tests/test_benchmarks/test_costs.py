@@ -129,10 +129,38 @@ def test_methods_of_a_pair(tmp_path):
     assert rows['af_dcd']['parameters'] == 64 * width + width + 2 * (9 * width**2 + width)
     assert all(row['step'] > row['of_both'] > 0 for row in rows.values())
     assert set(found['methods']) == {'dist', 'af_dcd'}
-    before = (tmp_path / 'work_dirs' / 'methods' / 'given_dist_af_dcd' / 'benchmark.json')
-    changed = before.stat().st_mtime
-    run_tool(os.path.join(BENCHMARKS, 'methods.py'), *given, cwd=tmp_path)
-    assert before.stat().st_mtime == changed  # measured once
+    saved = tmp_path / 'work_dirs' / 'methods' / 'given_dist_af_dcd' / 'benchmark.json'
+    assert saved.is_file()
+
+
+def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatch, tmp_path):
+    asked = []
+
+    class Ended:
+        stderr = 'Traceback\nValueError: no'
+
+        def __init__(self, command, **_):
+            names = command[command.index('--methods') + 1:command.index('--terms')]
+            asked.append(names)
+            self.returncode = int('b' in names)
+            if not self.returncode:
+                folder = tmp_path / f'x_{"_".join(names)}'
+                folder.mkdir()
+                seconds = {'student alone': [1.], 'teacher, whole forward': [1.],
+                           **{one: [3.] for name in names
+                              for one in (name, f'{name}, teacher observed')}}
+                (folder / 'benchmark.json').write_text(json.dumps(dict(machine='M', steps=dict(
+                    seconds=seconds, memory={}, parameters=dict.fromkeys(names, 0)))))
+
+    monkeypatch.setattr(methods.subprocess, 'run', Ended)
+    monkeypatch.setattr(methods.sys, 'argv', ['methods.py', '--work-dir', str(tmp_path)])
+    args, pair = methods.parse_args(), methods.Models('X', 's', 't')
+    for _ in range(2):
+        found = methods.measured_group(args, 'x', pair, ['a', 'b'])
+        assert found['machine'] == 'M'
+        assert found['a']['step'] == 3
+        assert 'ValueError: no' in found['b']['failed']
+    assert asked == [['a', 'b'], ['a'], ['b'], ['a', 'b'], ['b']]
 
 
 # --- growth -------------------------------------------------------------------------------------
@@ -178,11 +206,11 @@ def test_shapes_grow_along_one_axis(growth, monkeypatch):
 @pytest.mark.slow
 def test_growth_of_a_loss_and_of_terms(tmp_path):
     write_pair(tmp_path, 'mmdet', retinanet(), retinanet(50))
-    run_tool(os.path.join(BENCHMARKS, 'growth.py'), '--losses', 'KD', '--axes', 'images', 'terms',
-             '--side', 8, '--rounds', 1, '--student', 'student.py', '--teacher', 'teacher.py',
-             '--size', 64, 64, '--out', 'out', cwd=tmp_path)
-    curves = json.loads((tmp_path / 'out' / 'growth.json').read_text())['curves']
-    assert curves['images']['KD']['sizes'] == [1, 2, 4, 8, 16]
-    assert curves['terms']['KD']['sizes'] == [1, 2, 4, 8]
-    assert all(seconds > 0 for seconds in curves['images']['KD']['seconds'])
-    assert (tmp_path / 'out' / 'growth.png').stat().st_size > 10000
+    for axis, sizes in dict(images=(1, 3), terms=(1, 2)).items():
+        run_tool(os.path.join(BENCHMARKS, 'growth.py'), '--losses', 'KD', '--axes', axis, '--sizes',
+                 *sizes, '--side', 8, '--rounds', 1, '--student', 'student.py', '--teacher',
+                 'teacher.py', '--size', 64, 64, '--out', axis, cwd=tmp_path)
+        curves = json.loads((tmp_path / axis / 'growth.json').read_text())['curves']
+        assert curves[axis]['KD']['sizes'] == list(sizes)
+        assert not curves[axis]['KD']['left_out']
+        assert (tmp_path / axis / 'growth.png').stat().st_size > 10000
