@@ -9,7 +9,7 @@ from mmengine.config import Config
 from support.queries import detector
 
 import mmkd.inspection
-from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import config_text, entries_of, inspect_pair, methods_table, table_of
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 
@@ -127,3 +127,13 @@ def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
                                        clip_grad=dict(max_norm=35), accumulative_counts=2)
     assert found.model.inherit == 'neck'
     assert found.model.distill == [dict(type='mmkd.KDLoss', on='cls')]
+
+
+def test_which_methods_fit_and_why_others_do_not():
+    pair = inspect_pair(config(retinanet()), config(retinanet(channels=24)))
+    rows = {cells[0].strip(): cells[1:] for cells in (
+        line.strip('│').split('│') for line in methods_table(pair, width=300).splitlines()
+        if line.startswith('│'))}
+    assert [cell.strip() for cell in rows['kd']] == ['KDLoss on cls', 'yes']
+    assert rows['kt'][1].strip().startswith('no: it is for segmentor')
+    assert 'ReviewKDLoss on neck' in rows['reviewkd'][0]

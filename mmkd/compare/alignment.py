@@ -123,12 +123,12 @@ class Alignment:
         separately."""
         if not self.is_per_anchor:
             return levels
-        return [level.unflatten(1, (-1, self.student.num_classes)).flatten(0, 1)
+        return [level.unflatten(1, (-1, self.student.columns)).flatten(0, 1)
                 for level in levels]
 
     def anchors(self, channels: int) -> int:
         """Number of separately compared anchors per position, in a level with so many channels."""
-        return channels // (self.student.num_classes or 1) if self.is_per_anchor else 1
+        return channels // (self.student.columns or 1) if self.is_per_anchor else 1
 
     def _reorder(self, level: Tensor) -> Tensor:
         if self.columns is None:
@@ -190,7 +190,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         if mine != theirs:
             raise ValueError(codings_differ(one, other, mine, theirs))
     if spec.through is not None:
-        find_point(teacher, spec.through[1], 'teacher')
+        find_point(teacher, spec.through.teacher, 'teacher')
     found = Alignment(one, other, classes=(student_classes, teacher_classes),
                       is_continued=spec.through is not None,
                       is_shared=spec.queries is not None,
@@ -262,14 +262,14 @@ def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Poin
 def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
                    is_activation_given: bool, region: Optional[Region] = None) -> bool:
     use_sigmoid = student.use_sigmoid
-    if use_sigmoid is None:
+    if not student.columns:
         return False
     if is_activation_given and isinstance(loss, LogitLoss):
         use_sigmoid = loss.use_sigmoid
     askers = [loss.asked(), *([] if region is None else [region.asked()])]
     asks = any(name in FOR_ANCHORS for one in askers for name in one.names)
     if spec.per_anchor is None:
-        return not use_sigmoid or asks
+        return use_sigmoid is False or asks
     if asks and not spec.per_anchor:
         raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
                          'labels, of which each anchor has its own; leave `per_anchor` out')

@@ -49,6 +49,13 @@ class Fitting:
             of_student[i] for i, _ in self.pairing.pairs]
         return [chosen[n] for n in self.numbers if n < len(chosen)] if self.numbers else chosen
 
+    @property
+    def teacher_levels(self) -> List[int]:
+        """Number of each compared level among all levels of the teacher's point."""
+        levels = list(range(self.counts[1])) if self.pairing is None else [
+            k for _, k in self.pairing.pairs]
+        return [levels[n] for n in self.numbers] if self.numbers else levels
+
     def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
         """The compared levels of the student and of the teacher.
 

@@ -1,5 +1,6 @@
 """Trial of a term on a blank image: levels, layers, and whether its loss has a gradient."""
 import copy
+import warnings
 from dataclasses import replace
 from typing import Any, Dict, List
 
@@ -7,10 +8,11 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..core.asking import asked_by
 from ..core.errors import said_by
 from ..core.log import warn
 from ..losses.trial import limits_of
-from ..points import Answers
+from ..points import Answers, points_of
 from ..points.recorder import Records, evaluating
 from .alignment import Alignment
 from .connectors import connect, set_up
@@ -125,12 +127,19 @@ def _make_layers(term: Term, context: Context) -> None:
         return
     student, teacher = ([one.shape[1] for one in side]
                         for side in (context.student, context.teacher))
+    classes = None
+    if 'num_classes' in asked_by(type(term.loss).setup).names:
+        point = points_of(context.model).get('cls')
+        classes = point.num_named or None if point else None
+    numbers = term.fitting.teacher_levels
     if term.loss.levels == 'all':
-        set_up(term.loss, student, teacher, context.strides, -1)
+        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes,
+               teacher_level=numbers)
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number, context.numbers[number])
+            set_up(loss, one, other, context.strides, number, context.numbers[number],
+                   num_classes=classes, teacher_level=numbers[number])
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 
@@ -143,7 +152,8 @@ def _try_loss(term: Term, context: Context) -> None:
         if term.loss.is_trained:  # a bank is to forget the blank image
             term.losses = copy.deepcopy(kept).eval()
         try:
-            with torch.enable_grad():  # as in training
+            with torch.enable_grad(), warnings.catch_warnings():  # with gradient, as in training
+                warnings.simplefilter('ignore')  # a single image may be too few
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
         except Untriable as untriable:

@@ -1,4 +1,15 @@
-"""KT: what the teacher knows is cut to the student's measure first (Cheung et al., 2025)."""
+"""KT: the teacher's features and logits are adapted to the student first (Cheung et al., 2025).
+
+:Paper: `Knowledge Tailoring: Bridging the teacher-student gap in semantic segmentation
+    <https://doi.org/10.1016/j.patcog.2025.112399>`_, Pattern Recognition 172, 2025.
+:Compares: logits of a segmentor, and a feature map; :class:`KTLoss` takes the features before the
+    classifier. Beside them stands CWD on the logits.
+:Defaults: those of the authors' code; the tuning point is that of 40000 iterations.
+:Differs: the authors' optimizer lacks the layers, which stay as they were initialized; here they
+    are trained. The formulas are those of the authors' code; the paper could not be read.
+:Published: DeepLabV3-R18, DeepLabV3-R101 (78.07), Cityscapes 40k: 74.21 -> 77.98 (authors);
+    PSPNet-R18, DeepLabV3-R101, Cityscapes 40k: 72.55 -> 76.49 (authors).
+"""
 from typing import Any, Dict, FrozenSet, List, Tuple
 
 import torch

@@ -1,4 +1,17 @@
-"""PGD: features follow where the teacher predicts an object best (Yang et al., 2022)."""
+"""PGD: features follow where the teacher predicts an object best (Yang et al., 2022).
+
+:Paper: `Prediction-Guided Distillation for Dense Object Detection
+    <https://arxiv.org/abs/2203.05469>`_, ECCV 2022, section 3.
+:Compares: the output of the first convolution of each branch of a dense head; its neck where the
+    head has no such convolutions.
+:Defaults: those of the authors for GFL.
+:Differs: a position of quality 0 is never a key position. A variance of 0.1²/12 pixels² is added
+    where the authors add noise to the key positions. Of several anchors at a position the best one
+    counts, which the paper does not have. The authors also let the student inherit the teacher's
+    head, which ``--method`` does not.
+:Published: GFL R50, GFL R101 3x ms, 1x: 40.2 -> 43.8 (authors); ATSS R50, ATSS R101 3x ms, 1x:
+    39.6 -> 44.2 (authors); FCOS R50, FCOS R101 3x ms, 1x: 38.2 -> 42.5 (authors).
+"""
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -7,6 +20,7 @@ from torch import Tensor
 from ..core.arguments import finite_number, temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .boxes import iou
 from .method import Method
 
 SPREAD = 0.1**2 / 12
@@ -239,16 +253,6 @@ def importance(quality: Tensor, centres: Tensor, topk: int) -> Tensor:
     distance = (yy * x.square() - 2 * xy * x * y + xx * y.square()) / (xx * yy - xy.square())
     density = is_key * torch.exp(-distance / 2)
     return torch.zeros_like(quality.T).scatter(1, index, density).amax(0)
-
-
-def iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4) with each of (K, 4), (..., K); 0 of empty boxes."""
-    boxes = boxes.unsqueeze(-2)
-    low, high = (torch.maximum(boxes[..., :2], others[:, :2]),
-                 torch.minimum(boxes[..., 2:], others[:, 2:]))
-    common = (high - low).clamp(min=0).prod(-1)
-    areas = [(one[..., 2:] - one[..., :2]).clamp(min=0).prod(-1) for one in (boxes, others)]
-    return common / (areas[0] + areas[1] - common).clamp(min=1e-6)
 
 
 def attentions(features: Tensor, tau: float) -> Tuple[Tensor, Tensor]:

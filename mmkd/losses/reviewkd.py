@@ -1,4 +1,15 @@
-"""ReviewKD: the student's deep features join its shallow ones, and these become the teacher's."""
+"""ReviewKD: fused features of several levels are compared with the teacher's (Chen et al., 2021).
+
+:Paper: `Distilling Knowledge via Knowledge Review <https://arxiv.org/abs/2104.09044>`_, CVPR 2021,
+    sections 3.2 and 3.3 (their numbers are from memory).
+:Compares: all levels of the neck, or of the backbone.
+:Defaults: 256 channels for the fusion, factor 1: the authors' for detectors. The sizes and weights
+    of HCL are those of their code.
+:Differs: maps of another size: the teacher's are interpolated to the student's; the authors
+    interpolate the student's fused features. A batch norm in training passes over a single value
+    per channel, where torch's raises an error.
+:Published: Faster R-CNN R50, Faster R-CNN R101 (42.0), detectron2 2x: 37.93 -> 40.36 (from memory).
+"""
 from typing import List, Optional, Sequence, Tuple
 
 import torch

@@ -36,6 +36,12 @@ class ModelFamily(metaclass=ABCMeta):
         """All points of the head, by name. 'backbone' and 'neck' are added for all families."""
 
     @staticmethod
+    def heads(model: nn.Module) -> Tuple[str, ...]:
+        """Class names of the head, the most derived one first, by which a
+        :class:`mmkd.losses.Method` may select its entries before :attr:`kind`."""
+        return ()
+
+    @staticmethod
     def modules(model: nn.Module) -> Dict[str, str]:
         """Paths that are allowed in ``on``, and their dotted paths in the model."""
         return {path: path for path, _ in model.named_modules() if path}
@@ -159,6 +165,13 @@ def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
         f'the {side} is a {type(model).__name__}, whose points mmkd does not know; it knows '
         f'{", ".join(family.family for family in FAMILIES.module_dict.values())}; register a '
         'family of your own with `@mmkd.FAMILIES.register_module()`, see docs/your_own.md')
+
+
+def kinds_of(model: nn.Module) -> Tuple[str, ...]:
+    """Names by which a :class:`mmkd.losses.Method` selects its entries, the most specific one
+    first."""
+    family = family_of(model)
+    return (*family.heads(model), family.kind)
 
 
 def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:

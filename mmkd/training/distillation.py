@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..compare.committee import CommitteeTerm, explain_average
+from ..compare.prepared import check_prepared
 from ..compare.term import Term
 from ..compare.unknown_names import warn_of_unknown_names
 from ..core.log import warn
@@ -138,6 +139,8 @@ class Distillation:
                     network.model.to(parameter.device, parameter.dtype)
             with naming_comparable(self):
                 self.probe.run()
+        for part in self.parts:
+            check_prepared(part, self.networks[part.spec.source])
         self.side_modules.put('connectors', {
             part.name: part.connectors for part in self.parts if part.connectors})
         self.side_modules.put('losses', {

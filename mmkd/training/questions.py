@@ -8,6 +8,7 @@ from ..compare.connectors import Connector
 from ..compare.provided import calls_to_record
 from ..compare.term import Term
 from ..networks import BaseTeacher, LiveNetwork, Question
+from ..networks.continued import Replaced
 from ..points import Answers, Point
 from ..points.recorder import Records
 
@@ -35,12 +36,13 @@ def student_paths(term: Term) -> Set[str]:
     points = [term.student_point, *(one.student for one in term.also)]
     paths: Set[str] = set().union(*(paths_of(one) for one in points))
     if term.spec.through is not None:
-        paths.add(term.spec.through[0])
+        paths.add(term.spec.through.student)
     if term.spec.replaces == 'background':
         paths.update(term.student_point.criteria)
     asked = [term.loss.asked(), *([] if term.region is None else [term.region.asked()]),
              *(one.asked() for one in term.connectors if isinstance(one, Connector))]
-    return paths.union(*(calls_to_record(term.student_point, one) for one in asked))
+    further = [one.student for one in term.also]
+    return paths.union(*(calls_to_record(term.student_point, further, one) for one in asked))
 
 
 def key_of(term: Term, at: str) -> Key:
@@ -105,9 +107,9 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
             through = None
             if at != key_at:
                 assert term.spec.through is not None
-                own, other = term.spec.through
-                through = other, [call.output for call in values.get(
-                    term.name, seen[term.spec.learner])[own]]
+                own, other, rescale = term.spec.through
+                through = Replaced(other, [call.output for call in values.get(
+                    term.name, seen[term.spec.learner])[own]], rescale)
             of_source[key] = Question((*before, point), sets.get(key[1], places.get(at)), through)
     return questions
 

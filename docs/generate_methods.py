@@ -1,0 +1,98 @@
+"""Write docs/methods.md from the doc cards of mmkd/losses and the measured costs.
+
+    python docs/generate_methods.py
+"""
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, List
+
+from mmkd.losses import METHODS, Method
+from mmkd.losses.card import FIELDS, card_of, losses_of, needs_of
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / 'methods.md'
+COSTS = DOCS / 'results' / 'methods' / 'costs.json'
+"""Written by benchmarks/methods.py."""
+FAMILIES = {'': 'all', 'dense': 'one-stage', 'roi': 'two-stage', 'query': 'queries',
+            'mask': 'mask transformers', 'segmentor': 'segmentors', 'solo': 'SOLO'}
+
+HEAD = '''# Methods
+
+This page is written by [`docs/generate_methods.py`](generate_methods.py) from the docstrings of
+[`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources.
+
+    tools/train.py STUDENT.py --teacher TEACHER.py --method NAME          # or a+b: several
+    tools/inspect_pair.py STUDENT.py TEACHER.py --methods                 # which ones fit
+
+`--method` writes the entries that stand below each method, with the values of its authors.
+'''
+
+
+def page() -> str:
+    """The text of docs/methods.md."""
+    costs = json.loads(COSTS.read_text()) if COSTS.is_file() else {}
+    rows = [_row(method, costs.get('methods', {}).get(name, {}))
+            for name, method in sorted(METHODS.items())]
+    head = ['method', 'for', 'needs beside both models', 'parameters in training', 'step']
+    table = '\n'.join(['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|', *rows])
+    modules: Dict[str, List[Method]] = {}
+    for _, method in sorted(METHODS.items()):
+        modules.setdefault(method.module, []).append(method)
+    return '\n'.join([HEAD, table, '', costs.get('note', COST_NOTE), '',
+                      *(_section(methods) for methods in modules.values())])
+
+
+COST_NOTE = ('The last two columns are not measured yet: `benchmarks/methods.py`.')
+
+
+def _row(method: Method, cost: Dict[str, Any]) -> str:
+    families = ', '.join(FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES)
+    needs = ', '.join(need if ' ' in need or need == 'layers' else f'`{need}`'
+                      for need in needs_of(method)) or 'nothing'
+    anchor = method.module.rpartition('.')[2]
+    return (f'| [`{method.name}`](#{anchor}) | {families} | {needs} | '
+            f'{cost.get("parameters", "")} | {cost.get("step", "")} |')
+
+
+def _section(methods: List[Method]) -> str:
+    """One file: its card, its classes and what ``--method`` writes."""
+    card = card_of(methods[0])
+    module = methods[0].module
+    name = module.rpartition('.')[2]
+    lines = [f'## {name}', '', _markdown(card.summary), '']
+    lines += [f'- **{field}**: {_markdown(card.fields[field])}' for field in FIELDS]
+    classes = [one.__name__ for one in dict.fromkeys(
+        loss for method in methods for loss in losses_of(method)) if one.__module__ == module]
+    lines += [f'- **Classes**: {", ".join(f"`mmkd.{one}`" for one in classes)} in '
+              f'[`{name}.py`](../mmkd/losses/{name}.py)', '']
+    for method in methods:
+        lines += [f'`--method {method.name}`:', '', '```python']
+        for kind, recipe in method.recipes().items():
+            # A kind that is no family is a class of a head.
+            lines.append(f'# {FAMILIES.get(kind, kind)}' if kind else '# all other families'
+                         if len(method.recipes()) > 1 else '# all families')
+            lines += [f'dict({", ".join(f"{key}={value!r}" for key, value in one.items())})'
+                      for one in recipe.entries]
+            lines += [f'{key} = {value!r}' for key, value in method.around(kind).items()]
+        lines += ['```', '']
+        if method.prepare:
+            lines += ['First stage, `tools/train.py TEACHER.py --prepare ' + method.name + '`:', '',
+                      '```python', *(f'dict(type=\'mmkd.Prepare\', module={one.module!r}, '
+                                     f'on={one.on!r})  # {FAMILIES[kind]}, {one.iterations} '
+                                     'iterations' for kind, one in method.prepare.items()),
+                      '```', '']
+    return '\n'.join(lines)
+
+
+def _markdown(text: str) -> str:
+    """Links, code and formulas of reStructuredText as in Markdown."""
+    text = re.sub(r':math:`([^`]*)`', r'$\1$', text)
+    text = re.sub(r':class:`~?(?:mmkd\.)?([^`]*)`', r'`mmkd.\1`', text)
+    text = re.sub(r'`([^`<]+?)\s*<([^>`]+)>`__?', r'[\1](\2)', text)
+    return text.replace('``', '`')
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page())
+    print(f'{PAGE}: {len(METHODS)} methods')
