@@ -1,6 +1,6 @@
 """Which points of two models can be compared, and which entries has a method for them?"""
 from io import StringIO
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -22,7 +22,7 @@ from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
-from .points import family_of, points_of
+from .points import kinds_of, points_of
 from .training.distillation import Distillation
 from .training.probe import attempt, trials
 
@@ -34,8 +34,8 @@ class Finding(NamedTuple):
     """The term that compares it; None if it cannot be compared."""
     problem: str
     """Why it cannot be compared; '' if it can."""
-    kind: str = ''
-    """Kind of the student's family, by which a method selects its entries."""
+    kinds: Tuple[str, ...] = ()
+    """Kinds of the student, by which a method selects its entries."""
 
     @property
     def verdict(self) -> str:
@@ -62,16 +62,21 @@ class Pair(List[Finding]):
 
     def __init__(self, distillation: Distillation) -> None:
         self._distillation = distillation
-        self.kind = family_of(distillation.student).kind
+        self.kinds = kinds_of(distillation.student)
         super().__init__(
             Finding(name, found if isinstance(found, Term) else None,
-                    '' if isinstance(found, Term) else str(found), self.kind)
+                    '' if isinstance(found, Term) else str(found), self.kinds)
             for name, found in trials(distillation))
+
+    @property
+    def kind(self) -> str:
+        """Kind of the student's family."""
+        return self.kinds[-1]
 
     def problem(self, entry: Dict[str, Any]) -> str:
         """Why an entry of ``distill`` cannot be used for the pair; '' if it can."""
         on = entry['on']
-        if isinstance(on, str) and '.' not in on:
+        if isinstance(on, str) and '.' not in on and 'queries' not in entry:
             finding = next((one for one in self if one.point == on), None)
             if finding is None:
                 return 'neither model has such a point'
@@ -133,7 +138,7 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
     """
     entries: List[Dict[str, Any]] = []
     for one in methods_of(method):
-        its = one.entries(pair.kind)
+        its = one.entries(*pair.kinds)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
                              f'{one.kinds()}, and the student is none of these; choose another '
@@ -160,7 +165,7 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
 def _notes(finding: Finding) -> List[str]:
     """Notes on the methods with entries for a point: parts of their losses without a gradient."""
     entries = {entry['type']: entry for method in METHODS.values()
-               for written in method.entries(finding.kind) for entry in alternatives(written)
+               for written in method.entries(*finding.kinds) for entry in alternatives(written)
                if entry['on'] == finding.point}
     return [note for entry in entries.values() for note in finding.limits(entry).notes]
 

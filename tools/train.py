@@ -114,7 +114,7 @@ def make_pair(args: argparse.Namespace) -> Config:
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
-    around = around_of(methods, pair.kind)
+    around = around_of(methods, *pair.kinds)
     print(table_of(pair))
     entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
                                         for path in args.prepared])

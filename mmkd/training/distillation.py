@@ -199,7 +199,8 @@ class Distillation:
         return Step(self, inputs, data_samples).losses(forward)
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
-            terms: Sequence[Term], values: Mapping[str, Records] = {}) -> Told:
+            terms: Sequence[Term], values: Mapping[str, Records] = {},
+            sets: Mapping[str, Tensor] = {}) -> Told:
         """Run every network for the questions of the terms.
 
         Args:
@@ -209,9 +210,10 @@ class Distillation:
             data_samples (Sequence, optional): The N samples.
             terms (Sequence[Term]): The terms.
             values (Mapping): See :func:`questions_of`. Defaults to {}.
+            sets (Mapping): See :func:`questions_of`. Defaults to {}.
         """
         told: Told = {}
-        for name, questions in questions_of(terms, seen, values).items():
+        for name, questions in questions_of(terms, seen, values, sets).items():
             with size_explained(name, inputs, self.probe.runs_on.get(name)):
                 told[name] = self.told_by(name, inputs, data_samples, questions)
         return told
