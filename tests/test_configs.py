@@ -312,7 +312,9 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
     data = dict(mmdet='bccd', mmseg='camvid')[config.default_scope]
     if names_of(path)[1].startswith('faster_rcnn'):
         data = 'bccd_faster_rcnn'
-    plain = read(f'configs/{data}/student.py').model
+    folder, name = names_of(path)
+    plain = read(f'configs/{folder}/_base_/{name}.py' if name.startswith('gfl') else
+                 f'configs/{data}/student.py').model
     saved, = glob.glob(str(tmp_path / 'run' / '*_[12].pth'))
     build(plain.to_dict(), config.default_scope).load_state_dict(
         saved_at(saved)['state_dict'], strict=True)
