@@ -19,7 +19,8 @@
     written as if the feature, its mean and its deviation were those before the ReLU; but the ReLU
     of mmcv's ConvModule works in place, so what it computes, and what is computed here, is after
     it. ``through=dict(student='bbox_head.cls_convs.2.conv', teacher=..., rescale=True)`` is the
-    other. The authors' RetinaNet student has other extra convolutions in its FPN than the teacher and the baseline.
+    other. The authors' RetinaNet student has other extra convolutions in its FPN than the teacher
+    and the baseline.
 :Published: GFL R50, R101 (44.9), 1x: 40.2 -> 43.7, with PKD 43.9 (authors' README);
     RetinaNet R50, R101 (38.9), 2x: 37.4 -> 39.7, with PKD 39.8 (authors' README);
     FCOS R50, R101 (40.8), 2x: 38.5 -> 41.1, with PKD 41.3 (authors' README);
@@ -77,8 +78,8 @@ class CrossKDLoss(LogitLoss):
         super().__init__(use_sigmoid=use_sigmoid, loss_weight=loss_weight)
         self.divide_by = _divisor(divide_by)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                label_weights: Tensor, num_positives: Tensor,
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, label_weights: Tensor, num_positives: Tensor,
                 centerness_sum: Optional[Tensor] = None) -> Tensor:
         check_sigmoid(type(self).__name__, self.use_sigmoid)
         count = _count(self, num_positives, centerness_sum)
@@ -130,7 +131,7 @@ class CrossKDBoxLoss(DistillLoss):
                 centerness_sum: Optional[Tensor] = None,
                 also_sigmoid: Optional[Sequence[Optional[bool]]] = None) -> Tensor:
         check_boxes(type(self).__name__, student)
-        check_sigmoid(type(self).__name__, also_sigmoid and also_sigmoid[0])
+        check_sigmoid(type(self).__name__, also_sigmoid[0] if also_sigmoid else None)
         count = _count(self, num_positives, centerness_sum)
         score = scores(teacher_also[0], label_weights, student.dtype)
         both = as_rows(student), as_rows(teacher)

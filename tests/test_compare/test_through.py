@@ -125,8 +125,8 @@ def test_a_channel_without_deviation_gets_the_mean():
 
 def test_what_cannot_be_rescaled_is_named(teacher):
     model = prepared(retinanet(), teacher, ENTRY).teacher.model
+    image = torch.zeros(1, 3, 64, 64)
+    values = Replaced('neck', [model.extract_feat(image)], True)
     with pytest.raises(ValueError, match='`rescale=True` is for a module that returns a map .* '
-                       '`neck` returns tuple'):
-        with continued(model, Replaced('neck', [model.extract_feat(torch.zeros(1, 3, 64, 64))],
-                                       True)):
-            model.extract_feat(torch.zeros(1, 3, 64, 64))
+                       '`neck` returns tuple'), continued(model, values):
+        model.extract_feat(image)

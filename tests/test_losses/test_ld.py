@@ -127,7 +127,8 @@ def test_as_the_authors(settings, inputs, outputs):
     found = loss(
         student, inputs['teacher'], labels=labels, priors=inputs['priors'],
         label_weights=[torch.ones(one.shape) for one in labels], boxes=[inputs['boxes']],
-        student_also=[[one] for one in scores], teacher_also=[[one] for one in inputs['teacher_cls']])
+        student_also=[[one] for one in scores],
+        teacher_also=[[one] for one in inputs['teacher_cls']])
     for part, value in found.items():
         torch.testing.assert_close(value, sum(outputs[part]), rtol=1e-7, atol=0)
     gradients = torch.autograd.grad(sum(found.values()), student + scores)
