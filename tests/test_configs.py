@@ -15,7 +15,6 @@ from support.rows import slow_but
 from mmkd import Distiller, DISTLoss, KDLoss, MSELoss
 from mmkd.files.classes import classes_of_config
 from mmkd.files.zoo import config_path, published_checkpoint
-from mmkd.losses import METHODS
 from mmkd.points import points_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

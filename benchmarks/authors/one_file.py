@@ -32,7 +32,8 @@ def load(clone: str, path: str, *stubs: str) -> ModuleType:
         made = MagicMock(MODELS=_Registry(), LOSSES=_Registry(), Distiller=object)
         found[stub] = made
     spec = importlib.util.spec_from_file_location(name, Path(clone) / path)
-    assert spec is not None and spec.loader is not None, path
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with patch.dict(sys.modules, found):
         spec.loader.exec_module(module)

@@ -1,7 +1,7 @@
-"""DIST+: DIST on the class logits, correlation of the features of the backbone (our reading).
+"""DIST+: DIST on the class logits, correlation of features (our reading).
 
     python tools/compare.py configs/camvid          # trains the teacher first
-    python tools/train.py configs/dist_plus/pspnet_r18_camvid.py   # with the teacher at the path below
+    python tools/train.py configs/dist_plus/pspnet_r18_camvid.py  # with its teacher
 """
 _base_ = ['../camvid/dist.py']
 

@@ -1,7 +1,7 @@
-"""DIST+: DIST on the class logits, correlation of the features of the neck (our reading).
+"""DIST+: DIST on the class logits, correlation of features (our reading).
 
     python tools/compare.py configs/bccd          # trains the teacher first
-    python tools/train.py configs/dist_plus/retinanet_r18_bccd.py   # with the teacher at the path below
+    python tools/train.py configs/dist_plus/retinanet_r18_bccd.py  # with its teacher
 """
 _base_ = ['../bccd/dist.py']
 

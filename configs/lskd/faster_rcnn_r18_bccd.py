@@ -3,7 +3,7 @@
 Temperature and weight of the authors for CIFAR-100; they have none for detectors.
 
     python tools/compare.py configs/bccd_faster_rcnn          # trains the teacher first
-    python tools/train.py configs/lskd/faster_rcnn_r18_bccd.py   # with the teacher at the path below
+    python tools/train.py configs/lskd/faster_rcnn_r18_bccd.py  # with the teacher at the path below
 """
 _base_ = ['../bccd_faster_rcnn/dist.py']
 

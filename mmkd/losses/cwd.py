@@ -2,9 +2,9 @@
 
 :Paper: `Channel-wise Knowledge Distillation for Dense Prediction
     <https://arxiv.org/abs/2011.13256>`_, ICCV 2021, section 3.2.
-:Compares: the class logits of dense heads, level by level, and of segmentors. The logits of RoIs and
-    of queries have no positions: there the neck is compared, as in mmrazor 1.x's config for GFL, or
-    the backbone.
+:Compares: the class logits of dense heads, level by level, and of segmentors. The logits of RoIs
+    and of queries have no positions: there the neck is compared, as in mmrazor 1.x's config for
+    GFL, or the backbone.
 :Defaults: τ = 4, weight 3, the authors' for the logits of segmentors; τ = 1, weight 5 for dense
     heads, mmrazor 0.x's for the logits of GFL; τ = 1, weight 10 for a neck, mmrazor 1.x's for GFL,
     which is our choice for the other families. For the features of segmentors the paper has weight

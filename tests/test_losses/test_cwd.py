@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from support.authors import cases
 
 from mmkd import CWDLoss
@@ -44,9 +43,9 @@ def test_the_papers_number():
 
 
 def test_mmrazors_numbers():
-    for settings, inputs, outputs in cases('cwd'):
+    for setting, inputs, outputs in cases('cwd'):
         student = inputs['student'].requires_grad_()
-        value = CWDLoss(**settings)(student, inputs['teacher'])
+        value = CWDLoss(**setting)(student, inputs['teacher'])
         value.backward()
         torch.testing.assert_close(value, outputs['value'], rtol=1e-10, atol=0)
         torch.testing.assert_close(student.grad, outputs['gradient'], rtol=1e-9, atol=1e-12)

@@ -2,8 +2,8 @@
 
 With g the class of the label and B the log-sum-exp of the other logits, the probability of g is
 :math:`\\sigma(m)` of the margin :math:`m = z_g - B`, and the softmax over the other classes is
-:math:`e^{z_c - B}`. Both losses are a function of the two margins and a divergence of the others, so
-the gradient follows from one softmax over the others: only the logits are saved for backward.
+:math:`e^{z_c - B}`. Both losses are a function of the two margins, and a divergence of the others.
+So the gradient follows from one softmax over the others: only the logits are saved for backward.
 """
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
@@ -79,8 +79,8 @@ class _Decoupled(torch.autograd.Function):
                 formula: Formula) -> Tensor:
         total = student.new_zeros((), dtype=torch.float64)
         for n, piece in pieces(student):
-            s, t, w = logits_of(student, teacher, weight, 1., n, piece)
-            at = index[n, :, piece]
+            s, t, _ = logits_of(student, teacher, weight, 1., n, piece)
+            w, at = weight[n, piece], index[n, :, piece]
             margins, (log_s, log_t) = compared(s, t, at, formula.tau)
             others = log_t.exp() * (log_t - log_s if formula.is_divergence else -log_s)
             if formula.target_tau != formula.tau:
@@ -101,8 +101,8 @@ class _Decoupled(torch.autograd.Function):
         scale = torch.where(count == 0, 0., scale)
         found = torch.empty_like(student)
         for n, piece in pieces(student):
-            s, t, w = logits_of(student, teacher, weight, 1., n, piece)
-            at = index[n, :, piece]
+            s, t, _ = logits_of(student, teacher, weight, 1., n, piece)
+            w, at = weight[n, piece], index[n, :, piece]
             margins, (log_s, log_t) = compared(s, t, at, formula.tau)
             p_s = log_s.exp_()
             outer = (p_s - log_t.exp_()).mul_(formula.beta / formula.tau)
