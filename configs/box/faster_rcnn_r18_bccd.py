@@ -5,4 +5,7 @@
 """
 _base_ = ['../bccd_faster_rcnn/dist.py']
 
-model = dict(distill=[dict(type='mmkd.BoxImitationLoss', on='reg')])
+model = dict(
+    # The teacher is a cascade, which writes one box for all classes.
+    student=dict(roi_head=dict(bbox_head=dict(reg_class_agnostic=True))),
+    distill=[dict(type='mmkd.BoxImitationLoss', on='reg')])

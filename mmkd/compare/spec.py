@@ -5,7 +5,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core.aliases import renamed_keys
 from ..core.arguments import finite_number
-from ..core.build import build_entry
+from ..core.build import build_entry, parameters_of
 from ..core.rng import preserved_rng
 from ..losses import DistillLoss
 from ..losses.classes import check_class
@@ -23,8 +23,9 @@ class Through(NamedTuple):
     """Path of the module whose output it is."""
     teacher: str
     """Path of the module whose output it replaces."""
-    rescale: bool = False
-    """Whether it gets the mean and standard deviation of the output that it replaces."""
+    rescale: Union[bool, str] = False
+    """Whether it gets the mean and standard deviation of the output that it replaces; 'relu' for
+    outputs of a ReLU."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ def read_entry(*,
             'conv', always a 1x1 convolution; ``dict(type=...)``, a :class:`mmkd.Connector`; None,
             no module. Logits never get one. Defaults to 'auto'.
         alpha (float, optional): Mixes soft and hard targets: the term is multiplied by ``alpha``,
-            the student's own loss at this point by 1 - ``alpha``. Defaults to None, the student's
-            own loss is not scaled.
+            the student's own loss at this point by 1 - ``alpha``. For a loss with an argument of
+            this name, such as :class:`mmkd.DKDLoss`, it is that argument, and nothing is mixed.
+            Defaults to None, the student's own loss is not scaled.
         replaces (str): Hard targets that ``alpha`` scales: 'all', or 'background', positions with
             the label background; the term is then restricted to these positions. Defaults to 'all'.
         levels (Sequence[int], optional): Numbers of the levels to compare, among the paired ones,
@@ -151,8 +153,9 @@ def read_entry(*,
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
             (CrossKD). With ``rescale=True`` in this dict, each channel of the student's output is
-            given the mean and the standard deviation of the teacher's, over images and positions.
-            Defaults to None.
+            given the mean and the standard deviation of the teacher's, over images and positions;
+            with ``rescale='relu'``, for modules that end in a ReLU, it is then made 0 where it is
+            negative. Defaults to None.
         queries (str, optional): Queries that both detectors of the DETR family predict for, in
             addition to their own: 'teacher', the teacher's learned queries; 'random', as many
             random ones, drawn again in each step. The student's decoder and head run once more, on
@@ -175,6 +178,8 @@ def read_entry(*,
             isinstance(point, str) for point in sides.values()):
         raise TypeError("`on` must be a point, such as 'cls', or dict(student=point, "
                         f'teacher=point), but got {on!r}; write one of the two')
+    if alpha is not None and _takes_alpha(loss['type']):
+        loss, alpha = dict(loss, alpha=alpha), None
     if not (per_anchor is None or isinstance(per_anchor, bool)):
         raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}; '
                         'write one of these, or leave it out')
@@ -202,10 +207,10 @@ def read_entry(*,
     _check_list('also', also, str, "['reg']")
     if through is not None and not (
             isinstance(through, dict) and set(through) - {'rescale'} == {'student', 'teacher'} and
-            all(isinstance(one, bool if key == 'rescale' else str)
-                for key, one in through.items())):
+            all(isinstance(through[key], str) for key in ('student', 'teacher')) and
+            (isinstance(through.get('rescale', False), bool) or through['rescale'] == 'relu')):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
-                        'modules, and may have `rescale=True`, but got '
+                        'modules, and may have `rescale=True` or `"relu"`, but got '
                         f'{through!r}; write it so, or leave it out')
     if queries is not None and (not isinstance(queries, str) or queries not in QUERIES):
         raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '
@@ -235,6 +240,12 @@ def read_entry(*,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
                     None if through is None else Through(**through), queries)
+
+
+def _takes_alpha(kind: Any) -> bool:
+    """Whether ``alpha`` of an entry is an argument of its loss, such as DKDLoss."""
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and 'alpha' in parameters_of(cls)[0]
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:

@@ -46,8 +46,9 @@ def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
     for key, question in questions.items():
         with recording(model, question.paths) as behind, continued(model, question.through):
             family.predict(model, features, question.paths, question.at, data_samples)
-        records = {path: before[path] + calls for path, calls in behind.items()}
-        told[key] = {point: point.answer(records) for point in question.points}
+            records = {path: before[path] + calls for path, calls in behind.items()}
+            # Inside, where gradients are enabled: boxes are decoded here.
+            told[key] = {point: point.answer(records) for point in question.points}
     return told
 
 
