@@ -1,5 +1,4 @@
-"""DETRDistill: the teacher's predictions as further targets, its features where it finds objects,
-and its queries with its assignment (Chang et al., 2023).
+"""DETRDistill: predictions as further targets, features at objects, queries (Chang et al., 2023).
 
 :Paper: `DETRDistill: A Universal Knowledge Distillation Framework for DETR-families
     <https://arxiv.org/abs/2211.10156>`_, ICCV 2023, section 3.
