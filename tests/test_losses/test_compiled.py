@@ -79,7 +79,8 @@ OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0
                 box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
                 iteration=lambda: 0, num_positives=lambda: torch.tensor(3.),
                 label_map=lambda: torch.randint(0, 6, (2, 8, 10)),
-                num_classes=lambda: 6, input_size=lambda: (32, 40), image_sizes=lambda: torch.tensor([[32, 40]] * 2))
+                num_classes=lambda: 6, input_size=lambda: (32, 40),
+                image_sizes=lambda: torch.tensor([[32, 40]] * 2))
 
 
 def named_values(loss, shapes):
