@@ -72,7 +72,7 @@ def _section(methods: List[Method]) -> str:
             # A kind that is no family is a class of a head.
             lines.append(f'# {FAMILIES.get(kind, kind)}' if kind else '# all other families'
                          if len(method.recipes()) > 1 else '# all families')
-            lines += [f'dict({", ".join(f"{key}={value!r}" for key, value in one.items())})'
+            lines += [f'dict({", ".join(f"{key}={_shown(value)}" for key, value in one.items())})'
                       for one in recipe.entries]
             lines += [f'{key} = {value!r}' for key, value in method.around(kind).items()]
         lines += ['```', '']
@@ -83,6 +83,13 @@ def _section(methods: List[Method]) -> str:
                                      'iterations' for kind, one in method.prepare.items()),
                       '```', '']
     return '\n'.join(lines)
+
+
+def _shown(value: Any) -> str:
+    """A value of an entry; of alternatives that are dicts the first."""
+    if isinstance(value, tuple) and isinstance(value[0], dict):
+        return f'({value[0]!r}, ...)' if len(value) > 1 else repr(value[0])
+    return repr(value)
 
 
 def _markdown(text: str) -> str:

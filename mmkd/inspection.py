@@ -1,4 +1,5 @@
 """Which points of two models can be compared, and which entries has a method for them?"""
+import copy
 from io import StringIO
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,11 +18,12 @@ from .compare.term import Term, notes_of_term
 from .core.build import build_model
 from .core.rng import preserved_rng
 from .losses import METHODS, LogitLoss
-from .losses.method import alternatives, methods_of
+from .losses.method import alternatives, around_of, methods_of
 from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
+from .networks.inherit import Inheritance
 from .points import kinds_of, points_of
 from .training.distillation import Distillation
 from .training.probe import attempt, trials
@@ -87,6 +89,16 @@ class Pair(List[Finding]):
                 return '; '.join(limits.notes)
         found = attempt(self._distillation, entry)
         return '' if isinstance(found, Term) else str(found)
+
+
+    def can_inherit(self, part: str) -> bool:
+        """Whether the student can begin with tensors of a part of the teacher, such as 'neck'."""
+        try:
+            Inheritance.of(part).pass_on(self._distillation.teacher.model,
+                                         copy.deepcopy(self._distillation.student))
+        except ValueError:
+            return False
+        return True
 
 
 def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = None) -> Pair:
@@ -168,6 +180,26 @@ def _notes(finding: Finding) -> List[str]:
                for written in method.entries(*finding.kinds) for entry in alternatives(written)
                if entry['on'] == finding.point}
     return [note for entry in entries.values() for note in finding.limits(entry).notes]
+
+
+def settings_of(method: str, pair: Pair) -> Dict[str, Any]:
+    """The settings around the entries of a method, for a pair of models.
+
+    Parts of which the student can inherit nothing are left out of 'model.inherit'.
+
+    Args:
+        method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
+        pair (Pair): From :func:`inspect_pair`.
+
+    Raises:
+        ValueError: If a name is unknown, or two methods need different values of a setting.
+    """
+    found = around_of(methods_of(method), *pair.kinds)
+    if 'model.inherit' in found:
+        parts = [part for part in found.pop('model.inherit').split(',') if pair.can_inherit(part)]
+        if parts:
+            found['model.inherit'] = ','.join(parts)
+    return found
 
 
 def methods_table(pair: Pair, width: int = 120) -> str:

@@ -30,6 +30,8 @@ from .networks import (
 from .points import ModelFamily, Point, tensors_of
 from .prepare import Prepare
 from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
+from .students.soft_tree import SoftTree
+from .students.tree_head import soft_tree_head
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -62,12 +64,14 @@ __all__ = [
     'Prepare',
     'Region',
     'Replay',
+    'SoftTree',
     'TeacherEvalHook',
     'Valid',
     'WeightedSampler',
     '__version__',
     'inside_of',
     'provides',
+    'soft_tree_head',
     'tensors_of'
 ]
 __all__ += [name for name in _losses if name not in __all__]

@@ -310,7 +310,7 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
         assert all(torch.tensor(value).isfinite() for value in values)
     data = dict(mmdet='bccd', mmseg='camvid')[config.default_scope]
     plain = read(f'configs/{data}/student.py').model
-    if names_of(path)[1].startswith('faster_rcnn'):
+    if names_of(path)[1].startswith(('faster_rcnn', 'gfl')):
         plain = config.model.student
     saved, = glob.glob(str(tmp_path / 'run' / '*_[12].pth'))
     build(plain.to_dict(), config.default_scope).load_state_dict(

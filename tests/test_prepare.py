@@ -256,8 +256,8 @@ def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
     checkpoint = str(folder / 'run' / 'epoch_1.pth')
     (tmp_path / 'text.pth').write_text('no weights')
     for number, (who, entry, message) in enumerate([
-            (teacher, {}, 'MasKDLoss needs `tokens`, the file of its first stage: run `python '
-             'tools/train.py TEACHER.py --prepare maskd`, which writes prepared.pth'),
+            (teacher, {}, 'MasKDLoss needs `tokens`, the file of its first stage: make it by '
+             '`python tools/train.py TEACHER.py --prepare maskd`, which writes prepared.pth'),
             (teacher, dict(tokens='no.pth'), 'no file at `no.pth`'),
             (teacher, dict(tokens=checkpoint), 'epoch_1.pth` is not a file of a prepared module: '
              'it holds .* as a checkpoint does; give the file that mmkd.Prepare writes'),

@@ -34,9 +34,9 @@ from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import config_text, entries_of, inspect_pair, settings_of, table_of
 from mmkd.losses import METHODS
-from mmkd.losses.method import around_of, methods_of
+from mmkd.losses.method import methods_of
 from mmkd.networks.frozen import LEFT_OUT
 
 
@@ -91,7 +91,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
     method = args.method or 'dist'
     student, teacher = read_config(args.config), read_config(args.teacher)
-    methods = methods_of(method)  # the config has imported what it needs
+    methods_of(method)  # an unknown name is an error now; the config has imported its modules
     if getattr(student, '_imported_names', None):
         raise SystemExit(
             f'{args.config} is written in the new style of MMEngine (read_base), from which the '
@@ -114,7 +114,7 @@ def make_pair(args: argparse.Namespace) -> Config:
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
-    around = around_of(methods, *pair.kinds)
+    around = settings_of(method, pair)
     print(table_of(pair))
     entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
                                         for path in args.prepared])

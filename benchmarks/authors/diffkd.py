@@ -14,7 +14,8 @@ from diffkd import DiffKD  # noqa: E402
 
 divergence = load(Path(clone) / 'lib/models/losses/kl_div.py', 'authors_kl').KLDivergence()
 cases = []
-for kind, channels, latent, size in (('features', (3, 10), 8, (3, 4)), ('logits', (4, 4), 0, (1, 1))):
+for kind, channels, latent, size in (('features', (3, 10), 8, (3, 4)),
+                                     ('logits', (4, 4), 0, (1, 1))):
     model = DiffKD(*channels, kernel_size=3 if latent else 1, use_ae=bool(latent),
                    ae_channels=latent)
     state = fill(model, seed=10)
@@ -27,9 +28,8 @@ for kind, channels, latent, size in (('features', (3, 10), 8, (3, 4)), ('logits'
     teacher = some(images, channels[1], *size, seed=1)
     noises = [some(images, latent or channels[1], *size, seed=seed) for seed in (2, 3)]
     times = torch.tensor([7, 420, 999])
-    rest = list(noises)
-    with patch.object(torch, 'randn', lambda *shape, **more: rest.pop(0)), \
-            patch.object(torch, 'randint', lambda *arguments, **more: times):
+    with patch.object(torch, 'randn', side_effect=noises), \
+            patch.object(torch, 'randint', return_value=times):
         refined, target, noise, reconstruction = model(student, teacher)
     compared = torch.nn.functional.mse_loss(refined, target) if latent else divergence(
         refined, target)

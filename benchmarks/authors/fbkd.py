@@ -38,7 +38,8 @@ for reduction, pool in ((4, 2), (2, 1)):
     value = loss(both['student'].forward_train(student), both['teacher'].forward_train(teacher))
     gradient, = torch.autograd.grad(value, student)
     # The port pools by 2 and then by `maxpool_stride`.
-    cases.append(Case(dict(reductions=[reduction], pools=[2 * pool], alpha=0.4, beta=0.3, gamma=0.2),
+    cases.append(Case(dict(reductions=[reduction], pools=[2 * pool], feature=0.4, channel=0.3,
+                           spatial=0.3, relation=0.2),
                       dict(student=student, teacher=teacher, state=state),
                       dict(value=value, gradient=gradient)))
 write('fbkd', 'https://github.com/open-mmlab/mmrazor', clone, cases)

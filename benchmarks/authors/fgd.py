@@ -24,7 +24,8 @@ for boxes_by, size, tau in (('input', (32, 40), 0.5), ('image', (28, 33), 0.8)):
     boxes = [torch.tensor(one, dtype=torch.float64) for one in BOXES]
     value = loss(student, teacher, boxes, [dict(img_shape=(*size, 3))] * 2)
     gradient, = torch.autograd.grad(value, student)
-    cases.append(Case(dict(boxes_by=boxes_by, tau=tau, alpha=0.4, beta=0.3, gamma=0.2, lambda_=0.1),
+    cases.append(Case(dict(boxes_by=boxes_by, tau=tau, foreground=0.4, background=0.3,
+                           attention=0.2, relation=0.1),
                       dict(student=student, teacher=teacher, boxes=boxes, state=state,
                            input_size=[32, 40], image_sizes=torch.tensor([size] * 2)),
                       dict(value=value, gradient=gradient)))

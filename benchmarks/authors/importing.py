@@ -28,7 +28,8 @@ def stub(name: str, **members: Any) -> None:
 def load(path: Path, name: str) -> ModuleType:
     """Import a file as the module ``name``, whose packages are stubs."""
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -21,10 +21,10 @@ for kind, path, cls, fraction in (
     student, teacher = some(2, 4, 5, 3, seed=0).requires_grad_(), some(2, 4, 5, 3, seed=1)
     drawn = torch.rand((2, 1, 5, 3) if kind == 'positions' else (2, 4, 1, 1),
                        generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    with patch.object(torch, 'rand', lambda shape: drawn):
+    with patch.object(torch, 'rand', return_value=drawn):
         value = loss(student, teacher)
     gradient, = torch.autograd.grad(value, student)
-    cases.append(Case(dict(mask=kind, masked=fraction, alpha=0.02),
+    cases.append(Case(dict(mask=kind, masked=fraction, loss_weight=0.02),
                       dict(student=student, teacher=teacher, drawn=drawn, state=state),
                       dict(value=value, gradient=gradient)))
 write('mgd', 'https://github.com/yzd-v/MGD', clone, cases)

@@ -67,7 +67,8 @@ class Clone:
         """Import one file, by its dotted name; what it imports must be there."""
         file = Path(self.path, *name.split('.')).with_suffix('.py')
         spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None and spec.loader is not None, name
+        assert spec is not None, name
+        assert spec.loader is not None, name
         self.modules[name] = module = importlib.util.module_from_spec(spec)
         with patch.dict(sys.modules, self.modules):
             spec.loader.exec_module(module)

@@ -1,7 +1,8 @@
 """FreeKD, first stage: frequency prompts learn through PSPNet R50 on CamVid, 100 iterations.
 
-Writes prepared.pth into work_dirs/freekd_pspnet_r18_camvid_tokens, which configs/freekd/pspnet_r18_camvid.py
-takes. The optimizer is that of MasKD: the authors published none for this stage.
+Writes work_dirs/freekd_pspnet_r18_camvid_tokens/prepared.pth for
+configs/freekd/pspnet_r18_camvid.py. The optimizer is
+MasKD's: the authors published none for this stage.
 
     python tools/train.py configs/freekd/pspnet_r18_camvid_tokens.py
 """

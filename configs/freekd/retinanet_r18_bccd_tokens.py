@@ -1,7 +1,8 @@
 """FreeKD, first stage: frequency prompts learn through RetinaNet R50 on BCCD, 200 iterations.
 
-Writes prepared.pth into work_dirs/freekd_retinanet_r18_bccd_tokens, which configs/freekd/retinanet_r18_bccd.py
-takes. The optimizer is that of MasKD: the authors published none for this stage.
+Writes work_dirs/freekd_retinanet_r18_bccd_tokens/prepared.pth for
+configs/freekd/retinanet_r18_bccd.py. The optimizer is
+MasKD's: the authors published none for this stage.
 
     python tools/train.py configs/freekd/retinanet_r18_bccd_tokens.py
 """

@@ -23,8 +23,9 @@ class Through(NamedTuple):
     """Path of the module whose output it is."""
     teacher: str
     """Path of the module whose output it replaces."""
-    rescale: bool = False
-    """Whether it gets the mean and standard deviation of the output that it replaces."""
+    rescale: Union[bool, str] = False
+    """Whether it gets the mean and standard deviation of the output that it replaces; 'relu' for
+    outputs of a ReLU."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,9 @@ def read_entry(*,
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
             (CrossKD). With ``rescale=True`` in this dict, each channel of the student's output is
-            given the mean and the standard deviation of the teacher's, over images and positions.
-            Defaults to None.
+            given the mean and the standard deviation of the teacher's, over images and positions;
+            with ``rescale='relu'``, for modules that end in a ReLU, it is then made 0 where it is
+            negative. Defaults to None.
         queries (str, optional): Queries that both detectors of the DETR family predict for, in
             addition to their own: 'teacher', the teacher's learned queries; 'random', as many
             random ones, drawn again in each step. The student's decoder and head run once more, on
@@ -205,10 +207,10 @@ def read_entry(*,
     _check_list('also', also, str, "['reg']")
     if through is not None and not (
             isinstance(through, dict) and set(through) - {'rescale'} == {'student', 'teacher'} and
-            all(isinstance(one, bool if key == 'rescale' else str)
-                for key, one in through.items())):
+            all(isinstance(through[key], str) for key in ('student', 'teacher')) and
+            (isinstance(through.get('rescale', False), bool) or through['rescale'] == 'relu')):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
-                        'modules, and may have `rescale=True`, but got '
+                        'modules, and may have `rescale=True` or `"relu"`, but got '
                         f'{through!r}; write it so, or leave it out')
     if queries is not None and (not isinstance(queries, str) or queries not in QUERIES):
         raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '

@@ -274,7 +274,7 @@ def notes_of_term(term: Term) -> List[str]:
     if spec.through is not None:
         further.append(f'the student\'s side is what the teacher makes of `{spec.through.student}` '
                        f'of the student at its `{spec.through.teacher}`' +
-                       ', with the mean and deviation of its own' * spec.through.rescale)
+                       ', with the mean and deviation of its own' * bool(spec.through.rescale))
     further += [f'both sides predict for {spec.queries} queries'] * (spec.queries is not None)
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,

@@ -129,6 +129,7 @@ def _make_layers(term: Term, context: Context) -> None:
                         for side in (context.student, context.teacher))
     classes = None
     if 'num_classes' in asked_by(type(term.loss).setup).names:
+        assert context.model is not None
         point = points_of(context.model).get('cls')
         classes = point.num_named or None if point else None
     numbers = term.fitting.teacher_levels

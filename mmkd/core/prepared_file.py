@@ -86,7 +86,7 @@ def _read(path: str, *state: int) -> PreparedFile:
             (', as a checkpoint does' if 'state_dict' in found else '') + f'; {REMEDY}')
     about, weights = content.get('about'), content.get('state_dict')
     missing = [key for key in DESCRIBED if not isinstance(about, dict) or key not in about]
-    if missing or not isinstance(weights, dict):
+    if missing or not isinstance(weights, dict) or not isinstance(about, dict):
         raise ValueError(f'`{path}` is incomplete: it lacks {missing or "weights"}; {REMEDY}')
     states: List[Dict[str, Tensor]] = [{} for _ in about['channels']]
     for name, value in weights.items():

@@ -171,9 +171,9 @@ class AfDCDLoss(DistillLoss):
         h, w = (min(self.patch, size) for size in maps.shape[2:])
         rows, columns = (size // side for size, side in zip(maps.shape[2:], (h, w)))
         maps = maps[:, :, :rows * h, :columns * w]
-        cut = maps.unflatten(3, (columns, w)).unflatten(2, (rows, h)).unflatten(1, (self.groups, -1))
+        cut = maps.unflatten(3, (columns, w)).unflatten(2, (rows, h))
         # (N, groups, channels, rows, h, columns, w)
-        cut = cut.permute(0, 3, 5, 4, 6, 1, 2)
+        cut = cut.unflatten(1, (self.groups, -1)).permute(0, 3, 5, 4, 6, 1, 2)
         return cut.flatten(3, 5).flatten(0, 2), rows * h * columns * w
 
 

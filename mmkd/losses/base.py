@@ -107,8 +107,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         teacher_channels)``. A subclass with layers overrides it.
 
         It is called once, before training; with ``levels='each'`` once per level, on a copy of the
-        loss. By keyword-only parameters it may request ``stride``, ``level``, ``teacher_level``, the
-        number of the teacher's level among all of its point, and ``num_classes`` of the student.
+        loss. By keyword-only parameters it may request ``stride``, ``level``, ``teacher_level``
+        (among all levels of the teacher's point), and ``num_classes`` of the student.
 
         Args:
             student_channels (int | list[int]): C of the student's level; with ``levels='all'`` a

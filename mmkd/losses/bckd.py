@@ -62,8 +62,9 @@ class BCKDLoss(LogitLoss):
         super().__init__(use_sigmoid=use_sigmoid, loss_weight=loss_weight)
         self.only_with_positives = true_or_false('only_with_positives', only_with_positives)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                labels: Tensor, label_weights: Tensor, num_positives: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, labels: Tensor, label_weights: Tensor,
+                num_positives: Tensor) -> Tensor:
         check_sigmoid(type(self).__name__, self.use_sigmoid)
         weight = weight_of(student, label_weights, weight)
         if self.only_with_positives:
@@ -113,7 +114,7 @@ class BCKDBoxLoss(DistillLoss):
                 student_also: List[Tensor], teacher_also: List[Tensor],
                 also_sigmoid: Optional[Sequence[Optional[bool]]] = None) -> Tensor:
         check_boxes(type(self).__name__, student)
-        check_sigmoid(type(self).__name__, also_sigmoid and also_sigmoid[0])
+        check_sigmoid(type(self).__name__, also_sigmoid[0] if also_sigmoid else None)
         gap = largest_gap(student_also[0].to(student.dtype), teacher_also[0].to(student.dtype))
         weight = gap * weight_of(student, label_weights, weight)
         if self.only_with_positives:

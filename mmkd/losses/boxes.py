@@ -39,8 +39,8 @@ def diou(boxes: Tensor, others: Tensor) -> Tensor:
         Tensor: (..., K), greater than -1 and at most 1.
     """
     boxes = boxes.unsqueeze(-2)
-    x, y = ((boxes[..., side] + boxes[..., side + 2] - others[..., side] - others[..., side + 2]) / 2
-            for side in (0, 1))
+    x, y = ((boxes[..., one] + boxes[..., one + 2] - others[..., one] - others[..., one + 2]) / 2
+            for one in (0, 1))
     width, height = _around(boxes, others)
     return aligned_iou(boxes, others) - (x.square() + y.square()) / (
         width.square() + height.square()).clamp(min=TINY)

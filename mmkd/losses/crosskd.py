@@ -5,8 +5,9 @@
 :Compares: what the teacher's head makes of a feature of the student's head with what it makes of
     its own: class logits and decoded boxes of RetinaNet, ATSS and FCOS, the centerness of ATSS, and
     the bins of GFL. The feature is the output of the third convolution of a tower, the second in
-    FCOS, before its ReLU, scaled to the mean and deviation of the teacher's. A head whose towers
-    are not ``cls_convs`` and ``reg_convs`` is refused. Student and teacher need heads of one width.
+    FCOS, with its ReLU. Its channels are scaled to the mean and deviation of the teacher's, and
+    negative values become 0. A head whose towers are not ``cls_convs`` and ``reg_convs`` is
+    refused. Student and teacher need heads of one width.
 :Defaults: by head, from the authors' configs. RetinaNet: classes 1, GIoU 1. ATSS: in addition
     centerness 1. GFL: classes 1, bins 4 with τ = 1. FCOS: classes 0.4, IoU 0.75, both divided by
     the sum of the centerness. Other heads are taken as RetinaNet. In towers of two convolutions, a
@@ -14,8 +15,12 @@
 :Differs: the number of positives is that of named labels, averaged over processes; mmdet's
     RetinaNet counts an image without positives as one, and does not average. The sum of the
     centerness is at least 1, not 1e-6, so that a batch without objects does not have a huge loss.
-    Of a map of one position in a batch of one, the deviation is 0, not NaN. The authors' RetinaNet
-    student has other extra convolutions in its FPN than the teacher and the baseline.
+    Of a map of one position in a batch of one, the deviation is 0, not NaN. The authors' code is
+    written as if the feature, its mean and its deviation were those before the ReLU; but the ReLU
+    of mmcv's ConvModule works in place, so what it computes, and what is computed here, is after
+    it. ``through=dict(student='bbox_head.cls_convs.2.conv', teacher=..., rescale=True)`` is the
+    other. The authors' RetinaNet student has other extra convolutions in its FPN than the teacher
+    and the baseline.
 :Published: GFL R50, R101 (44.9), 1x: 40.2 -> 43.7, with PKD 43.9 (authors' README);
     RetinaNet R50, R101 (38.9), 2x: 37.4 -> 39.7, with PKD 39.8 (authors' README);
     FCOS R50, R101 (40.8), 2x: 38.5 -> 41.1, with PKD 41.3 (authors' README);
@@ -73,8 +78,8 @@ class CrossKDLoss(LogitLoss):
         super().__init__(use_sigmoid=use_sigmoid, loss_weight=loss_weight)
         self.divide_by = _divisor(divide_by)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                label_weights: Tensor, num_positives: Tensor,
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, label_weights: Tensor, num_positives: Tensor,
                 centerness_sum: Optional[Tensor] = None) -> Tensor:
         check_sigmoid(type(self).__name__, self.use_sigmoid)
         count = _count(self, num_positives, centerness_sum)
@@ -126,7 +131,7 @@ class CrossKDBoxLoss(DistillLoss):
                 centerness_sum: Optional[Tensor] = None,
                 also_sigmoid: Optional[Sequence[Optional[bool]]] = None) -> Tensor:
         check_boxes(type(self).__name__, student)
-        check_sigmoid(type(self).__name__, also_sigmoid and also_sigmoid[0])
+        check_sigmoid(type(self).__name__, also_sigmoid[0] if also_sigmoid else None)
         count = _count(self, num_positives, centerness_sum)
         score = scores(teacher_also[0], label_weights, student.dtype)
         both = as_rows(student), as_rows(teacher)
@@ -229,11 +234,9 @@ def _count(loss: Any, num_positives: Tensor, centerness_sum: Optional[Tensor]) -
 
 
 def _through(branch: str, number: int) -> Tuple[Dict[str, Any], ...]:
-    """A convolution of a tower, before its ReLU: its norm if it has one. In a tower of two
-    convolutions it is the first."""
-    paths = [f'bbox_head.{branch}_convs.{one}.{layer}'
-             for one in dict.fromkeys((number, 0)) for layer in ('gn', 'bn', 'conv')]
-    return tuple(dict(student=path, teacher=path, rescale=True) for path in paths)
+    """A convolution of a tower with its ReLU. In a tower of two convolutions it is the first."""
+    paths = [f'bbox_head.{branch}_convs.{one}' for one in (number, 0)]
+    return tuple(dict(student=path, teacher=path, rescale='relu') for path in paths)
 
 
 def _classes(number: int = 2, **more: Any) -> Dict[str, Any]:

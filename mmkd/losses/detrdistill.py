@@ -1,5 +1,4 @@
-"""DETRDistill: the teacher's predictions as further targets, its features where it finds objects,
-and its queries with its assignment (Chang et al., 2023).
+"""DETRDistill: predictions as further targets, features at objects, queries (Chang et al., 2023).
 
 :Paper: `DETRDistill: A Universal Knowledge Distillation Framework for DETR-families
     <https://arxiv.org/abs/2211.10156>`_, ICCV 2023, section 3.
@@ -20,7 +19,7 @@ and its queries with its assignment (Chang et al., 2023).
 :Published: Deformable DETR R50, R101 44.8, 50 epochs: 44.1 -> 46.6 (authors' repository);
     Deformable DETR R18, R101 44.8, 25 epochs: 40.0 -> 43.3 (authors' repository)
 """
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch
 from torch import Tensor
@@ -46,17 +45,6 @@ class _Assigned(LogitLoss):
         self.cls_weight = finite_number('cls_weight', cls_weight, least=0)
         self.l1_weight = finite_number('l1_weight', l1_weight, least=0)
         self.giou_weight = finite_number('giou_weight', giou_weight, least=0)
-
-    def box_cost(self, boxes: Tensor, targets: Tensor) -> Tensor:
-        """(..., Q, P) of (..., Q, 4) and (..., P, 4), (cx, cy, w, h) in parts of the image."""
-        _, giou = generalized_iou(corners(boxes).unsqueeze(-2), corners(targets).unsqueeze(-3))
-        return self.l1_weight * torch.cdist(boxes, targets, p=1) - self.giou_weight * giou
-
-    def box_parts(self, boxes: Tensor, targets: Tensor, count: Any) -> Dict[str, Tensor]:
-        """The parts 'l1' and 'giou' of pairs (K, 4), divided by ``count``."""
-        _, giou = generalized_iou(corners(boxes), corners(targets))
-        return dict(l1=self.l1_weight * (boxes - targets).abs().sum() / count,
-                    giou=self.giou_weight * (1 - giou).sum() / count)
 
 
 @LOSSES.register
@@ -108,8 +96,8 @@ class DETRDistillLoss(_Assigned):
         targets = teacher.sigmoid() if self.use_sigmoid else teacher.softmax(2)
         theirs = centred(corners(theirs.detach()).clamp(0, 1))
         with torch.no_grad():
-            costs = self.cls_weight * self.class_cost(student, targets) + self.box_cost(
-                mine, theirs)
+            costs = self.cls_weight * _cost_of_targets(student, targets, bool(
+                self.use_sigmoid)) + _box_cost(self, mine, theirs)
         pairs = assigned(list(costs))
         if not pairs:
             zero = (student.sum() + mine.sum()) * 0
@@ -121,14 +109,7 @@ class DETRDistillLoss(_Assigned):
         each = binary_cross_entropy_with_logits(student, targets, reduction='none') if (
             self.use_sigmoid) else -targets * student.log_softmax(2)
         return dict(cls=self.cls_weight * each.sum() / count,
-                    **self.box_parts(mine, theirs, count))
-
-    def class_cost(self, student: Tensor, targets: Tensor) -> Tensor:
-        """(N, Q, P) of logits (N, Q, C) and probabilities (N, P, C)."""
-        targets = targets.transpose(1, 2)
-        if self.use_sigmoid:
-            return -(logsigmoid(student) @ targets + logsigmoid(-student) @ (1 - targets))
-        return -student.log_softmax(2) @ targets
+                    **_box_parts(self, mine, theirs, count))
 
 
 @LOSSES.register
@@ -191,7 +172,7 @@ class DETRDistillGroupLoss(_Assigned):
         truth = [centred(one.to(mine.dtype) / size.flip(0).repeat(2).to(mine.dtype))
                  for one, size in zip(boxes, image_sizes)]
         pairs = assigned([weight * _cost_of_labels(z, labels, bool(self.use_sigmoid)) +
-                          self.box_cost(b, t)
+                          _box_cost(self, b, t)
                           for z, b, labels, t in zip(found, where, box_labels, truth)])
         if not pairs:
             zero = (student.sum() + mine.sum()) * 0
@@ -213,7 +194,28 @@ class DETRDistillGroupLoss(_Assigned):
             share = torch.where(aims == background, 0.1, 1.).to(logits.dtype)
             each = -logits.log_softmax(2).gather(2, aims.unsqueeze(2)).squeeze(2)
             value = (share * each).sum() / share.sum().clamp(min=1.)
-        return dict(cls=weight * value, **self.box_parts(mine[images, rows], targets, count))
+        return dict(cls=weight * value, **_box_parts(self, mine[images, rows], targets, count))
+
+
+def _box_cost(loss: _Assigned, boxes: Tensor, targets: Tensor) -> Tensor:
+    """(..., Q, P) of (..., Q, 4) and (..., P, 4), (cx, cy, w, h) in parts of the image."""
+    _, giou = generalized_iou(corners(boxes).unsqueeze(-2), corners(targets).unsqueeze(-3))
+    return loss.l1_weight * torch.cdist(boxes, targets, p=1) - loss.giou_weight * giou
+
+
+def _box_parts(loss: _Assigned, boxes: Tensor, targets: Tensor, count: int) -> Dict[str, Tensor]:
+    """The parts 'l1' and 'giou' of pairs (..., 4), divided by ``count``."""
+    _, giou = generalized_iou(corners(boxes), corners(targets))
+    return dict(l1=loss.l1_weight * (boxes - targets).abs().sum() / count,
+                giou=loss.giou_weight * (1 - giou).sum() / count)
+
+
+def _cost_of_targets(student: Tensor, targets: Tensor, use_sigmoid: bool) -> Tensor:
+    """(N, Q, P) of logits (N, Q, C) and probabilities (N, P, C): the cross entropy."""
+    targets = targets.transpose(1, 2)
+    if use_sigmoid:
+        return -(logsigmoid(student) @ targets + logsigmoid(-student) @ (1 - targets))
+    return -student.log_softmax(2) @ targets
 
 
 def _cost_of_labels(logits: Tensor, labels: Tensor, use_sigmoid: bool) -> Tensor:

@@ -91,9 +91,10 @@ class FBKDLoss(DistillLoss):
     It returns the parts 'feature', 'channel', 'spatial' and 'relation'.
 
     Args:
-        alpha (float): :math:`\alpha`, weight of the features. Defaults to 7e-5.
-        beta (float): :math:`\beta`, weight of both means. Defaults to 4e-3.
-        gamma (float): :math:`\gamma`, weight of the relations. Defaults to 7e-5.
+        feature (float): :math:`\alpha`, weight of the features. Defaults to 7e-5.
+        channel (float): :math:`\beta`, weight of the means of channels. Defaults to 4e-3.
+        spatial (float): :math:`\beta`, weight of the means of positions. Defaults to 4e-3.
+        relation (float): :math:`\gamma`, weight of the relations. Defaults to 7e-5.
         tau (float): :math:`\tau`, temperature of the attention, greater than 0. Defaults to 0.5.
         attends_channels (bool): Whether the first term is weighed by channel, too. Defaults to
             False.
@@ -118,14 +119,13 @@ class FBKDLoss(DistillLoss):
         (['feature', 'channel', 'spatial', 'relation'], True)
     """
 
-    def __init__(self, alpha: float = 7e-5, beta: float = 4e-3, gamma: float = 7e-5,
-                 tau: float = 0.5, attends_channels: bool = False,
+    def __init__(self, feature: float = 7e-5, channel: float = 4e-3, spatial: float = 4e-3,
+                 relation: float = 7e-5, tau: float = 0.5, attends_channels: bool = False,
                  reductions: Sequence[int] = (4, 4, 2, 2), pools: Sequence[int] = (8, 4, 2, 2),
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.alpha = finite_number('alpha', alpha, least=0)
-        self.beta = finite_number('beta', beta, least=0)
-        self.gamma = finite_number('gamma', gamma, least=0)
+        self.weights = {name: finite_number(name, value, least=0) for name, value in dict(
+            feature=feature, channel=channel, spatial=spatial, relation=relation).items()}
         self.tau, self.attends_channels = temperature(tau), bool(attends_channels)
         self.reductions, self.pools = _numbers('reductions', reductions), _numbers('pools', pools)
 
@@ -147,21 +147,20 @@ class FBKDLoss(DistillLoss):
         if not student.numel():
             zero = student.sum() * 0
             return dict(feature=zero, channel=zero, spatial=zero, relation=zero)
-        features = self.adapt_features(student) - teacher
+        feature = self.adapt_features(student) - teacher
         with torch.no_grad():
             ours, theirs = (attentions(one, self.tau) for one in (student, teacher))
             at_position, at_channel = (((a + b) / 2).sqrt() for a, b in zip(ours, theirs))
-        features = features * at_position.unsqueeze(1)
+        feature = feature * at_position.unsqueeze(1)
         if self.attends_channels:
-            features = features * at_channel[..., None, None]
-        channels = self.adapt_channels(student.mean((2, 3))) - teacher.mean((2, 3))
-        positions = self.adapt_positions(student.mean(1, keepdim=True)) - teacher.mean(1, True)
-        relations = self.adapt_relations(self.relations[0](student)) - self.relations[1](teacher)
+            feature = feature * at_channel[..., None, None]
+        parts = dict(
+            feature=feature,
+            channel=self.adapt_channels(student.mean((2, 3))) - teacher.mean((2, 3)),
+            spatial=self.adapt_positions(student.mean(1, keepdim=True)) - teacher.mean(1, True),
+            relation=self.adapt_relations(self.relations[0](student)) - self.relations[1](teacher))
         # The gradient of torch's norm is 0 at 0, that of a root of a sum is not finite.
-        return dict(feature=self.alpha * vector_norm(features),
-                    channel=self.beta * vector_norm(channels),
-                    spatial=self.beta * vector_norm(positions),
-                    relation=self.gamma * vector_norm(relations))
+        return {name: self.weights[name] * vector_norm(part) for name, part in parts.items()}
 
 
 def _numbers(name: str, values: Sequence[int]) -> Tuple[int, ...]:
@@ -174,6 +173,6 @@ def _numbers(name: str, values: Sequence[int]) -> Tuple[int, ...]:
 
 METHOD = Method(
     'fbkd',
-    dense=[dict(type='mmkd.FBKDLoss', on='neck', alpha=4.2e-4, beta=2.4e-2, gamma=4.2e-4,
-                attends_channels=True)],
+    dense=[dict(type='mmkd.FBKDLoss', on='neck', feature=4.2e-4, channel=2.4e-2, spatial=2.4e-2,
+                relation=4.2e-4, attends_channels=True)],
     roi=[dict(type='mmkd.FBKDLoss', on='neck', levels=[0, 1, 2, 3])])

@@ -5,18 +5,18 @@
 :Compares: The neck; dense heads all levels, RoI heads and SOLO the first four (P2 to P5).
 :Defaults: The authors' configs. RetinaNet, GFL and other dense heads (``fgd``): alpha 1e-3, beta
     5e-4, gamma 5e-4, lambda 5e-6, temperature 0.5; the student starts with the teacher's neck and
-    head. RoI heads (``fgd``): 5e-5, 2.5e-5, 5e-5, 5e-7, temperature 0.5, without inheritance, as with
-    their Cascade Mask R-CNN; with a teacher of the student's own head (Faster R-CNN R101), they
-    inherit: ``inherit='neck,head'``. FCOS (``fgd_fcos``): 1.6e-3, 8e-4, 8e-4, 8e-6, temperature 0.8,
-    with inheritance; RepPoints as FCOS, with temperature 0.5. Gradients are clipped at a norm of
-    35.
+    head. RoI heads (``fgd``): 5e-5, 2.5e-5, 5e-5, 5e-7, temperature 0.5, without inheritance, as
+    with their Cascade Mask R-CNN; with a teacher of the student's own head (Faster R-CNN R101),
+    they inherit: ``inherit='neck,head'``. FCOS (``fgd_fcos``): 1.6e-3, 8e-4, 8e-4, 8e-6,
+    temperature 0.8, with inheritance; RepPoints as FCOS, with temperature 0.5. Gradients are
+    clipped at a norm of 35.
 :Differs: The authors divide the boxes by the size of the image without padding, and multiply by
     the size of the map, which includes the padding: in a padded image their boxes are too large and
-    lie too far right and down. mmkd divides by the padded size; ``boxes_by='image'`` is theirs. Where
-    the neck has norms after its 3x3 convolutions (RepPoints), the authors compare the outputs of
-    the convolutions, mmkd those of the neck. The FCOS student of the published figure has training
-    tricks that its baseline lacks (norm on boxes, centre sampling, GIoU), so a part of the gain is
-    not due to FGD.
+    lie too far right and down. mmkd divides by the padded size; ``boxes_by='image'`` is theirs.
+    Where the neck has norms after its 3x3 convolutions (RepPoints), the authors compare the outputs
+    of the convolutions, mmkd those of the neck. The FCOS student of the published figure has
+    training tricks that its baseline lacks (norm on boxes, centre sampling, GIoU), so a part of the
+    gain is not due to FGD.
 :Published: RetinaNet R50, X101-64x4d (1x), 2x: 37.4 -> 40.7 (authors' README); RetinaNet R50,
     R101 2x, 2x: 37.4 -> 39.6 (notes on the paper); Faster R-CNN R50, Cascade Mask X101-32x4d-DCN,
     2x: 38.4 -> 42.0 (authors' README); Faster R-CNN R50, R101, 2x: 38.4 -> 40.4 (notes on the
@@ -93,10 +93,10 @@ class FGDLoss(DistillLoss):
     It returns the parts 'foreground', 'background', 'attention' and 'relation'.
 
     Args:
-        alpha (float): :math:`\alpha`, weight of the objects. Defaults to 1e-3.
-        beta (float): :math:`\beta`, weight of the background. Defaults to 5e-4.
-        gamma (float): :math:`\gamma`, weight of the attentions. Defaults to 5e-4.
-        lambda_ (float): :math:`\lambda`, weight of the global relation. Defaults to 5e-6.
+        foreground (float): :math:`\alpha`, weight of the objects. Defaults to 1e-3.
+        background (float): :math:`\beta`, weight of the background. Defaults to 5e-4.
+        attention (float): :math:`\gamma`, weight of the attentions. Defaults to 5e-4.
+        relation (float): :math:`\lambda`, weight of the global relation. Defaults to 5e-6.
         tau (float): :math:`\tau`, temperature of the attentions, greater than 0. Defaults to 0.5.
         boxes_by (str): What boxes are divided by, before they are multiplied by the size of the
             map: 'input', the size of the input, which the map covers; 'image', the size of the
@@ -118,14 +118,13 @@ class FGDLoss(DistillLoss):
         {'foreground': 0.008, 'background': 0.004, 'attention': 0.0, 'relation': 0.00064}
     """
 
-    def __init__(self, alpha: float = 1e-3, beta: float = 5e-4, gamma: float = 5e-4,
-                 lambda_: float = 5e-6, tau: float = 0.5, boxes_by: str = 'input',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, foreground: float = 1e-3, background: float = 5e-4,
+                 attention: float = 5e-4, relation: float = 5e-6, tau: float = 0.5,
+                 boxes_by: str = 'input', loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.alpha = finite_number('alpha', alpha, least=0)
-        self.beta = finite_number('beta', beta, least=0)
-        self.gamma = finite_number('gamma', gamma, least=0)
-        self.lambda_ = finite_number('lambda_', lambda_, least=0)
+        self.weights = {name: finite_number(name, value, least=0) for name, value in dict(
+            foreground=foreground, background=background, attention=attention,
+            relation=relation).items()}
         self.tau = temperature(tau)
         if boxes_by not in ('input', 'image'):
             raise ValueError(f"`boxes_by` must be 'input' or 'image', but got {boxes_by!r}; write "
@@ -148,17 +147,16 @@ class FGDLoss(DistillLoss):
         ours, theirs = (attentions(one, self.tau) for one in (student, teacher))
         error = theirs[0] * torch.einsum('nc,nchw->nhw', theirs[1], difference.square())
         with torch.no_grad():
-            objects = foreground(self.on_map(boxes, student, input_size, image_sizes),
-                                 student.shape[2:])
+            objects = coverage(self.on_map(boxes, student, input_size, image_sizes),
+                               student.shape[2:])
             is_rest = (objects == 0).to(student.dtype)
             rest = is_rest / is_rest.sum((1, 2), keepdim=True).clamp(min=1)
-        attention = (ours[0] - theirs[0]).abs().sum() + (ours[1] - theirs[1]).abs().sum()
+        spatial, channel = ((a - b).abs().sum() for a, b in zip(ours, theirs))
         context = self.relations[0](student) - self.relations[1](teacher)
-        n = len(student)
-        return dict(foreground=self.alpha / n * (objects * error).sum(),
-                    background=self.beta / n * (rest * error).sum(),
-                    attention=self.gamma / n * attention,
-                    relation=self.lambda_ / n * (difference + context).square().sum())
+        parts = dict(foreground=(objects * error).sum(), background=(rest * error).sum(),
+                     attention=spatial + channel,
+                     relation=(difference + context).square().sum())
+        return {name: self.weights[name] / len(student) * part for name, part in parts.items()}
 
     def on_map(self, boxes: Sequence[Tensor], features: Tensor, input_size: Tuple[int, int],
                image_sizes: Optional[Tensor]) -> Tensor:
@@ -187,7 +185,7 @@ def attentions(features: Tensor, tau: float) -> Tuple[Tensor, Tensor]:
     return spatial.unflatten(1, features.shape[2:]), channel
 
 
-def foreground(boxes: Tensor, size: Sequence[int]) -> Tensor:
+def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """1 divided by the number of positions of the smallest box that covers a position, else 0.
 
     Args:
@@ -198,7 +196,7 @@ def foreground(boxes: Tensor, size: Sequence[int]) -> Tensor:
         Tensor: (N, H, W).
 
     Example:
-        >>> foreground(torch.tensor([[[0.2, 1, 1.5, 1]]]), (3, 4))
+        >>> coverage(torch.tensor([[[0.2, 1, 1.5, 1]]]), (3, 4))
         tensor([[[0.0000, 0.0000, 0.0000, 0.0000],
                  [0.3333, 0.3333, 0.3333, 0.0000],
                  [0.0000, 0.0000, 0.0000, 0.0000]]])
@@ -217,13 +215,13 @@ def foreground(boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
 INHERIT = {**CLIP, 'model.inherit': 'neck,head'}
-OF_FCOS = dict(alpha=1.6e-3, beta=8e-4, gamma=8e-4, lambda_=8e-6, tau=0.8)
+OF_FCOS = dict(foreground=1.6e-3, background=8e-4, attention=8e-4, relation=8e-6, tau=0.8)
 
 METHOD = Method(
     'fgd',
     dense=Recipe([dict(type='mmkd.FGDLoss', on='neck')], INHERIT),
-    roi=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3], alpha=5e-5, beta=2.5e-5,
-                     gamma=5e-5, lambda_=5e-7)], CLIP),
+    roi=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3], foreground=5e-5,
+                     background=2.5e-5, attention=5e-5, relation=5e-7)], CLIP),
     solo=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3])], INHERIT))
 METHOD_FCOS = Method(
     'fgd_fcos', dense=Recipe([dict(type='mmkd.FGDLoss', on='neck', **OF_FCOS)], INHERIT))

@@ -110,6 +110,7 @@ class FreeKDLoss(PreparedLoss):
 
     module = FrequencyPrompts
     method = 'freekd'
+    frozen: FrequencyPrompts
 
     def __init__(self, tokens: Optional[str] = None, loss_weight: float = 1.0) -> None:
         super().__init__(tokens, loss_weight)

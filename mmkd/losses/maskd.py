@@ -97,7 +97,9 @@ class MaskTokens(PreparedModule):
         sums = rows.sum(2)
         sums = torch.stack([sums - rows[:, :, -1], sums, sums - rows[:, :, 0]], 2)
         means = sums / features[0, 0].numel()
-        mixed = torch.einsum('ncyx,dcyx->nd', means, self.mix.weight) + self.mix.bias
+        bias = self.mix.bias
+        assert bias is not None
+        mixed = torch.einsum('ncyx,dcyx->nd', means, self.mix.weight) + bias
         return self.rate(mixed[..., None, None]).flatten(1).softmax(1)
 
     def forward(self, features: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
@@ -140,6 +142,7 @@ class MasKDLoss(PreparedLoss):
 
     module = MaskTokens
     method = 'maskd'
+    frozen: MaskTokens
 
     def __init__(self, tokens: Optional[str] = None, warmup: Optional[int] = 5000,
                  loss_weight: float = 1.0) -> None:

@@ -42,22 +42,22 @@ class MGDLoss(DistillLoss):
     mask :math:`M` of zeros and ones, and a generator :math:`G` of two 3x3 convolutions with a ReLU
     between them:
 
-    .. math:: L = \alpha \frac{1}{N} \sum_{n,c,h,w} \big( G(M \odot F^S) - F^T \big)^2, \quad
+    .. math:: L = w \frac{1}{N} \sum_{n,c,h,w} \big( G(M \odot F^S) - F^T \big)^2, \quad
         P(M_{n,h,w} = 0) = \lambda
 
-    The sum is divided by the N images of the process alone, so :math:`\alpha` is small. The mask is
-    a new one in each iteration, level and process. It does not change the random numbers of the
-    run, and it is the same in a resumed run. The generator is trained with the student, and is no
-    part of it. Where the widths differ, mmkd's connector is the authors' 1x1 convolution.
+    The sum is divided by the N images of the process alone, so the weight w, the authors'
+    :math:`\alpha`, is small. The mask is a new one in each iteration, level and process. It does
+    not change the random numbers of the run, and it is the same in a resumed run. The generator is
+    trained with the student, and is no part of it. Where the widths differ, mmkd's connector is the
+    authors' 1x1 convolution.
 
     Args:
-        alpha (float): :math:`\alpha`, 0 or more. Defaults to 2e-5.
         masked (float): :math:`\lambda`, the fraction that is set to zero, from 0 to 1. Defaults to
             0.65.
         mask (str): 'positions', one value for each position (N, 1, H, W), or 'channels', one for
             each channel (N, C, 1, 1), as the authors have it for classification. Defaults to
             'positions'.
-        loss_weight (float): Factor of the result. Defaults to 1.0.
+        loss_weight (float): w, factor of the result. Defaults to 2e-5.
 
     Raises:
         TypeError: If a number is of the wrong type.
@@ -65,7 +65,7 @@ class MGDLoss(DistillLoss):
             the features are no maps (N, C, H, W).
 
     Example:
-        >>> loss = MGDLoss(alpha=0.1)
+        >>> loss = MGDLoss()
         >>> loss.setup(8, 8)
         >>> features = torch.randn(2, 1, 8, 4, 4)
         >>> loss(*features, iteration=0) == loss(*features, iteration=0)
@@ -74,10 +74,9 @@ class MGDLoss(DistillLoss):
 
     layers_in = 'autocast'  # the generator is as heavy as a head
 
-    def __init__(self, alpha: float = 2e-5, masked: float = 0.65, mask: str = 'positions',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, masked: float = 0.65, mask: str = 'positions',
+                 loss_weight: float = 2e-5) -> None:
         super().__init__(loss_weight)
-        self.alpha = finite_number('alpha', alpha, least=0)
         self.masked = finite_number('masked', masked, least=0)
         if masked > 1:
             raise ValueError(f'`masked` must be between 0 and 1, but got {masked}; write the '
@@ -103,7 +102,7 @@ class MGDLoss(DistillLoss):
         shape = (n, 1, h, w) if self.mask == 'positions' else (n, c, 1, 1)
         kept = eager(_kept)(shape, self.masked, student, iteration, level or 0)
         made = self.generator(student * kept).to(teacher.dtype)
-        return self.alpha * (made - teacher).square().sum() / n
+        return (made - teacher).square().sum() / n
 
 
 def _kept(shape: Tuple[int, ...], masked: float, like: Tensor, *numbers: int) -> Tensor:
@@ -118,7 +117,7 @@ METHOD = Method(
     'mgd',
     dense=Recipe([dict(type='mmkd.MGDLoss', on='neck')],
                  {**CLIP, 'model.inherit': 'neck,head'}),
-    roi=Recipe([dict(type='mmkd.MGDLoss', on='neck', levels=[0, 1, 2, 3], alpha=5e-7,
-                     masked=0.45)], CLIP),
+    roi=Recipe([dict(type='mmkd.MGDLoss', on='neck', levels=[0, 1, 2, 3], masked=0.45,
+                     loss_weight=5e-7)], CLIP),
     segmentor=[dict(type='mmkd.MGDLoss', on='backbone', levels=[-1], masked=0.75),
                dict(type='mmkd.CWDLoss', on='cls', tau=4., loss_weight=3.)])

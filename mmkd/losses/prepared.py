@@ -59,6 +59,7 @@ class PreparedLoss(DistillLoss):
     module: Type[PreparedModule]
     method = ''
     file: Optional[PreparedFile] = None
+    frozen: Any
 
     def __init__(self, tokens: Optional[str] = None, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)

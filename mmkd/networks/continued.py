@@ -1,7 +1,7 @@
 """How does a value of the student continue through its teacher?"""
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,9 @@ class Replaced(NamedTuple):
     """Path of the module."""
     values: List[Any]
     """What replaces its outputs, one per call."""
-    rescale: bool = False
-    """Whether a value gets the mean and standard deviation of the output; see :func:`rescaled`."""
+    rescale: Union[bool, str] = False
+    """Whether a value gets the mean and standard deviation of the output, see :func:`rescaled`;
+    'relu' for outputs of a ReLU, whose negative values become 0 again."""
 
 
 @contextmanager
@@ -79,10 +80,11 @@ def _next(through: Replaced, rest: Iterator[Any], forward: Callable) -> Callable
         if not rescale:
             return value
         if not isinstance(value, Tensor) or value.dim() < 2:
-            raise Misfit(f'`through`: `rescale=True` is for a module that returns a map '
+            raise Misfit(f'`through`: `rescale={rescale!r}` is for a module that returns a map '
                          f'(N, C, H, W) or vectors (N, C), but `{path}` returns '
                          f'{type(value).__name__} {_shown(shapes[0])}; leave `rescale` out')
-        return rescaled(value, own)
+        scaled = rescaled(value, own)
+        return scaled.relu() if rescale == 'relu' else scaled
 
     return given
 

@@ -71,10 +71,10 @@ class Replacement:
                 stack.enter_context(replaced_forward(
                     model.get_submodule(path), partial(self._wrap, path, count, replace)))
             yield
-        for path, (count, ) in counts.items():
-            if not count or count % self._calls[path]:
+        for path, (calls, ) in counts.items():
+            if not calls or calls % self._calls[path]:
                 raise ValueError(
-                    f'`{path}` of the teacher was called {count} times, but {self._calls[path]} '
+                    f'`{path}` of the teacher was called {calls} times, but {self._calls[path]} '
                     f'times on a blank image, so it is not known which levels of '
                     f'`{self.point.name}` these are; choose another point')
 

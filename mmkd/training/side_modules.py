@@ -52,7 +52,7 @@ class SideModules:
         self._kinds = list(dict.fromkeys([*KINDS, *self._modules]))
         self._order: Dict[str, List[str]] = {}
         self._last_pass = LastPass()
-        self._clipped: 'WeakSet[Any]' = WeakSet()
+        self._clipped: WeakSet[Any] = WeakSet()
         """Optimizers before whose steps the layers of losses are clipped."""
 
     def put(self, kind: str, modules: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Step:
             # Before the learners store the activations of the step, to save memory.
             early, late = by_turn(self.parts, self.distillation.networks)
             sets = sets_of(self.parts, self.distillation.model_of)
-            self.told = ask({}, batch.inputs, batch.data_samples, early, sets=sets)
+            self.told = ask({}, batch.inputs, batch.data_samples, early, {}, sets)
             own = self._learn(forward)
             losses = own.pop('student')
             self.again = asked_again(self.parts, sets, self.features, self.distillation.model_of)

@@ -3,7 +3,6 @@ import random
 
 import numpy as np
 import torch
-
 from support.processes import in_processes
 
 from mmkd.core.rng import generator_of, preserved_rng

@@ -28,24 +28,24 @@ def contrast(made, teacher, groups, patch, tau):
     n, channels, height, width = made.shape
     each = channels // groups
     total = 0.
+
+    def sample(features, place, group):
+        return [float(one) for one in features[(slice(group * each, (group + 1) * each), *place)]]
+
+    def score(one, other):
+        return math.exp(-sum(abs(a - b) for a, b in zip(one, other)) / tau)
+
     for image in range(n):
         for top in range(0, height, patch):
             for left in range(0, width, patch):
                 places = [(top + y, left + x) for y in range(patch) for x in range(patch)]
 
-                def sample(side, place, group):
-                    row = side[image, group * each:(group + 1) * each]
-                    return [float(one) for one in row[(slice(None), *place)]]
-
-                def score(one, other):
-                    return math.exp(-sum(abs(a - b) for a, b in zip(one, other)) / tau)
-
                 for place in places:
                     for group in range(groups):
-                        own = sample(made, place, group)
-                        hit = score(own, sample(teacher, place, group))
-                        rest = sum(score(own, sample(teacher, other, k)) for other in places
-                                   for k in range(groups) if k != group)
+                        own = sample(made[image], place, group)
+                        hit = score(own, sample(teacher[image], place, group))
+                        rest = sum(score(own, sample(teacher[image], other, k))
+                                   for other in places for k in range(groups) if k != group)
                         total -= math.log(hit / (hit + rest))
     return total / (n * height * width)
 

@@ -27,7 +27,6 @@ def test_as_mmdet():
 
 
 def test_diou_by_hand():
-    """Centres (1, 1) and (3, 2), a box of 4 x 3 around both, an overlap of 1/7 x ..."""
     one, other = torch.tensor([[0., 0, 2, 2]]), torch.tensor([[1., 1, 5, 3], [0., 0, 2, 2]])
     # Overlap 1 of 4 + 8 - 1; centres 2 and 1 apart; around them 5 x 3.
     torch.testing.assert_close(diou(one, other), torch.tensor([[1 / 11 - 5 / 34, 1.]]))

@@ -17,9 +17,11 @@ SHAPES = (2, 6, 4, 5), (2, 6, 2, 3)
 
 CHANNELS = dict(BCKDBoxLoss=4, CrossKDBoxLoss=4, CrossKDBinsLoss=12, CrossKDCenternessLoss=1,
                 LDLoss=12)
+"""C where it has a meaning: boxes, bins of their sides, centerness."""
 STEPS = dict(BCKDBoxLoss=1., CrossKDBoxLoss=1., CrossKDCenternessLoss=0.3)
 """Learning rates; boxes are in pixels."""
-"""C where it has a meaning: boxes, bins of their sides, centerness."""
+IMAGES = dict(RKDLoss=4, CKALoss=4)
+"""Of fewer than three images, they count 0."""
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,8 @@ OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0
                 box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
                 iteration=lambda: 0, num_positives=lambda: torch.tensor(3.),
                 label_map=lambda: torch.randint(0, 6, (2, 8, 10)),
-                input_size=lambda: (32, 40), image_sizes=lambda: torch.tensor([[32, 40]] * 2))
+                num_classes=lambda: 6, input_size=lambda: (32, 40),
+                image_sizes=lambda: torch.tensor([[32, 40]] * 2))
 
 
 def named_values(loss, shapes):
@@ -96,7 +99,8 @@ def arguments(loss, is_list, has_weight):
     """Student, teacher, weights or None, and what is asked for by name."""
     torch.manual_seed(0)
     shapes = SHAPES if is_list or loss.levels == 'all' else SHAPES[:1]
-    shapes = [(n, CHANNELS.get(type(loss).__name__, c), *size) for n, c, *size in shapes]
+    name = type(loss).__name__
+    shapes = [(IMAGES.get(name, n), CHANNELS.get(name, c), *size) for n, c, *size in shapes]
     are_boxes = CHANNELS.get(type(loss).__name__) == 4
     make = (lambda *shape: classes_and_boxes(*shape)[1]) if are_boxes else torch.randn
     student, teacher = ([make(*shape) for shape in shapes] for _ in range(2))

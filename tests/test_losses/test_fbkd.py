@@ -118,14 +118,14 @@ def by_loops(loss, student, teacher):
         pooled = [sum(student[(i, c, *at)] for at in places) / len(places) for c in range(count)]
         channel += [one - sum(teacher[(i, c, *at)] for at in places) / len(places)
                     for c, one in enumerate(applied(loss.adapt_channels, pooled))]
-    return dict(feature=loss.alpha * norm(feature), channel=loss.beta * norm(channel),
-                spatial=loss.beta * norm(spatial), relation=loss.gamma * norm(relation))
+    return {name: loss.weights[name] * norm(values) for name, values in zip(
+        PARTS, (feature, channel, spatial, relation))}
 
 
 @pytest.mark.parametrize('attends_channels', [False, True])
 def test_value_and_gradient_by_loops(attends_channels):
-    loss = made(2, alpha=0.4, beta=0.3, gamma=0.2, reductions=(2, ), pools=(2, ),
-                attends_channels=attends_channels)
+    loss = made(2, feature=0.4, channel=0.3, spatial=0.25, relation=0.2, reductions=(2, ),
+                pools=(2, ), attends_channels=attends_channels)
     student, teacher = some(2, 2, 4, 5).requires_grad_(), some(2, 2, 4, 5, seed=1)
     found, expected = loss(student, teacher), by_loops(loss, student, teacher)
     assert list(found) == PARTS
@@ -256,7 +256,7 @@ def test_precision_and_empty_input():
 
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [
-    (dict(alpha=-1), ValueError, '`alpha` must be 0 or more'),
+    (dict(spatial=-1), ValueError, '`spatial` must be 0 or more'),
     (dict(tau=0), ValueError, '`tau` must be greater than 0'),
     (dict(pools=(8, 0)), ValueError, '`pools` must be 1 or more, but got 0'),
     (dict(reductions=()), ValueError, '`reductions` must have a number for the first level'),
@@ -272,6 +272,7 @@ def test_the_values_by_family():
     assert METHODS['fbkd'].entries('roi') == [
         dict(type='mmkd.FBKDLoss', on='neck', levels=[0, 1, 2, 3])]
     loss = FBKDLoss()
-    assert (loss.alpha, loss.beta, loss.gamma, loss.tau) == (7e-5, 4e-3, 7e-5, 0.5)
+    assert loss.weights == dict(feature=7e-5, channel=4e-3, spatial=4e-3, relation=7e-5)
+    assert loss.tau == 0.5
     dense, = METHODS['fbkd'].entries('dense')
-    assert (dense['alpha'], dense['beta'], dense['attends_channels']) == (4.2e-4, 2.4e-2, True)
+    assert (dense['feature'], dense['spatial'], dense['attends_channels']) == (4.2e-4, 2.4e-2, True)

@@ -8,7 +8,7 @@ from support.authors import cases, renamed
 
 from mmkd import FGDLoss
 from mmkd.losses import METHODS, fgd
-from mmkd.losses.fgd import foreground
+from mmkd.losses.fgd import coverage
 
 PARTS = ['foreground', 'background', 'attention', 'relation']
 BOXES = [[[3., 5, 17, 21], [10, 9, 33, 30], [11, 10, 12, 13]], [], [[1., 2, 39, 7]]]
@@ -79,7 +79,7 @@ def related(block, features):
 
 def masks(of_image, size, input_size):
     """Of one image, by position: the share of the smallest box, and whether there is none."""
-    objects = {at: 0. for at in itertools.product(*map(range, size))}
+    objects = dict.fromkeys(itertools.product(*map(range, size)), 0.)
     for box in of_image:
         left, up, right, down = (one / input_size[1 - k % 2] * size[1 - k % 2]
                                  for k, one in enumerate(box))
@@ -101,10 +101,11 @@ def by_loops(loss, student, teacher, which, input_size):
         r_s, r_t = related(loss.relations[0], s), related(loss.relations[1], t)
         for c, y, x in itertools.product(*map(range, s.shape)):
             error = theirs[y, x] * their[c] * (s[c, y, x] - t[c, y, x])**2 / len(which)
-            parts['foreground'] += loss.alpha * objects[y, x] * error
-            parts['background'] += loss.beta * rest[y, x] * error
-            parts['relation'] += loss.lambda_ * (r_s[c, y, x] - r_t[c, y, x])**2 / len(which)
-        parts['attention'] += loss.gamma / len(which) * (
+            parts['foreground'] += loss.weights['foreground'] * objects[y, x] * error
+            parts['background'] += loss.weights['background'] * rest[y, x] * error
+            parts['relation'] += loss.weights['relation'] / len(which) * (
+                r_s[c, y, x] - r_t[c, y, x])**2
+        parts['attention'] += loss.weights['attention'] / len(which) * (
             sum((mine[at] - theirs[at]).abs() for at in mine) +
             sum((a - b).abs() for a, b in zip(own, their)))
     return parts
@@ -112,7 +113,7 @@ def by_loops(loss, student, teacher, which, input_size):
 
 @pytest.mark.parametrize('tau', [0.5, 0.8])
 def test_value_and_gradient_by_loops(tau):
-    loss = made(alpha=0.4, beta=0.3, gamma=0.2, lambda_=0.1, tau=tau)
+    loss = made(foreground=0.4, background=0.3, attention=0.2, relation=0.1, tau=tau)
     student, teacher = batch()
     found = loss(student, teacher, boxes=boxes(), input_size=(32, 40))
     expected = by_loops(loss, student, teacher, BOXES, (32, 40))
@@ -160,11 +161,11 @@ def test_a_box_covers_its_pixels_whatever_the_padding():
     of_image = [torch.tensor([[8., 8, 23, 23]])]
     sizes = torch.tensor([[32, 48]])
     loss = FGDLoss()
-    found = foreground(loss.on_map(of_image, features, (64, 64), sizes), (8, 8))
+    found = coverage(loss.on_map(of_image, features, (64, 64), sizes), (8, 8))
     assert found[0].nonzero().tolist() == [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)]
     assert found.max().item() == pytest.approx(1 / 9)
     # The authors': 8 / 32 * 8 = 2 to 5.75, and 8 / 48 * 8 = 1.33 to 3.83.
-    theirs = foreground(FGDLoss(boxes_by='image').on_map(of_image, features, (64, 64), sizes),
+    theirs = coverage(FGDLoss(boxes_by='image').on_map(of_image, features, (64, 64), sizes),
                         (8, 8))
     assert theirs[0].nonzero().tolist() == [[y, x] for y in range(2, 7) for x in range(1, 5)]
     with pytest.raises(ValueError, match="needs `image_sizes`, but got none; .*boxes_by='input'"):
@@ -177,14 +178,14 @@ def test_many_boxes_are_as_one_after_another(count):
                               generator=torch.Generator().manual_seed(count))
     some_boxes = torch.cat([corners, corners + 5], dim=2)
     some_boxes[0, 1:] = float('nan')
-    found = foreground(some_boxes, (30, 50))
-    each = torch.stack([foreground(some_boxes[:, k:k + 1], (30, 50)) for k in range(count)])
+    found = coverage(some_boxes, (30, 50))
+    each = torch.stack([coverage(some_boxes[:, k:k + 1], (30, 50)) for k in range(count)])
     assert torch.equal(found, each.amax(0))
     assert torch.equal(found[0], each[0, 0])
 
 
 def test_without_boxes_all_is_background():
-    loss = made(alpha=1., beta=1.)
+    loss = made(foreground=1., background=1.)
     student, teacher = batch()
     for empty in (boxes([[], [], []]), boxes([[], [[-90., -90, -50, -50]], []])):
         parts = loss(student, teacher, boxes=empty, input_size=(32, 40))
@@ -213,7 +214,7 @@ def test_odd_boxes_are_finite(box):
 
 
 def test_the_relation_is_the_plain_difference_at_first():
-    loss = FGDLoss(lambda_=1.)
+    loss = FGDLoss(relation=1.)
     loss.setup(4, 4)
     loss.double()
     student, teacher = batch()
@@ -265,8 +266,7 @@ def test_precision_and_empty_input():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    *((dict([(name, -1)]), f'`{name}` must be 0 or more')
-      for name in ('alpha', 'beta', 'gamma', 'lambda_')),
+    *(({name: -1}, f'`{name}` must be 0 or more') for name in PARTS),
     (dict(tau=0), '`tau` must be greater than 0'),
     (dict(boxes_by='map'), "`boxes_by` must be 'input' or 'image', but got 'map'; write")])
 def test_mistakes_are_named(arguments, message):
@@ -281,15 +281,15 @@ def test_the_values_of_the_authors_by_family():
     clip = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
     assert method.entries('dense') == [dict(type='mmkd.FGDLoss', on='neck')]
     plain = FGDLoss()
-    assert (plain.alpha, plain.beta, plain.gamma, plain.lambda_, plain.tau) == (
-        1e-3, 5e-4, 5e-4, 5e-6, 0.5)
+    assert plain.weights == dict(foreground=1e-3, background=5e-4, attention=5e-4, relation=5e-6)
+    assert plain.tau == 0.5
     assert method.around('dense') == {**clip, 'model.inherit': 'neck,head'}
     assert method.entries('roi') == [dict(
-        type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3], alpha=5e-5, beta=2.5e-5, gamma=5e-5,
-        lambda_=5e-7)]
+        type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3], foreground=5e-5,
+        background=2.5e-5, attention=5e-5, relation=5e-7)]
     assert method.around('roi') == clip
     assert of_fcos.entries('dense') == [dict(
-        type='mmkd.FGDLoss', on='neck', alpha=1.6e-3, beta=8e-4, gamma=8e-4, lambda_=8e-6,
-        tau=0.8)]
+        type='mmkd.FGDLoss', on='neck', foreground=1.6e-3, background=8e-4, attention=8e-4,
+        relation=8e-6, tau=0.8)]
     assert of_fcos.around('dense') == method.around('dense')
     assert fgd.AT_ONCE > 1

@@ -60,8 +60,8 @@ def test_a_common_offset_does_not_matter(kind):
     plain = total(kind()(student, teacher))
     torch.testing.assert_close(total(kind()(student + 7, teacher - 2)), plain)
     single = [total(kind()(side.float() + offset, teacher.float())).item()
-              for side, offset in ((student, 0), (student, 100))]
-    assert single[1] == pytest.approx(single[0], rel=1e-3)
+              for side, offset in ((student, 0), (student, 1000))]
+    assert single[1] == pytest.approx(single[0], rel=1e-2)
 
 
 @pytest.mark.parametrize('kind', KINDS)

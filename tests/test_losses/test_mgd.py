@@ -35,7 +35,7 @@ def convolved(x, weight, bias):
 
 @pytest.mark.parametrize('mask', ['positions', 'channels'])
 def test_value_and_gradient_by_loops(monkeypatch, mask):
-    loss = made(3, alpha=0.1, mask=mask, loss_weight=2.)
+    loss = made(3, mask=mask, loss_weight=0.2)
     student, teacher = some(2, 3, 4, 3).requires_grad_(), some(2, 3, 4, 3, seed=1)
     kept = (some(*((2, 1, 4, 3) if mask == 'positions' else (2, 3, 1, 1)), seed=2) > 0).double()
     monkeypatch.setattr(mgd, '_kept', lambda shape, *rest: kept.reshape(shape))
@@ -46,7 +46,7 @@ def test_value_and_gradient_by_loops(monkeypatch, mask):
         hidden = convolved(masked, first.weight, first.bias).clamp(min=0)
         found = convolved(hidden, second.weight, second.bias)
         for at in itertools.product(*map(range, found.shape)):
-            expected = expected + 2 * 0.1 * (found[at] - teacher[(n, *at)])**2 / 2
+            expected = expected + 0.2 * (found[at] - teacher[(n, *at)])**2 / 2
     value = loss(student, teacher, iteration=0)
     torch.testing.assert_close(value, expected)
     inputs = [student, *loss.parameters()]
@@ -137,7 +137,7 @@ def test_gradients_precision_and_empty_input():
 
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [
-    (dict(alpha=-1), ValueError, '`alpha` must be 0 or more'),
+    (dict(loss_weight=-1), ValueError, '`loss_weight` must be 0 or more'),
     (dict(masked=1.5), ValueError, '`masked` must be between 0 and 1, but got 1.5; write'),
     (dict(masked='half'), TypeError, '`masked` must be a number'),
     (dict(mask='rows'), ValueError, "`mask` must be 'positions' or 'channels', but got 'rows'")])
@@ -152,11 +152,11 @@ def test_the_values_of_the_authors_by_family():
     method = METHODS['mgd']
     dense, = method.entries('dense')
     assert dense == dict(type='mmkd.MGDLoss', on='neck')
-    assert (MGDLoss().alpha, MGDLoss().masked) == (2e-5, 0.65)
+    assert (MGDLoss().loss_weight, MGDLoss().masked) == (2e-5, 0.65)
     clip = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
     assert method.around('dense') == {**clip, 'model.inherit': 'neck,head'}
     roi, = method.entries('roi')
-    assert (roi['alpha'], roi['masked'], roi['levels']) == (5e-7, 0.45, [0, 1, 2, 3])
+    assert (roi['loss_weight'], roi['masked'], roi['levels']) == (5e-7, 0.45, [0, 1, 2, 3])
     assert method.around('roi') == clip
     features, logits = method.entries('segmentor')
     assert (features['on'], features['levels'], features['masked']) == ('backbone', [-1], 0.75)

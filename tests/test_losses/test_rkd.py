@@ -72,3 +72,6 @@ def test_two_equal_images_have_no_direction():
     expected = by_loops(student.double(), teacher.double())
     found = RKDLoss()(student, teacher)
     assert {name: part.item() for name, part in found.items()} == pytest.approx(expected, rel=1e-4)
+    student[1] = torch.nextafter(student[0], torch.tensor(float('inf')))
+    gradient, = torch.autograd.grad(RKDLoss()(student.requires_grad_(), teacher)['angle'], student)
+    assert gradient.abs().max() < 100

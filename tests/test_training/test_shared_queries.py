@@ -168,7 +168,7 @@ def test_layers_are_levels(tmp_path):
 
 @pytest.mark.parametrize(('student', 'teacher', 'entry', 'message'), [
     (lambda: detector('deformable'), lambda: one_stage('deformable'), {},
-     r'but the DeformableDETR takes its queries from .* encoder \(`as_two_stage`\), so the student'),
+     r'but the DeformableDETR takes its queries from .*\(`as_two_stage`\), so the student'),
     (lambda: one_stage('deformable'), lambda: detector('deformable'), {},
      'so the teacher cannot be asked with others; leave out `queries`'),
     (lambda: detector('dino'), lambda: detector('dino'), {}, 'the DINO takes its queries from'),
@@ -194,7 +194,7 @@ def test_widths_must_be_equal(tmp_path, monkeypatch):
     narrow['neck']['out_channels'] = 128
     narrow['positional_encoding']['num_feats'] = 64
     for part in (narrow['encoder'], narrow['decoder']):
-        for name, layer in part['layer_cfg'].items():
+        for layer in part['layer_cfg'].values():
             layer['embed_dims'] = 128
     narrow['bbox_head']['embed_dims'] = 128
     teacher = save_teacher(tmp_path / 't.pth', one_stage('detr'))
