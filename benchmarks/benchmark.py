@@ -35,6 +35,15 @@ import tools_on_path  # noqa: F401
 import torch
 from command import Parser, last_words, run
 from common import NONE, Options, check_checkpoint, read_config
+from loss_calls import (
+    LOSSES,
+    has_two_forms,
+    is_of_logits,
+    loss_of,
+    names_of_losses,
+    nothing_at,
+    prepared,
+)
 from made_up import initialise, made_up_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub, MMLogger
@@ -43,28 +52,25 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from peer import LOSSES as MMRAZOR_LOSSES
 from peer import import_mmrazor, mmrazor_model
-from torch import Tensor
 from tqdm import tqdm
 
 import mmkd
-from mmkd import CWDLoss, DISTLoss, KDLoss
 from mmkd.core.fields import VIEW
 from mmkd.inspection import entries_of, inspect_pair
-from mmkd.losses import METHODS, DistillLoss, LogitLoss
-from mmkd.losses.cwd import divergence
+from mmkd.losses import METHODS, DistillLoss
 from mmkd.networks.frozen import model_config
 from mmkd.training.beside import join_optimizer
 
 STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
+TRAFFIC = 'read and write'
 GIVE_BACK = dict(MALLOC_MMAP_THRESHOLD_='65536')
 """For glibc: the peak is what is held at once, not what the allocator keeps for the next tensor, of
 which there is more or less from run to run."""
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
-LOSSES: Dict[str, DistillLoss] = dict(
-    # As RetinaNet's head has it, whose logits are the largest.
-    DIST=DISTLoss(use_sigmoid=True), KD=KDLoss(use_sigmoid=True), CWD=CWDLoss())
+WITHOUT = 'teacher observed'
+"""Beside a method: the same entries with a loss that computes nothing."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,6 +91,8 @@ def parse_args() -> argparse.Namespace:
                         'on disk, which the rounds that do not count fill')
     parser.add_argument('--whole', action='store_true', help='and with a teacher that leaves out '
                         'nothing')
+    parser.add_argument('--terms', action='store_true', help='and with losses that compute '
+                        'nothing, so that the difference is what the losses take')
     parser.add_argument('--mmrazor', metavar='MODULE', help='and the same methods by MMRazor 1.0, '
                         'which compares what this module puts out, for instance '
                         'bbox_head.retina_cls; with --student and --teacher')
@@ -98,17 +106,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-memory', action='store_true', help='times only')
     parser.add_argument('--profile', action='store_true', help='also how much of each '
                         "distillation's step is mmkd's own code, beside networks and losses")
-    parser.add_argument('--losses', action='store_true',
-                        help='also the losses alone, against their straightforward form')
+    parser.add_argument('--losses', nargs='*', metavar='LOSS',
+                        help='also losses alone, against their straightforward form: names without '
+                        "'Loss', or all; by default " + ' '.join(LOSSES))
     parser.add_argument('--compiled', action='store_true', help='with --losses: and against the '
                         'straightforward form by torch.compile')
     parser.add_argument('--loss-shape', type=int, nargs='+', default=[2, 720, 100, 168],
                         metavar='N', help='of the logits: N C H W; 2 720 100 168 by default, the '
                         'first level of RetinaNet for COCO')
+    parser.add_argument('--feature-shape', type=int, nargs=4, default=[2, 256, 64, 64],
+                        metavar='N', help='of the features that losses other than those of logits '
+                        'compare; 2 256 64 64 by default')
     parser.add_argument('--work-dir', default='work_dirs/benchmark')
     parser.add_argument('--only', help=argparse.SUPPRESS)
     args = parser.parse_args()
     is_pair = bool(args.student and args.teacher)
+    if args.losses is not None:
+        every = names_of_losses()
+        names = every if args.losses == ['all'] else args.losses or list(LOSSES)
+        if not set(names) <= set(every):
+            parser.error(f'--losses {" ".join(sorted(set(names) - set(every)))}: there are '
+                         f'{", ".join(every)}; write some of these, or all')
+        args.losses = names
     if bool(args.student or args.teacher) != is_pair or (is_pair and args.configs) or not (
             is_pair or args.configs or args.losses):
         parser.error('give distillation configs, or --student and --teacher, or only --losses')
@@ -212,6 +231,13 @@ def with_options(config: Config, **options: Any) -> Config:
     return config
 
 
+def with_nothing(config: Config) -> Config:
+    """The config with losses that compute nothing, at the same points."""
+    config = copy.deepcopy(config)
+    config.model.distill = [nothing_at(entry) for entry in config.model.distill]
+    return config
+
+
 def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
     """The parts to time, by name: functions that build a part and return the function to time."""
     configs = configs_of(args)
@@ -236,6 +262,9 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
             forms[f'{name}, teacher with {settings}'] = with_options(config, **args.fast)
         for form, one in forms.items():
             parts[form] = partial(step_of, args, one, one.model)
+        if is_frozen and args.terms:
+            nothing = with_nothing(config)
+            parts[f'{name}, {WITHOUT}'] = partial(step_of, args, nothing, nothing.model)
         if is_frozen and args.whole:
             parts[f'{name}, whole teacher'] = partial(step_of, args, config, config.model, True)
         if args.mmrazor and name in MMRAZOR_LOSSES:
@@ -280,13 +309,16 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     distillation.begin()
     distillation.after_epoch(1)  # an earlier self speaks from the second epoch on
     number = count(1)
+    beside = sum(one.numel() for one in distillation.trained_beside)
 
     def step() -> Any:
         # As under a Runner, whose hooks tell the networks what is over.
         logged = BaseModel.train_step(model, copy.deepcopy(batch), optimizer)
         distillation.after_iter(next(number))
-        return {term.name: logged[term.name].item() for term in model.terms}
+        return {name: value.item() for name, value in logged.items()
+                if any(name.startswith(term.name) for term in model.terms)}
 
+    step.parameters = beside  # type: ignore[attr-defined]
     return step
 
 
@@ -337,10 +369,13 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     seconds = timed(parts, args, terms)
     profiles = {name: profile(part) for name, part in parts.items()
                 if args.profile and not name.startswith((STUDENT, TEACHER, MMRAZOR))}
+    parameters = {name: getattr(part, 'parameters', 0) for name, part in parts.items()}
     del parts
     gc.collect()
-    memory = {} if args.no_memory else {name: in_a_process(name) for name in makers}
-    return dict(seconds=seconds, memory=memory, terms=terms, profiles=profiles)
+    memory = {} if args.no_memory else {name: in_a_process(name) for name in makers
+                                        if not name.endswith(WITHOUT)}
+    return dict(seconds=seconds, memory=memory, terms=terms, profiles=profiles,
+                parameters=parameters)
 
 
 def timed(parts: Dict[str, Callable], args: argparse.Namespace,
@@ -404,7 +439,8 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     loss, _, form = args.only.partition('/')
     if form:
         if form == COMPILED:  # what the compiler takes for itself is not the loss's
-            small = argparse.Namespace(**{**vars(args), 'loss_shape': [1, 2, 3, 4]})
+            small = argparse.Namespace(**{**vars(args), 'loss_shape': [1, 2, 3, 4],
+                                          'feature_shape': [1, 32, 4, 4]})
             loss_step(small, loss, form)()
             torch._dynamo.reset()
         part = loss_step(args, loss, form)
@@ -437,7 +473,7 @@ def table_of_steps(found: Dict[str, Any]) -> str:
         is_distilled = name not in (STUDENT, TEACHER)
         exact = found['terms'].get(name.split(',')[0])
         moved = [abs(value / exact[key] - 1) for key, value in found['terms'][name].items()
-                 if exact and exact[key]] if is_distilled and ',' in name else []
+                 if exact and exact.get(key)] if is_distilled and ',' in name else []
         rows.append([
             name, f'{own / student:.2f}',
             f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
@@ -460,48 +496,55 @@ def table_of_profiles(profiles: Dict[str, Dict[str, float]]) -> str:
 def loss_step(args: argparse.Namespace, name: str, form: str) -> Callable[[], Any]:
     """Value and gradient of a loss in one of its :func:`forms`."""
     generator = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(args.loss_shape, generator=generator).to(args.device)
+    loss = loss_of(name)
+    assert loss is not None, name
+    student, teacher = (torch.randn(shape_of(args, loss), generator=generator).to(args.device)
                         for _ in range(2))
     student.requires_grad_()
-    loss: Any = LOSSES[name] if form == OURS else partial(straightforward, LOSSES[name])
+    value: Any = prepared(loss, student, teacher, generator,
+                          form != OURS and has_two_forms(loss))
     if form == COMPILED:
-        loss = torch.compile(loss)
+        value = torch.compile(value)
 
     def step() -> None:
         student.grad = None
-        loss(student, teacher).backward()
+        value(student, teacher).backward()
 
     return step
 
 
-def straightforward(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
-    """The formula as in the paper, differentiated by autograd."""
-    if isinstance(loss, LogitLoss):
-        return LogitLoss.compare(loss, student, teacher, None)
-    return loss.tau**2 * divergence(student.flatten(2), teacher.flatten(2), tau=loss.tau).mean()
+def shape_of(args: argparse.Namespace, loss: DistillLoss) -> List[int]:
+    shape: List[int] = args.loss_shape if is_of_logits(loss) else args.feature_shape
+    return shape
 
 
 def measure_losses(args: argparse.Namespace) -> Dict[str, Any]:
     """Seconds and memory of every loss, in both forms."""
-    names = [f'{name}/{form}' for name in LOSSES for form in forms(args)]
-    parts = {name: loss_step(args, *name.split('/')) for name in names}
-    parts['read and write'] = traffic_of(args)
-    seconds = timed(parts, args)
-    del parts
-    gc.collect()
-    size = 4 * torch.Size(args.loss_shape).numel() / 2**20
-    memory = {} if args.no_memory else {name: in_a_process(name)['peak'] / size for name in names}
-    return dict(seconds=seconds, memory=memory)
+    losses = {name: loss for name, loss in ((one, loss_of(one)) for one in args.losses) if loss}
+    seconds: Dict[str, List[float]] = {}
+    memory: Dict[str, float] = {}
+    for name, loss in losses.items():  # one after another, so that the tensors of one are there
+        its = {f'{name}/{form}': loss_step(args, name, form) for form in forms(args, loss)}
+        its[f'{name}/{TRAFFIC}'] = traffic_of(args, loss)
+        seconds.update(timed(its, args))
+        names = [one for one in its if not one.endswith(TRAFFIC)]
+        del its
+        gc.collect()
+        size = 4 * torch.Size(shape_of(args, loss)).numel() / 2**20
+        if not args.no_memory:
+            memory.update((one, in_a_process(one)['peak'] / size) for one in names)
+    return dict(seconds=seconds, memory=memory,
+                left_out=[name for name in args.losses if name not in losses])
 
 
-def forms(args: argparse.Namespace) -> List[str]:
+def forms(args: argparse.Namespace, loss: DistillLoss) -> List[str]:
     """The forms of a loss that are measured."""
-    return [STRAIGHTFORWARD, *[COMPILED] * args.compiled, OURS]
+    return [*[STRAIGHTFORWARD] * has_two_forms(loss), *[COMPILED] * args.compiled, OURS]
 
 
-def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
-    """The minimum for any form: read both logits twice, and write a gradient."""
-    a, b = (torch.randn(args.loss_shape, device=args.device) for _ in range(2))
+def traffic_of(args: argparse.Namespace, loss: DistillLoss) -> Callable[[], Any]:
+    """The minimum for any form: read both inputs twice, and write a gradient."""
+    a, b = (torch.randn(shape_of(args, loss), device=args.device) for _ in range(2))
     gradient = torch.empty_like(a)
 
     def step() -> None:
@@ -514,17 +557,24 @@ def traffic_of(args: argparse.Namespace) -> Callable[[], Any]:
 
 def table_of_losses(found: Dict[str, Any], args: argparse.Namespace) -> str:
     seconds = {name: median(values) for name, values in found['seconds'].items()}
-    others = forms(args)[:-1]
+    others = [STRAIGHTFORWARD, *[COMPILED] * args.compiled]
     rows = [['loss', *[f'{form} / mmkd, time' for form in others], 'mmkd / memory traffic, time',
-             *[f'memory, {form}' for form in forms(args) if found['memory']]]]
-    for name in LOSSES:
+             *[f'memory, {form}' for form in [*others, OURS] if found['memory']]]]
+    for name in (one for one in args.losses if f'{one}/{OURS}' in seconds):
         own = seconds[f'{name}/{OURS}']
-        rows.append([name, *[f'{seconds[f"{name}/{form}"] / own:.1f}' for form in others],
-                     f'{own / seconds["read and write"]:.1f}',
-                     *[f'{found["memory"][f"{name}/{form}"]:.1f}' for form in forms(args)
-                       if found['memory']]])
-    return (f'Logits {tuple(args.loss_shape)}, forward and backward; memory in sizes of the '
-            f'logits, beyond them, gradient included.\n\n{as_table(rows)}')
+        rows.append([name, *[_shown(seconds.get(f'{name}/{form}', 0.) / own) for form in others],
+                     f'{own / seconds[f"{name}/{TRAFFIC}"]:.1f}',
+                     *[_shown(found['memory'].get(f'{name}/{form}', 0.))
+                       for form in [*others, OURS] if found['memory']]])
+    return (f'Logits {tuple(args.loss_shape)}, features {tuple(args.feature_shape)}, forward and '
+            'backward; memory in sizes of the input of one side, beyond both inputs, gradient '
+            f'included; – where a loss has one form.\n\n{as_table(rows)}' + (
+                f'\nNot called on two maps alone: {", ".join(found["left_out"])}.\n'
+                if found['left_out'] else ''))
+
+
+def _shown(value: float) -> str:
+    return f'{value:.1f}' if value else '–'
 
 
 # --- output -------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from .networks import (
     Partner,
 )
 from .points import ModelFamily, Point, tensors_of
+from .prepare import Prepare
 from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .students.soft_tree import SoftTree
 from .students.tree_head import soft_tree_head
@@ -60,6 +61,7 @@ __all__ = [
     'PackViews',
     'Partner',
     'Point',
+    'Prepare',
     'Region',
     'Replay',
     'SoftTree',

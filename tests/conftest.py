@@ -326,9 +326,9 @@ def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
     distillation, told, kept = model.distillation, {}, {}
     ask = distillation.ask
 
-    def watched(seen: dict, *args: Any) -> dict:
+    def watched(seen: dict, *args: Any, **named: Any) -> dict:
         # Some teachers run before the student, and records are released at the end of the step.
-        answers = ask(seen, *args)
+        answers = ask(seen, *args, **named)
         told.update(answers)
         kept.update(seen)
         return answers

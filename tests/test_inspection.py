@@ -9,7 +9,15 @@ from mmengine.config import Config
 from support.queries import detector
 
 import mmkd.inspection
-from mmkd.inspection import config_text, entries_of, inspect_pair, table_of
+from mmkd.inspection import (
+    config_text,
+    entries_of,
+    inspect_pair,
+    methods_table,
+    settings_of,
+    table_of,
+)
+from mmkd.losses import METHODS, Method
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 
@@ -127,3 +135,29 @@ def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
                                        clip_grad=dict(max_norm=35), accumulative_counts=2)
     assert found.model.inherit == 'neck'
     assert found.model.distill == [dict(type='mmkd.KDLoss', on='cls')]
+
+
+def test_which_methods_fit_and_why_others_do_not():
+    pair = inspect_pair(config(retinanet()), config(retinanet(channels=24)))
+    rows = {cells[0].strip(): cells[1:] for cells in (
+        line.strip('│').split('│') for line in methods_table(pair, width=300).splitlines()
+        if line.startswith('│'))}
+    assert [cell.strip() for cell in rows['kd']] == ['KDLoss on cls', 'yes']
+    assert rows['kt'][1].strip().startswith('no: it is for segmentor')
+    assert 'ReviewKDLoss on neck' in rows['reviewkd'][0]
+
+
+def test_only_what_fits_is_inherited():
+    method = Method('heir', [dict(type='mmkd.KDLoss', on='cls')], {'model.inherit': 'neck,head'})
+    try:
+        same, wider, narrow = (inspect_pair(config(retinanet()), config(retinanet(**changes)))
+                               for changes in ({}, dict(width=12), dict(channels=24, classes=3)))
+        assert settings_of('heir', same) == {'model.inherit': 'neck,head'}
+        assert settings_of('heir', wider) == {'model.inherit': 'neck,head'}
+        before = copy.deepcopy(narrow._distillation.student.state_dict())
+        found = settings_of('heir', narrow).get('model.inherit', '')
+        assert 'neck' not in found
+        assert all(torch.equal(one, before[name]) for name, one in
+                   narrow._distillation.student.state_dict().items())
+    finally:
+        del METHODS[method.name]

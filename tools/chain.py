@@ -62,7 +62,7 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
             move_aside(folder)
         is_done = os.path.isfile(os.path.join(folder, DONE))
         print(f'[{number + 1}/{len(stages)}] {stage.name}: ' + (
-            'done before' if is_done else folder), flush=True)
+            'finished before' if is_done else folder), flush=True)
         for path, config in stage.files.items():
             write_kept(path, config.pretty_text, 'train.py', f'tools/train.py {path}',
                        args.overwrite)

@@ -2,17 +2,16 @@
 
     python tools/compare.py configs/bccd --data-root data/bccd/ --seeds 0 1 2
 
-FOLDER holds `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
-`dist.py`, ...). A method of another folder is given by the path of its config, keeps the teacher
-that stands there, and goes by the name of its folder:
+FOLDER contains `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
+`dist.py`, ...). A config of another folder is given by its path. It keeps its own teacher, and its
+run has the name of its folder:
 
     python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
 
-Runs go one after another; a run that is finished and unchanged is not repeated. It is unchanged if
-its config, its data (annotations, label maps, names and sizes of images), and its teacher's config
-and weights are.
-In the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and per run its log and
-checkpoint.
+The runs are trained in sequence. A finished run is not repeated, unless its config, its data
+(annotations, label maps, names and sizes of images), or its teacher's config or weights have
+changed. Output in the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and for each
+run its log and checkpoint.
 """
 import argparse
 import glob
@@ -35,15 +34,15 @@ TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dis
               cwd='student + CWD', dist_mimic='student + DIST + mimic')
 FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
            'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1)}
-"""What the tables show: name in the log, and the factor that makes it per cent."""
+"""Columns of the tables: name in the log, and factor to per cent."""
 PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
                       r'.*?loss: ([\d.]+)')
 ENVIRONMENT = dict(
     PYTHONUNBUFFERED='1',
-    # A waiting thread of OpenMP spins by default, which hurts whoever shares the cores.
+    # By default a waiting OpenMP thread spins, which slows down other processes on the same cores.
     OMP_WAIT_POLICY='PASSIVE',
-    # Keep freed memory, in large pages: on a CPU, giving it back and getting it anew for every
-    # tensor took a tenth of the time of an iteration.
+    # Keep freed memory, in large pages. Returning it and allocating it again for every tensor took
+    # a tenth of the time of an iteration on a CPU.
     GLIBC_TUNABLES='glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:'
     'glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456')
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
@@ -54,18 +53,18 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', help='folder of configs')
     parser.add_argument('--work-dir', help='defaults to work_dirs/<name of the folder>')
-    parser.add_argument('--data-root', help='folder of the data, in place of the configs\'')
+    parser.add_argument('--data-root', help='folder of the data; overrides the configs')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='seeds of the students; the teacher has seed 0')
-    parser.add_argument('--methods', nargs='+', help='which students, by name of their config in '
-                        'the folder, or path of one elsewhere; all of the folder by default')
+    parser.add_argument('--methods', nargs='+', help='students to train: name of a config in the '
+                        'folder, or path of another config; by default all of the folder')
     parser.add_argument('--holdout', type=int, metavar='N',
-                        help='choose settings without the validation set: every N-th training '
-                        'image is validated on and left out of training')
+                        help='to choose settings without the validation set: validate on every '
+                        'N-th training image, and leave it out of training')
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         help='override settings of the students, as in tools/train.py')
-    parser.add_argument('--tag', default='', help='name of such a variant, added to its run')
-    parser.add_argument('--teacher-checkpoint', help='use this one and train no teacher')
+    parser.add_argument('--tag', default='', help='suffix of the names of these runs')
+    parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
                         help='images in sheet.png; 0 for none')
     args = parser.parse_args()
@@ -81,7 +80,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     students = find_students(args)
-    for path in students.values():  # a mistake in the last is said before the first is trained
+    for path in students.values():  # errors in any config are raised before the first training
         make_config(args, path, 0, 'is trained first')
     teacher = finish_run(
         args, 'teacher', 0, make_config(args, os.path.join(args.folder, 'teacher.py'), 0))
@@ -117,10 +116,11 @@ def find_students(args: argparse.Namespace) -> Dict[str, str]:
         elif method.endswith('.py') and os.path.isfile(method):
             name, path = os.path.basename(os.path.dirname(os.path.abspath(method))), method
         else:
-            raise SystemExit(f'no config {method!r}: {args.folder} has {sorted(found)}, and a '
-                             'method of another folder is the path of a file')
+            raise SystemExit(f'no config {method!r}: {args.folder} has {sorted(found)}; write '
+                             'one of these, or the path of a config in another folder')
         if name in students:
-            raise SystemExit(f'{path} and {students[name]} would both be called {name!r}')
+            raise SystemExit(f'{path} and {students[name]} have the same name {name!r}; compare '
+                             'them in two runs, with two work dirs')
         students[name] = path
     return students
 
@@ -160,11 +160,11 @@ def replace_prefix(value: Any, old: str, new: str) -> Any:
 
 
 def hold_out(config: Config, args: argparse.Namespace) -> None:
-    """Split the training images in two, and validate on the smaller part."""
+    """Validate on a part of the training images, and leave it out of training."""
     data = config.train_dataloader.dataset
     if 'ann_file' not in data:
-        raise SystemExit('--holdout splits the annotation file of a COCO data set; this data set, '
-                         f'{data.type}, has none')
+        raise SystemExit('--holdout splits the annotation file of a COCO data set, but this '
+                         f'data set, {data.type}, has none; leave --holdout out')
     with open(os.path.join(data.get('data_root') or '', data.ann_file)) as file:
         content = json.load(file)
     images = sorted(content['images'], key=lambda image: image['id'])
@@ -184,7 +184,7 @@ def hold_out(config: Config, args: argparse.Namespace) -> None:
 
 
 def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:
-    """Train, unless the same run is there already; return its figures."""
+    """Train, unless the same run is finished; return its figures."""
     folder = os.path.join(args.work_dir, name, f'seed{seed}')
     if name == 'teacher' and args.teacher_checkpoint:
         return dict(checkpoint=args.teacher_checkpoint, curve=[],
@@ -197,14 +197,14 @@ def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -
             result = json.load(file)
         before = result.get('fingerprint')
         changed = (differences(before, fingerprint) if isinstance(before, dict) else
-                   ['an earlier version did not record its data and its teacher'])
+                   ['an earlier version of mmkd did not record its data and its teacher'])
         if not os.path.isfile(result['checkpoint']):
-            changed = [f'its checkpoint {result["checkpoint"]} is gone']
+            changed = [f'its checkpoint {result["checkpoint"]} does not exist']
         if not changed:
             figure = columns_of(result)[0]
-            print(f'{title_of(name)}, seed {seed}: done before, {figure} {result[figure]:.1f}')
+            print(f'{title_of(name)}, seed {seed}: finished before, {figure} {result[figure]:.1f}')
             return result
-        print(f'{title_of(name)}, seed {seed}: is trained anew, for {told(changed)}')
+        print(f'{title_of(name)}, seed {seed}: trained again, because {told(changed)}')
         os.remove(result_path)
     config_path = write(folder, 'config.py', config.pretty_text)
     train(config_path, folder, f'{title_of(name)}, seed {seed}',
@@ -239,7 +239,7 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
 
 
 def read_figures(folder: str) -> Dict[str, Any]:
-    """What the newest log in the folder says: figures, their curve, seconds, checkpoint."""
+    """Read the newest log in the folder: figures, their curve, seconds, checkpoint."""
     newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     with open(newest) as file:
         lines = [json.loads(line) for line in file]
@@ -257,7 +257,7 @@ def read_figures(folder: str) -> Dict[str, Any]:
 
 
 def count_parameters(config: Config) -> int:
-    """Parameters of the model that is shipped."""
+    """Number of parameters of the student."""
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model.get('student', config.model))
@@ -279,7 +279,7 @@ def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
 
 
 def columns_of(result: Dict[str, Any]) -> List[str]:
-    """Names of the figures a run has; none for a teacher that was trained elsewhere."""
+    """Names of the figures of a run; none for a teacher given by --teacher-checkpoint."""
     return [name for name in FIGURES if name in result]
 
 

@@ -24,7 +24,7 @@ IGNORED = 255
 
 
 def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], path: str) -> None:
-    """AP over epochs, or mIoU over iterations: mean of the seeds, with the range between them."""
+    """Plot AP over epochs or mIoU over iterations: mean and range over the seeds."""
     is_detector = any('AP' in result for results in runs.values() for result in results)
     figure_name, step = ('AP', 'epoch') if is_detector else ('mIoU', 'iteration')
     figure, axes = plt.subplots(figsize=(7, 4.5))
@@ -82,13 +82,13 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
         bottom = _draw_legend(figure, columns[0][1], dataset.metainfo)
     figure.tight_layout(rect=(0, bottom, 1, 1))
     figure.savefig(path, dpi=100)
-    with Image.open(path) as image:  # 256 colours: a third of the size, and looks the same
+    with Image.open(path) as image:  # 256 colours take a third of the size
         image.convert('RGB').quantize(256).save(path, optimize=True)
     plt.close(figure)
 
 
 def _load(run: Dict[str, Any]) -> torch.nn.Module:
-    """The shipped model alone: a distilled checkpoint fits its plain student's config exactly."""
+    """Load the plain student; the checkpoint of a distilled one fits it."""
     config = Config.fromfile(run['config'])
     model = MODELS.build(config.model.get('student', config.model)).eval()
     load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
@@ -137,7 +137,7 @@ def _true_labels(sample: dict) -> np.ndarray:
 def _found_labels(model: torch.nn.Module, sample: dict) -> np.ndarray:
     with torch.no_grad():
         found = model.test_step(pseudo_collate([sample]))[0].pred_sem_seg.data[0].numpy()
-    # mmseg scores no pixel without a label; neither is one shown.
+    # Pixels without a label do not count in mmseg's metrics, so they are not shown.
     truth = _true_labels(sample)
     return np.where(truth == IGNORED, IGNORED, found)
 

@@ -29,9 +29,10 @@ class Bank(nn.Module):
             Defaults to None, one queue for all.
         per_class (int, optional): Maximum number of rows per class, push and process, so that one
             image cannot fill a queue. The first ones are stored. Defaults to None, no limit.
-        saved (str | bool): Format of the rows in a checkpoint: 'float32', exact; 'float16', half
-            the space, with values clamped to ±65504; False, not saved, so that a resumed run
-            begins with an empty bank. Defaults to 'float32'.
+        saved (str | bool): Format of the rows in a checkpoint: 'float32'; 'float16', half the
+            space; False, not saved, so that a resumed run begins with an empty bank. With
+            'float16', rows are rounded and clamped to ±65504 when they are pushed, so that a
+            resumed run reads the same rows as one without interruption. Defaults to 'float32'.
 
     Raises:
         TypeError: If a number is not an int.
@@ -111,6 +112,10 @@ class Bank(nn.Module):
                 if self.classes is None else
                 f'for {self.classes} classes, but got no labels; give one per row'))
         features = _moved(features.detach(), self.memory.device, self.memory.dtype)
+        if self.saved == 'float16':
+            is_finite = features.isfinite()
+            half = features.clamp(-HALF_MAX, HALF_MAX).half().to(features)
+            features = torch.where(is_finite, half, features)  # the others are not stored
         device, last = features.device, len(self.counts)
         labels = torch.zeros(len(features), dtype=torch.int64, device=device) if labels is None \
             else _per_row('labels', labels, features)
@@ -185,16 +190,24 @@ class Bank(nn.Module):
         return self.memory[slots].where(is_found[:, None], self.memory[-1]), is_found
 
     @torch.no_grad()
-    def table(self) -> Tuple[Tensor, Tensor]:
-        """All slots, filled or empty, not sorted by age.
+    def table(self, slots: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+        """Slots, filled or empty, not sorted by age.
+
+        Args:
+            slots (Tensor, optional): Int (K,), numbers of slots from 0 to size-1; with ``classes``,
+                of the queue of each class. Defaults to None, all slots.
 
         Returns:
-            tuple[Tensor, Tensor]: Rows (size, C), zeros in empty slots, and bool (size,), True for
-            filled slots; with ``classes``, (classes, size, C) and (classes, size).
+            tuple[Tensor, Tensor]: Rows (K, C), zeros in empty slots, and bool (K,), True for filled
+            slots; with ``classes``, (classes, K, C) and (classes, K).
         """
         shape = (self.size, ) if self.classes is None else (self.classes, self.size)
-        return (self.memory[:-1].view(*shape, self.channels).clone(),
-                self.serials[:-1].view(shape) >= 0)
+        memory = self.memory[:-1].view(*shape, self.channels)
+        serials = self.serials[:-1].view(shape)
+        if slots is None:
+            return memory.clone(), serials >= 0
+        slots = _moved(slots, self.memory.device, torch.int64)
+        return memory.index_select(-2, slots), serials.index_select(-1, slots) >= 0
 
     def extra_repr(self) -> str:
         return f'{self.size}, {self.channels}, classes={self.classes}, saved={self.saved!r}'
@@ -213,8 +226,8 @@ class Bank(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.saved:
             memory = self.memory.detach()
-            destination[f'{prefix}memory'] = memory.float() if self.saved == 'float32' else (
-                memory.clamp(-HALF_MAX, HALF_MAX).half())
+            destination[f'{prefix}memory'] = (
+                memory.float() if self.saved == 'float32' else memory.half())
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,6 +1,18 @@
 """How is a network run on a batch, as far as questions need?"""
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +20,7 @@ from torch import Tensor, nn
 from ..core.rng import preserved_rng
 from ..points import Answers, Point, family_of
 from ..points.recorder import recording
-from .continued import continued
+from .continued import Replaced, continued
 from .idle import Outputs, Parts, left_out, parts_of, standing_in
 
 
@@ -18,9 +30,9 @@ class Question(NamedTuple):
     """Points of the teacher."""
     at: Optional[Tensor] = None
     """Places to predict for, such as RoIs (R, 5); None for the grid of the head."""
-    through: Optional[Tuple[str, List[Any]]] = None
-    """Path of a module of the teacher, and values of the student that replace its outputs, call by
-    call; the answer then has a gradient for the student. None: nothing is replaced."""
+    through: Optional[Replaced] = None
+    """Values of the student that replace the outputs of a module of the teacher; the answer then
+    has a gradient for the student. None: nothing is replaced."""
 
     @property
     def paths(self) -> Set[str]:
@@ -29,7 +41,9 @@ class Question(NamedTuple):
 
 
 def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Answers]:
+             questions: Dict[str, Question],
+             skipping: Callable[[Question], ContextManager] = lambda question: nullcontext()
+             ) -> Dict[str, Answers]:
     """Run a network, and return the values at the points of each question.
 
     Args:
@@ -37,6 +51,8 @@ def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
         inputs (Tensor): Float (N, C, H, W), normalised for the network.
         data_samples (Sequence, optional): The N samples.
         questions (dict[str, Question]): Questions by a key that the caller chooses.
+        skipping (Callable): Returns a context in which modules that a question does not need are
+            left out. Defaults to one in which all run.
     """
     family = family_of(model)
     told: Dict[str, Answers] = {}
@@ -44,10 +60,12 @@ def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
     with recording(model, paths) as before:
         features = family.extract(model, inputs)
     for key, question in questions.items():
-        with recording(model, question.paths) as behind, continued(model, question.through):
+        with skipping(question), recording(model, question.paths) as behind, continued(
+                model, question.through):
             family.predict(model, features, question.paths, question.at, data_samples)
-        records = {path: before[path] + calls for path, calls in behind.items()}
-        told[key] = {point: point.answer(records) for point in question.points}
+            records = {path: before[path] + calls for path, calls in behind.items()}
+            # Inside, where gradients are enabled: boxes are decoded here.
+            told[key] = {point: point.answer(records) for point in question.points}
     return told
 
 
@@ -77,12 +95,18 @@ class Observer:
             runs_whole (bool): Whether every module runs. Defaults to False.
         """
         points = {point for question in questions.values() for point in question.points}
-        self.through.update(one.through[0] for one in questions.values() if one.through)
+        self.through.update(one.through.path for one in questions.values() if one.through)
         known = all(point in self.parts for point in points)
-        idle = left_out(self.parts[point] for point in points) if (
-            known and not runs_whole) else set()
-        with torch.no_grad(), standing_in(model, idle, self._idle_outputs):
-            told = answered(model, inputs, data_samples, questions)
+
+        def skipping(points: Iterable[Point]) -> ContextManager:
+            idle = left_out(self.parts[point] for point in points) if (
+                known and not runs_whole) else set()
+            return standing_in(model, idle, self._idle_outputs)
+
+        with torch.no_grad(), skipping(points):
+            # A value of the student may go on through one branch of a head alone.
+            told = answered(model, inputs, data_samples, questions,
+                            lambda question: skipping(question.points))
         if not known and not runs_whole:  # an image of this size has run without an error
             self._find_parts(model, inputs, points)
         return told

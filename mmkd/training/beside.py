@@ -86,6 +86,24 @@ def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
         '`paramwise_cfg` of some parameter at 1')
 
 
+def clip_before_steps(module: nn.Module, optimizer: Any) -> None:
+    """Clip the gradients of losses with a ``clip_norm``, each by itself, before each step.
+
+    A loss scaler has unscaled the gradients by then, and ``clip_grad`` of the OptimWrapper has
+    clipped them together with those of the student.
+
+    Args:
+        module (nn.Module): A loss, or a container of losses.
+        optimizer (torch.optim.Optimizer): The optimizer that they are in.
+    """
+    for loss in module.modules():
+        norm = getattr(loss, 'clip_norm', None)
+        if norm is not None:
+            parameters = [one for one in loss.parameters() if one.requires_grad]
+            optimizer.register_step_pre_hook(
+                lambda *_, own=parameters, norm=norm: nn.utils.clip_grad_norm_(own, norm) and None)
+
+
 def join_as_model(model: nn.Module, parameters: List[nn.Parameter], runner: Any) -> None:
     """Add a network to the student's optimizer, with the settings of the config's
     ``optim_wrapper``.

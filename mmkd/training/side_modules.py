@@ -1,5 +1,6 @@
 """Container of all modules with a state outside the student: connectors, losses, partners."""
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ class SideModules:
         self._kinds = list(dict.fromkeys([*KINDS, *self._modules]))
         self._order: Dict[str, List[str]] = {}
         self._last_pass = LastPass()
+        self._clipped: WeakSet[Any] = WeakSet()
+        """Optimizers before whose steps the layers of losses are clipped."""
 
     def put(self, kind: str, modules: Mapping[str, Any]) -> None:
         """Set the modules of a kind that is created later than the others."""
@@ -117,7 +120,7 @@ class SideModules:
             ValueError: If the optimizer has no suitable group.
         """
         # Only this method needs MMEngine.
-        from .beside import join_as_model, join_optimizer, lr_scale_of
+        from .beside import clip_before_steps, join_as_model, join_optimizer, lr_scale_of
         for kind in self._kinds:
             for module in self.of(kind).values():
                 parameters = [one for _, one in trained(module)]
@@ -125,6 +128,11 @@ class SideModules:
                     join_as_model(module.model, parameters, runner)
                 elif parameters:
                     join_optimizer(parameters, runner.optim_wrapper, lr_scale_of(runner))
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        if optimizer is not None and optimizer not in self._clipped:
+            self._clipped.add(optimizer)
+            for loss in self.of('losses').values():
+                clip_before_steps(loss, optimizer)
 
     # --- state ------------------------------------------------------------------------------------
 

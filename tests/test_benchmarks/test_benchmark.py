@@ -7,7 +7,6 @@ import time
 from argparse import Namespace
 
 import pytest
-import torch
 from conftest import retinanet, segmentor
 from mmengine.config import Config
 from support.tools import BENCHMARKS, run_tool
@@ -87,14 +86,6 @@ def test_table_of_a_given_run(benchmark):
         ['student alone', '1.00', '', '1.00'], ['teacher, whole forward', '0.50', '', '2.00'],
         ['dist', '1.50', '1.00', '3.00'],
         ['dist, whole teacher', '2.00', '1.33', '4.00', '1.0e-02']]
-
-
-@pytest.mark.parametrize('name', ['DIST', 'KD', 'CWD'])
-def test_both_forms_are_one_loss(benchmark, name):
-    student, teacher = torch.randn(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    loss = benchmark.LOSSES[name]
-    torch.testing.assert_close(benchmark.straightforward(loss, student, teacher),
-                               loss(student, teacher))
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

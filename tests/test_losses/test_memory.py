@@ -115,6 +115,9 @@ def test_each_class_has_its_queue(per_class):
         assert rows.shape == (3, 3, 2)
         assert [sorted(numbers(one[flags])) for one, flags in zip(rows, is_filled)] == [
             queues[label] for label in range(3)]
+        some, is_some = bank.table(torch.tensor([2, 0]))
+        assert torch.equal(some, rows[:, [2, 0]])
+        assert torch.equal(is_some, is_filled[:, [2, 0]])
     assert number == 32
 
 
@@ -181,13 +184,11 @@ def test_a_resumed_run_goes_on_at_the_same_place(saved):
         assert not len(resumed.bank.read())
         assert not any('bank' in name for name in loss.state_dict())
         return
-    half = loss.bank.read()
-    assert torch.equal(resumed.bank.read(), half if saved == 'float32' else half.half().float())
+    assert torch.equal(resumed.bank.read(), loss.bank.read())
     trained(loss, optimizer, range(2, 4))
     trained(resumed, again, range(2, 4))
-    close = dict(rtol=0, atol=0) if saved == 'float32' else dict(rtol=2e-3, atol=2e-3)
     for name, value in loss.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, **close)
+        assert torch.equal(resumed.state_dict()[name], value), name
 
 
 def test_how_much_of_a_checkpoint_it_takes():
@@ -200,10 +201,9 @@ def test_how_much_of_a_checkpoint_it_takes():
 
 def test_large_numbers_stay_finite_in_half_precision():
     bank, other = Bank(1, 1, saved='float16'), Bank(1, 1, saved='float16')
-    bank.push(torch.tensor([[1e6]]))
+    bank.push(torch.tensor([[1e6], [float('inf')]]))
     other.load_state_dict(bank.state_dict())
-    assert other.read().item() == 65504
-    assert bank.read().item() == 1e6
+    assert bank.read().tolist() == other.read().tolist() == [[65504]]
 
 
 def test_a_full_bank_that_loads_less_is_not_full():

@@ -55,7 +55,7 @@ def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):
     assert 'loss_cls_kd' not in log
     # What is done is not done again.
     out = run('train.py', 'born.py', '--generations', 2, cwd=tmp_path)
-    assert out.stdout.count('done before') == 2
+    assert out.stdout.count('finished before') == 2
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, pl
     before = student.read_bytes()
     found, said = chained(*stages)
     assert found == []
-    assert said.count('done before') == 2
+    assert said.count('finished before') == 2
     # A third one goes on from there.
     assert chained(name, '--generations', 3, *stages[3:])[0] == ['generation2']
 

@@ -174,7 +174,7 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
     assert (work / 'curves.png').stat().st_size > 5000
     assert (work / 'sheet.png').stat().st_size > 5000
     again = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '0', cwd=tmp_path).stdout
-    assert again.count('done before') == 5
+    assert again.count('finished before') == 5
 
 
 def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
@@ -214,13 +214,13 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     teacher.dump(str(tmp_path / 'pair' / 'teacher.py'))
     found, said = run_again()
     assert found == ['teacher/seed0', 'dist/seed0']
-    assert 'student + DIST, seed 0: is trained anew, for the content of model.teacher.' in said
-    assert 'student alone, seed 0: done before' in said
+    assert 'student + DIST, seed 0: trained again, because the content of model.teacher.' in said
+    assert 'student alone, seed 0: finished before' in said
     # The same config, trained once more: other weights.
     (tmp_path / 'work_dirs/pair/teacher/seed0/result.json').unlink()
     found, said = run_again()
     assert found == ['teacher/seed0', 'dist/seed0']
-    assert 'for the content of model.teacher.checkpoint has changed' in said
+    assert 'because the content of model.teacher.checkpoint has changed' in said
     content = json.loads(labels.read_text())
     content['annotations'].pop()
     labels.write_text(json.dumps(content))

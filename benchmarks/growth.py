@@ -1,0 +1,265 @@
+"""Measure how the time and memory of losses grow: with classes, positions, images and terms.
+
+    python benchmarks/growth.py --out docs/results/methods
+    python benchmarks/growth.py --losses DIST CIRKD --axes positions --rounds 3
+
+Each loss is called alone, forward and backward, on maps whose size grows along one axis; each size
+is measured in a process of its own. The axis 'terms' is a training step of a pair of models with
+one to eight KD terms, without the step that observes the teacher alone. A slope is that of the
+logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more than
+--most are left out.
+
+Output: `growth.json`, `growth.md` and `growth.png`.
+"""
+import argparse
+import copy
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import tools_on_path  # noqa: F401
+import torch
+from benchmark import GIVE_BACK, as_table, cpu_name, peak, step_of, timed, without_weights
+from command import Parser, last_words, run
+from common import read_config
+from loss_calls import (
+    is_of_logits,
+    loss_of,
+    names_of_losses,
+    nothing_at,
+    prepared,
+)
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub, MMLogger
+
+from mmkd.networks.frozen import model_config
+
+ANCHORS = 9
+COPIES = 6
+"""Tensors of the input's size that a loss may hold, for the estimate of its memory."""
+AXES: Dict[str, List[int]] = dict(classes=[3, 80, 365, 1203], positions=[64, 96, 128, 192, 256],
+                                  images=[1, 2, 4, 8, 16], terms=[1, 2, 4, 8])
+"""Sizes along each axis; of 'positions', the length of a side."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--losses', nargs='+', default=['all'],
+                        help="names without 'Loss'; all by default")
+    parser.add_argument('--axes', nargs='+', choices=AXES, default=list(AXES))
+    parser.add_argument('--sizes', type=int, nargs='+', help='with one of --axes: its sizes')
+    parser.add_argument('--side', type=int, default=64, help='of maps; 64 by default')
+    parser.add_argument('--channels', type=int, default=256, help='of features; 256 by default')
+    parser.add_argument('--student', default='mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+                        help='of the terms')
+    parser.add_argument('--teacher', default='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'),
+                        help='of the images of the terms')
+    parser.add_argument('--batch-size', type=int, default=2, help='of the terms')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--longest', type=float, default=120,
+                        help='seconds that one size may take; larger ones are left out then')
+    parser.add_argument('--most', type=float, default=6, help='GiB that the tensors may take')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--work-dir', '--out', default='work_dirs/growth')
+    parser.add_argument('--only', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.sizes and len(args.axes) != 1:
+        parser.error('--sizes goes with one of --axes')
+    if args.losses == ['all']:
+        args.losses = names_of_losses()
+    unknown = set(args.losses) - set(names_of_losses())
+    if unknown:
+        parser.error(f'--losses {" ".join(sorted(unknown))}: there are '
+                     f'{", ".join(names_of_losses())}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_instance('growth', log_level='WARNING')
+    if args.only:
+        axis, loss, size = args.only.split('/')
+        return print(json.dumps(measured(args, axis, loss, int(size))))
+    curves: Dict[str, Dict[str, Any]] = {}
+    for axis in args.axes:
+        sizes = args.sizes or AXES[axis]
+        for loss in ['KD'] if axis == 'terms' else [
+                one for one in args.losses if is_for(axis, one)]:
+            curves.setdefault(axis, {})[loss] = curve(args, axis, loss, sizes)
+    machine = torch.cuda.get_device_name() if args.device.startswith('cuda') else (
+        f'CPU, {torch.get_num_threads()} threads, {cpu_name() or "unknown"}')
+    found = dict(machine=f'{machine}; torch {torch.__version__}', curves=curves,
+                 command=' '.join(sys.argv[1:]))
+    folder = Path(args.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'growth.json').write_text(json.dumps(found, indent=1) + '\n')
+    text = f'{found["machine"]}\n\n{table_of(curves)}'
+    (folder / 'growth.md').write_text(text)
+    draw(curves, folder / 'growth.png')
+    print(f'\n{text}\nWritten to {folder}')
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+def is_for(axis: str, name: str) -> bool:
+    """Whether a loss can be called alone, and has classes where they grow."""
+    loss = loss_of(name)
+    return loss is not None and (axis != 'classes' or is_of_logits(loss))
+
+
+def shape_at(args: argparse.Namespace, axis: str, name: str, size: int) -> Tuple[int, ...]:
+    """Shape of the maps of one side."""
+    loss = loss_of(name)
+    assert loss is not None
+    channels = ANCHORS * 80 if is_of_logits(loss) else args.channels
+    return (size if axis == 'images' else 2, ANCHORS * size if axis == 'classes' else channels,
+            *[size if axis == 'positions' else args.side] * 2)
+
+
+def amount_of(args: argparse.Namespace, axis: str, name: str, size: int) -> int:
+    """What grows: the number of elements of a map, or of terms."""
+    return size if axis == 'terms' else math.prod(shape_at(args, axis, name, size))
+
+
+def measured(args: argparse.Namespace, axis: str, name: str, size: int) -> Dict[str, float]:
+    """Seconds and MiB of one size."""
+    if axis == 'terms':
+        return measured_terms(args, size)
+    loss = loss_of(name)
+    assert loss is not None
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(shape_at(args, axis, name, size), generator=generator
+                                    ).to(args.device) for _ in range(2))
+    student.requires_grad_()
+    value = prepared(loss, student, teacher, generator)
+
+    def step() -> None:
+        student.grad = None
+        value(student, teacher).backward()
+
+    before = peak(args.device)
+    step()
+    memory = peak(args.device) - before
+    return dict(seconds=median(timed(dict(step=step), args)['step']), memory=memory)
+
+
+def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
+    """What a number of terms takes in a training step. Rounds with and without take turns."""
+    MessageHub.get_current_instance().update_info('epoch', 0)
+    student, teacher = read_config(args.student), read_config(args.teacher)
+    given = argparse.Namespace(**vars(args), amp=None)
+    entries = [dict(type='mmkd.KDLoss', on='cls', name=f'loss_{number}') for number in range(count)]
+
+    def step_with(distill: List[Dict[str, Any]]) -> Callable[[], Any]:
+        config = copy.deepcopy(student)
+        config.model = ConfigDict(type='mmkd.Distiller', student=model_config(student),
+                                  teacher=dict(config=teacher), distill=distill)
+        config = Config(without_weights(config))
+        return step_of(given, config, config.model)
+
+    bare = step_with([nothing_at(entries[0])])
+    bare()
+    before = peak(args.device)
+    steps = dict(bare=bare, terms=step_with(entries))
+    memory = peak(args.device)
+    found = timed(steps, args)
+    return dict(seconds=max(median(found['terms']) - median(found['bare']), 0.),
+                memory=max(peak(args.device) - max(memory, before), 0.))
+
+
+def curve(args: argparse.Namespace, axis: str, name: str, sizes: List[int]) -> Dict[str, Any]:
+    """Figures along an axis, and their slopes."""
+    found: Dict[str, Any] = dict(sizes=[], amounts=[], seconds=[], memory=[], left_out={})
+    for size in sizes:
+        amount = amount_of(args, axis, name, size)
+        needed = 0 if axis == 'terms' else 4 * COPIES * amount / 2**30
+        if needed > args.most:
+            found['left_out'][size] = f'its tensors may take {needed:.0f} GiB'
+            continue
+        last = found['seconds'][-1] if found['seconds'] else 0.
+        if last * (args.rounds + 2) > args.longest:
+            found['left_out'][size] = f'a size before took {last:.0f} s'
+            continue
+        print(f'{axis}: {name} at {size}', flush=True)
+        ended = subprocess.run(
+            [sys.executable, '-W', 'ignore', *sys.argv, '--only', f'{axis}/{name}/{size}'],
+            capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
+        if ended.returncode:
+            found['left_out'][size] = last_words(ended.stderr)
+            continue
+        one = json.loads(ended.stdout.strip().splitlines()[-1])
+        for key, value in dict(one, sizes=size, amounts=amount).items():
+            found[key].append(value)
+    found['slopes'] = {key: slope(found['amounts'], found[key]) for key in ('seconds', 'memory')}
+    return found
+
+
+def slope(x: List[float], y: List[float]) -> Optional[float]:
+    """Of log y over log x, by least squares; None for less than two points.
+
+    Example:
+        >>> round(slope([1, 2, 4], [3, 12, 48]), 6)
+        2.0
+    """
+    points = [(math.log(a), math.log(b)) for a, b in zip(x, y) if a > 0 and b > 0]
+    if len({a for a, _ in points}) < 2:
+        return None
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points))
+    return sum((a - mean_x) * (b - mean_y) for a, b in points) / sum(
+        (a - mean_x)**2 for a, _ in points)
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def table_of(curves: Dict[str, Dict[str, Any]]) -> str:
+    text = ''
+    for axis, losses in curves.items():
+        rows = [['loss', 'sizes', 'slope of time', 'slope of memory', 'seconds', 'MiB']]
+        for name, one in losses.items():
+            rows.append([name, ', '.join(map(str, one['sizes'])),
+                         *[_shown(one['slopes'][key]) for key in ('seconds', 'memory')],
+                         ', '.join(f'{value:.2g}' for value in one['seconds']),
+                         ', '.join(f'{value:.0f}' for value in one['memory'])])
+        left_out = [f'{name} at {size}: {why}' for name, one in losses.items()
+                    for size, why in one['left_out'].items()]
+        text += f'## {axis}\n\n{as_table(rows)}\n' + (
+            f'Left out: {"; ".join(left_out)}.\n\n' if left_out else '')
+    return text
+
+
+def _shown(value: Optional[float]) -> str:
+    return '–' if value is None else f'{value:.2f}'
+
+
+def draw(curves: Dict[str, Dict[str, Any]], path: Path) -> None:
+    """Time and memory over what grows, on logarithmic axes, with the slopes in the legends."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(len(curves), 2, figsize=(13, 4.2 * len(curves)), squeeze=False)
+    for row, (axis, losses) in zip(axes, curves.items()):
+        for place, key, unit in zip(row, ('seconds', 'memory'), ('seconds', 'MiB')):
+            for name, one in losses.items():
+                points = [(x, y) for x, y in zip(one['amounts'], one[key]) if y > 0]
+                if points:
+                    place.plot(*zip(*points), marker='.', linewidth=1,
+                               label=f'{name} {_shown(one["slopes"][key])}')
+            place.set(xscale='log', yscale='log', title=axis, ylabel=unit,
+                      xlabel='terms' if axis == 'terms' else 'elements of a map')
+            place.grid(alpha=0.3)
+            place.legend(fontsize=6, ncols=3, title='slopes', title_fontsize=6)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == '__main__':
+    run(main)

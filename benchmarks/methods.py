@@ -1,0 +1,189 @@
+"""Measure what a training step takes with every method of --method, on three pairs.
+
+    python benchmarks/methods.py --out docs/results/methods
+    python benchmarks/methods.py --pairs pspnet --methods cirkd cwd --rounds 3
+
+benchmark.py measures a few methods at a time, so that no more models are in memory than fit: each
+beside the student alone, the teacher's complete forward, and the same entries with a loss that
+computes nothing. All times of a row are ratios within one such group. A group that has been
+measured is not measured again; delete its folder in the work dir to repeat it.
+
+Output: `costs.json` and `costs.md`. docs/generate_methods.py puts the former into docs/methods.md.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, List, NamedTuple
+
+import tools_on_path  # noqa: F401
+from benchmark import STUDENT, TEACHER, WITHOUT, as_table
+from command import Parser, last_words, run
+from common import read_config
+from mmengine.logging import MMLogger
+
+from mmkd.inspection import entries_of, inspect_pair
+from mmkd.losses import METHODS
+
+HERE = Path(__file__).resolve().parent
+
+
+class Models(NamedTuple):
+    """A pair to measure methods on."""
+    title: str
+    student: str
+    teacher: str
+
+
+PAIRS = dict(
+    retinanet=Models('RetinaNet', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+                     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
+    faster_rcnn=Models('Faster R-CNN', str(HERE / 'models' / 'faster_rcnn_r18_coco.py'),
+                       'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
+    pspnet=Models('PSPNet', 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+                  'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--pairs', nargs='+', choices=PAIRS, default=list(PAIRS))
+    parser.add_argument('--student', help='another student instead, with --teacher')
+    parser.add_argument('--teacher')
+    parser.add_argument('--methods', nargs='+', default=['all'], help='all by default')
+    parser.add_argument('--at-once', type=int, default=3,
+                        help='how many methods are in memory together; 3 by default')
+    parser.add_argument('--size', type=int, nargs=2, default=[512, 512], metavar=('H', 'W'))
+    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--no-memory', action='store_true')
+    parser.add_argument('--work-dir', default='work_dirs/methods', help='of the groups')
+    parser.add_argument('--out', help='folder of the results; by default the work dir')
+    args = parser.parse_args()
+    if bool(args.student) != bool(args.teacher):
+        parser.error('--student goes with --teacher')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_instance('methods', log_level='ERROR')
+    names = list(METHODS) if args.methods == ['all'] else args.methods
+    pairs = {'given': Models('pair', args.student, args.teacher)} if args.student else {
+        name: PAIRS[name] for name in args.pairs}
+    found: Dict[str, Any] = dict(machine='', pairs={}, methods={})
+    for name, pair in pairs.items():
+        fitting, problems = fitting_methods(pair, names)
+        rows: Dict[str, Any] = {}
+        for first in range(0, len(fitting), args.at_once):
+            group = fitting[first:first + args.at_once]
+            measured = measured_group(args, name, pair, group)
+            found['machine'] = measured.pop('machine', found['machine'])
+            rows.update(measured)
+        found['pairs'][name] = dict(title=pair.title, student=pair.student, teacher=pair.teacher,
+                                    methods=rows, left_out=problems)
+    found['methods'] = cells_of(found['pairs'])
+    found['note'] = note_of(found['machine'])
+    out = Path(args.out or args.work_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'costs.json').write_text(json.dumps(found, indent=1) + '\n')
+    text = found['note'] + '\n\n' + '\n'.join(map(table_of_pair, found['pairs'].values()))
+    (out / 'costs.md').write_text(text)
+    print(f'\n{text}\nWritten to {out}')
+
+
+def fitting_methods(pair: Models, names: List[str]) -> Any:
+    """Names of the methods that fit a pair, and why the others do not."""
+    inspected = inspect_pair(read_config(pair.student), read_config(pair.teacher))
+    fitting, problems = [], {}
+    for name in names:
+        try:
+            entries_of(name, inspected)
+            fitting.append(name)
+        except ValueError as error:
+            problems[name] = str(error)
+    return fitting, problems
+
+
+def measured_group(args: argparse.Namespace, pair: str, models: Models, group: List[str]
+                   ) -> Dict[str, Any]:
+    """Figures of a group of methods, measured together; one by one if that fails."""
+    folder = os.path.join(args.work_dir, f'{pair}_{"_".join(group)}')
+    path = os.path.join(folder, 'benchmark.json')
+    if not os.path.isfile(path):
+        print(f'{pair}: {", ".join(group)}', flush=True)
+        given = ['--student', models.student, '--teacher', models.teacher, '--methods', *group,
+                 '--terms', '--size', *args.size, '--batch-size', args.batch_size, '--rounds',
+                 args.rounds, '--work-dir', folder, *['--no-memory'] * args.no_memory]
+        ended = subprocess.run(
+            [sys.executable, '-W', 'ignore', str(HERE / 'benchmark.py'), *map(str, given)],
+            capture_output=True, text=True)
+        if ended.returncode and len(group) == 1:
+            return {group[0]: dict(failed=last_words(ended.stderr))}
+        if ended.returncode:
+            return {key: value for one in group
+                    for key, value in measured_group(args, pair, models, [one]).items()}
+    with open(path) as file:
+        found = json.load(file)
+    return {'machine': found['machine'], **figures_of(found['steps'], group)}
+
+
+def figures_of(steps: Dict[str, Any], group: List[str]) -> Dict[str, Dict[str, float]]:
+    """Ratios of a group, from benchmark.json."""
+    seconds = {name: median(values) for name, values in steps['seconds'].items()}
+    student, teacher, memory = seconds[STUDENT], seconds[TEACHER], steps['memory']
+    rows = {}
+    for name in group:
+        row = rows[name] = dict(
+            step=seconds[name] / student, of_both=seconds[name] / (student + teacher),
+            term=(seconds[name] - seconds[f'{name}, {WITHOUT}']) / student,
+            parameters=steps['parameters'][name], student_seconds=student)
+        if memory:
+            row['memory'] = memory[name]['peak'] / memory[STUDENT]['peak']
+    return rows
+
+
+def cells_of(pairs: Dict[str, Any]) -> Dict[str, Dict[str, str]]:
+    """What docs/methods.md shows of each method."""
+    cells: Dict[str, Dict[str, List[str]]] = {}
+    for pair in pairs.values():
+        for name, row in pair['methods'].items():
+            cell = cells.setdefault(name, dict(parameters=[], step=[]))
+            if 'failed' in row:
+                continue
+            cell['step'].append(f'{pair["title"]} {row["of_both"]:.2f} ({row["term"]:+.0%})')
+            if row['parameters']:
+                cell['parameters'].append(f'{pair["title"]} {millions(row["parameters"])}')
+    return {name: {key: '<br>'.join(values) or '0' for key, values in cell.items()}
+            for name, cell in cells.items()}
+
+
+def millions(count: float) -> str:
+    return f'{count / 1e6:.2f} M'
+
+
+def note_of(machine: str) -> str:
+    return ('The last columns: trained parameters of layers and connectors outside the student; '
+            'time of a training step, divided by that of the student alone plus a complete forward '
+            'of the teacher (in brackets, what the losses take, as a share of the step of the '
+            f'student alone). {machine} Weights and images are random.')
+
+
+def table_of_pair(pair: Dict[str, Any]) -> str:
+    rows = [['method', 'step / student alone', 'step / (student alone + whole teacher)',
+             'losses / student alone', 'peak memory / student alone', 'parameters']]
+    for name, row in pair['methods'].items():
+        rows.append([name, f'failed: {row["failed"].splitlines()[-1]}', '', '', '', '']
+                    if 'failed' in row else
+                    [name, f'{row["step"]:.2f}', f'{row["of_both"]:.2f}', f'{row["term"]:+.1%}',
+                     f'{row["memory"]:.2f}' if 'memory' in row else '',
+                     millions(row['parameters']) if row['parameters'] else '0'])
+    left_out = ', '.join(pair['left_out'])
+    return (f'## {pair["title"]}\n\n`{pair["student"]}`, `{pair["teacher"]}`\n\n{as_table(rows)}' +
+            (f'\nNot for this pair: {left_out}.\n' if left_out else ''))
+
+
+if __name__ == '__main__':
+    run(main)

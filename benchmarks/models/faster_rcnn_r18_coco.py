@@ -1,0 +1,7 @@
+"""Faster R-CNN with a ResNet-18, which mmdet has with another schedule and augmentation alone."""
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
+
+model = dict(
+    backbone=dict(
+        depth=18, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
+    neck=dict(in_channels=[64, 128, 256, 512]))
