@@ -21,7 +21,8 @@ def main() -> None:
     sys.modules['turtle'] = stub
     torch.Tensor.cuda = lambda self: self  # type: ignore[assignment,method-assign]
     spec = importlib.util.spec_from_file_location('dsd', Path(clone) / 'losses' / 'dsd.py')
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     torch.set_default_dtype(torch.float64)  # of the sum that their code starts with

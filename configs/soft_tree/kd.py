@@ -12,5 +12,5 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/soft_tree/teacher/seed0/iter_480.pth'),
-    distill=[dict(type='mmkd.KDLoss', on='cls')])
+        checkpoint='work_dirs/soft_tree/teacher/seed0/iter_400.pth'),
+    distill=[dict(type='mmkd.KDLoss', on='cls', region='valid')])

@@ -1,7 +1,7 @@
 """The student with a soft decision tree of 32 leaves in the place of its linear classifier.
 
     python tools/train.py configs/soft_tree/tree.py
-    python tools/draw_tree.py configs/soft_tree/tree.py work_dirs/tree/iter_480.pth
+    python tools/draw_tree.py configs/soft_tree/tree.py work_dirs/tree/iter_400.pth
 """
 _base_ = ['./student.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)

@@ -85,7 +85,7 @@ class DSDLoss(DistillLoss):
         size = (student.shape[2], student.shape[3])
         own, other = (residuals([*(one.to(student.dtype) for one in also), logits], size)
                       for also, logits in ((student_also, student), (teacher_also, teacher)))
-        pixel = sum((s - t).square().mean() for s, t in zip(own, other)) / len(own)
+        pixel = torch.stack([(s - t).square().mean() for s, t in zip(own, other)]).mean()
         own_classes, other_classes = (alike(one, self.tau) for one in (student, teacher))
         category = (own_classes - other_classes).square().mean()
         return dict(pixel=self.pixel_weight * pixel, category=self.category_weight * category)

@@ -1,5 +1,5 @@
 """Heads of mmdet and mmseg whose classifier is a soft decision tree."""
-from functools import lru_cache
+from functools import cache
 from typing import Any, Dict, Optional, Tuple
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -44,7 +44,8 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
         base = registry.get(head) or MMENGINE_MODELS.get(head)
     if not isinstance(base, type):
         raise ValueError(f'`head` of mmkd.SoftTreeHead must be the type of a head, but got '
-                         f'{head!r}; write one, such as FCNHead, or with its package, mmseg.FCNHead')
+                         f'{head!r}; write one, such as FCNHead, or, with its package, '
+                         'mmseg.FCNHead')
     built: nn.Module = _with_tree(base)(**arguments)
     name = layer or next((one for one in LAYERS if hasattr(built, one)), None)
     old = getattr(built, name, None) if name else None
@@ -52,7 +53,7 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
         raise ValueError(f'{head} has no classifier {layer or ", ".join(LAYERS)} that a tree could '
                          'replace; name it by `layer`')
     _check_softmax(head, built)
-    built.tree_layer = name
+    setattr(built, 'tree_layer', name)  # noqa: B010
     setattr(built, name, SoftTree(*_sizes(head, name, old), **(tree or {})))
     return built
 
@@ -67,7 +68,7 @@ class _TreeLoss:
         return dict(losses, loss_tree=getattr(self, self.tree_layer).penalty())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _with_tree(base: type) -> type:
     return type(f'SoftTree{base.__name__}', (_TreeLoss, base), {'__doc__': base.__doc__})
 

@@ -83,7 +83,7 @@ def test_edges_by_hand():
     assert edges(label_map, 3, 3, (3, 6)).sum() == 0
 
 
-@pytest.mark.parametrize('width, tau', [(3, 1.), (5, 2.)])
+@pytest.mark.parametrize(('width', 'tau'), [(3, 1.), (5, 2.)])
 def test_it_agrees_with_loops(width, tau):
     student, teacher, label_map = batch()
     found = BPKDLoss(width, tau=tau, alpha=1.5)(student, teacher, label_map=label_map)
@@ -103,9 +103,12 @@ def test_each_part_has_its_region():
     parts = BPKDLoss(3)(student, teacher, label_map=label_map)
     edge, body = (torch.autograd.grad(parts[name], student, retain_graph=True)[0]
                   for name in ('edge', 'body'))
-    assert (edge[mask == 0] == 0).all() and (mask == 0).any()
-    assert (body[mask == 1] == 0).all() and (mask == 1).any()
-    assert edge[mask == 1].abs().sum() > 0 and body[mask == 0].abs().sum() > 0
+    assert (edge[mask == 0] == 0).all()
+    assert (mask == 0).any()
+    assert (body[mask == 1] == 0).all()
+    assert (mask == 1).any()
+    assert edge[mask == 1].abs().sum() > 0
+    assert body[mask == 0].abs().sum() > 0
     assert teacher.grad is None
 
 
@@ -113,7 +116,8 @@ def test_nothing_to_find_and_what_is_refused():
     student, teacher, label_map = batch()
     for filled in (1, -1):
         parts = BPKDLoss()(student, teacher, label_map=torch.full_like(label_map, filled))
-        assert parts['edge'] == 0 and parts['body'] > 0
+        assert parts['edge'] == 0
+        assert parts['body'] > 0
         sum(parts.values()).backward()
         assert student.grad.isfinite().all()
     none = torch.zeros(0, 3, 4, 6, requires_grad=True)

@@ -60,7 +60,7 @@ def category_by_loops(student, teacher, tau):
     return total
 
 
-@pytest.mark.parametrize('size, tau', [((4, 6), 4.), ((3, 5), 1.5)])
+@pytest.mark.parametrize(('size', 'tau'), [((4, 6), 4.), ((3, 5), 1.5)])
 def test_it_agrees_with_loops(size, tau):
     student, teacher = maps((size, ) * 3), maps((size, ) * 3, seed=1)
     student = [one.requires_grad_() for one in student]

@@ -32,7 +32,7 @@ def by_loops(student, teacher, height, width):
     return total / len(student)
 
 
-@pytest.mark.parametrize('window, size, steps', [
+@pytest.mark.parametrize(('window', 'size', 'steps'), [
     (None, (6, 8), (3, 4)), (None, (5, 7), (2, 3)), (None, (1, 3), (1, 1)), (2, (4, 5), (2, 2)),
     (9, (3, 3), (9, 9))])
 def test_it_agrees_with_loops(window, size, steps):
@@ -71,7 +71,8 @@ def test_what_has_nothing_to_compare():
     student = torch.zeros(1, 3, 4, 4, requires_grad=True)
     value = SKDLoss()(student, torch.randn(1, 3, 4, 4))
     value.backward()
-    assert value.isfinite() and student.grad.isfinite().all()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
     none = torch.zeros(0, 3, 4, 4, requires_grad=True)
     value = SKDLoss()(none, none.detach())
     value.backward()

@@ -25,9 +25,11 @@ def test_head_of_a_segmentor():
     config['decode_head'] = with_tree(config['decode_head'], tree=dict(depth=3))
     model = build(config, 'mmseg')
     head = model.decode_head
-    assert isinstance(head.conv_seg, SoftTree) and head.conv_seg.depth == 3
+    assert isinstance(head.conv_seg, SoftTree)
+    assert head.conv_seg.depth == 3
     model.init_weights()
-    assert head.conv_seg.log_beta.std() == 0 and head.conv_seg.scores.abs().sum() > 0
+    assert head.conv_seg.log_beta.std() == 0
+    assert head.conv_seg.scores.abs().sum() > 0
     twin = copy.deepcopy(model)
     twin.load_state_dict(model.state_dict(), strict=True)
 
@@ -47,7 +49,7 @@ def test_head_of_a_two_stage_detector():
     assert build(config).roi_head.bbox_head.fc_cls.depth == 2
 
 
-@pytest.mark.parametrize('change, error, message', [
+@pytest.mark.parametrize(('change', 'error', 'message'), [
     (dict(head='NoHead'), ValueError, "`head` .* got 'NoHead'; write one, such as FCNHead"),
     (dict(layer='nothing'), ValueError, 'has no classifier nothing'),
     (dict(layer='convs'), TypeError, '`convs` .* must be a linear layer or a 1x1 convolution'),
