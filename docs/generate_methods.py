@@ -47,7 +47,7 @@ COST_NOTE = ('The last two columns are not measured yet: `benchmarks/methods.py`
 
 
 def _row(method: Method, cost: Dict[str, Any]) -> str:
-    families = ', '.join(FAMILIES[kind] for kind in method.recipes())
+    families = ', '.join(FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES)
     needs = ', '.join(need if ' ' in need or need == 'layers' else f'`{need}`'
                       for need in needs_of(method)) or 'nothing'
     anchor = method.module.rpartition('.')[2]
@@ -69,12 +69,19 @@ def _section(methods: List[Method]) -> str:
     for method in methods:
         lines += [f'`--method {method.name}`:', '', '```python']
         for kind, recipe in method.recipes().items():
-            lines.append(f'# {FAMILIES[kind]}' if kind else '# all other families'
+            # A kind that is no family is a class of a head.
+            lines.append(f'# {FAMILIES.get(kind, kind)}' if kind else '# all other families'
                          if len(method.recipes()) > 1 else '# all families')
             lines += [f'dict({", ".join(f"{key}={value!r}" for key, value in one.items())})'
                       for one in recipe.entries]
             lines += [f'{key} = {value!r}' for key, value in method.around(kind).items()]
         lines += ['```', '']
+        if method.prepare:
+            lines += ['First stage, `tools/train.py TEACHER.py --prepare ' + method.name + '`:', '',
+                      '```python', *(f'dict(type=\'mmkd.Prepare\', module={one.module!r}, '
+                                     f'on={one.on!r})  # {FAMILIES[kind]}, {one.iterations} '
+                                     'iterations' for kind, one in method.prepare.items()),
+                      '```', '']
     return '\n'.join(lines)
 
 

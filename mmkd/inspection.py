@@ -1,6 +1,6 @@
 """Which points of two models can be compared, and which entries has a method for them?"""
 from io import StringIO
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -18,10 +18,11 @@ from .core.build import build_model
 from .core.rng import preserved_rng
 from .losses import METHODS, LogitLoss
 from .losses.method import alternatives, methods_of
+from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
 from .networks.frozen import LEFT_OUT, model_config
-from .points import family_of, points_of
+from .points import kinds_of, points_of
 from .training.distillation import Distillation
 from .training.probe import attempt, trials
 
@@ -33,8 +34,8 @@ class Finding(NamedTuple):
     """The term that compares it; None if it cannot be compared."""
     problem: str
     """Why it cannot be compared; '' if it can."""
-    kind: str = ''
-    """Kind of the student's family, by which a method selects its entries."""
+    kinds: Tuple[str, ...] = ()
+    """Kinds of the student, by which a method selects its entries."""
 
     @property
     def verdict(self) -> str:
@@ -61,16 +62,21 @@ class Pair(List[Finding]):
 
     def __init__(self, distillation: Distillation) -> None:
         self._distillation = distillation
-        self.kind = family_of(distillation.student).kind
+        self.kinds = kinds_of(distillation.student)
         super().__init__(
             Finding(name, found if isinstance(found, Term) else None,
-                    '' if isinstance(found, Term) else str(found), self.kind)
+                    '' if isinstance(found, Term) else str(found), self.kinds)
             for name, found in trials(distillation))
+
+    @property
+    def kind(self) -> str:
+        """Kind of the student's family."""
+        return self.kinds[-1]
 
     def problem(self, entry: Dict[str, Any]) -> str:
         """Why an entry of ``distill`` cannot be used for the pair; '' if it can."""
         on = entry['on']
-        if isinstance(on, str) and '.' not in on:
+        if isinstance(on, str) and '.' not in on and 'queries' not in entry:
             finding = next((one for one in self if one.point == on), None)
             if finding is None:
                 return 'neither model has such a point'
@@ -117,27 +123,29 @@ def _make_finite(model: nn.Module) -> None:
                 parameter.normal_(std=0.02)
 
 
-def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
+def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """The entries of ``distill`` of a method, for a pair of models.
 
     Args:
         method (str): Name of a :class:`mmkd.losses.Method`, or several joined by '+'.
         pair (Pair): From :func:`inspect_pair`.
+        prepared (Sequence[str]): Files of first stages, for methods that have one. Defaults to ().
 
     Raises:
+        FileNotFoundError: If a file of ``prepared`` does not exist.
         ValueError: If the method is unknown, or an entry cannot be used for the pair; the message
             has the points that can be compared.
     """
     entries: List[Dict[str, Any]] = []
     for one in methods_of(method):
-        its = one.entries(pair.kind)
+        its = one.entries(*pair.kinds)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
                              f'{one.kinds()}, and the student is none of these; choose another '
                              'method')
         for entry in its:
             problems = {}
-            for given in alternatives(entry):
+            for given in alternatives(with_file(entry, prepared)):
                 problem = pair.problem(given)
                 if not problem:
                     entries.append(given)
@@ -157,7 +165,7 @@ def entries_of(method: str, pair: Pair) -> List[Dict[str, Any]]:
 def _notes(finding: Finding) -> List[str]:
     """Notes on the methods with entries for a point: parts of their losses without a gradient."""
     entries = {entry['type']: entry for method in METHODS.values()
-               for written in method.entries(finding.kind) for entry in alternatives(written)
+               for written in method.entries(*finding.kinds) for entry in alternatives(written)
                if entry['on'] == finding.point}
     return [note for entry in entries.values() for note in finding.limits(entry).notes]
 

@@ -28,7 +28,10 @@ from .networks import (
     Partner,
 )
 from .points import ModelFamily, Point, tensors_of
+from .prepare import Prepare
 from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
+from .students.soft_tree import SoftTree
+from .students.tree_head import soft_tree_head
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -58,14 +61,17 @@ __all__ = [
     'PackViews',
     'Partner',
     'Point',
+    'Prepare',
     'Region',
     'Replay',
+    'SoftTree',
     'TeacherEvalHook',
     'Valid',
     'WeightedSampler',
     '__version__',
     'inside_of',
     'provides',
+    'soft_tree_head',
     'tensors_of'
 ]
 __all__ += [name for name in _losses if name not in __all__]

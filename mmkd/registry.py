@@ -13,13 +13,14 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 from .core.aliases import warn_renamed
-from .core.table import LOSSES, check_name
+from .core.table import LOSSES, PREPARED, check_name
 
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmkd',
-    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.distiller'])
+    locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.students.tree_head',
+               'mmkd.distiller', 'mmkd.prepare'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.data.transforms'])
@@ -41,3 +42,4 @@ def _keep(cls: type) -> None:
 
 
 LOSSES.mirror(_keep)
+PREPARED.mirror(_keep)

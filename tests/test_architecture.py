@@ -13,11 +13,12 @@ import pytest
 import mmkd
 
 ROOT = pathlib.Path(mmkd.__file__).parent
-ROOMS = ['version', 'core', 'registry', 'losses', 'points', 'files', 'data', 'networks', 'compare',
-         'training', 'hooks', 'distiller', 'inspection', 'openmmlab']
+ROOMS = ['version', 'core', 'registry', 'students', 'losses', 'points', 'files', 'data', 'networks',
+         'compare', 'training', 'hooks', 'prepare', 'distiller', 'inspection', 'openmmlab']
 """From the ground up."""
 STANDS_ON = {
     'losses': {'core'},
+    'students': {'core', 'registry'},
     'points': {'core', 'registry'},
     'files': {'core', 'version'},
     'data': {'core', 'registry'},

@@ -4,10 +4,12 @@
     python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
     python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
     python tools/train.py STUDENT.py --generations 3
+    python tools/train.py TEACHER.py --prepare maskd
 
 The second form needs no distillation config: it finds the points that can be compared, and writes a
-config into the work dir, which can be edited and run with the first form. The last two forms train
-several models in sequence; each one teaches the next.
+config into the work dir, which can be edited and run with the first form. The next two forms train
+several models in sequence; each one teaches the next. The last form trains the first stage of a
+method that has two: it writes prepared.pth, which the second form takes by --prepared.
 """
 import argparse
 import os
@@ -25,6 +27,7 @@ from common import (
     load_config,
     read_config,
 )
+from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
 from written import check_edited, write_kept
@@ -45,6 +48,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--method', help=f'what is compared, with --teacher: {", ".join(METHODS)}, '
                         "several joined by '+', or one of a module in the `custom_imports` of the "
                         'student; dist by default')
+    parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '
+                        'through the teacher that the config and --teacher-checkpoint give')
+    parser.add_argument('--prepared', nargs='+', default=[], metavar='FILE', help='files of first '
+                        'stages, for a --method that needs one')
     parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
                         help='plain configs between teacher and student, the biggest first')
     parser.add_argument('--generations', type=int, help='number of trainings from scratch: '
@@ -63,9 +70,14 @@ def parse_args() -> argparse.Namespace:
         help='resume the given checkpoint, or without one the latest in the work dir')
     add_common_options(parser)
     args = parser.parse_args()
-    if args.teacher is None and (args.teacher_checkpoint or args.assistant or (
-            args.method and not args.generations)):
-        parser.error('--teacher-checkpoint, --method and --assistant go with --teacher')
+    if args.prepare and (args.teacher or args.method or args.assistant or args.generations or
+                         args.prepared):
+        parser.error('--prepare takes the config of the teacher, and goes without --teacher, '
+                     '--method, --prepared, --assistant and --generations')
+    if args.teacher is None and (args.prepared or args.assistant or (
+            args.teacher_checkpoint and not args.prepare) or (
+                args.method and not args.generations)):
+        parser.error('--teacher-checkpoint, --method, --prepared and --assistant go with --teacher')
     if args.generations is not None and (args.generations < 2 or args.teacher):
         parser.error('--generations is 2 or more, and goes without --teacher: the first one '
                      'learns from labels alone')
@@ -102,9 +114,10 @@ def make_pair(args: argparse.Namespace) -> Config:
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
-    around = around_of(methods, pair.kind)
+    around = around_of(methods, *pair.kinds)
     print(table_of(pair))
-    entries = entries_of(method, pair)
+    entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
+                                        for path in args.prepared])
     own = (student.get('custom_imports') or {}).get('imports') or []
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
@@ -126,7 +139,8 @@ def main() -> None:
         args.work_dir = args.work_dir or os.path.join(
             'work_dirs', f'{name}_{"assistants" if args.assistant else "generations"}')
         return run_chain(args, assistants(args) if args.assistant else generations(args))
-    config = finish_config(make_pair(args), args) if args.teacher else load_config(args)
+    config = (finish_config(make_pair(args), args) if args.teacher else
+              finish_config(make_preparation(args), args) if args.prepare else load_config(args))
     if args.amp:
         if get_device() == 'cpu':
             raise SystemExit("--amp is MMEngine's AmpOptimWrapper, which wants a GPU; on a CPU "

@@ -43,6 +43,8 @@ class Alignment:
     """Notes on the columns, for the log."""
     is_continued: bool = False
     """Whether the student's side is the teacher's prediction from a value of the student."""
+    is_shared: bool = False
+    """Whether both sides predict for the same queries, which are paired by number."""
     unknown_names: Tuple[str, ...] = ()
     """Sides, 'student' and 'teacher', with classes that are matched by order."""
 
@@ -104,7 +106,8 @@ class Alignment:
                 'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
                 'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
-        if one.queries is not None and other.queries is not None and is_paired:
+        if one.queries is not None and other.queries is not None and (
+                is_paired and not self.is_shared):
             orders = [pair_queries(mine, self._reorder_queries(mine, theirs))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
@@ -120,12 +123,12 @@ class Alignment:
         separately."""
         if not self.is_per_anchor:
             return levels
-        return [level.unflatten(1, (-1, self.student.num_classes)).flatten(0, 1)
+        return [level.unflatten(1, (-1, self.student.columns)).flatten(0, 1)
                 for level in levels]
 
     def anchors(self, channels: int) -> int:
         """Number of separately compared anchors per position, in a level with so many channels."""
-        return channels // (self.student.num_classes or 1) if self.is_per_anchor else 1
+        return channels // (self.student.columns or 1) if self.is_per_anchor else 1
 
     def _reorder(self, level: Tensor) -> Tensor:
         if self.columns is None:
@@ -187,9 +190,10 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         if mine != theirs:
             raise ValueError(codings_differ(one, other, mine, theirs))
     if spec.through is not None:
-        find_point(teacher, spec.through[1], 'teacher')
+        find_point(teacher, spec.through.teacher, 'teacher')
     found = Alignment(one, other, classes=(student_classes, teacher_classes),
                       is_continued=spec.through is not None,
+                      is_shared=spec.queries is not None,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
     if one.queries and student_classes and teacher_classes:
@@ -258,14 +262,14 @@ def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Poin
 def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
                    is_activation_given: bool, region: Optional[Region] = None) -> bool:
     use_sigmoid = student.use_sigmoid
-    if use_sigmoid is None:
+    if not student.columns:
         return False
     if is_activation_given and isinstance(loss, LogitLoss):
         use_sigmoid = loss.use_sigmoid
     askers = [loss.asked(), *([] if region is None else [region.asked()])]
     asks = any(name in FOR_ANCHORS for one in askers for name in one.names)
     if spec.per_anchor is None:
-        return not use_sigmoid or asks
+        return use_sigmoid is False or asks
     if asks and not spec.per_anchor:
         raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
                          'labels, of which each anchor has its own; leave `per_anchor` out')

@@ -105,20 +105,28 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
     return connector
 
 
+UNKNOWN = {
+    '': "which is not known here, because the levels are no maps of the image; choose 'neck' or "
+        "'backbone'",
+    'num_classes': "which is not known here, because the student has no point 'cls' with classes; "
+                   'leave it out'}
+"""Why a value for ``setup`` is not known, by its name."""
+
+
 def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: Sequence[Any],
-           level: int, number: Optional[int] = None, num_classes: Optional[int] = None) -> None:
+           level: int, number: Optional[int] = None, **of_losses: Any) -> None:
     """Call ``setup`` of a loss or a connector.
 
     Args:
         module (DistillLoss | Connector): Its ``setup`` may request ``stride`` and ``level``, that
-            of a loss also ``num_classes``.
+            of a loss the names of ``of_losses``, too.
         student_channels (int | list[int]): See ``setup``.
         teacher_channels (int | list[int]): See ``setup``.
         strides (Sequence): Strides of the levels; () if the levels are not maps of the image.
         level (int): Number of the level; -1 for all levels at once.
         number (int, optional): Number of the level as the module gets it. Defaults to None,
             ``level``.
-        num_classes (int, optional): Number of classes of the student. Defaults to None, not known.
+        **of_losses: Values that a loss may request. None is a value that is not known here.
 
     Raises:
         ValueError: If ``setup`` requests another name, or a value that is not known.
@@ -128,16 +136,13 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     of_levels = [float(one[0]) for one in strides]
     known = dict(stride=(of_levels[level] if level >= 0 else of_levels) if of_levels else None,
                  level=(level if number is None else number) if level >= 0 else None,
-                 num_classes=num_classes)
+                 **of_losses)
     for name in asked.required:
         if known.get(name) is None:
             raise ValueError(
-                f'{what} asks for `{name}`, ' +
-                ("which is not known here, because the student has no point 'cls' with classes; "
-                 'leave it out' if name == 'num_classes' else
-                 'which is not known here, because the levels are no maps of the image; choose '
-                 "'neck' or 'backbone'" if name in known else 'but it may ask for `stride` and '
-                 '`level`, a loss also for `num_classes`; write one of these'))
+                f'{what} asks for `{name}`, ' + (
+                    UNKNOWN.get(name, UNKNOWN['']) if name in known else 'but it may ask for '
+                    f'`{"`, `".join(known)}` alone; write one of these'))
     given = {name: known[name] for name in asked.names if name in known}
     module.setup(student_channels, teacher_channels, **given)
 

@@ -40,12 +40,21 @@ class Fitting:
     strides: Tuple[List[Stride], List[Stride]] = field(default_factory=lambda: ([], []))
     """Strides of the compared levels; empty if they are not maps of the image."""
     notes: List[str] = field(default_factory=list)
+    is_of_all: bool = False
+    """Whether the levels of a further point belong to each level of the first one."""
 
     def chosen(self, of_student: Sequence[Any]) -> List[Any]:
         """Select the items of the compared levels from a list with one item per student level."""
         chosen = list(of_student) if self.pairing is None else [
             of_student[i] for i, _ in self.pairing.pairs]
         return [chosen[n] for n in self.numbers if n < len(chosen)] if self.numbers else chosen
+
+    @property
+    def teacher_levels(self) -> List[int]:
+        """Number of each compared level among all levels of the teacher's point."""
+        levels = list(range(self.counts[1])) if self.pairing is None else [
+            k for _, k in self.pairing.pairs]
+        return [levels[n] for n in self.numbers] if self.numbers else levels
 
     def pairs(self, alignment: Alignment, student: List[Tensor], teacher: List[Tensor]) -> Sides:
         """The compared levels of the student and of the teacher.
@@ -215,15 +224,20 @@ def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tens
 
 
 def further_levels(alignments: Sequence[Alignment], fittings: Sequence[Fitting], seen: Records,
-                   told: Dict[str, Answers], anchors: int
-                   ) -> Tuple[List[List[Tensor]], List[List[Tensor]]]:
+                   told: Dict[str, Answers], anchors: int, pairs_queries: bool, count: int
+                   ) -> Tuple[List[List[Any]], List[List[Any]]]:
     """Levels of the further points of an entry: per level, the student's and the teacher's.
 
-    Levels are paired and resized, and anchors are split off, as at the first point.
+    Levels are paired and resized, and anchors are split off, as at the first point. A set of
+    queries belongs to no map: each of ``count`` maps gets a list with all its levels.
     """
-    found: Tuple[List[List[Tensor]], List[List[Tensor]]] = [], []
+    found: Tuple[List[List[Any]], List[List[Any]]] = [], []
     for one, fitting in zip(alignments, fittings):
-        student, teacher = fitting.pairs(one, *one.read(seen, told))
+        student, teacher = fitting.pairs(one, *one.read(seen, told, pairs_queries))
+        if fitting.is_of_all:
+            for side, levels in zip(found, (student, teacher)):
+                side.append([levels] * count)
+            continue
         teacher = [resized(one, t, s) for t, s in zip(teacher, student)]
         for side, levels in zip(found, (student, teacher)):
             if anchors > 1 and one.student.is_prediction:

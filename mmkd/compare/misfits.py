@@ -43,9 +43,11 @@ def codings_differ(student: Point, teacher: Point, mine: str, theirs: str) -> st
     """
     shown = differing_settings(mine, theirs) if mine and theirs else (
         (mine and 'boxes') or 'no boxes', (theirs and 'boxes') or 'no boxes')
+    remedy = "compare 'cls' or 'neck', or give a teacher of the student's coding"
+    if 'one for each class' in shown[0] and 'one for all classes' in shown[1]:
+        remedy = f"write `reg_class_agnostic=True` in the student's box head, {remedy}"
     return (f'`{student.name}` of the student writes {shown[0]}, `{teacher.name}` of the teacher '
-            f"{shown[1]}; only boxes of one coding can be compared; compare 'cls' or 'neck', or "
-            "give a teacher of the student's coding")
+            f'{shown[1]}; only boxes of one coding can be compared; {remedy}')
 
 
 def shapes_differ(student: Point, teacher: Point, mine: Shapes, theirs: Shapes) -> str:

@@ -1,13 +1,13 @@
 """The values that mmkd provides by name to losses, regions and connectors."""
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, distributed
 
 from ..core.asking import Asked
-from ..points import Point, family_of
+from ..points import Point, family_of, points_of
 from ..points.labels import IGNORED, limit_of
-from .vocabulary import Context, Lacking, provides
+from .vocabulary import Context, Lacking, labelled_point, provides
 
 OF_CRITERION = ('labels', 'label_weights', 'num_positives')
 """Names of values that are read from the call of the loss module that trains the student's logits
@@ -34,13 +34,31 @@ def _label_weights(context: Context) -> Tensor:
 def _num_positives(context: Context) -> Tensor:
     """Number of positions with a class that is not background, averaged over processes; at least
     1."""
-    limit = limit_of(context.point)
+    limit = limit_of(context.labelled)
     positives = [((one.labels >= 0) & (one.labels < limit)).sum() for one in context.all_labels()]
-    total = torch.stack(positives).sum().float()
+    return _averaged(torch.stack(positives).sum().float()).clamp(min=1)
+
+
+@provides('centerness_sum', per_level=False)
+def _centerness_sum(context: Context) -> Tensor:
+    """Sum of the centerness of the positives in their boxes, averaged over processes; at least
+    1."""
+    paths = context.labelled.centred_by
+    if not paths:
+        raise Lacking('`centerness_sum` is asked for, but the head of the student has no '
+                      'centerness; choose a loss that does without')
+    # A head without positives does not call the loss.
+    targets = [call.args[1].sum() for path in paths for call in context.records[path]]
+    total = torch.stack([context.student[0].new_zeros(()), *targets]).sum()
+    return _averaged(total.detach().float()).clamp(min=1)
+
+
+def _averaged(number: Tensor) -> Tensor:
+    """The mean over processes."""
     if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(total)
-        total = total / distributed.get_world_size()
-    return total.clamp(min=1)
+        distributed.all_reduce(number)
+        number = number / distributed.get_world_size()
+    return number
 
 
 def _of_samples(context: Context, name: str, read: Callable[[Any], Any]) -> List[Any]:
@@ -96,6 +114,19 @@ def _label_map(context: Context) -> Tensor:
     assert context.model is not None
     ignored = family_of(context.model).ignored_label(context.model)
     return maps.masked_fill(maps == ignored, IGNORED)
+
+
+@provides('num_classes', per_level=False)
+def _num_classes(context: Context) -> int:
+    """Number of classes that the student predicts, without background."""
+    if context.point.num_named:
+        return context.point.num_named
+    assert context.model is not None
+    points = points_of(context.model, 'student')
+    if not points.get('cls') or not points['cls'].num_named:
+        raise Lacking("`num_classes` is asked for, but the student has no point 'cls' with named "
+                      'classes; choose a loss that does without')
+    return points['cls'].num_named
 
 
 @provides('image_sizes', per_level=False)
@@ -180,6 +211,8 @@ def _also_sigmoid(context: Context) -> List[Optional[bool]]:
     return [point.use_sigmoid for point in context.further]
 
 
-def calls_to_record(point: Point, asked: Asked) -> Tuple[str, ...]:
+def calls_to_record(point: Point, further: Sequence[Point], asked: Asked) -> Tuple[str, ...]:
     """Paths of the loss modules to record for the requested values."""
-    return point.criteria if any(name in OF_CRITERION for name in asked.names) else ()
+    labelled = labelled_point(point, further)
+    paths = labelled.criteria if any(name in OF_CRITERION for name in asked.names) else ()
+    return (*paths, *(labelled.centred_by if 'centerness_sum' in asked.names else ()))

@@ -1,11 +1,11 @@
 """One entry of ``distill``, parsed and checked."""
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core.aliases import renamed_keys
 from ..core.arguments import finite_number
-from ..core.build import build_entry
+from ..core.build import build_entry, parameters_of
 from ..core.rng import preserved_rng
 from ..losses import DistillLoss
 from ..losses.classes import check_class
@@ -14,6 +14,18 @@ from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
+QUERIES = ('teacher', 'random')
+
+
+class Through(NamedTuple):
+    """A value of the student that continues through the teacher."""
+    student: str
+    """Path of the module whose output it is."""
+    teacher: str
+    """Path of the module whose output it replaces."""
+    rescale: Union[bool, str] = False
+    """Whether it gets the mean and standard deviation of the output that it replaces; 'relu' for
+    outputs of a ReLU."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class TermSpec:
         replaces (str): See :func:`read_entry`.
         levels (tuple[int], optional): See :func:`read_entry`.
         also (tuple[str]): See :func:`read_entry`.
-        through (tuple[str, str], optional): Paths in the student and in the teacher; see
-            :func:`read_entry`.
+        through (Through, optional): See :func:`read_entry`.
+        queries (str, optional): See :func:`read_entry`.
     """
 
     learner: str
@@ -53,7 +65,8 @@ class TermSpec:
     replaces: str = 'all'
     levels: Optional[Tuple[int, ...]] = None
     also: Tuple[str, ...] = ()
-    through: Optional[Tuple[str, str]] = None
+    through: Optional[Through] = None
+    queries: Optional[str] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -98,7 +111,8 @@ def read_entry(*,
           replaces: str = 'all',
           levels: Optional[Sequence[int]] = None,
           also: Optional[Sequence[str]] = None,
-               through: Optional[Dict[str, str]] = None,
+          through: Optional[Dict[str, Any]] = None,
+          queries: Optional[str] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
 
@@ -124,8 +138,9 @@ def read_entry(*,
             'conv', always a 1x1 convolution; ``dict(type=...)``, a :class:`mmkd.Connector`; None,
             no module. Logits never get one. Defaults to 'auto'.
         alpha (float, optional): Mixes soft and hard targets: the term is multiplied by ``alpha``,
-            the student's own loss at this point by 1 - ``alpha``. Defaults to None, the student's
-            own loss is not scaled.
+            the student's own loss at this point by 1 - ``alpha``. For a loss with an argument of
+            this name, such as :class:`mmkd.DKDLoss`, it is that argument, and nothing is mixed.
+            Defaults to None, the student's own loss is not scaled.
         replaces (str): Hard targets that ``alpha`` scales: 'all', or 'background', positions with
             the label background; the term is then restricted to these positions. Defaults to 'all'.
         levels (Sequence[int], optional): Numbers of the levels to compare, among the paired ones,
@@ -137,7 +152,16 @@ def read_entry(*,
             output of the student's module replaces the output of the teacher's module, call by
             call, and the teacher continues from there. The resulting prediction at the teacher's
             point is compared with the teacher's own prediction, with gradient for the student
-            (CrossKD). Defaults to None.
+            (CrossKD). With ``rescale=True`` in this dict, each channel of the student's output is
+            given the mean and the standard deviation of the teacher's, over images and positions;
+            with ``rescale='relu'``, for modules that end in a ReLU, it is then made 0 where it is
+            negative. Defaults to None.
+        queries (str, optional): Queries that both detectors of the DETR family predict for, in
+            addition to their own: 'teacher', the teacher's learned queries; 'random', as many
+            random ones, drawn again in each step. The student's decoder and head run once more, on
+            the memory of its encoder, with gradient. Predictions are paired by the number of the
+            query. Defaults to None: each side predicts for its own queries, and predictions are
+            paired by class and place.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -154,6 +178,8 @@ def read_entry(*,
             isinstance(point, str) for point in sides.values()):
         raise TypeError("`on` must be a point, such as 'cls', or dict(student=point, "
                         f'teacher=point), but got {on!r}; write one of the two')
+    if alpha is not None and _takes_alpha(loss['type']):
+        loss, alpha = dict(loss, alpha=alpha), None
     if not (per_anchor is None or isinstance(per_anchor, bool)):
         raise TypeError(f'`per_anchor` must be True, False or None, but got {per_anchor!r}; '
                         'write one of these, or leave it out')
@@ -179,10 +205,19 @@ def read_entry(*,
                          'the entry has none; write one, such as `alpha=0.5`')
     _check_list('levels', levels, int, '[0, 1]')
     _check_list('also', also, str, "['reg']")
-    if through is not None and not (isinstance(through, dict) and set(through) == {
-            'student', 'teacher'} and all(isinstance(one, str) for one in through.values())):
+    if through is not None and not (
+            isinstance(through, dict) and set(through) - {'rescale'} == {'student', 'teacher'} and
+            all(isinstance(through[key], str) for key in ('student', 'teacher')) and
+            (isinstance(through.get('rescale', False), bool) or through['rescale'] == 'relu')):
         raise TypeError('`through` must be dict(student=PATH, teacher=PATH), dotted paths of '
-                        f'modules, but got {through!r}; write it so, or leave it out')
+                        'modules, and may have `rescale=True` or `"relu"`, but got '
+                        f'{through!r}; write it so, or leave it out')
+    if queries is not None and (not isinstance(queries, str) or queries not in QUERIES):
+        raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '
+                         f'{queries!r}; write one of these, or leave it out')
+    if queries is not None and through is not None:
+        raise ValueError('`queries` and `through` are both given, but a value of the student '
+                         'continues in the teacher for queries of its own; leave out one of them')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -195,14 +230,22 @@ def read_entry(*,
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
-    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}' if name is None else name
+    for_which = '' if queries is None else f'_{queries}_queries'
+    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
+        name is None) else name
     if not isinstance(name, str) or 'loss' not in name:
         raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
                          f"up, but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else (through['student'], through['teacher']))
+                    None if through is None else Through(**through), queries)
+
+
+def _takes_alpha(kind: Any) -> bool:
+    """Whether ``alpha`` of an entry is an argument of its loss, such as DKDLoss."""
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and 'alpha' in parameters_of(cls)[0]
 
 
 def _check_list(name: str, value: Any, kind: type, shown: str) -> None:

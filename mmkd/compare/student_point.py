@@ -5,13 +5,14 @@ from torch import nn
 
 from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
+from ..losses.logits import check_activation
 from ..points import ModelFamily, Point, family_of, find_point, points_of
 from .alignment import places
 from .connectors import build_connector
 from .provided import OF_CRITERION, OF_GRID, OF_TRUTH
 from .regions import Region
 from .spec import TermSpec
-from .vocabulary import PROVIDERS
+from .vocabulary import PROVIDERS, labelled_point
 
 
 def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Region],
@@ -40,13 +41,19 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                 f'`{spec.on_student}` of the student is not known to be class logits, so its '
                 "activation is not either; compare 'cls', or write `use_sigmoid=True` or "
                 f'`False` in the entry of {kind}')
+        check_activation(loss, f'`{spec.on_student}` of the student is activated by sigmoid',
+                         point.use_sigmoid)
         loss.use_sigmoid = point.use_sigmoid
     if spec.through is not None:
-        find_point(student, spec.through[0], 'student')
+        find_point(student, spec.through.student, 'student')
         if point.queries:
             raise ValueError(f'`through`, but `{spec.on_student}` of the student is a set of '
                              "queries, which are others in the teacher; compare 'cls' of a dense "
                              'head or a RoI head')
+    if spec.queries is not None and not point.queries:
+        raise ValueError(f'`queries={spec.queries!r}`, but `{spec.on_student}` of the student is '
+                         "no prediction for queries; compare 'cls' or 'reg' of a detector of the "
+                         'DETR family, or leave `queries` out')
     if spec.alpha is not None and not point.criteria:
         raise ValueError(
             f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
@@ -58,7 +65,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     if isinstance(spec.connector, dict):
         connector = build_connector(spec.connector)
         asked[f'`forward` of {type(connector).__name__}'] = connector.asked().without('teacher')
-    is_talking = loss.communicates or any('num_positives' in one.names for one in asked.values())
+    is_talking = loss.communicates or any(
+        name in one.names for name in ('num_positives', 'centerness_sum') for one in asked.values())
     is_cascade = bool(point.stages) or any(
         path.startswith(f'{own}.') or path == own for one in points_of(student, 'student').values()
         for stage in one.stages for own in (*stage.paths, *stage.asked_at) for path in point.paths)
@@ -69,13 +77,13 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
             f'{kind} exchanges tensors between processes')
         raise ValueError(f'{setting}, but `{spec.on_student}` of the student is {what} in '
                          'one process while others wait for it; ' +
-                         ('leave out `sync`' if getattr(loss, 'sync', False) else
+                         ('write `sync=False`' if getattr(loss, 'sync', False) else
                           'choose another point, or a loss that does not communicate'))
     family = family_of(student)
     for what, one in asked.items():
         check_known(what, one, PROVIDERS)
         for name in one.required:
-            problem = _not_provided(name, point, family, spec)
+            problem = _not_provided(name, point, family, spec, student)
             if problem:
                 leave = ', or leave `region` out' if what.startswith('`region') else ''
                 raise ValueError(f'{what} asks for `{name}`, but {problem}{leave}')
@@ -88,15 +96,19 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     return point
 
 
-def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec) -> str:
+def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec,
+                  student: nn.Module) -> str:
     """Why a value is not available at a point, and the remedy; '' if it may be available."""
-    if name in OF_CRITERION and not point.criteria:
+    labelled = labelled_point(point, [find_point(student, one, 'student') for one in spec.also])
+    if name in OF_CRITERION and not labelled.criteria:
         return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
                 "mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
     if name in OF_TRUTH and name not in family.truth:
         return (f'the data of the student, one of the '
                 f'{family.family}, has none; '
                 'choose another')
+    if name == 'centerness_sum' and not labelled.centred_by:
+        return ('the head of the student has no centerness; choose a loss that does without')
     if name in OF_GRID and (point.asked_at or point.queries):
         return (f'`{spec.on_student}` of the student predicts for {places(point)}, not for a grid; '
                 "compare 'neck' or 'backbone'")

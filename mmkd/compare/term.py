@@ -173,13 +173,15 @@ class Term:
         assert self.alignment is not None, 'align() comes first'
         batch = batch or Batch(torch.zeros(1, 1, 1, 1), None)
         numbers = self.fitting.numbers
-        student, teacher = self.alignment.read(seen, told, is_paired)
+        pairs = is_paired and self.loss.pairs_queries
+        student, teacher = self.alignment.read(seen, told, pairs)
         context = Context(batch, model, self.student_point, seen, student, teacher)
         if self.student_point.queries is not None and not is_paired:
             return context
         student, teacher = self.fitting.pairs(self.alignment, student, teacher)
         raw = context.student
         context.student, context.teacher = student, teacher
+        context.further = [one.student for one in self.also]
         context.strides = self.fitting.strides[0]
         context.numbers = numbers or tuple(range(len(student)))
         free = [dim for dim, what in ((1, 'channels'), (2, 'positions'))
@@ -195,13 +197,11 @@ class Term:
         check_shapes(self.alignment, student, teacher, free, mine)
         context.anchors = self.alignment.anchors(student[0].shape[1]) if student else 1
         context.student, context.teacher = map(self.alignment.split, (student, teacher))
-        context.raw = raw
         context.shapes = [one.shape for one in self.alignment.split(raw)]
         context.chosen = self.fitting.chosen
         if self.also:
             context.also = further_levels(self.also, self.also_fittings, seen, told,
-                                          context.anchors)
-            context.further = [one.student for one in self.also]
+                                          context.anchors, pairs, len(context.student))
         return context
 
     def compare(self, seen: Records, told: Sequence[Dict[str, Answers]], model: nn.Module,
@@ -272,8 +272,10 @@ def notes_of_term(term: Term) -> List[str]:
                for one, fitting in zip(term.also, term.also_fittings)]
     further += [f'levels {list(term.fitting.numbers)} alone'] * bool(term.fitting.numbers)
     if spec.through is not None:
-        further.append(f'the student\'s side is what the teacher makes of `{spec.through[0]}` of '
-                       f'the student at its `{spec.through[1]}`')
+        further.append(f'the student\'s side is what the teacher makes of `{spec.through.student}` '
+                       f'of the student at its `{spec.through.teacher}`' +
+                       ', with the mean and deviation of its own' * bool(spec.through.rescale))
+    further += [f'both sides predict for {spec.queries} queries'] * (spec.queries is not None)
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
             *further]

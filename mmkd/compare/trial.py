@@ -1,5 +1,6 @@
 """Trial of a term on a blank image: levels, layers, and whether its loss has a gradient."""
 import copy
+import warnings
 from dataclasses import replace
 from typing import Any, Dict, List
 
@@ -41,7 +42,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
     with torch.no_grad():
         _choose_heads(term, seen, told, image)
         term.fitting, (student, teacher) = fit(
-            term.alignment, *term.alignment.read(seen, told), image, term.spec.levels)
+            term.alignment, *term.alignment.read(seen, told, term.loss.pairs_queries), image,
+            term.spec.levels)
         term.also_fittings = [_fit_also(term, one, seen, told, image) for one in term.also]
         if not term.student_point.is_prediction:
             check_features(term.alignment, student, teacher)
@@ -85,7 +87,12 @@ def _choose_heads(term: Term, seen: Records, told: Dict[str, Answers], image: Si
 def _fit_also(term: Term, further: Alignment, seen: Records, told: Dict[str, Answers],
               image: Size) -> Fitting:
     """Pair the levels of a further point, of which there must be as many."""
-    fitting, (student, _) = fit(further, *further.read(seen, told), image, term.spec.levels)
+    read = further.read(seen, told, term.loss.pairs_queries)
+    if further.student.queries is not None and term.student_point.queries is None:
+        fitting, _ = fit(further, *read, image)
+        fitting.is_of_all = True
+        return fitting
+    fitting, (student, _) = fit(further, *read, image, term.spec.levels)
     expected = len(term.fitting.shapes[0])
     if len(student) != expected:
         raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, which has '
@@ -125,12 +132,15 @@ def _make_layers(term: Term, context: Context) -> None:
         assert context.model is not None
         point = points_of(context.model).get('cls')
         classes = point.num_named or None if point else None
+    numbers = term.fitting.teacher_levels
     if term.loss.levels == 'all':
-        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes)
+        set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes,
+               teacher_level=numbers)
     else:
         term.losses = nn.ModuleList(copy.deepcopy(term.loss) for _ in student)
         for number, (loss, one, other) in enumerate(zip(term.losses, student, teacher)):
-            set_up(loss, one, other, context.strides, number, context.numbers[number], classes)
+            set_up(loss, one, other, context.strides, number, context.numbers[number],
+                   num_classes=classes, teacher_level=numbers[number])
     term.losses.to(context.student[0].device, context.student[0].dtype)
 
 
@@ -143,7 +153,8 @@ def _try_loss(term: Term, context: Context) -> None:
         if term.loss.is_trained:  # a bank is to forget the blank image
             term.losses = copy.deepcopy(kept).eval()
         try:
-            with torch.enable_grad():  # as in training
+            with torch.enable_grad(), warnings.catch_warnings():  # with gradient, as in training
+                warnings.simplefilter('ignore')  # a single image may be too few
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
         except Untriable as untriable:

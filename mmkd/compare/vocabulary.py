@@ -57,8 +57,6 @@ class Context:
     chosen: Callable[[Sequence[Any]], List[Any]] = list
     """Selects the items of the compared levels from a list with one item per entry of
     ``shapes``."""
-    raw: Sequence[Tensor] = ()
-    """All levels of the student's point, as recorded."""
     _labels: Optional[List[Labels]] = None
 
     @property
@@ -68,32 +66,49 @@ class Context:
         Raises:
             Lacking: If the loss module that trains the point on labels is not known.
         """
-        if not self.point.criteria:
+        if not self.labelled.criteria:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
                           "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
         if self._labels is None:
             self._labels = self.chosen(labels_of(
-                self.point, self.calls, self.shapes, self.anchors, self.is_by_image))
+                self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image))
         return self._labels[self.level]
 
     @property
+    def labelled(self) -> Point:
+        """The point whose loss modules are given the labels; see :func:`labelled_point`."""
+        return labelled_point(self.point, self.further)
+
+    @property
     def calls(self) -> List[Call]:
-        """Calls of the loss modules that train the point on labels."""
-        return [call for path in self.point.criteria for call in self.records[path]
+        """Calls of the loss modules that train this point on labels."""
+        return [call for path in self.labelled.criteria for call in self.records[path]
                 if call.kwargs.get('reduction_override') != 'none']
 
     @property
     def is_by_image(self) -> bool:
         """Whether these are given positions image by image, not level by level."""
         assert self.model is not None
-        criterion = self.model.get_submodule(self.point.criteria[0])
-        return is_given_by_image(criterion, self.calls, self.raw, self.point.num_classes or 1)
+        point = self.labelled
+        # The student's own prediction, also where another one is compared (`through`).
+        return is_given_by_image(self.model.get_submodule(point.criteria[0]), self.calls,
+                                 lambda: point.levels(self.records), point.num_classes or 1)
 
     def all_labels(self) -> List[Labels]:
         """The labels of all levels."""
         self.labels  # noqa: B018
         assert self._labels is not None
         return self._labels
+
+
+def labelled_point(point: Point, further: Sequence[Point]) -> Point:
+    """The point whose loss modules are given the labels of positions.
+
+    Boxes have the labels of the class logits of the same head, a further point of the entry.
+    """
+    if point.criteria or not point.is_prediction:
+        return point
+    return next((one for one in further if one.criteria), point)
 
 
 Provider = Callable[[Context], Any]
@@ -189,8 +204,8 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Dict[str, A
         Untriable: If a name that a user provides has no value there.
     """
     generator = torch.Generator().manual_seed(0)
-    known = ('also_sigmoid', 'level', 'stride', 'input_size', 'image_sizes', 'iteration',
-             'student_also', 'teacher_also', 'priors')
+    known = ('also_sigmoid', 'centerness_sum', 'level', 'stride', 'input_size', 'image_sizes',
+             'iteration', 'student_also', 'teacher_also', 'priors')
 
     def one(name: str, number: int) -> Any:
         context.level = number

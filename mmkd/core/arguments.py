@@ -50,3 +50,14 @@ def temperature(tau: float) -> float:
     if finite_number('tau', tau) <= 0:
         raise ValueError(f'`tau` must be greater than 0, but got {tau}; write a number such as 1.0')
     return float(tau)
+
+
+def true_or_false(name: str, value: bool) -> bool:
+    """Check an argument.
+
+    Raises:
+        TypeError: If it is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f'`{name}` must be True or False, but got {value!r}; write one of the two')
+    return value

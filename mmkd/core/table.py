@@ -58,3 +58,6 @@ def check_name(cls: type, other: Optional[type]) -> None:
 
 LOSSES = Table()
 """Losses between student and teacher."""
+
+PREPARED = Table()
+"""Modules that are trained through a teacher before a student is distilled."""

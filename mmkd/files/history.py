@@ -44,6 +44,9 @@ def entry_of(term: Any) -> Dict[str, Any]:
     for name in inspect.signature(type(term.loss).__init__).parameters:
         if name in vars(term.loss) and name != 'loss_weight':
             settings[name] = getattr(term.loss, name)
+    for layers in list(getattr(term, 'losses', ()))[:1]:
+        if getattr(layers, 'file_digest', ''):  # of a first stage
+            settings['file_hash'] = layers.file_digest
     if getattr(term, 'weights', None) is not None:  # of a committee's members
         settings['weights'] = list(term.weights)
     return dict(name=term.name, loss=type(term.loss).__name__,

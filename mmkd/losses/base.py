@@ -62,6 +62,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         clip_norm (float, optional): Maximum norm of the gradient of the layers of the loss. They
             are clipped before each step of the optimizer, apart from the student's parameters.
             Defaults to None, no clipping.
+        pairs_queries (bool): Whether unordered predictions (DETR) are paired by class and place
+            before ``compare``. If not, it gets those of both sides as they are, whose numbers may
+            differ if 'positions' is not in ``must_match``. Defaults to True.
         communicates (bool): Whether the loss exchanges tensors between processes. Such a loss is
             refused at a point where a process may skip the term. Defaults to False.
 
@@ -84,6 +87,7 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
     levels = 'each'
     layers_in = 'float32'
     clip_norm: Optional[float] = None
+    pairs_queries = True
     communicates = False
     checks_weights = True
     """Whether weights on the CPU are checked for negative values. On a GPU the check would make the
@@ -103,8 +107,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         teacher_channels)``. A subclass with layers overrides it.
 
         It is called once, before training; with ``levels='each'`` once per level, on a copy of the
-        loss. It may request ``stride``, ``level`` and ``num_classes``, the number of classes of the
-        student, by keyword-only parameters.
+        loss. By keyword-only parameters it may request ``stride``, ``level``, ``teacher_level``, the
+        number of the teacher's level among all of its point, and ``num_classes`` of the student.
 
         Args:
             student_channels (int | list[int]): C of the student's level; with ``levels='all'`` a

@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple, Type
 from ..core.table import LOSSES
 from .base import DistillLoss
 from .method import Method, alternatives
+from .prepared import PreparedLoss
 
 FIELDS = ('Paper', 'Compares', 'Defaults', 'Differs', 'Published')
 
@@ -48,11 +49,14 @@ def losses_of(method: Method) -> List[Type[DistillLoss]]:
 
 
 def needs_of(method: Method) -> List[str]:
-    """What the losses of a method need beside both models: values of the annotations, layers of
-    their own, an exchange between processes."""
+    """What the losses of a method need beside both models: values of the annotations, a file of
+    a first stage, layers of their own, an exchange between processes."""
     losses = losses_of(method)
     asked = [name for loss in losses for name in loss.asked().required if name in ANNOTATIONS]
-    extras = {'layers': any(loss.setup is not DistillLoss.setup for loss in losses),
+    is_prepared = [issubclass(loss, PreparedLoss) for loss in losses]
+    extras = {'a first stage': any(is_prepared),
+              'layers': any(loss.setup is not DistillLoss.setup and not prepared
+                            for loss, prepared in zip(losses, is_prepared)),
               'exchange between processes': any(loss.communicates for loss in losses)}
     return [*dict.fromkeys(asked), *(name for name, is_needed in extras.items() if is_needed)]
 

@@ -1,10 +1,26 @@
-"""DIST: Pearson's correlation between classes and within classes (Huang et al., 2022)."""
+"""DIST: Pearson's correlation between classes and within classes (Huang et al., 2022).
+
+:Paper: `Knowledge Distillation from A Stronger Teacher <https://arxiv.org/abs/2205.10536>`_,
+    NeurIPS 2022, equations 9 to 11.
+:Compares: class logits: of each level of a dense head, the anchors of a position jointly, after a
+    sigmoid; of the RoIs that the student sampled, with the first stage of a cascade teacher; of
+    pixels before upsampling, and of the auxiliary head of a segmentor.
+:Defaults: β = γ = τ = 1, weight 1, 0.4 on the auxiliary head: the authors' for detectors and
+    segmentors. For classification they have weight 2, and τ = 4 on CIFAR-100.
+:Differs: over one or two columns the inter-class part is constant and left out. mmrazor 1.x takes
+    the intra-class part of a map over the images of the batch, and has no sigmoid. Relations are
+    those of one process, as the authors'; ``sync=True`` has them over all processes.
+:Published: RetinaNet R50, RetinaNet X101-64x4d (41.0), 2x: 37.4 -> 39.8, with mimic 40.1 (README);
+    Faster R-CNN R50, Cascade Mask R-CNN X101-64x4d (45.6), 2x: 38.4 -> 40.4, with mimic 41.8
+    (README); PSPNet R18, DeepLabV3 R101 (78.07), 40k: 72.55 -> 76.31 (README); DeepLabV3 R18,
+    DeepLabV3 R101 (78.07), 40k: 74.21 -> 77.10 (README; best of 100 validations)
+"""
 from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..core.arguments import finite_number
+from ..core.arguments import finite_number, true_or_false
 from ..core.table import LOSSES
 from .fast.closed_form import EPS, dist
 from .fast.pieces import as_maps
@@ -60,9 +76,7 @@ class DISTLoss(LogitLoss):
                  loss_weight: float = 1.0,
                  sync: bool = False) -> None:
         super().__init__(tau, use_sigmoid, loss_weight)
-        if not isinstance(sync, bool):
-            raise TypeError(f'`sync` must be True or False, but got {sync!r}; write one of the two')
-        self.sync = self.communicates = sync
+        self.sync = self.communicates = true_or_false('sync', sync)
         self.beta = finite_number('beta', beta, least=0)
         self.gamma = finite_number('gamma', gamma, least=0)
 

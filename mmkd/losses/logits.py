@@ -19,10 +19,18 @@ class LogitLoss(DistillLoss):
             head inside a :class:`mmkd.Distiller`, softmax otherwise.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
+    Attributes:
+        needs_softmax (str): Why the formula has no meaning for classes that are independent of each
+            other (sigmoid), and what to use instead. A head with sigmoid is then refused before
+            training. Defaults to '', it has one.
+
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``tau`` is not greater than 0.
+        ValueError: If ``tau`` is not greater than 0, or ``use_sigmoid`` is True for a loss that
+            needs softmax.
     """
+
+    needs_softmax = ''
 
     def __init__(self,
                  tau: float = 1.0,
@@ -34,6 +42,7 @@ class LogitLoss(DistillLoss):
             raise TypeError(f'`use_sigmoid` must be True, False or None, but got {use_sigmoid!r}; '
                             'write one of these, or leave it out')
         self.use_sigmoid = use_sigmoid
+        check_activation(self, '`use_sigmoid=True`', use_sigmoid)
 
     @classmethod
     def asked(cls) -> Asked:
@@ -92,6 +101,16 @@ class LogitLoss(DistillLoss):
         """
         raise NotImplementedError(f'{type(self).__name__} has no formula; write `compare_rows` or '
                                   '`compare`')
+
+
+def check_activation(loss: LogitLoss, what: str, use_sigmoid: Optional[bool]) -> None:
+    """Check the activation for a loss.
+
+    Raises:
+        ValueError: If it is a sigmoid, and the formula needs softmax.
+    """
+    if use_sigmoid and loss.needs_softmax:
+        raise ValueError(f'{what}, but {loss.needs_softmax}')
 
 
 def to_rows(x: Tensor) -> Tensor:

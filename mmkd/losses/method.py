@@ -15,6 +15,18 @@ class Recipe(NamedTuple):
     """Settings of the config, by dotted key, in addition to those of the method."""
 
 
+class Preparation(NamedTuple):
+    """First stage of a method: a module that is trained through the teacher."""
+    module: Dict[str, Any]
+    """Type and arguments of the module."""
+    on: str
+    """The point of the teacher."""
+    iterations: int
+    optimizer: Dict[str, Any]
+    schedule: Dict[str, Any]
+    """Scheduler of the learning rate, without the end."""
+
+
 class Method:
     """Entries of ``distill`` of a method, written by ``--method NAME``.
 
@@ -33,12 +45,16 @@ class Method:
         around (dict, optional): Settings of the config that belong to the method, by dotted key:
             ``{'optim_wrapper.clip_grad': dict(max_norm=35)}``; below 'model', arguments of the
             Distiller: ``{'model.inherit': 'neck,head'}``. Defaults to None.
+        prepare (dict[str, Preparation], optional): The first stage by family of the teacher, for
+            methods with two stages; ``--prepare NAME`` writes it. Defaults to None, a single stage.
         **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
-            'dense', 'roi', 'query', 'segmentor', ...; or a :class:`Recipe`, entries with settings
-            that belong to this family alone.
+            'dense', 'roi', 'query', 'segmentor', ...; or by a class of its dense head, such as
+            ``FCOSHead``, which is taken first. Instead of entries, a :class:`Recipe` has settings
+            that belong to these students alone, too.
 
     Attributes:
         module (str): Name of the module that creates it, whose docstring is its doc card.
+        prepare (dict[str, Preparation]): See above; {} for a single stage.
 
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
@@ -53,6 +69,7 @@ class Method:
 
     def __init__(self, name: str, entries: Optional[Entries] = None,
                  around: Optional[Dict[str, Any]] = None,
+                 prepare: Optional[Dict[str, Preparation]] = None,
                  **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
             raise ValueError(f'a method is called {name!r}; write a name in lower case, without '
@@ -63,6 +80,7 @@ class Method:
             raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self._around = name, dict(around or {})
+        self.prepare = dict(prepare or {})
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
@@ -70,20 +88,29 @@ class Method:
         METHODS[name] = self
 
     def kinds(self) -> str:
-        """Families with entries, for messages."""
+        """Families and heads with entries, for messages."""
         return 'all families' if self._entries.entries else ', '.join(self._by_family)
 
     def recipes(self) -> Dict[str, Recipe]:
         """Entries and settings by family; '' stands for all families that are not named."""
         return {**({'': self._entries} if self._entries.entries else {}), **self._by_family}
 
-    def entries(self, kind: str) -> List[Dict[str, Any]]:
-        """Entries for students of a family; [] if there are none."""
-        return [dict(entry) for entry in self._by_family.get(kind, self._entries).entries]
+    def entries(self, *kinds: str) -> List[Dict[str, Any]]:
+        """Entries for students of a family; [] if there are none.
 
-    def around(self, kind: str) -> Dict[str, Any]:
+        Args:
+            *kinds (str): Names from :func:`mmkd.points.kinds_of`: the first one with entries
+                counts.
+        """
+        return [dict(entry) for entry in self._recipe(kinds).entries]
+
+    def around(self, *kinds: str) -> Dict[str, Any]:
         """Settings of the config that belong to the method, for students of a family."""
-        return {**self._around, **self._by_family.get(kind, self._entries).around}
+        return {**self._around, **self._recipe(kinds).around}
+
+    def _recipe(self, kinds: Sequence[str]) -> Recipe:
+        return next((self._by_family[kind] for kind in kinds if kind in self._by_family),
+                    self._entries)
 
 
 METHODS: Dict[str, Method] = {}
@@ -106,7 +133,7 @@ def methods_of(written: str) -> List[Method]:
     return [METHODS[name] for name in names]
 
 
-def around_of(methods: Sequence[Method], kind: str) -> Dict[str, Any]:
+def around_of(methods: Sequence[Method], *kinds: str) -> Dict[str, Any]:
     """The settings that the methods need, for students of a family.
 
     Lists, such as the hooks of 'model.hooks', are joined.
@@ -117,7 +144,7 @@ def around_of(methods: Sequence[Method], kind: str) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     whose: Dict[str, str] = {}
     for method in methods:
-        for key, value in method.around(kind).items():
+        for key, value in method.around(*kinds).items():
             if isinstance(value, list):
                 value = [*found.get(key, []), *value]
             elif key in found and found[key] != value:

@@ -1,4 +1,17 @@
-"""MSE: mean squared error of features or logits (hint, mimic)."""
+"""MSE: mean squared error of features or logits, as hint or mimic (Romero et al., 2015).
+
+:Paper: `FitNets: Hints for Thin Deep Nets <https://arxiv.org/abs/1412.6550>`_, ICLR 2015, section
+    2.2.
+:Compares: each level of the neck, or of the backbone where there is no neck, after a 1x1
+    convolution on the student.
+:Defaults: weight 1, the mean inside of a level, the sum over levels: the mimic term of DIST's
+    authors. CIRKD's FitNet has weight 10 and a convolution without bias; FreeKD's config, weight 5.
+:Differs: FitNets trains the student up to the hint in a stage of its own; this is one loss beside
+    the others, as in DIST's code.
+:Published: Faster R-CNN R50, Cascade Mask R-CNN X101-64x4d (45.6), 2x, with DIST: 38.4 -> 41.8
+    (README of DIST); RetinaNet R50, RetinaNet X101-64x4d (41.0), 2x, with DIST: 37.4 -> 40.1
+    (README of DIST)
+"""
 from typing import Optional
 
 import torch
@@ -37,3 +50,8 @@ class MSELoss(DistillLoss):
 
 METHOD = Method('mimic', [
     dict(type='mmkd.MSELoss', on=('neck', 'backbone'), connector='conv')])
+# Segmentors: point and weight of CIRKD's scripts, whose convolution has no bias. Others: a hint
+# from the middle of the network, as in FitNets; the weight is our choice.
+Method('fitnets', [dict(type='mmkd.MSELoss', on='backbone', levels=([-2], [-1]), connector='conv')],
+       segmentor=[
+           dict(type='mmkd.MSELoss', on='features', connector='conv', loss_weight=10.)])

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..core.arguments import finite_number, temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .boxes import iou
 from .method import Method
 
 SPREAD = 0.1**2 / 12
@@ -252,16 +253,6 @@ def importance(quality: Tensor, centres: Tensor, topk: int) -> Tensor:
     distance = (yy * x.square() - 2 * xy * x * y + xx * y.square()) / (xx * yy - xy.square())
     density = is_key * torch.exp(-distance / 2)
     return torch.zeros_like(quality.T).scatter(1, index, density).amax(0)
-
-
-def iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., 4) with each of (K, 4), (..., K); 0 of empty boxes."""
-    boxes = boxes.unsqueeze(-2)
-    low, high = (torch.maximum(boxes[..., :2], others[:, :2]),
-                 torch.minimum(boxes[..., 2:], others[:, 2:]))
-    common = (high - low).clamp(min=0).prod(-1)
-    areas = [(one[..., 2:] - one[..., :2]).clamp(min=0).prod(-1) for one in (boxes, others)]
-    return common / (areas[0] + areas[1] - common).clamp(min=1e-6)
 
 
 def attentions(features: Tensor, tau: float) -> Tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """Has a loss a gradient for tensors of given shapes?"""
 import copy
 import math
+import warnings
+from itertools import product
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -63,8 +65,9 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
 
     A copy of the loss with a ``loss_weight`` of 1 is evaluated on random numbers, on the CPU and in
     float64, so that a gradient of exactly 0 is found as 0. Maps are reduced to a few positions.
-    Labels, boxes and other values are generated. The random number generators of the run are not
-    changed.
+    Without a gradient, more images are tried, because a loss may relate images to each other, and
+    the shapes are often those of a blank image. Labels, boxes and other values are generated. The
+    random number generators of the run are not changed.
 
     Args:
         loss (DistillLoss): The loss; its :meth:`~DistillLoss.setup` has been called.
@@ -80,15 +83,17 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
     generator = torch.Generator().manual_seed(0)
     try:
         # A loss may draw random numbers, and may communicate: other processes do not take part.
-        with preserved_rng(), alone():
+        with preserved_rng(), alone(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             tried: Any = copy.deepcopy(loss).cpu().double().eval()
             tried.loss_weight = 1.
             if getattr(tried, 'sync', False):
                 tried.sync = False
-            for scale in SCALES:
+            for images, scale in product((1, POSITIONS), SCALES):
                 student, teacher = (
                     [scale * torch.randn(size, generator=generator, dtype=torch.float64)
-                     for size in sizes_for(side)] for side in (shapes, teacher_shapes or shapes))
+                     for size in sizes_for(side, images)]
+                    for side in (shapes, teacher_shapes or shapes))
                 if _has_gradient(tried, student, teacher, generator):
                     return False
     except Exception:  # the loss may not accept random inputs
@@ -151,17 +156,21 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
     values: Dict[str, Callable[[], Any]] = dict(
         labels=lambda: torch.randint(-1, channels + 1, positions, generator=generator),
         label_weights=lambda: level.new_ones(positions), num_positives=lambda: level.new_tensor(2.),
+        centerness_sum=lambda: level.new_tensor(1.5),
         boxes=boxes, ignored_boxes=boxes, box_labels=lambda: per_image((), channels),
         instance_masks=lambda: [one.bool() for one in per_image((IMAGE, IMAGE), 2)],
         label_map=lambda: torch.randint(-1, channels, (count, IMAGE, IMAGE), generator=generator),
-        image_sizes=lambda: torch.full((count, 2), IMAGE), sample_ids=lambda: torch.arange(count),
+        num_classes=lambda: channels, image_sizes=lambda: torch.full((count, 2), IMAGE),
+        sample_ids=lambda: torch.arange(count),
         iteration=lambda: 0, stride=lambda: 8., level=lambda: number,
         priors=lambda: level.new_tensor([[0., 0., 8., 8.]]).repeat(math.prod(positions[1:]), 1))
     return values[name]()
 
 
-def sizes_for(shapes: Shapes) -> List[Tuple[int, ...]]:
-    """In what shapes levels are tried: with one batch size, and a few positions at least."""
-    is_enough = all(count * math.prod(rest) >= POSITIONS for count, _, *rest in shapes)
+def sizes_for(shapes: Shapes, images: int = 1) -> List[Tuple[int, ...]]:
+    """In what shapes levels are tried: with one batch size, of ``images`` or more, and a few
+    positions at least."""
+    is_enough = all(count >= images and count * math.prod(rest) >= POSITIONS
+                    for count, _, *rest in shapes)
     return [(count if is_enough else max(POSITIONS, count), channels,
              *(min(one, MOST) for one in rest)) for count, channels, *rest in shapes]

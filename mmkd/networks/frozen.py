@@ -94,6 +94,20 @@ class FrozenTeacher(BaseTeacher):
             ValueError: If the checkpoint is left out and not in an index, does not fit the config,
                 or contains more than weights; or if the inputs cannot be re-normalised.
         """
+        model = self.build()
+        self.renormalize = Renormalize(student, model, 'teacher', self.channels)
+
+    def build(self) -> Any:
+        """Build the teacher and load its weights, without a student.
+
+        Returns:
+            nn.Module: The model, in eval mode and frozen.
+
+        Raises:
+            FileNotFoundError: If config or checkpoint does not exist.
+            ValueError: If the checkpoint is left out and not in an index, does not fit the config,
+                or contains more than weights.
+        """
         config = read_config(self.config, 'teacher')
         loaded = Loaded({}, '', '')
         if self.checkpoint == LEFT_OUT:
@@ -119,8 +133,8 @@ class FrozenTeacher(BaseTeacher):
             self._provenance['random_weights'] = weights_of(model)[:16]
         else:
             load_exactly(model, checkpoint, self.checkpoint)
-        self.renormalize = Renormalize(student, model, 'teacher', self.channels)
         self.model = model.eval().requires_grad_(False)
+        return self.model
 
     def provenance(self) -> Dict[str, Any]:
         """Names and SHA-256 of config and checkpoint at the time of building; for random weights,

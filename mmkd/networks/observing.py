@@ -1,6 +1,6 @@
 """How is a network run on a batch, as far as questions need?"""
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..core.rng import preserved_rng
 from ..points import Answers, Point, family_of
 from ..points.recorder import recording
-from .continued import continued
+from .continued import Replaced, continued
 from .idle import Outputs, Parts, left_out, parts_of, standing_in
 
 
@@ -18,9 +18,9 @@ class Question(NamedTuple):
     """Points of the teacher."""
     at: Optional[Tensor] = None
     """Places to predict for, such as RoIs (R, 5); None for the grid of the head."""
-    through: Optional[Tuple[str, List[Any]]] = None
-    """Path of a module of the teacher, and values of the student that replace its outputs, call by
-    call; the answer then has a gradient for the student. None: nothing is replaced."""
+    through: Optional[Replaced] = None
+    """Values of the student that replace the outputs of a module of the teacher; the answer then
+    has a gradient for the student. None: nothing is replaced."""
 
     @property
     def paths(self) -> Set[str]:
@@ -46,8 +46,9 @@ def answered(model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence],
     for key, question in questions.items():
         with recording(model, question.paths) as behind, continued(model, question.through):
             family.predict(model, features, question.paths, question.at, data_samples)
-        records = {path: before[path] + calls for path, calls in behind.items()}
-        told[key] = {point: point.answer(records) for point in question.points}
+            records = {path: before[path] + calls for path, calls in behind.items()}
+            # Inside, where gradients are enabled: boxes are decoded here.
+            told[key] = {point: point.answer(records) for point in question.points}
     return told
 
 
@@ -77,7 +78,7 @@ class Observer:
             runs_whole (bool): Whether every module runs. Defaults to False.
         """
         points = {point for question in questions.values() for point in question.points}
-        self.through.update(one.through[0] for one in questions.values() if one.through)
+        self.through.update(one.through.path for one in questions.values() if one.through)
         known = all(point in self.parts for point in points)
         idle = left_out(self.parts[point] for point in points) if (
             known and not runs_whole) else set()

@@ -8,7 +8,7 @@ from .families.query import QueryHead, SparseRoIHead
 from .families.roi import RoIHead
 from .families.segmentor import Segmentor
 from .families.solo import GridOfInstances
-from .family import ModelFamily, family_of, find_point, points_of
+from .family import ModelFamily, family_of, find_point, kinds_of, points_of
 from .point import Answer, Answers, Point, tensors_of
 
 # If two families fit, the one that is registered later is used: a mask transformer of mmseg is also
@@ -34,6 +34,7 @@ __all__ = [
     'TextDetector',
     'family_of',
     'find_point',
+    'kinds_of',
     'points_of',
     'tensors_of'
 ]

@@ -1,7 +1,7 @@
 """Which points does a model have, by name or by dotted module path?"""
 from abc import ABCMeta, abstractmethod
 from difflib import get_close_matches
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
@@ -34,6 +34,12 @@ class ModelFamily(metaclass=ABCMeta):
     @abstractmethod
     def points(model: nn.Module) -> Dict[str, Point]:
         """All points of the head, by name. 'backbone' and 'neck' are added for all families."""
+
+    @staticmethod
+    def heads(model: nn.Module) -> Tuple[str, ...]:
+        """Class names of the head, the most derived one first, by which a
+        :class:`mmkd.losses.Method` may select its entries before :attr:`kind`."""
+        return ()
 
     @staticmethod
     def modules(model: nn.Module) -> Dict[str, str]:
@@ -74,7 +80,8 @@ class ModelFamily(metaclass=ABCMeta):
             model (nn.Module): The model, in eval mode.
             features (Any): From :meth:`extract`.
             paths (Iterable[str]): Paths of the modules that must run.
-            at (Tensor, optional): Places to predict for, for points with ``asked_at``.
+            at (Tensor, optional): Places to predict for, for points with ``asked_at``; or queries
+                (Q, D), if the family has :meth:`queries`. Defaults to None.
             data_samples (Sequence, optional): The N samples; None for a blank image.
         """
 
@@ -82,6 +89,21 @@ class ModelFamily(metaclass=ABCMeta):
     def made_up(inputs: Tensor) -> Optional[Tensor]:
         """Generated places, to find the shapes of predictions; None if the family needs none."""
         return None
+
+    @staticmethod
+    def queries(model: nn.Module) -> Tensor:
+        """The learned queries of a model, (Q, D), in place of which it can be given others.
+
+        Raises:
+            ValueError: If it has none. The message is the beginning of a sentence.
+        """
+        raise ValueError(f'{type(model).__name__} has no learned queries that it could share')
+
+    @staticmethod
+    def remembering(model: nn.Module, features: Dict[str, Any]) -> ContextManager[None]:
+        """Keep in ``features``, inside the block, what :meth:`predict` needs to predict again for
+        other queries. Only called for families with :meth:`queries`."""
+        raise NotImplementedError
 
     @staticmethod
     def ignored_label(model: nn.Module) -> int:
@@ -143,6 +165,13 @@ def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
         f'the {side} is a {type(model).__name__}, whose points mmkd does not know; it knows '
         f'{", ".join(family.family for family in FAMILIES.module_dict.values())}; register a '
         'family of your own with `@mmkd.FAMILIES.register_module()`, see docs/your_own.md')
+
+
+def kinds_of(model: nn.Module) -> Tuple[str, ...]:
+    """Names by which a :class:`mmkd.losses.Method` selects its entries, the most specific one
+    first."""
+    family = family_of(model)
+    return (*family.heads(model), family.kind)
 
 
 def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:

@@ -1,5 +1,5 @@
 """Which label does each position of a point have, by the calls of its loss module?"""
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -94,8 +94,8 @@ BY_IMAGE: 'WeakKeyDictionary[nn.Module, bool]' = WeakKeyDictionary()
 """Per loss module, whether it is given positions image by image, as found in its first step."""
 
 
-def is_given_by_image(criterion: nn.Module, calls: Sequence[Call], levels: Sequence[Tensor],
-                      columns: int) -> bool:
+def is_given_by_image(criterion: nn.Module, calls: Sequence[Call],
+                      read: Callable[[], Sequence[Tensor]], columns: int) -> bool:
     """Find out in which order a loss module is given positions, by comparing the predictions.
 
     The first call for a module makes the CPU wait for a GPU; the result is kept.
@@ -103,16 +103,19 @@ def is_given_by_image(criterion: nn.Module, calls: Sequence[Call], levels: Seque
     Args:
         criterion (nn.Module): The loss module.
         calls (Sequence[Call]): Its calls in one step.
-        levels (Sequence[Tensor]): What the student predicts at the point, (N, anchors·columns, H,
-            W), all levels.
+        read (Callable): Returns what the student predicts at the point, (N, anchors·columns, H,
+            W), all levels. It is called in the first step alone.
         columns (int): Columns of one prediction.
 
     Raises:
         ValueError: If it is neither of the orders of :func:`arranged`.
     """
-    if len(levels) < 2 or any(one.dim() != 4 for one in levels) or not calls:
+    if not calls:
         return False
     if criterion not in BY_IMAGE:
+        levels = read()
+        if len(levels) < 2 or any(one.dim() != 4 for one in levels):
+            return False
         rows = [one.detach().permute(0, 2, 3, 1).reshape(len(one), -1, columns).float()
                 for one in levels]
         given = torch.cat([call.args[0].detach().reshape(-1, columns).float() for call in calls])

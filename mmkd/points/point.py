@@ -53,6 +53,10 @@ class Point:
             order of the levels, or one for all. Defaults to (), not known.
         coding (str): Coding of the boxes, for a point of boxes: only points of equal coding can be
             compared. Defaults to '', no boxes.
+        box_columns (int): Number of columns per box, for a point of boxes of a dense head. The
+            number of channels is a multiple of it if the head has anchors. Defaults to 0.
+        centred_by (tuple[str]): Paths of the loss modules that train the centerness of positive
+            positions. Defaults to (), there is none.
         choices (tuple[Point]): For several heads of one kind, of which one is compared: the point
             of each. The first one with the stride of the other side is used. Their columns and
             activations are equal. Defaults to (), a single head.
@@ -74,6 +78,8 @@ class Point:
     queries: Optional[Callable[..., List[Queries]]] = field(default=None, compare=False)
     query_dim: int = -1
     coding: str = ''
+    box_columns: int = 0
+    centred_by: Tuple[str, ...] = ()
     criteria: Tuple[str, ...] = ()
     choices: Tuple['Point', ...] = ()
     layout: Layout = MAPS
@@ -89,6 +95,11 @@ class Point:
         """Whether it is a prediction (class logits, masks or boxes), which gets no connector, or
         features."""
         return self.num_classes is not None or bool(self.coding)
+
+    @property
+    def columns(self) -> int:
+        """Columns per prediction, of classes or of a box; 0 if it is not known."""
+        return self.num_classes or self.box_columns
 
     def levels(self, records: Records) -> List[Tensor]:
         """The levels at this point, from the records of its modules."""

@@ -9,7 +9,7 @@ from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.arguments import finite_number
 from ..core.build import build_entry
-from ..networks import BaseTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
+from ..networks import BaseTeacher, CachedTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
 from ..registry import MODELS
 
 
@@ -112,6 +112,11 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
         raise ValueError(f'`{spec.name}`: `through` continues a value of the student in a frozen '
                          f'teacher, but `{spec.source}` is a {type(source).__name__}; name a '
                          'mmkd.FrozenTeacher, or leave `through` out')
+    if spec.queries is not None and (
+            not isinstance(source, FrozenTeacher) or isinstance(source, CachedTeacher)):
+        raise ValueError(f'`{spec.name}`: `queries` asks a frozen teacher again in every step, but '
+                         f'`{spec.source}` is a {type(source).__name__}; name a '
+                         'mmkd.FrozenTeacher, or leave `queries` out')
     return CommitteeTerm(spec, source) if isinstance(source, Committee) else Term(spec)
 
 

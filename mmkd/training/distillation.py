@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..compare.committee import CommitteeTerm, explain_average
+from ..compare.prepared import check_prepared
 from ..compare.term import Term
 from ..compare.unknown_names import warn_of_unknown_names
 from ..core.log import warn
@@ -138,6 +139,8 @@ class Distillation:
                     network.model.to(parameter.device, parameter.dtype)
             with naming_comparable(self):
                 self.probe.run()
+        for part in self.parts:
+            check_prepared(part, self.networks[part.spec.source])
         self.side_modules.put('connectors', {
             part.name: part.connectors for part in self.parts if part.connectors})
         self.side_modules.put('losses', {
@@ -196,7 +199,8 @@ class Distillation:
         return Step(self, inputs, data_samples).losses(forward)
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
-            terms: Sequence[Term], values: Mapping[str, Records] = {}) -> Told:
+            terms: Sequence[Term], values: Mapping[str, Records] = {},
+            sets: Mapping[str, Tensor] = {}) -> Told:
         """Run every network for the questions of the terms.
 
         Args:
@@ -206,9 +210,10 @@ class Distillation:
             data_samples (Sequence, optional): The N samples.
             terms (Sequence[Term]): The terms.
             values (Mapping): See :func:`questions_of`. Defaults to {}.
+            sets (Mapping): See :func:`questions_of`. Defaults to {}.
         """
         told: Told = {}
-        for name, questions in questions_of(terms, seen, values).items():
+        for name, questions in questions_of(terms, seen, values, sets).items():
             with size_explained(name, inputs, self.probe.runs_on.get(name)):
                 told[name] = self.told_by(name, inputs, data_samples, questions)
         return told

@@ -18,7 +18,8 @@ from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
 from ..points.probe import DoesNotRun, blank_image, first_look
 from ..points.recorder import Records, evaluating, recording
-from .questions import Told, questions_of, told_to, watched
+from .questions import Told, questions_of, seen_by, told_to, watched
+from .shared_queries import Features, asked_again, check_shared, remembering, sets_of
 
 
 class Probe:
@@ -52,7 +53,7 @@ class Probe:
             self._look_at_blank, self._is_ambiguous, made_for, trained)
         for part in parts:
             model = model_of(part.spec.learner)
-            fit_term(part, seen[part.spec.learner], told_to(part, told),
+            fit_term(part, seen[seen_by(part)], told_to(part, told),
                      Batch(blank_image(model, self.tried_at), None), model, self.tried_at)
 
     def _align(self) -> None:
@@ -78,6 +79,7 @@ class Probe:
                     f'{shown_names(distillation.classes)}; give one of the same classes')
             if part.spec.learner != 'student':
                 part.find(distillation.model_of(part.spec.learner))
+            check_shared(part, distillation.model_of(part.spec.learner), teacher.model)
             stated = [side for side, is_stated in (
                 ('student', own), ('teacher', teacher.states_classes)) if is_stated]
             part.align(teacher.model, distillation.classes, classes,
@@ -97,13 +99,18 @@ class Probe:
         seen: Dict[str, Records] = {}
         told: Told = {}
         side = 'student'
+        sets = sets_of(distillation.parts, distillation.model_of)
+        features: Features = {}
         try:
             for side in dict.fromkeys(part.spec.learner for part in distillation.parts):
                 model = distillation.model_of(side)
+                its = [part for part in distillation.parts if part.spec.learner == side]
                 with torch.no_grad(), evaluating(model):
-                    seen[side] = self.predicted(side, blank_image(model, size))
+                    with remembering(its, side, model, features):
+                        seen[side] = self.predicted(side, blank_image(model, size))
+                    seen.update(asked_again(its, sets, features, distillation.model_of))
             blank = blank_image(distillation.student, size)
-            for side, questions in questions_of(distillation.parts, seen).items():
+            for side, questions in questions_of(distillation.parts, seen, sets=sets).items():
                 told[side] = distillation.told_by(side, blank, None, questions)
         except Misfit:
             raise
@@ -126,7 +133,7 @@ class Probe:
 
     def _is_ambiguous(self, look: Tuple[Dict[str, Records], Told]) -> bool:
         seen, told = look
-        return any(is_ambiguous_for(part, seen[part.spec.learner], told_to(part, told))
+        return any(is_ambiguous_for(part, seen[seen_by(part)], told_to(part, told))
                    for part in self.distillation.parts)
 
 

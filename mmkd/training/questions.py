@@ -1,16 +1,20 @@
 """The questions of a step: points to observe in each network, and at which places."""
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
+from torch import Tensor
+
 from ..compare.alignment import THROUGH, paths_of
 from ..compare.connectors import Connector
 from ..compare.provided import calls_to_record
 from ..compare.term import Term
 from ..networks import BaseTeacher, LiveNetwork, Question
+from ..networks.continued import Replaced
 from ..points import Answers, Point
 from ..points.recorder import Records
 
 Key = Tuple[str, str]
-"""Key of a question: the learner that supplies the places, and its module; ('', '') for a grid."""
+"""Key of a question: the learner that supplies the places, and its module; ('', '') for a grid, or
+for the queries of the network; ('', name) for a set of other queries."""
 
 Told = Dict[str, Dict[Key, Answers]]
 """Answers by name of the network and key of the question."""
@@ -32,19 +36,34 @@ def student_paths(term: Term) -> Set[str]:
     points = [term.student_point, *(one.student for one in term.also)]
     paths: Set[str] = set().union(*(paths_of(one) for one in points))
     if term.spec.through is not None:
-        paths.add(term.spec.through[0])
+        paths.add(term.spec.through.student)
     if term.spec.replaces == 'background':
         paths.update(term.student_point.criteria)
     asked = [term.loss.asked(), *([] if term.region is None else [term.region.asked()]),
              *(one.asked() for one in term.connectors if isinstance(one, Connector))]
-    return paths.union(*(calls_to_record(term.student_point, one) for one in asked))
+    further = [one.student for one in term.also]
+    return paths.union(*(calls_to_record(term.student_point, further, one) for one in asked))
 
 
 def key_of(term: Term, at: str) -> Key:
     """Key of a question of a term. Learners share the questions that need no places."""
     if at.startswith(THROUGH):
         return term.name, at
+    if term.spec.queries == 'random':
+        return '', name_of_set(term)
     return (term.spec.learner if at else '', at)
+
+
+def name_of_set(term: Term) -> str:
+    """Name of the set of queries of a term with ``queries``."""
+    return f'{term.spec.queries} queries of {term.spec.source}'
+
+
+def seen_by(term: Term) -> str:
+    """Key of the records of a term: the name of the learner; if it is asked again, with the set of
+    queries."""
+    its = term.spec.learner
+    return its if term.spec.queries is None else f'{its} with {name_of_set(term)}'
 
 
 def asked_of(term: Term) -> List[Tuple[str, Point]]:
@@ -62,7 +81,8 @@ def told_to(term: Term, told: Told) -> Dict[str, Answers]:
 
 
 def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
-                 values: Mapping[str, Records] = {}) -> Dict[str, Dict[Key, Question]]:
+                 values: Mapping[str, Records] = {}, sets: Mapping[str, Tensor] = {}
+                 ) -> Dict[str, Dict[Key, Question]]:
     """The questions of terms, by name of the network.
 
     Args:
@@ -72,6 +92,7 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
         values (Mapping): For terms with ``through``, the records of the student with the values
             that continue through the teacher, by name of the term. Defaults to {}, those of
             ``seen``.
+        sets (Mapping): Queries to ask with, by :func:`name_of_set`. Defaults to {}.
     """
     questions: Dict[str, Dict[Key, Question]] = {}
     for term in terms:
@@ -86,10 +107,10 @@ def questions_of(terms: Iterable[Term], seen: Dict[str, Records],
             through = None
             if at != key_at:
                 assert term.spec.through is not None
-                own, other = term.spec.through
-                through = other, [call.output for call in values.get(
-                    term.name, seen[term.spec.learner])[own]]
-            of_source[key] = Question((*before, point), places.get(at), through)
+                own, other, rescale = term.spec.through
+                through = Replaced(other, [call.output for call in values.get(
+                    term.name, seen[term.spec.learner])[own]], rescale)
+            of_source[key] = Question((*before, point), sets.get(key[1], places.get(at)), through)
     return questions
 
 

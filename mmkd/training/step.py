@@ -16,7 +16,8 @@ from ..networks.sharing import computed_once
 from ..points.recorder import Records
 from .diagnosis import Sides
 from .gate import Gate, detached, shared_through
-from .questions import Told, by_turn, told_to, watched
+from .questions import Told, by_turn, seen_by, told_to, watched
+from .shared_queries import Features, asked_again, remembering, sets_of
 from .targets import hard_targets_mixed
 
 
@@ -40,6 +41,8 @@ class Step:
                                              **distillation.partners}
         self.background: Dict[str, List[Tensor]] = {}
         self.told: Told = {}
+        self.features: Features = {}
+        self.again: Dict[str, Records] = {}
 
     def losses(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
         """Compute the losses of the student, of the partners and of the terms.
@@ -54,9 +57,11 @@ class Step:
         try:
             # Before the learners store the activations of the step, to save memory.
             early, late = by_turn(self.parts, self.distillation.networks)
-            self.told = ask({}, batch.inputs, batch.data_samples, early)
+            sets = sets_of(self.parts, self.distillation.model_of)
+            self.told = ask({}, batch.inputs, batch.data_samples, early, {}, sets)
             own = self._learn(forward)
             losses = own.pop('student')
+            self.again = asked_again(self.parts, sets, self.features, self.distillation.model_of)
             seen = self._seen()
             values = {part.name: self._gate_of(term).records(seen[part.spec.learner])
                       for term in self.terms for part in term.parts
@@ -74,10 +79,12 @@ class Step:
         finally:  # what was recorded holds the activations of a whole step
             for one in self.live.values():
                 one.forget()
+            self.features, self.again = {}, {}
         return losses
 
     def _seen(self) -> Dict[str, Records]:
-        return {name: one.seen for name, one in self.live.items() if one.seen is not None}
+        return {**{name: one.seen for name, one in self.live.items() if one.seen is not None},
+                **self.again}
 
     def _learn(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
         """The losses on labels of the student and of each partner, by name of the network."""
@@ -93,6 +100,8 @@ class Step:
                             self.background[term.name] = stack.enter_context(hard_targets_mixed(
                                 model_of(name), term.parts[0].student_point, term.share,
                                 term.spec.replaces, self.distillation.classes))
+                    stack.enter_context(remembering(
+                        self.parts, name, model_of(name), self.features))
                     if isinstance(network, Partner):
                         gate = self.distillation.health.gate(name, batch.inputs.device)
                         stack.enter_context(shared_through(gate, network.shared_modules))
@@ -112,8 +121,7 @@ class Step:
     def _compared(self, term: Term) -> Parts:
         model = self.distillation.model_of(term.spec.learner)
         told = [told_to(part, self.told) for part in term.parts]
-        seen = self.live[term.spec.learner].seen
-        assert seen is not None
+        seen = self._seen()[seen_by(term.parts[0])]
         try:
             return term.compare(self._gate_of(term).records(seen), told, model, self.batch,
                                 self.background.get(term.name, ()))
@@ -157,4 +165,4 @@ def sides_of(parts: Dict[str, Term], seen: Dict[str, Records], told: Told, name:
     """The levels of a term, for a diagnosis; for a committee, those of its first member."""
     part = parts[name]
     with torch.no_grad():
-        return Sides(*part.levels(seen[part.spec.learner], told_to(part, told), is_paired=False))
+        return Sides(*part.levels(seen[seen_by(part)], told_to(part, told), is_paired=False))

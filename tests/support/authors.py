@@ -24,3 +24,12 @@ def _tensors(value):
     if isinstance(value, dict):
         return {key: _tensors(one) for key, one in value.items()}
     return [_tensors(one) for one in value] if isinstance(value, list) else value
+
+
+def renamed(state, names):
+    """A state with the first fitting prefix of each name replaced."""
+    found = {}
+    for name, value in state.items():
+        theirs, mine = next(pair for pair in names.items() if name.startswith(pair[0]))
+        found[mine + name[len(theirs):]] = value
+    return found

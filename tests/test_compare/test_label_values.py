@@ -88,3 +88,26 @@ def test_labels_of_a_segmentor_are_at_the_size_of_its_logits(tmp_path):
     for image, sample in zip(labels, data['data_samples']):
         whole = sample.gt_sem_seg.data[0][::step_of, ::step_of]
         assert torch.equal(image, torch.where(whole == 255, -1, whole).to(image))
+
+
+@pytest.mark.parametrize('point', ['boxes', 'reg'])
+def test_boxes_have_the_labels_of_their_class_logits(tmp_path, point):
+    """Anchor by anchor; the class logits are a further point of the entry."""
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    entries = [dict(type='mmkd.AskingLoss', on='cls'),
+               dict(type='mmkd.AskingLoss', on=point, also=['cls'], levels=[2, 0])]
+    _, seen, _ = stepped(distiller(retinanet(), teacher, *entries), images((0, 1)))
+    of_cls, of_boxes = seen[:5], seen[5:]
+    assert [level for level, *_ in of_boxes] == [2, 0]
+    for level, student, labels, weights in of_boxes:
+        assert student.shape == (2 * 9, 4, *of_cls[level][1].shape[2:])
+        assert torch.equal(labels, of_cls[level][2])
+        assert torch.equal(weights, of_cls[level][3])
+    assert (of_cls[0][2] != of_cls[0][2].flatten()[0]).any()
+
+
+def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
+    with pytest.raises(ValueError, match='asks for `labels`, but which loss trains `boxes`'):
+        stepped(distiller(retinanet(), teacher, dict(type='mmkd.AskingLoss', on='boxes')),
+                images((0, 1)))

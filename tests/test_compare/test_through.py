@@ -4,6 +4,8 @@ import torch
 from conftest import build, distiller, retinanet, save_teacher, step, two_stage
 from loops import images
 
+from mmkd.networks.continued import Replaced, continued, rescaled
+
 PATH = 'bbox_head.cls_convs.0'
 ENTRY = dict(type='mmkd.KDLoss', on='cls', through=dict(student=PATH, teacher=PATH))
 
@@ -69,6 +71,7 @@ def test_two_stages_continue_at_the_students_rois(tmp_path):
 
 @pytest.mark.parametrize(('entry', 'message'), [
     (dict(ENTRY, through=PATH), r'`through` must be dict\(student=PATH, teacher=PATH\)'),
+    (dict(ENTRY, through=dict(student=PATH, teacher=PATH, rescale=1)), 'may have `rescale=True`'),
     (dict(ENTRY, through=dict(student=PATH, teacher='bbox_head.cls_conv.0')),
      r'no point `bbox_head.cls_conv.0` in the teacher.*closest: `bbox_head.cls_convs.0`'),
     (dict(ENTRY, through=dict(student='backbone', teacher=PATH)), '`through`'),
@@ -83,3 +86,47 @@ def test_other_channels_at_the_place_are_named(tmp_path):
     with pytest.raises(ValueError, match='`through`: the module of the student returns 1x16x.*'
                        'teacher 1x24x.*channels there'):
         prepared(retinanet(), wide, ENTRY)
+
+
+@pytest.mark.parametrize(('rescale', 'path'), [(True, f'{PATH}.conv'), ('relu', PATH)])
+def test_it_gets_the_mean_and_deviation_of_the_teachers(teacher, rescale, path):
+    """Before a ReLU, which changes the recorded value in place, and after it."""
+    model = prepared(retinanet(), teacher, dict(
+        ENTRY, through=dict(student=path, teacher=path, rescale=rescale)))
+    inputs, samples = batch(model)
+    _, seen, told = step(model, inputs, samples)
+    found, _ = model.terms[0].levels(seen, told)
+    network = model.teacher.model
+    for level, x, other in zip(found, model.student.extract_feat(inputs),
+                               network.extract_feat(inputs)):
+        own, its = model.student.bbox_head.cls_convs[0].conv(x), network.bbox_head.cls_convs[
+            0].conv(other)
+        if rescale == 'relu':
+            own, its = own.relu(), its.relu()
+        (deviation, mean), (its_deviation, its_mean) = (
+            torch.std_mean(one, (0, 2, 3), keepdim=True) for one in (own, its))
+        scaled = (own - mean) / (deviation + 1e-6) * its_deviation + its_mean
+        torch.testing.assert_close(level, network.bbox_head.retina_cls(scaled.relu()), rtol=1e-4,
+                                   atol=1e-5)
+
+
+def test_a_channel_without_deviation_gets_the_mean():
+    """Of one value, or of equal ones: finite, with a gradient of 0."""
+    for own in (torch.full((1, 2, 1, 1), 3.), torch.full((2, 2, 4, 4), 5.)):
+        own.requires_grad_()
+        other = torch.randn(own.shape)
+        found = rescaled(own, other)
+        torch.testing.assert_close(found, other.mean((0, 2, 3), keepdim=True).expand_as(own))
+        found.square().sum().backward()
+        assert own.grad.isfinite().all()
+    half = torch.randn(2, 2, 4, 4).half()
+    assert rescaled(300 * half, half).isfinite().all()
+
+
+def test_what_cannot_be_rescaled_is_named(teacher):
+    model = prepared(retinanet(), teacher, ENTRY).teacher.model
+    with pytest.raises(ValueError, match='`rescale=True` is for a module that returns a map .* '
+                       '`neck` returns tuple'):
+        with continued(model, Replaced('neck', [model.extract_feat(torch.zeros(1, 3, 64, 64))],
+                                       True)):
+            model.extract_feat(torch.zeros(1, 3, 64, 64))

@@ -147,7 +147,7 @@ def test_connector_that_asks_for_what_is_unknown(teacher):
         pass
 
     refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: x),
-            '`setup` of Own asks for `scale`', 'may ask for `stride` and `level`, a loss also for')
+            '`setup` of Own asks for `scale`', 'may ask for `stride`, `level`, `num_classes`, `teacher_level` alone')
 
     def forward(self, x, *, techer):
         return x

@@ -15,6 +15,14 @@ NAMES = sorted(name for name, cls in LOSSES.classes.items() if cls.__module__.st
 SHAPES = (2, 6, 4, 5), (2, 6, 2, 3)
 """(N, C, H, W) of two levels."""
 
+CHANNELS = dict(BCKDBoxLoss=4, CrossKDBoxLoss=4, CrossKDBinsLoss=12, CrossKDCenternessLoss=1,
+                LDLoss=12)
+"""C where it has a meaning: boxes, bins of their sides, centerness."""
+STEPS = dict(BCKDBoxLoss=1., CrossKDBoxLoss=1., CrossKDCenternessLoss=0.3)
+"""Learning rates; boxes are in pixels."""
+IMAGES = dict(RKDLoss=4, CKALoss=4)
+"""Of fewer than three images, they count 0."""
+
 
 @pytest.fixture(autouse=True)
 def compiler():
@@ -34,8 +42,8 @@ def losses(name):
     made = [cls()]
     if 'tau' in known:
         made.append(cls(tau=2.))
-    if 'use_sigmoid' in known:
-        made.append(cls(tau=3., use_sigmoid=True))
+    if 'use_sigmoid' in known and not getattr(made[0], 'needs_softmax', False):
+        made.append(cls(use_sigmoid=True, **(dict(tau=3.) if 'tau' in known else {})))
     for loss in made:
         if loss.is_trained:
             channels = SHAPES[0][1] if loss.levels == 'each' else [one[1] for one in SHAPES]
@@ -53,6 +61,10 @@ def classes_and_boxes(n, c, height, width):
     return [torch.randn(n, 3, height, width), torch.cat([corners, corners + 9], dim=1)]
 
 
+def anchors(n, c, height, width):
+    return torch.cat([centres(n, c, height, width) + side for side in (-12., 12.)], dim=1)
+
+
 def centres(n, c, height, width):
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
     return torch.stack([x, y], dim=2).reshape(-1, 2) * 8. + 4
@@ -62,9 +74,12 @@ OF_LEVEL = dict(labels=lambda n, c, *size: torch.randint(0, c, (n, *size)),
                 label_weights=lambda n, c, *size: torch.rand(n, *size),
                 stride=lambda *shape: (8., 8.), level=lambda *shape: 0,
                 student_also=logits, teacher_also=logits, priors=centres)
+OF_LD = dict(OF_LEVEL, priors=anchors)
 OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0, 4)],
                 box_labels=lambda: [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
-                iteration=lambda: 0, label_map=lambda: torch.randint(0, 6, (2, 8, 10)))
+                iteration=lambda: 0, num_positives=lambda: torch.tensor(3.),
+                label_map=lambda: torch.randint(0, 6, (2, 8, 10)),
+                num_classes=lambda: 6, input_size=lambda: (32, 40), image_sizes=lambda: torch.tensor([[32, 40]] * 2))
 
 
 def named_values(loss, shapes):
@@ -72,7 +87,7 @@ def named_values(loss, shapes):
     asked = loss.asked().required
     missing = set(asked) - {*OF_LEVEL, *OF_BATCH}
     assert not missing, f'{type(loss).__name__} asks for {missing}; give it here'
-    of_level = dict(OF_LEVEL)
+    of_level = dict(OF_LD if type(loss).__name__ == 'LDLoss' else OF_LEVEL)
     if loss.also == ('cls', 'boxes'):
         of_level.update(teacher_also=classes_and_boxes)
     return {name: [of_level[name](*shape) for shape in shapes] if name in OF_LEVEL
@@ -83,7 +98,11 @@ def arguments(loss, is_list, has_weight):
     """Student, teacher, weights or None, and what is asked for by name."""
     torch.manual_seed(0)
     shapes = SHAPES if is_list or loss.levels == 'all' else SHAPES[:1]
-    student, teacher = ([torch.randn(shape) for shape in shapes] for _ in range(2))
+    name = type(loss).__name__
+    shapes = [(IMAGES.get(name, n), CHANNELS.get(name, c), *size) for n, c, *size in shapes]
+    are_boxes = CHANNELS.get(type(loss).__name__) == 4
+    make = (lambda *shape: classes_and_boxes(*shape)[1]) if are_boxes else torch.randn
+    student, teacher = ([make(*shape) for shape in shapes] for _ in range(2))
     # A position of weight 0 is one that a mask leaves out.
     weight = [torch.rand(n, *size).sub(0.2).clamp(min=0) for n, _, *size in shapes]
     named = named_values(loss, shapes)
@@ -149,7 +168,8 @@ def test_it_teaches_in_a_plain_loop(name):
             student, *given, named = arguments(loss, is_list, has_weight=True)
             levels = student if isinstance(student, list) else [student]
             levels = [one.requires_grad_() for one in levels]
-            optimizer = torch.optim.Adam([*levels, *loss.parameters()], 0.05)
+            optimizer = torch.optim.Adam([*levels, *loss.parameters()],
+                                         STEPS.get(name, 0.05))
             values = []
             for _ in range(4):
                 value = summed(loss(student, *given, **named))
@@ -157,7 +177,8 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            assert values[-1] < 0.95 * values[0], values
+            # The value of NKD includes the teacher's entropy, which stays.
+            assert values[-1] < (0.99 if name == 'NKDLoss' else 0.95) * values[0], values
 
 
 @pytest.mark.slow

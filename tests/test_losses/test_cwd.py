@@ -6,7 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.authors import cases
+
 from mmkd import CWDLoss
+from mmkd.losses import METHODS
 from mmkd.losses.cwd import divergence
 from mmkd.losses.fast.pieces import PIECE
 
@@ -38,6 +41,24 @@ def test_the_papers_number():
     """Of the matrix as 3 channels of 4 positions."""
     value = CWDLoss(tau=1)(S.reshape(1, 3, 2, 2), T.reshape(1, 3, 2, 2))
     assert value.item() == pytest.approx(0.254935, abs=1e-6)
+
+
+def test_mmrazors_numbers():
+    for settings, inputs, outputs in cases('cwd'):
+        student = inputs['student'].requires_grad_()
+        value = CWDLoss(**settings)(student, inputs['teacher'])
+        value.backward()
+        torch.testing.assert_close(value, outputs['value'], rtol=1e-10, atol=0)
+        torch.testing.assert_close(student.grad, outputs['gradient'], rtol=1e-9, atol=1e-12)
+
+
+def test_values_of_the_families():
+    """mmrazor's for the logits of dense heads, the authors' for segmentors."""
+    found = {kind: [(one['on'], one['tau'], one['loss_weight'])
+                    for one in METHODS['cwd'].entries(kind)] for kind in (
+                        'dense', 'segmentor', 'roi')}
+    assert found == dict(dense=[('cls', 1., 5.)], segmentor=[('cls', 4., 3.)],
+                         roi=[(('neck', 'backbone'), 1., 10.)])
 
 
 @pytest.mark.parametrize('tau', [1., 4.])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.authors import cases
 
 from mmkd.losses import DISTLoss, LogitLoss
 
@@ -167,3 +168,13 @@ def test_notes_say_what_is_left_out(arguments, columns, says):
     assert len(notes) == len(says)
     for note, part in zip(notes, says):
         assert part in note
+
+
+def test_the_authors_numbers():
+    """Of rows and of maps."""
+    for setting, inputs, outputs in cases('dist'):
+        student = inputs['student'].requires_grad_()
+        value = DISTLoss(**setting)(student, inputs['teacher'])
+        value.backward()
+        torch.testing.assert_close(value, outputs['value'], rtol=1e-10, atol=0)
+        torch.testing.assert_close(student.grad, outputs['gradient'], rtol=1e-9, atol=1e-12)

@@ -43,10 +43,43 @@ for use_sigmoid in (True, False):
             torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-7)
 '''
 
+CHANNELS = '''
+import torch
+from mmkd import CWDLoss
+from mmkd.losses import cwd
+from mmkd.losses.fast import channelwise, fused
+
+CASES = [((2, 3, 10, 13), 'some'), ((1, 5, 7, 3), None), ((3, 2, 8, 8), 'mask'),
+         ((2, 2, 3, 3), 'none'), ((2, 1, 16, 4), 'some'), ((2, 4, 1, 1), None)]
+
+fused.fits = lambda student, *rest: student.dtype == torch.float32
+for has_weight in (False, True):
+    assert cwd.is_believed(torch.device('cpu'), has_weight)
+channelwise.SPAN, channelwise.BLOCK = 64, 16  # a channel has several spans, of several blocks
+torch.manual_seed(0)
+for tau in (1., 3.):
+    for shape, kind in CASES:
+        student, teacher = torch.randn(shape) * 3, torch.randn(shape) * 3
+        weight = torch.rand(shape[0], *shape[2:])
+        weight = dict(some=weight, mask=(weight > 0.5).float(), none=weight * 0).get(kind)
+        if kind == 'mask':  # an image that is left out, and a span without any position
+            weight[0], weight[1].view(-1)[:64] = 0, 0
+            student[:, :, 0, 0] = torch.where(weight[:, None, 0, 0] > 0, 1., float('nan'))
+        one, other = student.clone().requires_grad_(), student.double().requires_grad_()
+        value = CWDLoss(tau)(one, teacher, weight)
+        exact = CWDLoss(tau)(other, teacher.double(), None if weight is None else weight.double())
+        value.backward()
+        exact.backward()
+        torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-7)
+        assert CWDLoss(tau)(teacher, teacher, weight) == 0
+'''
+
 
 @pytest.mark.slow
-def test_kernels_say_what_the_formula_says():
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERPRETED],
+@pytest.mark.parametrize('code', [INTERPRETED, CHANNELS], ids=['logits', 'channels'])
+def test_kernels_say_what_the_formula_says(code):
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
                           env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr

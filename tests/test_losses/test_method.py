@@ -58,3 +58,17 @@ def test_a_tuple_stands_for_alternatives():
 def test_mistakes_are_named(own, make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_class_of_the_head_comes_before_the_family():
+    method = Method('headed', dense=[dict(type='mmkd.KDLoss', on='cls')],
+                    FCOSHead=Recipe([dict(type='mmkd.MSELoss', on='neck')], {'model.inherit': 'n'}))
+    try:
+        kinds = 'NASFCOSHead', 'FCOSHead', 'AnchorFreeHead', 'dense'
+        assert method.entries(*kinds) == [dict(type='mmkd.MSELoss', on='neck')]
+        assert around_of([method], *kinds) == {'model.inherit': 'n'}
+        assert method.entries('RetinaHead', 'dense') == [dict(type='mmkd.KDLoss', on='cls')]
+        assert around_of([method], 'RetinaHead', 'dense') == {}
+        assert method.entries('roi') == []
+    finally:
+        del METHODS['headed']

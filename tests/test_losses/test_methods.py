@@ -11,6 +11,7 @@ from conftest import (
     save_teacher,
     segmentor,
     segmentor_config,
+    train,
     two_stage,
 )
 from mmengine.config import Config
@@ -55,8 +56,9 @@ PAIRS = {
 """(student, teacher) by family; a method must fit one pair of each family that it knows."""
 
 
-def found_pair(method, kind):
-    """The first pair that the method fits, with its entries."""
+def found_pair(method, kind, make_file=None):
+    """The first pair that the method fits, with its entries and the files of its first stage, which
+    ``make_file`` makes for a teacher."""
     scope = 'mmseg' if kind == 'segmentor' else 'mmdet'
     problems = []
     for make_student, make_teacher in PAIRS[kind]:
@@ -65,7 +67,8 @@ def found_pair(method, kind):
                               for one in (student, teacher)))
         assert pair.kind == kind
         try:
-            return student, teacher, entries_of(method, pair)
+            files = make_file(teacher) if METHODS[method].prepare else []
+            return student, teacher, entries_of(method, pair, files)
         except ValueError as error:
             problems.append(str(error))
     raise AssertionError('; '.join(problems))
@@ -79,12 +82,23 @@ CASES = [(method, kind) for method in METHODS for kind in PAIRS
 @pytest.mark.parametrize(('method', 'kind'), CASES,
                          ids=['-'.join(case) for case in CASES])
 def test_it_is_trained_killed_resumed_and_exported(method, kind, shapes, streets, tmp_path):
-    student, teacher, entries = found_pair(method, kind)
     is_segmentor = kind == 'segmentor'
     scope, data = ('mmseg', streets) if is_segmentor else ('mmdet', shapes)
-    teacher = save_teacher(tmp_path / 't.pth', teacher, scope=scope,
-                           classes=CityscapesDataset.METAINFO['classes'] if is_segmentor else
-                           CLASSES)
+    make_config = segmentor_config if is_segmentor else detector_config
+
+    def saved(teacher):
+        return save_teacher(tmp_path / 't.pth', copy.deepcopy(teacher), scope=scope,
+                            classes=CityscapesDataset.METAINFO['classes'] if is_segmentor else
+                            CLASSES)
+
+    def prepared(teacher):
+        stage = METHODS[method].prepare[kind]
+        train(make_config(data, dict(type='mmkd.Prepare', teacher=saved(teacher), on=stage.on,
+                                     module=stage.module), str(tmp_path / 'first')))
+        return [str(tmp_path / 'first' / 'prepared.pth')]
+
+    student, teacher, entries = found_pair(method, kind, prepared)
+    teacher = saved(teacher)
     around = around_of(methods_of(method), kind)
     own = {key.removeprefix('model.'): around.pop(key) for key in list(around)
            if key.startswith('model.')}
@@ -93,7 +107,6 @@ def test_it_is_trained_killed_resumed_and_exported(method, kind, shapes, streets
 
     def make(folder, **more):
         model = dict(distiller(student, teacher, *entries), **own)
-        make_config = segmentor_config if is_segmentor else detector_config
         return make_config(data, copy.deepcopy(model), str(folder), **{
             'train_cfg': dict(length, val_interval=9), 'optim_wrapper.optimizer.momentum': 0.9,
             **around, **more})

@@ -306,7 +306,7 @@ def boxes_of_a_test(head, outputs, priors, number, config):
 def test_fcos_has_no_decoded_boxes_where_training_writes_them_in_other_units():
     path = 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
     changes = dict(ZOO[path][0], bbox_head=dict(ZOO[path][0]['bbox_head'], norm_on_bbox=True))
-    assert list(DenseHead.points(build(path, changes))) == ['cls']
+    assert list(DenseHead.points(build(path, changes))) == ['cls', 'centerness']
 
 
 def test_boxes_of_another_coding_are_refused():

@@ -7,6 +7,7 @@ from conftest import (
     build,
     distiller,
     observe,
+    retinanet,
     save_teacher,
     saved_at,
     segmentor,
@@ -17,9 +18,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.nn.functional import interpolate
 
-from mmkd import DISTLoss, KDLoss
+from mmkd import DISTLoss, IFVDLoss, KDLoss
 from mmkd.compare.regions import weights_of
-from mmkd.compare.vocabulary import Batch, Context
+from mmkd.compare.vocabulary import PROVIDERS, Batch, Context
 from mmkd.files.zoo import config_path
 from mmkd.points import Segmentor, find_point
 
@@ -69,6 +70,34 @@ def test_total_is_dist_of_main_and_four_tenths_of_dist_of_aux(teacher, kind):
     total = sum(sum(value) for name, value in losses.items() if name.endswith('_dist'))
     torch.testing.assert_close(total, main + 0.4 * aux)
     assert {'decode.loss_ce', 'aux.loss_ce', 'loss_cls_dist', 'loss_aux_dist'} <= set(losses)
+
+
+def test_features_are_what_the_classifier_is_given(teacher):
+    model = prepared(segmentor(), teacher, dict(type='mmkd.IFVDLoss', on='features')).eval()
+    assert find_point(model.student, 'features').paths == ('decode_head.conv_seg', )
+    inputs, samples = batch()
+    samples[0].gt_sem_seg.data[:, :20] = 255
+    losses = model(inputs, samples, mode='loss')
+    labels = torch.cat([one.gt_sem_seg.data for one in samples])
+    own, told = (network.decode_head._forward_feature(network.extract_feat(inputs))
+                 for network in (model.student, model.teacher.model))
+    expected = IFVDLoss()(own, told, label_map=labels.masked_fill(labels == 255, -1),
+                          num_classes=19)
+    torch.testing.assert_close(sum(losses['loss_features_ifvd']), expected)
+    assert expected > 0
+
+
+def test_number_of_classes_is_known_at_every_point(monkeypatch):
+    for make, scope, count in ((segmentor, 'mmseg', 19), (retinanet, 'mmdet', 3)):
+        model = build(make(), scope)
+        for name in ('cls', 'backbone'):
+            context = Context(Batch(torch.zeros(1, 3, 8, 8), None), model,
+                              find_point(model, name), {}, [], [])
+            assert PROVIDERS['num_classes'](context) == count
+    monkeypatch.setattr('mmkd.compare.provided.points_of', lambda *args: {})
+    with pytest.raises(ValueError, match="`num_classes` is asked for, but the student has no point "
+                       "'cls'"):
+        PROVIDERS['num_classes'](context)
 
 
 def test_softmax_over_all_pixels_by_default(teacher):

@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmkd.compare.spec import TermSpec
 from mmkd.losses import KDLoss
 from mmkd.points.background import background_of
 from mmkd.training.targets import HEEDFUL, hard_targets_mixed
@@ -53,6 +54,27 @@ def test_alpha_is_the_share_of_the_soft_targets(tmp_path, kind):
         for name, value in found[None].items():
             share = 1 - alpha if name in names else alpha if name == 'loss_cls_kd' else 1
             torch.testing.assert_close(found[alpha][name], share * value, rtol=1e-5, atol=1e-7)
+
+
+def test_an_alpha_of_the_loss_itself_mixes_nothing(tmp_path):
+    """DKD, FGD and MGD have an α of their own, larger than 1 for some."""
+    import numpy
+    teacher = save_teacher(tmp_path / 't.pth', two_stage())
+    found = {}
+    for alpha in (1., 2.5):
+        entry = dict(type='mmkd.DKDLoss', on='cls', alpha=alpha, beta=0.)
+        model = prepared(two_stage(), teacher, entry)
+        assert model.terms[0].loss.alpha == alpha
+        assert model.terms[0].spec.alpha is None
+        numpy.random.seed(0)
+        found[alpha] = losses_of(model, batch(model))
+    assert found[1.]['loss_cls'] > 0
+    for name, value in found[1.].items():
+        torch.testing.assert_close(found[2.5][name], value * (2.5 if 'dkd' in name else 1))
+    for kind in ('FGD', 'MGD', 'PGDCls'):
+        spec = TermSpec.of(dict(type=f'mmkd.{kind}Loss', on='neck', alpha=5e-5))
+        assert spec.build_loss().alpha == 5e-5
+        assert spec.alpha is None
 
 
 def test_segmentor_mixes_the_head_that_is_compared(tmp_path):

@@ -1,5 +1,6 @@
 """Single-stage detectors of mmdet: RetinaNet, FCOS, ATSS, GFL, YOLOX, SSD, RTMDet, ..."""
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -51,11 +52,22 @@ class DenseHead(ModelFamily):
                                 criteria=criteria_of(model, 'bbox_head'), **logits))
         coding = _coding(head)
         if coding:
-            points['reg'] = Point('reg', ('bbox_head', ), _boxes, coding=coding)
+            points['reg'] = Point('reg', ('bbox_head', ), partial(_output, 1), coding=coding,
+                                  box_columns=4 * (getattr(head, 'reg_max', 0) + 1))
         if coding or _writes_distances(head):
             points['boxes'] = Point('boxes', ('bbox_head', ), partial(_decoded, head),
-                                      coding='XYXY(unit=pixels of the input)')
+                                      coding='XYXY(unit=pixels of the input)', box_columns=4)
+        if _has(CENTERNESS, head):
+            centred_by = criteria_of(model, 'bbox_head', 'loss_centerness')
+            points['cls'] = replace(points['cls'], centred_by=centred_by)
+            points['centerness'] = Point('centerness', ('bbox_head', ), partial(_output, 2),
+                                         use_sigmoid=True, num_classes=1)
         return points
+
+    @staticmethod
+    def heads(model: Any) -> Tuple[str, ...]:
+        return tuple(cls.__name__ for cls in type(model.bbox_head).__mro__
+                     if cls.__name__.endswith('Head'))
 
     @staticmethod
     def about(model: Any, path: str) -> Dict[str, Any]:
@@ -145,11 +157,22 @@ returns refined boxes in a test."""
 
 
 def _coding(head: Any) -> str:
-    kinds = [CODED[cls.__name__] for cls in type(head).__mro__ if cls.__name__ in CODED]
-    if not kinds or not kinds[0]:
+    if not _has(CODED, head):
         return ''
     bins = f', {head.reg_max + 1} bins per side' if hasattr(head, 'reg_max') else ''
     return f'{described(head.bbox_coder)} from {described(head.prior_generator)}{bins}'
+
+
+CENTERNESS = dict(
+    ATSSHead=True, FCOSHead=True,
+    AutoAssignHead=False, DDODHead=False, PAAHead=False, RTMDetHead=False, TOODHead=False,
+    VFNetHead=False)
+"""Whether the third output of a head is the centerness of positions, as logits, which its
+``loss_centerness`` trains. In PAA and DDOD it is the IoU, in AutoAssign the objectness."""
+
+
+def _has(kinds: Dict[str, bool], head: Any) -> bool:
+    return next((kinds[cls.__name__] for cls in type(head).__mro__ if cls.__name__ in kinds), False)
 
 
 def described(part: Any) -> str:
@@ -167,8 +190,8 @@ def _writes_distances(head: Any) -> bool:
         'AutoAssignHead' in names or not head.norm_on_bbox)
 
 
-def _boxes(calls: List[Call]) -> List[Tensor]:
-    return [level for call in calls for level in call.output[1]]
+def _output(number: int, calls: List[Call]) -> List[Tensor]:
+    return [level for call in calls for level in call.output[number]]
 
 
 def _decoded(head: Any, calls: List[Call]) -> List[Tensor]:

@@ -1,8 +1,7 @@
 """Detectors of mmdet with queries: DETR and its variants, Sparse R-CNN, QueryInst."""
-import inspect
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from ..family import ModelFamily
 from ..point import Point, is_asked
 from ..queries import Queries
 from ..recorder import Call
+from .decoding import decode, given, learned, remembering, run_head
 
 OF_IMAGE = 'boxes (cx, cy, w, h) as parts of the image'
 OF_BATCH = 'boxes (cx, cy, w, h) as parts of the padded image'
@@ -24,8 +24,10 @@ class QueryHead(ModelFamily):
     """Detectors with a transformer and queries that each predict one object.
 
     The point 'cls' is the class logits of the last decoder layer, (N, C, queries), 'reg' its boxes,
-    (N, 4, queries); 'cls.0', 'reg.0', ... are the points of each layer. The order of queries has no
-    meaning: predictions are paired by class and box.
+    (N, 4, queries); 'cls.0', 'reg.0', ... are the points of each layer; 'cls.all', 'reg.all' and
+    'hidden.all', the outputs of the layers, (N, channels, queries), have a level for each layer.
+    The order of queries has no meaning: predictions are paired by class and box, unless both sides
+    are asked with the same queries.
     """
 
     family = 'detectors of mmdet with queries (DETR and its kin)'
@@ -40,10 +42,19 @@ class QueryHead(ModelFamily):
     def points(model: Any) -> Dict[str, Point]:
         head = model.bbox_head
         use_sigmoid = bool(head.loss_cls.use_sigmoid)
-        read = partial(_of_layer, model.num_queries, use_sigmoid, getattr(model, 'cache_dict', {}))
-        return points_of_layers(
+        which = partial(_matching, model.num_queries if hasattr(model, 'dn_query_generator') else
+                        None, getattr(model, 'cache_dict', {}))
+        read = partial(_of_layer, which, use_sigmoid)
+        points = points_of_layers(
             model.decoder.num_layers, lambda layer: (('bbox_head', ), partial(read, layer)),
             use_sigmoid, head.cls_out_channels, OF_IMAGE)
+        queries = points['cls.all'].queries
+        assert queries is not None
+        # Without a point for each layer: as tokens they serve other points alone, by `also`.
+        points['hidden.all'] = Point(
+            'hidden.all', ('bbox_head', 'decoder'), partial(_hidden, which),
+            queries=partial(_all_but_last, queries))
+        return points
 
     @staticmethod
     def about(model: Any, path: str) -> Dict[str, Any]:
@@ -51,17 +62,29 @@ class QueryHead(ModelFamily):
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
-        return model.extract_feat(inputs), tuple(inputs.shape)
+        return model.extract_feat(inputs), tuple(inputs.shape), {}
+
+    @staticmethod
+    def queries(model: Any) -> Tensor:
+        return learned(model)
+
+    @staticmethod
+    def remembering(model: Any, features: Dict[str, Any]) -> ContextManager[None]:
+        return remembering(model, features)
 
     @staticmethod
     def predict(model: Any, features: Any, paths: Iterable[str],
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if not any(is_asked(paths, part) for part in ('encoder', 'decoder', 'bbox_head')):
             return
-        maps, shape = features
-        head_inputs = model.forward_transformer(maps, samples_of(shape, data_samples))
-        wanted = inspect.signature(model.bbox_head.forward).parameters
-        model.bbox_head.forward(**{name: head_inputs[name] for name in wanted})
+        if isinstance(features, dict):  # of a training step
+            return decode(model, features, at)
+        maps, shape, memory = features
+        # The encoder runs once for all questions that do not ask for its modules.
+        if memory and not is_asked(paths, 'encoder'):
+            return decode(model, memory, at)
+        with remembering(model, memory), given(model, at):
+            run_head(model, model.forward_transformer(maps, samples_of(shape, data_samples)))
 
 
 @FAMILIES.register_module()
@@ -107,7 +130,7 @@ class SparseRoIHead(ModelFamily):
                 at: Optional[Tensor] = None, data_samples: Optional[Sequence] = None) -> None:
         if not is_asked(paths, 'roi_head'):
             return
-        maps, shape = features
+        maps, shape, _ = features
         samples = samples_of(shape, data_samples)
         proposals = model.rpn_head.predict(maps, samples)
         metas = [sample.metainfo for sample in samples]
@@ -123,7 +146,8 @@ class SparseRoIHead(ModelFamily):
 def points_of_layers(
         layers: int, at: Callable[[int], Tuple[Tuple[str, ...], Callable[..., List[Queries]]]],
         use_sigmoid: bool, columns: int, coding: str) -> Dict[str, Point]:
-    """'cls' and 'reg' of the last layer, and 'cls.0', 'reg.0', ... of each.
+    """'cls' and 'reg' of the last layer, 'cls.0', 'reg.0', ... of each, and 'cls.all', 'reg.all'
+    with a level for each.
 
     Args:
         layers (int): Number of layers.
@@ -134,14 +158,22 @@ def points_of_layers(
         coding (str): Coding of the boxes.
     """
     points = {}
-    for suffix, layer in (('', -1), *((f'.{i}', i) for i in range(layers))):
-        paths, queries = at(layer)
+    for suffix, numbers in suffixes(layers).items():
+        found = [at(layer) for layer in numbers]
+        paths = tuple(dict.fromkeys(path for one, _ in found for path in one))
+        queries = partial(_joined, [([paths.index(path) for path in one], read)
+                                    for one, read in found])
         points[f'cls{suffix}'] = Point(
             f'cls{suffix}', paths, partial(_logits, queries), use_sigmoid=use_sigmoid,
             num_classes=columns, num_named=columns - (not use_sigmoid), queries=queries)
         points[f'reg{suffix}'] = Point(
             f'reg{suffix}', paths, partial(_places, queries), queries=queries, coding=coding)
     return points
+
+
+def suffixes(layers: int) -> Dict[str, List[int]]:
+    """Numbers of the layers of a point, by the end of its name."""
+    return {'': [-1], **{f'.{i}': [i] for i in range(layers)}, '.all': list(range(layers))}
 
 
 def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, Any]:
@@ -179,19 +211,44 @@ def _places(queries: Callable[..., List[Queries]], *calls: List[Call]) -> List[T
     return [one.where for one in queries(*calls)]
 
 
-def _of_layer(count: int, use_sigmoid: bool, cache: Dict[str, Any], layer: int,
-              calls: List[Call]) -> List[Queries]:
-    """Predictions of a decoder layer of DETR and its variants, for the queries used in a test.
+def _joined(layers: Sequence[Tuple[List[int], Callable[..., List[Queries]]]],
+            *calls: List[Call]) -> List[Queries]:
+    """Predictions of several layers, each of which reads the calls of modules of these numbers."""
+    return [one for numbers, read in layers for one in read(*(calls[n] for n in numbers))]
+
+
+def _all_but_last(read: Callable[..., List[Queries]], *calls: List[Call]) -> List[Queries]:
+    return read(*calls[:-1])
+
+
+def _matching(count: Optional[int], cache: Dict[str, Any], queries: int) -> slice:
+    """The queries that are used in a test, among all of a call.
 
     In training, denoising queries (DINO) come before them, and dense queries (DDQ, which stores the
-    numbers of both) after them.
+    numbers of both) after them. A model without these has no ``count``.
     """
+    end = sum(cache['dis_query_info']) if 'dis_query_info' in cache else queries
+    return slice(0 if count is None else end - count, end)
+
+
+def _of_layer(which: Callable[[int], slice], use_sigmoid: bool, layer: int,
+              calls: List[Call]) -> List[Queries]:
+    """Predictions of a decoder layer of DETR and its variants."""
     found = []
     for call in calls:
         logits, boxes = (output[layer].transpose(1, 2) for output in call.output[:2])
-        end = sum(cache['dis_query_info']) if 'dis_query_info' in cache else logits.shape[2]
-        which = slice(end - count, end)
-        found.append(Queries(logits[..., which], boxes[..., which], use_sigmoid, OF_IMAGE))
+        chosen = which(logits.shape[2])
+        found.append(Queries(logits[..., chosen], boxes[..., chosen], use_sigmoid, OF_IMAGE))
+    return found
+
+
+def _hidden(which: Callable[[int], slice], heads: List[Call],
+            decoders: List[Call]) -> List[Tensor]:
+    """Outputs of all decoder layers, (N, channels, queries)."""
+    found = []
+    for call in decoders:
+        states = call.output if isinstance(call.output, Tensor) else call.output[0]
+        found += [layer[:, which(layer.shape[1])].transpose(1, 2) for layer in states]
     return found
 
 

@@ -24,7 +24,8 @@ class Segmentor(ModelFamily):
     map; 'cls.0', 'cls.1', ... are those of each head), and 'aux', those of the auxiliary head (for
     several, 'aux.0', 'aux.1', ...: 'aux' is then the first one with the stride of the other side,
     among heads of the same classes). Logits are compared in the size of the head's output, before
-    they are upsampled to the image.
+    they are upsampled to the image. 'features' is the input of the layer ``conv_seg`` that
+    classifies the pixels in the head of 'cls', after the dropout of that head.
     """
 
     family = 'segmentors of mmseg'
@@ -56,6 +57,10 @@ class Segmentor(ModelFamily):
                                       **_logits(head))
         if 'aux.0' in points or 'aux' in points:
             points['aux'] = _aux(points)
+        head = points['cls'].paths[0] if 'cls' in points else ''
+        if head and isinstance(getattr(model.get_submodule(head), 'conv_seg', None), nn.Module):
+            points['features'] = Point('features', (f'{head}.conv_seg', ), _first_input,
+                                       is_map=True)
         return points
 
     @staticmethod
@@ -138,6 +143,10 @@ def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
             output = output[PREDICTION[kind]]
         levels.append(output)
     return levels
+
+
+def _first_input(calls: List[Call]) -> List[Tensor]:
+    return [call.args[0] for call in calls[:1]]
 
 
 def _predicts_a_map(head: Any) -> bool:

@@ -1,0 +1,12 @@
+"""The student with a soft decision tree of 32 leaves in the place of its linear classifier.
+
+    python tools/train.py configs/soft_tree/tree.py
+    python tools/draw_tree.py configs/soft_tree/tree.py work_dirs/tree/iter_480.pth
+"""
+_base_ = ['./student.py']
+custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+
+model = dict(decode_head=dict(
+    type='mmkd.SoftTreeHead',
+    head='FCNHead',  # its arguments are those of the student
+    tree=dict(depth=5)))

@@ -1,0 +1,7 @@
+"""SP: similarities between the images of a batch, by the deepest level of the backbone.
+
+    python tools/train.py configs/sp/pspnet_r18_camvid.py
+"""
+_base_ = ['../camvid/dist.py']
+
+model = dict(distill=[dict(type='mmkd.SPLoss', on='backbone', levels=[-1], loss_weight=3000.)])

@@ -1,0 +1,1 @@
+"""Which parts may a student have that mmdet and mmseg do not?"""

@@ -1,0 +1,90 @@
+"""Heads of mmdet and mmseg whose classifier is a soft decision tree."""
+from functools import lru_cache
+from typing import Any, Dict, Optional, Tuple
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import nn
+
+from ..registry import MODELS
+from .soft_tree import SoftTree
+
+LAYERS = ('conv_seg', 'fc_cls', 'fc')
+"""Classifier of segmentors, of RoI heads, and of heads for images."""
+
+
+MODELS.register_module(module=SoftTree)
+
+
+@MODELS.register_module(name='SoftTreeHead')
+def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Optional[str] = None,
+                   **arguments: Any) -> nn.Module:
+    """Build a head, and put a :class:`SoftTree` in the place of its classifier.
+
+    The regulariser of the tree joins the losses of the head as 'loss_tree'. In a config, write
+    ``type='mmkd.SoftTreeHead', head='FCNHead'`` where the type of the head stands, for instance
+    ``decode_head=dict(type='mmkd.SoftTreeHead', head='FCNHead', tree=dict(depth=4))`` beside what
+    ``FCNHead`` takes, or ``bbox_head=dict(type='mmkd.SoftTreeHead', head='Shared2FCBBoxHead')``.
+
+    Args:
+        head (str): Type of the head, one with a softmax over its classes.
+        tree (dict, optional): ``depth`` and ``penalty`` of the tree. Defaults to None, those of
+            :class:`SoftTree`.
+        layer (str, optional): Name of the classifier in the head, a linear layer or a 1x1
+            convolution. Defaults to None, 'conv_seg', 'fc_cls' or 'fc', which the head has.
+        **arguments: Arguments of the head.
+
+    Returns:
+        nn.Module: The head, of a class derived from ``head``.
+
+    Raises:
+        TypeError: If the classifier is no linear layer.
+        ValueError: If there is no such head, if it has no classifier, or no softmax.
+    """
+    with MODELS.switch_scope_and_registry(None) as registry:
+        base = registry.get(head) or MMENGINE_MODELS.get(head)
+    if not isinstance(base, type):
+        raise ValueError(f'`head` of mmkd.SoftTreeHead must be the type of a head, but got '
+                         f'{head!r}; write one, such as FCNHead, or with its package, mmseg.FCNHead')
+    built: nn.Module = _with_tree(base)(**arguments)
+    name = layer or next((one for one in LAYERS if hasattr(built, one)), None)
+    old = getattr(built, name, None) if name else None
+    if name is None or old is None:
+        raise ValueError(f'{head} has no classifier {layer or ", ".join(LAYERS)} that a tree could '
+                         'replace; name it by `layer`')
+    _check_softmax(head, built)
+    built.tree_layer = name
+    setattr(built, name, SoftTree(*_sizes(head, name, old), **(tree or {})))
+    return built
+
+
+class _TreeLoss:
+    """Adds the regulariser to what ``loss`` of a head returns."""
+
+    tree_layer: str
+
+    def loss(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        losses: Dict[str, Any] = super().loss(*args, **kwargs)  # type: ignore[misc]
+        return dict(losses, loss_tree=getattr(self, self.tree_layer).penalty())
+
+
+@lru_cache(maxsize=None)
+def _with_tree(base: type) -> type:
+    return type(f'SoftTree{base.__name__}', (_TreeLoss, base), {'__doc__': base.__doc__})
+
+
+def _sizes(head: str, name: str, layer: Any) -> Tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and layer.groups == 1:
+        return layer.in_channels, layer.out_channels
+    raise TypeError(f'`{name}` of {head} must be a linear layer or a 1x1 convolution, but is '
+                    f'{type(layer).__name__}; name another `layer`, or take another head')
+
+
+def _check_softmax(head: str, built: Any) -> None:
+    losses = getattr(built, 'loss_cls', None) or getattr(built, 'loss_decode', None)
+    for one in losses if isinstance(losses, nn.ModuleList) else [losses]:
+        if getattr(one, 'use_sigmoid', False) or getattr(one, 'custom_activation', False):
+            raise ValueError(f'a soft tree predicts log-probabilities, so it needs a softmax, but '
+                             f'{type(one).__name__} of {head} has none; take '
+                             'CrossEntropyLoss with use_sigmoid=False')

@@ -1,0 +1,103 @@
+"""Box imitation against loops and mmdet's loss with the authors' settings; at which heads."""
+import pytest
+import torch
+from conftest import retinanet, two_stage
+from mmengine.config import Config
+from support.authors import cases
+
+from mmkd import BoxImitationLoss
+from mmkd.inspection import entries_of, inspect_pair
+
+
+def by_loops(student, teacher, beta, weight=None):
+    """Of rows (M, C)."""
+    total = count = 0.
+    for m, (s, t) in enumerate(zip(student.tolist(), teacher.tolist())):
+        w = 1. if weight is None else weight[m].item()
+        for a, b in zip(s, t):
+            d = abs(a - b)
+            total += w * (d * d / 2 / beta if d < beta else d - beta / 2)
+            count += w
+    return total / count
+
+
+@pytest.mark.parametrize('beta', [1., 1 / 9, 3.])
+@pytest.mark.parametrize('weighted', [False, True])
+def test_by_loops(beta, weighted):
+    torch.manual_seed(0)
+    student, teacher = 2 * torch.randn(2, 30, 4, dtype=torch.float64)
+    weight = torch.rand(30, dtype=torch.float64).sub(0.2).clamp(min=0) if weighted else None
+    assert BoxImitationLoss(beta)(student, teacher, weight).item() == pytest.approx(
+        by_loops(student, teacher, beta, weight))
+
+
+def test_without_beta_it_is_the_mean_difference():
+    student, teacher = torch.randn(2, 6, 4)
+    torch.testing.assert_close(BoxImitationLoss(0.)(student, teacher),
+                               (student - teacher).abs().mean())
+
+
+def test_mmdets_numbers():
+    for settings, inputs, outputs in cases('box'):
+        assert settings == dict(loss_weight=1)
+        student = inputs['student'].requires_grad_()
+        value = BoxImitationLoss(**settings)(student, inputs['teacher'])
+        value.backward()
+        torch.testing.assert_close(value, outputs['value'], rtol=1e-10, atol=0)
+        torch.testing.assert_close(student.grad, outputs['gradient'], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize('case', ['no RoI', 'no weight', 'masked', 'equal'])
+def test_finite_for(case, dtype):
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5, 4)
+    weight = None
+    if case == 'no RoI':
+        student, teacher = student[:0], teacher[:0]
+    elif case == 'no weight':
+        weight = torch.zeros(5)
+    elif case == 'masked':
+        weight = torch.tensor([0., 1, 1, 0, 1])
+        student[0], teacher[3] = float('nan'), float('nan')
+    elif case == 'equal':
+        teacher = student.clone()
+    half = student.to(dtype, copy=True).requires_grad_()
+    teacher = teacher.to(dtype).requires_grad_()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        value = BoxImitationLoss()(half, teacher, weight)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    assert half.grad.isfinite().all()
+    assert teacher.grad is None
+    assert (value == 0) == (case != 'masked')
+
+
+def pair_of(student, teacher):
+    return inspect_pair(*(Config(dict(default_scope='mmdet', model=one))
+                          for one in (student, teacher)))
+
+
+def agnostic(model):
+    head = dict(model['roi_head']['bbox_head'], reg_class_agnostic=True)
+    return dict(model, roi_head=dict(model['roi_head'], bbox_head=head))
+
+
+def test_at_roi_and_dense_heads():
+    wanted = [dict(type='mmkd.BoxImitationLoss', on='reg')]
+    assert entries_of('box', pair_of(two_stage(), two_stage(width=12))) == wanted
+    assert entries_of('box', pair_of(retinanet(), retinanet(channels=24))) == wanted
+
+
+def test_a_cascade_teaches_a_student_of_one_box_for_all_classes():
+    cascade = two_stage('cascade-rcnn', width=12)
+    problem = pair_of(two_stage(), cascade).problem(dict(type='mmkd.BoxImitationLoss', on='reg'))
+    assert 'one for each class' in problem
+    assert '`reg_class_agnostic=True`' in problem
+    assert entries_of('box', pair_of(agnostic(two_stage()), cascade))
+
+
+def test_a_wrong_beta():
+    with pytest.raises(ValueError, match='`beta` must be 0 or more, but got -1'):
+        BoxImitationLoss(-1)
