@@ -97,7 +97,7 @@ def prepared(loss: DistillLoss, student: Tensor, teacher: Tensor, generator: tor
     is_all = loss.levels == 'all'
     if loss.has_setup:
         known = dict(num_classes=CLASSES, stride=[8.] if is_all else 8.,
-                     level=None if is_all else 0)
+                     level=None if is_all else 0, teacher_level=[0] if is_all else 0)
         channels: List[Any] = [student.shape[1], teacher.shape[1]]
         loss.setup(*[[one] if is_all else one for one in channels],
                    **{name: known[name] for name in asked_by(type(loss).setup).names})

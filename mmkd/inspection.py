@@ -93,9 +93,10 @@ class Pair(List[Finding]):
 
     def can_inherit(self, part: str) -> bool:
         """Whether the student can begin with tensors of a part of the teacher, such as 'neck'."""
+        teacher = self._distillation.teacher.model
+        assert teacher is not None
         try:
-            Inheritance.of(part).pass_on(self._distillation.teacher.model,
-                                         copy.deepcopy(self._distillation.student))
+            Inheritance.of(part).pass_on(teacher, copy.deepcopy(self._distillation.student))
         except ValueError:
             return False
         return True
@@ -119,6 +120,7 @@ def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = N
         model = build_model(model_config(student), 'student')
     frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
     frozen.prepare(model)
+    assert frozen.model is not None
     for side in (model, frozen.model):
         _make_finite(side)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
@@ -156,7 +158,7 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
                              f'{one.kinds()}, and the student is none of these; choose another '
                              'method')
         for entry in its:
-            problems = {}
+            problems: Dict[str, None] = {}
             for given in alternatives(with_file(entry, prepared)):
                 problem = pair.problem(given)
                 if not problem:
