@@ -148,8 +148,11 @@ def test_refusals():
                               (dict(groups=0), '`groups` must be 1 or more')):
         with pytest.raises(ValueError, match=message):
             AfDCDLoss(**settings)
-    with pytest.raises(ValueError, match='cuts 24 channels of the teacher into `groups=16`'):
-        AfDCDLoss().setup(8, 24)
+    with pytest.raises(ValueError, match='cuts 9 channels of the teacher into `groups=16`'):
+        AfDCDLoss().setup(8, 9)
+    loss = AfDCDLoss()
+    loss.setup(8, 24)
+    assert loss.groups == 8
     with pytest.raises(ValueError, match=r'maps \(N, C, H, W\), but got \(2, 3\)'):
         made()(some(2, 3), some(2, 4), iteration=0)
 

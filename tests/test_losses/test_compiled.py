@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mmkd.core.asking import takes_positional
+from mmkd.core.asking import asked_by, takes_positional
 from mmkd.losses import LOSSES
 from mmkd.losses.fast.pieces import PIECE
 
@@ -47,7 +47,9 @@ def losses(name):
     for loss in made:
         if loss.is_trained:
             channels = SHAPES[0][1] if loss.levels == 'each' else [one[1] for one in SHAPES]
-            loss.setup(channels, channels)
+            known = dict(num_classes=6)
+            loss.setup(channels, channels, **{
+                key: known[key] for key in asked_by(cls.setup).names if key in known})
     return made
 
 
