@@ -147,11 +147,7 @@ def test_connector_that_asks_for_what_is_unknown(teacher):
         pass
 
     refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: x),
-<<<<<<< HEAD
             '`setup` of Own asks for `scale`', 'may ask for `stride`, `level` alone')
-=======
-            '`setup` of Own asks for `scale`', 'may ask for `stride`, `level`, `num_classes`, `teacher_level` alone')
->>>>>>> m_seg2
 
     def forward(self, x, *, techer):
         return x

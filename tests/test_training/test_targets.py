@@ -57,7 +57,7 @@ def test_alpha_is_the_share_of_the_soft_targets(tmp_path, kind):
 
 
 def test_an_alpha_of_the_loss_itself_mixes_nothing(tmp_path):
-    """DKD, FGD and MGD have an α of their own, larger than 1 for some."""
+    """DKD and PGD have an α of their own."""
     import numpy
     teacher = save_teacher(tmp_path / 't.pth', two_stage())
     found = {}
@@ -71,10 +71,9 @@ def test_an_alpha_of_the_loss_itself_mixes_nothing(tmp_path):
     assert found[1.]['loss_cls'] > 0
     for name, value in found[1.].items():
         torch.testing.assert_close(found[2.5][name], value * (2.5 if 'dkd' in name else 1))
-    for kind in ('FGD', 'MGD', 'PGDCls'):
-        spec = TermSpec.of(dict(type=f'mmkd.{kind}Loss', on='neck', alpha=5e-5))
-        assert spec.build_loss().alpha == 5e-5
-        assert spec.alpha is None
+    spec = TermSpec.of(dict(type='mmkd.PGDClsLoss', on='neck', alpha=5e-5))
+    assert spec.build_loss().alpha == 5e-5
+    assert spec.alpha is None
 
 
 def test_segmentor_mixes_the_head_that_is_compared(tmp_path):
