@@ -93,8 +93,8 @@ class AfDCDLoss(DistillLoss):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of range, or ``groups`` has no common
-            divisor with the teacher's channels; when called, if the features are no maps (N, C, H, W).
+        ValueError: If an argument is out of range, or ``groups`` has no common divisor with the
+            teacher's channels; when called, if the features are no maps (N, C, H, W).
 
     Example:
         >>> loss = AfDCDLoss(groups=2, pool=1)
