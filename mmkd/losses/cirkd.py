@@ -2,8 +2,8 @@
 
 :Paper: `Cross-Image Relational Knowledge Distillation for Semantic Segmentation
     <https://arxiv.org/abs/2204.06986>`_, CVPR 2022, section 3.
-:Compares: Segmentors: the features before the classifier (``decode_head.bottleneck`` of PSPNet and
-    DeepLabV3), and by KD the logits of the decode head.
+:Compares: Segmentors: 'features', which enter the classifier, and by KD the logits of the decode
+    head.
 :Defaults: The authors' code of the paper (``train_cirkd.py``, commit 351400e^): temperature 0.1;
     weights 1 (pixels of the mini-batch), 0.1 and 0.1 (memory of pixels and of regions), 1 (KD, tau
     1); queues of 20000 pixels and 2000 regions per class, 16 pixels per class and image; 4096
@@ -132,7 +132,7 @@ class CIRKDLoss(DistillLoss):
                 iteration: int) -> Dict[str, Tensor]:
         if student.dim() != 4:
             raise ValueError(f'CIRKDLoss compares maps (N, C, H, W), but got '
-                             f"{tuple(student.shape)}; compare 'decode_head.bottleneck' of a "
+                             f"{tuple(student.shape)}; compare 'features' of a "
                              'segmentor')
         parts: Dict[str, Tensor] = {}
         if self.lambdas['minibatch']:
@@ -229,7 +229,5 @@ def chosen(labels: Tensor, classes: int, count: int, generator: torch.Generator
 
 
 METHOD = Method('cirkd', segmentor=[
-    dict(type='mmkd.CIRKDLoss', on=(
-        'decode_head.bottleneck', 'decode_head.fpn_bottleneck', 'decode_head.fusion_conv',
-        'decode_head.conv_cat', 'decode_head.convs', 'decode_head.1.bottleneck')),
+    dict(type='mmkd.CIRKDLoss', on='features'),
     dict(type='mmkd.KDLoss', on='cls')])

@@ -332,7 +332,7 @@ def test_the_authors_values():
     assert loss.sizes == dict(pixels=20000, regions=2000, pixel_keys=4096, region_keys=1024,
                               stored=16, pool=1)
     first, kd = METHODS['cirkd'].entries('segmentor')
-    assert first['on'][0] == 'decode_head.bottleneck'
+    assert first['on'] == 'features'
     assert kd == dict(type='mmkd.KDLoss', on='cls')
 
 
