@@ -23,7 +23,6 @@ from ..core.arguments import finite_number, temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
 from .method import Method
-from .skd import FEATURES
 
 
 @LOSSES.register
@@ -47,7 +46,7 @@ class DSDLoss(DistillLoss):
         (p^{S\top}_{n,c} p^S_{n,d} - p^{T\top}_{n,c} p^T_{n,d})^2
 
     The entry names the layers before the logits, one or more, from the first to the last:
-    ``also=['aux', 'decode_head.dropout']``. It returns the parts 'pixel' and 'category', each with
+    ``also=['aux', 'features']``. It returns the parts 'pixel' and 'category', each with
     its weight.
 
     Args:
@@ -114,5 +113,4 @@ def alike(logits: Tensor, tau: float) -> Tensor:
 
 
 METHOD = Method('dsd', segmentor=[
-    dict(type='mmkd.DSDLoss', on='cls', also=(
-        *(['aux', name] for name in FEATURES), *([name] for name in FEATURES)))])
+    dict(type='mmkd.DSDLoss', on='cls', also=(['aux', 'features'], ['features']))])

@@ -28,11 +28,6 @@ from ..core.table import LOSSES
 from .base import DistillLoss
 from .method import Method
 
-FEATURES = ('decode_head.dropout', 'decode_head.bottleneck', 'decode_head.fusion_conv',
-            'decode_head.fpn_bottleneck', 'decode_head.conv_cat', 'decode_head.convs')
-"""Where the features before the classifier are in the decode heads of mmseg. The first one is what
-the classifier is given, in every head with dropout."""
-
 
 @LOSSES.register
 class SKDLoss(DistillLoss):
@@ -91,4 +86,4 @@ class SKDLoss(DistillLoss):
 
 METHOD = Method('skd', segmentor=[
     dict(type='mmkd.KDLoss', on='cls', loss_weight=80.),
-    dict(type='mmkd.SKDLoss', on=FEATURES, loss_weight=0.5)])
+    dict(type='mmkd.SKDLoss', on='features', loss_weight=0.5)])
