@@ -21,5 +21,5 @@ model = dict(
     distill=[
         # --lambda-psd 1000 and --lambda-csd 10; [s_outputs[-2], s_outputs[-1], s_outputs[0]] are
         # the logits of the auxiliary head, the features after the ASPP and its dropout, the logits.
-        dict(type='mmkd.DSDLoss', on='cls', also=['aux', 'decode_head.dropout']),
+        dict(type='mmkd.DSDLoss', on='cls', also=['aux', 'features']),
     ])

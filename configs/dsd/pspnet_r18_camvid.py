@@ -5,5 +5,5 @@
 _base_ = ['../camvid/dist.py']
 
 model = dict(distill=[
-    dict(type='mmkd.DSDLoss', on='cls', also=['aux', 'decode_head.dropout']),
+    dict(type='mmkd.DSDLoss', on='cls', also=['aux', 'features']),
 ])

@@ -41,5 +41,5 @@ model = dict(
         # --lambda-pi 10, of a loss that adds up over the 8 images; ours is their mean.
         dict(type='mmkd.KDLoss', on='cls', loss_weight=80.),
         # --lambda-pa 0.5 of the script; x_feat_after_psp, which ends with the dropout.
-        dict(type='mmkd.SKDLoss', on='decode_head.dropout', loss_weight=0.5),
+        dict(type='mmkd.SKDLoss', on='features', loss_weight=0.5),
     ])

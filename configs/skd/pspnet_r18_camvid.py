@@ -6,5 +6,5 @@ _base_ = ['../camvid/dist.py']
 
 model = dict(distill=[
     dict(type='mmkd.KDLoss', on='cls', loss_weight=80.),
-    dict(type='mmkd.SKDLoss', on='decode_head.dropout', loss_weight=0.5),
+    dict(type='mmkd.SKDLoss', on='features', loss_weight=0.5),
 ])

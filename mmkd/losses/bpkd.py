@@ -17,13 +17,16 @@ from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, log_softmax, max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, log_softmax, pad
 
 from ..core.arguments import finite_number, temperature, whole_number
 from ..core.table import LOSSES
 from .base import DistillLoss
 from .cwd import CWDLoss
 from .method import Method
+
+BITS = 31
+"""Classes in one number of 32 bits."""
 
 
 @LOSSES.register
@@ -100,7 +103,8 @@ def edges(label_map: Tensor, classes: int, width: int, size: Tuple[int, int]) ->
     """Which share of each position is on the edge of each class.
 
     Args:
-        label_map (Tensor): Whole numbers (N, height, width), less than 0 for ignored.
+        label_map (Tensor): Whole numbers (N, height, width), less than 0 for ignored, others less
+            than C.
         classes (int): C.
         width (int): Side of the window in pixels, odd.
         size (tuple[int, int]): H and W of the result.
@@ -108,19 +112,33 @@ def edges(label_map: Tensor, classes: int, width: int, size: Tuple[int, int]) ->
     Returns:
         Tensor: Float32 (N, C, H, W), 0 to 1.
     """
-    def dilated(mask: Tensor) -> Tensor:
-        rows = max_pool2d(mask, (width, 1), 1, (width // 2, 0))
-        return max_pool2d(rows, (1, width), 1, (0, width // 2))
-
-    labels = label_map.unsqueeze(1).float()
-    is_named = labels >= 0
-    # The window has several classes where the largest and the smallest label in it differ.
-    largest = dilated(torch.where(is_named, labels, -1.))
-    smallest = -dilated(torch.where(is_named, -labels, -float(classes)))
-    is_edge = ((largest > smallest) & is_named).float()
+    # The classes in the window of a pixel are the bits of a number, dilation is "or".
+    chunks = []
+    for first in range(0, classes, BITS):
+        number = label_map.unsqueeze(1) - first
+        is_here = (number >= 0) & (number < min(BITS, classes - first))
+        bits = torch.ones_like(number, dtype=torch.int32) << number.clamp(0, BITS - 1).int()
+        chunks.append(_dilated(bits * is_here, width))
+    several = torch.stack([bits != 0 for bits in chunks]).sum(0) > 1
+    for bits in chunks:
+        several = several | ((bits & (bits - 1)) != 0)
+    is_edge = several & (label_map >= 0).unsqueeze(1)
     # Class by class: one mask at the size of the labels at a time.
-    return torch.cat([adaptive_avg_pool2d(dilated((labels == number).float()) * is_edge, size)
-                      for number in range(classes)], 1)
+    return torch.cat([adaptive_avg_pool2d(((chunks[c // BITS] >> c % BITS) & is_edge).float(), size)
+                      for c in range(classes)], 1)
+
+
+def _dilated(bits: Tensor, width: int) -> Tensor:
+    """All bits in a square window around each position of (N, 1, H, W)."""
+    for dim in (2, 3):
+        sides = [0, 0, width // 2, width // 2] if dim == 2 else [width // 2, width // 2]
+        bits, covered = pad(bits, sides), 1
+        while covered < width:
+            step = min(covered, width - covered)
+            length = bits.shape[dim] - step
+            bits = bits.narrow(dim, 0, length) | bits.narrow(dim, step, length)
+            covered += step
+    return bits
 
 
 METHOD = Method('bpkd', segmentor=[dict(type='mmkd.BPKDLoss', on='cls')])

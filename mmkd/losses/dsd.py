@@ -113,5 +113,4 @@ def alike(logits: Tensor, tau: float) -> Tensor:
 
 
 METHOD = Method('dsd', segmentor=[
-    dict(type='mmkd.DSDLoss', on='cls',
-         also=(['aux', 'features'], ['features']))])
+    dict(type='mmkd.DSDLoss', on='cls', also=(['aux', 'features'], ['features']))])

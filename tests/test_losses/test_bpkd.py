@@ -72,6 +72,15 @@ def test_edges_agree_with_loops(width):
     torch.testing.assert_close(found.double(), mask_by_loops(label_map, 3, width))
 
 
+def test_many_classes_agree_with_loops():
+    """More than fit into one number; classes 30 and 31 are in two."""
+    rng = torch.Generator().manual_seed(0)
+    label_map = torch.randint(28, 65, (2, 3, 4), generator=rng).repeat_interleave(4, 1)
+    label_map = label_map.repeat_interleave(4, 2)
+    found = edges(label_map, 65, 5, (6, 8))
+    torch.testing.assert_close(found.double(), mask_by_loops(label_map, 65, 5))
+
+
 def test_edges_by_hand():
     """Two halves: the window of 3 sees both in the two columns at the edge; both classes count."""
     label_map = torch.tensor([[0, 0, 0, 1, 1, 1]] * 3)[None]
