@@ -99,7 +99,7 @@ class Probe:
         seen: Dict[str, Records] = {}
         told: Told = {}
         side = 'student'
-        sets = sets_of(distillation.parts, distillation.model_of)
+        sets = sets_of(distillation.parts, distillation.model_of, 0)
         features: Features = {}
         try:
             for side in dict.fromkeys(part.spec.learner for part in distillation.parts):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compare.term import Term
+from ..core.rng import generator_of
 from ..points import family_of
 from ..points.recorder import Records, recording
 from .questions import name_of_set, seen_by, student_paths
@@ -48,14 +49,17 @@ def check_shared(term: Term, student: nn.Module, teacher: nn.Module) -> None:
 
 
 @torch.no_grad()
-def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module]) -> Dict[str, Tensor]:
+def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module],
+            iteration: int) -> Dict[str, Tensor]:
     """The queries (Q, D) of this step, by :func:`name_of_set`.
 
-    Random ones are drawn as ``torch.nn.Embedding`` is initialised, from a normal distribution.
+    Random ones are drawn as ``torch.nn.Embedding`` is initialised, from a normal distribution, by a
+    generator of their own: the student's random numbers stay as they are without the term.
 
     Args:
         terms (Sequence[Term]): The terms.
         model_of (Callable): The model of a network, by its name.
+        iteration (int): Number of the iteration of the run.
     """
     sets: Dict[str, Tensor] = {}
     for term in terms:
@@ -63,8 +67,14 @@ def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module]) -> Dict
             teacher = model_of(term.spec.source)
             own = family_of(teacher).queries(teacher).detach()
             sets[name_of_set(term)] = own if term.spec.queries == 'teacher' else (
-                torch.randn_like(own))
+                random_like(own, iteration))
     return sets
+
+
+def random_like(queries: Tensor, iteration: int) -> Tensor:
+    """Random queries of the shape of others, the same ones in a resumed run."""
+    return torch.randn(queries.shape, dtype=queries.dtype, device=queries.device,
+                       generator=generator_of(queries.device, iteration))
 
 
 @contextmanager

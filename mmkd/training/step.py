@@ -57,7 +57,7 @@ class Step:
         try:
             # Before the learners store the activations of the step, to save memory.
             early, late = by_turn(self.parts, self.distillation.networks)
-            sets = sets_of(self.parts, self.distillation.model_of)
+            sets = sets_of(self.parts, self.distillation.model_of, self.batch.iteration)
             self.told = ask({}, batch.inputs, batch.data_samples, early, {}, sets)
             own = self._learn(forward)
             losses = own.pop('student')
