@@ -108,7 +108,7 @@ class Probe:
                 with torch.no_grad(), evaluating(model):
                     with remembering(its, side, model, features):
                         seen[side] = self.predicted(side, blank_image(model, size))
-                    seen.update(asked_again(its, sets, features, distillation.model_of))
+                    seen.update(asked_again(its, sets, features, distillation.model_of, 0))
             blank = blank_image(distillation.student, size)
             for side, questions in questions_of(distillation.parts, seen, sets=sets).items():
                 told[side] = distillation.told_by(side, blank, None, questions)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..compare.term import Term
-from ..core.rng import generator_of
+from ..core.processes import rank
+from ..core.rng import generator_of, preserved_rng, seed_from
 from ..points import family_of
 from ..points.recorder import Records, recording
 from .questions import name_of_set, seen_by, student_paths
@@ -97,14 +98,17 @@ def remembering(terms: Sequence[Term], learner: str, model: nn.Module,
 
 
 def asked_again(terms: Sequence[Term], sets: Mapping[str, Tensor], features: Features,
-                model_of: Callable[[str], nn.Module]) -> Dict[str, Records]:
+                model_of: Callable[[str], nn.Module], iteration: int) -> Dict[str, Records]:
     """Ask each learner with each set of queries that a term names, once.
+
+    The dropout of the second run has random numbers of its own, as the queries have.
 
     Args:
         terms (Sequence[Term]): The terms.
         sets (Mapping[str, Tensor]): From :func:`sets_of`.
         features (dict): From :func:`remembering`.
         model_of (Callable): The model of a network, by its name.
+        iteration (int): Number of the iteration of the run.
 
     Returns:
         dict[str, Records]: The records, by :func:`seen_by`.
@@ -119,7 +123,8 @@ def asked_again(terms: Sequence[Term], sets: Mapping[str, Tensor], features: Fea
         model = model_of(first.spec.learner)
         paths: Set[str] = set().union(*(student_paths(term) for term in its))
         queries = sets[name_of_set(first)].to(next(model.parameters()).dtype)
-        with recording(model, paths) as records:
+        with preserved_rng(), recording(model, paths) as records:
+            seed_from(torch.initial_seed() % 2**64, rank(), iteration, len(found))
             family_of(model).predict(model, features[first.spec.learner], paths, queries)
         found[key] = records
     return found
