@@ -162,7 +162,8 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
             for given in alternatives(with_file(entry, prepared)):
                 problem = pair.problem(given)
                 if not problem:
-                    entries.append(given)
+                    if given not in entries:  # MGD has the entry of CWD
+                        entries.append(given)
                     break
                 problems[f'`{given["on"]}`: {problem}'] = None
             else:

@@ -50,6 +50,12 @@ def test_features_are_the_necks_or_else_the_backbones(streets):
     assert entries_of('mimic', streets) == [dict(mimic, on='backbone')]
 
 
+def test_an_entry_of_two_methods_is_written_once(streets):
+    """MGD compares the logits of segmentors by CWD, as its authors do."""
+    assert entries_of('mgd+cwd', streets) == entries_of('mgd', streets)
+    assert entries_of('dist+dist_plus', streets) == entries_of('dist_plus', streets)
+
+
 def test_a_pair_without_the_point_is_told_what_it_has():
     pair = inspect_pair(config(retinanet()), config(two_stage()))
     with pytest.raises(ValueError, match='`kd` has nothing to compare in this pair; `cls`: .*'

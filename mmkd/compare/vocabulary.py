@@ -58,6 +58,14 @@ class Context:
     """Selects the items of the compared levels from a list with one item per entry of
     ``shapes``."""
     _labels: Optional[List[Labels]] = None
+    _shared: Dict[str, Any] = field(default_factory=dict)
+
+    def shared(self, name: str) -> Any:
+        """A value that all levels share, found once: `num_positives` is exchanged between
+        processes."""
+        if name not in self._shared:
+            self._shared[name] = PROVIDERS[name](self)
+        return self._shared[name]
 
     @property
     def labels(self) -> Labels:
@@ -162,7 +170,7 @@ def values_of(asked: Asked, context: Context) -> Dict[str, Any]:
     values: Dict[str, Any] = {}
     for name in asked.names:
         try:
-            values[name] = PROVIDERS[name](context)
+            values[name] = context.shared(name) if name in SHARED else PROVIDERS[name](context)
         except Lacking:
             if name in asked.required:
                 raise

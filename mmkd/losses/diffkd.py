@@ -197,7 +197,8 @@ class DiffKDLoss(DistillLoss):
                              f"{tuple(student.shape)}; compare 'neck' or 'backbone'")
         if not student.numel():
             zero = student.sum() * 0
-            return dict(denoised=zero, noise=zero)
+            named = ('denoised', 'noise', 'reconstruction')
+            return dict.fromkeys(named[:2 + (self.encode is not None)], zero)
         target, rest = teacher, {}
         if self.encode is not None and self.decode is not None:
             latent = self.encode(teacher)

@@ -7,9 +7,10 @@
     5e-4, gamma 5e-4, lambda 5e-6, temperature 0.5; the student starts with the teacher's neck and
     head. RoI heads (``fgd``): 5e-5, 2.5e-5, 5e-5, 5e-7, temperature 0.5, without inheritance, as
     with their Cascade Mask R-CNN; with a teacher of the student's own head (Faster R-CNN R101),
-    they inherit: ``inherit='neck,head'``. FCOS (``fgd_fcos``): 1.6e-3, 8e-4, 8e-4, 8e-6,
-    temperature 0.8, with inheritance; RepPoints as FCOS, with temperature 0.5. Gradients are
-    clipped at a norm of 35.
+    they inherit: ``inherit='neck,head'``. FCOS and heads derived from it (``fgd``): 1.6e-3, 8e-4,
+    8e-4, 8e-6, temperature 0.8, with inheritance; RepPoints as FCOS, with temperature 0.5.
+    ``fgd_fcos`` writes the values of FCOS for every dense head. Gradients are clipped at a norm of
+    35.
 :Differs: The authors divide the boxes by the size of the image without padding, and multiply by
     the size of the map, which includes the padding: in a padded image their boxes are too large and
     lie too far right and down. mmkd divides by the padded size; ``boxes_by='image'`` is theirs.
@@ -215,13 +216,15 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
 INHERIT = {**CLIP, 'model.inherit': 'neck,head'}
-OF_FCOS = dict(foreground=1.6e-3, background=8e-4, attention=8e-4, relation=8e-6, tau=0.8)
+OF_POINTS = dict(foreground=1.6e-3, background=8e-4, attention=8e-4, relation=8e-6)
+OF_FCOS = Recipe([dict(type='mmkd.FGDLoss', on='neck', **OF_POINTS, tau=0.8)], INHERIT)
 
 METHOD = Method(
     'fgd',
     dense=Recipe([dict(type='mmkd.FGDLoss', on='neck')], INHERIT),
     roi=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3], foreground=5e-5,
                      background=2.5e-5, attention=5e-5, relation=5e-7)], CLIP),
-    solo=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3])], INHERIT))
-METHOD_FCOS = Method(
-    'fgd_fcos', dense=Recipe([dict(type='mmkd.FGDLoss', on='neck', **OF_FCOS)], INHERIT))
+    solo=Recipe([dict(type='mmkd.FGDLoss', on='neck', levels=[0, 1, 2, 3])], INHERIT),
+    FCOSHead=OF_FCOS,
+    RepPointsHead=Recipe([dict(type='mmkd.FGDLoss', on='neck', **OF_POINTS)], INHERIT))
+METHOD_FCOS = Method('fgd_fcos', dense=OF_FCOS)

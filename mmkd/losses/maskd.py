@@ -8,7 +8,10 @@
 :Defaults: those of the authors' configs. RetinaNet: 6 tokens, weight 7, the student's masks from
     iteration 7000, L1 on box offsets, gradients clipped at 35, neck and head inherited. Faster
     R-CNN: weight 1, iteration 5000, smooth L1. Segmentors: 8 tokens without weights, factor 0.5,
-    auxiliary head times 0.4, never the student's masks. Theirs for FCOS and RepPoints: weight 10.
+    auxiliary head times 0.4, never the student's masks. FCOS: weight 10, iteration 5000, clipped at
+    35, nothing inherited. RepPoints: weight 10, iteration 5000, nothing inherited; their smooth L1
+    on its points is not in here. Their Faster R-CNN R101 has iteration 7330, their RetinaNet X101
+    8500. Other dense heads are taken as RetinaNet.
 :Differs: the weights of masks are computed by pooling before the convolution, which is linear, so
     they are equal up to rounding. Sums of masks below 1e-5 count as 1e-5. In the first stage the
     teacher is in eval mode throughout; the authors leave dropout on. Their RetinaNet trains at
@@ -170,12 +173,16 @@ _COSINE = dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False)
 
 _DETECTOR = dict(type='mmkd.MaskTokens', tokens=6)
 
+_OF_POINTS = dict(type='mmkd.MasKDLoss', on='neck', connector='conv', loss_weight=10.0)
+
 METHOD = Method(
     'maskd',
     dense=Recipe(
         [dict(type='mmkd.MasKDLoss', on='neck', connector='conv', loss_weight=7.0, warmup=7000),
          dict(type='mmkd.BoxImitationLoss', on='reg', beta=0, if_there=True)],
         around={**_CLIP, 'model.inherit': 'neck,head'}),
+    FCOSHead=Recipe([_OF_POINTS], around=_CLIP),
+    RepPointsHead=[_OF_POINTS],
     roi=[dict(type='mmkd.MasKDLoss', on='neck', connector='conv'),
          dict(type='mmkd.BoxImitationLoss', on='reg', if_there=True)],
     segmentor=[

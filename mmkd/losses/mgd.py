@@ -2,12 +2,12 @@
 
 :Paper: `Masked Generative Distillation <https://arxiv.org/abs/2205.01529>`_, ECCV 2022, section 3,
     equations 3 to 5.
-:Compares: Detectors: the neck; dense heads all levels, RoI heads the first four (P2 to P5).
-    Segmentors: the last level of the backbone, and by CWD the logits of the decode head.
-:Defaults: The authors' configs. Dense heads: alpha 2e-5, 65 % masked, the student starts with the
-    teacher's neck and head. RoI heads: alpha 5e-7, 45 % masked, no inheritance (their teacher is a
-    Cascade Mask R-CNN). Segmentors: alpha 2e-5, 75 % masked. Gradients of detectors are clipped at
-    a norm of 35.
+:Compares: Detectors: the neck; dense heads all levels, RoI heads and SOLO the first four (P2 to
+    P5). Segmentors: the last level of the backbone, and by CWD the logits of the decode head.
+:Defaults: The authors' configs. Dense heads and SOLO: alpha 2e-5, 65 % masked, the student starts
+    with the teacher's neck and head. RoI heads: alpha 5e-7, 45 % masked, no inheritance (their
+    teacher is a Cascade Mask R-CNN). Segmentors: alpha 2e-5, 75 % masked. Gradients of detectors
+    are clipped at a norm of 35.
 :Differs: The random mask has a generator of its own, seeded from the run's seed, the process, the
     iteration and the level, so that the student's other random numbers stay as they are. Where the
     neck has norms after its 3x3 convolutions (RepPoints), the authors compare the outputs of the
@@ -119,5 +119,7 @@ METHOD = Method(
                  {**CLIP, 'model.inherit': 'neck,head'}),
     roi=Recipe([dict(type='mmkd.MGDLoss', on='neck', levels=[0, 1, 2, 3], masked=0.45,
                      loss_weight=5e-7)], CLIP),
+    solo=Recipe([dict(type='mmkd.MGDLoss', on='neck', levels=[0, 1, 2, 3])],
+                {**CLIP, 'model.inherit': 'neck,head'}),
     segmentor=[dict(type='mmkd.MGDLoss', on='backbone', levels=[-1], masked=0.75),
                dict(type='mmkd.CWDLoss', on='cls', tau=4., loss_weight=3.)])

@@ -36,15 +36,20 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tuple[Tensor, Tensor]:
         >>> [value.item() for value in generalized_iou(one, other)]
         [0.3333333432674408, 0.3333333432674408]
     """
-    common, hull, areas = (
-        (torch.minimum(boxes[..., 2:], others[..., 2:]) -
-         torch.maximum(boxes[..., :2], others[..., :2])).clamp(min=0).prod(-1),
-        (torch.maximum(boxes[..., 2:], others[..., 2:]) -
-         torch.minimum(boxes[..., :2], others[..., :2])).clamp(min=0).prod(-1),
-        [(one[..., 2:] - one[..., :2]).clamp(min=0).prod(-1) for one in (boxes, others)])
-    union = areas[0] + areas[1] - common
+    common = _area(torch.minimum(boxes[..., 2:], others[..., 2:]) -
+                   torch.maximum(boxes[..., :2], others[..., :2]))
+    hull = _area(torch.maximum(boxes[..., 2:], others[..., 2:]) -
+                 torch.minimum(boxes[..., :2], others[..., :2]))
+    union = _area(boxes[..., 2:] - boxes[..., :2]) + _area(
+        others[..., 2:] - others[..., :2]) - common
     iou = common / union.clamp(min=1e-12)
     return iou, iou - (hull - union) / hull.clamp(min=1e-12)
+
+
+def _area(sides: Tensor) -> Tensor:
+    """(...) of (..., 2); written out, because the gradient of `prod` makes the CPU wait."""
+    width, height = sides.clamp(min=0).unbind(-1)
+    return width * height
 
 
 @torch.no_grad()

@@ -108,10 +108,12 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
                          'with itself, from which there is nothing to learn; name another '
                          'point or network')
     source = known[spec.source]
-    if spec.through is not None and not isinstance(source, (FrozenTeacher, Committee)):
-        raise ValueError(f'`{spec.name}`: `through` continues a value of the student in a frozen '
-                         f'teacher, but `{spec.source}` is a {type(source).__name__}; name a '
-                         'mmkd.FrozenTeacher, or leave `through` out')
+    for one in source.members if isinstance(source, Committee) else [source]:
+        if spec.through is not None and (
+                not isinstance(one, FrozenTeacher) or isinstance(one, CachedTeacher)):
+            raise ValueError(f'`{spec.name}`: `through` continues a value of the student in a '
+                             f'frozen teacher, but `{spec.source}` is a {type(one).__name__}; name '
+                             'a mmkd.FrozenTeacher, or leave `through` out')
     if spec.queries is not None and (
             not isinstance(source, FrozenTeacher) or isinstance(source, CachedTeacher)):
         raise ValueError(f'`{spec.name}`: `queries` asks a frozen teacher again in every step, but '

@@ -99,7 +99,7 @@ class Probe:
         seen: Dict[str, Records] = {}
         told: Told = {}
         side = 'student'
-        sets = sets_of(distillation.parts, distillation.model_of)
+        sets = sets_of(distillation.parts, distillation.model_of, 0)
         features: Features = {}
         try:
             for side in dict.fromkeys(part.spec.learner for part in distillation.parts):
@@ -108,7 +108,7 @@ class Probe:
                 with torch.no_grad(), evaluating(model):
                     with remembering(its, side, model, features):
                         seen[side] = self.predicted(side, blank_image(model, size))
-                    seen.update(asked_again(its, sets, features, distillation.model_of))
+                    seen.update(asked_again(its, sets, features, distillation.model_of, 0))
             blank = blank_image(distillation.student, size)
             for side, questions in questions_of(distillation.parts, seen, sets=sets).items():
                 told[side] = distillation.told_by(side, blank, None, questions)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..compare.term import Term
+from ..core.processes import rank
+from ..core.rng import generator_of, preserved_rng, seed_from
 from ..points import family_of
 from ..points.recorder import Records, recording
 from .questions import name_of_set, seen_by, student_paths
@@ -48,14 +50,17 @@ def check_shared(term: Term, student: nn.Module, teacher: nn.Module) -> None:
 
 
 @torch.no_grad()
-def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module]) -> Dict[str, Tensor]:
+def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module],
+            iteration: int) -> Dict[str, Tensor]:
     """The queries (Q, D) of this step, by :func:`name_of_set`.
 
-    Random ones are drawn as ``torch.nn.Embedding`` is initialised, from a normal distribution.
+    Random ones are drawn as ``torch.nn.Embedding`` is initialised, from a normal distribution, by a
+    generator of their own: the student's random numbers stay as they are without the term.
 
     Args:
         terms (Sequence[Term]): The terms.
         model_of (Callable): The model of a network, by its name.
+        iteration (int): Number of the iteration of the run.
     """
     sets: Dict[str, Tensor] = {}
     for term in terms:
@@ -63,8 +68,14 @@ def sets_of(terms: Sequence[Term], model_of: Callable[[str], nn.Module]) -> Dict
             teacher = model_of(term.spec.source)
             own = family_of(teacher).queries(teacher).detach()
             sets[name_of_set(term)] = own if term.spec.queries == 'teacher' else (
-                torch.randn_like(own))
+                random_like(own, iteration))
     return sets
+
+
+def random_like(queries: Tensor, iteration: int) -> Tensor:
+    """Random queries of the shape of others, the same ones in a resumed run."""
+    return torch.randn(queries.shape, dtype=queries.dtype, device=queries.device,
+                       generator=generator_of(queries.device, iteration))
 
 
 @contextmanager
@@ -87,14 +98,17 @@ def remembering(terms: Sequence[Term], learner: str, model: nn.Module,
 
 
 def asked_again(terms: Sequence[Term], sets: Mapping[str, Tensor], features: Features,
-                model_of: Callable[[str], nn.Module]) -> Dict[str, Records]:
+                model_of: Callable[[str], nn.Module], iteration: int) -> Dict[str, Records]:
     """Ask each learner with each set of queries that a term names, once.
+
+    The dropout of the second run has random numbers of its own, as the queries have.
 
     Args:
         terms (Sequence[Term]): The terms.
         sets (Mapping[str, Tensor]): From :func:`sets_of`.
         features (dict): From :func:`remembering`.
         model_of (Callable): The model of a network, by its name.
+        iteration (int): Number of the iteration of the run.
 
     Returns:
         dict[str, Records]: The records, by :func:`seen_by`.
@@ -109,7 +123,8 @@ def asked_again(terms: Sequence[Term], sets: Mapping[str, Tensor], features: Fea
         model = model_of(first.spec.learner)
         paths: Set[str] = set().union(*(student_paths(term) for term in its))
         queries = sets[name_of_set(first)].to(next(model.parameters()).dtype)
-        with recording(model, paths) as records:
+        with preserved_rng(), recording(model, paths) as records:
+            seed_from(torch.initial_seed() % 2**64, rank(), iteration, len(found))
             family_of(model).predict(model, features[first.spec.learner], paths, queries)
         found[key] = records
     return found

@@ -57,11 +57,12 @@ class Step:
         try:
             # Before the learners store the activations of the step, to save memory.
             early, late = by_turn(self.parts, self.distillation.networks)
-            sets = sets_of(self.parts, self.distillation.model_of)
+            sets = sets_of(self.parts, self.distillation.model_of, batch.iteration)
             self.told = ask({}, batch.inputs, batch.data_samples, early, {}, sets)
             own = self._learn(forward)
             losses = own.pop('student')
-            self.again = asked_again(self.parts, sets, self.features, self.distillation.model_of)
+            self.again = asked_again(self.parts, sets, self.features,
+                                     self.distillation.model_of, batch.iteration)
             seen = self._seen()
             values = {part.name: self._gate_of(term).records(seen[part.spec.learner])
                       for term in self.terms for part in term.parts

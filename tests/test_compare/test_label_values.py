@@ -1,9 +1,12 @@
 """Labels that a loss asks for, where levels are left out, chosen, or of several anchors."""
+from functools import wraps
+
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher, segmentor, step, two_stage
 from loops import images, streets_of
 
+from mmkd.compare.vocabulary import PROVIDERS
 from mmkd.losses import LOSSES, DistillLoss
 
 SEEN = []
@@ -111,3 +114,18 @@ def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
     with pytest.raises(ValueError, match='asks for `labels`, but which loss trains `boxes`'):
         stepped(distiller(retinanet(), teacher, dict(type='mmkd.AskingLoss', on='boxes')),
                 images((0, 1)))
+
+
+def test_a_value_that_all_levels_share_is_found_once(tmp_path, monkeypatch):
+    """Processes exchange the number of positives: not once for each level."""
+    calls, find = [], PROVIDERS['num_positives']
+
+    @wraps(find)
+    def counted(context):
+        calls.append(context)
+        return find(context)
+
+    monkeypatch.setitem(PROVIDERS, 'num_positives', counted)
+    stepped(distiller(retinanet(), save_teacher(tmp_path / 't.pth', retinanet()),
+                      dict(type='mmkd.BCKDLoss', on='cls')), images((0, 1)))
+    assert len(calls) == 1

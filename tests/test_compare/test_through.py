@@ -130,3 +130,12 @@ def test_what_cannot_be_rescaled_is_named(teacher):
     with pytest.raises(ValueError, match='`rescale=True` is for a module that returns a map .* '
                        '`neck` returns tuple'), continued(model, values):
         model.extract_feat(image)
+
+
+@pytest.mark.parametrize('is_committee', [False, True])
+def test_a_cached_teacher_is_refused_before_any_model_runs(teacher, tmp_path, is_committee):
+    cached = dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'c'))
+    source = dict(type='mmkd.Committee', members=[teacher, cached]) if is_committee else cached
+    with pytest.raises(ValueError, match='continues a value of the student in a frozen teacher, '
+                       'but `teacher` is a CachedTeacher; name a mmkd.FrozenTeacher'):
+        build(distiller(retinanet(), source, ENTRY))

@@ -299,3 +299,15 @@ def test_a_map_of_another_width_is_named():
     with pytest.raises(ValueError, match='has 4 channels, its map 8'):
         DETRDistillFeatureLoss()(level, level, teacher_also=layers, boxes=[torch.zeros(0, 4)],
                                  image_sizes=torch.tensor([[8, 8]]))
+
+
+def test_the_gradient_of_boxes_does_not_wait_for_a_gpu():
+    """That of `prod` reads how many factors are 0."""
+    boxes = torch.rand(3, 4, requires_grad=True)
+    waiting, found = [sum(generalized_iou(corners(boxes), torch.rand(3, 4))).sum().grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [one for one, _ in node.next_functions]
+    assert not any('Prod' in type(node).__name__ for node in found)

@@ -135,6 +135,7 @@ def test_shapes_precision_and_empty_input(kind, shape):
     for size in ((0, *shape[1:]), (*shape[:-1], 0))[:len(shape) - 1]:
         empty = torch.zeros(size, requires_grad=True)
         nothing = loss(empty, empty.detach(), iteration=0)
+        assert list(nothing) == list(loss(student, teacher, iteration=0))
         assert sum(nothing.values()) == 0
         sum(nothing.values()).backward()
 

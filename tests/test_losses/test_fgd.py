@@ -292,4 +292,10 @@ def test_the_values_of_the_authors_by_family():
         type='mmkd.FGDLoss', on='neck', foreground=1.6e-3, background=8e-4, attention=8e-4,
         relation=8e-6, tau=0.8)]
     assert of_fcos.around('dense') == method.around('dense')
+    # The class of a dense head is taken before its family.
+    for kinds, tau in (('FCOSHead', dict(tau=0.8)), ('RepPointsHead', {})):
+        assert method.entries(kinds, 'dense') == [dict(
+            type='mmkd.FGDLoss', on='neck', foreground=1.6e-3, background=8e-4, attention=8e-4,
+            relation=8e-6, **tau)]
+        assert method.around(kinds, 'dense') == method.around('dense')
     assert fgd.AT_ONCE > 1

@@ -7,6 +7,7 @@ from support.authors import cases
 
 from mmkd import MasKDLoss, MaskTokens
 from mmkd.core.prepared_file import write_prepared
+from mmkd.losses import METHODS
 from mmkd.losses.prepared import dice
 
 NAMES = {'mask_token': 'tokens', 'prob.0.weight': 'mix.weight', 'prob.0.bias': 'mix.bias',
@@ -208,3 +209,14 @@ def test_wrong_arguments():
             MasKDLoss(**settings)
     with pytest.raises(ValueError, match='`tokens` must be 1 or more'):
         MaskTokens(tokens=0)
+
+
+def test_the_values_of_the_authors_for_heads_of_points():
+    method, entry = METHODS['maskd'], dict(
+        type='mmkd.MasKDLoss', on='neck', connector='conv', loss_weight=10.)
+    clip = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
+    assert method.entries('FCOSHead', 'dense') == method.entries('RepPointsHead', 'dense') == [
+        entry]
+    assert method.around('FCOSHead', 'dense') == clip
+    assert method.around('RepPointsHead', 'dense') == {}
+    assert MasKDLoss().warmup == 5000

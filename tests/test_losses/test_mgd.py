@@ -158,6 +158,8 @@ def test_the_values_of_the_authors_by_family():
     roi, = method.entries('roi')
     assert (roi['loss_weight'], roi['masked'], roi['levels']) == (5e-7, 0.45, [0, 1, 2, 3])
     assert method.around('roi') == clip
+    assert method.entries('solo') == [dict(dense, levels=[0, 1, 2, 3])]
+    assert method.around('solo') == method.around('dense')
     features, logits = method.entries('segmentor')
     assert (features['on'], features['levels'], features['masked']) == ('backbone', [-1], 0.75)
     assert (logits['tau'], logits['loss_weight']) == (4., 3.)

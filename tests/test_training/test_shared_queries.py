@@ -8,6 +8,7 @@ from torch import nn
 
 from mmkd import KDDETRLoss
 from mmkd.losses import METHODS
+from mmkd.training import shared_queries
 
 KINDS = ('detr', 'conditional', 'dab', 'deformable')
 TEACHERS, RANDOM = METHODS['kd_detr'].entries('query')
@@ -56,7 +57,7 @@ def test_both_predict_for_the_teachers_and_for_random_queries(tmp_path, monkeypa
     network, keys = model.teacher.model, set(model.state_dict())
     inputs, samples = batch()
     drawn = torch.randn_like(network.query_embedding.weight)
-    monkeypatch.setattr(torch, 'randn_like', lambda own: drawn)
+    monkeypatch.setattr(shared_queries, 'random_like', lambda own, iteration: drawn)
     losses = model(inputs, samples, mode='loss')
     monkeypatch.undo()
     use_sigmoid = bool(model.bbox_head.loss_cls.use_sigmoid)
@@ -98,9 +99,12 @@ def test_random_queries_are_drawn_in_each_step_and_are_the_same_for_both(tmp_pat
     teacher = save_teacher(tmp_path / 't.pth', one_stage('conditional'))
     inputs, samples = batch()
     model = prepared(one_stage('conditional'), teacher, RANDOM).eval()
-    first, second = (model(inputs, samples, mode='loss')['loss_cls_kddetr_random_queries_cls'][0]
-                     for _ in range(2))
-    assert first != second
+    values = []
+    for iteration in (0, 1, 0):
+        model.distillation.iteration = iteration
+        values.append(model(inputs, samples, mode='loss')[
+            'loss_cls_kddetr_random_queries_cls'][0])
+    assert values[0] == values[2] != values[1]  # a resumed run draws the same
     # A student that is its teacher has nothing to learn, from whatever queries.
     model.student.load_state_dict(torch.load(tmp_path / 't.pth')['state_dict'])
     losses = model(inputs, samples, mode='loss')
@@ -211,3 +215,17 @@ def test_a_teacher_that_is_not_asked_again_is_refused(tmp_path, source):
         source == 'cached') else dict(type='mmkd.Committee', members=[one, one])
     with pytest.raises(ValueError, match='asks a frozen teacher again in every step'):
         build(distiller(one_stage('detr'), teacher, TEACHERS))
+
+
+def test_the_random_numbers_of_the_student_stay_as_they_are(tmp_path):
+    """Random queries, and the dropout of the decoder that runs again."""
+    teacher, found = save_teacher(tmp_path / 't.pth', one_stage('detr')), []
+    inputs, samples = batch()
+    for entries in ((), (TEACHERS, RANDOM)):
+        model = prepared(one_stage('detr'), teacher, dict(type='mmkd.MSELoss', on='backbone'),
+                         *entries).train()
+        model(inputs, samples, mode='loss')  # what happens in the first step alone
+        torch.manual_seed(5)
+        losses = model(inputs, samples, mode='loss')
+        found.append((losses['loss_cls'].item(), torch.rand(1).item()))
+    assert found[0] == found[1]
