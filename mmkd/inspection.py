@@ -214,7 +214,9 @@ def methods_table(pair: Pair, width: int = 120) -> str:
         except ValueError as error:
             reason = str(error).removeprefix(f'`{name}` has nothing to compare in this pair')
             reason = reason.split('. Points that can be compared')[0].lstrip(':; ')
-            table.add_row(name, '', escape(f'no: {reason}'))
+            is_first_stage = f'--prepare {name}' in reason
+            table.add_row(name, '', escape(
+                f'after its first stage: {reason}' if is_first_stage else f'no: {reason}'))
         else:
             table.add_row(name, escape('\n'.join(
                 f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}' for entry in entries)),
@@ -249,7 +251,7 @@ def _printed(table: Table, width: int) -> str:
 
 def config_text(student: str, teacher: str, checkpoint: Optional[str],
                 entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
-                around: Optional[Dict[str, Any]] = None) -> str:
+                around: Optional[Dict[str, Any]] = None, method: str = '') -> str:
     """The text of a distillation config for a pair of models.
 
     Args:
@@ -261,6 +263,7 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
         imports (Sequence[str]): Imports of the student's own ``custom_imports``. Defaults to ().
         around (dict, optional): Settings by dotted key, such as 'optim_wrapper.clip_grad'; those
             of 'model' are arguments of the Distiller. Defaults to None.
+        method (str): Name of the method, for a comment at these settings. Defaults to '', none.
     """
     given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
     lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
@@ -272,9 +275,11 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
         for name in outer:
             inner = inner.setdefault(name, {})
         inner[last] = value
-    of_model = ''.join(f',\n    {key}={_as_code(value)}'
+    origin = f'# recipe of {method}: docs/methods.md' if method else ''
+    of_model = ''.join(f'    {key}={_as_code(value)},{origin and "  " + origin}\n'
                        for key, value in nested.pop('model', {}).items())
-    rest = ''.join(f'\n{key} = {_as_code(value)}\n' for key, value in nested.items())
+    rest = ''.join(f'\n{origin and origin + chr(10)}{key} = {_as_code(value)}\n'
+                   for key, value in nested.items())
     names = list(dict.fromkeys(['mmkd', *imports]))
     return (f'_base_ = [{student!r}]\n'
             f'custom_imports = dict(imports={names!r}, allow_failed_imports=False)\n'
@@ -284,7 +289,7 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             "    type='mmkd.Distiller',\n"
             '    student=_base_.model,\n'
             f'    teacher=dict(config={teacher!r}{given}),\n'
-            f'    distill=[\n{lines}    ]{of_model})\n{rest}')
+            f'    distill=[\n{lines}    ],\n{of_model})\n{rest}')
 
 
 def _as_code(value: Any) -> str:

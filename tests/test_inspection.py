@@ -134,12 +134,13 @@ def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
                        [dict(type='mmkd.KDLoss', on='cls')],
                        around={'optim_wrapper.clip_grad': dict(max_norm=35),
                                'optim_wrapper.accumulative_counts': 2,
-                               'model.inherit': 'neck'})
+                               'model.inherit': 'neck'}, method='fgd')
     (tmp_path / 'distill.py').write_text(text)
     found = Config.fromfile(tmp_path / 'distill.py')
     assert found.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(lr=1.),
                                        clip_grad=dict(max_norm=35), accumulative_counts=2)
     assert found.model.inherit == 'neck'
+    assert text.count('# recipe of fgd: docs/methods.md') == 2
     assert found.model.distill == [dict(type='mmkd.KDLoss', on='cls')]
 
 

@@ -122,7 +122,7 @@ def make_pair(args: argparse.Namespace) -> Config:
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
              for name in (args.config, args.teacher)]
-    text = config_text(*names, checkpoint, entries, imports, around)
+    text = config_text(*names, checkpoint, entries, imports, around, method)
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)

@@ -5,7 +5,7 @@
     <https://arxiv.org/abs/2311.12079>`_, CVPR 2024, beside the loss on features.
 :Compares: the box offsets of RoI heads at all RoIs that the student sampled, positive or not; of a
     cascade teacher, those of its first stage. For dense heads with one coding of boxes, the offsets
-    of all anchors, level by level.
+    of all anchors, level by level; bins of distances (GFL) are refused.
 :Defaults: β = 1 (that of mmdet), weight 1, mean over RoIs and coordinates: the authors' configs for
     Faster R-CNN and RetinaNet.
 :Differs: nothing known. A cascade writes one box for all classes, so the authors' student of a
@@ -48,7 +48,8 @@ class BoxImitationLoss(DistillLoss):
 
     Raises:
         TypeError: If an argument is not a number.
-        ValueError: If ``beta`` is negative.
+        ValueError: If ``beta`` is negative; when called, if a dense head predicts bins of
+            distances instead of offsets.
 
     Example:
         >>> loss = BoxImitationLoss()
@@ -60,7 +61,13 @@ class BoxImitationLoss(DistillLoss):
         super().__init__(loss_weight)
         self.beta = finite_number('beta', beta, least=0)
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
+                priors: Optional[Tensor] = None) -> Tensor:
+        if priors is not None and student.dim() == 4 and student[0].numel() != 4 * len(priors):
+            raise ValueError(
+                f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or points, '
+                f'but got {student[0].numel()} values, bins of distances as those of GFL; use '
+                'mmkd.LDLoss')
         if student.numel() == 0:
             return student.sum() * 0
         if weight is None:

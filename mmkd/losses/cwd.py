@@ -6,9 +6,9 @@
     and of queries have no positions: there the neck is compared, as in mmrazor 1.x's config for
     GFL, or the backbone.
 :Defaults: τ = 4, weight 3, the authors' for the logits of segmentors; τ = 1, weight 5 for dense
-    heads, mmrazor 0.x's for the logits of GFL; τ = 1, weight 10 for a neck, mmrazor 1.x's for GFL,
-    which is our choice for the other families. For the features of segmentors the paper has weight
-    50.
+    heads, mmrazor 0.x's for the logits of GFL; τ = 1, weight 10 for a neck, mmrazor 1.x's for GFL
+    and Faster R-CNN, and our choice for the other families. For the features of segmentors the
+    paper has weight 50.
 :Differs: the logarithm is that of a softmax; the authors and CIRKD take the logarithm of
     probabilities, which may underflow. CIRKD divides the term of features by the student's number
     of channels, which is half of the teacher's. mmrazor 1.x's config `cwd_cls_head_gfl` distils the

@@ -101,3 +101,12 @@ def test_a_cascade_teaches_a_student_of_one_box_for_all_classes():
 def test_a_wrong_beta():
     with pytest.raises(ValueError, match='`beta` must be 0 or more, but got -1'):
         BoxImitationLoss(-1)
+
+
+def test_bins_of_distances_are_refused():
+    """68 values of a position are 4 sides of 17 bins, no offsets; 8 are those of two anchors."""
+    points, anchors = torch.zeros(20, 2), torch.zeros(40, 4)
+    with pytest.raises(ValueError, match='4 for each of 20 anchors or points, but got 1360 values.*'
+                       'use mmkd.LDLoss'):
+        BoxImitationLoss()(*torch.zeros(2, 1, 68, 4, 5), priors=points)
+    assert BoxImitationLoss()(*torch.zeros(2, 1, 8, 4, 5), priors=anchors) == 0
