@@ -180,9 +180,9 @@ def _level(context: Context) -> int:
 def _priors(context: Context) -> Tensor:
     """Boxes (H·W·anchors, 4), or points (H·W, 2), in pixels of the input."""
     assert context.model is not None
-    sizes = [(shape[2], shape[3]) for shape in context.shapes]
+    sizes = [(shape[2], shape[3]) for shape in context.shapes] if context.strides else []
     priors = family_of(context.model).priors(context.model, sizes, context.student[0])
-    if not context.strides or len(priors) != len(sizes):
+    if not sizes or len(priors) != len(sizes):
         raise Lacking(f'`priors` is asked for, but the student has none for the levels of '
                       f"`{context.point.name}`; compare 'cls' of a dense head")
     return context.chosen(priors)[context.level]

@@ -65,9 +65,9 @@ class BoxImitationLoss(DistillLoss):
                 priors: Optional[Tensor] = None) -> Tensor:
         if priors is not None and student.dim() == 4 and student[0].numel() != 4 * len(priors):
             raise ValueError(
-                f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or points, '
-                f'but got {student[0].numel()} values, bins of distances as those of GFL; use '
-                'mmkd.LDLoss')
+                f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or '
+                f'points, but got {student[0].numel()} values, bins of distances as those of GFL; '
+                'use mmkd.LDLoss')
         if student.numel() == 0:
             return student.sum() * 0
         if weight is None:
