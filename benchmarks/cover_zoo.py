@@ -303,13 +303,18 @@ def step(model: Any, batch: Dict[str, Any]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, teacher)), 'the teacher has changed'
 
 
+NOT_LISTED = re.compile(r'\.(\d+|all)$|^(features|centerness)$')
+"""Points that the page does not list: parts and collections of others, and two that come with
+'cls'."""
+
+
 def look_at_points(model: Any, outcome: Outcome) -> None:
     """Try every point, and 'cls' with a teacher that sees the image in another size."""
     distillation = model.distillation
     model.teacher.runs_whole = True  # no time for what a single look could leave out
     outcome.points = [name + ('*' if found.connectors else '')
                       for name, found in trials(distillation)
-                      if isinstance(found, Term) and not re.search(r'\.\d+$', name)]
+                      if isinstance(found, Term) and not NOT_LISTED.search(name)]
     point = model.terms[0].student_point
     if point.asked_at or point.queries:
         outcome.other_stride = 'any'
@@ -442,7 +447,8 @@ def page_of(outcomes: List[Outcome]) -> str:
         'must do to pass.', '',
         f'{summary_of(outcomes)}. With {versions}.', '',
         '- *points*: the points that can be compared with this teacher; `*` means through a '
-        'connector.',
+        "connector. Not listed: 'cls.0' and the like, 'cls.all' and the like, 'features' of "
+        "segmentors, 'centerness'.",
         "- *other stride*: what happens to 'cls' if the teacher's maps are twice as large. "
         "*interpolated*: the teacher's map is resized. *levels in common*: only levels of equal "
         "size are compared. *any*: the stride does not matter, because the teacher is run on the "
