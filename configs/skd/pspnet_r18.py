@@ -1,7 +1,8 @@
 """SKD: PSPNet-R101-d8 teaches PSPNet-R18-d8 on Cityscapes, 40k iterations of 8 crops 512x512.
 
 The recipe of SKD's authors (run_train_val.sh and utils/train_options.py of their code) without the
-adversarial part. The teacher is mmseg's (79.8 mIoU); the authors' had 78.5.
+adversarial part. The teacher is mmseg's (79.8 mIoU); the name of the authors' checkpoint
+says 78.3.
 
 Published: student alone 69.10, pixel-wise and pair-wise 71.78 mIoU. Not reproduced by us.
 

@@ -11,6 +11,8 @@ from ..core.processes import world_size
 GAIN = 10.
 """Factor of the scores of the leaves. A leaf learns from its share of a batch alone; without the
 factor it needs a learning rate of its own, 10 (AdamW) to 100 (SGD) times that of the model."""
+PREFERENCE = 2.
+"""Logit of the class that a leaf prefers at the beginning."""
 FEWEST = 1e-30
 """Least probability of a class, relative to that in its best leaf; its logarithm is finite."""
 EDGE = 1e-6
@@ -38,6 +40,8 @@ class SoftTree(nn.Module):
     for logits: a softmax returns the probabilities.
 
     .. math:: \log \sum_l P_l(x) Q_{l,k}
+
+    At the beginning a leaf prefers one class, the leaves in turn.
 
     The cross entropy with labels, or with a teacher's probabilities T, is then
     :math:`-\sum_k T_k \log \sum_l P_l Q_{l,k}`. The paper describes its loss as the cross entropy
@@ -107,12 +111,18 @@ class SoftTree(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Filters as those of a linear layer, leaves that differ a little."""
+        """Filters as those of a linear layer; leaf l prefers class l modulo the classes.
+
+        Leaves that are alike at the beginning give filters and features no gradient for long.
+        """
         bound = self.in_channels**-0.5
         nn.init.uniform_(self.filters, -bound, bound)
         nn.init.zeros_(self.offsets)
         nn.init.constant_(self.log_beta, math.log(self.beta))
         nn.init.normal_(self.scores, std=0.1 / GAIN)
+        with torch.no_grad():
+            numbers = torch.arange(len(self.scores))
+            self.scores[numbers, numbers % self.num_classes] += PREFERENCE / GAIN
         nn.init.zeros_(self.arrivals)
         nn.init.zeros_(self.rights)
 
