@@ -82,7 +82,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher-checkpoint', help='trained weights of the teacher; random by '
                         'default, which does for times')
     parser.add_argument('--methods', nargs='+', default=['dist'],
-                        help=f'with --student and --teacher: {", ".join(METHODS)}, or several '
+                        help='with --student and --teacher: '
+                        f'{", ".join(sorted(METHODS))}, or several '
                         "joined by '+'; dist by default")
     parser.add_argument('--fast', nargs='*', action=Options, metavar='SETTING=VALUE',
                         help='measure each also with faster settings of a frozen teacher; by '

@@ -205,6 +205,7 @@ def prepare_tokens(config, path, shapes, streets, folder):
         entry.tokens = str(folder / 'prepared.pth')
 
 
+@pytest.mark.slow
 def test_second_stages_take_the_file_of_their_first():
     assert FIRST_STAGES
     for path in FIRST_STAGES:

@@ -136,6 +136,7 @@ def test_task_loss_is_the_teachers_own_on_replaced_features(case, request):
                                rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.slow
 @every('one-stage', 'segmentor')
 def test_killed_and_resumed(case, tmp_path):
     _, config, count = case
@@ -248,6 +249,7 @@ def test_levels_are_those_of_the_teacher(prepared, shapes, tmp_path):
         assert torch.equal(loss.frozen.tokens, states[number]['tokens'])
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
     folder, teacher, file = prepared
     other = save_teacher(tmp_path / 'other.pth', retinanet(channels=24), seed=5)

@@ -45,7 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='the config: a path, or package::path')
     parser.add_argument('--teacher', help='config of a teacher, for a plain student config')
     add_teacher_checkpoint(parser)
-    parser.add_argument('--method', help=f'what is compared, with --teacher: {", ".join(METHODS)}, '
+    parser.add_argument('--method', help='what is compared, with --teacher: '
+                        f'{", ".join(sorted(METHODS))}, '
                         "several joined by '+', or one of a module in the `custom_imports` of the "
                         'student; dist by default')
     parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '

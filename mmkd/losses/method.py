@@ -127,8 +127,8 @@ def methods_of(written: str) -> List[Method]:
     for name in names:
         if name not in METHODS:
             nearest = get_close_matches(name, METHODS, 1)
-            raise ValueError(f'no method `{name}`; there are {", ".join(METHODS)}, and several '
-                             "joined by '+'; write " + (f'`{nearest[0]}`' if nearest else
+            raise ValueError(f'no method `{name}`; there are {", ".join(sorted(METHODS))}, and '
+                             "several joined by '+'; write " + (f'`{nearest[0]}`' if nearest else
                                                         'one of these'))
     return [METHODS[name] for name in names]
 

@@ -151,6 +151,12 @@ ENTRIES = [
     *(entry(must('alpha', 'must be between 0 and 1', str(alpha)), alpha=alpha)
       for alpha in (1.5, -0.1)),
     entry(must('alpha', 'must be a number', 'True'), TypeError, alpha=True),
+    entry(must('queries', "must be one of 'teacher', 'random'", "'all'"), queries='all'),
+    entry(Parts('`queries` and `through`', 'are both given', 'for queries of its own',
+                '; leave out one of them'), queries='teacher',
+          through=dict(student='neck', teacher='neck')),
+    entry(must('standardize', 'must be True or False', '1'), TypeError, type='mmkd.KDLoss',
+          standardize=1),
     entry(must('replaces', "must be one of 'all', 'background'", "'foreground'"), alpha=0.5,
           replaces='foreground'),
     entry(Parts("`replaces='background'`", 'the entry has none', 'needs `alpha`',

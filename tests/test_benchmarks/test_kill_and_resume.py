@@ -123,6 +123,7 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(shapes, tmp_path, kind):
     assert_same(final(whole), final(broken))
 
 
+@pytest.mark.slow
 def test_by_iterations_with_dropout_and_crops(streets, tmp_path):
     whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
     assert in_another_process(go_on, segmentor_run(streets, tmp_path, whole)) == 0

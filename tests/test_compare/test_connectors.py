@@ -266,6 +266,7 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
         assert torch.equal(value, state[name]), name
 
 
+@pytest.mark.slow
 def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide):
     """The state of an optimizer goes by number, and the two connectors are of equal shapes."""
     entries = [dict(MIMIC, name='loss_one'), dict(MIMIC, name='loss_other', loss_weight=50.)]

@@ -4,7 +4,7 @@ import re
 
 from mmkd.compare.provided import OF_TRUTH
 from mmkd.compare.vocabulary import PROVIDERS
-from mmkd.losses import DistillLoss
+from mmkd.losses import DistillLoss, LogitLoss
 
 ROOT = os.path.join(os.path.dirname(__file__), '..', '..')
 
@@ -28,7 +28,7 @@ def test_every_value_that_a_loss_may_ask_for_is_explained():
 
 
 def test_every_attribute_of_a_loss_is_explained():
-    own = {name for name, value in vars(DistillLoss).items()
+    own = {name for name, value in {**vars(DistillLoss), **vars(LogitLoss)}.items()
            if not name.startswith('_') and not callable(value) and not isinstance(
                value, (property, classmethod))}
     assert set(first_cells('**Class attributes.**')) == own - {'checks_weights', 'training'}

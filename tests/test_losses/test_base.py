@@ -186,7 +186,7 @@ def test_arguments_are_checked(arguments, error, message):
 
 @pytest.mark.parametrize(('loss', 'defaults'), [
     (DISTLoss, dict(beta=1., gamma=1., tau=1., use_sigmoid=None, loss_weight=1., sync=False)),
-    (KDLoss, dict(tau=1., use_sigmoid=None, loss_weight=1.)),
+    (KDLoss, dict(tau=1., use_sigmoid=None, loss_weight=1., standardize=False)),
     (CWDLoss, dict(tau=4., loss_weight=1.)),
     (MSELoss, dict(loss_weight=1.))], ids=lambda one: getattr(one, '__name__', ''))
 def test_defaults_are_those_of_the_papers(loss, defaults):

@@ -201,6 +201,7 @@ def maker(streets, student, teacher, *entries):
     return make
 
 
+@pytest.mark.slow
 def test_trained_killed_resumed_and_exported(streets, tmp_path, teacher):
     """The run is killed before its tuning point."""
     student = segmentor()
@@ -228,6 +229,7 @@ def test_layers_of_the_side_that_is_tailored_are_trained(streets, tmp_path, teac
         assert is_moved == (not name.startswith('teacher_tail')), name
 
 
+@pytest.mark.slow
 def test_by_the_command(streets, tmp_path, teacher):
     for name, model in (('small', segmentor()), ('big', segmentor(channels=24))):
         config = segmentor_config(streets, model, 'unused')

@@ -234,6 +234,7 @@ def test_what_does_not_fit_is_refused():
                 kind(**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('on', [('neck', 'neck'),
                                 ('bbox_head.cls_convs.0', 'bbox_head.reg_convs.0')])
 def test_it_is_trained_killed_and_resumed(shapes, tmp_path, on):
@@ -256,6 +257,7 @@ def test_it_is_trained_killed_and_resumed(shapes, tmp_path, on):
         assert len(set(values)) == len(values)
 
 
+@pytest.mark.slow
 def test_by_its_method(shapes, tmp_path):
     save_teacher(tmp_path / 't.pth', retinanet(channels=24))
     for name, channels in (('small', 16), ('big', 24)):

@@ -190,6 +190,7 @@ def maker(shapes, teacher, **changes):
     return make
 
 
+@pytest.mark.slow
 def test_trained_killed_resumed_and_exported(shapes, tmp_path, teacher):
     losses, saved = live_through(maker(shapes, teacher), retinanet(), tmp_path)
     values = [one['loss_neck_reviewkd'] for one in losses]

@@ -47,6 +47,7 @@ def config_with(shapes, teacher, work_dir, variants=2, epochs=3):
     return config
 
 
+@pytest.mark.slow
 def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
     frozen = {key: value for key, value in cached.items()
               if key not in ('type', 'cache', 'stored_as')}
@@ -167,6 +168,7 @@ def test_a_folder_removed_in_the_middle_of_a_run(shapes, tmp_path, cached):
     assert 'was removed or replaced while it was in use' in log.read_text()
 
 
+@pytest.mark.slow
 def test_another_teacher_after_its_folder_was_removed_in_one_process(shapes, tmp_path, cached):
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)
@@ -213,6 +215,7 @@ def test_mistakes_are_named(cached, change, error, message):
         build(distiller(retinanet(), dict(cached, **change)))
 
 
+@pytest.mark.slow
 def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
     config = config_with(shapes, dict(cached, on_miss='error'), tmp_path / 'run', variants=3)
     filling = config_with(shapes, cached, tmp_path / 'fill', variants=3)

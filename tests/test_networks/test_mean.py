@@ -177,6 +177,7 @@ def test_member_of_a_committee_begins_as_the_student_too(shapes, tmp_path):
     assert found[0]['loss_cls_kd'] < 1  # with weights that nobody initialised it is over 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('begin', [0, 3])
 def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
     """Also from a checkpoint at which the average has not begun yet."""

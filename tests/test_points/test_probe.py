@@ -154,8 +154,8 @@ def test_pair_is_tried_at_the_size_of_its_config():
         dataset=dict(type='CityscapesDataset', pipeline=[
             dict(type='Resize', scale=(160, 160)), dict(type='PackSegInputs')]))))
     found = {one.point: one.verdict for one in inspect_pair(pair, pair)}
-    assert found == {'cls': 'as it is', 'aux': 'as it is', 'neck': 'as it is',
-                     'backbone': 'as it is'}
+    assert found == {'cls': 'as it is', 'aux': 'as it is', 'features': 'as it is',
+                     'neck': 'as it is', 'backbone': 'as it is'}
 
 
 def test_partner_of_one_size_shares_parts():

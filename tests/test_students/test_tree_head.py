@@ -62,6 +62,7 @@ def test_what_does_not_fit_is_refused(change, error, message):
         soft_tree_head(**dict(config, **change))
 
 
+@pytest.mark.slow
 def test_segmentor_is_distilled_killed_and_resumed(streets, tmp_path):
     """Pixels; the averages of the regulariser are resumed, too."""
     from mmseg.datasets import CityscapesDataset
@@ -81,6 +82,7 @@ def test_segmentor_is_distilled_killed_and_resumed(streets, tmp_path):
     assert 0.99 < saved['state_dict']['decode_head.conv_seg.arrivals'][0] < 1.01
 
 
+@pytest.mark.slow
 def test_two_stage_detector_is_distilled_killed_and_resumed(shapes, tmp_path):
     """RoIs."""
     student = two_stage()

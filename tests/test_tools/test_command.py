@@ -122,7 +122,8 @@ def test_refusal_of_a_data_worker_is_told(command):
             return caught(ExceptionWrapper(where='in DataLoader worker process 0').reraise)
 
     found = command.refusal_of(as_worker(entries_of, 'dst', []))
-    assert found.startswith('no method `dst`; there are cwd, dist, kd')
+    assert found == str(caught(entries_of, 'dst', []))
+    assert found.startswith('no method `dst`; there are af_dcd, at, bckd, ')
     assert command.refusal_of(as_worker(entries_of, 'dist', [3])) is None
 
 
