@@ -25,7 +25,9 @@ This page is written by [`docs/generate_methods.py`](generate_methods.py) from t
     tools/train.py STUDENT.py --teacher TEACHER.py --method NAME          # or a+b: several
     tools/inspect_pair.py STUDENT.py TEACHER.py --methods                 # which ones fit
 
-`--method` writes the entries that stand below each method, with the values of its authors.
+`--method` writes the entries that stand below each method, with the values of its authors. There a
+tuple such as `on=('neck', 'backbone')` stands for alternatives, of which the first that can be
+compared is written, and `if_there=True` leaves out an entry that cannot be compared.
 '''
 
 
@@ -64,8 +66,9 @@ def _section(methods: List[Method]) -> str:
     lines += [f'- **{field}**: {_markdown(card.fields[field])}' for field in FIELDS]
     classes = [one.__name__ for one in dict.fromkeys(
         loss for method in methods for loss in losses_of(method)) if one.__module__ == module]
-    lines += [f'- **Classes**: {", ".join(f"`mmkd.{one}`" for one in classes)} in '
-              f'[`{name}.py`](../mmkd/losses/{name}.py)', '']
+    lines += [f'- **Classes**: {", ".join(f"`mmkd.{one}`" for one in classes)}, with '
+              f'their arguments, in [`{name}.py`](../mmkd/losses/{name}.py)' if classes else
+              f'- **File**: [`{name}.py`](../mmkd/losses/{name}.py)', '']
     for method in methods:
         lines += [f'`--method {method.name}`:', '', '```python']
         for kind, recipe in method.recipes().items():

@@ -18,7 +18,7 @@ from .compare.term import Term, notes_of_term
 from .core.build import build_model
 from .core.rng import preserved_rng
 from .losses import METHODS, LogitLoss
-from .losses.method import alternatives, around_of, methods_of
+from .losses.method import FAMILIES, alternatives, around_of, methods_of
 from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
@@ -155,8 +155,8 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
         its = one.entries(*pair.kinds)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
-                             f'{one.kinds()}, and the student is none of these; choose another '
-                             'method')
+                             f'{one.kinds()}, and the student belongs to '
+                             f'{FAMILIES.get(pair.kind, "none of these")}; choose another method')
         for entry in its:
             problems: Dict[str, None] = {}
             for given in alternatives(with_file(entry, prepared)):
@@ -208,7 +208,7 @@ def settings_of(method: str, pair: Pair) -> Dict[str, Any]:
 def methods_table(pair: Pair, width: int = 120) -> str:
     """A table with one line per method: what it compares in the pair, or why it does not fit."""
     table = Table('method', 'compares', 'fits', show_lines=True)
-    for name in METHODS:
+    for name in sorted(METHODS):
         try:
             entries = entries_of(name, pair)
         except ValueError as error:

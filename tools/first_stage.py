@@ -21,6 +21,10 @@ def make_preparation(args: argparse.Namespace) -> Config:
         raise SystemExit(f'{args.config} is the config of a distillation; give the plain config of '
                          'the teacher')
     checkpoint = checkpoint_of_teacher(args.config, args.teacher_checkpoint)
+    if checkpoint is None:
+        raise SystemExit('--prepare writes a file that belongs to the weights of the teacher, but '
+                         '--teacher-checkpoint is `none`, random weights, which are others in '
+                         'every run; give the checkpoint of a trained teacher')
     chosen = [one for one in methods_of(args.prepare) if one.prepare]
     if len(chosen) != 1:
         raise SystemExit(f'--prepare {args.prepare}: it has no first stage, or several; give the '

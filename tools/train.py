@@ -119,6 +119,9 @@ def make_pair(args: argparse.Namespace) -> Config:
     print(table_of(pair))
     entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
                                         for path in args.prepared])
+    if args.prepared and not any('tokens' in entry for entry in entries):
+        raise SystemExit(f'--prepared {args.prepared[0]}, but `{method}` has no first stage; leave '
+                         'it out, or add a method that has one, such as maskd')
     own = (student.get('custom_imports') or {}).get('imports') or []
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)

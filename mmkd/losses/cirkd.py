@@ -11,13 +11,12 @@
 :Differs: The authors mean to store 16 random pixels of each class, but take random positions among
     the first ones of the image, as many as the class has pixels, whatever their class is; here they
     are pixels of the class. The authors' processes choose other pixels, and the queues of the first
-    process win; here each process stores pixels of its own images. A queue goes round, where
-    the authors' begins again before its end. Slots that are empty so far are random unit vectors,
-    as theirs, but drawn in each step. The norm of the projection has the statistics of one
-    process, theirs those of all. Their features have passed the dropout of the head, and so have
-    noise; here they have not. The authors compare all pairs of similarities of two images at once;
-    here a chunk of rows at a time, with the same result. Their later code (CIRKDv2) adds relations
-    of channels, which are not here, and averages maps of 256x256 or more over 4x4: ``pool=4``.
+    process win; here each process stores pixels of its own images. A queue goes round, where the
+    authors' begins again before its end. Slots that are empty so far are random unit vectors, as
+    theirs, but drawn in each step. The norm of the projection has the statistics of one process,
+    theirs those of all. The authors compare all pairs of similarities of two images at once; here a
+    chunk of rows at a time, with the same result. Their later code (CIRKDv2) adds relations of
+    channels, which are not here, and averages maps of 256x256 or more over 4x4: ``pool=4``.
 :Published: DeepLabV3 R18, DeepLabV3 R101 (78.07), 40k: 74.21 -> 76.38 (authors' README); DeepLabV3
     MobileNetV2, the same: 73.12 -> 75.42 (authors' README); PSPNet R18, the same: 72.55 -> 74.73
     (authors' README). All on Cityscapes val.

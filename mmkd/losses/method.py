@@ -7,6 +7,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 Entries = Sequence[Dict[str, Any]]
 
 
+FAMILIES = {'dense': 'one-stage detectors', 'roi': 'two-stage detectors',
+            'query': 'query detectors', 'mask': 'mask transformers', 'segmentor': 'segmentors',
+            'solo': 'SOLO'}
+"""Names of families for messages and docs."""
+
+
 class Recipe(NamedTuple):
     """What a method writes for one family of students."""
     entries: Entries
@@ -89,7 +95,8 @@ class Method:
 
     def kinds(self) -> str:
         """Families and heads with entries, for messages."""
-        return 'all families' if self._entries.entries else ', '.join(self._by_family)
+        return 'all families' if self._entries.entries else ', '.join(
+            FAMILIES.get(kind, kind) for kind in self._by_family)
 
     def recipes(self) -> Dict[str, Recipe]:
         """Entries and settings by family; '' stands for all families that are not named."""

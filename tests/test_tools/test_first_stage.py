@@ -66,3 +66,8 @@ def test_what_cannot_be_prepared_is_refused(folder):
         assert 'Traceback' not in out.stderr
     out = distil(folder, 'maskd', '--prepared', 'no.pth', check=False)
     assert 'no file at' in out.stderr
+    out = distil(folder, 'kd', '--prepared', 't.pth', check=False)
+    assert '--prepared t.pth, but `kd` has no first stage; leave it out' in out.stderr
+    out = run_tool('train.py', 'big.py', '--prepare', 'maskd', '--teacher-checkpoint', 'none',
+                   cwd=folder, check=False)
+    assert 'random weights, which are others in every run' in out.stderr
