@@ -22,6 +22,7 @@ from torch.nn.functional import avg_pool2d, interpolate, normalize
 from ..core.arguments import finite_number, temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
+from .fast.eager import eager
 from .method import Method
 
 
@@ -85,7 +86,7 @@ class DSDLoss(DistillLoss):
         own, other = (residuals([*(one.to(student.dtype) for one in also), logits], size)
                       for also, logits in ((student_also, student), (teacher_also, teacher)))
         pixel = torch.stack([(s - t).square().mean() for s, t in zip(own, other)]).mean()
-        own_classes, other_classes = (alike(one, self.tau) for one in (student, teacher))
+        own_classes, other_classes = (eager(alike)(one, self.tau) for one in (student, teacher))
         category = (own_classes - other_classes).square().mean()
         return dict(pixel=self.pixel_weight * pixel, category=self.category_weight * category)
 
@@ -107,7 +108,11 @@ def residuals(maps: List[Tensor], size: Tuple[int, int]) -> List[Tensor]:
 
 
 def alike(logits: Tensor, tau: float) -> Tensor:
-    """Similarity of the classes by where they are, (N, C, C)."""
+    """Similarity of the classes by where they are, (N, C, C).
+
+    torch 2.13 compiles the gradient of pooling with ``ceil_mode`` wrongly for odd sizes, so this is
+    not compiled.
+    """
     p = (avg_pool2d(logits, 2, ceil_mode=True).flatten(2) / tau).softmax(2)
     return torch.bmm(p, p.transpose(1, 2))
 

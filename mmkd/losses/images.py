@@ -12,6 +12,7 @@ from ..core.arguments import whole_number
 from ..core.processes import world_size
 from .across import gathered
 from .base import DistillLoss, Value
+from .fast.eager import eager
 
 
 class ImageRelationLoss(DistillLoss):
@@ -50,7 +51,9 @@ class ImageRelationLoss(DistillLoss):
         if self.sync and world_size() > 1:
             rows, others = gathered_pair(rows, others)
         if len(rows) >= self.least:
-            return self.relate(rows, others)
+            # A few numbers; compiled, distances that cancel differ in their gradient.
+            value: Value = eager(self.relate)(rows, others)
+            return value
         if len(rows):
             warnings.warn(f'{type(self).__name__} relates {self.least} or more images to each '
                           f'other, but the batch has {len(rows)}, and counts 0; raise the batch '

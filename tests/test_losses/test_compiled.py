@@ -27,6 +27,8 @@ CHANNELS = dict(BCKDBoxLoss=4, CrossKDBoxLoss=4, CrossKDBinsLoss=12, CrossKDCent
 """C where it has a meaning: boxes, bins of their sides, centerness."""
 STEPS = dict(BCKDBoxLoss=1., CrossKDBoxLoss=1., CrossKDCenternessLoss=0.3)
 """Learning rates; boxes are in pixels."""
+ROUNDING = dict(DSDLoss=3e-5)
+"""Absolute tolerance where it is not 1e-6: DSD has a weight of 1000."""
 IMAGES = dict(RKDLoss=4, CKALoss=4)
 """Of fewer than three images, they count 0."""
 
@@ -146,7 +148,8 @@ def agree(loss, backend, is_list, has_weight):
     same = copy.deepcopy(loss)  # a memory changes with each call
     plain = value_and_gradients(same, same, *given)
     compiled = value_and_gradients(torch.compile(loss, backend=backend), loss, *given)
-    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=ROUNDING.get(
+        type(loss).__name__, 1e-6))
     assert plain[0] > 0
 
 
