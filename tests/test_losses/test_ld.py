@@ -6,6 +6,7 @@ import statistics
 import pytest
 import torch
 from mmdet.models.dense_heads import LDHead
+from mmengine.registry import DefaultScope
 from support.authors import cases
 
 from mmkd import LDLoss
@@ -144,14 +145,15 @@ def test_main_region_as_in_mmdet():
     """Its LDHead, which has no other region."""
     torch.manual_seed(0)
     height, width = SIZES[0]
-    head = LDHead(CLASSES, 4, feat_channels=4, stacked_convs=1, reg_max=BINS - 1,
-                  norm_cfg=None, anchor_generator=dict(
-                      type='AnchorGenerator', ratios=[1.], octave_base_scale=8,
-                      scales_per_octave=1, strides=[8]),
-                  bbox_coder=dict(type='DistancePointBBoxCoder'),
-                  loss_bbox=dict(type='GIoULoss'),
-                  loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0),
-                  loss_ld=dict(type='KnowledgeDistillationKLDivLoss', loss_weight=0.25, T=10))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        head = LDHead(CLASSES, 4, feat_channels=4, stacked_convs=1, reg_max=BINS - 1,
+                      norm_cfg=None, anchor_generator=dict(
+                          type='AnchorGenerator', ratios=[1.], octave_base_scale=8,
+                          scales_per_octave=1, strides=[8]),
+                      bbox_coder=dict(type='DistancePointBBoxCoder'),
+                      loss_bbox=dict(type='GIoULoss'),
+                      loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0),
+                      loss_ld=dict(type='KnowledgeDistillationKLDivLoss', loss_weight=0.25, T=10))
     student, teacher, named = (one[:1] if isinstance(one, list) else {
         key: value[:1] if key != 'boxes' else value for key, value in one.items()}
         for one in batch())
