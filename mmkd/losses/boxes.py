@@ -48,7 +48,7 @@ def diou(boxes: Tensor, others: Tensor) -> Tensor:
 
 def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of each box with the one at its place: (..., 4) twice, (...)."""
-    common, union = _areas(boxes, others)
+    common, union = _areas(boxes, others, TINY)
     return common / union
 
 
@@ -69,10 +69,30 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
         >>> aligned_giou(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([[2., 0., 3., 1.]]))
         tensor([-0.3333])
     """
-    common, union = _areas(boxes, others)
+    return generalized_iou(boxes, others)[1]
+
+
+def generalized_iou(boxes: Tensor, others: Tensor, tiny: float = TINY) -> Tuple[Tensor, Tensor]:
+    """IoU and generalized IoU of boxes with others, whose shapes are broadcast.
+
+    Args:
+        boxes (Tensor): (..., 4), x1, y1, x2, y2.
+        others (Tensor): (..., 4).
+        tiny (float): Lower bound of areas that are divided by, in the unit of the boxes, squared.
+            Defaults to :data:`TINY`, for pixels.
+
+    Returns:
+        tuple[Tensor, Tensor]: (...) both.
+
+    Example:
+        >>> one, other = torch.tensor([0., 0., 2., 2.]), torch.tensor([[1., 0., 3., 2.]])
+        >>> [value.item() for value in generalized_iou(one, other)]
+        [0.3333333432674408, 0.3333333432674408]
+    """
+    common, union = _areas(boxes, others, tiny)
     width, height = _around(boxes, others)
-    around = (width * height).clamp(min=TINY)
-    return common / union - (around - union) / around
+    around = (width * height).clamp(min=tiny)
+    return common / union, common / union - (around - union) / around
 
 
 def as_rows(level: Tensor) -> Tensor:
@@ -83,14 +103,14 @@ def as_rows(level: Tensor) -> Tensor:
 # Products are written out: the gradient of `prod` makes the CPU wait for a GPU.
 
 
-def _areas(boxes: Tensor, others: Tensor) -> Tuple[Tensor, Tensor]:
+def _areas(boxes: Tensor, others: Tensor, tiny: float) -> Tuple[Tensor, Tensor]:
     """Area of the intersection, and of the union."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = (side.unbind(-1) for side in (boxes, others))
     common = ((torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp(min=0) *
               (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp(min=0))
     areas = ((x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0) +
              (u2 - u1).clamp(min=0) * (v2 - v1).clamp(min=0))
-    return common, (areas - common).clamp(min=TINY)
+    return common, (areas - common).clamp(min=tiny)
 
 
 def _around(boxes: Tensor, others: Tensor) -> Tuple[Tensor, Tensor]:

@@ -27,9 +27,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from ..core.arguments import finite_number
 from ..core.table import LOSSES
+from .boxes import generalized_iou
 from .logits import LogitLoss
 from .method import Method, Recipe
-from .sets import assigned, centred, chosen, corners, focal, generalized_iou
+from .sets import TINY, assigned, centred, chosen, corners, focal
 
 
 class _Assigned(LogitLoss):
@@ -199,13 +200,13 @@ class DETRDistillGroupLoss(_Assigned):
 
 def _box_cost(loss: _Assigned, boxes: Tensor, targets: Tensor) -> Tensor:
     """(..., Q, P) of (..., Q, 4) and (..., P, 4), (cx, cy, w, h) in parts of the image."""
-    _, giou = generalized_iou(corners(boxes).unsqueeze(-2), corners(targets).unsqueeze(-3))
+    _, giou = generalized_iou(corners(boxes).unsqueeze(-2), corners(targets).unsqueeze(-3), TINY)
     return loss.l1_weight * torch.cdist(boxes, targets, p=1) - loss.giou_weight * giou
 
 
 def _box_parts(loss: _Assigned, boxes: Tensor, targets: Tensor, count: int) -> Dict[str, Tensor]:
     """The parts 'l1' and 'giou' of pairs (..., 4), divided by ``count``."""
-    _, giou = generalized_iou(corners(boxes), corners(targets))
+    _, giou = generalized_iou(corners(boxes), corners(targets), TINY)
     return dict(l1=loss.l1_weight * (boxes - targets).abs().sum() / count,
                 giou=loss.giou_weight * (1 - giou).sum() / count)
 

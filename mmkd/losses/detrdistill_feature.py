@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 from ..core.arguments import whole_number
 from ..core.table import LOSSES
 from .base import DistillLoss
-from .sets import chosen, corners, generalized_iou
+from .boxes import generalized_iou
+from .sets import TINY, chosen, corners
 
 
 @LOSSES.register
@@ -81,7 +82,8 @@ class DETRDistillFeatureLoss(DistillLoss):
         index = index // scores.shape[1]
         predicted = chosen(corners(where.transpose(1, 2)), index)
         overlap = torch.stack([
-            generalized_iou(b.unsqueeze(1), t)[0].amax(1) if len(t) else torch.ones_like(score)
+            generalized_iou(b.unsqueeze(1), t, TINY)[0].amax(1) if len(t) else
+            torch.ones_like(score)
             for b, t, score in zip(predicted, truth, best)]) if len(truth) else best
         queries = normalize(chosen(hidden.transpose(1, 2), index), dim=2)
         return torch.einsum('nk,nkc->nc', best * overlap, queries)

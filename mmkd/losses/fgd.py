@@ -35,7 +35,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..core.arguments import finite_number, temperature
 from ..core.table import LOSSES
 from .base import DistillLoss
-from .method import Method, Recipe
+from .method import CLIP, Method, Recipe
 
 AT_ONCE = 32
 """Boxes of an image whose masks are held at once: with hundreds of objects, the masks of all would
@@ -214,7 +214,6 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
     return found
 
 
-CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
 INHERIT = {**CLIP, 'model.inherit': 'neck,head'}
 OF_POINTS = dict(foreground=1.6e-3, background=8e-4, attention=8e-4, relation=8e-6)
 OF_FCOS = Recipe([dict(type='mmkd.FGDLoss', on='neck', **OF_POINTS, tau=0.8)], INHERIT)

@@ -32,7 +32,7 @@ from torch.nn.functional import pad
 
 from ..core.arguments import whole_number
 from ..core.table import LOSSES, PREPARED
-from .method import Method, Preparation, Recipe
+from .method import CLIP, Method, Preparation, Recipe
 from .prepared import PreparedLoss, PreparedModule, dice, initial_tokens, masks_of
 
 SCALES = 3
@@ -189,7 +189,7 @@ METHOD = Method(
         [dict(type='mmkd.FreeKDLoss', **_NECK),
          dict(type='mmkd.MSELoss', **_NECK, loss_weight=5.0),
          dict(type='mmkd.BoxImitationLoss', on='reg', if_there=True)],
-        around={'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}),
+        around=CLIP),
     roi=[dict(type='mmkd.FreeKDLoss', **_NECK), dict(type='mmkd.MSELoss', **_NECK),
          dict(type='mmkd.BoxImitationLoss', on='reg', if_there=True)],
     segmentor=[dict(type='mmkd.FreeKDLoss', on='cls'),

@@ -22,9 +22,10 @@ from torch.nn.functional import logsigmoid
 
 from ..core.arguments import finite_number
 from ..core.table import LOSSES
+from .boxes import generalized_iou
 from .logits import LogitLoss
 from .method import Method
-from .sets import corners, generalized_iou
+from .sets import TINY, corners
 
 
 @LOSSES.register
@@ -82,7 +83,7 @@ class KDDETRLoss(LogitLoss):
         share = share / share.sum().clamp(min=1e-6)
         mine, theirs = (one[0].transpose(1, 2).to(student.dtype)
                         for one in (student_also, teacher_also))
-        _, giou = generalized_iou(corners(mine), corners(theirs.detach()))
+        _, giou = generalized_iou(corners(mine), corners(theirs.detach()), TINY)
         each = dict(cls=self.cls_weight * self.divergence(student, teacher),
                     l1=self.l1_weight * (mine - theirs.detach()).abs().sum(2),
                     giou=self.giou_weight * (1 - giou))

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from ..core.arguments import whole_number
 from ..core.table import LOSSES, PREPARED
-from .method import Method, Preparation, Recipe
+from .method import CLIP, Method, Preparation, Recipe
 from .prepared import PreparedLoss, PreparedModule, dice, initial_tokens, masks_of
 
 LEAST = 1e-5
@@ -167,7 +167,6 @@ class MasKDLoss(PreparedLoss):
         return (weight * error).sum() / len(student)
 
 
-_CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
 
 _COSINE = dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False)
 
@@ -180,8 +179,8 @@ METHOD = Method(
     dense=Recipe(
         [dict(type='mmkd.MasKDLoss', on='neck', connector='conv', loss_weight=7.0, warmup=7000),
          dict(type='mmkd.BoxImitationLoss', on='reg', beta=0, if_there=True)],
-        around={**_CLIP, 'model.inherit': 'neck,head'}),
-    FCOSHead=Recipe([_OF_POINTS], around=_CLIP),
+        around={**CLIP, 'model.inherit': 'neck,head'}),
+    FCOSHead=Recipe([_OF_POINTS], around=CLIP),
     RepPointsHead=[_OF_POINTS],
     roi=[dict(type='mmkd.MasKDLoss', on='neck', connector='conv'),
          dict(type='mmkd.BoxImitationLoss', on='reg', if_there=True)],

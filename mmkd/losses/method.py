@@ -33,6 +33,10 @@ class Preparation(NamedTuple):
     """Scheduler of the learning rate, without the end."""
 
 
+CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
+"""Clipping of gradients with which FGD, MGD, MasKD and FreeKD train, for ``around``."""
+
+
 class Method:
     """Entries of ``distill`` of a method, written by ``--method NAME``.
 

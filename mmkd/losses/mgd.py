@@ -31,7 +31,7 @@ from ..core.rng import generator_of
 from ..core.table import LOSSES
 from .base import DistillLoss
 from .fast.eager import eager
-from .method import Method, Recipe
+from .method import CLIP, Method, Recipe
 
 
 @LOSSES.register
@@ -111,7 +111,6 @@ def _kept(shape: Tuple[int, ...], masked: float, like: Tensor, *numbers: int) ->
     return (drawn >= masked).to(like.dtype)
 
 
-CLIP = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
 
 METHOD = Method(
     'mgd',

@@ -1,9 +1,12 @@
 """Boxes of sets of predictions, and the assignment of one set to another."""
-from typing import List, Sequence, Tuple
+from typing import List, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+TINY = 1e-12
+"""Lower bound of areas that are divided by, as a share of the image."""
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -16,40 +19,6 @@ def centred(boxes: Tensor) -> Tensor:
     """Convert boxes (..., 4) from (x1, y1, x2, y2) to (cx, cy, w, h)."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]],
                      dim=-1)
-
-
-def generalized_iou(boxes: Tensor, others: Tensor) -> Tuple[Tensor, Tensor]:
-    """IoU and generalized IoU of boxes with others, whose shapes are broadcast.
-
-    `Rezatofighi et al., 2019 <https://arxiv.org/abs/1902.09630>`_, algorithm 1. Boxes without an
-    area have an IoU of 0.
-
-    Args:
-        boxes (Tensor): (..., 4), (x1, y1, x2, y2).
-        others (Tensor): (..., 4).
-
-    Returns:
-        tuple[Tensor, Tensor]: (...) both.
-
-    Example:
-        >>> one, other = torch.tensor([0., 0., 2., 2.]), torch.tensor([[1., 0., 3., 2.]])
-        >>> [value.item() for value in generalized_iou(one, other)]
-        [0.3333333432674408, 0.3333333432674408]
-    """
-    common = _area(torch.minimum(boxes[..., 2:], others[..., 2:]) -
-                   torch.maximum(boxes[..., :2], others[..., :2]))
-    hull = _area(torch.maximum(boxes[..., 2:], others[..., 2:]) -
-                 torch.minimum(boxes[..., :2], others[..., :2]))
-    union = _area(boxes[..., 2:] - boxes[..., :2]) + _area(
-        others[..., 2:] - others[..., :2]) - common
-    iou = common / union.clamp(min=1e-12)
-    return iou, iou - (hull - union) / hull.clamp(min=1e-12)
-
-
-def _area(sides: Tensor) -> Tensor:
-    """(...) of (..., 2); written out, because the gradient of `prod` makes the CPU wait."""
-    width, height = sides.clamp(min=0).unbind(-1)
-    return width * height
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 from support.authors import cases
 
 from mmkd import DETRDistillFeatureLoss, DETRDistillGroupLoss, DETRDistillLoss
-from mmkd.losses.sets import assigned, centred, corners, generalized_iou
+from mmkd.losses.boxes import generalized_iou
+from mmkd.losses.sets import TINY, assigned, centred, corners
 
 LAYERS, FEATURES = cases('detrdistill')[:2], cases('detrdistill')[2:]
 
@@ -278,11 +279,11 @@ def test_the_cpu_waits_once(monkeypatch):
 def test_boxes():
     boxes = random_set(3, 6, images=1)[1][0].T
     torch.testing.assert_close(centred(corners(boxes)), boxes)
-    iou, general = generalized_iou(corners(boxes)[:, None], corners(boxes))
+    iou, general = generalized_iou(corners(boxes)[:, None], corners(boxes), TINY)
     assert iou.diagonal().allclose(torch.ones(6).double())
     for i, k in itertools.product(range(6), repeat=2):
         assert general[i, k].item() == pytest.approx(giou(boxes[i], boxes[k]))
-    assert generalized_iou(torch.zeros(4), torch.zeros(4))[1].isfinite()
+    assert generalized_iou(torch.zeros(4), torch.zeros(4), TINY)[1].isfinite()
 
 
 @pytest.mark.parametrize(('make', 'message'), [
@@ -304,7 +305,8 @@ def test_a_map_of_another_width_is_named():
 def test_the_gradient_of_boxes_does_not_wait_for_a_gpu():
     """That of `prod` reads how many factors are 0."""
     boxes = torch.rand(3, 4, requires_grad=True)
-    waiting, found = [sum(generalized_iou(corners(boxes), torch.rand(3, 4))).sum().grad_fn], set()
+    both = generalized_iou(corners(boxes), torch.rand(3, 4), TINY)
+    waiting, found = [sum(both).sum().grad_fn], set()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:
