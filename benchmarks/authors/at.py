@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import torch
-from loading import load
+from importing import load
 from recording import Case, write
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Import a file of the authors' code whose packages cannot be imported."""
+"""Import a file of the authors' code by itself, or with stubs of packages that are missing."""
 import importlib.util
 import sys
 from pathlib import Path
@@ -25,8 +25,10 @@ def stub(name: str, **members: Any) -> None:
     sys.modules[name] = module
 
 
-def load(path: Path, name: str) -> ModuleType:
-    """Import a file as the module ``name``, whose packages are stubs."""
+def load(path: Path, name: str = '') -> ModuleType:
+    """Import a file as the module ``name``, whose packages are stubs; by default 'authors_<file>',
+    a module without a package."""
+    name = name or f'authors_{path.stem}'
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from loading import load
+from importing import load
 from recording import Case, write
 
 if __name__ == '__main__':
