@@ -1,10 +1,11 @@
 """Import one file of a clone, without what it imports from packages that are not installed."""
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock, patch
+
+from importing import load as load_file
 
 
 class _Registry:
@@ -31,10 +32,5 @@ def load(clone: str, path: str, *stubs: str) -> ModuleType:
     for stub in stubs:
         made = MagicMock(MODELS=_Registry(), LOSSES=_Registry(), Distiller=object)
         found[stub] = made
-    spec = importlib.util.spec_from_file_location(name, Path(clone) / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     with patch.dict(sys.modules, found):
-        spec.loader.exec_module(module)
-    return module
+        return load_file(Path(clone) / path, name)
