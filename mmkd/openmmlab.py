@@ -32,6 +32,7 @@ from .prepare import Prepare
 from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .students.soft_tree import SoftTree
 from .students.tree_head import soft_tree_head
+from .training.bfloat16 import BFloat16OptimWrapper
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -44,6 +45,7 @@ __all__ = [
     'HOOKS',
     'MODELS',
     'TRANSFORMS',
+    'BFloat16OptimWrapper',
     'BaseTeacher',
     'CachedTeacher',
     'Committee',

@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
                         'teacher')
     parser.add_argument('--overwrite', action='store_true', help='overwrite an edited distill.py; '
                         'restart stages that were trained with other options')
-    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision: MMEngine\'s on a GPU, bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate with the real batch size')
@@ -134,6 +134,18 @@ def make_pair(args: argparse.Namespace) -> Config:
     return Config(config._cfg_dict, text, os.path.join(args.work_dir, f'{name}.py'))
 
 
+def use_mixed_precision(config: Config) -> None:
+    """Select MMEngine's wrapper for a GPU, mmkd's for a CPU."""
+    wrapper = config.optim_wrapper
+    if get_device() == 'cpu':
+        wrapper.type = 'mmkd.BFloat16OptimWrapper'
+        for of_a_gpu in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(of_a_gpu, None)
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
 def main() -> None:
     args = parse_args()
     if args.resume not in (None, 'auto'):
@@ -146,11 +158,7 @@ def main() -> None:
     config = (finish_config(make_pair(args), args) if args.teacher else
               finish_config(make_preparation(args), args) if args.prepare else load_config(args))
     if args.amp:
-        if get_device() == 'cpu':
-            raise SystemExit("--amp is MMEngine's AmpOptimWrapper, which wants a GPU; on a CPU "
-                             'train without')
-        config.optim_wrapper.type = 'AmpOptimWrapper'
-        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_mixed_precision(config)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
             raise SystemExit(

@@ -15,8 +15,6 @@ from conftest import (
 from loops import Keeping, detector, images, prepared, save_teachers, segmenting, streets_of
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
-from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -108,27 +106,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(folder, make, batch_
 # --- mixed precision -----------------------------------------------------------------------------
 
 
-@OPTIM_WRAPPERS.register_module()
-class CpuAmpOptimWrapper(OptimWrapper):
-    """MMEngine's AmpOptimWrapper wants a GPU; this is its context on a CPU."""
-
-    def optim_context(self, model):
-        stack = super().optim_context(model)
-
-        class Both:
-            def __enter__(self):
-                self.cast = torch.autocast('cpu', dtype=torch.bfloat16)
-                stack.__enter__(), self.cast.__enter__()
-
-            def __exit__(self, *error):
-                self.cast.__exit__(*error), stack.__exit__(*error)
-
-        return Both()
-
-
 @pytest.mark.slow
 def test_mixed_precision_leaves_the_students_losses_as_they_are(shapes, tmp_path, teacher):
-    changes = {'optim_wrapper.type': 'CpuAmpOptimWrapper'}
+    changes = {'optim_wrapper.type': 'mmkd.BFloat16OptimWrapper',
+               'optim_wrapper.channels_last': False}
     found = {way: train(run_of(way, shapes, tmp_path / way, teacher, **changes))[1].losses
              for way in ('plain', 'model', 'hook')}
     full = train(run_of('model', shapes, tmp_path / 'full', teacher))[1].losses
@@ -138,6 +119,36 @@ def test_mixed_precision_leaves_the_students_losses_as_they_are(shapes, tmp_path
         assert distilled[name] == plain[name] != full[0][name]
     assert distilled['loss_cls_dist'] == pytest.approx(full[0]['loss_cls_dist'], rel=0.1)
     assert distilled['loss_cls_dist'] != full[0]['loss_cls_dist']
+
+
+@pytest.mark.parametrize('channels_last', [True, False])
+def test_bfloat16_on_a_cpu_keeps_weights_and_optimizer_in_float32(shapes, tmp_path, teacher,
+                                                                 channels_last):
+    seen = []
+
+    class Seeing(Hook):
+
+        def before_train(self, runner):
+            convolution = runner.model.backbone.conv1
+            self.handle = convolution.register_forward_hook(
+                lambda module, inputs, output: seen.append(
+                    (runner.model.training, output.dtype,
+                     module.weight.is_contiguous(memory_format=torch.channels_last))))
+
+    config = run_of('model', shapes, tmp_path, teacher, **{
+        'optim_wrapper.type': 'mmkd.BFloat16OptimWrapper',
+        'optim_wrapper.channels_last': channels_last, 'train_cfg.val_interval': 1})
+    runner = Runner.from_cfg(config)
+    runner.register_hook(Seeing())
+    runner.train()
+    assert {one[1] for one in seen if one[0]} == {torch.bfloat16}
+    assert {one[1] for one in seen if not one[0]} == {torch.float32}  # validation
+    assert seen[0][2] is channels_last
+    saved = saved_at(tmp_path / 'epoch_1.pth')
+    tensors = [*saved['state_dict'].values(), *(
+        value for state in saved['optimizer']['state'].values() for value in state.values()
+        if isinstance(value, torch.Tensor))]
+    assert {one.dtype for one in tensors if one.is_floating_point()} == {torch.float32}
 
 
 # --- averaged weights ----------------------------------------------------------------------------
