@@ -60,7 +60,8 @@ def parse_args() -> argparse.Namespace:
                         'teacher')
     parser.add_argument('--overwrite', action='store_true', help='overwrite an edited distill.py; '
                         'restart stages that were trained with other options')
-    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision: MMEngine\'s on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--amp', action='store_true',
+                        help="automatic mixed precision: MMEngine's on a GPU, bfloat16 on a CPU")
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate with the real batch size')

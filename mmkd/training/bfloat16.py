@@ -47,7 +47,7 @@ class BFloat16OptimWrapper(OptimWrapper):
                                  f"{device}; write optim_wrapper=dict(type='AmpOptimWrapper', "
                                  "dtype='bfloat16', ...)")
             if self.channels_last:
-                model.to(memory_format=torch.channels_last)
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._is_converted = True
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
