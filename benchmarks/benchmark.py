@@ -139,6 +139,8 @@ def parse_args() -> argparse.Namespace:
                      f'{", ".join(args.methods)}')
     if args.compiled and not args.losses:
         parser.error('--compiled goes with --losses')
+    if args.amp == 'float16' and args.device == 'cpu':
+        parser.error('--amp float16 needs a GPU; on a CPU there is --amp bfloat16')
     if len(args.loss_shape) != 4:
         parser.error(f'--loss-shape is that of maps, N C H W, but got {args.loss_shape}')
     if args.teacher_checkpoint == NONE:
@@ -295,7 +297,8 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     settings = copy.deepcopy(config.optim_wrapper)
     settings.optimizer.lr = 1e-9  # random weights and labels: let nothing diverge
     if args.amp:
-        settings.update(type='AmpOptimWrapper', dtype=args.amp)
+        settings.update(dict(type='AmpOptimWrapper', dtype=args.amp) if args.device != 'cpu' else
+                        dict(type='mmkd.BFloat16OptimWrapper'))
     optimizer = build_optim_wrapper(getattr(model, 'student', model), settings)
     batch = made_up_batch(getattr(model, 'student', model), *args.size, args.batch_size)
     distillation = getattr(model, 'distillation', None)

@@ -1,0 +1,28 @@
+# Sourced by gpu.sh: what prepare.sh has put into .gpu/ becomes importable. PYTHON is the
+# interpreter that has torch.
+SITE=${MMKD_GPU_SITE:-/tmp/mmkd_gpu_site}
+if [ ! -f "$SITE/.whole" ]; then
+    rm -rf "$SITE"
+    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \
+        --target "$SITE" .gpu/wheels/*.whl || return 1
+    cp -r .gpu/mmcv/mmcv "$SITE/mmcv"
+    TORCH=$("$PYTHON" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
+    SUFFIX=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    BOUND=.gpu/objects/pybind.$("$PYTHON" -c 'import sys; print(sys.implementation.cache_tag)').o
+    if [ ! -f "$BOUND" ]; then
+        g++ -c -std=c++17 -O1 -fPIC -w -DMMCV_WITH_CUDA -DTORCH_EXTENSION_NAME=_ext \
+            -I.gpu/mmcv/common -I"$TORCH/include" -I"$TORCH/include/torch/csrc/api/include" \
+            -I/usr/local/cuda/include \
+            -I"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+            -o "$BOUND" .gpu/mmcv/pybind.cpp || return 1
+    fi
+    # Operators that were left out are found missing when they are called, not before.
+    # cudart is in torch's own libraries.
+    g++ -shared -Wl,-z,lazy -Wl,--unresolved-symbols=ignore-all -o "$SITE/mmcv/_ext$SUFFIX" \
+        "$BOUND" $(ls .gpu/objects/*.o | grep -v pybind) -L"$TORCH/lib" \
+        -lc10 -lc10_cuda -ltorch -ltorch_cpu -ltorch_cuda -ltorch_python \
+        -Wl,-rpath,"$TORCH/lib" || return 1
+    touch "$SITE/.whole"
+fi
+export PYTHONPATH=$SITE:$PYTHONPATH
+"$PYTHON" -W ignore -c 'import mmcv.ops, mmdet, mmseg, mmkd'
