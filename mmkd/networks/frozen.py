@@ -14,7 +14,7 @@ from ..core.agreement import weights_of
 from ..core.build import build_model
 from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
-from ..files.classes import classes_of_checkpoint, classes_of_config, stated_classes
+from ..files.classes import classes_of_checkpoint, classes_of_config, stated_mapping
 from ..files.fit import load_exactly
 from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
@@ -48,9 +48,12 @@ class FrozenTeacher(BaseTeacher):
         channels_last (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
         compile (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
         fuse (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
-        classes (Sequence[str], optional): Names of the classes of its columns, in order. They
-            override the names in checkpoint and config. Defaults to None: the names in the
-            checkpoint, or those of the training data in the config.
+        classes (Sequence[str] | dict | str, optional): A list: names of the classes of its
+            columns, in order; they override the names in checkpoint and config. A dict: for a class
+            of the student the teacher's class, a list of its classes, whose probabilities add up,
+            or None, for a class without teacher; other classes are matched by name. Or the path of
+            a .json, .yaml or .py file with one of these. Defaults to None: the names in the
+            checkpoint, or those of the training data in the config, all matched by name.
         channels (str, optional): 'repeat': the student's images have one channel, and it is
             repeated for each channel of the teacher, normalised by the teacher's means. Defaults to
             None: the numbers of channels are equal.
@@ -70,7 +73,7 @@ class FrozenTeacher(BaseTeacher):
                  channels_last: bool = False,
                  compile: bool = False,
                  fuse: bool = False,
-                 classes: Optional[Sequence[str]] = None,
+                 classes: Union[Sequence[str], Dict[str, Any], str, None] = None,
                  channels: Optional[str] = None) -> None:
         super().__init__(view)
         if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
@@ -79,7 +82,7 @@ class FrozenTeacher(BaseTeacher):
         self.channels = channels
         self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint, 'teacher')
-        self.classes = stated_classes(classes, 'teacher.classes')
+        self.classes, self.mapping = stated_mapping(classes, 'teacher.classes')
         self.states_classes = self.classes is not None
         self.config = config
         self.checkpoint = checkpoint
@@ -139,7 +142,8 @@ class FrozenTeacher(BaseTeacher):
     def provenance(self) -> Dict[str, Any]:
         """Names and SHA-256 of config and checkpoint at the time of building; for random weights,
         the beginning of their SHA-256."""
-        return dict(super().provenance(), **self._provenance)
+        mapped = {} if self.mapping is None else dict(classes=self.mapping.shown())
+        return dict(super().provenance(), **self._provenance, **mapped)
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:

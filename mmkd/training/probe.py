@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..compare.classes import check_mapping
 from ..compare.term import Term
 from ..compare.trial import fit_term, is_ambiguous_for
 from ..compare.vocabulary import Batch
@@ -79,11 +80,13 @@ class Probe:
                     f'{shown_names(distillation.classes)}; give one of the same classes')
             if part.spec.learner != 'student':
                 part.find(distillation.model_of(part.spec.learner))
+            check_mapping(distillation.classes, classes, teacher.mapping, name)
             check_shared(part, distillation.model_of(part.spec.learner), teacher.model)
             stated = [side for side, is_stated in (
                 ('student', own), ('teacher', teacher.states_classes)) if is_stated]
             part.align(teacher.model, distillation.classes, classes,
-                       shares_classes=teacher.shares_classes, stated=stated)
+                       shares_classes=teacher.shares_classes, stated=stated,
+                       mapping=teacher.mapping)
             if not teacher.shares_classes and any(
                     one.names_classes for one in (part.alignment, *part.also)):
                 check_meaning((distillation.classes, bool(own), zero_labels),
