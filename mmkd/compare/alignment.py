@@ -1,7 +1,7 @@
 """Which point of the teacher belongs to which point of the student, column by column?"""
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -90,9 +90,10 @@ class Alignment:
         one, other = self.student, self.teacher
         teacher = [level for at, point in self.asked if at in told
                    for level in told[at][point].levels]
-        student = [self._compared(level) for level in one.levels(seen)] if (
-            not self.is_continued) else [self._reorder(level) for at, point in self.asked if at in told
-            for level in told[THROUGH + at][point].levels]
+        student = [compared(self, level) for level in one.levels(seen)] if (
+            not self.is_continued) else [
+                self._reorder(level) for at, point in self.asked if at in told
+                for level in told[THROUGH + at][point].levels]
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
@@ -134,13 +135,6 @@ class Alignment:
         return channels // (self.width or 1) if self.is_per_anchor else 1
 
     @property
-    def kept(self) -> Optional[List[int]]:
-        """Classes of the student that are compared, by number; None for all."""
-        if self.columns is None or self.columns.kept is None:
-            return None
-        return [one for one in self.columns.kept if one < self.student.num_named]
-
-    @property
     def width(self) -> int:
         """Number of compared columns per prediction; 0 if it is not known."""
         kept = self.columns and self.columns.kept
@@ -152,13 +146,6 @@ class Alignment:
         assert self.teacher.num_classes is not None
         return self.columns.of(level, self.teacher.num_classes)
 
-    def _compared(self, level: Tensor) -> Tensor:
-        """The columns of the student that are compared."""
-        if self.columns is None or self.columns.kept is None:
-            return level
-        assert self.student.num_classes is not None
-        return self.columns.of_student(level, self.student.num_classes)
-
     def _reorder_queries(self, student: Queries, teacher: Queries) -> Tuple[Queries, Queries]:
         """The queries of both sides, with the compared columns in the order of the student's."""
         columns = columns_between(Kind.of_queries(student), Kind.of_queries(teacher),
@@ -169,6 +156,20 @@ class Alignment:
         return student._replace(logits=own), teacher._replace(
             logits=columns.of(teacher.logits, teacher.logits.shape[1]),
             use_sigmoid=student.use_sigmoid)
+
+
+def compared(alignment: Alignment, level: Tensor) -> Tensor:
+    """The columns of a level of the student that are compared."""
+    columns, own = alignment.columns, alignment.student.num_classes
+    return level if columns is None or own is None else columns.of_student(level, own)
+
+
+def kept_of(alignments: Iterable[Optional[Alignment]]) -> Optional[List[int]]:
+    """The student's classes that are compared, by number; None for all."""
+    for one in alignments:
+        if one is not None and one.columns is not None and one.columns.kept is not None:
+            return [number for number in one.columns.kept if number < one.student.num_named]
+    return None
 
 
 def paths_of(point: Point) -> Set[str]:
@@ -224,6 +225,8 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
                       is_shared=spec.queries is not None,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
+    both: Tuple[Tuple[str, Names], ...] = (('teacher', teacher_classes),
+                                           ('student', student_classes))
     if one.queries and student_classes and teacher_classes:
         # The cost of a pair includes the class.
         match_classes(student_classes, teacher_classes, mapping)
@@ -246,8 +249,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     whole = kinds
     if mapping is not None and student_classes and teacher_classes and one.num_named and (
             other.num_named and not is_binary_pair(*kinds)):
-        for side, kind, names in zip(('teacher', 'student'), kinds[::-1],
-                                     (teacher_classes, student_classes)):
+        for (side, names), kind in zip(both, kinds[::-1]):
             check_names(kind, names, side, side in stated)
         partners = partners_of(student_classes, teacher_classes, mapping)
         check_sums(one.name, partners)
@@ -263,8 +265,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
              'the entry' if has_partners and isinstance(loss, LogitLoss) else
              "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
     if one.num_named and other.num_named and not shares_classes:
-        for side, kind, names in zip(('teacher', 'student'), whole[::-1],
-                                     (teacher_classes, student_classes)):
+        for (side, names), kind in zip(both, whole[::-1]):
             check_names(kind, names, side, side in stated)
     columns = columns_between(*whole, student_classes, teacher_classes,
                               as_sigmoid=getattr(loss, 'use_sigmoid', None) is True,

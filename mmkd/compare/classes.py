@@ -1,7 +1,7 @@
 """How are the teacher's classes matched with the student's? By name, or as a mapping says."""
 import re
 from difflib import get_close_matches
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..core.names import joined, shown_names
 from ..files.classes import ClassMapping, doubled
@@ -182,7 +182,7 @@ class _Names:
         for number, name in enumerate(names):
             self._spelt.setdefault(_letters(name), []).append(number)
 
-    def named(self, name: str, notes: List[str], but: Sequence[int] = ()) -> Optional[int]:
+    def named(self, name: str, notes: List[str], but: Collection[int] = ()) -> Optional[int]:
         """Number of a class, None if there is none, or several in other spellings."""
         if name in self.number_of:
             return self.number_of[name]

@@ -9,7 +9,7 @@ from ..losses import DistillLoss, MSELoss
 from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
-from .alignment import Alignment, Names, align
+from .alignment import Alignment, Names, align, kept_of
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
@@ -97,12 +97,6 @@ class Term:
         return [self]
 
     @property
-    def kept(self) -> Optional[List[int]]:
-        """The student's classes that are compared, by number; None for all."""
-        return next((one.kept for one in (self.alignment, *self.also)
-                     if one is not None and one.kept is not None), None)
-
-    @property
     def share(self) -> float:
         """Factor of the term in addition to ``loss_weight``: that of the schedule times
         ``alpha``."""
@@ -188,7 +182,7 @@ class Term:
         raw = context.student
         context.student, context.teacher = student, teacher
         context.further = [one.student for one in self.also]
-        context.kept = self.kept
+        context.kept = kept_of([self.alignment, *self.also])
         context.strides = self.fitting.strides[0]
         context.numbers = numbers or tuple(range(len(student)))
         free = [dim for dim, what in ((1, 'channels'), (2, 'positions'))

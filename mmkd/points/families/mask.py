@@ -11,8 +11,8 @@ from ..family import ModelFamily
 from ..point import Point, is_asked
 from ..queries import Queries
 from ..recorder import Call
-from .query import refuse_inside, samples_of
 from ..relabel import relabelled, relabelled_map
+from .query import refuse_inside, samples_of
 
 
 @FAMILIES.register_module()
