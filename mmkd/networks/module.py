@@ -14,6 +14,7 @@ from ..files.checkpoint import Loaded, load_hashed
 from ..files.fit import load_exactly
 from ..points import Answers
 from ..points.families.plain import Place, PlainModel, check_place
+from ..points.families.stages import shown as shown_stages
 from ..points.image_sizes import as_size, shown_size
 from ..points.layout import Layout
 from ..points.probe import channels_of
@@ -35,7 +36,9 @@ class ModuleTeacher(BaseTeacher):
 
     It is called with images (N, 3, H, W), normalised by ``mean`` and ``std``. The outputs of its
     parts are compared: ``on=dict(student='neck', teacher='layer3')``. 'output' is the output of the
-    module itself. Nothing is downloaded.
+    module itself, 'backbone' its feature maps, one per stride; those of a vision transformer are
+    its last tokens, resized to three strides: see :func:`mmkd.points.families.stages.stages_of`.
+    Nothing is downloaded.
 
     For a module that needs images of one size, or multiples of its patch size, images are resized
     (bilinear interpolation), and its maps are resized to the size for the original image. Which
@@ -178,6 +181,8 @@ class ModuleTeacher(BaseTeacher):
             f'; images are resized to multiples of {shown_size(patch)}' if patch != (1, 1) else '')
         print_log(f'The teacher is `{shown}`, for images with RGB mean {_shown(mean)} and std '
                   f'{_shown(std)}{resized}', 'current')
+        if model.stages is not None:
+            print_log(shown_stages(model.stages, 'backbone'), 'current')
         self.model = model
 
     def provenance(self) -> Dict[str, Any]:

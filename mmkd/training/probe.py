@@ -1,6 +1,6 @@
 """Do networks and terms fit each other? Checked before the first batch."""
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.registry import DefaultScope
@@ -57,17 +57,22 @@ class Probe:
             fit_term(part, seen[seen_by(part)], told_to(part, told),
                      Batch(blank_image(model, self.tried_at), None), model, self.tried_at)
 
+    def classes(self) -> Tuple[Optional[Sequence[str]], Any]:
+        """Names of the student's classes, and the settings of label 0 of its data."""
+        distillation = self.distillation
+        names = distillation.stated_classes or classes_of_run()
+        zero_labels = zero_labels_of_run()
+        if distillation.config is not None:
+            with DefaultScope.overwrite_default_scope(distillation.config.get('default_scope')):
+                names = names or classes_of_config(distillation.config)
+                zero_labels = zero_labels or zero_labels_of_config(distillation.config)
+        return names, zero_labels
+
     def _align(self) -> None:
         """Align every term with its teacher: points and columns of classes."""
         distillation = self.distillation
         own = distillation.stated_classes
-        distillation.classes = own or classes_of_run()
-        zero_labels = zero_labels_of_run()
-        if distillation.config is not None:
-            with DefaultScope.overwrite_default_scope(distillation.config.get('default_scope')):
-                distillation.classes = distillation.classes or classes_of_config(
-                    distillation.config)
-                zero_labels = zero_labels or zero_labels_of_config(distillation.config)
+        distillation.classes, zero_labels = self.classes()
         for part in distillation.parts:
             name = part.spec.source
             teacher = distillation.networks[name]
