@@ -19,6 +19,7 @@ from .losses import *  # noqa: F403
 from .losses import __all__ as _losses
 from .networks import (
     BaseTeacher,
+    CachedModuleTeacher,
     CachedTeacher,
     Committee,
     EarlierSelf,
@@ -45,6 +46,7 @@ __all__ = [
     'MODELS',
     'TRANSFORMS',
     'BaseTeacher',
+    'CachedModuleTeacher',
     'CachedTeacher',
     'Committee',
     'Connector',

@@ -3,7 +3,7 @@ import argparse
 import atexit
 import gc
 import os
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from command import Parser
 from mmengine.config import Config, DictAction
@@ -227,26 +227,32 @@ def check_files(config: Config) -> None:
         check_checkpoint(start, '`load_from` of the config')
 
 
-def networks_of(config: Config) -> Iterator[Tuple[str, Any]]:
-    """Keys and entries of a distillation that describe a network by its `config`."""
+def networks_of(config: Config, named_by: Sequence[str] = ('config', )
+                ) -> Iterator[Tuple[str, Any]]:
+    """Keys and entries of a distillation that describe a network.
+
+    Args:
+        config (Config): The config.
+        named_by (Sequence[str]): Keys of which an entry has one. Defaults to ('config',).
+    """
     places = [('model', config.get('model'))]
     places += [(f'custom_hooks.{number}', hook)
                for number, hook in enumerate(config.get('custom_hooks') or [])]
     for where, holder in places:
         if isinstance(holder, dict) and str(holder.get('type', '')).startswith('mmkd.'):
             for key in ('teacher', 'companions'):
-                yield from _networks_in(holder.get(key), f'{where}.{key}')
+                yield from _networks_in(holder.get(key), f'{where}.{key}', named_by)
 
 
-def _networks_in(value: Any, where: str) -> Iterator[Tuple[str, Any]]:
-    if isinstance(value, dict) and 'config' in value:
+def _networks_in(value: Any, where: str, named_by: Sequence[str]) -> Iterator[Tuple[str, Any]]:
+    if isinstance(value, dict) and any(key in value for key in named_by):
         yield where, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _networks_in(inner, f'{where}.{key}')
+            yield from _networks_in(inner, f'{where}.{key}', named_by)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            yield from _networks_in(inner, f'{where}.{number}')
+            yield from _networks_in(inner, f'{where}.{number}', named_by)
 
 
 # --- the run --------------------------------------------------------------------------------------
