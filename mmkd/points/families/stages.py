@@ -38,7 +38,7 @@ def stages_of(module: nn.Module, run: str, calls: Records, image: Size,
     """Find the parts that return feature maps, from the calls of all parts in one run.
 
     The children of the module are taken in the order in which they finish. A container whose parts
-    return maps of several sizes is replaced by its parts. Of the maps of one size, the last is
+    return maps of three sizes or more is replaced by its parts. Of the maps of one size, the last is
     taken. If there is only one size, as in a vision transformer, this map is also resized to half
     and to twice its stride.
 
@@ -82,7 +82,7 @@ def _maps_in(part: nn.Module, path: str, calls: Records, image: Size,
         parts = list(_maps_in(child, inner, calls, image, tokens)) if own is None or isinstance(
             child, (nn.Sequential, nn.ModuleList)) else []
         sizes = {one.size for one in parts}
-        if own is None or len(sizes) > 1:
+        if own is None or len(sizes) > 2:  # two: the first layer of a stage has the stride before
             yield from parts
         else:
             yield own
