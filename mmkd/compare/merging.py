@@ -40,8 +40,8 @@ def merged(logits: Tensor, groups: Sequence[Sequence[int]], dim: int,
         >>> [round(p, 3) for p in merged(logits, [(0, 2), (1,)], 0, False).softmax(0).tolist()]
         [0.8, 0.2]
         >>> logits = torch.tensor([0.5, 0.5]).logit()
-        >>> merged(logits, [(0, 1)], 0, True).sigmoid().tolist()
-        [0.75]
+        >>> round(merged(logits, [(0, 1)], 0, True).sigmoid().item(), 3)
+        0.75
     """
     together = any_of if use_sigmoid else torch.logsumexp
     return torch.stack([

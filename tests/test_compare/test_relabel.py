@@ -80,12 +80,13 @@ def test_report_of_many_classes_is_short():
 
 
 def test_inspect_pair_shows_the_mapping(tmp_path):
-    def config(classes, **model):
-        return Config(dict(default_scope='mmdet', model=retinanet(**model), train_dataloader=dict(
-            dataset=dict(type='CocoDataset', metainfo=dict(classes=classes)))))
+    def config(names):
+        model = retinanet(classes=len(names))
+        return Config(dict(default_scope='mmdet', model=model, train_dataloader=dict(
+            dataset=dict(type='CocoDataset', metainfo=dict(classes=names)))))
 
     student = config(('RBC', 'White-Cell', 'Platelets'))
-    teacher = config(('cell', 'dog', 'white cell', 'disc'), classes=4)
+    teacher = config(('cell', 'dog', 'white cell', 'disc'))
     pair = inspect_pair(student, teacher)
     assert 'the teacher does not know 2' in ' '.join(table_of(pair).split())
     assert 'classes are not matched' in pair.classes
