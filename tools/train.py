@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--method', help='what is compared, with --teacher: '
                         f'{", ".join(sorted(METHODS))}, '
                         "several joined by '+', or one of a module in the `custom_imports` of the "
-                        'student; dist by default')
+                        'student; by default dist, and mimic for a module of another library')
     parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '
                         'through the teacher that the config and --teacher-checkpoint give')
     parser.add_argument('--prepared', nargs='+', default=[], metavar='FILE', help='files of first '
@@ -105,7 +105,7 @@ def parse_args() -> argparse.Namespace:
 
 def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
-    method = args.method or 'dist'
+    method = args.method or ('mimic' if is_module(args.teacher) else 'dist')
     student = read_config(args.config)
     if not is_module(args.teacher):
         read_config(args.teacher)  # a mistake in a file comes before one in an option

@@ -94,8 +94,8 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
         return None
     if isinstance(classes, dict):
         raise TypeError(f'`{what}` is a dict, but here it is the list of names in the order of the '
-                        f'columns, for instance classes={shown_names(classes)}; a mapping to the '
-                        "teacher's classes is written there: `teacher=dict(classes=dict(...))`")
+                        f'columns; write for instance classes={shown_names(classes)}, and a '
+                        "mapping to the teacher's classes there: `teacher=dict(classes=dict(...))`")
     if not isinstance(classes, (list, tuple)) or not all(
             isinstance(name, str) and name for name in classes):
         raise TypeError(f'`{what}` must be a list of class names in the order of the columns, but '

@@ -317,7 +317,7 @@ TEACHERS = [
           (dict(disc=3), TypeError, Parts(
               f'`{name}`', "got 'disc': 3", 'maps each class of the student', '; write for')
            if side == 'teacher' else Parts(
-              f'`{name}`', 'is a dict', 'the list of names', '; a mapping .* is written there')),
+              f'`{name}`', 'is a dict', 'the list of names', '; write for')),
           ('disc', TypeError, Parts(
               f'`{name}`', "got 'disc'", 'must be a list of class names', '; write')),
           ([], ValueError, Parts(f'`{name}`', 'is empty', 'class names in the order', '; write')),

@@ -180,7 +180,7 @@ def test_faster_settings_and_a_cache(shapes, tmp_path, monkeypatch):
     cached = dict(type='mmkd.CachedModuleTeacher', cache=str(tmp_path / 'cache'),
                   stored_as='float32')
     assert losses(cached, 'c', 1)[1] == pytest.approx(first, rel=1e-5)
-    kept, found = losses(dict(cached, on_miss='error'), 'd', 1)
+    _, found = losses(dict(cached, on_miss='error'), 'd', 1)
     assert found == pytest.approx(first, rel=1e-5)
     assert len(os.listdir(cached['cache'])) > 0
     # Another input is another teacher.
