@@ -115,7 +115,7 @@ def test_points_that_it_has_not_are_explained(monkeypatch):
     with pytest.raises(ValueError, match="no point `cls` in the teacher: it predicts no classes or "
                        "boxes that mmkd knows; compare features by on='backbone'"):
         prepared(dict(build='timm:vit'), dict(type='mmkd.KDLoss', on='cls'))
-    with pytest.raises(ValueError, match="no point `neck` .* on=dict.student='neck', teacher='back"):
+    with pytest.raises(ValueError, match="no point `neck` .* on=dict.student='neck', teacher="):
         prepared(dict(build='timm:vit'), dict(type='mmkd.MSELoss', on='neck'))
     prepared(dict(build='timm:vit'), dict(MSE, on=dict(student='neck', teacher='backbone')))
 
