@@ -39,8 +39,8 @@ def stages_of(module: nn.Module, run: str, calls: Records, image: Size,
 
     The children of the module are taken in the order in which they finish. A container whose parts
     return maps of three sizes or more is replaced by its parts. Of the maps of one size, the last
-    is taken. If there is only one size, as in a vision transformer, this map is also resized to half
-    and to twice its stride.
+    is taken. If there is only one size, as in a vision transformer, this map is also resized to
+    half and to twice its stride.
 
     Args:
         module (nn.Module): The module.
