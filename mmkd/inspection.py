@@ -1,7 +1,7 @@
 """Which points of two models can be compared, and which entries has a method for them?"""
 import copy
 from io import StringIO
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from .compare.class_report import report
 from .compare.levels import shown_strides
 from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
@@ -21,8 +22,8 @@ from .losses import METHODS, LogitLoss
 from .losses.method import FAMILIES, alternatives, around_of, methods_of
 from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
-from .networks import FrozenTeacher
-from .networks.frozen import LEFT_OUT, model_config
+from .networks import BaseTeacher, FrozenTeacher
+from .networks.frozen import model_config
 from .networks.inherit import Inheritance
 from .points import kinds_of, points_of
 from .training.distillation import Distillation
@@ -90,6 +91,15 @@ class Pair(List[Finding]):
         found = attempt(self._distillation, entry)
         return '' if isinstance(found, Term) else str(found)
 
+    @property
+    def classes(self) -> str:
+        """Which class of the teacher teaches which class of the student, in lines of text; '' if
+        their names are not known."""
+        teacher, probe = self._distillation.teacher, self._distillation.probe
+        names = probe.classes()[0] or ()
+        if not names or not teacher.classes:
+            return ''
+        return report(names, teacher.classes, teacher.mapping)
 
     def can_inherit(self, part: str) -> bool:
         """Whether the student can begin with tensors of a part of the teacher, such as 'neck'."""
@@ -102,14 +112,18 @@ class Pair(List[Finding]):
         return True
 
 
-def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = None) -> Pair:
+def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
+                 checkpoint: Optional[str] = None, classes: Optional[str] = None) -> Pair:
     """Build both models, run them on a blank image, and try every named point.
 
     Args:
         student (Config): A complete config, with a plain model.
-        teacher (Config): Likewise.
-        checkpoint (str, optional): Path or URL of the teacher's weights; class names in it override
-            those of the data set in the config. Defaults to None: weights are not needed.
+        teacher (Config | BaseTeacher): Likewise, or a teacher such as :class:`mmkd.ModuleTeacher`.
+        checkpoint (str, optional): Path or URL of the teacher's weights, for a config; class names
+            in it override those of the data set in the config. Defaults to None: weights are not
+            needed.
+        classes (str, optional): Path of a mapping of classes, see :class:`mmkd.FrozenTeacher`.
+            Defaults to None, classes are matched by name.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -118,13 +132,14 @@ def inspect_pair(student: Config, teacher: Config, checkpoint: Optional[str] = N
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = build_model(model_config(student), 'student')
-    frozen = FrozenTeacher(teacher, checkpoint=checkpoint)
-    frozen.prepare(model)
-    assert frozen.model is not None
-    for side in (model, frozen.model):
+    one = teacher if isinstance(teacher, BaseTeacher) else FrozenTeacher(
+        teacher, checkpoint=checkpoint, classes=classes)
+    one.prepare(model)
+    assert one.model is not None
+    for side in (model, one.model):
         _make_finite(side)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
-    return Pair(Distillation(model, frozen, [entry], config=student))
+    return Pair(Distillation(model, one, [entry], config=student))
 
 
 @torch.no_grad()
@@ -247,54 +262,3 @@ def _printed(table: Table, width: int) -> str:
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()
-
-
-def config_text(student: str, teacher: str, checkpoint: Optional[str],
-                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
-                around: Optional[Dict[str, Any]] = None, method: str = '') -> str:
-    """The text of a distillation config for a pair of models.
-
-    Args:
-        student (str): Path of the student's config, or 'package::path'.
-        teacher (str): Path of the teacher's config, or 'package::path'.
-        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` omits the key: the
-            weights published by the package. None is written to the config: random weights.
-        entries (Sequence[dict]): The entries of ``distill``.
-        imports (Sequence[str]): Imports of the student's own ``custom_imports``. Defaults to ().
-        around (dict, optional): Settings by dotted key, such as 'optim_wrapper.clip_grad'; those
-            of 'model' are arguments of the Distiller. Defaults to None.
-        method (str): Name of the method, for a comment at these settings. Defaults to '', none.
-    """
-    given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
-    lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
-                    for entry in entries)
-    nested: Dict[str, Any] = {}
-    for key, value in (around or {}).items():
-        *outer, last = key.split('.')
-        inner = nested
-        for name in outer:
-            inner = inner.setdefault(name, {})
-        inner[last] = value
-    origin = f'# recipe of {method}: docs/methods.md' if method else ''
-    of_model = ''.join(f'    {key}={_as_code(value)},{origin and "  " + origin}\n'
-                       for key, value in nested.pop('model', {}).items())
-    rest = ''.join(f'\n{origin and origin + chr(10)}{key} = {_as_code(value)}\n'
-                   for key, value in nested.items())
-    names = list(dict.fromkeys(['mmkd', *imports]))
-    return (f'_base_ = [{student!r}]\n'
-            f'custom_imports = dict(imports={names!r}, allow_failed_imports=False)\n'
-            '\n'
-            'model = dict(\n'
-            '    _delete_=True,\n'
-            "    type='mmkd.Distiller',\n"
-            '    student=_base_.model,\n'
-            f'    teacher=dict(config={teacher!r}{given}),\n'
-            f'    distill=[\n{lines}    ],\n{of_model})\n{rest}')
-
-
-def _as_code(value: Any) -> str:
-    """A value as a config is written by hand: dict(a=1)."""
-    if isinstance(value, dict) and all(isinstance(key, str) and key.isidentifier()
-                                       for key in value):
-        return f'dict({", ".join(f"{key}={_as_code(one)}" for key, one in value.items())})'
-    return repr(value)

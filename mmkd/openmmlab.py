@@ -19,6 +19,7 @@ from .losses import *  # noqa: F403
 from .losses import __all__ as _losses
 from .networks import (
     BaseTeacher,
+    CachedModuleTeacher,
     CachedTeacher,
     Committee,
     EarlierSelf,
@@ -47,6 +48,7 @@ __all__ = [
     'TRANSFORMS',
     'BFloat16OptimWrapper',
     'BaseTeacher',
+    'CachedModuleTeacher',
     'CachedTeacher',
     'Committee',
     'Connector',

@@ -9,15 +9,9 @@ from mmengine.config import Config
 from support.queries import detector
 
 import mmkd.inspection
-from mmkd.inspection import (
-    config_text,
-    entries_of,
-    inspect_pair,
-    methods_table,
-    settings_of,
-    table_of,
-)
+from mmkd.inspection import entries_of, inspect_pair, methods_table, settings_of, table_of
 from mmkd.losses import METHODS, Method
+from mmkd.written_config import config_text
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
 

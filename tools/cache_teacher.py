@@ -2,7 +2,8 @@
 
     python tools/cache_teacher.py configs/cache/retinanet_r18_bccd.py
 
-The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`. If the pipeline
+The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`, or with
+mmkd.CachedModuleTeacher. If the pipeline
 is wrapped in `mmkd.Replay`, the tool stores all variants of every image; otherwise, one random
 augmentation of each. Nothing is trained. Outputs that are stored already are not computed again, so
 an interrupted run can be repeated.
@@ -17,7 +18,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from tqdm import tqdm
 
-from mmkd import MODELS, CachedTeacher, Replay
+from mmkd import MODELS, Replay
+from mmkd.networks import Caching
 
 NO_CACHE = ("the config has no mmkd.CachedTeacher; write teacher=dict(type='mmkd.CachedTeacher', "
             'cache=FOLDER, ...)')
@@ -29,7 +31,7 @@ def main() -> None:
     parser.add_argument('config', help='distillation config with a mmkd.CachedTeacher')
     add_common_options(parser)
     config = load_config(parser.parse_args())
-    if not any(is_cached(entry) for _, entry in networks_of(config)):
+    if not any(is_cached(entry) for _, entry in networks_of(config, ('config', 'build'))):
         raise SystemExit(NO_CACHE)
     check_files(config)
     config.train_cfg = dict(type='FillCacheLoop', max_epochs=1)
@@ -46,7 +48,7 @@ def is_cached(entry: Dict[str, Any]) -> bool:
     """Whether the outputs of this network are cached."""
     kind = entry.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, CachedTeacher)
+    return isinstance(kind, type) and issubclass(kind, Caching)
 
 
 @LOOPS.register_module()
@@ -59,7 +61,7 @@ class FillCacheLoop(EpochBasedTrainLoop):
         model = runner.model.module if hasattr(runner.model, 'module') else runner.model
         distillation = getattr(model, 'distillation', None)
         teachers = [] if distillation is None else [
-            one for one in distillation.networks.values() if isinstance(one, CachedTeacher)]
+            one for one in distillation.networks.values() if isinstance(one, Caching)]
         if not teachers:
             raise SystemExit(NO_CACHE)
         parts = [part for part in distillation.parts

@@ -3,7 +3,7 @@ import argparse
 import atexit
 import gc
 import os
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from command import Parser
 from mmengine.config import Config, DictAction
@@ -13,9 +13,11 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from mmkd.core.build import check_arguments, parameters_of
+from mmkd.files.classes import FILES, stated_mapping
 from mmkd.files.zoo import config_path, published_checkpoint, read_config_file
-from mmkd.networks import CachedTeacher, FrozenTeacher
+from mmkd.networks import CachedTeacher, FrozenTeacher, ModuleTeacher
 from mmkd.networks.frozen import LEFT_OUT
+from mmkd.networks.libraries import is_module
 
 NONE = 'none'
 """Value of `--teacher-checkpoint` for a teacher with random weights."""
@@ -54,6 +56,60 @@ def add_teacher_checkpoint(parser: Parser) -> None:
     parser.add_argument('--teacher-checkpoint', metavar='FILE', help='the teacher\'s weights, path '
                         f'or address; by default those that its package publishes; `{NONE}` for '
                         'random ones')
+
+
+def add_classes(parser: Parser) -> None:
+    """Add the option for a teacher with other classes than the student."""
+    parser.add_argument('--classes', metavar='FILE', help="the teacher's classes that stand "
+                        'for those of the student: a .json, .yaml or .py file with '
+                        '{"RBC": "cell", "vehicle": ["car", "bus"], "rider": null}')
+
+
+def check_classes(teacher: str, classes: Optional[str]) -> None:
+    """Check the value of `--classes`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no mapping of classes, or the teacher has no classes.
+    """
+    if classes is None:
+        return
+    if is_module(teacher):
+        raise ValueError(f'--classes {classes}, but --teacher {teacher} has features alone, and no '
+                         'classes; leave it out')
+    if not classes.lower().endswith(FILES):
+        raise ValueError(f'--classes is a {", ".join(FILES)} file with a mapping of classes, but '
+                         f'got `{classes}`; write one, such as {{"RBC": "cell", "rider": null}}')
+    stated_mapping(classes, '--classes')
+
+
+def read_teacher(teacher: str, given: Optional[str]) -> Tuple[Any, Optional[str]]:
+    """The teacher that `--teacher` names, and the value of its `checkpoint`.
+
+    Args:
+        teacher (str): A config, or what :class:`mmkd.ModuleTeacher` builds.
+        given (str, optional): Value of `--teacher-checkpoint`.
+
+    Returns:
+        tuple[Config | ModuleTeacher, str | None]: See :func:`checkpoint_of_teacher`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: See :func:`checkpoint_of_teacher`.
+    """
+    checkpoint = checkpoint_of_teacher(teacher, given)
+    if is_module(teacher):
+        return ModuleTeacher(built_by(teacher), checkpoint), checkpoint
+    return read_config(teacher), checkpoint
+
+
+def built_by(teacher: str) -> str:
+    """The name of a module with an absolute path of a folder of transformers."""
+    library, _, name = teacher.partition(':')
+    folder = os.path.expanduser(name)
+    if library == 'transformers' and os.path.isdir(folder):
+        return f'{library}:{os.path.abspath(folder)}'
+    return teacher
 
 
 def read_config(name: str) -> Config:
@@ -103,6 +159,8 @@ def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
     if given is not None:
         check_checkpoint(given, '--teacher-checkpoint')
         return given if '://' in given else os.path.abspath(os.path.expanduser(given))
+    if is_module(teacher):
+        return _weights_of_module(teacher)
     config_path(teacher)
     try:
         published_checkpoint(teacher)
@@ -112,6 +170,19 @@ def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
             f'the path or address of its weights, or --teacher-checkpoint {NONE} for random ones'
         ) from None
     return LEFT_OUT
+
+
+def _weights_of_module(teacher: str) -> str:
+    """The weights in a folder of transformers; those of other libraries must be given."""
+    library, _, name = teacher.partition(':')
+    if library == 'transformers':
+        for file in ('model.safetensors', 'pytorch_model.bin'):
+            path = os.path.join(os.path.abspath(os.path.expanduser(name)), file)
+            if os.path.isfile(path):
+                return path
+    raise ValueError(f'the weights of --teacher {teacher} are not downloaded; give '
+                     '--teacher-checkpoint FILE, a .safetensors or .pth file, or '
+                     f'--teacher-checkpoint {NONE} for random ones')
 
 
 def check_checkpoint(path: str, option: str) -> None:
@@ -156,26 +227,32 @@ def check_files(config: Config) -> None:
         check_checkpoint(start, '`load_from` of the config')
 
 
-def networks_of(config: Config) -> Iterator[Tuple[str, Any]]:
-    """Keys and entries of a distillation that describe a network by its `config`."""
+def networks_of(config: Config, named_by: Sequence[str] = ('config', )
+                ) -> Iterator[Tuple[str, Any]]:
+    """Keys and entries of a distillation that describe a network.
+
+    Args:
+        config (Config): The config.
+        named_by (Sequence[str]): Keys of which an entry has one. Defaults to ('config',).
+    """
     places = [('model', config.get('model'))]
     places += [(f'custom_hooks.{number}', hook)
                for number, hook in enumerate(config.get('custom_hooks') or [])]
     for where, holder in places:
         if isinstance(holder, dict) and str(holder.get('type', '')).startswith('mmkd.'):
             for key in ('teacher', 'companions'):
-                yield from _networks_in(holder.get(key), f'{where}.{key}')
+                yield from _networks_in(holder.get(key), f'{where}.{key}', named_by)
 
 
-def _networks_in(value: Any, where: str) -> Iterator[Tuple[str, Any]]:
-    if isinstance(value, dict) and 'config' in value:
+def _networks_in(value: Any, where: str, named_by: Sequence[str]) -> Iterator[Tuple[str, Any]]:
+    if isinstance(value, dict) and any(key in value for key in named_by):
         yield where, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _networks_in(inner, f'{where}.{key}')
+            yield from _networks_in(inner, f'{where}.{key}', named_by)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            yield from _networks_in(inner, f'{where}.{number}')
+            yield from _networks_in(inner, f'{where}.{number}', named_by)
 
 
 # --- the run --------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
     python tools/train.py configs/dist/retinanet_r50.py
     python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
+    python tools/train.py STUDENT.py --teacher timm:vit_small_patch14_dinov2 \\
+        --teacher-checkpoint FILE --method mimic
     python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
     python tools/train.py STUDENT.py --generations 3
     python tools/train.py TEACHER.py --prepare maskd
 
 The second form needs no distillation config: it finds the points that can be compared, and writes a
-config into the work dir, which can be edited and run with the first form. The next two forms train
+config into the work dir, which can be edited and run with the first form. In the third, a module of
+another library teaches features. The next two forms train
 several models in sequence; each one teaches the next. The last form trains the first stage of a
 method that has two: it writes prepared.pth, which the second form takes by --prepared.
 """
@@ -17,15 +20,18 @@ import os
 from chain import assistants, generations, run_chain
 from command import Parser, run
 from common import (
+    add_classes,
     add_common_options,
     add_teacher_checkpoint,
     build_runner,
+    built_by,
     check_checkpoint,
+    check_classes,
     check_files,
-    checkpoint_of_teacher,
     finish_config,
     load_config,
     read_config,
+    read_teacher,
 )
 from first_stage import make_preparation
 from mmengine.config import Config
@@ -34,21 +40,26 @@ from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspection import config_text, entries_of, inspect_pair, settings_of, table_of
+from mmkd.inspection import entries_of, inspect_pair, settings_of, table_of
 from mmkd.losses import METHODS
 from mmkd.losses.method import methods_of
 from mmkd.networks.frozen import LEFT_OUT
+from mmkd.networks.libraries import is_module
+from mmkd.written_config import config_text
 
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(description='Train a model, distilled or plain')
     parser.add_argument('config', help='the config: a path, or package::path')
-    parser.add_argument('--teacher', help='config of a teacher, for a plain student config')
+    parser.add_argument('--teacher', help='for a plain student config: the config of a teacher; or '
+                        'timm:NAME, torchvision:NAME, transformers:FOLDER, or the dotted path of a '
+                        'function that returns a module')
     add_teacher_checkpoint(parser)
+    add_classes(parser)
     parser.add_argument('--method', help='what is compared, with --teacher: '
                         f'{", ".join(sorted(METHODS))}, '
                         "several joined by '+', or one of a module in the `custom_imports` of the "
-                        'student; dist by default')
+                        'student; by default dist, and mimic for a module of another library')
     parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '
                         'through the teacher that the config and --teacher-checkpoint give')
     parser.add_argument('--prepared', nargs='+', default=[], metavar='FILE', help='files of first '
@@ -77,9 +88,13 @@ def parse_args() -> argparse.Namespace:
         parser.error('--prepare takes the config of the teacher, and goes without --teacher, '
                      '--method, --prepared, --assistant and --generations')
     if args.teacher is None and (args.prepared or args.assistant or (
-            args.teacher_checkpoint and not args.prepare) or (
+            args.teacher_checkpoint and not args.prepare) or args.classes or (
                 args.method and not args.generations)):
-        parser.error('--teacher-checkpoint, --method, --prepared and --assistant go with --teacher')
+        parser.error('--teacher-checkpoint, --method, --prepared, --classes and --assistant go '
+                     'with --teacher')
+    if args.assistant and (args.classes or is_module(args.teacher)):
+        parser.error('--assistant takes configs whose classes are the student\'s, and goes without '
+                     '--classes and modules of other libraries')
     if args.generations is not None and (args.generations < 2 or args.teacher):
         parser.error('--generations is 2 or more, and goes without --teacher: the first one '
                      'learns from labels alone')
@@ -91,8 +106,10 @@ def parse_args() -> argparse.Namespace:
 
 def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
-    method = args.method or 'dist'
-    student, teacher = read_config(args.config), read_config(args.teacher)
+    method = args.method or ('mimic' if is_module(args.teacher) else 'dist')
+    student = read_config(args.config)
+    if not is_module(args.teacher):
+        read_config(args.teacher)  # a mistake in a file comes before one in an option
     methods_of(method)  # an unknown name is an error now; the config has imported its modules
     if getattr(student, '_imported_names', None):
         raise SystemExit(
@@ -102,7 +119,8 @@ def make_pair(args: argparse.Namespace) -> Config:
     if 'student' in student.get('model', {}):
         raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
                          'the plain config of its student')
-    checkpoint = checkpoint_of_teacher(args.teacher, args.teacher_checkpoint)
+    check_classes(args.teacher, args.classes)
+    teacher, checkpoint = read_teacher(args.teacher, args.teacher_checkpoint)
     stem = os.path.splitext(os.path.basename(args.config))[0]
     name = f'{stem}_{method.replace("+", "_")}'
     args.work_dir = args.work_dir or student.get('work_dir') or os.path.join('work_dirs', name)
@@ -115,9 +133,12 @@ def make_pair(args: argparse.Namespace) -> Config:
         args.cfg_options = {
             f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
             for key, value in args.cfg_options.items()}
-    pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint)
+    pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint,
+                        args.classes)
     around = settings_of(method, pair)
     print(table_of(pair))
+    if args.classes:
+        print(pair.classes)
     entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
                                         for path in args.prepared])
     if args.prepared and not any('tokens' in entry for entry in entries):
@@ -125,9 +146,11 @@ def make_pair(args: argparse.Namespace) -> Config:
                          'it out, or add a method that has one, such as maskd')
     own = (student.get('custom_imports') or {}).get('imports') or []
     imports = [own] if isinstance(own, str) else own
-    names = [name if '::' in name else os.path.abspath(name)
-             for name in (args.config, args.teacher)]
-    text = config_text(*names, checkpoint, entries, imports, around, method)
+    own_name, name_of_teacher = (
+        built_by(name) if is_module(name) else name if '::' in name else os.path.abspath(name)
+        for name in (args.config, args.teacher))
+    text = config_text(own_name, name_of_teacher, checkpoint, entries, imports, around, method,
+                       args.classes and os.path.abspath(os.path.expanduser(args.classes)))
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)

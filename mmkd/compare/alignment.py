@@ -1,21 +1,23 @@
 """Which point of the teacher belongs to which point of the student, column by column?"""
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ..files.classes import ClassMapping
 from ..losses import DistillLoss, LogitLoss
 from ..points import Answers, Point, find_point
 from ..points.queries import Queries
 from ..points.recorder import Records
-from .classes import match_classes
-from .columns import Columns, Kind, check_names, columns_between, is_binary_pair
+from .classes import check_sums, match_classes, partners_of
+from .columns import Columns, Kind, check_names, columns_between, is_binary_pair, reduced
 from .misfits import codings_differ, columns_differ
 from .pair_queries import in_order, pair_queries
 from .regions import Region
 from .spec import TermSpec
+from .stages import choose_stages, places
 
 Names = Optional[Sequence[str]]
 """Names of classes, in the order of the columns; None if unknown."""
@@ -45,6 +47,8 @@ class Alignment:
     """Whether the student's side is the teacher's prediction from a value of the student."""
     is_shared: bool = False
     """Whether both sides predict for the same queries, which are paired by number."""
+    mapping: Optional[ClassMapping] = None
+    """Mapping of the teacher's classes that the config states."""
     unknown_names: Tuple[str, ...] = ()
     """Sides, 'student' and 'teacher', with classes that are matched by order."""
 
@@ -86,9 +90,10 @@ class Alignment:
         one, other = self.student, self.teacher
         teacher = [level for at, point in self.asked if at in told
                    for level in told[at][point].levels]
-        student = one.levels(seen) if not self.is_continued else [
-            self._reorder(level) for at, point in self.asked if at in told
-            for level in told[THROUGH + at][point].levels]
+        student = [compared(self, level) for level in one.levels(seen)] if (
+            not self.is_continued) else [
+                self._reorder(level) for at, point in self.asked if at in told
+                for level in told[THROUGH + at][point].levels]
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
@@ -108,7 +113,7 @@ class Alignment:
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None and (
                 is_paired and not self.is_shared):
-            orders = [pair_queries(mine, self._reorder_queries(mine, theirs))
+            orders = [pair_queries(*self._reorder_queries(mine, theirs))
                       for mine, theirs in zip(
                           one.queries(*(seen[path] for path in one.paths)),
                           told[''][other].queries)]
@@ -123,12 +128,17 @@ class Alignment:
         separately."""
         if not self.is_per_anchor:
             return levels
-        return [level.unflatten(1, (-1, self.student.columns)).flatten(0, 1)
-                for level in levels]
+        return [level.unflatten(1, (-1, self.width)).flatten(0, 1) for level in levels]
 
     def anchors(self, channels: int) -> int:
         """Number of separately compared anchors per position, in a level with so many channels."""
-        return channels // (self.student.columns or 1) if self.is_per_anchor else 1
+        return channels // (self.width or 1) if self.is_per_anchor else 1
+
+    @property
+    def width(self) -> int:
+        """Number of compared columns per prediction; 0 if it is not known."""
+        kept = self.columns and self.columns.kept
+        return self.student.columns if kept is None else len(kept)
 
     def _reorder(self, level: Tensor) -> Tensor:
         if self.columns is None:
@@ -136,14 +146,30 @@ class Alignment:
         assert self.teacher.num_classes is not None
         return self.columns.of(level, self.teacher.num_classes)
 
-    def _reorder_queries(self, student: Queries, teacher: Queries) -> Queries:
-        """The teacher's queries, with columns in the order of the student's classes."""
+    def _reorder_queries(self, student: Queries, teacher: Queries) -> Tuple[Queries, Queries]:
+        """The queries of both sides, with the compared columns in the order of the student's."""
         columns = columns_between(Kind.of_queries(student), Kind.of_queries(teacher),
-                                  *self.classes)
+                                  *self.classes, mapping=self.mapping)
         if columns is None:
-            return teacher
-        return teacher._replace(logits=columns.of(teacher.logits, teacher.logits.shape[1]),
-                                use_sigmoid=student.use_sigmoid)
+            return student, teacher
+        own = columns.of_student(student.logits, student.logits.shape[1])
+        return student._replace(logits=own), teacher._replace(
+            logits=columns.of(teacher.logits, teacher.logits.shape[1]),
+            use_sigmoid=student.use_sigmoid)
+
+
+def compared(alignment: Alignment, level: Tensor) -> Tensor:
+    """The columns of a level of the student that are compared."""
+    columns, own = alignment.columns, alignment.student.num_classes
+    return level if columns is None or own is None else columns.of_student(level, own)
+
+
+def kept_of(alignments: Iterable[Optional[Alignment]]) -> Optional[List[int]]:
+    """The student's classes that are compared, by number; None for all."""
+    for one in alignments:
+        if one is not None and one.columns is not None and one.columns.kept is not None:
+            return [number for number in one.columns.kept if number < one.student.num_named]
+    return None
 
 
 def paths_of(point: Point) -> Set[str]:
@@ -154,7 +180,8 @@ def paths_of(point: Point) -> Set[str]:
 def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
           student_classes: Names, teacher_classes: Names, shares_classes: bool = False,
           stated: Sequence[str] = (), is_activation_given: bool = False,
-          region: Optional[Region] = None) -> Alignment:
+          region: Optional[Region] = None,
+          mapping: Optional[ClassMapping] = None) -> Alignment:
     """Find the point in the teacher and match its columns with the student's.
 
     Args:
@@ -172,6 +199,8 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         is_activation_given (bool): Whether the entry has ``use_sigmoid``, which then overrides the
             activations of both heads. Defaults to False.
         region (Region, optional): Its region. Defaults to None.
+        mapping (ClassMapping, optional): See :func:`mmkd.compare.classes.partners_of`. Defaults to
+            None.
 
     Raises:
         ValueError: If the points cannot be compared: their activations, classes, numbers of stages
@@ -191,16 +220,19 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             raise ValueError(codings_differ(one, other, mine, theirs))
     if spec.through is not None:
         find_point(teacher, spec.through.teacher, 'teacher')
-    found = Alignment(one, other, classes=(student_classes, teacher_classes),
+    found = Alignment(one, other, classes=(student_classes, teacher_classes), mapping=mapping,
                       is_continued=spec.through is not None,
                       is_shared=spec.queries is not None,
                       is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
+    both: Tuple[Tuple[str, Names], ...] = (('teacher', teacher_classes),
+                                           ('student', student_classes))
     if one.queries and student_classes and teacher_classes:
-        match_classes(student_classes, teacher_classes)  # the cost of a pair includes the class
+        # The cost of a pair includes the class.
+        match_classes(student_classes, teacher_classes, mapping)
     elif isinstance(loss, LogitLoss) and not are_logits and (
             student_classes and teacher_classes) and match_classes(
-                student_classes, teacher_classes):
+                student_classes, teacher_classes, mapping):
         raise ValueError(
             f'the teacher\'s classes stand in another order, and `{spec.on_teacher}` is not '
             "known to be class logits, so its columns cannot be put right; compare 'cls'")
@@ -214,6 +246,14 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     if not are_logits:
         return found
     kinds = Kind.of_point(one), Kind.of_point(other)
+    whole = kinds
+    if mapping is not None and student_classes and teacher_classes and one.num_named and (
+            other.num_named and not is_binary_pair(*kinds)):
+        for (side, names), kind in zip(both, kinds[::-1]):
+            check_names(kind, names, side, side in stated)
+        partners = partners_of(student_classes, teacher_classes, mapping)
+        check_sums(one.name, partners)
+        kinds = reduced(*kinds, partners)[:2]
     # A column for the background has no partner under any activation.
     has_partners = len({kind.columns - kind.named for kind in kinds}) == 1
     if one.use_sigmoid != other.use_sigmoid and not is_binary_pair(*kinds) and not (
@@ -225,38 +265,17 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
              'the entry' if has_partners and isinstance(loss, LogitLoss) else
              "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
     if one.num_named and other.num_named and not shares_classes:
-        for side, kind, names in zip(('teacher', 'student'), kinds[::-1],
-                                     (teacher_classes, student_classes)):
+        for (side, names), kind in zip(both, whole[::-1]):
             check_names(kind, names, side, side in stated)
-    columns = columns_between(*kinds, student_classes, teacher_classes,
-                              as_sigmoid=getattr(loss, 'use_sigmoid', None) is True)
+    columns = columns_between(*whole, student_classes, teacher_classes,
+                              as_sigmoid=getattr(loss, 'use_sigmoid', None) is True,
+                              mapping=mapping)
     if columns is not None:
         found = replace(found, columns=columns, notes=(*found.notes, columns.note))
-    if one.num_classes != (other.num_classes if columns is None else len(columns.rows)):
+    own = one.num_classes if columns is None or columns.kept is None else len(columns.kept)
+    if own != (other.num_classes if columns is None else len(columns.rows)):
         raise ValueError(columns_differ(one, other, student_classes, teacher_classes))
     return found
-
-
-def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Point]:
-    """Both points; for cascades, the stages to compare."""
-    if spec.stage is not None and other.stages:
-        return one, other.at_stage(spec.stage)
-    if spec.stage is not None:
-        if spec.stage == 'mean' and one.stages:
-            raise ValueError("`stage='mean'` is of the teacher's stages, but "
-                             f'`{spec.on_teacher}` of the teacher has no stages; write the '
-                             "number of one of the student's, or leave `stage` out")
-        return one.at_stage(spec.stage), other
-    if len(one.stages) == len(other.stages):
-        return one, other
-    if one.stages and other.stages:
-        raise ValueError(
-            f'`{one.name}` has {len(one.stages)} stages in the student and '
-            f"{len(other.stages)} in the teacher; write `stage=0` or `stage='mean'` for the "
-            "teacher's")
-    if other.stages:  # as the authors: the stage that is trained on proposals of the RPN
-        return one, other.at_stage(0)
-    return one.at_stage(0), other
 
 
 def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
@@ -278,8 +297,3 @@ def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
 
 def _activation(point: Point) -> str:
     return 'sigmoid' if point.use_sigmoid else 'softmax'
-
-
-def places(point: Point) -> str:
-    """The kind of places that a head predicts for, for messages."""
-    return 'RoIs' if point.asked_at else 'queries' if point.queries else 'a grid'

@@ -34,7 +34,7 @@ def _label_weights(context: Context) -> Tensor:
 def _num_positives(context: Context) -> Tensor:
     """Number of positions with a class that is not background, averaged over processes; at least
     1."""
-    limit = limit_of(context.labelled)
+    limit = limit_of(context.labelled) if context.kept is None else len(context.kept)
     positives = [((one.labels >= 0) & (one.labels < limit)).sum() for one in context.all_labels()]
     return _averaged(torch.stack(positives).sum().float()).clamp(min=1)
 
@@ -78,23 +78,48 @@ def _boxes_of(instances: Any) -> Tensor:
     return boxes if isinstance(boxes, Tensor) else boxes.tensor
 
 
+def _has_partner(context: Context, sample: Any) -> Any:
+    """Index of the objects whose class is compared."""
+    if context.kept is None:
+        return slice(None)
+    return context.renumbered(sample.gt_instances.labels, _classes_of(context)) >= 0
+
+
+def _classes_of(context: Context) -> int:
+    """Number of the student's classes, compared or not."""
+    point = context.point
+    if not point.num_named:
+        assert context.model is not None
+        point = points_of(context.model, 'student')['cls']
+    return point.num_named
+
+
 @provides('boxes', per_level=False)
 def _boxes(context: Context) -> List[Tensor]:
-    return _of_samples(context, 'boxes', lambda sample: _boxes_of(sample.gt_instances))
+    return _of_samples(context, 'boxes', lambda sample: _boxes_of(
+        sample.gt_instances)[_has_partner(context, sample)])
 
 
 @provides('box_labels', per_level=False)
 def _box_labels(context: Context) -> List[Tensor]:
-    return _of_samples(context, 'box_labels', lambda sample: sample.gt_instances.labels)
+    def read(sample: Any) -> Tensor:
+        labels: Tensor = sample.gt_instances.labels[_has_partner(context, sample)]
+        return labels if context.kept is None else context.renumbered(labels, _classes_of(context))
+
+    return _of_samples(context, 'box_labels', read)
 
 
 @provides('ignored_boxes', per_level=False)
 def _ignored_boxes(context: Context) -> List[Tensor]:
-    """(K, 4) per sample; (0, 4) for a sample without ignored boxes."""
+    """(K, 4) per sample; (0, 4) for a sample without ignored boxes. Boxes of classes that are not
+    compared are ignored ones, too."""
     def read(sample: Any) -> Tensor:
+        found = context.batch.inputs.new_zeros(0, 4)
         if 'ignored_instances' in sample and 'bboxes' in sample.ignored_instances:
-            return _boxes_of(sample.ignored_instances)
-        return context.batch.inputs.new_zeros(0, 4)
+            found = _boxes_of(sample.ignored_instances)
+        if context.kept is None:
+            return found
+        return torch.cat([found, _boxes_of(sample.gt_instances)[~_has_partner(context, sample)]])
 
     return _of_samples(context, 'ignored_boxes', read)
 
@@ -103,7 +128,8 @@ def _ignored_boxes(context: Context) -> List[Tensor]:
 def _instance_masks(context: Context) -> List[Tensor]:
     inputs = context.batch.inputs
     return _of_samples(context, 'instance_masks', lambda sample: (
-        sample.gt_instances.masks.to_tensor(dtype=torch.bool, device=inputs.device)))
+        sample.gt_instances.masks.to_tensor(dtype=torch.bool, device=inputs.device)[
+            _has_partner(context, sample)]))
 
 
 @provides('label_map', per_level=False)
@@ -113,12 +139,16 @@ def _label_map(context: Context) -> Tensor:
         context, 'label_map', lambda sample: sample.gt_sem_seg.data)).squeeze(1).long()
     assert context.model is not None
     ignored = family_of(context.model).ignored_label(context.model)
-    return maps.masked_fill(maps == ignored, IGNORED)
+    maps = maps.masked_fill(maps == ignored, IGNORED)
+    return maps if context.kept is None else context.renumbered(
+        maps.masked_fill(maps >= _classes_of(context), IGNORED), _classes_of(context))
 
 
 @provides('num_classes', per_level=False)
 def _num_classes(context: Context) -> int:
-    """Number of classes that the student predicts, without background."""
+    """Number of classes that the student predicts and that are compared, without background."""
+    if context.kept is not None:
+        return len(context.kept)
     if context.point.num_named:
         return context.point.num_named
     assert context.model is not None

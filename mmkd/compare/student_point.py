@@ -7,11 +7,11 @@ from ..core.asking import check_known
 from ..losses import DistillLoss, LogitLoss
 from ..losses.logits import check_activation
 from ..points import ModelFamily, Point, family_of, find_point, points_of
-from .alignment import places
 from .connectors import build_connector
 from .provided import OF_CRITERION, OF_GRID, OF_TRUTH
 from .regions import Region
 from .spec import TermSpec
+from .stages import places
 from .vocabulary import PROVIDERS, labelled_point
 
 

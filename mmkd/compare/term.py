@@ -9,7 +9,7 @@ from ..losses import DistillLoss, MSELoss
 from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
-from .alignment import Alignment, Names, align
+from .alignment import Alignment, Names, align, kept_of
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
@@ -182,6 +182,7 @@ class Term:
         raw = context.student
         context.student, context.teacher = student, teacher
         context.further = [one.student for one in self.also]
+        context.kept = kept_of([self.alignment, *self.also])
         context.strides = self.fitting.strides[0]
         context.numbers = numbers or tuple(range(len(student)))
         free = [dim for dim, what in ((1, 'channels'), (2, 'positions'))

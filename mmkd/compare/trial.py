@@ -57,7 +57,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
         term.compared = [tuple(level.shape) for level in context.student]
         _make_layers(term, context)
     _try_loss(term, context)
-    columns, shape = term.student_point.num_classes, term.compared[0]
+    assert term.alignment is not None
+    columns, shape = term.alignment.width, term.compared[0]
     if term.spec.replaces == 'background' and len(shape) == 4 and shape[1] != columns:
         raise ValueError(
             f"`replaces='background'`, but `{term.student_point.name}` of the student has "
@@ -132,6 +133,8 @@ def _make_layers(term: Term, context: Context) -> None:
         assert context.model is not None
         point = points_of(context.model).get('cls')
         classes = point.num_named or None if point else None
+        if context.kept is not None:
+            classes = len(context.kept)
     numbers = term.fitting.teacher_levels
     if term.loss.levels == 'all':
         set_up(term.loss, student, teacher, context.strides, -1, num_classes=classes,

@@ -10,8 +10,9 @@ from ..core.errors import said_by
 from ..losses.base import PER_LEVEL
 from ..losses.trial import made_up
 from ..points import Point
-from ..points.labels import Labels, is_given_by_image, labels_of
+from ..points.labels import IGNORED, Labels, is_given_by_image, labels_of, limit_of
 from ..points.recorder import Call, Records
+from .replacement import constant
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Context:
     """Levels of the further points of the entry: per level, the student's and the teacher's."""
     further: Sequence[Point] = ()
     """The further points of the entry, of the student."""
+    kept: Optional[List[int]] = None
+    """The student's classes that are compared, by number; None for all."""
     level: int = 0
     """Index of the current level in the lists."""
     shapes: Sequence[torch.Size] = ()
@@ -78,9 +81,25 @@ class Context:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
                           "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
         if self._labels is None:
-            self._labels = self.chosen(labels_of(
-                self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image))
+            found = labels_of(
+                self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image)
+            self._labels = self.chosen([one._replace(labels=self.renumbered(
+                one.labels, limit_of(self.labelled))) for one in found])
         return self._labels[self.level]
+
+    def renumbered(self, labels: Tensor, classes: int) -> Tensor:
+        """Labels as numbers of the compared columns, :data:`IGNORED` for classes that are left out.
+
+        Args:
+            labels (Tensor): int64, numbers of the student's classes; ``classes`` for background.
+            classes (int): Number of the student's classes.
+        """
+        if self.kept is None:
+            return labels
+        number_of = {one: number for number, one in enumerate([*self.kept, classes])}
+        table = constant(tuple(number_of.get(one, IGNORED) for one in range(classes + 1)),
+                         labels.device)
+        return table[labels.clamp(min=0)].where(labels >= 0, IGNORED)
 
     @property
     def labelled(self) -> Point:

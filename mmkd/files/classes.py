@@ -1,9 +1,13 @@
 """Which classes does a checkpoint, a config, a run or its user state?"""
-from typing import Any, Dict, List, Optional, Sequence
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import yaml
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..core.errors import explained
 from ..core.names import joined, shown_names
 from ..core.runner import current_runner
 
@@ -62,6 +66,16 @@ def dataset_class(dataset: Dict[str, Any]) -> Any:
     return cls
 
 
+class ClassMapping(NamedTuple):
+    """Which classes of the teacher stand for a class of the student, as a config states it."""
+    entries: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    """Per named class of the student, names of the teacher's classes; () for none."""
+
+    def shown(self) -> str:
+        """The mapping in one line, for the log and for the record in a checkpoint."""
+        return ', '.join(f'{name}={"+".join(theirs) or None}' for name, theirs in self.entries)
+
+
 def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
     """Check the argument ``classes``, with which a config states the class of each column.
 
@@ -79,9 +93,9 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
     if classes is None:
         return None
     if isinstance(classes, dict):
-        raise TypeError(f'`{what}` is a dict, but mmkd takes no mapping of classes yet; write the '
-                        'list of names in the order of the columns, for instance '
-                        f'classes={shown_names(classes)}')
+        raise TypeError(f'`{what}` is a dict, but here it is the list of names in the order of the '
+                        f'columns; write for instance classes={shown_names(classes)}, and a '
+                        "mapping to the teacher's classes there: `teacher=dict(classes=dict(...))`")
     if not isinstance(classes, (list, tuple)) or not all(
             isinstance(name, str) and name for name in classes):
         raise TypeError(f'`{what}` must be a list of class names in the order of the columns, but '
@@ -94,6 +108,77 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
         raise ValueError(f'`{what}` has a name twice, {joined(twice)}: '
                          f'{shown_names(classes)}; give each column a name of its own')
     return list(classes)
+
+
+def stated_mapping(classes: Any, what: str) -> Tuple[Optional[List[str]], Optional[ClassMapping]]:
+    """Check the argument ``classes`` of a teacher: names of its columns, or a mapping.
+
+    Args:
+        classes (Any): A list of names (see :func:`stated_classes`); a dict whose keys are classes
+            of the student, and whose values are the teacher's class, a list of its classes, or
+            None for none; or the path of a .json, .yaml, .yml or .py file with one of these.
+        what (str): Name of the argument for messages, such as 'teacher.classes'.
+
+    Returns:
+        tuple[list[str] | None, ClassMapping | None]: The names, and the mapping.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        TypeError: If it is neither a list of names nor a mapping.
+        ValueError: If it is empty, has a duplicate name, or the file cannot be read.
+
+    Example:
+        >>> stated_mapping(dict(RBC='cell', rider=None), 'teacher.classes')[1].shown()
+        'RBC=cell, rider=None'
+    """
+    if isinstance(classes, str) and classes.lower().endswith(FILES):
+        classes = _of_file(classes, what)
+    if not isinstance(classes, dict):
+        return stated_classes(classes, what), None
+    entries: List[Tuple[str, Tuple[str, ...]]] = []
+    for name, value in classes.items():
+        theirs = [value] if isinstance(value, str) else [] if value is None else value
+        if not isinstance(name, str) or not name or not isinstance(theirs, (list, tuple)) or not (
+                all(isinstance(one, str) and one for one in theirs)):
+            raise TypeError(
+                f"`{what}` maps each class of the student to a class of the teacher, a list of "
+                f'classes, or None, but got {name!r}: {value!r:.200}; write for instance '
+                "dict(car='automobile', vehicle=['bus', 'truck'], rider=None)")
+        twice = doubled(theirs)
+        if twice:
+            raise ValueError(f'`{what}` names {joined(twice)} twice for {name!r}; name each class '
+                             'once')
+        entries.append((name, tuple(theirs)))
+    if not entries:
+        raise ValueError(f'`{what}` is empty; write the names of the classes, or leave it out')
+    return None, ClassMapping(tuple(entries))
+
+
+FILES = ('.json', '.yaml', '.yml', '.py')
+"""Endings of a file with a mapping or a list of classes."""
+
+
+def _of_file(path: str, what: str) -> Any:
+    """The list or dict in a file: its whole content, or what it has under 'classes'."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        raise FileNotFoundError(f'`{what}`: no file at `{path}` (looked from {os.getcwd()}); give '
+                                'the path of a file with the mapping of classes')
+    with explained(f'`{what}`: `{path}` cannot be read',
+                   'write a mapping of classes in it, such as {"RBC": "cell", "rider": null}'):
+        found = _content(os.path.expanduser(path))
+    if isinstance(found, dict) and isinstance(found.get('classes'), (dict, list, tuple)):
+        found = found['classes']
+    if not isinstance(found, (dict, list)):
+        raise TypeError(f'`{what}`: `{path}` holds {type(found).__name__}, no mapping and no list '
+                        'of classes; write for instance {"RBC": "cell", "rider": null}')
+    return found
+
+
+def _content(path: str) -> Any:
+    if path.lower().endswith('.py'):
+        return dict(classes=Config.fromfile(path, import_custom_modules=False)['classes'])
+    with open(path, encoding='utf-8') as file:
+        return json.load(file) if path.lower().endswith('.json') else yaml.safe_load(file)
 
 
 def doubled(names: Sequence[str]) -> List[str]:

@@ -80,7 +80,7 @@ class TeacherEvalHook(Hook):
             for name, network in networks.items():
                 columns = None
                 if classes and network.classes:
-                    columns = match_classes(classes, network.classes)
+                    columns = match_classes(classes, network.classes, network.mapping)
                 assert network.model is not None
                 adapter = family_of(network.model)
                 self.scores[name] = score(

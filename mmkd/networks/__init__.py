@@ -1,6 +1,6 @@
 """Networks that teach. To add one, subclass ``BaseTeacher`` in a file of its own."""
 from .base import BaseTeacher
-from .cached import CachedTeacher
+from .cached import CachedModuleTeacher, CachedTeacher, Caching
 from .committee import Committee
 from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
@@ -10,5 +10,6 @@ from .module import ModuleTeacher
 from .observing import Question
 from .partner import Partner
 
-__all__ = ['BaseTeacher', 'CachedTeacher', 'Committee', 'EarlierSelf', 'FrozenTeacher', 'Itself',
-           'LiveNetwork', 'MeanTeacher', 'ModuleTeacher', 'Partner', 'Question']
+__all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee',
+           'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher', 'ModuleTeacher',
+           'Partner', 'Question']

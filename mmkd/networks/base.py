@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from torch import Tensor, nn
 
 from ..core.aliases import warn_renamed
+from ..files.classes import ClassMapping
 from ..files.labels import ZeroLabel
 from ..points import Answers
 from .observing import Observer, Question
@@ -29,6 +30,8 @@ class BaseTeacher(metaclass=ABCMeta):
     Attributes:
         model (nn.Module | None): The network, None until :meth:`prepare`.
         classes (list[str] | None): Names of its classes, None if unknown.
+        mapping (ClassMapping | None): Which of them stand for a class of the student, as
+            ``classes`` of the config states it.
         states_classes (bool): Whether the names come from ``classes`` of the config.
         shares_classes (bool): Whether its columns are the student's, whatever their names: it is
             the student, an earlier student, or learns from the same labels.
@@ -42,6 +45,7 @@ class BaseTeacher(metaclass=ABCMeta):
 
     model: Optional[nn.Module] = None
     classes: Optional[List[str]] = None
+    mapping: Optional[ClassMapping] = None
     states_classes = False
     shares_classes = False
     zero_labels: Sequence[ZeroLabel] = ()

@@ -15,7 +15,9 @@ from ..points.queries import Queries
 from ..points.recorder import READING
 from ..registry import MODELS
 from ..version import __version__
+from .fixed import FixedTeacher
 from .frozen import FrozenTeacher
+from .module import ModuleTeacher
 from .observing import Question
 
 ON_MISS = ('run', 'error')
@@ -23,32 +25,17 @@ REPORTED_EVERY = 1000
 """Number of iterations between reports, in addition to the reports of each epoch."""
 
 
-@MODELS.register_module()
-class CachedTeacher(FrozenTeacher):
-    """A :class:`mmkd.FrozenTeacher` with a cache of its answers on disk, for repeated runs.
+class Caching(FixedTeacher):
+    """A cache of a teacher's answers, before the teacher in the bases of a class.
 
     Ten of its methods are those of every teacher, so it has more than 15.
 
-    The key of an answer is a digest of the pixels of the teacher's input, padding included: any
-    change of an image, by its file, the pipeline or the padding in the batch, makes it another
-    image. So random augmentations must repeat, as with :class:`mmkd.Replay`, and the hit rate is
-    higher for images of equal size. A folder belongs to one teacher, identified by weights, config
-    and settings; another teacher is refused.
-
-    Answers at places that the student chooses in every step, such as RoIs, cannot be cached.
-
     Args:
-        cache (str): Folder of the answers. Several processes and runs may share it.
-        stored_as (str): 'float32', 'float16' or 'uint8'; see :class:`mmkd.files.store.AnswerStore`.
-            Defaults to 'float16'.
-        on_miss (str): For an image that is not in the cache: 'run', the teacher runs and its answer
-            is stored; 'error', an error is raised. Defaults to 'run'.
-        max_gb (float): Size on disk above which no more answers are stored. Defaults to 100.
-        **teacher: Arguments of :class:`mmkd.FrozenTeacher`.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
+        cache (str): See :class:`CachedTeacher`.
+        stored_as (str): See :class:`CachedTeacher`. Defaults to 'float16'.
+        on_miss (str): See :class:`CachedTeacher`. Defaults to 'run'.
+        max_gb (float): See :class:`CachedTeacher`. Defaults to 100.
+        **teacher: Arguments of the teacher.
     """
 
     def __init__(self, *args: Any, cache: str, stored_as: str = 'float16', on_miss: str = 'run',
@@ -180,7 +167,7 @@ class CachedTeacher(FrozenTeacher):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         # The version of torch is left out: it changes an answer by rounding, as another GPU does.
-        return dict(weights=weights.hexdigest(), config=self._provenance['config_hash'],
+        return dict(weights=weights.hexdigest(), config=self.identity,
                     mmkd=__version__, reading=READING, family=type(family_of(self.model)).__name__,
                     package=package_of(self.model),
                     arithmetic=', '.join(self.fast.changes) or 'float32',
@@ -222,6 +209,44 @@ class CachedTeacher(FrozenTeacher):
             print_log(f'No more answers are kept in {self.store.folder}: {error}. Training goes '
                       'on; the teacher runs where an answer is not there', 'current',
                       logging.WARNING)
+
+
+@MODELS.register_module()
+class CachedTeacher(Caching, FrozenTeacher):
+    """A :class:`mmkd.FrozenTeacher` with a cache of its answers on disk, for repeated runs.
+
+    The key of an answer is a digest of the pixels of the teacher's input, padding included: any
+    change of an image, by its file, the pipeline or the padding in the batch, makes it another
+    image. So random augmentations must repeat, as with :class:`mmkd.Replay`, and the hit rate is
+    higher for images of equal size. A folder belongs to one teacher, identified by weights, config
+    and settings; another teacher is refused.
+
+    Answers at places that the student chooses in every step, such as RoIs, cannot be cached.
+
+    Args:
+        cache (str): Folder of the answers. Several processes and runs may share it.
+        stored_as (str): 'float32', 'float16' or 'uint8'; see :class:`mmkd.files.store.AnswerStore`.
+            Defaults to 'float16'.
+        on_miss (str): For an image that is not in the cache: 'run', the teacher runs and its answer
+            is stored; 'error', an error is raised. Defaults to 'run'.
+        max_gb (float): Size on disk above which no more answers are stored. Defaults to 100.
+        **teacher: Arguments of :class:`mmkd.FrozenTeacher`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
+    """
+
+
+@MODELS.register_module()
+class CachedModuleTeacher(Caching, ModuleTeacher):
+    """A :class:`mmkd.ModuleTeacher` with a cache of its answers; see :class:`mmkd.CachedTeacher`.
+
+    Args:
+        cache (str): Folder of the answers.
+        **teacher: Arguments of :class:`mmkd.ModuleTeacher`, and the others of
+            :class:`mmkd.CachedTeacher`.
+    """
 
 
 def package_of(model: Any) -> str:

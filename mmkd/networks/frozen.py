@@ -2,36 +2,32 @@
 import hashlib
 import json
 import os
-from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from torch import Tensor
 
 from ..core.agreement import weights_of
 from ..core.build import build_model
 from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
-from ..files.classes import classes_of_checkpoint, classes_of_config, stated_classes
+from ..files.classes import classes_of_checkpoint, classes_of_config, stated_mapping
 from ..files.fit import load_exactly
 from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
-from ..points import Answers, family_of
+from ..points import family_of
 from ..registry import MODELS
-from .base import BaseTeacher
 from .fast import Fast
-from .idle import left_out
+from .fixed import FixedTeacher
 from .inputs import Renormalize
-from .observing import Question
 
 LEFT_OUT = '<published>'
 """Default of ``checkpoint``: the address comes from the model index. None means random weights."""
 
 
 @MODELS.register_module()
-class FrozenTeacher(BaseTeacher):
+class FrozenTeacher(FixedTeacher):
     """A trained detector or segmentor, always in eval mode, with frozen weights.
 
     Args:
@@ -48,9 +44,12 @@ class FrozenTeacher(BaseTeacher):
         channels_last (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
         compile (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
         fuse (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
-        classes (Sequence[str], optional): Names of the classes of its columns, in order. They
-            override the names in checkpoint and config. Defaults to None: the names in the
-            checkpoint, or those of the training data in the config.
+        classes (Sequence[str] | dict | str, optional): A list: names of the classes of its
+            columns, in order; they override the names in checkpoint and config. A dict: for a class
+            of the student the teacher's class, a list of its classes, whose probabilities add up,
+            or None, for a class without teacher; other classes are matched by name. Or the path of
+            a .json, .yaml or .py file with one of these. Defaults to None: the names in the
+            checkpoint, or those of the training data in the config, all matched by name.
         channels (str, optional): 'repeat': the student's images have one channel, and it is
             repeated for each channel of the teacher, normalised by the teacher's means. Defaults to
             None: the numbers of channels are equal.
@@ -70,16 +69,15 @@ class FrozenTeacher(BaseTeacher):
                  channels_last: bool = False,
                  compile: bool = False,
                  fuse: bool = False,
-                 classes: Optional[Sequence[str]] = None,
+                 classes: Union[Sequence[str], Dict[str, Any], str, None] = None,
                  channels: Optional[str] = None) -> None:
-        super().__init__(view)
+        super().__init__(view, Fast(precision, channels_last, compile, fuse))
         if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
             raise ValueError("`teacher.channels` must be 'repeat' or None, but got "
                              f'{channels!r}; write one of these')
         self.channels = channels
-        self.fast = Fast(precision, channels_last, compile, fuse)
         check_source(config, checkpoint, trust_checkpoint, 'teacher')
-        self.classes = stated_classes(classes, 'teacher.classes')
+        self.classes, self.mapping = stated_mapping(classes, 'teacher.classes')
         self.states_classes = self.classes is not None
         self.config = config
         self.checkpoint = checkpoint
@@ -116,6 +114,7 @@ class FrozenTeacher(BaseTeacher):
             loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'teacher')
         checkpoint = loaded.checkpoint
         self._provenance = origin_of(config, loaded)
+        self.identity = self._provenance['config_hash']
 
         # A config without a scope is read in the scope of the student.
         scope = config.get('default_scope')
@@ -139,34 +138,8 @@ class FrozenTeacher(BaseTeacher):
     def provenance(self) -> Dict[str, Any]:
         """Names and SHA-256 of config and checkpoint at the time of building; for random weights,
         the beginning of their SHA-256."""
-        return dict(super().provenance(), **self._provenance)
-
-    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Answers]:
-        assert self.model is not None, 'prepare() comes first'
-        inputs = self.fast.lay_out(self.renormalize(inputs, data_samples))
-        with self.fast.running(self.model):
-            return super().observe(inputs, data_samples, questions)
-
-    def begin(self) -> None:
-        """Apply the settings of :class:`mmkd.networks.fast.Fast`. Before this, the student may
-        inherit weights from the model, so they must not be fused."""
-        assert self.model is not None
-
-        def on_noise(model: Any, noise: Tensor, data_samples: Optional[Sequence],
-                     questions: Dict[str, Question]) -> Dict[str, Answers]:
-            return self.observer.observe(model, self.fast.lay_out(noise), data_samples, questions,
-                                         self.runs_whole)
-
-        def answer(model: Any) -> List[Tensor]:
-            with self.fast.running(model):
-                return [tensor for point in self.observer.parts for tensor in
-                        self.observer.rehearsed(model, point, partial(on_noise, model))]
-
-        inside = {path for point in self.observer.parts for path in point.paths}
-        inside |= left_out(self.observer.parts.values())
-        inside |= self.observer.through
-        self.model = self.fast.settle(self.model, answer, inside, bool(self.observer.through))
+        mapped = {} if self.mapping is None else dict(classes=self.mapping.shown())
+        return dict(super().provenance(), **self._provenance, **mapped)
 
 
 def hash_of_config(config: Config) -> str:

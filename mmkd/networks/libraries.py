@@ -88,6 +88,28 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
     return built
 
 
+def is_module(teacher: str) -> bool:
+    """Whether a teacher is named by library and model, or by the dotted path of a function, and
+    not by the path of a config.
+
+    Example:
+        >>> [is_module(one) for one in ('timm:resnet18', 'nets.vit.build', 'a/b.py', 'mmdet::b.py')]
+        [True, True, False, False]
+    """
+    if '::' in teacher or os.path.isfile(teacher):
+        return False
+    library, colon, name = teacher.partition(':')
+    if colon:
+        return bool(name) and library.isidentifier() and not name.startswith('//')
+    parts = teacher.split('.')
+    return len(parts) > 1 and all(part.isidentifier() for part in parts) and (
+        parts[-1] not in ('py', 'json', 'yaml', 'yml', *WEIGHTS))
+
+
+WEIGHTS = 'pth', 'pt', 'pkl', 'ckpt', 'bin', 'safetensors'
+"""Endings of files with weights."""
+
+
 def nearest(name: str, known: Any) -> str:
     """The closest known name, for a message: ' (closest: `name`)'; '' if none is close."""
     found = get_close_matches(name, list(known), n=3, cutoff=0.5)
@@ -207,7 +229,10 @@ def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     takes = inspect.signature(module.forward).parameters
     call = {one: True for one in ('interpolate_pos_encoding', ) if one in takes}
     size, patch = (as_size(getattr(config, one, None)) for one in ('image_size', 'patch_size'))
-    return Built(module, mean, std, size, patch or (1, 1), call=call, rename=rename)
+    # A class token, and the registers of DINOv2 and DINOv3. Swin has neither, nor such a patch.
+    extra = 1 + (getattr(config, 'num_register_tokens', 0) or 0)
+    return Built(module, mean, std, size, patch or (1, 1), call=call, rename=rename,
+                 tokens=Layout('NLC', extra, patch) if patch else None)
 
 
 LIBRARIES: Dict[str, Callable[[str, Dict[str, Any]], Built]] = dict(

@@ -1,10 +1,11 @@
 """A teacher from any module: of timm, torchvision, transformers, or of the user."""
+import hashlib
 import inspect
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from mmengine.logging import print_log
 from mmengine.model import ImgDataPreprocessor
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.agreement import weights_of
 from ..core.arguments import finite_number
@@ -12,17 +13,17 @@ from ..core.build import check_arguments
 from ..core.errors import explained
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.fit import load_exactly
-from ..points import Answers
 from ..points.families.plain import Place, PlainModel, check_place
+from ..points.families.stages import shown as shown_stages
 from ..points.image_sizes import as_size, shown_size
 from ..points.layout import Layout
 from ..points.probe import channels_of
 from ..registry import MODELS
-from .base import BaseTeacher
+from .fast import Fast
+from .fixed import FixedTeacher
 from .frozen import LEFT_OUT
 from .inputs import Renormalize
 from .libraries import Built, build_module, nearest
-from .observing import Question
 
 PARAMETERS = inspect.signature(
     lambda path, layout=None, extra_tokens=None, stride=None: None).parameters
@@ -30,12 +31,14 @@ PARAMETERS = inspect.signature(
 
 
 @MODELS.register_module()
-class ModuleTeacher(BaseTeacher):
+class ModuleTeacher(FixedTeacher):
     """Any ``nn.Module`` as a teacher of features, always in eval mode, with frozen weights.
 
     It is called with images (N, 3, H, W), normalised by ``mean`` and ``std``. The outputs of its
     parts are compared: ``on=dict(student='neck', teacher='layer3')``. 'output' is the output of the
-    module itself. Nothing is downloaded.
+    module itself, 'backbone' its feature maps, one per stride; those of a vision transformer are
+    its last tokens, resized to three strides: see :func:`mmkd.points.families.stages.stages_of`.
+    Nothing is downloaded.
 
     For a module that needs images of one size, or multiples of its patch size, images are resized
     (bilinear interpolation), and its maps are resized to the size for the original image. Which
@@ -63,6 +66,10 @@ class ModuleTeacher(BaseTeacher):
             Defaults to False.
         view (str, optional): See :class:`BaseTeacher`.
         channels (str, optional): See :class:`mmkd.FrozenTeacher`.
+        precision (str, optional): 'bf16' or 'fp16'; see :class:`mmkd.networks.fast.Fast`. Defaults
+            to None, the precision of the student.
+        channels_last (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
+        fuse (bool): See :class:`mmkd.networks.fast.Fast`. Defaults to False.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -85,8 +92,11 @@ class ModuleTeacher(BaseTeacher):
                  input_size: Any = None,
                  trust_checkpoint: bool = False,
                  view: Optional[str] = None,
-                 channels: Optional[str] = None) -> None:
-        super().__init__(view)
+                 channels: Optional[str] = None,
+                 precision: Optional[str] = None,
+                 channels_last: bool = False,
+                 fuse: bool = False) -> None:
+        super().__init__(view, Fast(precision, channels_last, False, fuse))
         kind = build.get('type') if isinstance(build, dict) else build
         if not (isinstance(kind, str) and kind) and not callable(kind):
             raise TypeError("`teacher.build` must be 'timm:NAME', 'torchvision:NAME', "
@@ -178,16 +188,17 @@ class ModuleTeacher(BaseTeacher):
             f'; images are resized to multiples of {shown_size(patch)}' if patch != (1, 1) else '')
         print_log(f'The teacher is `{shown}`, for images with RGB mean {_shown(mean)} and std '
                   f'{_shown(std)}{resized}', 'current')
+        if model.stages is not None:
+            print_log(shown_stages(model.stages, 'backbone'), 'current')
         self.model = model
+        self.identity = hashlib.sha256(repr((
+            shown, self.arguments, size, patch, sorted(self.written.items()), model.stages,
+        )).encode()).hexdigest()
 
     def provenance(self) -> Dict[str, Any]:
         """Description with ``build``, name and SHA-256 of the checkpoint (for random weights the
         beginning of their SHA-256), and the normalization of images."""
         return dict(super().provenance(), **self._provenance)
-
-    def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
-             questions: Dict[str, Question]) -> Dict[str, Answers]:
-        return super().observe(self.renormalize(inputs, data_samples), data_samples, questions)
 
 
 def _of_pixels(name: str, values: Any) -> Optional[Sequence[float]]:

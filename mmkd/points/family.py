@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..registry import FAMILIES
 from .point import Point, tensors_of
+from .relabel import relabelled
 
 
 class ModelFamily(metaclass=ABCMeta):
@@ -126,21 +127,15 @@ class ModelFamily(metaclass=ABCMeta):
         return []
 
     @staticmethod
-    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+    def relabel(prediction: Any, columns: Optional[Sequence[Any]]) -> Any:
         """Convert a prediction to the classes of another model.
 
         Args:
             prediction (DetDataSample | SegDataSample): The prediction, changed in place.
-            columns (Sequence[int], optional): Class of this model for each class of the other
-                model. None if the classes are equal.
+            columns (Sequence[int | tuple[int]], optional): Class of this model for each class of
+                the other model; a tuple of several, or of none. None if the classes are equal.
         """
-        if columns is not None and 'pred_instances' in prediction:
-            instances = prediction.pred_instances
-            of_column = {column: number for number, column in enumerate(columns)}
-            labels = [of_column.get(label, -1) for label in instances.labels.tolist()]
-            instances.labels = instances.labels.new_tensor(labels)
-            prediction.pred_instances = instances[instances.labels >= 0]
-        return prediction
+        return relabelled(prediction, columns)
 
 
 def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:

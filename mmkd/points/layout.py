@@ -1,5 +1,6 @@
 """Order of the axes of a module's outputs, and conversion of these to maps (N, C, H, W)."""
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, List, Optional, Sequence, Tuple
 
 from torch import Tensor
@@ -22,10 +23,13 @@ class Layout:
             token, registers. Only for 'NLC'. Defaults to 0.
         stride (tuple[int, int], optional): Height and width of a patch in pixels, required for
             'NLC'.
+        resized (tuple[tuple[float, float]]): Strides to which the last map is resized, one level
+            each. Defaults to (), not resized.
     """
     name: str = 'NCHW'
     extra_tokens: int = 0
     stride: Optional[Size] = None
+    resized: Tuple[Tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, name: Any, extra_tokens: Any, stride: Any, where: str) -> 'Layout':
@@ -71,6 +75,11 @@ class Layout:
         """
         given, seen = ((one.shape[2], one.shape[3]) for one in (image.args[0], image.output))
         maps = [self._map(level, seen, name) for level in levels]
+        if self.resized:
+            sizes = [tuple(max(1, ceil(side / one)) for side, one in zip(given, strides))
+                     for strides in self.resized]
+            return [interpolate(maps[-1], size=size, mode='bilinear', align_corners=False)
+                    for size in sizes]
         return maps if given == seen else [_as_of(one, given, seen) for one in maps]
 
     def _map(self, level: Tensor, seen: Size, name: str) -> Tensor:
@@ -86,8 +95,8 @@ class Layout:
         assert self.stride is not None
         count = level.shape[1] - self.extra_tokens
         floor = [side // patch for side, patch in zip(seen, self.stride)]
-        ceil = [-(-side // patch) for side, patch in zip(seen, self.stride)]
-        for height, width in (floor, ceil):  # patches at the border are cropped or padded
+        above = [-(-side // patch) for side, patch in zip(seen, self.stride)]
+        for height, width in (floor, above):  # patches at the border are cropped or padded
             if height * width == count:
                 return level[:, self.extra_tokens:].transpose(1, 2).unflatten(2, (height, width))
         height, width = floor

@@ -1,11 +1,12 @@
 """Do networks and terms fit each other? Checked before the first batch."""
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..compare.classes import check_mapping
 from ..compare.term import Term
 from ..compare.trial import fit_term, is_ambiguous_for
 from ..compare.vocabulary import Batch
@@ -56,17 +57,22 @@ class Probe:
             fit_term(part, seen[seen_by(part)], told_to(part, told),
                      Batch(blank_image(model, self.tried_at), None), model, self.tried_at)
 
+    def classes(self) -> Tuple[Optional[Sequence[str]], Any]:
+        """Names of the student's classes, and the settings of label 0 of its data."""
+        distillation = self.distillation
+        names = distillation.stated_classes or classes_of_run()
+        zero_labels = zero_labels_of_run()
+        if distillation.config is not None:
+            with DefaultScope.overwrite_default_scope(distillation.config.get('default_scope')):
+                names = names or classes_of_config(distillation.config)
+                zero_labels = zero_labels or zero_labels_of_config(distillation.config)
+        return names, zero_labels
+
     def _align(self) -> None:
         """Align every term with its teacher: points and columns of classes."""
         distillation = self.distillation
         own = distillation.stated_classes
-        distillation.classes = own or classes_of_run()
-        zero_labels = zero_labels_of_run()
-        if distillation.config is not None:
-            with DefaultScope.overwrite_default_scope(distillation.config.get('default_scope')):
-                distillation.classes = distillation.classes or classes_of_config(
-                    distillation.config)
-                zero_labels = zero_labels or zero_labels_of_config(distillation.config)
+        distillation.classes, zero_labels = self.classes()
         for part in distillation.parts:
             name = part.spec.source
             teacher = distillation.networks[name]
@@ -79,11 +85,13 @@ class Probe:
                     f'{shown_names(distillation.classes)}; give one of the same classes')
             if part.spec.learner != 'student':
                 part.find(distillation.model_of(part.spec.learner))
+            check_mapping(distillation.classes, classes, teacher.mapping, name)
             check_shared(part, distillation.model_of(part.spec.learner), teacher.model)
             stated = [side for side, is_stated in (
                 ('student', own), ('teacher', teacher.states_classes)) if is_stated]
             part.align(teacher.model, distillation.classes, classes,
-                       shares_classes=teacher.shares_classes, stated=stated)
+                       shares_classes=teacher.shares_classes, stated=stated,
+                       mapping=teacher.mapping)
             if not teacher.shares_classes and any(
                     one.names_classes for one in (part.alignment, *part.also)):
                 check_meaning((distillation.classes, bool(own), zero_labels),

@@ -251,8 +251,9 @@ TEACHERS = [
                                          '3'), TypeError, teacher=dict(teacher(), checkpoint=3)),
     model('type of a teacher misspelt', Parts(
         '`teacher`:', 'no type `mmkd.FrozenTeachr` .closest: `mmkd.FrozenTeacher`.',
-        'mmkd has `mmkd.FrozenTeacher`, `mmkd.CachedTeacher`, `mmkd.Committee`, '
-        '`mmkd.EarlierSelf`, `mmkd.MeanTeacher`, `mmkd.ModuleTeacher`, `mmkd.Partner`;',
+        'mmkd has `mmkd.FrozenTeacher`, `mmkd.ModuleTeacher`, `mmkd.CachedTeacher`, '
+        '`mmkd.CachedModuleTeacher`, `mmkd.Committee`, `mmkd.EarlierSelf`, '
+        '`mmkd.MeanTeacher`, `mmkd.Partner`;',
         'write one of them'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
     model('a model in place of a teacher', Parts(
@@ -313,8 +314,10 @@ TEACHERS = [
         dict(classes=classes)))
       for side, name in (('teacher', 'teacher.classes'), ('student', 'classes'))
       for classes, error, says in (
-          (dict(disc='round'), TypeError, Parts(
-              f'`{name}`', 'is a dict', 'no mapping of classes yet', '; write the list')),
+          (dict(disc=3), TypeError, Parts(
+              f'`{name}`', "got 'disc': 3", 'maps each class of the student', '; write for')
+           if side == 'teacher' else Parts(
+              f'`{name}`', 'is a dict', 'the list of names', '; write for')),
           ('disc', TypeError, Parts(
               f'`{name}`', "got 'disc'", 'must be a list of class names', '; write')),
           ([], ValueError, Parts(f'`{name}`', 'is empty', 'class names in the order', '; write')),

@@ -83,7 +83,7 @@ def test_matching_thousands_of_classes_takes_no_time():
 
 
 @pytest.mark.parametrize(('classes', 'error', 'message'), [
-    (dict(car='vehicle'), TypeError, "`teacher.classes` is a dict, but mmkd takes no mapping"),
+    (dict(car='vehicle'), TypeError, "`teacher.classes` is a dict, but here it is the list of"),
     ('car', TypeError, "must be a list of class names.*got 'car'"),
     (3, TypeError, 'must be a list of class names.*got 3'),
     (['car', 3], TypeError, 'must be a list of class names'),

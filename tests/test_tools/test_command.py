@@ -268,3 +268,24 @@ def test_why_another_tool_has_ended(command):
     assert command.last_words(log) == 'ValueError: broken'
     log = 'mmengine - INFO\ntrain.py: no config `x`\n(--debug shows the traceback)\n'
     assert command.last_words(log) == 'train.py: no config `x`\n(--debug shows the traceback)'
+
+
+@pytest.mark.parametrize(('teacher', 'options', 'message'), [
+    ('timm:vit', [], 'the weights of --teacher timm:vit are not downloaded; give --teacher-check'),
+    ('timm:vit', ['--teacher-checkpoint', 'none', '--classes', 'c.json'],
+     '--classes c.json, but --teacher timm:vit has features alone, and no classes; leave it out'),
+    ('teacher.py', ['--classes', 'c.json'], '`--classes`: no file at `c.json` .looked from'),
+    ('teacher.py', ['--classes', 'RBC=cell'], '--classes is a .json, .yaml, .yml, .py file with a '
+     'mapping of classes, but got `RBC=cell`; write one')])
+def test_a_teacher_and_its_classes_by_mistake(tmp_path, monkeypatch, teacher, options, message):
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.chdir(tmp_path)
+    common = importlib.import_module('common')
+    given = dict(zip(options[::2], options[1::2]))
+
+    def read():
+        common.check_classes(teacher, given.get('--classes'))
+        common.read_teacher(teacher, given.get('--teacher-checkpoint'))
+
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read()

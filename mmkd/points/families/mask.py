@@ -11,8 +11,8 @@ from ..family import ModelFamily
 from ..point import Point, is_asked
 from ..queries import Queries
 from ..recorder import Call
+from ..relabel import relabelled, relabelled_map
 from .query import refuse_inside, samples_of
-from .segmentor import Segmentor
 
 
 @FAMILIES.register_module()
@@ -62,10 +62,10 @@ class MaskTransformer(ModelFamily):
             model.get_submodule(path).forward(maps, samples_of(shape, data_samples))
 
     @staticmethod
-    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
+    def relabel(prediction: Any, columns: Optional[Sequence[Any]]) -> Any:
         if 'pred_sem_seg' in prediction and 'seg_logits' in prediction:
-            return Segmentor.relabel(prediction, columns)
-        return ModelFamily.relabel(prediction, columns)
+            return relabelled_map(prediction, columns, are_logits=False)
+        return relabelled(prediction, columns)
 
 
 @FAMILIES.register_module()
@@ -107,7 +107,9 @@ class SideAdapter(ModelFamily):
         if is_asked(paths, 'decode_head') or is_asked(paths, 'text_encoder'):
             model.decode_head.forward([*features, model.text_encoder()], [])
 
-    relabel = staticmethod(Segmentor.relabel)
+    @staticmethod
+    def relabel(prediction: Any, columns: Optional[Sequence[Any]]) -> Any:
+        return relabelled_map(prediction, columns, are_logits=False)
 
 
 def _head_of(model: Any) -> Optional[str]:

@@ -13,9 +13,13 @@ from ..image_sizes import Size, shown_size
 from ..layout import MAPS, Layout
 from ..point import Point, tensors_of
 from ..recorder import Call, recording
+from .stages import Stages, stages_of
 
 MODULE, IMAGE = 'module', 'image'
 """The children of a :class:`PlainModel`."""
+
+BACKBONE = 'backbone'
+"""Name of the point for the feature maps of the module, one per stride."""
 
 WHOLE = 'output'
 """Name of the point for the output of the module itself."""
@@ -71,6 +75,7 @@ class PlainModel(nn.Module):
         shapes (dict[str, tuple | str]): Outputs of the parts in the trial, by dotted path in the
             module: the shapes of the levels, or why there are none. Parts that did not run are
             missing.
+        stages (Stages | None): Parts that return its feature maps, found in the trial.
         tried (Call): The call of ``image`` in the trial: tensors without values, of the sizes of
             the images.
     """
@@ -87,6 +92,7 @@ class PlainModel(nn.Module):
         self.run, self.arguments, self.tokens = run, dict(arguments or {}), tokens
         self.shapes: Dict[str, Any] = {}
         self.tried = Call((), None)
+        self.stages: Optional[Stages] = None
 
     def forward(self, inputs: Tensor) -> Any:
         """The output of the module for images (N, C, H, W)."""
@@ -121,6 +127,8 @@ class PlainModel(nn.Module):
         with torch.no_grad(), recording(self.module, dict(self.module.named_modules())) as calls:
             self.forward(blank)
         self.tried = Call((blank.to('meta'), ), image(blank).to('meta'))
+        height, width = self.tried.output.shape[2:]
+        self.stages = stages_of(self.module, self.run, calls, (height, width), self.tokens)
         self.shapes = {path: _shapes(found) for path, found in calls.items() if found}
 
 
@@ -147,7 +155,12 @@ class PlainModule(ModelFamily):
         if WHOLE not in model.places and (WHOLE in PlainModule.modules(model) or isinstance(
                 model.shapes.get(model.run), str)):
             del places[WHOLE]
-        return {name: _point(model, name, *place) for name, place in places.items()}
+        points = {name: _point(model, name, *place) for name, place in places.items()}
+        if model.stages is not None and BACKBONE not in {**points, **PlainModule.modules(model)}:
+            points[BACKBONE] = Point(
+                BACKBONE, tuple(f'{MODULE}.{path}' for path in model.stages.paths), _tensors,
+                is_map=True, layout=model.stages.layout, image=IMAGE)
+        return points
 
     @staticmethod
     def modules(model: Any) -> Dict[str, str]:
@@ -163,6 +176,11 @@ class PlainModule(ModelFamily):
     @staticmethod
     def missing(model: Any, name: str) -> str:
         found = model.shapes.get(model.run)
+        if name in ('cls', 'reg', 'mask', 'aux'):
+            return ('it predicts no classes or boxes that mmkd knows; compare features by '
+                    "on='backbone', or by a method such as mimic, pkd or cka")
+        if name == 'neck' and model.stages is not None:
+            return "it has none; write on=dict(student='neck', teacher='backbone')"
         return found if name == WHOLE and isinstance(found, str) else ''
 
     @staticmethod
@@ -205,6 +223,10 @@ def check_place(model: PlainModel, name: str, place: Place) -> None:
                              f"'{place.path}', layout='{other}')}}")
     levels = [torch.empty(shape, device='meta') for shape in shapes]
     layout.maps(levels, model.tried, name)
+
+
+def _tensors(*parts: List[Call]) -> List[Tensor]:
+    return [level for calls in parts for level in tensors_of(calls)]
 
 
 def _looks(model: PlainModel, shape: Sequence[int], layout: str) -> bool:

@@ -11,6 +11,7 @@ from ...registry import FAMILIES
 from ..family import ModelFamily, criteria_of
 from ..point import Point, is_asked
 from ..recorder import Call
+from ..relabel import relabelled_map
 
 PREDICTION = {'DAHead': 0, 'DDRHead': 0, 'EncHead': 0, 'IterativeDecodeHead': -1, 'PIDHead': 1}
 """Index of the output in training that is the only output in a test, for heads with several."""
@@ -98,18 +99,8 @@ class Segmentor(ModelFamily):
         return int(head.ignore_index)
 
     @staticmethod
-    def relabel(prediction: Any, columns: Optional[Sequence[int]]) -> Any:
-        if columns is None:
-            return prediction
-        logits = prediction.seg_logits.data
-        if len(logits) > 1:
-            prediction.pred_sem_seg.data = logits[list(columns)].argmax(0, keepdim=True)
-        else:  # binary, by a threshold
-            labels = prediction.pred_sem_seg.data
-            number_of = labels.new_tensor([columns.index(label) if label in columns else 255
-                                           for label in range(2)])
-            prediction.pred_sem_seg.data = number_of[labels.long()]
-        return prediction
+    def relabel(prediction: Any, columns: Optional[Sequence[Any]]) -> Any:
+        return relabelled_map(prediction, columns, are_logits=True)
 
 
 def _aux(points: Dict[str, Point]) -> Point:
