@@ -9,7 +9,7 @@ Entries = Sequence[Dict[str, Any]]
 
 FAMILIES = {'dense': 'one-stage detectors', 'roi': 'two-stage detectors',
             'query': 'query detectors', 'mask': 'mask transformers', 'segmentor': 'segmentors',
-            'solo': 'SOLO'}
+            'solo': 'SOLO', 'classifier': 'classifiers'}
 """Names of families for messages and docs."""
 
 
