@@ -16,16 +16,16 @@ def match_classes(student: Sequence[str], teacher: Sequence[str]) -> Optional[Li
         list[int] | None: Indices into the teacher's classes; None if both lists are equal.
 
     Raises:
-        ValueError: If the teacher lacks a class of the student, or a list contains a name twice;
-            the message has the name and the lists.
+        ValueError: If the teacher lacks a class of the student, or one of two different lists
+            contains a name twice; the message has the name and the lists.
     """
+    if list(student) == list(teacher):  # ImageNet has two cranes, and two maillots
+        return None
     for side, names in (('student', student), ('teacher', teacher)):
         twice = doubled(names)
         if twice:
             raise ValueError(f'the {side} has classes of one name, {joined(twice)}: '
                              f'{shown_names(names)}; give each a name of its own')
-    if list(student) == list(teacher):
-        return None
     known = {name: column for column, name in enumerate(teacher)}
     missing = [name for name in student if name not in known]
     if missing:
