@@ -76,7 +76,8 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
         rows, len(columns), squeeze=False,
         figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.6 + legend))
     for column, (title, predictions) in enumerate(columns):
-        above = '' if column == 0 or is_segmentor or is_classifier else f'\n(scores above {SCORE_THRESHOLD})'
+        above = '' if column == 0 or is_segmentor or is_classifier else (
+            f'\n(scores above {SCORE_THRESHOLD})')
         axes[0][column].set_title(title + above)
         for row, sample in enumerate(samples):
             image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
