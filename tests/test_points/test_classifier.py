@@ -94,7 +94,7 @@ def test_features_are_compared_and_teach(student, teacher, on, shapes):
         student = dict(student, head=dict(student['head'], in_channels=64))
     model = pair(student, teacher, dict(type='mmkd.MSELoss', on=on))
     losses, *_ = step(model, *batch(model).values())
-    (name, values), = [item for item in losses.items() if 'mse' in item[0]]
+    values, = [value for name, value in losses.items() if 'mse' in name]
     sum(values).backward()
     assert any(one.grad is not None and one.grad.abs().sum() > 0
                for one in model.student.backbone.parameters())
