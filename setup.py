@@ -40,7 +40,8 @@ with open(os.path.join(HERE, 'README.md'), encoding='utf-8') as file:
 setup(
     name='mmkd',
     version=read_version(),
-    description='Knowledge distillation for detectors (mmdet) and segmentors (mmseg)',
+    description='Knowledge distillation for detectors (mmdet), segmentors (mmseg) and '
+    'classifiers (mmpretrain)',
     long_description=README,
     long_description_content_type='text/markdown',
     author='The mmkd authors',
@@ -55,6 +56,8 @@ setup(
     extras_require={
         'det': ['mmdet>=3.0,<4'],
         'seg': ['mmsegmentation>=1.0,<2', 'ftfy', 'regex'],
+        # It imports torchvision, which must be the one built for the torch of the environment.
+        'cls': ['mmpretrain>=1.2,<2'],
         'safetensors': ['safetensors'],
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy', 'safetensors',
                 'scikit-learn'],

@@ -15,7 +15,8 @@ PAGE = DOCS / 'methods.md'
 COSTS = DOCS / 'results' / 'methods' / 'costs.json'
 """Written by benchmarks/methods.py."""
 FAMILIES = {'': 'all', 'dense': 'one-stage', 'roi': 'two-stage', 'query': 'queries',
-            'mask': 'mask transformers', 'segmentor': 'segmentors', 'solo': 'SOLO'}
+            'mask': 'mask transformers', 'segmentor': 'segmentors', 'solo': 'SOLO',
+            'classifier': 'classifiers'}
 
 HEAD = '''# Methods
 

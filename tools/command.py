@@ -31,7 +31,7 @@ def _folder_of(package: str) -> str:
 
 OWN = TOOLS + os.sep, _folder_of('mmkd')
 """Folders in which a `raise` reports wrong input."""
-LIBRARIES = tuple(map(_folder_of, ('mmengine', 'mmcv', 'mmdet', 'mmseg')))
+LIBRARIES = tuple(map(_folder_of, ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')))
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,9 +91,9 @@ def refusal_of(error: BaseException) -> Optional[str]:
     """Message of an error for wrong input, without the text that libraries add; None for a bug.
 
     Errors for wrong input are: those of :data:`KINDS` from a `raise` of this project; those from a
-    `raise` of MMEngine, mmdet, mmseg or mmcv that have a message; an argument that a type of the
-    config does not take; a file that cannot be opened. Other errors of Python and torch, and failed
-    assertions of this project, are bugs.
+    `raise` of MMEngine, mmcv, mmdet, mmseg or mmpretrain that have a message; an argument that a
+    type of the config does not take; a file that cannot be opened. Other errors of Python and
+    torch, and failed assertions of this project, are bugs.
 
     Args:
         error (BaseException): The error that was caught.

@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Optional
 
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
-from compare_plots import plot_curves, plot_sheet
+from compare_plots import plain_model, plot_curves, plot_sheet
 from fingerprint import data, differences, digest_of_config, networks, told
 from mmengine.config import Config
 from tqdm import tqdm
@@ -33,7 +33,9 @@ from tqdm import tqdm
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
               cwd='student + CWD', dist_mimic='student + DIST + mimic')
 FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
-           'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1)}
+           'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1),
+           'top-1': ('accuracy/top1', 1), 'top-5': ('accuracy/top5', 1),
+           'mAP': ('multi-label/mAP', 1), 'F1': ('multi-label/f1-score', 1)}
 """Columns of the tables: name in the log, and factor to per cent."""
 PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
                       r'.*?loss: ([\d.]+)')
@@ -162,7 +164,7 @@ def replace_prefix(value: Any, old: str, new: str) -> Any:
 def hold_out(config: Config, args: argparse.Namespace) -> None:
     """Validate on a part of the training images, and leave it out of training."""
     data = config.train_dataloader.dataset
-    if 'ann_file' not in data:
+    if not str(data.get('ann_file')).endswith('.json'):
         raise SystemExit('--holdout splits the annotation file of a COCO data set, but this '
                          f'data set, {data.type}, has none; leave --holdout out')
     with open(os.path.join(data.get('data_root') or '', data.ann_file)) as file:
@@ -260,7 +262,7 @@ def count_parameters(config: Config) -> int:
     """Number of parameters of the student."""
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(config.model.get('student', config.model))
+        model = MODELS.build(plain_model(config))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -19,14 +19,17 @@ from matplotlib.patches import Patch, Rectangle
 
 Boxes = List[Tuple[Sequence[float], str, float]]
 SCORE_THRESHOLD = 0.3
+MAIN = 'AP', 'mIoU', 'top-1', 'mAP'
+"""The figures of curves, by the first that a run has."""
 IGNORED = 255
 """The label of pixels that mmseg's metrics leave out."""
 
 
 def plot_curves(runs: Dict[str, List[Dict[str, Any]]], titles: Dict[str, str], path: str) -> None:
-    """Plot AP over epochs or mIoU over iterations: mean and range over the seeds."""
-    is_detector = any('AP' in result for results in runs.values() for result in results)
-    figure_name, step = ('AP', 'epoch') if is_detector else ('mIoU', 'iteration')
+    """Plot AP or accuracy over epochs or mIoU over iterations: mean and range over the seeds."""
+    figure_name = next((name for name in MAIN for results in runs.values() for result in results
+                        if name in result), 'score')
+    step = 'iteration' if figure_name == 'mIoU' else 'epoch'
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for name, results in runs.items():
         curves = [result['curve'] for result in results]
@@ -57,8 +60,10 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
         dataset = DATASETS.build(config.val_dataloader.dataset)
         samples = [dataset[i * len(dataset) // rows] for i in range(rows)]
         is_segmentor = 'gt_sem_seg' in samples[0]['data_samples']
+        is_classifier = 'gt_label' in samples[0]['data_samples']
         truth, found, draw = (
             (_true_labels, _found_labels, _draw_labels) if is_segmentor else
+            (_true_classes, _found_classes, _draw_classes) if is_classifier else
             (_true_boxes, _found_boxes, _draw_boxes))
         columns: List[Tuple[str, List[Any]]] = [
             ('ground truth', [truth(sample) for sample in samples])]
@@ -71,7 +76,8 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
         rows, len(columns), squeeze=False,
         figsize=(3.2 * len(columns), 3.2 * rows * height / width + 0.6 + legend))
     for column, (title, predictions) in enumerate(columns):
-        above = '' if column == 0 or is_segmentor else f'\n(scores above {SCORE_THRESHOLD})'
+        above = '' if column == 0 or is_segmentor or is_classifier else (
+            f'\n(scores above {SCORE_THRESHOLD})')
         axes[0][column].set_title(title + above)
         for row, sample in enumerate(samples):
             image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
@@ -87,10 +93,18 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
     plt.close(figure)
 
 
+def plain_model(config: Config) -> Dict[str, Any]:
+    """Config of the student's model; mmpretrain has its data preprocessor beside the model."""
+    model = dict(config.model.get('student', config.model))
+    if model.get('data_preprocessor') is None and 'data_preprocessor' in config:
+        model['data_preprocessor'] = config.data_preprocessor
+    return model
+
+
 def _load(run: Dict[str, Any]) -> torch.nn.Module:
     """Load the plain student; the checkpoint of a distilled one fits it."""
     config = Config.fromfile(run['config'])
-    model = MODELS.build(config.model.get('student', config.model)).eval()
+    model = MODELS.build(plain_model(config)).eval()
     load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
     return model
 
@@ -128,6 +142,25 @@ def _draw_boxes(axes: Any, image: Any, boxes: Boxes, metainfo: Dict[str, Any]) -
         text = metainfo['classes'][int(label)] + (f' {score:.1f}' if score < 1 else '')
         axes.text(left, top - 1, text, fontsize=6, color='white', va='bottom', clip_on=True,
                   bbox=dict(facecolor=colour, edgecolor='none', pad=0.8))
+
+
+def _true_classes(sample: dict) -> List[Tuple[int, float]]:
+    return [(label, 1.) for label in sample['data_samples'].gt_label.tolist()]
+
+
+def _found_classes(model: torch.nn.Module, sample: dict) -> List[Tuple[int, float]]:
+    with torch.no_grad():
+        found = model.test_step(pseudo_collate([sample]))[0]
+    return [(label, float(found.pred_score[label])) for label in found.pred_label.tolist()]
+
+
+def _draw_classes(axes: Any, image: Any, found: List[Tuple[int, float]],
+                  metainfo: Dict[str, Any]) -> None:
+    axes.imshow(image)
+    axes.text(0.02, 0.02, '\n'.join(
+        metainfo['classes'][label] + (f' {score:.2f}' if score < 1 else '')
+        for label, score in found), transform=axes.transAxes, fontsize=9, color='white',
+        va='bottom', bbox=dict(facecolor='black', edgecolor='none', pad=1.5, alpha=0.7))
 
 
 def _true_labels(sample: dict) -> np.ndarray:

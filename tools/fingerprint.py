@@ -61,11 +61,16 @@ def data(config: Config) -> Dict[str, str]:
             if file and os.path.isfile(os.path.join(root, file)):
                 found[f'{where}.ann_file'] = digest_of_source(os.path.join(root, file))
             prefixes = dataset.get('data_prefix') or {}
-            for key, inner in prefixes.items() if isinstance(prefixes, dict) else ():
+            if isinstance(prefixes, str):  # of mmpretrain
+                prefixes = {'': prefixes}
+            for key, inner in prefixes.items():
                 folder = os.path.join(root, inner or '')
                 if inner and os.path.isdir(folder):
-                    found[f'{where}.data_prefix.{key}'] = 'sha256 ' + digest('\n'.join(
-                        _files_in(folder, with_content='seg' in key)))
+                    found[f'{where}.data_prefix{key and "."}{key}'] = 'sha256 ' + digest(
+                        '\n'.join(_files_in(folder, with_content='seg' in key)))
+            if root and not file and not prefixes and os.path.isdir(root):  # CIFAR, ImageNet
+                found[f'{where}.data_root'] = 'sha256 ' + digest(
+                    '\n'.join(_files_in(root, with_content=False)))
     return found
 
 

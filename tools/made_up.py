@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from mmkd.points import family_of
+from mmkd.points import Classifier, family_of, points_of
 from mmkd.points.probe import channels_of, on_blank
 
 
@@ -52,6 +52,8 @@ def made_up_batch(model: Any, height: int, width: int, count: int = 2,
     Returns:
         dict: `inputs` and `data_samples`, before the data preprocessor.
     """
+    if isinstance(family_of(model), Classifier):
+        return classification_batch(model, height, width, count)
     if hasattr(model, 'decode_head'):
         return segmentation_batch(model, height, width, count)
     return detection_batch(model, height, width, count, proposals)
@@ -93,6 +95,21 @@ def segmentation_batch(model: Any, height: int, width: int, count: int) -> Dict[
         edges[:, ::height // 4], edges[:, :, ::width // 4] = 1, 1
         sample.gt_edge_map = PixelData(data=edges)
         samples.append(sample)
+    shape = (channels_of(model), height, width)
+    images = [torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+              for _ in range(count)]
+    return dict(inputs=images, data_samples=samples)
+
+
+def classification_batch(model: Any, height: int, width: int, count: int) -> Dict[str, Any]:
+    from mmpretrain.structures import DataSample
+    generator = torch.Generator().manual_seed(0)
+    cls = points_of(model).get('cls')
+    classes = cls.num_named if cls is not None else 2
+    labels = torch.randint(0, classes or 2, (count, ), generator=generator)
+    samples = [DataSample(metainfo=dict(
+        img_shape=(height, width), ori_shape=(height, width), num_classes=classes or 2)
+    ).set_gt_label(int(label)) for label in labels]
     shape = (channels_of(model), height, width)
     images = [torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
               for _ in range(count)]

@@ -1,6 +1,7 @@
-"""Make a small detection and segmentation data set from real handwritten digits.
+"""Make a small data set for detectors, segmentors or classifiers from real handwritten digits.
 
     python tools/make_digits.py data/digits
+    python tools/make_digits.py data/digit_images --single --size 16
 
 The 1,797 digits in scikit-learn (the test set of the UCI Optical Recognition of Handwritten Digits)
 are scaled, colored and drawn on textured backgrounds. No digit of the training images occurs in a
@@ -11,6 +12,9 @@ Files, in FOLDER, for the splits train and val:
     annotations/instances_{train,val}.json            boxes, COCO format
     leftImg8bit/{train,val}/digits/*_leftImg8bit.png  images
     gtFine/{train,val}/digits/*_gtFine_labelTrainIds.png  label maps: digit d is d, background 10
+
+With --single, every digit is an image of its own, with noise, in the folders of ImageNet:
+    {train,val}/{0,...,9}/*.png
 """
 import argparse
 import json
@@ -32,6 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('folder', help='where the data set is written')
     parser.add_argument('--train', type=int, default=640, help='number of training images')
     parser.add_argument('--val', type=int, default=160, help='number of validation images')
+    parser.add_argument('--single', action='store_true', help='every digit as an image, for '
+                        'classifiers; --train and --val do not count')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()
@@ -123,6 +129,18 @@ def write_split(folder: str, split: str, count: int, digits: np.ndarray, targets
         json.dump(content, file)
 
 
+def write_single(folder: str, split: str, digits: np.ndarray, targets: np.ndarray, size: int,
+                 rng: np.random.Generator) -> None:
+    """Write each digit as an image (size, size) with noise, in the folder of its class."""
+    for number, (digit, target) in enumerate(zip(digits, targets)):
+        place = os.path.join(folder, split, str(target))
+        os.makedirs(place, exist_ok=True)
+        ink = cv2.resize(np.pad(digit.astype(np.float32) / 16, 1), (size, size),
+                         interpolation=cv2.INTER_CUBIC)
+        image = np.clip(0.25 + ink / 2 + rng.normal(scale=0.2, size=ink.shape), 0, 1)
+        cv2.imwrite(os.path.join(place, f'{number:06d}.png'), (image * 255).astype(np.uint8))
+
+
 def main() -> None:
     args = parse_args()
     rng = np.random.default_rng(args.seed)
@@ -130,6 +148,13 @@ def main() -> None:
     order = rng.permutation(len(data.images))
     held_out = len(order) // 3
     splits = dict(val=(order[:held_out], args.val), train=(order[held_out:], args.train))
+    if args.single:
+        for split, (chosen, _) in splits.items():
+            write_single(args.folder, split, data.images[chosen], data.target[chosen], args.size,
+                         rng)
+        print(f'{len(order) - held_out} training and {held_out} validation images in '
+              f'{args.folder}')
+        return
     for split, (chosen, count) in splits.items():
         write_split(args.folder, split, count, data.images[chosen], data.target[chosen], args.size,
                     rng)

@@ -81,6 +81,9 @@ def partners_of(student: Sequence[str], teacher: Sequence[str],
         >>> partners_of(['rider', 'vehicle'], ['bus', 'dog', 'car'], mapping).groups
         ((), (2, 0))
     """
+    if mapping is None and list(student) == list(teacher):
+        # ImageNet has two cranes, and two maillots.
+        return Partners(tuple((number, ) for number in range(len(student))), False, ())
     for side, names in (('student', student), ('teacher', teacher)):
         twice = doubled(names)
         if twice:

@@ -164,7 +164,8 @@ def _image_sizes(context: Context) -> Tensor:
     """(N, 2), int64: height and width without padding; for a blank image, those of the input."""
     inputs = context.batch.inputs
     samples = context.batch.data_samples or [None] * len(inputs)
-    return torch.tensor([tuple(inputs.shape[2:]) if one is None else tuple(one.img_shape[:2])
+    whole = tuple(inputs.shape[2:])  # of a blank image, and of samples without a size
+    return torch.tensor([whole if one is None else tuple(one.get('img_shape', whole)[:2])
                          for one in samples]).to(inputs.device, non_blocking=True)
 
 

@@ -32,6 +32,8 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     """
     point = find_point(student, spec.on_student, 'student')
     kind = type(loss).__name__
+    family = family_of(student)
+    _check_several_labels(spec, point, loss, region)
     if isinstance(loss, LogitLoss) and point.coding:
         raise ValueError(f'`{spec.on_student}` of the student is boxes, no class logits that '
                          f'{kind} could turn into probabilities; compare them by mmkd.MSELoss')
@@ -57,8 +59,11 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     if spec.alpha is not None and not point.criteria:
         raise ValueError(
             f'`alpha`, but which loss trains `{spec.on_student}` of the student on labels is '
-            "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head or a "
-            'segmentor')
+            "not known to mmkd; write `alpha` at 'cls' of a dense head, a RoI head, a "
+            'segmentor or a classifier')
+    if spec.replaces == 'background' and not family.has_background:
+        raise ValueError(f"`replaces='background'`, but the student is one of the {family.family}, "
+                         "whose images all have a class; write `replaces='all'`, or leave it out")
     asked = {f'`compare` of {kind}': loss.asked()}
     if region is not None:
         asked[f'`region={spec.region!r}`'] = region.asked()
@@ -79,7 +84,6 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
                          'one process while others wait for it; ' +
                          ('write `sync=False`' if getattr(loss, 'sync', False) else
                           'choose another point, or a loss that does not communicate'))
-    family = family_of(student)
     for what, one in asked.items():
         check_known(what, one, PROVIDERS)
         for name in one.required:
@@ -96,13 +100,27 @@ def find_student_point(spec: TermSpec, loss: DistillLoss, region: Optional[Regio
     return point
 
 
+def _check_several_labels(spec: TermSpec, point: Point, loss: DistillLoss,
+                          region: Optional[Region]) -> None:
+    """Check that labels are not required where a prediction may have several.
+
+    Raises:
+        ValueError: If they are.
+    """
+    required = [name for one in (loss, region) if one is not None for name in one.asked().required]
+    if point.has_several_labels and any(name in OF_CRITERION for name in required):
+        raise ValueError(f'{type(loss).__name__} asks for the label of each position, but at '
+                         f'`{spec.on_student}` of the student an image may have several; use '
+                         'mmkd.KDLoss or mmkd.DISTLoss, which need none')
+
+
 def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec,
                   student: nn.Module) -> str:
     """Why a value is not available at a point, and the remedy; '' if it may be available."""
     labelled = labelled_point(point, [find_point(student, one, 'student') for one in spec.also])
     if name in OF_CRITERION and not labelled.criteria:
         return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
-                "mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
+                "mmkd; compare 'cls' of a dense head, a RoI head, a segmentor or a classifier")
     if name in OF_TRUTH and name not in family.truth:
         return (f'the data of the student, one of the '
                 f'{family.family}, has none; '

@@ -79,7 +79,8 @@ class Context:
         """
         if not self.labelled.criteria:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
-                          "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
+                          "known to mmkd; compare 'cls' of a dense head, a RoI head, a segmentor "
+                          'or a classifier')
         if self._labels is None:
             found = labels_of(
                 self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image)

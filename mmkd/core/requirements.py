@@ -18,6 +18,7 @@ REQUIREMENTS = (
     Requirement('mmcv', 'onedl-mmcv', (2, 0), (2, 2), True),
     Requirement('mmdet', 'onedl-mmdetection', (3, 0), (4, ), False),
     Requirement('mmsegmentation', 'onedl-mmsegmentation', (1, 0), (2, ), False),
+    Requirement('mmpretrain', 'onedl-mmpretrain', (1, 2), (2, ), False),
 )
 """mmdet 3.3 and mmsegmentation 1.2 refuse mmcv 2.2 and later; a fork sets its own bounds."""
 

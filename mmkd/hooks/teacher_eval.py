@@ -20,6 +20,7 @@ CHANCE = {
     'coco/bbox_mAP': lambda classes: 0.01,
     # One class predicted everywhere: its IoU is at most 100, that of all others is 0.
     'mIoU': lambda classes: 100 / classes,
+    'accuracy/top1': lambda classes: 100 / classes,
 }
 """Upper bound of each metric for a model without knowledge, by the number of classes."""
 
@@ -34,7 +35,8 @@ class TeacherEvalHook(Hook):
 
     Args:
         metric (str, optional): The metric to compare, larger is better, such as
-            'coco/bbox_mAP'. Defaults to None: COCO's box AP or mIoU, else the first one.
+            'coco/bbox_mAP'. Defaults to None: COCO's box AP, mIoU or top-1 accuracy, else the
+            first one.
     """
 
     priority = 'LOWEST'  # after DistillHook has built the teacher

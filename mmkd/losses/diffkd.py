@@ -295,4 +295,6 @@ def _checked_steps(steps: int) -> int:
 METHOD = Method(
     'diffkd', dense=[dict(type='mmkd.DiffKDLoss', on='neck')],
     roi=[dict(type='mmkd.DiffKDLoss', on='neck', levels=[0, 1, 2, 3])],
-    segmentor=[dict(type='mmkd.DiffKDLogitLoss', on='cls')])
+    segmentor=[dict(type='mmkd.DiffKDLogitLoss', on='cls')],
+    classifier=[dict(type='mmkd.DiffKDLoss', on='backbone', levels=[-1]),
+                dict(type='mmkd.DiffKDLogitLoss', on='cls')])

@@ -5,7 +5,8 @@
     code is not public, and the adaptation of the teacher, the paper's other part, is not here.
 :Compares: the class logits by DIST, and each level of the neck, or of the backbone where there is
     no neck; a 1x1 convolution on the student where the channels differ.
-:Defaults: β = γ = τ = 1 of DIST; weight 1 for both parts of features, which is our choice.
+:Defaults: β = γ = τ = 1 of DIST, for classifiers its weight 2; weight 1 for both parts of features,
+    which is our choice.
 :Differs: our reading. The one implementation that is public, by others, adds the correlation of
     channels with a positive sign, which drives them apart, and takes the spatial one over the
     images of a batch; here both are 1 minus a correlation inside of an image.
@@ -170,4 +171,6 @@ class _OverChannels(torch.autograd.Function):
 METHOD = Method('dist_plus', [
     dict(type='mmkd.DISTLoss', on='cls'),
     dict(type='mmkd.DISTLoss', on='aux', loss_weight=0.4, if_there=True),
-    dict(type='mmkd.DISTPlusLoss', on=('neck', 'backbone'))])
+    dict(type='mmkd.DISTPlusLoss', on=('neck', 'backbone'))],
+    classifier=[dict(type='mmkd.DISTLoss', on='cls', loss_weight=2.0),
+                dict(type='mmkd.DISTPlusLoss', on='backbone')])

@@ -7,8 +7,9 @@
     what such heads take.
 :Defaults: α = 1, β = 0.25, τ = 1, weight 1 for RoI heads, the authors' for Faster R-CNN on COCO,
     without warm-up. Segmentors have no values of the authors: those of RoI heads are used, and 0.4
-    on the auxiliary head, which is our choice. The authors' for classification are β = 8, τ = 4
-    and a warm-up of 20 epochs on CIFAR-100, β = 0.5 and 1 epoch on ImageNet.
+    on the auxiliary head, which is our choice. Classifiers: β = 0.5, the authors' for ImageNet,
+    whose warm-up of 1 epoch is none, because they count from 1. On CIFAR-100 they have β = 8, τ = 4
+    and a warm-up of 20 epochs.
 :Differs: positions without a label (-1) are left out, and the mean is taken over the others; the
     authors' detector has no such positions. The logarithm of the target's probability is computed
     from the logits; the authors take the logarithm of a sum of probabilities, which is infinite
@@ -102,4 +103,5 @@ class DKDLoss(LogitLoss):
 
 METHOD = Method('dkd', roi=[dict(type='mmkd.DKDLoss', on='cls')], segmentor=[
     dict(type='mmkd.DKDLoss', on='cls'),
-    dict(type='mmkd.DKDLoss', on='aux', loss_weight=0.4, if_there=True)])
+    dict(type='mmkd.DKDLoss', on='aux', loss_weight=0.4, if_there=True)],
+    classifier=[dict(type='mmkd.DKDLoss', on='cls', beta=0.5)])

@@ -9,7 +9,7 @@ Entries = Sequence[Dict[str, Any]]
 
 FAMILIES = {'dense': 'one-stage detectors', 'roi': 'two-stage detectors',
             'query': 'query detectors', 'mask': 'mask transformers', 'segmentor': 'segmentors',
-            'solo': 'SOLO'}
+            'solo': 'SOLO', 'classifier': 'classifiers'}
 """Names of families for messages and docs."""
 
 
@@ -58,9 +58,9 @@ class Method:
         prepare (dict[str, Preparation], optional): The first stage by family of the teacher, for
             methods with two stages; ``--prepare NAME`` writes it. Defaults to None, a single stage.
         **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
-            'dense', 'roi', 'query', 'segmentor', ...; or by a class of its dense head, such as
-            ``FCOSHead``, which is taken first. Instead of entries, a :class:`Recipe` has settings
-            that belong to these students alone, too.
+            'dense', 'roi', 'query', 'segmentor', 'classifier', ...; or by a class of its dense
+            head, such as ``FCOSHead``, which is taken first. Instead of entries, a
+            :class:`Recipe` has settings that belong to these students alone, too.
 
     Attributes:
         module (str): Name of the module that creates it, whose docstring is its doc card.

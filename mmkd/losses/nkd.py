@@ -88,4 +88,5 @@ class NKDLoss(LogitLoss):
 
 METHOD = Method('nkd', roi=[dict(type='mmkd.NKDLoss', on='cls')], segmentor=[
     dict(type='mmkd.NKDLoss', on='cls'),
-    dict(type='mmkd.NKDLoss', on='aux', loss_weight=0.4, if_there=True)])
+    dict(type='mmkd.NKDLoss', on='aux', loss_weight=0.4, if_there=True)],
+    classifier=[dict(type='mmkd.NKDLoss', on='cls')])

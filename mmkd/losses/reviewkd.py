@@ -164,4 +164,5 @@ class ReviewKDLoss(DistillLoss):
         return torch.stack(values).sum() / sum(weights)
 
 
-METHOD = Method('reviewkd', [dict(type='mmkd.ReviewKDLoss', on=('neck', 'backbone'))])
+METHOD = Method('reviewkd', [dict(type='mmkd.ReviewKDLoss', on=('neck', 'backbone'))],
+                classifier=[dict(type='mmkd.ReviewKDLoss', on='backbone')])

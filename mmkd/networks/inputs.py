@@ -22,13 +22,14 @@ class Normalization(NamedTuple):
 
     @classmethod
     def of(cls, preprocessor: nn.Module) -> 'Normalization':
-        """Read the settings of a preprocessor of MMEngine, mmdet or mmseg.
+        """Read the settings of a preprocessor of MMEngine, mmdet, mmseg or mmpretrain.
 
         Raises:
             ValueError: If the preprocessor is of another kind.
         """
-        flip = getattr(preprocessor, '_channel_conversion',
-                       getattr(preprocessor, 'channel_conversion', None))
+        flip = next((getattr(preprocessor, name) for name in (
+            '_channel_conversion', 'channel_conversion', 'to_rgb')  # the last one of mmpretrain
+            if hasattr(preprocessor, name)), None)
         if flip is None:
             if type(preprocessor) is BaseDataPreprocessor:
                 flip = False
@@ -90,7 +91,7 @@ class Renormalize:
 
         Args:
             inputs (Tensor): Float (N, C, H, W), normalised for the student.
-            data_samples (Sequence, optional): N samples with ``img_shape``, the size without
+            data_samples (Sequence, optional): N samples; their ``img_shape`` is the size without
                 padding. Defaults to None, no padding.
 
         Returns:
@@ -107,7 +108,7 @@ class Renormalize:
         outputs = (pixels - _channels(self.teacher.mean, inputs)) / _channels(
             self.teacher.std, inputs)
         for output, sample in zip(outputs, data_samples or ()):
-            height, width = sample.img_shape[:2]
+            height, width = sample.get('img_shape', inputs.shape[2:])[:2]  # CIFAR's have none
             output[:, height:].fill_(self.teacher.pad_value)
             output[:, :, width:].fill_(self.teacher.pad_value)
         return outputs

@@ -2,6 +2,7 @@
 from typing import Any
 
 from ..core.aliases import warn_renamed
+from .families.classifier import Classifier
 from .families.dense import DenseHead
 from .families.plain import PlainModel, PlainModule
 from .families.query import QueryHead, SparseRoIHead
@@ -19,6 +20,7 @@ from .families.text import TextDetector  # isort: skip
 __all__ = [
     'Answer',
     'Answers',
+    'Classifier',
     'DenseHead',
     'GridOfInstances',
     'MaskTransformer',

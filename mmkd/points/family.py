@@ -17,6 +17,7 @@ class ModelFamily(metaclass=ABCMeta):
         family (str): Name of these models for users of mmdet and mmseg, for messages.
         kind (str): Short name, by which a :class:`mmkd.losses.Method` selects its entries.
         truth (tuple[str]): Names of the ground truth in its data, which losses may request.
+        has_background (bool): Whether a position may be of no class. Defaults to True.
 
     A subclass is registered by ``@mmkd.FAMILIES.register_module()``. The family of a model is the
     one that fits it and was registered last.
@@ -25,6 +26,7 @@ class ModelFamily(metaclass=ABCMeta):
     family: str
     kind: str = ''
     truth: Tuple[str, ...] = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks')
+    has_background: bool = True
 
     @staticmethod
     @abstractmethod
@@ -34,7 +36,8 @@ class ModelFamily(metaclass=ABCMeta):
     @staticmethod
     @abstractmethod
     def points(model: nn.Module) -> Dict[str, Point]:
-        """All points of the head, by name. 'backbone' and 'neck' are added for all families."""
+        """All points of the head, by name. 'backbone' and 'neck' are added for all families that
+        have none of their own."""
 
     @staticmethod
     def heads(model: nn.Module) -> Tuple[str, ...]:
@@ -173,7 +176,7 @@ def points_of(model: nn.Module, side: str = 'model') -> Dict[str, Point]:
     """All named points of a model: the points of its head, 'neck' and 'backbone'."""
     points = family_of(model, side).points(model)
     for part in ('neck', 'backbone'):
-        if isinstance(getattr(model, part, None), nn.Module):
+        if part not in points and isinstance(getattr(model, part, None), nn.Module):
             points[part] = Point(part, (part, ), tensors_of, is_map=True)
     return points
 
@@ -197,9 +200,9 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
         return points[name]
     modules = family_of(model, side).modules(model)
     if name in modules:
-        about = dict(read=tensors_of, is_map=True)
+        about: Dict[str, Any] = dict(paths=(modules[name], ), read=tensors_of, is_map=True)
         about.update(family_of(model, side).about(model, modules[name]))
-        return Point(name, (modules[name], ), **about)  # type: ignore[arg-type]
+        return Point(name, **about)
     missing = family_of(model, side).missing(model, name)
     if missing:
         raise ValueError(f'no point `{name}` in the {side}: {missing}')

@@ -51,7 +51,9 @@ def trained_at(model: Any, config: Any = None) -> TrainedAt:
     padded = as_size(getattr(preprocessor, 'size', None))  # of mmseg
     if padded:
         exact = padded
-    for augment in getattr(preprocessor, 'batch_augments', None) or ():
+    augments = getattr(preprocessor, 'batch_augments', None) or ()
+    # mmpretrain's is one module, and mixes images without a change of size.
+    for augment in augments if not callable(augments) else ():
         exact = as_size(getattr(augment, 'size', None))  # of mmdet; None if random
     return TrainedAt(exact, others)
 

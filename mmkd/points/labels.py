@@ -41,6 +41,9 @@ def labels_of(point: Point, calls: Sequence[Call], level_shapes: Sequence[torch.
         ValueError: If the targets of the loss are scores instead of labels, or not one label per
             position.
     """
+    positions = sum(shape.numel() // shape[1] for shape in level_shapes if shape[1])
+    if len(level_shapes) == 1 and calls and len(target_of(calls[0], point)) == positions:
+        calls = calls[:1]  # further ones have the same labels: Conformer has two classifiers
     found = [_of_call(point, call) for call in calls]
     if found and found[0][0].dim() == 3:  # of a segmentor, in the size of the image
         labels, weights = found[0]
@@ -133,11 +136,24 @@ def is_given_by_image(criterion: nn.Module, calls: Sequence[Call],
     return BY_IMAGE[criterion]
 
 
-def target_of(call: Call) -> Tensor:
-    """The labels in a call of a loss module: the second argument, or its first item."""
+def target_of(call: Call, point: Optional[Point] = None) -> Tensor:
+    """The labels in a call of a loss module: the second argument, or its first item.
+
+    Args:
+        call (Call): The call.
+        point (Point, optional): The point that the loss module trains. If its classes exclude each
+            other (softmax), scores (N, C) of its logits, as of Mixup and CutMix, stand for the
+            class with the highest score, the first of several. Defaults to None, no scores.
+
+    Raises:
+        ValueError: If the targets are scores.
+    """
     target = call.args[1] if len(call.args) > 1 else next(
         (call.kwargs[name] for name in ('target', 'label', 'labels') if name in call.kwargs), None)
     labels = target[0] if isinstance(target, (tuple, list)) else target
+    if point is not None and point.use_sigmoid is False and isinstance(labels, Tensor) and (
+            labels.dim() == 2 and labels.shape == call.args[0].shape):
+        return labels.argmax(1)
     if not isinstance(labels, Tensor) or labels.is_floating_point():
         raise ValueError("the student's loss is given scores, not labels, so it is not known which "
                          'label a position has; choose a loss without labels')
@@ -145,7 +161,7 @@ def target_of(call: Call) -> Tensor:
 
 
 def _of_call(point: Point, call: Call) -> Tuple[Tensor, Tensor]:
-    labels = target_of(call)
+    labels = target_of(call, point)
     weight: Optional[Any] = call.args[2] if len(call.args) > 2 else call.kwargs.get('weight')
     weights = torch.ones_like(labels, dtype=torch.float32) if not isinstance(weight, Tensor) else (
         weight.float())

@@ -51,6 +51,8 @@ class Point:
         query_dim (int): Dimension of the queries in the levels. Defaults to -1.
         criteria (tuple[str]): Paths of the loss modules that train the logits on labels, in the
             order of the levels, or one for all. Defaults to (), not known.
+        has_several_labels (bool): Whether a prediction may have several labels at once, so that
+            there is no class of its label. Defaults to False.
         coding (str): Coding of the boxes, for a point of boxes: only points of equal coding can be
             compared. Defaults to '', no boxes.
         box_columns (int): Number of columns per box, for a point of boxes of a dense head. The
@@ -81,6 +83,7 @@ class Point:
     box_columns: int = 0
     centred_by: Tuple[str, ...] = ()
     criteria: Tuple[str, ...] = ()
+    has_several_labels: bool = False
     choices: Tuple['Point', ...] = ()
     layout: Layout = MAPS
     image: str = ''

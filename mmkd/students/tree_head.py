@@ -1,4 +1,4 @@
-"""Heads of mmdet and mmseg whose classifier is a soft decision tree."""
+"""Heads of mmdet, mmseg and mmpretrain whose classifier is a soft decision tree."""
 from functools import cache
 from typing import Any, Dict, Optional, Tuple
 
@@ -8,8 +8,9 @@ from torch import nn
 from ..registry import MODELS
 from .soft_tree import SoftTree
 
-LAYERS = ('conv_seg', 'fc_cls', 'fc')
-"""Classifier of segmentors, of RoI heads, and of heads for images."""
+LAYERS = ('conv_seg', 'fc_cls', 'fc', 'layers.head', 'head')
+"""Classifier of segmentors, of RoI heads, and of heads for images: linear ones, those of ViT and of
+EfficientFormer."""
 
 
 MODELS.register_module(module=SoftTree)
@@ -29,8 +30,8 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
         head (str): Type of the head, one with a softmax over its classes.
         tree (dict, optional): ``depth`` and ``penalty`` of the tree. Defaults to None, those of
             :class:`SoftTree`.
-        layer (str, optional): Name of the classifier in the head, a linear layer or a 1x1
-            convolution. Defaults to None, 'conv_seg', 'fc_cls' or 'fc', which the head has.
+        layer (str, optional): Dotted path of the classifier in the head, a linear layer or a 1x1
+            convolution. Defaults to None, the first of :data:`LAYERS` that the head has.
         **arguments: Arguments of the head.
 
     Returns:
@@ -47,14 +48,18 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
                          f'{head!r}; write one, such as FCNHead, or, with its package, '
                          'mmseg.FCNHead')
     built: nn.Module = _with_tree(base)(**arguments)
-    name = layer or next((one for one in LAYERS if hasattr(built, one)), None)
-    old = getattr(built, name, None) if name else None
+    modules = dict(built.named_modules())
+    stack = getattr(built, 'layers', None)  # of StackedLinearClsHead, whose last block is linear
+    last = [f'layers.{len(stack) - 1}.fc'] if isinstance(stack, nn.ModuleList) else []
+    name = layer or next((one for one in (*LAYERS, *last) if one in modules), None)
+    old = modules.get(name) if name else None
     if name is None or old is None:
         raise ValueError(f'{head} has no classifier {layer or ", ".join(LAYERS)} that a tree could '
                          'replace; name it by `layer`')
     _check_softmax(head, built)
     setattr(built, 'tree_layer', name)  # noqa: B010
-    setattr(built, name, SoftTree(*_sizes(head, name, old), **(tree or {})))
+    where, _, child = name.rpartition('.')
+    setattr(built.get_submodule(where), child, SoftTree(*_sizes(head, name, old), **(tree or {})))
     return built
 
 
@@ -65,7 +70,11 @@ class _TreeLoss:
 
     def loss(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         losses: Dict[str, Any] = super().loss(*args, **kwargs)  # type: ignore[misc]
-        return dict(losses, loss_tree=getattr(self, self.tree_layer).penalty())
+        return dict(losses, loss_tree=_tree_of(self).penalty())
+
+
+def _tree_of(head: Any) -> Any:
+    return head.get_submodule(head.tree_layer)
 
 
 @cache
@@ -83,7 +92,8 @@ def _sizes(head: str, name: str, layer: Any) -> Tuple[int, int]:
 
 
 def _check_softmax(head: str, built: Any) -> None:
-    losses = getattr(built, 'loss_cls', None) or getattr(built, 'loss_decode', None)
+    losses = next((getattr(built, name) for name in ('loss_cls', 'loss_decode', 'loss_module')
+                   if getattr(built, name, None) is not None), None)
     for one in losses if isinstance(losses, nn.ModuleList) else [losses]:
         if getattr(one, 'use_sigmoid', False) or getattr(one, 'custom_activation', False):
             raise ValueError(f'a soft tree predicts log-probabilities, so it needs a softmax, but '

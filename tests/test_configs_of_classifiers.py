@@ -1,0 +1,96 @@
+"""Every config of a classifier takes a step; the recipes say what their authors said."""
+import glob
+import math
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from support.classifiers import needs_mmpretrain
+from support.rows import slow_but
+
+needs_mmpretrain()
+
+from conftest import build  # noqa: E402
+from mmpretrain.structures import DataSample  # noqa: E402
+
+from mmkd import Distiller, DISTLoss, KDLoss  # noqa: E402
+from mmkd.files.zoo import config_path, published_checkpoint  # noqa: E402
+
+CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'configs')
+PATHS = {os.path.relpath(path, CONFIGS)[:-3]: path for name in (
+    '*_in1k.py', '*_cifar100.py', os.path.join('..', 'digit_images', '*.py'))
+    for path in glob.glob(os.path.join(CONFIGS, '[!_]*', name))}
+PATHS = {os.path.normpath(name): path for name, path in PATHS.items()}
+QUICK = ('digit_images/kd', 'digit_images/tree')
+SIZES = dict(in1k=64, cifar100=32)
+
+
+def model_of(name):
+    """The model with random weights, and its config; Swin needs its own size of images."""
+    config = Config.fromfile(PATHS[name])
+    model = config.model
+    if 'data_preprocessor' not in model:
+        model.data_preprocessor = config.data_preprocessor
+    if 'config' in model.get('teacher', {}):
+        model.teacher.checkpoint = None
+    return config, build(model.to_dict(), 'mmpretrain')
+
+
+@pytest.mark.parametrize('name', slow_but(QUICK, ((name, name) for name in sorted(PATHS))))
+def test_config_takes_a_step(name):
+    config, model = model_of(name)
+    model.train()
+    side = 224 if 'swin' in name else SIZES.get(name.rpartition('_')[2], 16)
+    classes = config.data_preprocessor.num_classes
+    samples = [DataSample(metainfo=dict(img_shape=(side, side), num_classes=classes)
+                          ).set_gt_label(label) for label in (1, 5)]
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    losses = model(**model.data_preprocessor(dict(inputs=images, data_samples=samples), True),
+                   mode='loss')
+    values = [float(one) for value in losses.values()
+              for one in (value if isinstance(value, list) else [value])]
+    assert all(map(math.isfinite, values))
+    if isinstance(model, Distiller):
+        assert {term.name for term in model.terms} <= set(losses)
+
+
+@pytest.mark.parametrize(('name', 'teacher'), [
+    ('resnet18_in1k', 'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+    ('mobilenet_v2_in1k', 'resnet50_8xb256-rsb-a1-600e_in1k_20211228-20e21305.pth'),
+    ('swin_tiny_in1k', 'swin_large_patch4_window7_224_22kto1k-5f0996db.pth')])
+def test_imagenet_recipes_are_those_of_the_authors_of_dist(name, teacher):
+    for folder, kind, weight, tau in (('dist', DISTLoss, 2., 1.), ('kd', KDLoss, 1., 4.)):
+        config = Config.fromfile(PATHS[f'{folder}/{name}'])
+        entry, = config.model.distill
+        loss = kind(**{key: value for key, value in entry.items() if key not in ('type', 'on')})
+        assert (entry.type, entry.on) == (f'mmkd.{kind.__name__}', 'cls')
+        assert (loss.loss_weight, loss.tau) == (weight, tau)
+        assert published_checkpoint(config.model.teacher.config).endswith(teacher)
+
+
+def optimizer_of(config):
+    return {key: value for key, value in config.optim_wrapper.optimizer.items()
+            if key != '_scope_'}
+
+
+def test_resnet18_is_trained_as_the_authors_train_it():
+    config = Config.fromfile(PATHS['dist/resnet18_in1k'])
+    assert optimizer_of(config) == dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
+    assert (config.param_scheduler.milestones, config.param_scheduler.gamma) == ([30, 60, 90], 0.1)
+    assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 32)
+    plain = Config.fromfile(config_path('mmpretrain::resnet/resnet18_8xb32_in1k.py')).model
+    student = config.model.student.to_dict()
+    student.pop('_scope_', None)
+    assert student == plain.to_dict()
+
+
+def test_ps_kd_is_trained_as_the_authors_train_it():
+    config = Config.fromfile(PATHS['ps_kd/resnet18_cifar100'])
+    assert optimizer_of(config) == dict(
+        type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    assert (config.param_scheduler.milestones, config.param_scheduler.gamma) == ([150, 225], 0.1)
+    assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (300, 128)
+    hook, = config.model.hooks
+    assert hook.schedules.loss_cls_kd.start_factor == 1 / config.train_cfg.max_epochs
+    assert config.model.distill[0].alpha == 0.8
