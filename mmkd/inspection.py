@@ -15,14 +15,15 @@ from .compare.levels import shown_strides
 from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
 from .compare.term import Term, notes_of_term
+from .compare.written import config_text  # noqa: F401
 from .core.build import build_model
 from .core.rng import preserved_rng
-from .losses import METHODS, LogitLoss
-from .losses.method import FAMILIES, alternatives, around_of, methods_of
+from .losses import METHODS, LogitLoss, Method
+from .losses.method import FAMILIES, alternatives, around_of, entries_among, methods_of
 from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import FrozenTeacher
-from .networks.frozen import LEFT_OUT, model_config
+from .networks.frozen import model_config
 from .networks.inherit import Inheritance
 from .points import kinds_of, points_of
 from .training.distillation import Distillation
@@ -151,12 +152,14 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
             has the points that can be compared.
     """
     entries: List[Dict[str, Any]] = []
-    for one in methods_of(method):
-        its = one.entries(*pair.kinds)
+    methods = methods_of(method)
+    for one in methods:
+        its = entries_among(one, methods, *pair.kinds)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
-                             f'{one.kinds()}, and the student belongs to '
-                             f'{FAMILIES.get(pair.kind, "none of these")}; choose another method')
+                             f'{one.kinds()}, but the student belongs to '
+                             f'{FAMILIES.get(pair.kind, "none of these")}{REMEDY}'
+                             f'{_others(one, pair)}')
         for entry in its:
             problems: Dict[str, None] = {}
             for given in alternatives(with_file(entry, prepared)):
@@ -171,10 +174,27 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
                     continue
                 able = [finding.point for finding in pair if finding.term]
                 raise ValueError(
-                    f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. '
+                    f'`{one.name}` has nothing to compare in this pair; {"; ".join(problems)}. '
                     'Points that can be compared: '
-                    f'{", ".join(f"`{name}`" for name in able) or "none"}')
+                    f'{", ".join(f"`{name}`" for name in able) or "none"}{REMEDY}{HOW_TO_LIST}')
     return entries
+
+
+REMEDY = '; take '
+HOW_TO_LIST = ('a method that fits, as `tools/inspect_pair.py STUDENT TEACHER --methods` lists '
+               'them')
+
+
+def _others(method: Method, pair: Pair) -> str:
+    """Which methods a user may take in place of one without entries for the student."""
+    name = method.instead.get(pair.kind)
+    if name is None:
+        return HOW_TO_LIST
+    try:
+        entries_of(name, pair)
+    except ValueError:
+        return HOW_TO_LIST
+    return f'`{name}`, the method for such heads, or {HOW_TO_LIST}'
 
 
 def _notes(finding: Finding) -> List[str]:
@@ -213,7 +233,11 @@ def methods_table(pair: Pair, width: int = 120) -> str:
             entries = entries_of(name, pair)
         except ValueError as error:
             reason = str(error).removeprefix(f'`{name}` has nothing to compare in this pair')
+            reason, remedy, _ = reason.partition(REMEDY)
             reason = reason.split('. Points that can be compared')[0].lstrip(':; ')
+            nearest = METHODS[name].instead.get(pair.kind)
+            if remedy and nearest:
+                reason += f'{remedy}`{nearest}`'
             is_first_stage = f'--prepare {name}' in reason
             table.add_row(name, '', escape(
                 f'after its first stage: {reason}' if is_first_stage else f'no: {reason}'))
@@ -247,54 +271,3 @@ def _printed(table: Table, width: int) -> str:
     text = StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue()
-
-
-def config_text(student: str, teacher: str, checkpoint: Optional[str],
-                entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
-                around: Optional[Dict[str, Any]] = None, method: str = '') -> str:
-    """The text of a distillation config for a pair of models.
-
-    Args:
-        student (str): Path of the student's config, or 'package::path'.
-        teacher (str): Path of the teacher's config, or 'package::path'.
-        checkpoint (str, optional): The teacher's weights. :data:`LEFT_OUT` omits the key: the
-            weights published by the package. None is written to the config: random weights.
-        entries (Sequence[dict]): The entries of ``distill``.
-        imports (Sequence[str]): Imports of the student's own ``custom_imports``. Defaults to ().
-        around (dict, optional): Settings by dotted key, such as 'optim_wrapper.clip_grad'; those
-            of 'model' are arguments of the Distiller. Defaults to None.
-        method (str): Name of the method, for a comment at these settings. Defaults to '', none.
-    """
-    given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
-    lines = ''.join(f'        dict({", ".join(f"{k}={v!r}" for k, v in entry.items())}),\n'
-                    for entry in entries)
-    nested: Dict[str, Any] = {}
-    for key, value in (around or {}).items():
-        *outer, last = key.split('.')
-        inner = nested
-        for name in outer:
-            inner = inner.setdefault(name, {})
-        inner[last] = value
-    origin = f'# recipe of {method}: docs/methods.md' if method else ''
-    of_model = ''.join(f'    {key}={_as_code(value)},{origin and "  " + origin}\n'
-                       for key, value in nested.pop('model', {}).items())
-    rest = ''.join(f'\n{origin and origin + chr(10)}{key} = {_as_code(value)}\n'
-                   for key, value in nested.items())
-    names = list(dict.fromkeys(['mmkd', *imports]))
-    return (f'_base_ = [{student!r}]\n'
-            f'custom_imports = dict(imports={names!r}, allow_failed_imports=False)\n'
-            '\n'
-            'model = dict(\n'
-            '    _delete_=True,\n'
-            "    type='mmkd.Distiller',\n"
-            '    student=_base_.model,\n'
-            f'    teacher=dict(config={teacher!r}{given}),\n'
-            f'    distill=[\n{lines}    ],\n{of_model})\n{rest}')
-
-
-def _as_code(value: Any) -> str:
-    """A value as a config is written by hand: dict(a=1)."""
-    if isinstance(value, dict) and all(isinstance(key, str) and key.isidentifier()
-                                       for key in value):
-        return f'dict({", ".join(f"{key}={_as_code(one)}" for key, one in value.items())})'
-    return repr(value)

@@ -168,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'run the same command with --resume to continue from the last checkpoint')

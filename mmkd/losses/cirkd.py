@@ -109,6 +109,7 @@ class CIRKDLoss(DistillLoss):
             pixels=pixels, regions=regions, pixel_keys=pixel_keys, region_keys=region_keys,
             stored=stored, pool=pool).items()}
         self.saved = saved
+        self.communicates = self.has_memory
 
     @property
     def has_memory(self) -> bool:

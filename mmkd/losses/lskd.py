@@ -87,5 +87,5 @@ def notes_of_standardized(loss: DistillLoss, channels: int) -> List[str]:
 ON_CLASSES = dict(type='mmkd.KDLoss', on='cls', tau=2., standardize=True, loss_weight=9.,
                   name='loss_cls_lskd')
 
-METHOD = Method('lskd', roi=[ON_CLASSES], segmentor=[
+METHOD = Method('lskd', instead=dict(dense='bckd'), roi=[ON_CLASSES], segmentor=[
     ON_CLASSES, dict(ON_CLASSES, on='aux', loss_weight=3.6, name='loss_aux_lskd', if_there=True)])

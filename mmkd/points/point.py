@@ -51,6 +51,8 @@ class Point:
         query_dim (int): Dimension of the queries in the levels. Defaults to -1.
         criteria (tuple[str]): Paths of the loss modules that train the logits on labels, in the
             order of the levels, or one for all. Defaults to (), not known.
+        is_on_scores (bool): Whether these modules are given scores in place of labels, so that the
+            labels of positions are not known. Defaults to False.
         coding (str): Coding of the boxes, for a point of boxes: only points of equal coding can be
             compared. Defaults to '', no boxes.
         box_columns (int): Number of columns per box, for a point of boxes of a dense head. The
@@ -82,6 +84,7 @@ class Point:
     centred_by: Tuple[str, ...] = ()
     criteria: Tuple[str, ...] = ()
     choices: Tuple['Point', ...] = ()
+    is_on_scores: bool = False
     layout: Layout = MAPS
     image: str = ''
 

@@ -268,3 +268,21 @@ def test_why_another_tool_has_ended(command):
     assert command.last_words(log) == 'ValueError: broken'
     log = 'mmengine - INFO\ntrain.py: no config `x`\n(--debug shows the traceback)\n'
     assert command.last_words(log) == 'train.py: no config `x`\n(--debug shows the traceback)'
+
+
+def test_an_interrupted_tool_says_how_to_go_on(command, monkeypatch, capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('sys.argv', ['train.py'])
+    with pytest.raises(SystemExit) as stopped:
+        command.run(main, 'run it with --resume')
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == '\ntrain.py: interrupted; run it with --resume\n'
+    monkeypatch.setenv('RANK', '1')  # the first process speaks for all
+    with pytest.raises(SystemExit):
+        command.run(main, 'run it with --resume')
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr('sys.argv', ['train.py', '--debug'])
+    with pytest.raises(KeyboardInterrupt):
+        command.run(main)
