@@ -92,8 +92,11 @@ class TermSpec:
         return loss
 
     def of_member(self, number: int) -> 'TermSpec':
-        """The same entry for one member of a committee."""
-        return replace(self, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
+        """The same entry for one member of a committee, with its file of a list of ``tokens``."""
+        tokens = self.loss.get('tokens')
+        loss = dict(self.loss, tokens=tokens[number]) if isinstance(tokens, (list, tuple)) else (
+            self.loss)
+        return replace(self, loss=loss, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
 
     def at_points(self, on: str) -> 'TermSpec':
         """The same networks at a point of ``also``, compared as features."""
