@@ -42,7 +42,6 @@ from mmkd.losses import METHODS
 from mmkd.losses.method import methods_of
 from mmkd.networks.frozen import LEFT_OUT
 
-
 OF_DISTILLER = frozenset(parameters_of(Distiller)[0]) - {'student', 'data_preprocessor'}
 """Arguments of the Distiller that are none of a plain model."""
 

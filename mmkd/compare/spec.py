@@ -96,7 +96,8 @@ class TermSpec:
         tokens = self.loss.get('tokens')
         loss = dict(self.loss, tokens=tokens[number]) if isinstance(tokens, (list, tuple)) else (
             self.loss)
-        return replace(self, loss=loss, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
+        return replace(self, loss=loss, source=f'{self.source}.{number}',
+                       name=f'{self.name}_{number}')
 
     def at_points(self, on: str) -> 'TermSpec':
         """The same networks at a point of ``also``, compared as features."""

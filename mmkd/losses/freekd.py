@@ -24,7 +24,7 @@
     FCOS R50, FCOS R101 ms-2x, 2x: 38.5 -> 42.9 (README, with another config than the 38.5);
     DeepLabV3-R18, DeepLabV3-R101 (78.07), 40k: 74.21 -> 76.45 (notes on the paper).
 """
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -113,7 +113,8 @@ class FreeKDLoss(PreparedLoss):
     method = 'freekd'
     frozen: FrequencyPrompts
 
-    def __init__(self, tokens: Union[str, Sequence[str], None] = None, loss_weight: float = 1.0) -> None:
+    def __init__(self, tokens: Union[str, Sequence[str], None] = None,
+                 loss_weight: float = 1.0) -> None:
         super().__init__(tokens, loss_weight)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
