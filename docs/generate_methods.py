@@ -105,7 +105,8 @@ def _arguments(name: str) -> List[str]:
         meaning = re.sub(r' Defaults\s+to\s+[^,;]*?\.(?= [A-Z]|$)', '', ' '.join(meaning.split()))
         default = parameters[argument].default
         shown = 'required' if default is inspect.Parameter.empty else f'`{default!r}`'
-        rows.append(f'| `{argument}` | {shown} | {_markdown(meaning).replace("|", chr(92) + "|")} |')
+        meaning = _markdown(meaning).replace('|', r'\|')
+        rows.append(f'| `{argument}` | {shown} | {meaning} |')
     return [f'<details><summary>Arguments of <code>mmkd.{name}</code></summary>', '',
             '| argument | default | meaning |', '|---|---|---|', *rows, '', '</details>', '',
             ] if rows else []

@@ -8,11 +8,11 @@
     weights 1 (pixels of the mini-batch), 0.1 and 0.1 (memory of pixels and of regions), 1 (KD, tau
     1); queues of 20000 pixels and 2000 regions per class, 16 pixels per class and image; 4096
     pixels and 1024 regions are compared with. ``saved='float16'`` is our choice.
-:Differs: 1. Stored pixels: 16 random pixels of each class. The authors mean the same, but their code
-    draws random positions of any class. 2. Processes: each stores pixels of its own images. The
-    authors' draw different pixels, and the queues of the first process overwrite the others.
-    3. Queue: a ring. The authors' starts again before its last slots are full. 4. Empty slots:
-    random unit vectors, as theirs, but drawn again in each step. 5. Batch norm of the projection:
+:Differs: 1. Stored pixels: 16 random pixels of each class. The authors mean the same, but their
+    code draws random positions of any class. 2. Processes: each stores pixels of its own images.
+    The authors' draw different pixels, and the queues of the first process overwrite the others. 3.
+    Queue: a ring. The authors' starts again before its last slots are full. 4. Empty slots: random
+    unit vectors, as theirs, but drawn again in each step. 5. Batch norm of the projection:
     statistics of one process; theirs are of all. 6. Similarities: computed in chunks of rows, with
     the same result. 7. Not here: relations of channels, from their later code (CIRKDv2). That code
     also averages maps of 256x256 or more over 4x4, which is ``pool=4``.
