@@ -2,11 +2,13 @@
 
     python docs/generate_methods.py
 """
+import inspect
 import json
 import re
 from pathlib import Path
 from typing import Any, Dict, List
 
+from mmkd.core.table import LOSSES
 from mmkd.losses import METHODS, Method
 from mmkd.losses.card import FIELDS, card_of, losses_of, needs_of
 
@@ -70,6 +72,8 @@ def _section(methods: List[Method]) -> str:
     lines += [f'- **Classes**: {", ".join(f"`mmkd.{one}`" for one in classes)}, with '
               f'their arguments, in [`{name}.py`](../mmkd/losses/{name}.py)' if classes else
               f'- **File**: [`{name}.py`](../mmkd/losses/{name}.py)', '']
+    for loss in classes:
+        lines += _arguments(loss)
     for method in methods:
         lines += [f'`--method {method.name}`:', '', '```python']
         for kind, recipe in method.recipes().items():
@@ -87,6 +91,26 @@ def _section(methods: List[Method]) -> str:
                                      'iterations' for kind, one in method.prepare.items()),
                       '```', '']
     return '\n'.join(lines)
+
+
+def _arguments(name: str) -> List[str]:
+    """A folded table of the arguments of a loss, from the docstring of its class."""
+    cls = LOSSES.classes[name]
+    text = inspect.cleandoc(cls.__doc__ or '')
+    found = re.search(r'^Args:\n((?:[ ]{4}.*\n|\n)*)', text + '\n', re.M)
+    entries = re.findall(r'^ {4}(\w+) \(.*?\): ((?:.*\n(?: {8}.*\n)*))', found.group(1),
+                         re.M) if found else []
+    parameters = inspect.signature(cls).parameters
+    rows = []
+    for argument, meaning in entries:
+        meaning = re.sub(r' Defaults\s+to\s+[^,;]*?\.(?= [A-Z]|$)', '', ' '.join(meaning.split()))
+        default = parameters[argument].default
+        shown = 'required' if default is inspect.Parameter.empty else f'`{default!r}`'
+        meaning = _markdown(meaning).replace('|', r'\|')
+        rows.append(f'| `{argument}` | {shown} | {meaning} |')
+    return [f'<details><summary>Arguments of <code>mmkd.{name}</code></summary>', '',
+            '| argument | default | meaning |', '|---|---|---|', *rows, '', '</details>', '',
+            ] if rows else []
 
 
 def _shown(value: Any) -> str:

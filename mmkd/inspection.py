@@ -18,8 +18,8 @@ from .compare.spec import TermSpec
 from .compare.term import Term, notes_of_term
 from .core.build import build_model
 from .core.rng import preserved_rng
-from .losses import METHODS, LogitLoss
-from .losses.method import FAMILIES, alternatives, around_of, methods_of
+from .losses import METHODS, LogitLoss, Method
+from .losses.method import FAMILIES, alternatives, around_of, entries_among, methods_of
 from .losses.prepared import with_file
 from .losses.trial import Limits, limits_of
 from .networks import BaseTeacher, FrozenTeacher
@@ -166,12 +166,14 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
             has the points that can be compared.
     """
     entries: List[Dict[str, Any]] = []
-    for one in methods_of(method):
-        its = one.entries(*pair.kinds)
+    methods = methods_of(method)
+    for one in methods:
+        its = entries_among(one, methods, *pair.kinds)
         if not its:
             raise ValueError(f'`{one.name}` has nothing to compare in this pair: it is for '
-                             f'{one.kinds()}, and the student belongs to '
-                             f'{FAMILIES.get(pair.kind, "none of these")}; choose another method')
+                             f'{one.kinds()}, but the student belongs to '
+                             f'{FAMILIES.get(pair.kind, "none of these")}{REMEDY}'
+                             f'{_others(one, pair)}')
         for entry in its:
             problems: Dict[str, None] = {}
             for given in alternatives(with_file(entry, prepared)):
@@ -186,10 +188,27 @@ def entries_of(method: str, pair: Pair, prepared: Sequence[str] = ()) -> List[Di
                     continue
                 able = [finding.point for finding in pair if finding.term]
                 raise ValueError(
-                    f'`{method}` has nothing to compare in this pair; {"; ".join(problems)}. '
+                    f'`{one.name}` has nothing to compare in this pair; {"; ".join(problems)}. '
                     'Points that can be compared: '
-                    f'{", ".join(f"`{name}`" for name in able) or "none"}')
+                    f'{", ".join(f"`{name}`" for name in able) or "none"}{REMEDY}{HOW_TO_LIST}')
     return entries
+
+
+REMEDY = '; take '
+HOW_TO_LIST = ('a method that fits, as `tools/inspect_pair.py STUDENT TEACHER --methods` lists '
+               'them')
+
+
+def _others(method: Method, pair: Pair) -> str:
+    """Which methods a user may take in place of one without entries for the student."""
+    name = method.instead.get(pair.kind)
+    if name is None:
+        return HOW_TO_LIST
+    try:
+        entries_of(name, pair)
+    except ValueError:
+        return HOW_TO_LIST
+    return f'`{name}`, the method for such heads, or {HOW_TO_LIST}'
 
 
 def _notes(finding: Finding) -> List[str]:
@@ -228,7 +247,11 @@ def methods_table(pair: Pair, width: int = 120) -> str:
             entries = entries_of(name, pair)
         except ValueError as error:
             reason = str(error).removeprefix(f'`{name}` has nothing to compare in this pair')
+            reason, remedy, _ = reason.partition(REMEDY)
             reason = reason.split('. Points that can be compared')[0].lstrip(':; ')
+            nearest = METHODS[name].instead.get(pair.kind)
+            if remedy and nearest:
+                reason += f'{remedy}`{nearest}`'
             is_first_stage = f'--prepare {name}' in reason
             table.add_row(name, '', escape(
                 f'after its first stage: {reason}' if is_first_stage else f'no: {reason}'))

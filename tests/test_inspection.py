@@ -11,6 +11,7 @@ from support.queries import detector
 import mmkd.inspection
 from mmkd.inspection import entries_of, inspect_pair, methods_table, settings_of, table_of
 from mmkd.losses import METHODS, Method
+from mmkd.losses.method import entries_among, methods_of
 from mmkd.written_config import config_text
 
 LOGITS = dict(dist='mmkd.DISTLoss', kd='mmkd.KDLoss')
@@ -43,6 +44,40 @@ def test_features_are_the_necks_or_else_the_backbones(streets):
     assert entries_of('dist+mimic', boxes) == [
         dict(type='mmkd.DISTLoss', on='cls'), dict(mimic, on='neck')]
     assert entries_of('mimic', streets) == [dict(mimic, on='backbone')]
+
+
+@pytest.fixture(scope='module')
+def boxes():
+    return inspect_pair(config(retinanet()), config(retinanet(width=12)))
+
+
+@pytest.mark.parametrize('method', ['dkd', 'nkd', 'lskd'])
+def test_a_method_for_softmax_names_the_one_for_sigmoid_heads(boxes, method):
+    with pytest.raises(ValueError, match='it is for two-stage detectors, segmentors, but the '
+                       'student belongs to one-stage detectors; take `bckd`, the method for such '
+                       'heads, or a method that fits, as `tools/inspect_pair.py STUDENT TEACHER '
+                       '--methods` lists them'):
+        entries_of(method, boxes)
+
+
+def test_a_method_of_another_family_says_where_the_fitting_ones_are(boxes):
+    with pytest.raises(ValueError, match='segmentors, but the student belongs to one-stage '
+                       'detectors; take a method that fits, as .*--methods') as info:
+        entries_of('cirkd', boxes)
+    assert 'bckd' not in str(info.value)
+
+
+def test_pkd_beside_crosskd_has_the_weights_of_crosskds_authors(boxes):
+    """Their configs: all five levels of the neck, 6 for GFL, 2 for RetinaNet and FCOS, 1 for
+    ATSS."""
+    for written in ('crosskd+pkd', 'pkd+crosskd'):
+        assert [one for one in entries_of(written, boxes) if one['type'] == 'mmkd.PKDLoss'] == [
+            dict(type='mmkd.PKDLoss', on='neck', loss_weight=2.)]
+    assert entries_of('pkd', boxes)[0]['loss_weight'] == 10.
+    pkd, both = METHODS['pkd'], methods_of('crosskd+pkd')
+    for head, weight in (('GFLHead', 6.), ('ATSSHead', 1.), ('FCOSHead', 2.)):
+        assert entries_among(pkd, both, head, 'AnchorHead', 'dense')[0]['loss_weight'] == weight
+    assert entries_among(pkd, both, 'segmentor') == pkd.entries('segmentor')
 
 
 def test_an_entry_of_two_methods_is_written_once(streets):

@@ -100,4 +100,4 @@ def replays_in(dataset: Any) -> Iterator[Replay]:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'run the same command again: outputs that are stored are not computed again')

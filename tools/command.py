@@ -21,6 +21,8 @@ PATIENCE = 30.
 """Seconds that processes other than the first one wait before they print an error. If all have the
 same error, the launcher ends them in this time, because the first one has stopped."""
 MOST_LINES = 4
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 FLAG = '--debug'
 
 
@@ -51,19 +53,38 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message}; `{self.prog} --help` lists the options\n')
 
 
-def run(main: Callable[[], Any]) -> None:
+def run(main: Callable[[], Any], resume: str = '') -> None:
     """Call ``main`` of a tool, and exit with code 1 if it raises an error for wrong input.
 
     :func:`refusal_of` tells such errors from bugs. With ``--debug`` both show their traceback. If
-    several processes fail, the first one prints the message, and all end.
+    several processes fail, the first one prints the message, and all end. If the user interrupts it
+    (Ctrl-C), it prints one line and exits with code 130.
+
+    Args:
+        main (Callable): The function.
+        resume (str): How an interrupted run is continued, for the line. Defaults to '', it cannot
+            be continued.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        if FLAG in sys.argv:
+            raise
+        sys.stdout.flush()
+        if not any(int(os.environ.get(name) or 0) for name in RANKS):
+            print(f'\n{interrupted(resume)}', file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except (Exception, SystemExit) as error:
         text = refusal_of(error)
         if text is None or FLAG in sys.argv:
             raise
         raise SystemExit(as_said(text, error)) from None
+
+
+def interrupted(resume: str = '') -> str:
+    """The line for an interrupted run."""
+    return (f'{os.path.basename(sys.argv[0])}: interrupted; '
+            f'{resume or "nothing is kept, run it again"}')
 
 
 def as_said(text: str, error: BaseException) -> str:
@@ -183,6 +204,9 @@ def _unknown_type(error: BaseException) -> Optional[str]:
 
 
 def _hook(kind: Any, error: BaseException, trace: Any) -> None:
+    if isinstance(error, KeyboardInterrupt) and FLAG not in sys.argv:
+        print(f'\n{interrupted()}', file=sys.stderr)
+        return
     text = refusal_of(error)
     if text is None or FLAG in sys.argv:
         sys.__excepthook__(kind, error, trace)

@@ -306,4 +306,4 @@ def write(folder: str, name: str, text: str) -> str:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'run the same command again: finished trainings are kept')

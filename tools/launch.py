@@ -4,6 +4,7 @@
 """
 import sys
 
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
@@ -12,6 +13,8 @@ def launch() -> int:
     """Start the processes, and return 1 if one of them failed, else 0."""
     try:
         main()
+    except (KeyboardInterrupt, SignalException):  # the first process has said how to resume
+        return 130
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         if first.exitcode < 0:  # ended by a signal, so it has printed nothing

@@ -16,6 +16,7 @@ method that has two: it writes prepared.pth, which the second form takes by --pr
 """
 import argparse
 import os
+from typing import Any, Dict, Tuple
 
 from chain import assistants, generations, run_chain
 from command import Parser, run
@@ -38,6 +39,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from written import check_edited, write_kept
 
+from mmkd import Distiller
+from mmkd.core.build import parameters_of
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
 from mmkd.inspection import entries_of, inspect_pair, settings_of, table_of
@@ -46,6 +49,9 @@ from mmkd.losses.method import methods_of
 from mmkd.networks.frozen import LEFT_OUT
 from mmkd.networks.libraries import is_module
 from mmkd.written_config import config_text
+
+OF_DISTILLER = frozenset(parameters_of(Distiller)[0]) - {'student', 'data_preprocessor'}
+"""Arguments of the Distiller that are none of a plain model."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -104,6 +110,32 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def split_options(options: Dict[str, Any], student: Config) -> Tuple[Dict[str, Any],
+                                                                     Dict[str, Any]]:
+    """``--cfg-options`` for the plain config of the student, and for the distillation config.
+
+    Keys such as 'model.distill.0.loss_weight' or 'model.teacher.checkpoint' are arguments of the
+    Distiller. Any other 'model.KEY' is one of the student, which 'model.student.KEY' is, too.
+    """
+    of_student: Dict[str, Any] = {}
+    of_pair: Dict[str, Any] = {}
+    for key, value in options.items():
+        first, _, rest = key.partition('.')
+        name = rest.partition('.')[0]
+        if first == 'model' and name in OF_DISTILLER and name not in student.get('model', {}):
+            of_pair[key] = value
+            continue
+        if first == 'model' and name != 'student':
+            of_student[key] = value
+            key = f'model.student.{rest}'
+        elif first == 'model':
+            of_student[f'model.{rest.partition(".")[2]}'] = value
+        else:
+            of_student[key] = value
+        of_pair[key] = value
+    return of_student, of_pair
+
+
 def make_pair(args: argparse.Namespace) -> Config:
     """Write the distillation config of a student and a teacher, and read it."""
     method = args.method or ('mimic' if is_module(args.teacher) else 'dist')
@@ -128,11 +160,9 @@ def make_pair(args: argparse.Namespace) -> Config:
     how_to_run = f'tools/train.py {path} --work-dir {args.work_dir}'
     check_edited(path, how_to_run, args.overwrite)
 
-    if args.cfg_options:  # for the student, whose config becomes `model.student`
-        student.merge_from_dict(args.cfg_options)
-        args.cfg_options = {
-            f'model.student.{key[len("model."):]}' if key.startswith('model.') else key: value
-            for key, value in args.cfg_options.items()}
+    if args.cfg_options:
+        of_student, args.cfg_options = split_options(args.cfg_options, student)
+        student.merge_from_dict(of_student)
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint,
                         args.classes)
     around = settings_of(method, pair)
@@ -200,4 +230,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'run the same command with --resume to continue from the last checkpoint')

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
 from ..losses import DistillLoss, LogitLoss
+from ..losses.prepared import PreparedLoss
 from ..networks import Committee
 from ..points import Answers
 from ..points.recorder import Records
@@ -33,6 +34,7 @@ class CommitteeTerm(Term):
     def __init__(self, spec: TermSpec, committee: Committee) -> None:
         super().__init__(spec)
         self.weights = committee.weights
+        _check_files(self.loss, spec, len(committee.members))
         self._members = [Term(spec.of_member(n)) for n in range(len(committee.members))]
         self.is_asked_for = committee.average == 'probability'
         """Whether the committee has ``average='probability'``."""
@@ -71,6 +73,21 @@ class CommitteeTerm(Term):
             logits_of_mean(same, self.weights, loss.tau, bool(loss.use_sigmoid))
             for same in zip(*(one.teacher for one in contexts))]
         return first.value(contexts[0], background)
+
+
+def _check_files(loss: DistillLoss, spec: TermSpec, members: int) -> None:
+    """Check that a loss with a first stage has the file of each member.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if isinstance(loss, PreparedLoss) and loss.tokens is not None:
+        files = 1 if isinstance(loss.tokens, str) else len(loss.tokens)
+        if files != members or isinstance(loss.tokens, str):
+            raise ValueError(
+                f'`{spec.name}`: the committee has {members} members, each with a first stage of '
+                f'its own, but `tokens` names {files} file{"s" * (files != 1)}; write '
+                f'tokens=[...] with the file of each member, in their order')
 
 
 def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Parts:

@@ -9,11 +9,11 @@ from ..points import Point, family_of, points_of
 from ..points.labels import IGNORED, limit_of
 from .vocabulary import Context, Lacking, labelled_point, provides
 
-OF_CRITERION = ('labels', 'label_weights', 'num_positives')
+OF_CRITERION = ('labels', 'label_weights', 'num_positives', 'left_out_labels')
 """Names of values that are read from the call of the loss module that trains the student's logits
 on labels."""
 
-OF_GRID = ('stride', 'priors')
+OF_GRID = ('stride', 'priors', 'left_out_priors')
 """Names of values that exist only for levels that are maps of the image."""
 
 OF_TRUTH = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks', 'label_map')
@@ -210,13 +210,29 @@ def _level(context: Context) -> int:
 @provides('priors')
 def _priors(context: Context) -> Tensor:
     """Boxes (H·W·anchors, 4), or points (H·W, 2), in pixels of the input."""
+    return context.chosen(_priors_of_every_level(context))[context.level]
+
+
+@provides('left_out_priors', per_level=False)
+def _left_out_priors(context: Context) -> List[Tensor]:
+    """Like `priors`, of the student's levels that are not compared, one item per level."""
+    return context.left_out(_priors_of_every_level(context))
+
+
+@provides('left_out_labels', per_level=False)
+def _left_out_labels(context: Context) -> List[Tensor]:
+    """Like `labels`, of the student's levels that are not compared, one item per level."""
+    return [one.labels for one in context.left_out_labels()]
+
+
+def _priors_of_every_level(context: Context) -> List[Tensor]:
     assert context.model is not None
     sizes = [(shape[2], shape[3]) for shape in context.shapes] if context.strides else []
     priors = family_of(context.model).priors(context.model, sizes, context.student[0])
     if not sizes or len(priors) != len(sizes):
         raise Lacking(f'`priors` is asked for, but the student has none for the levels of '
                       f"`{context.point.name}`; compare 'cls' of a dense head")
-    return context.chosen(priors)[context.level]
+    return priors
 
 
 @provides('student_also')

@@ -1,6 +1,7 @@
 """One entry of ``distill``, parsed and checked."""
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core.aliases import renamed_keys
@@ -91,8 +92,12 @@ class TermSpec:
         return loss
 
     def of_member(self, number: int) -> 'TermSpec':
-        """The same entry for one member of a committee."""
-        return replace(self, source=f'{self.source}.{number}', name=f'{self.name}_{number}')
+        """The same entry for one member of a committee, with its file of a list of ``tokens``."""
+        tokens = self.loss.get('tokens')
+        loss = dict(self.loss, tokens=tokens[number]) if isinstance(tokens, (list, tuple)) else (
+            self.loss)
+        return replace(self, loss=loss, source=f'{self.source}.{number}',
+                       name=f'{self.name}_{number}')
 
     def at_points(self, on: str) -> 'TermSpec':
         """The same networks at a point of ``also``, compared as features."""
@@ -168,11 +173,11 @@ def read_entry(*,
         missing = [key for key, value in (('on', on), ('type', loss.get('type')))
                    if value is None]
         meant = [f'`{near}`, not `{key}`' for key in loss if key != 'type'
-                 for near in get_close_matches(key, missing, 1)]
+                 for near in get_close_matches(key.lower(), missing, 1)]
         raise ValueError("an entry of `distill` needs a loss and a point, for instance "
                          f"dict(type='mmkd.DISTLoss', on='cls'), but got {dict(on=on, **loss)}"
                          f', without `{"` and `".join(missing)}`; write ' +
-                         (' and '.join(meant) or 'both'))
+                         (' and '.join(meant) or ' and '.join(f'`{key}=`' for key in missing)))
     sides = on if isinstance(on, dict) else dict(student=on, teacher=on)
     if set(sides) != {'student', 'teacher'} or not all(
             isinstance(point, str) for point in sides.values()):
@@ -221,7 +226,7 @@ def read_entry(*,
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
-        built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss)
+        built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss, further=KEYS)
     check_class(type(built), PROVIDERS)
     if also is not None and built.also and len(also) != len(built.also):
         raise ValueError(f'`also={also!r}`, but {type(built).__name__} needs {len(built.also)} '
@@ -240,6 +245,11 @@ def read_entry(*,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
                     None if through is None else Through(**through), queries)
+
+
+KEYS = tuple(name for name, one in signature(read_entry).parameters.items()
+             if one.kind is one.KEYWORD_ONLY)
+"""Keys that every entry of ``distill`` may have, whatever its loss is."""
 
 
 def _takes_alpha(kind: Any) -> bool:

@@ -119,8 +119,12 @@ def _not_provided(name: str, point: Point, family: ModelFamily, spec: TermSpec,
     """Why a value is not available at a point, and the remedy; '' if it may be available."""
     labelled = labelled_point(point, [find_point(student, one, 'student') for one in spec.also])
     if name in OF_CRITERION and not labelled.criteria:
-        return (f'which loss trains `{spec.on_student}` of the student on labels is not known to '
-                "mmkd; compare 'cls' of a dense head, a RoI head, a segmentor or a classifier")
+        return (f'no loss module of the student is given a label for each position of '
+                f"`{spec.on_student}`; compare 'cls' of a dense head, a RoI head, a segmentor or a "
+                'classifier, or choose a loss without labels')
+    if name in OF_CRITERION and labelled.is_on_scores:
+        return ('the loss of its head is given scores, not labels, so it is not known which label '
+                'a position has; choose a loss without labels')
     if name in OF_TRUTH and name not in family.truth:
         return (f'the data of the student, one of the '
                 f'{family.family}, has none; '

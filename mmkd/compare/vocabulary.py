@@ -61,6 +61,7 @@ class Context:
     """Selects the items of the compared levels from a list with one item per entry of
     ``shapes``."""
     _labels: Optional[List[Labels]] = None
+    _of_every_level: List[Labels] = field(default_factory=list)
     _shared: Dict[str, Any] = field(default_factory=dict)
 
     def shared(self, name: str) -> Any:
@@ -84,8 +85,9 @@ class Context:
         if self._labels is None:
             found = labels_of(
                 self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image)
-            self._labels = self.chosen([one._replace(labels=self.renumbered(
-                one.labels, limit_of(self.labelled))) for one in found])
+            self._of_every_level = [one._replace(labels=self.renumbered(
+                one.labels, limit_of(self.labelled))) for one in found]
+            self._labels = self.chosen(self._of_every_level)
         return self._labels[self.level]
 
     def renumbered(self, labels: Tensor, classes: int) -> Tensor:
@@ -121,6 +123,16 @@ class Context:
         # The student's own prediction, also where another one is compared (`through`).
         return is_given_by_image(self.model.get_submodule(point.criteria[0]), self.calls,
                                  lambda: point.levels(self.records), point.num_classes or 1)
+
+    def left_out(self, of_every_level: Sequence[Any]) -> List[Any]:
+        """Select the items of the levels that are not compared, the opposite of ``chosen``."""
+        compared = set(self.chosen(range(len(self.shapes))))
+        return [one for number, one in enumerate(of_every_level) if number not in compared]
+
+    def left_out_labels(self) -> List[Labels]:
+        """The labels of the levels that are not compared."""
+        self.labels  # noqa: B018
+        return self.left_out(self._of_every_level)
 
     def all_labels(self) -> List[Labels]:
         """The labels of all levels."""

@@ -24,7 +24,8 @@ from .errors import explained
 Init = TypeVar('Init', bound=Callable[..., None])
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
-                default_type: Optional[str] = None, is_merged: bool = False) -> Any:
+                default_type: Optional[str] = None, is_merged: bool = False,
+                further: Iterable[str] = ()) -> Any:
     """Build an object from ``dict(type=..., **arguments)``.
 
     Error messages refer to the entry of the config, not to registries and ``__init__`` like those
@@ -38,6 +39,8 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
         default_type (str, optional): The type of an entry without ``type``. Defaults to None.
         is_merged (bool): Whether MMEngine merges the entry with that of a base config, like every
             dict that is not in a list. Defaults to False.
+        further (Iterable[str]): Other keys that the user may write in this entry, which were taken
+            out before, for the closest name in the message. Defaults to ().
 
     Returns:
         Any: The object.
@@ -61,7 +64,8 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
     parameters, takes_any = parameters_of(cls)
     if is_merged and not takes_any:
         _check_type_of_base(arguments, parameters, registry, what, cls, base)
-    check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, parameters, takes_any)
+    check_arguments(f'{what}: {getattr(cls, "__name__", cls)}', arguments, parameters, takes_any,
+                    further)
     missing = sorted(getattr(cls, '__abstractmethods__', ()))
     if missing:
         raise TypeError(f'{what}: {cls.__name__} does not define '
@@ -113,7 +117,8 @@ def named_arguments(init: Init) -> Init:
 
 
 def check_arguments(what: str, arguments: Mapping[Any, Any],
-                    parameters: Mapping[str, inspect.Parameter], takes_any: bool = False) -> None:
+                    parameters: Mapping[str, inspect.Parameter], takes_any: bool = False,
+                    further: Iterable[str] = ()) -> None:
     """Check the arguments of an entry against the parameters of its class.
 
     Args:
@@ -121,11 +126,14 @@ def check_arguments(what: str, arguments: Mapping[Any, Any],
         arguments (Mapping): Arguments of the entry.
         parameters (Mapping[str, Parameter]): Parameters of the class.
         takes_any (bool): Whether the class takes any other arguments. Defaults to False.
+        further (Iterable[str]): Other keys that the entry may have, for the closest name. Defaults
+            to ().
 
     Raises:
         TypeError: If an argument is missing or unknown; the message names the closest.
     """
-    problems = [f'has no argument `{name}`' + _closest(name, parameters) for name in arguments
+    known = [*parameters, *further]
+    problems = [f'has no argument `{name}`' + closest(name, known) for name in arguments
                 if not isinstance(name, str) or not (takes_any or name in parameters)]
     missing = [name for name, one in parameters.items()
                if one.default is one.empty and name not in arguments]
@@ -210,7 +218,7 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
         where = ('by `@LOSSES.register` of mmkd.losses' if base.__name__ == 'DistillLoss' else
                  f'in mmkd.{registry.name.upper()}S')
         raise ValueError(
-            f'{what}: no type `{name}`{_closest(name, _fitting(registry, base))}; mmkd has '
+            f'{what}: no type `{name}`{closest(name, _fitting(registry, base))}; mmkd has '
             f'{known or "none"}; {"write one of them, or " * bool(known)}register a type of your '
             f'own {where} and import it by `custom_imports`')
     return cls
@@ -228,7 +236,8 @@ def _names_of(registry: Registry, base: type) -> str:
                      if cls.__module__.startswith('mmkd.'))
 
 
-def _closest(name: Any, known: Iterable[str]) -> str:
+def closest(name: Any, known: Iterable[str]) -> str:
+    """The closest of the known names, for a message; '' if none is close."""
     by_letters = {one.lower(): one for one in known}
     nearest = get_close_matches(str(name).lower(), list(by_letters), n=1, cutoff=0.5)
     return f' (closest: `{by_letters[nearest[0]]}`)' if nearest else ''

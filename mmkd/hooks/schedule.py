@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
 from ..core.arguments import finite_number
-from ..core.build import named_arguments
+from ..core.build import closest, named_arguments
 from ..registry import HOOKS
 from .distill import distillation_of
 
@@ -37,14 +37,15 @@ class Schedule:
 
     def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
         if not isinstance(type, str) or type not in SHAPES:
-            raise ValueError(f'a schedule has the type {type!r}; there are '
+            raise ValueError(f'a schedule has the type {type!r}{closest(type, SHAPES)}; there are '
                              f'{", ".join(map(repr, SHAPES))}; write one of these')
         self.shape, known = SHAPES[type]
         if arguments.get('end', 0) is None:  # the default
             del arguments['end']
         for name, value in arguments.items():
             if name not in known:
-                raise TypeError(f"a schedule of type '{type}' has no argument `{name}`; it has "
+                raise TypeError(f"a schedule of type '{type}' has no argument `{name}`"
+                                f'{closest(name, (*known, "by_epoch"))}; it has '
                                 f'{", ".join(f"`{one}`" for one in known)} and `by_epoch`; write '
                                 'one of these, or leave it out')
             if name == 'milestones' and not isinstance(value, (list, tuple)):

@@ -8,15 +8,14 @@
     weights 1 (pixels of the mini-batch), 0.1 and 0.1 (memory of pixels and of regions), 1 (KD, tau
     1); queues of 20000 pixels and 2000 regions per class, 16 pixels per class and image; 4096
     pixels and 1024 regions are compared with. ``saved='float16'`` is our choice.
-:Differs: The authors mean to store 16 random pixels of each class, but take random positions among
-    the first ones of the image, as many as the class has pixels, whatever their class is; here they
-    are pixels of the class. The authors' processes choose other pixels, and the queues of the first
-    process win; here each process stores pixels of its own images. A queue goes round, where the
-    authors' begins again before its end. Slots that are empty so far are random unit vectors, as
-    theirs, but drawn in each step. The norm of the projection has the statistics of one process,
-    theirs those of all. The authors compare all pairs of similarities of two images at once; here a
-    chunk of rows at a time, with the same result. Their later code (CIRKDv2) adds relations of
-    channels, which are not here, and averages maps of 256x256 or more over 4x4: ``pool=4``.
+:Differs: 1. Stored pixels: 16 random pixels of each class. The authors mean the same, but their
+    code draws random positions of any class. 2. Processes: each stores pixels of its own images.
+    The authors' draw different pixels, and the queues of the first process overwrite the others. 3.
+    Queue: a ring. The authors' starts again before its last slots are full. 4. Empty slots: random
+    unit vectors, as theirs, but drawn again in each step. 5. Batch norm of the projection:
+    statistics of one process; theirs are of all. 6. Similarities: computed in chunks of rows, with
+    the same result. 7. Not here: relations of channels, from their later code (CIRKDv2). That code
+    also averages maps of 256x256 or more over 4x4, which is ``pool=4``.
 :Published: DeepLabV3 R18, DeepLabV3 R101 (78.07), 40k: 74.21 -> 76.38 (authors' README); DeepLabV3
     MobileNetV2, the same: 73.12 -> 75.42 (authors' README); PSPNet R18, the same: 72.55 -> 74.73
     (authors' README). All on Cityscapes val.
@@ -109,6 +108,7 @@ class CIRKDLoss(DistillLoss):
             pixels=pixels, regions=regions, pixel_keys=pixel_keys, region_keys=region_keys,
             stored=stored, pool=pool).items()}
         self.saved = saved
+        self.communicates = self.has_memory
 
     @property
     def has_memory(self) -> bool:

@@ -11,18 +11,19 @@
 :Defaults: by head, from the authors' configs. RetinaNet: classes 1, GIoU 1. ATSS: in addition
     centerness 1. GFL: classes 1, bins 4 with τ = 1. FCOS: classes 0.4, IoU 0.75, both divided by
     the sum of the centerness. Other heads are taken as RetinaNet. In towers of two convolutions, a
-    choice of ours, the first is taken.
-:Differs: the number of positives is that of named labels, averaged over processes; mmdet's
-    RetinaNet counts an image without positives as one, and does not average. The sum of the
-    centerness is at least 1, not 1e-6, so that a batch without objects does not have a huge loss.
-    Of a map of one position in a batch of one, the deviation is 0, not NaN. The authors' code is
-    written as if the feature, its mean and its deviation were those before the ReLU; but the ReLU
-    of mmcv's ConvModule works in place, so what it computes, and what is computed here, is after
-    it. ``through=dict(student='bbox_head.cls_convs.2.conv', teacher=..., rescale=True)`` is the
-    other. The authors' RetinaNet student has other extra convolutions in its FPN than the teacher
-    and the baseline.
-:Published: GFL R50, R101 (44.9), 1x: 40.2 -> 43.7, with PKD 43.9, on five levels with
-    weight 6 for GFL, 2 for RetinaNet and FCOS, 1 for ATSS (authors' README);
+    choice of ours, the first is taken. ``--method crosskd+pkd`` compares all five levels of the
+    neck by PKD, with the authors' weights: 6 for GFL, 2 for RetinaNet and FCOS, 1 for ATSS.
+:Differs: 1. Number of positives: the positions with a named class, averaged over processes.
+    mmdet's RetinaNet counts at least one for each image, and does not average. 2. Sum of the
+    centerness: at least 1; the authors have 1e-6, with which a batch without objects has a huge
+    loss. 3. Deviation of a map of one position in a batch of one: 0; the authors' is NaN.
+    4. Feature: after the ReLU. The authors' code reads the convolution, before the ReLU, but mmcv's
+    ReLU works in place and changes what was read, so both compute the same. For the feature before
+    the ReLU, write ``through=dict(student='bbox_head.cls_convs.2.conv', teacher=...,
+    rescale=True)``. 5. Student: the authors' RetinaNet student takes P6 from the output of its FPN
+    (``on_output``), their teacher and baseline from its input; ``--method`` does not change the
+    student.
+:Published: GFL R50, R101 (44.9), 1x: 40.2 -> 43.7, with PKD 43.9 (authors' README);
     RetinaNet R50, R101 (38.9), 2x: 37.4 -> 39.7, with PKD 39.8 (authors' README);
     FCOS R50, R101 (40.8), 2x: 38.5 -> 41.1, with PKD 41.3 (authors' README);
     ATSS R50, R101 (41.5), 1x: 39.4 -> 41.8, with PKD 41.8 (authors' README)
@@ -249,8 +250,15 @@ def _boxes(number: int = 2, **more: Any) -> Dict[str, Any]:
                 name='loss_boxes_crosskd', **more)
 
 
+def _pkd(loss_weight: float) -> Tuple[Dict[str, Any], ...]:
+    """PKD beside CrossKD, on all levels of the neck."""
+    return (dict(type='mmkd.PKDLoss', on='neck', loss_weight=loss_weight), )
+
+
 METHOD = Method(
-    'crosskd', dense=[_classes(), _boxes()],
+    'crosskd', joined=dict(pkd={
+        'GFLHead': _pkd(6.), 'ATSSHead': _pkd(1.), 'dense': _pkd(2.)}),
+    dense=[_classes(), _boxes()],
     ATSSHead=[_classes(), _boxes(),
               dict(type='mmkd.CrossKDCenternessLoss', on='centerness', if_there=True,
                    through=_through('reg', 2), name='loss_centerness_crosskd')],

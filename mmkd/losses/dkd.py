@@ -101,7 +101,8 @@ class DKDLoss(LogitLoss):
         return ['DKDLoss leaves out the part of the other classes, of which 2 columns have one']
 
 
-METHOD = Method('dkd', roi=[dict(type='mmkd.DKDLoss', on='cls')], segmentor=[
+METHOD = Method('dkd', instead=dict(dense='bckd'), roi=[
+    dict(type='mmkd.DKDLoss', on='cls')], segmentor=[
     dict(type='mmkd.DKDLoss', on='cls'),
     dict(type='mmkd.DKDLoss', on='aux', loss_weight=0.4, if_there=True)],
     classifier=[dict(type='mmkd.DKDLoss', on='cls', beta=0.5)])

@@ -3,14 +3,13 @@
 :Paper: `Focal and Global Knowledge Distillation for Detectors
     <https://arxiv.org/abs/2111.11837>`_, CVPR 2022, sections 3.1 and 3.2, equations 2 to 13.
 :Compares: The neck; dense heads all levels, RoI heads and SOLO the first four (P2 to P5).
-:Defaults: The authors' configs. RetinaNet, GFL and other dense heads (``fgd``): alpha 1e-3, beta
-    5e-4, gamma 5e-4, lambda 5e-6, temperature 0.5; the student starts with the teacher's neck and
-    head. RoI heads (``fgd``): 5e-5, 2.5e-5, 5e-5, 5e-7, temperature 0.5, without inheritance, as
-    with their Cascade Mask R-CNN; with a teacher of the student's own head (Faster R-CNN R101),
-    they inherit: ``inherit='neck,head'``. FCOS and heads derived from it (``fgd``): 1.6e-3, 8e-4,
-    8e-4, 8e-6, temperature 0.8, with inheritance; RepPoints as FCOS, with temperature 0.5.
-    ``fgd_fcos`` writes the values of FCOS for every dense head. Gradients are clipped at a norm of
-    35.
+:Defaults: The authors' configs, as alpha, beta, gamma, lambda and temperature. RetinaNet, GFL and
+    other dense heads: 1e-3, 5e-4, 5e-4, 5e-6, 0.5. FCOS and heads derived from it: 1.6e-3, 8e-4,
+    8e-4, 8e-6, 0.8. RepPoints: as FCOS, with temperature 0.5. All of these begin with the teacher's
+    neck and head. RoI heads: 5e-5, 2.5e-5, 5e-5, 5e-7, 0.5, and nothing is inherited, as with the
+    authors' Cascade Mask R-CNN; for a teacher with the student's head (Faster R-CNN R101) they
+    inherit, which is ``inherit='neck,head'``. ``fgd_fcos`` writes the values of FCOS for every
+    dense head. Gradients are clipped at a norm of 35.
 :Differs: The authors divide the boxes by the size of the image without padding, and multiply by
     the size of the map, which includes the padding: in a padded image their boxes are too large and
     lie too far right and down. mmkd divides by the padded size; ``boxes_by='image'`` is theirs.

@@ -24,7 +24,7 @@
     FCOS R50, FCOS R101 ms-2x, 2x: 38.5 -> 42.9 (README, with another config than the 38.5);
     DeepLabV3-R18, DeepLabV3-R101 (78.07), 40k: 74.21 -> 76.45 (notes on the paper).
 """
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -100,7 +100,8 @@ class FreeKDLoss(PreparedLoss):
         distill=[dict(type='mmkd.FreeKDLoss', on='neck', connector='conv', tokens='prepared.pth')]
 
     Args:
-        tokens (str): The file that the first stage has written, see :class:`mmkd.Prepare`.
+        tokens (str | list[str]): The file that the first stage has written, see
+            :class:`mmkd.Prepare`; for a :class:`mmkd.Committee` the file of each member.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
@@ -112,7 +113,8 @@ class FreeKDLoss(PreparedLoss):
     method = 'freekd'
     frozen: FrequencyPrompts
 
-    def __init__(self, tokens: Optional[str] = None, loss_weight: float = 1.0) -> None:
+    def __init__(self, tokens: Union[str, Sequence[str], None] = None,
+                 loss_weight: float = 1.0) -> None:
         super().__init__(tokens, loss_weight)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:

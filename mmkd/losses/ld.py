@@ -16,7 +16,7 @@
     valuable region and classes: 40.1 -> 42.1 (authors' README); GFL R34, R101, 1x, main region:
     38.9 -> 39.8 (authors' README); GFL R18, R101, 1x, main region: 35.8 -> 36.5 (authors' README)
 """
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ class LDLoss(DistillLoss):
 
     An anchor is in V for an object if 0.25 t <= DIoU < t, where t is the threshold of ATSS: mean
     and standard deviation of the IoU of the k anchors of each level that are nearest to the centre
-    of the object. :math:`IoU_m` is the largest of those objects'.
+    of the object. :math:`IoU_m` is the largest of those objects'. With ``levels=`` in the entry,
+    the sums are over the chosen levels; t is that of all levels of the student.
 
     Args:
         main (float): λ. Defaults to 0.25.
@@ -95,12 +96,15 @@ class LDLoss(DistillLoss):
 
     def compare(self, student: List[Tensor], teacher: List[Tensor], *, labels: List[Tensor],
                 label_weights: List[Tensor], priors: List[Tensor], boxes: List[Tensor],
-                student_also: List[List[Tensor]],
-                teacher_also: List[List[Tensor]]) -> Dict[str, Tensor]:
+                student_also: List[List[Tensor]], teacher_also: List[List[Tensor]],
+                left_out_labels: Optional[List[Tensor]] = None,
+                left_out_priors: Optional[List[Tensor]] = None) -> Dict[str, Tensor]:
         check_bins(type(self).__name__, student[0])
         regions = [torch.zeros_like(one, dtype=student[0].dtype) for one in labels]
         if self.valuable:
-            regions = self.regions(labels, priors, boxes, student[0].dtype)
+            # The threshold of ATSS is that of all levels of the student, compared or not.
+            regions = self.regions([*labels, *(left_out_labels or [])],
+                                   [*priors, *(left_out_priors or [])], boxes, student[0].dtype)
         parts: Dict[str, List[Tensor]] = dict(main=[], valuable=[], kd=[])
         kd = KDLoss(self.kd_tau, use_sigmoid=False)
         for s, t, label, own, region, (s_cls, ), (t_cls, ) in zip(

@@ -27,7 +27,7 @@
     DeepLabV3-R101 (78.07), 40k: 72.55 -> 75.34 (README).
 """
 import math
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,8 @@ class MasKDLoss(PreparedLoss):
         distill=[dict(type='mmkd.MasKDLoss', on='neck', connector='conv', tokens='prepared.pth')]
 
     Args:
-        tokens (str): The file that the first stage has written, see :class:`mmkd.Prepare`.
+        tokens (str | list[str]): The file that the first stage has written, see
+            :class:`mmkd.Prepare`; for a :class:`mmkd.Committee` the file of each member.
         warmup (int, optional): Number of iterations before the student's masks take part; None,
             they never do. Defaults to 5000, the authors' for Faster R-CNN.
         loss_weight (float): Factor of the result. Defaults to 1.0, the authors' for Faster R-CNN;
@@ -147,7 +148,7 @@ class MasKDLoss(PreparedLoss):
     method = 'maskd'
     frozen: MaskTokens
 
-    def __init__(self, tokens: Optional[str] = None, warmup: Optional[int] = 5000,
+    def __init__(self, tokens: Union[str, Sequence[str], None] = None, warmup: Optional[int] = 5000,
                  loss_weight: float = 1.0) -> None:
         super().__init__(tokens, loss_weight)
         self.warmup = None if warmup is None else whole_number('warmup', warmup)

@@ -57,6 +57,12 @@ class Method:
             Distiller: ``{'model.inherit': 'neck,head'}``. Defaults to None.
         prepare (dict[str, Preparation], optional): The first stage by family of the teacher, for
             methods with two stages; ``--prepare NAME`` writes it. Defaults to None, a single stage.
+        instead (dict[str, str], optional): Name of the method that does the same for students of a
+            family without entries, by family; it is named where the method is refused. Defaults to
+            None.
+        joined (dict[str, dict[str, Sequence[dict]]], optional): By the name of another method: its
+            entries where both are joined by '+', by family of the student as in ``by_family``; ''
+            stands for all families that are not named. Defaults to None: its own.
         **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
             'dense', 'roi', 'query', 'segmentor', 'classifier', ...; or by a class of its dense
             head, such as ``FCOSHead``, which is taken first. Instead of entries, a
@@ -65,6 +71,8 @@ class Method:
     Attributes:
         module (str): Name of the module that creates it, whose docstring is its doc card.
         prepare (dict[str, Preparation]): See above; {} for a single stage.
+        instead (dict[str, str]): See above.
+        joined (dict[str, dict[str, Sequence[dict]]]): See above.
 
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
@@ -80,6 +88,8 @@ class Method:
     def __init__(self, name: str, entries: Optional[Entries] = None,
                  around: Optional[Dict[str, Any]] = None,
                  prepare: Optional[Dict[str, Preparation]] = None,
+                 instead: Optional[Dict[str, str]] = None,
+                 joined: Optional[Dict[str, Dict[str, Entries]]] = None,
                  **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
             raise ValueError(f'a method is called {name!r}; write a name in lower case, without '
@@ -90,7 +100,8 @@ class Method:
             raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self._around = name, dict(around or {})
-        self.prepare = dict(prepare or {})
+        self.prepare, self.instead = dict(prepare or {}), dict(instead or {})
+        self.joined = {name: dict(entries) for name, entries in (joined or {}).items()}
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
@@ -142,6 +153,20 @@ def methods_of(written: str) -> List[Method]:
                              "several joined by '+'; write " + (f'`{nearest[0]}`' if nearest else
                                                         'one of these'))
     return [METHODS[name] for name in names]
+
+
+def entries_among(method: Method, methods: Sequence[Method], *kinds: str) -> List[Dict[str, Any]]:
+    """Entries of one of several methods that are joined by '+', for students of a family.
+
+    Another one of them may have its own entries for it: CrossKD's authors use PKD with other
+    weights than PKD's.
+    """
+    for other in methods:
+        by_kind = other.joined.get(method.name, {})
+        for kind in (*kinds, ''):
+            if kind in by_kind:
+                return [dict(entry) for entry in by_kind[kind]]
+    return method.entries(*kinds)
 
 
 def around_of(methods: Sequence[Method], *kinds: str) -> Dict[str, Any]:

@@ -86,7 +86,8 @@ class NKDLoss(LogitLoss):
         return ['NKDLoss leaves out the part of the other classes, of which 2 columns have one']
 
 
-METHOD = Method('nkd', roi=[dict(type='mmkd.NKDLoss', on='cls')], segmentor=[
+METHOD = Method('nkd', instead=dict(dense='bckd'), roi=[
+    dict(type='mmkd.NKDLoss', on='cls')], segmentor=[
     dict(type='mmkd.NKDLoss', on='cls'),
     dict(type='mmkd.NKDLoss', on='aux', loss_weight=0.4, if_there=True)],
     classifier=[dict(type='mmkd.NKDLoss', on='cls')])

@@ -6,8 +6,8 @@
     The published models are one-stage and two-stage detectors.
 :Defaults: weight 10 for one-stage and 6 for two-stage students, from the authors' configs
     (mmrazor). Their RetinaNet with a Mask R-CNN Swin-S teacher has 6. For other families 10 is our
-    choice. CrossKD's authors add PKD on five levels, with 6 for GFL, 2 for RetinaNet and FCOS, 1
-    for ATSS.
+    choice. With CrossKD, ``--method crosskd+pkd`` has the weights of CrossKD's
+    authors, on five levels.
 :Differs: levels are paired by stride; the authors pair them by number, so that with a Mask R-CNN
     as teacher P3 of a RetinaNet is compared with P2. Of maps of different sizes, the teacher's is
     interpolated to the student's size; the authors interpolate the student's. A 1x1 convolution is

@@ -1,6 +1,6 @@
 """Base classes of methods with two stages: a module learns through the teacher, a loss uses it."""
 from abc import ABCMeta, abstractmethod
-from typing import Any, Dict, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,9 @@ class PreparedLoss(DistillLoss):
     at the same point.
 
     Args:
-        tokens (str, optional): The file of the first stage. A loss without one has an error in
-            :meth:`setup`. Defaults to None.
+        tokens (str | list[str], optional): The file of the first stage; for a
+            :class:`mmkd.Committee` a list with the file of each member, in their order. A loss
+            without one has an error in :meth:`setup`. Defaults to None.
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Attributes:
@@ -61,9 +62,11 @@ class PreparedLoss(DistillLoss):
     file: Optional[PreparedFile] = None
     frozen: Any
 
-    def __init__(self, tokens: Optional[str] = None, loss_weight: float = 1.0) -> None:
+    def __init__(self, tokens: Union[str, Sequence[str], None] = None,
+                 loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        if not (tokens is None or (isinstance(tokens, str) and tokens)):
+        files = tokens if isinstance(tokens, (list, tuple)) and tokens else [tokens]
+        if tokens is not None and not all(isinstance(one, str) and one for one in files):
             raise TypeError(f'`tokens` must be the path of a file, but got {tokens!r}; write the '
                             'file that mmkd.Prepare has written')
         self.tokens = tokens
@@ -85,6 +88,10 @@ class PreparedLoss(DistillLoss):
         name, kind = type(self).__name__, self.module.__name__
         if self.tokens is None:
             raise ValueError(self.missing())
+        if not isinstance(self.tokens, str):
+            raise ValueError(f'`tokens` of {name} is a list of {len(self.tokens)} files, one for '
+                             'each member of a committee, but there is a single teacher; write '
+                             'its file')
         self.file = read_prepared(self.tokens)
         about, level = self.file.about, teacher_level or 0
         if about['type'] != kind:

@@ -162,7 +162,8 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
         label_map=lambda: torch.randint(-1, channels, (count, IMAGE, IMAGE), generator=generator),
         num_classes=lambda: channels, image_sizes=lambda: torch.full((count, 2), IMAGE),
         sample_ids=lambda: torch.arange(count),
-        iteration=lambda: 0, stride=lambda: 8., level=lambda: number,
+        left_out_labels=list, left_out_priors=list, iteration=lambda: 0, stride=lambda: 8.,
+        level=lambda: number,
         priors=lambda: level.new_tensor([[0., 0., 8., 8.]]).repeat(math.prod(positions[1:]), 1))
     return values[name]()
 

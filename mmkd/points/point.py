@@ -53,6 +53,8 @@ class Point:
             order of the levels, or one for all. Defaults to (), not known.
         has_several_labels (bool): Whether a prediction may have several labels at once, so that
             there is no class of its label. Defaults to False.
+        is_on_scores (bool): Whether these modules are given scores in place of labels, so that the
+            labels of positions are not known. Defaults to False.
         coding (str): Coding of the boxes, for a point of boxes: only points of equal coding can be
             compared. Defaults to '', no boxes.
         box_columns (int): Number of columns per box, for a point of boxes of a dense head. The
@@ -85,6 +87,7 @@ class Point:
     criteria: Tuple[str, ...] = ()
     has_several_labels: bool = False
     choices: Tuple['Point', ...] = ()
+    is_on_scores: bool = False
     layout: Layout = MAPS
     image: str = ''
 

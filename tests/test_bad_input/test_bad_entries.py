@@ -72,7 +72,7 @@ ENTRIES = [
     entry(Parts('no point `nekc`', 'in the student .RetinaNet.; closest: `neck`', NO_POINT,
                 '; write one of these'), on='nekc'),
     entry(Parts('an entry of `distill`', "but got {'on': None", 'needs a loss and a point',
-                '; write both'), on=None),
+                '; write `on=`'), on=None),
     entry(Parts('an entry of `distill`', "but got {'on': None", 'needs a loss and a point',
                 '; write `on`, not `onn`'), on=None, onn='cls'),
     *(entry(POINT._replace(found=f'but got {re.escape(repr(on))}'), TypeError, on=on) for on in (
@@ -120,6 +120,13 @@ ENTRIES = [
                 ONE_OF_DISTS, '; write one of these, or leave it out'), TypeError, taw=4.),
     entry(Parts('a loss of `distill`: DISTLoss', 'no argument `weight` .closest: `loss_weight`.',
                 ONE_OF_DISTS, '; write one of these'), TypeError, weight=4.),
+    *(entry(Parts('a loss of `distill`: DISTLoss',
+                  f'no argument `{wrong}` .closest: `{right}`.', ONE_OF_DISTS,
+                  '; write one of these, or leave it out'), TypeError, **{wrong: value})
+      for wrong, right, value in (
+          ('level', 'levels', [0]), ('weigth', 'loss_weight', 2.), ('conector', 'connector', None),
+          ('throuh', 'through', {}), ('per_anchors', 'per_anchor', True),
+          ('Alpha', 'alpha', 0.5))),
     entry(Parts('a loss of `distill`: DISTLoss', 'no argument `self`', ONE_OF_DISTS,
                 'or leave it out'), TypeError, self=1),
     *(entry(must('tau', 'greater than 0', str(tau)), tau=tau) for tau in (0, -1.)),

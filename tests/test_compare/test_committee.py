@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.testing import demo_mm_inputs
 
+from mmkd import MaskTokens
 from mmkd.compare.committee import logits_of_mean
+from mmkd.compare.prepared import identity_of
+from mmkd.core.prepared_file import write_prepared
 from mmkd.losses import DISTLoss, KDLoss, MSELoss
 
 
@@ -37,6 +40,34 @@ def batch(model):
 
 def networks(model):
     return [model.distillation.networks[f'teacher.{i}'].model for i in range(2)]
+
+
+def test_each_member_has_the_file_of_its_first_stage(tmp_path):
+    models = retinanet(width=12), retinanet(depth=34)
+    torch.manual_seed(0)
+    files = []
+    for number, entry in enumerate(members(tmp_path, *models)):
+        network = build(dict(type='mmkd.FrozenTeacher', **entry))
+        network.prepare(build(retinanet()))
+        module = MaskTokens(tokens=2)
+        module.setup(16)
+        files.append(str(tmp_path / f'{number}_prepared.pth'))
+        write_prepared(files[-1], dict(
+            type='MaskTokens', arguments=dict(tokens=2), teacher=identity_of(network), on='neck',
+            paths=['neck'], channels=[16] * 5), [module.state_dict()] * 5)
+    entry = dict(type='mmkd.MasKDLoss', on='neck')
+    model = committee(tmp_path, dict(entry, tokens=files), models=models)
+    assert [part.losses[0].file.path for part in model.distillation.parts] == files
+    losses = model(*batch(model), mode='loss')['loss_neck_maskd']
+    assert len(losses) == 5
+    assert all(one.isfinite() and one > 0 for one in losses)
+    for wrong, found in ((files[0], '1 file;'), (files * 2, '4 files;')):
+        with pytest.raises(ValueError, match='`loss_neck_maskd`: the committee has 2 members, each '
+                           f'with a first stage of its own, but `tokens` names {found} write '
+                           'tokens=.* the file of each member'):
+            committee(tmp_path, dict(entry, tokens=wrong), models=models)
+    with pytest.raises(ValueError, match='1_prepared.pth` was made with the teacher'):
+        committee(tmp_path, dict(entry, tokens=files[::-1]), models=models)
 
 
 @pytest.mark.parametrize('tau', [1., 2.])

@@ -10,6 +10,7 @@ from mmkd.compare.vocabulary import PROVIDERS
 from mmkd.losses import LOSSES, DistillLoss
 
 SEEN = []
+LEFT_OUT = []
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,10 @@ def asking():
     @LOSSES.register
     class AskingLoss(DistillLoss):
 
-        def compare(self, student, teacher, weight=None, *, labels, label_weights, level):
+        def compare(self, student, teacher, weight=None, *, labels, label_weights, level,
+                    left_out_labels=None, left_out_priors=None):
             SEEN.append((level, student.detach(), labels, label_weights))
+            LEFT_OUT[:] = [left_out_labels, left_out_priors]
             return (student - teacher).abs().mean()
 
     SEEN.clear()
@@ -67,6 +70,10 @@ def test_levels_that_are_left_out_take_their_labels_along(tmp_path, levels):
         assert torch.equal(mine, ours)
         assert torch.equal(weights.view(2, 9, *size).permute(0, 2, 3, 1).flatten(),
                            weight.flatten())
+    others = [given[number] for number in range(5) if number not in (levels or [0, 1, 2])]
+    assert len(LEFT_OUT[0]) == len(LEFT_OUT[1]) == len(others)
+    for labels, priors, ((_, target, *_), _) in zip(*LEFT_OUT, others):
+        assert labels.numel() == target.numel() == 2 * len(priors)
 
 
 def test_labels_of_rois(tmp_path):
@@ -111,7 +118,7 @@ def test_boxes_have_the_labels_of_their_class_logits(tmp_path, point):
 
 def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
-    with pytest.raises(ValueError, match='asks for `labels`, but which loss trains `boxes`'):
+    with pytest.raises(ValueError, match='asks for `labels`, but no loss module of the student'):
         stepped(distiller(retinanet(), teacher, dict(type='mmkd.AskingLoss', on='boxes')),
                 images((0, 1)))
 

@@ -372,3 +372,9 @@ def test_two_processes_store_what_one_would(tmp_path):
             assert len(bank.read(label)) == len(own.read(label))
             if name == 'region':
                 torch.testing.assert_close(bank.read(label), own.read(label).float())
+
+
+def test_it_communicates_only_for_its_memory():
+    assert CIRKDLoss().communicates
+    assert CIRKDLoss(lambda_pixel=0).communicates
+    assert not CIRKDLoss(lambda_pixel=0, lambda_region=0).communicates

@@ -119,6 +119,23 @@ def test_by_loops(anchors, topk):
         assert abs(value.item() - expected[part]) < 1e-9 * expected[part]
 
 
+def test_levels_that_are_left_out_count_for_the_threshold():
+    """The region of a level does not depend on which other levels are compared."""
+    student, teacher, named = batch()
+    whole = LDLoss(topk=3).regions(named['labels'], named['priors'], named['boxes'], torch.float64)
+    for own, other in ((0, 1), (1, 0)):
+        some = {key: value if key == 'boxes' else [value[own]] for key, value in named.items()}
+        loss = LDLoss(main=0, kd=0, topk=3)
+        found = loss([student[own]], [teacher[own]], **some,
+                     left_out_labels=[named['labels'][other]],
+                     left_out_priors=[named['priors'][other]])['valuable']
+        expected = (whole[own] * divergence_of_bins(
+            student[own], teacher[own], 10.) / BINS).sum() * 0.25 / 16
+        torch.testing.assert_close(found, expected)
+        alone = loss([student[own]], [teacher[own]], **some)['valuable']
+        assert (alone - expected).abs() > 1e-6  # another threshold
+
+
 @pytest.mark.parametrize(('settings', 'inputs', 'outputs'), cases('ld'))
 def test_as_the_authors(settings, inputs, outputs):
     """Their LDHead.loss_single and ATSSAssigner.get_vlr_region, which they compute in float32."""

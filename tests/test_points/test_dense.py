@@ -11,6 +11,8 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
+from mmkd.compare.spec import TermSpec
+from mmkd.compare.term import Term
 from mmkd.files.zoo import config_path
 from mmkd.points import DenseHead, family_of, find_point
 from mmkd.points.recorder import recording
@@ -338,3 +340,17 @@ def test_guided_anchors_predict_classes_everywhere():
         DenseHead.predict(model, model.extract_feat(torch.randn(2, 3, 128, 128)), point.paths)
     assert not model.bbox_head.training
     assert all((level != 0).all() for level in point.levels(records))
+
+
+@pytest.mark.parametrize(('path', 'says'), [
+    ('autoassign/autoassign_r50-caffe_fpn_1x_coco.py', 'no loss module of the student is given'),
+    ('free_anchor/freeanchor_r50_fpn_1x_coco.py', 'no loss module of the student is given'),
+    ('vfnet/vfnet_r50_fpn_1x_coco.py', 'is given scores, not labels')])
+def test_heads_without_labels_of_positions_are_refused_before_training(path, says):
+    """AutoAssign and FreeAnchor inherit a `loss_cls` that they do not call."""
+    head = dict(SMALL_HEAD, **dict(norm_cfg=None) if 'autoassign' in path else {},
+                **dict(feat_channels=32) if 'vfnet' in path else {})
+    model = build(path, dict(backbone=SMALL_RESNET, neck=SMALL_NECK, bbox_head=head))
+    with pytest.raises(ValueError, match=says):
+        Term(TermSpec.of(dict(type='mmkd.BCKDLoss', on='cls'))).find(model)
+    Term(TermSpec.of(dict(type='mmkd.DISTLoss', on='cls'))).find(model)

@@ -289,3 +289,21 @@ def test_a_teacher_and_its_classes_by_mistake(tmp_path, monkeypatch, teacher, op
 
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read()
+
+
+def test_an_interrupted_tool_says_how_to_go_on(command, monkeypatch, capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('sys.argv', ['train.py'])
+    with pytest.raises(SystemExit) as stopped:
+        command.run(main, 'run it with --resume')
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == '\ntrain.py: interrupted; run it with --resume\n'
+    monkeypatch.setenv('RANK', '1')  # the first process speaks for all
+    with pytest.raises(SystemExit):
+        command.run(main, 'run it with --resume')
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr('sys.argv', ['train.py', '--debug'])
+    with pytest.raises(KeyboardInterrupt):
+        command.run(main)

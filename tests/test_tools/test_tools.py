@@ -323,6 +323,21 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
     assert path.read_text() == written
 
 
+def test_options_beside_a_method_reach_the_student_and_the_distillation(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    split = importlib.import_module('train').split_options
+    student = Config(dict(model=dict(type='A', neck=dict(out_channels=4))))
+    options = {'model.neck.out_channels': 8, 'model.student.neck.num_outs': 5, 'train_cfg.x': 1,
+               'model.distill.0.loss_weight': 2., 'model.teacher.checkpoint': None}
+    assert split(options, student) == (
+        {'model.neck.out_channels': 8, 'model.neck.num_outs': 5, 'train_cfg.x': 1},
+        {'model.student.neck.out_channels': 8, 'model.student.neck.num_outs': 5, 'train_cfg.x': 1,
+         'model.distill.0.loss_weight': 2., 'model.teacher.checkpoint': None})
+    own = Config(dict(model=dict(type='A', teacher=dict(depth=1))))  # a plain model may have one
+    assert split({'model.teacher.depth': 2}, own) == (
+        {'model.teacher.depth': 2}, {'model.student.teacher.depth': 2})
+
+
 def test_files_of_earlier_versions_have_no_digest(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     files = importlib.import_module('written')

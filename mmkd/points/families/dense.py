@@ -49,7 +49,8 @@ class DenseHead(ModelFamily):
         is_activated = getattr(getattr(head, 'loss_cls', None), 'activated', False)
         read = _logits_of_probabilities if is_activated else class_scores
         points = dict(cls=Point('cls', ('bbox_head', ), read,
-                                criteria=criteria_of(model, 'bbox_head'), **logits))
+                                criteria=criteria_of(model, 'bbox_head') * _has(LABELLED, head),
+                                is_on_scores=_has(SCORED, head), **logits))
         coding = _coding(head)
         if coding:
             points['reg'] = Point('reg', ('bbox_head', ), partial(_output, 1), coding=coding,
@@ -169,6 +170,14 @@ CENTERNESS = dict(
     VFNetHead=False)
 """Whether the third output of a head is the centerness of positions, as logits, which its
 ``loss_centerness`` trains. In PAA and DDOD it is the IoU, in AutoAssign the objectness."""
+
+
+LABELLED = dict(BaseDenseHead=True, AutoAssignHead=False, FreeAnchorRetinaHead=False)
+"""Whether a head calls its ``loss_cls``. AutoAssign and FreeAnchor have one from their base class,
+but compute their loss from bags of positions, which have no label each."""
+
+SCORED = dict(CenterNetUpdateHead=True, VFNetHead=True, YOLOXHead=True)
+"""Whether ``loss_cls`` of a head is given scores or one-hot rows, not labels."""
 
 
 def _has(kinds: Dict[str, bool], head: Any) -> bool:
