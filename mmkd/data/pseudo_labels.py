@@ -8,9 +8,9 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from ..core.names import joined, shown_names
-from .overlap import overlap
+from .overlap import image_paths, overlap
 
-__all__ = ['Selection', 'overlap', 'pixel_scores', 'scoring_of', 'truth_of']
+__all__ = ['Selection', 'image_paths', 'overlap', 'pixel_scores', 'scoring_of', 'truth_of']
 
 IGNORED = 255
 """Label of a pixel without label, as in mmseg's losses and metrics."""
@@ -195,9 +195,9 @@ def pixel_scores(outputs: Tensor, scoring: str = 'softmax') -> 'tuple[Tensor, Te
     Args:
         outputs (Tensor): (C, H, W), ``seg_logits`` of a prediction.
         scoring (str): 'softmax' over the classes; 'share' for the scores of mask transformers,
-            which are no logits: the sum over masks of class probability times mask probability, divided
-            by its sum over the classes. One output is the probability of label 1, as mmseg's
-            ``predict`` returns it, for both. Defaults to 'softmax'.
+            which are no logits: the sum over masks of class probability times mask probability,
+            divided by its sum over the classes. One output is the probability of label 1, as
+            mmseg's ``predict`` returns it, for both. Defaults to 'softmax'.
 
     Returns:
         tuple[Tensor, Tensor]: float32 and int64, (H, W).
