@@ -171,13 +171,15 @@ def find_images(source: str) -> Tuple[str, List[str]]:
         if missing:
             raise SystemExit(f'{source} names {len(missing)} files that do not exist (looked from '
                              f'{os.getcwd()}), the first is {missing[0]}; correct the paths')
-        root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found] or '.')
+        root = folder_of(found)
         said = 'a path in each line'
     elif '::' in source or source.endswith('.py'):
         config = read_config(source)
         with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            found = list(image_paths(dataset_of(config, 'train')))
-        root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found] or '.')
+            dataset = dataset_of(config, 'train')
+        found = list(image_paths(dataset))
+        prefix = getattr(dataset, 'data_prefix', {})
+        root = prefix.get('img') or prefix.get('img_path') or folder_of(found)
         said = 'images in its train_dataloader'
     else:
         raise SystemExit(f'no images at {source} (looked from {os.getcwd()}); give a folder, a '
@@ -188,12 +190,22 @@ def find_images(source: str) -> Tuple[str, List[str]]:
     return root, sorted({os.path.relpath(os.path.abspath(path), root) for path in found})
 
 
+def folder_of(paths: Sequence[str]) -> str:
+    """The folder that all files are in."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths] or ['.'])
+
+
 def dataset_of(config: Config, part: str) -> Any:
-    """Build a data set of a config without its pipeline."""
-    entry = dict(config[f'{part}_dataloader'].dataset)
-    if 'dataset' not in entry and 'datasets' not in entry:
-        entry['pipeline'] = []
-    return DATASETS.build(entry)
+    """Build a data set of a config without its pipelines, and with the images that have no label."""
+    return DATASETS.build(_bare(config[f'{part}_dataloader'].dataset))
+
+
+def _bare(entry: Any) -> Dict[str, Any]:
+    if 'dataset' in entry:
+        return dict(entry, dataset=_bare(entry['dataset']))
+    if 'datasets' in entry:
+        return dict(entry, datasets=[_bare(one) for one in entry['datasets']])
+    return dict(entry, pipeline=[], filter_cfg=None)
 
 
 def warn_of_overlap(source: str, root: str, names: Sequence[str]) -> None:
