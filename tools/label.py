@@ -196,7 +196,7 @@ def folder_of(paths: Sequence[str]) -> str:
 
 
 def dataset_of(config: Config, part: str) -> Any:
-    """Build a data set of a config without its pipelines, and with the images that have no label."""
+    """Build a data set of a config, without pipelines and with all images, unlabelled ones too."""
     return DATASETS.build(_bare(config[f'{part}_dataloader'].dataset))
 
 
