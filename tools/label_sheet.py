@@ -51,9 +51,8 @@ def plot_labels(root: str, folder: str, records: Sequence[Dict[str, Any]], class
                 labels = np.where(labels == 0, IGNORED, labels - 1)
             is_label = labels != IGNORED
             occurring |= set(np.unique(labels[is_label]).tolist())
-            colours = np.zeros((*labels.shape, 3))
-            colours[is_label] = [255 * np.array(colour_of(label)[:3])
-                                 for label in labels[is_label]]
+            table = np.array([colour_of(label)[:3] for label in range(IGNORED)] + [(0, 0, 0)])
+            colours = 255 * table[labels]
             grey = np.asarray(Image.fromarray(pixels).resize(labels.shape[::-1]))
             place.imshow((0.4 * grey + 0.6 * colours).astype(np.uint8))
         place.set_title(os.path.basename(record['name']), fontsize=6)

@@ -205,6 +205,12 @@ def test_a_segmentor_writes_maps_that_mmseg_reads(mapper, tool, tmp_path, street
     assert summary['share'] == pytest.approx(np.mean(shares), abs=1e-3)
 
 
+def test_maps_without_any_label_are_written(mapper, tool, tmp_path):
+    assert 'WARNING: no image has labels' in tool('label', *mapper, '--out', 'out', '--score-thr',
+                                                  '1')
+    assert (tmp_path / 'out' / 'sheet.png').exists()
+
+
 def test_zero_label_is_written_for_sets_that_reduce_it(tool, tmp_path):
     files = importlib.import_module('label_files')
     files.write_map('maps', 'a/b.jpg', np.array([[0, 4, 255]]), True)
