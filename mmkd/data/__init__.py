@@ -1,1 +1,1 @@
-"""How are images repeated exactly, shown in several views, or drawn by weights?"""
+"""How are images repeated exactly, shown in several views, drawn by weights, or labelled?"""

@@ -1,0 +1,10 @@
+"""The student alone, RetinaNet R18-FPN, on 20 labelled images of BCCD (10 %).
+
+    python tools/train.py configs/few_labels/bccd_10/student.py
+"""
+_base_ = ['../_base_/bccd.py']
+
+train_dataloader = dict(dataset=dict(
+    data_root='',
+    ann_file='data/few_labels/bccd/labelled_10.json',
+    data_prefix=dict(img='data/bccd/train/')))

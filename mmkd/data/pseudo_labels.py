@@ -1,0 +1,261 @@
+"""Which predictions of a teacher are labels for a student?"""
+import math
+from typing import Any, Dict, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+from ..core.names import joined, shown_names
+from .overlap import image_paths, overlap
+
+__all__ = ['Selection', 'image_paths', 'overlap', 'pixel_scores', 'scoring_of', 'truth_of']
+
+IGNORED = 255
+"""Label of a pixel without label, as in mmseg's losses and metrics."""
+SCORINGS = 'softmax', 'share'
+"""What :func:`pixel_scores` makes of the outputs of a segmentor."""
+
+
+class Selection:
+    """Rules by which predictions become labels.
+
+    Published thresholds for detectors: 0.9 in STAC (`A Simple Semi-Supervised Learning Framework
+    for Object Detection <https://arxiv.org/abs/2005.04757>`_) and `Soft Teacher
+    <https://arxiv.org/abs/2106.09018>`_, 0.7 in `Unbiased Teacher
+    <https://arxiv.org/abs/2102.09480>`_, for scores by softmax; focal losses give lower scores. For
+    pixels, class-balanced self-training (`CBST <https://arxiv.org/abs/1810.07911>`_) has a
+    threshold for each class.
+
+    Args:
+        score_thr (float | dict[str, float]): The least score of a label, from 0 to 1: one for all
+            classes, or one for each class by name. For pixels, the probability of the class.
+            Defaults to 0.5.
+        per_class (int, optional): The most instances of each class in an image; those of the
+            highest scores are kept. Defaults to None, all.
+        ignore_thr (float, optional): Instances with a score from ``ignore_thr`` to below the
+            threshold are neither label nor background: they become ``ignored_instances``. mmdet's
+            assigners leave out their place if they have an ``ignore_iof_thr``. Pixels below the
+            threshold are always ignored. Defaults to None, they are background.
+        min_size (float): The least width and height of a box, in pixels of its image. Defaults
+            to 1.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a threshold is not between 0 and 1, or another argument is out of range.
+
+    Example:
+        >>> Selection(dict(car=.5, bus=.7)).thresholds(['bus', 'car'])
+        tensor([0.7000, 0.5000])
+    """
+
+    def __init__(self, score_thr: Union[float, Dict[str, float]] = 0.5,
+                 per_class: Optional[int] = None, ignore_thr: Optional[float] = None,
+                 min_size: float = 1.) -> None:
+        by_name = score_thr if isinstance(score_thr, dict) else {'': score_thr}
+        if not by_name:
+            raise ValueError('`score_thr` is an empty dict; write a threshold for each class, or '
+                             'one number for all')
+        for name, value in by_name.items():
+            _check_share(f'score_thr[{name!r}]' if name else 'score_thr', value)
+        if per_class is not None and (isinstance(per_class, bool) or
+                                      not isinstance(per_class, int)):
+            raise TypeError(f'`per_class` must be a whole number or None, but got {per_class!r}')
+        if per_class is not None and per_class < 1:
+            raise ValueError(f'`per_class` must be 1 or more, but got {per_class}; leave it out to '
+                             'keep all instances')
+        if ignore_thr is not None:
+            _check_share('ignore_thr', ignore_thr)
+            if ignore_thr >= min(by_name.values()):
+                raise ValueError(f'`ignore_thr` must be below `score_thr`, but got {ignore_thr} '
+                                 f'and {score_thr}; lower it, or leave it out')
+        if isinstance(min_size, bool) or not isinstance(min_size, (int, float)):
+            raise TypeError(f'`min_size` must be a number, but got {min_size!r}')
+        if not 0 <= min_size < math.inf:
+            raise ValueError(f'`min_size` must be 0 or more pixels, but got {min_size}')
+        self.score_thr = score_thr
+        self.per_class = per_class
+        self.ignore_thr = ignore_thr
+        self.min_size = min_size
+
+    def thresholds(self, classes: Sequence[str]) -> Tensor:
+        """The threshold of each class.
+
+        Args:
+            classes (Sequence[str]): Names, in the order of the labels.
+
+        Returns:
+            Tensor: float32 (C, ).
+
+        Raises:
+            ValueError: If ``score_thr`` is a dict that lacks a class or has an unknown one.
+        """
+        if not isinstance(self.score_thr, dict):
+            return torch.full((len(classes), ), float(self.score_thr))
+        unknown = [name for name in self.score_thr if name not in classes]
+        missing = [name for name in classes if name not in self.score_thr]
+        if unknown or missing:
+            raise ValueError(
+                '`score_thr` must have a threshold for each class, but ' + ' and '.join(
+                    ([f'has {joined(unknown)}, which is not one of {shown_names(classes)}']
+                     if unknown else []) + ([f'lacks {joined(missing)}'] if missing else [])) +
+                '; write one for each class by its name, or one number for all')
+        return torch.tensor([float(self.score_thr[name]) for name in classes])
+
+    def chosen(self, found: Any, classes: Sequence[str]) -> 'tuple[Tensor, Tensor]':
+        """Which instances are labels, and which are ignored.
+
+        Args:
+            found (InstanceData): ``bboxes`` (K, 4), ``labels`` and ``scores`` (K, ).
+            classes (Sequence[str]): Names, in the order of the labels.
+
+        Returns:
+            tuple[Tensor, Tensor]: Numbers of the labels, highest score first, and of the ignored.
+
+        Raises:
+            ValueError: If a label is not the number of a class.
+        """
+        labels, scores, boxes = found.labels, found.scores, found.bboxes
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+            raise ValueError(f'the prediction has the label {int(labels.max())}, but there are '
+                             f'{len(classes)} classes, {shown_names(classes)}; give the classes '
+                             'of the model, in the order of its outputs')
+        usable = boxes.isfinite().all(1) & (
+            (boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(1)
+        least = self.thresholds(classes).to(scores)[labels]
+        order = scores.argsort(descending=True, stable=True)
+        is_label = (usable & (scores >= least))[order]
+        if self.per_class is not None:
+            one_hot = torch.nn.functional.one_hot(labels[order], len(classes))
+            rank = (one_hot * is_label[:, None]).cumsum(0).gather(1, labels[order, None])[:, 0]
+            is_label &= rank <= self.per_class
+        ignored = order.new_zeros(0)
+        if self.ignore_thr is not None:
+            ignored = order[(usable & (scores < least) & (scores >= self.ignore_thr))[order]]
+        return order[is_label], ignored
+
+    def settings(self) -> Dict[str, Any]:
+        """The arguments, as JSON can hold them."""
+        return dict(score_thr=self.score_thr, per_class=self.per_class,
+                    ignore_thr=self.ignore_thr, min_size=self.min_size)
+
+
+def truth_of(prediction: Any, selection: Selection, classes: Sequence[str],
+             scoring: str = 'softmax') -> Any:
+    """Make labels of the predictions for one image.
+
+    Args:
+        prediction (DetDataSample | SegDataSample): What a model's ``predict`` returns:
+            ``pred_instances`` with ``bboxes`` (K, 4), ``labels`` and ``scores`` (K, ), and
+            ``masks`` (K, H, W) if it has them; or ``seg_logits`` with data (C, H, W).
+        selection (Selection): The rules.
+        classes (Sequence[str]): Names, in the order of the labels.
+        scoring (str): See :func:`pixel_scores`. Defaults to 'softmax'.
+
+    Returns:
+        DetDataSample | SegDataSample: Of the type and with the ``metainfo`` of the prediction.
+        Detection: ``gt_instances`` with ``bboxes``, ``labels``, ``scores`` and, where predicted,
+        ``masks`` (mmdet's BitmapMasks), highest score first, and ``ignored_instances`` without
+        scores. Segmentation: ``gt_sem_seg``, int64 (1, H, W), 255 where no class reaches its
+        threshold, and ``gt_sem_seg_scores``, float32 (1, H, W), the probabilities of the classes.
+
+    Raises:
+        ValueError: If the prediction has neither, or a label is not the number of a class.
+    """
+    truth = type(prediction)(metainfo=prediction.metainfo)
+    if 'pred_instances' in prediction:
+        found = prediction.pred_instances
+        labels, ignored = selection.chosen(found, classes)
+        truth.gt_instances = _instances(found, labels)
+        truth.gt_instances.scores = found.scores[labels]
+        truth.ignored_instances = _instances(found, ignored)
+        return truth
+    if 'seg_logits' not in prediction:
+        raise ValueError('labels are made of `pred_instances` of a detector or `seg_logits` of a '
+                         f'segmentor, but the prediction has {sorted(prediction.keys())}; use a '
+                         'model that predicts one of them')
+    if selection.per_class is not None or selection.ignore_thr is not None:
+        raise ValueError('`per_class` and `ignore_thr` are for instances, but the prediction is '
+                         'one label for each pixel; leave them out')
+    scores, labels = pixel_scores(prediction.seg_logits.data, scoring)
+    if int(labels.max()) >= len(classes):
+        raise ValueError(f'the prediction has the label {int(labels.max())}, but there are '
+                         f'{len(classes)} classes, {shown_names(classes)}; give the classes of '
+                         'the model, in the order of its outputs')
+    is_label = scores >= selection.thresholds(classes).to(scores)[labels]  # False for NaN
+    truth.gt_sem_seg = PixelData(data=labels.masked_fill(~is_label, IGNORED)[None])
+    truth.gt_sem_seg_scores = PixelData(data=scores[None])
+    return truth
+
+
+def pixel_scores(outputs: Tensor, scoring: str = 'softmax') -> 'tuple[Tensor, Tensor]':
+    """The most probable class of each pixel, and its probability.
+
+    Args:
+        outputs (Tensor): (C, H, W), ``seg_logits`` of a prediction.
+        scoring (str): 'softmax' over the classes; 'share' for the scores of mask transformers,
+            which are no logits: the sum over masks of class probability times mask probability,
+            divided by its sum over the classes. One output is the probability of label 1, as
+            mmseg's ``predict`` returns it, for both. Defaults to 'softmax'.
+
+    Returns:
+        tuple[Tensor, Tensor]: float32 and int64, (H, W).
+
+    Raises:
+        ValueError: If ``scoring`` is unknown.
+
+    Example:
+        >>> scores, labels = pixel_scores(torch.tensor([[[0.]], [[math.log(3.)]]]))
+        >>> round(float(scores), 4), int(labels)
+        (0.75, 1)
+    """
+    if scoring not in SCORINGS:
+        raise ValueError(f'`scoring` must be one of {joined(SCORINGS)}, but got {scoring!r}')
+    outputs = outputs.float()
+    if len(outputs) == 1:
+        probabilities = torch.cat([1 - outputs, outputs])
+    elif scoring == 'softmax':
+        probabilities = outputs.softmax(0)
+    else:
+        probabilities = outputs / outputs.sum(0).clamp(min=torch.finfo(outputs.dtype).tiny)
+    scores, labels = probabilities.max(0)
+    return scores, labels
+
+
+def scoring_of(model: Any) -> str:
+    """How the outputs of a segmentor become probabilities, for :func:`pixel_scores`.
+
+    Args:
+        model (nn.Module): A segmentor of mmseg, or any other model.
+
+    Returns:
+        str: 'share' for heads of mask transformers (MaskFormer, Mask2Former, SAN), 'softmax'
+        otherwise.
+    """
+    heads = getattr(model, 'decode_head', None)
+    head = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
+    if head is None:
+        return 'softmax'
+    from mmseg.models.decode_heads import SideAdapterCLIPHead
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+    is_share = not isinstance(head, BaseDecodeHead) or isinstance(head, SideAdapterCLIPHead)
+    return 'share' if is_share else 'softmax'
+
+
+def _instances(found: Any, numbers: Tensor) -> InstanceData:
+    chosen = InstanceData(bboxes=found.bboxes[numbers], labels=found.labels[numbers])
+    if 'masks' in found:
+        from mmdet.structures.mask import BitmapMasks
+        masks = found.masks
+        masks = masks.cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+        height, width = masks.shape[1:]
+        chosen.masks = BitmapMasks(masks[numbers.cpu().numpy()].astype(np.uint8), height, width)
+    return chosen
+
+
+def _check_share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f'`{name}` must be a number from 0 to 1, but got {value!r}')
+    if not 0 <= value <= 1:
+        raise ValueError(f'`{name}` must be from 0 to 1, but got {value}')

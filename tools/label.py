@@ -1,0 +1,351 @@
+"""Label images by a trained model: its predictions become annotations for a student.
+
+    python tools/label.py TEACHER.py TEACHER.pth IMAGES --out labels --score-thr 0.5
+
+IMAGES is a folder, a .txt file with a path in each line, or a config, whose training images are
+labelled. A detector of mmdet writes labels/annotations.json, which CocoDataset reads, with a score
+in each annotation; a segmentor of mmseg writes a PNG of train ids for each image into
+labels/labels/, 255 where no class reaches its threshold. Beside them are provenance.json,
+summary.json and the pictures sheet.png. A run that was killed goes on when it is started again.
+"""
+import argparse
+import json
+import os
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+from command import Parser, run
+from common import Options, check_checkpoint, read_config
+from fingerprint import digest, digest_of_config
+from label_files import (
+    Progress,
+    coco_of,
+    record_of_boxes,
+    record_of_pixels,
+    shown,
+    summary_of,
+    write_map,
+    write_whole,
+)
+from label_sheet import plot_labels
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, DefaultScope
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mmkd.core.build import build_model
+from mmkd.core.names import joined
+from mmkd.data.pseudo_labels import (
+    IGNORED,
+    Selection,
+    image_paths,
+    overlap,
+    scoring_of,
+    truth_of,
+)
+from mmkd.files.checkpoint import load_hashed
+from mmkd.files.classes import classes_of_checkpoint, classes_of_config
+from mmkd.files.fit import load_exactly
+from mmkd.files.labels import zero_labels_of_config
+from mmkd.networks.frozen import model_config
+
+SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm'
+MOST_WITHOUT = 200
+"""Images without labels in a row, after which the tool says so."""
+SHEET = 12
+"""Images of the contact sheet."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the model: a path, or package::path')
+    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument('images', help='a folder, a .txt file of paths, or a config')
+    parser.add_argument('--out', required=True, help='folder of the labels')
+    parser.add_argument('--score-thr', nargs='+', default=['0.5'], metavar='THR',
+                        help='the least score: a number, or CLASS=NUMBER for each class; 0.5 by '
+                        'default')
+    parser.add_argument('--ignore-thr', type=float, help='instances from this score to the '
+                        'threshold are ignored in training (iscrowd), not background')
+    parser.add_argument('--per-class', type=int, help='the most instances of a class in an image')
+    parser.add_argument('--min-size', type=float, default=1., help='the least width and height of '
+                        'a box in pixels')
+    parser.add_argument('--classes', nargs='+', metavar='CLASS', help='write only these classes')
+    parser.add_argument('--against', metavar='CONFIG', help='warn of images that are in a data set '
+                        'of this config, too')
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--num-workers', type=int, default=2)
+    parser.add_argument('--device', help='cuda if there is one, by default')
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
+                        help='override settings of the config, as in tools/train.py')
+    args = parser.parse_args()
+    if args.batch_size < 1 or args.num_workers < 0:
+        parser.error('--batch-size is 1 or more, and --num-workers 0 or more')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    selection = Selection(thresholds_in(args.score_thr), args.per_class, args.ignore_thr,
+                          args.min_size)
+    check_checkpoint(args.checkpoint, 'the checkpoint')
+    config = read_config(args.config)
+    config.merge_from_dict(dict(args.cfg_options))
+    root, names = find_images(args.images)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        loaded = load_hashed(args.checkpoint, whose='model')
+        classes = classes_of_checkpoint(loaded.checkpoint) or classes_of_config(config)
+        if not classes:
+            raise SystemExit(f'neither {args.checkpoint} nor {args.config} names the classes of '
+                             'the model; write them into `metainfo` of its train_dataloader')
+        selection = of_all(selection, classes, args.classes)
+        kept = [label for label, name in enumerate(classes)
+                if args.classes is None or name in args.classes]
+        model = build_model(model_config(config), 'model', config.get('default_scope'))
+        load_exactly(model, loaded.checkpoint, args.checkpoint)
+        progress = Progress(args.out, dict(
+            selection.settings(), config=args.config, config_hash=digest_of_config(config)[:16],
+            checkpoint=loaded.name, checkpoint_hash=loaded.digest, classes=classes,
+            written=[classes[label] for label in kept], root=root,
+            images=f'{len(names)}, {digest(chr(10).join(names))}'))
+        if progress.is_finished:
+            print(f'{args.out} is finished: {len(names)} images were labelled with these settings')
+            return
+        if args.against:
+            warn_of_overlap(args.against, root, names)
+        is_reduced = any(one.is_reduced for one in zero_labels_of_config(config))
+        label(args, model, config, root, names, classes, kept, selection, progress, is_reduced)
+        finish(args, root, names, classes, kept, progress, is_reduced)
+
+
+# --- what is asked for ----------------------------------------------------------------------------
+
+
+def thresholds_in(words: Sequence[str]) -> Any:
+    """The value of --score-thr: a number, or a dict by class."""
+    try:
+        if len(words) == 1 and '=' not in words[0]:
+            return float(words[0])
+        pairs = [word.rpartition('=') for word in words]
+        return {name: float(value) for name, _, value in pairs if name or 1 / 0}
+    except (ValueError, ZeroDivisionError):
+        raise SystemExit(f'--score-thr takes a number, or CLASS=NUMBER for each class, but got '
+                         f'{" ".join(words)}') from None
+
+
+def of_all(selection: Selection, classes: Sequence[str],
+           wanted: Optional[Sequence[str]]) -> Selection:
+    """Check the names of classes. Thresholds of classes that are not written may be left out."""
+    unknown = [name for name in wanted or () if name not in classes]
+    if unknown:
+        raise SystemExit(f'--classes {joined(unknown)}: the model has {joined(classes)}; write '
+                         'names of these')
+    by_name = selection.score_thr
+    if isinstance(by_name, dict) and wanted:
+        by_name = {**{name: 1. for name in classes if name not in wanted}, **by_name}
+    selection = Selection(by_name, selection.per_class, selection.ignore_thr, selection.min_size)
+    selection.thresholds(classes)
+    return selection
+
+
+def find_images(source: str) -> Tuple[str, List[str]]:
+    """A folder, and paths in it.
+
+    Args:
+        source (str): Folder, .txt file or config.
+
+    Raises:
+        SystemExit: If there is none.
+    """
+    if os.path.isdir(source):
+        found = [os.path.join(place, name) for place, _, names in os.walk(source)
+                 for name in names if name.lower().endswith(SUFFIXES)]
+        root = source
+        said = f'a file that ends in {joined(SUFFIXES)}'
+    elif source.endswith('.txt') and os.path.isfile(source):
+        with open(source, encoding='utf-8') as file:
+            found = [line.strip() for line in file if line.strip()]
+        missing = [path for path in found if not os.path.isfile(path)]
+        if missing:
+            raise SystemExit(f'{source} names {len(missing)} files that do not exist (looked from '
+                             f'{os.getcwd()}), the first is {missing[0]}; correct the paths')
+        root = folder_of(found)
+        said = 'a path in each line'
+    elif '::' in source or source.endswith('.py'):
+        config = read_config(source)
+        with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+            dataset = dataset_of(config, 'train')
+        found = list(image_paths(dataset))
+        prefix = getattr(dataset, 'data_prefix', {})
+        root = prefix.get('img') or prefix.get('img_path') or folder_of(found)
+        said = 'images in its train_dataloader'
+    else:
+        raise SystemExit(f'no images at {source} (looked from {os.getcwd()}); give a folder, a '
+                         '.txt file with a path in each line, or a config')
+    if not found:
+        raise SystemExit(f'no image in {source}: expected {said}')
+    root = os.path.abspath(root)
+    return root, sorted({os.path.relpath(os.path.abspath(path), root) for path in found})
+
+
+def folder_of(paths: Sequence[str]) -> str:
+    """The folder that all files are in."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths] or ['.'])
+
+
+def dataset_of(config: Config, part: str) -> Any:
+    """Build a data set of a config, without pipelines and with all images, unlabelled ones too."""
+    return DATASETS.build(_bare(config[f'{part}_dataloader'].dataset))
+
+
+def _bare(entry: Any) -> Dict[str, Any]:
+    if 'dataset' in entry:
+        return dict(entry, dataset=_bare(entry['dataset']))
+    if 'datasets' in entry:
+        return dict(entry, datasets=[_bare(one) for one in entry['datasets']])
+    return dict(entry, pipeline=[], filter_cfg=None)
+
+
+def warn_of_overlap(source: str, root: str, names: Sequence[str]) -> None:
+    """Say which images are in a data set of a config, too."""
+    config = read_config(source)
+    paths = [os.path.join(root, name) for name in names]
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        said: List[List[str]] = []
+        for part in ('train', 'val', 'test'):
+            if config.get(f'{part}_dataloader'):
+                both = overlap(dataset_of(config, part), paths)
+                if both and both not in said:  # often val and test are one set
+                    said.append(both)
+                    print(f'WARNING: {len(both)} of {len(paths)} images are in the {part} set of '
+                          f'{source}, too, by SHA-256, such as {both[0]}' +
+                          ('; figures on it say nothing if a student trains on them'
+                           if part != 'train' else ''))
+
+
+# --- prediction -----------------------------------------------------------------------------------
+
+
+class Images(torch.utils.data.Dataset):
+    """Images through the test pipeline; the name alone where a file cannot be read."""
+
+    def __init__(self, root: str, names: Sequence[str], classes: Sequence[str],
+                 pipeline: Sequence[dict]) -> None:
+        steps = [one for one in pipeline if 'Annotations' not in str(one.get('type'))]
+        self.load, self.rest = Compose(steps[:1]), Compose(steps[1:])
+        self.root, self.names, self.classes = root, names, classes
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Any:
+        name = self.names[number]
+        try:
+            image = self.load(dict(
+                img_path=os.path.join(self.root, name), img_id=number, sample_idx=number,
+                seg_fields=[], reduce_zero_label=False,
+                text=tuple(self.classes), custom_entities=True))  # of open-vocabulary models
+        except Exception:  # what a reader raises depends on the library
+            image = None
+        return name, image and self.rest(image)
+
+
+def pipeline_of(config: Config) -> Sequence[dict]:
+    """The test pipeline of a config."""
+    entry = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset')
+    while entry and 'pipeline' not in entry and entry.get('dataset'):
+        entry = entry['dataset']
+    pipeline = (entry or {}).get('pipeline') or config.get('test_pipeline')
+    if not pipeline:
+        raise SystemExit('the config has no test pipeline: no `test_dataloader.dataset.pipeline` '
+                         'and no `test_pipeline`; add one')
+    return list(pipeline)
+
+
+def label(args: argparse.Namespace, model: Any, config: Config, root: str, names: Sequence[str],
+          classes: Sequence[str], kept: Sequence[int], selection: Selection, progress: Progress,
+          is_reduced: bool) -> None:
+    """Predict all images that have no record yet, and keep a record of each."""
+    device = args.device or get_device()
+    model = model.to(device).eval()
+    scoring = scoring_of(model)
+    done = {record['name'] for record in progress.records}
+    images = Images(root, [name for name in names if name not in done], classes,
+                    pipeline_of(config))
+    loader = DataLoader(images, args.batch_size, num_workers=args.num_workers, collate_fn=list)
+    in_a_row, highest, is_said = 0, 0., False
+    with torch.no_grad(), tqdm(total=len(names), initial=len(done), unit='image', ncols=100,
+                               desc='labelling') as bar:
+        for batch in loader:
+            for name, record in records_of(batch, model, classes, kept, selection, scoring,
+                                           os.path.join(args.out, 'labels'), is_reduced):
+                progress.add(dict(record, name=name))
+                in_a_row = 0 if record.get('has_labels') else in_a_row + 1
+                highest = max(record.get('highest', 0.), highest if in_a_row else 0.)
+                if in_a_row == MOST_WITHOUT and not is_said:
+                    is_said = True
+                    bar.write(f'WARNING: no prediction above the threshold in {MOST_WITHOUT} '
+                              f'images in a row; the highest score is {highest:.3f}, the threshold '
+                              f'{selection.score_thr}; lower --score-thr, or look at the model')
+                bar.update()
+
+
+def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: Sequence[int],
+               selection: Selection, scoring: str, folder: str,
+               is_reduced: bool) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Records of a batch. Images of different sizes are predicted apart: mmseg stacks none."""
+    groups: Dict[Any, List[Any]] = {}
+    for name, image in batch:
+        if image is None:
+            yield name, dict(unreadable=True)
+        else:
+            inputs = image['inputs']  # a list with test-time augmentation
+            shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else name
+            groups.setdefault(shape, []).append((name, image))
+    for group in groups.values():
+        found = model.test_step(pseudo_collate([image for _, image in group]))
+        for (name, _), prediction in zip(group, found):
+            truth = truth_of(prediction, selection, classes, scoring)
+            if 'gt_instances' in truth:
+                yield name, record_of_boxes(truth, prediction.pred_instances.scores.cpu().numpy(),
+                                            kept)
+                continue
+            labels = truth.gt_sem_seg.data[0]
+            labels[~torch.isin(labels, labels.new_tensor(kept))] = IGNORED
+            labels = labels.cpu().numpy()
+            write_map(folder, name, labels, is_reduced)
+            yield name, record_of_pixels(labels, truth.gt_sem_seg_scores.data[0].cpu().numpy())
+
+
+def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: Sequence[str],
+           kept: Sequence[int], progress: Progress, is_reduced: bool) -> None:
+    """Write annotations, summary and sheet."""
+    place = {name: number for number, name in enumerate(names)}
+    records = sorted(progress.records, key=lambda record: place[record['name']])
+    skipped = [record['name'] for record in records if record.get('unreadable')]
+    records = [record for record in records if not record.get('unreadable')]
+    for name in skipped[:5]:
+        print(f'WARNING: {os.path.join(root, name)} cannot be read as an image; it is left out')
+    if not records:
+        raise SystemExit(f'none of the {len(names)} images in {root} can be read')
+    if 'annotations' in records[0]:
+        write_whole(os.path.join(args.out, 'annotations.json'),
+                    json.dumps(coco_of(records, classes, kept)))
+    summary = summary_of(records, skipped, classes, kept)
+    write_whole(os.path.join(args.out, 'summary.json'), json.dumps(summary, indent=1))
+    step = max(1, len(records) // SHEET)
+    plot_labels(root, os.path.join(args.out, 'labels'), records[::step][:SHEET], classes,
+                is_reduced, os.path.join(args.out, 'sheet.png'))
+    progress.finish(reduce_zero_label=is_reduced)
+    highest = max(record['highest'] for record in records)
+    note = None if summary['without_labels'] < len(records) else (
+        f'WARNING: no image has labels; the highest score is {highest:.3f}, the threshold '
+        f'{progress.settings["score_thr"]}; lower --score-thr, or look at the model')
+    print(shown(summary, note))
+    print(f'Labels, summary.json and sheet.png are in {args.out}')
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,119 @@
+"""Split a training set: labels for a share of the images, the rest without labels.
+
+    python tools/split_labels.py configs/bccd/student.py --out splits --shares 10 25
+
+For a detector it writes splits/labelled_10.json and splits/unlabelled_10.json (COCO, the latter
+without annotations), for a segmentor the lists splits/labelled_10.txt and splits/unlabelled_10.txt,
+which mmseg reads as `ann_file`. The images of a smaller share are among those of a larger one. The
+same seed gives the same split.
+"""
+import argparse
+import json
+import os
+import random
+from typing import Any, Dict, List, Sequence
+
+from command import Parser, run
+from common import Options, read_config
+from label_files import write_whole
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmkd.core.names import joined
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config whose training set is split')
+    parser.add_argument('--out', required=True, help='folder of the lists')
+    parser.add_argument('--shares', type=float, nargs='+', default=[10, 25], metavar='PERCENT',
+                        help='images that keep their labels, in per cent; 10 and 25 by default')
+    parser.add_argument('--seed', type=int, default=0, help='of the random order; 0 by default')
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
+                        help='override settings of the config, as in tools/train.py')
+    args = parser.parse_args()
+    if not all(0 < share < 100 for share in args.shares):
+        parser.error('--shares are per cent, more than 0 and less than 100')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    config = read_config(args.config)
+    config.merge_from_dict(dict(args.cfg_options))
+    entry = (config.get('train_dataloader') or {}).get('dataset') or {}
+    while 'dataset' in entry and 'type' in entry:
+        entry = entry['dataset']
+    ann_file = os.path.join(entry.get('data_root') or '', entry.get('ann_file') or '')
+    if ann_file.endswith('.json'):
+        split_coco(args, ann_file)
+    elif config.get('default_scope') == 'mmseg' and 'type' in entry:
+        split_maps(args, config, entry)
+    else:
+        raise SystemExit(f'the training set of {args.config}, {entry.get("type", "none")}, has no '
+                         'annotation file in COCO\'s format, and is none of mmseg; give a config '
+                         'with one of them')
+
+
+def split_coco(args: argparse.Namespace, path: str) -> None:
+    """Write annotation files. Categories, and so the numbers of the classes, stay as they are."""
+    if not os.path.isfile(path):
+        raise SystemExit(f'no annotation file at {path} (looked from {os.getcwd()}); look at '
+                         'data_root and ann_file of the config')
+    with open(path, encoding='utf-8') as file:
+        content = json.load(file)
+    names = {category['id']: category['name'] for category in content['categories']}
+    for share, chosen in shares_of(sorted(image['id'] for image in content['images']), args):
+        ids = set(chosen)
+        labelled = dict(
+            content, images=[one for one in content['images'] if one['id'] in ids],
+            annotations=[one for one in content['annotations'] if one['image_id'] in ids])
+        rest = dict(content, annotations=[],
+                    images=[one for one in content['images'] if one['id'] not in ids])
+        for kind, part in (('labelled', labelled), ('unlabelled', rest)):
+            write_whole(os.path.join(args.out, f'{kind}_{share:g}.json'), json.dumps(part))
+        counts = dict.fromkeys(names.values(), 0)
+        for one in labelled['annotations']:
+            counts[names[one['category_id']]] += 1
+        tell(args, share, len(ids), len(rest['images']), counts)
+
+
+def split_maps(args: argparse.Namespace, config: Config, entry: Dict[str, Any]) -> None:
+    """Write lists of images without suffix, as mmseg's data sets read them."""
+    from label import dataset_of
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = dataset_of(Config(dict(train_dataloader=dict(dataset=entry))), 'train')
+    folder, suffix = dataset.data_prefix['img_path'], dataset.img_suffix
+    names = [os.path.relpath(dataset.get_data_info(number)['img_path'], folder)[:-len(suffix)]
+             for number in range(len(dataset))]
+    if not names:
+        raise SystemExit(f'no image that ends in {suffix} is in {folder}; look at data_root and '
+                         'data_prefix of the config')
+    for share, chosen in shares_of(sorted(names), args):
+        rest = sorted(set(names) - set(chosen))
+        for kind, part in (('labelled', sorted(chosen)), ('unlabelled', rest)):
+            write_whole(os.path.join(args.out, f'{kind}_{share:g}.txt'),
+                        ''.join(f'{name}\n' for name in part))
+        tell(args, share, len(chosen), len(rest), {})
+
+
+def shares_of(images: Sequence[Any], args: argparse.Namespace) -> List[Any]:
+    """Shares and their images: the first ones of one random order, at least one."""
+    order = list(images)
+    random.Random(args.seed).shuffle(order)
+    return [(share, order[:max(1, round(len(order) * share / 100))])
+            for share in sorted(args.shares)]
+
+
+def tell(args: argparse.Namespace, share: float, count: int, rest: int,
+         counts: Dict[str, int]) -> None:
+    print(f'{share:g} %: {count} images with labels, {rest} without, in {args.out}' +
+          (f'; {joined(f"{name} {number}" for name, number in counts.items())}' if counts else ''))
+    missing = [name for name, number in counts.items() if not number]
+    if missing:
+        print(f'WARNING: no label of {joined(missing)} is in this share; a model cannot learn it; '
+              'take another --seed or a larger share')
+
+
+if __name__ == '__main__':
+    run(main)
