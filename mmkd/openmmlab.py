@@ -10,6 +10,7 @@ from .compare.vocabulary import Context, provides
 from .data.replay import Replay
 from .data.sampler import WeightedSampler
 from .data.transforms import PackViews
+from .data.unlabelled import BlankAnnotations, ImageFolder
 from .distiller import Distiller
 from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
@@ -29,9 +30,10 @@ from .networks import (
 )
 from .points import ModelFamily, Point, tensors_of
 from .prepare import Prepare
-from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
+from .registry import DATA_SAMPLERS, DATASETS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .students.soft_tree import SoftTree
 from .students.tree_head import soft_tree_head
+from .training.pseudo_labels import PseudoLabels
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -39,12 +41,14 @@ guard_mmengine_loading(check_tested)
 guard_mmengine_yaml()
 
 __all__ = [
+    'DATASETS',
     'DATA_SAMPLERS',
     'FAMILIES',
     'HOOKS',
     'MODELS',
     'TRANSFORMS',
     'BaseTeacher',
+    'BlankAnnotations',
     'CachedTeacher',
     'Committee',
     'Connector',
@@ -55,6 +59,7 @@ __all__ = [
     'EarlierSelf',
     'Foreground',
     'FrozenTeacher',
+    'ImageFolder',
     'MeanTeacher',
     'ModelFamily',
     'ModuleTeacher',
@@ -62,6 +67,7 @@ __all__ = [
     'Partner',
     'Point',
     'Prepare',
+    'PseudoLabels',
     'Region',
     'Replay',
     'SoftTree',

@@ -23,6 +23,8 @@ class Batch:
     """The N samples; None for a blank image."""
     iteration: int = 0
     """Number of the iteration of the run, from 0."""
+    is_labelled: bool = True
+    """Whether there are labels, of people or of a teacher."""
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Context:
         Raises:
             Lacking: If the loss module that trains the point on labels is not known.
         """
+        self.check_labelled('labels')
         if not self.labelled.criteria:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
                           "known to mmkd; compare 'cls' of a dense head, a RoI head or a segmentor")
@@ -101,6 +104,16 @@ class Context:
         # The student's own prediction, also where another one is compared (`through`).
         return is_given_by_image(self.model.get_submodule(point.criteria[0]), self.calls,
                                  lambda: point.levels(self.records), point.num_classes or 1)
+
+    def check_labelled(self, name: str) -> None:
+        """Check that the batch has labels.
+
+        Raises:
+            Lacking: If it has none.
+        """
+        if not self.batch.is_labelled:
+            raise Lacking(f'`{name}` is asked for, but the images have no labels; write '
+                          "images='labelled' in the entry, or add mmkd.PseudoLabels")
 
     def all_labels(self) -> List[Labels]:
         """The labels of all levels."""
