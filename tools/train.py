@@ -2,14 +2,16 @@
 
     python tools/train.py configs/dist/retinanet_r50.py
     python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
+    python tools/train.py STUDENT.py --teacher TEACHER.py --unlabelled FOLDER --pseudo-labels 0.5
     python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
     python tools/train.py STUDENT.py --generations 3
     python tools/train.py TEACHER.py --prepare maskd
 
 The second form needs no distillation config: it finds the points that can be compared, and writes a
-config into the work dir, which can be edited and run with the first form. The next two forms train
-several models in sequence; each one teaches the next. The last form trains the first stage of a
-method that has two: it writes prepared.pth, which the second form takes by --prepared.
+config into the work dir, which can be edited and run with the first form. The third form adds
+images without labels. The next two forms train several models in sequence; each one teaches the
+next. The last form trains the first stage of a method that has two: it writes prepared.pth, which
+the second form takes by --prepared.
 """
 import argparse
 import os
@@ -30,6 +32,8 @@ from common import (
 from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
+from second_stream import add_second_stream, added, check_second_stream, written
+from second_stream import entries_of as pseudo_labels_of
 from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
@@ -69,8 +73,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='resume the given checkpoint, or without one the latest in the work dir')
+    add_second_stream(parser)
     add_common_options(parser)
     args = parser.parse_args()
+    check_second_stream(parser, args)
     if args.prepare and (args.teacher or args.method or args.assistant or args.generations or
                          args.prepared):
         parser.error('--prepare takes the config of the teacher, and goes without --teacher, '
@@ -126,7 +132,8 @@ def make_pair(args: argparse.Namespace) -> Config:
     imports = [own] if isinstance(own, str) else own
     names = [name if '::' in name else os.path.abspath(name)
              for name in (args.config, args.teacher)]
-    text = config_text(*names, checkpoint, entries, imports, around, method)
+    text = written(config_text(*names, checkpoint, [*entries, *pseudo_labels_of(args)], imports,
+                               around, method), args.unlabelled)
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)
@@ -144,7 +151,8 @@ def main() -> None:
             'work_dirs', f'{name}_{"assistants" if args.assistant else "generations"}')
         return run_chain(args, assistants(args) if args.assistant else generations(args))
     config = (finish_config(make_pair(args), args) if args.teacher else
-              finish_config(make_preparation(args), args) if args.prepare else load_config(args))
+              finish_config(make_preparation(args), args) if args.prepare else
+              added(load_config(args), args))
     if args.amp:
         if get_device() == 'cpu':
             raise SystemExit("--amp is MMEngine's AmpOptimWrapper, which wants a GPU; on a CPU "

@@ -97,13 +97,7 @@ class Unlabelled:
             self._seed = runner.seed or 0
         config = self._completed(like, scope)
         with DefaultScope.overwrite_default_scope(scope):
-            self.dataset = DATASETS.build(config['dataset'])
-            if hasattr(self.dataset, 'full_init'):
-                self.dataset.full_init()
-        if not len(self.dataset):
-            raise ValueError(
-                f'the unlabelled data set, {name_of(config["dataset"])}, has no images; give one '
-                'with images, and look at `filter_cfg` and `data_prefix`')
+            self.dataset = built(config['dataset'])
         self._config = dict(config, dataset=Seeded(self.dataset))
         check_recomputed(student, self.norm)
         print_log(f'Unlabelled images: {len(self.dataset)}, {config["batch_size"]} for each '
@@ -175,6 +169,27 @@ class Unlabelled:
         finally:
             for one, value in zip(norms, before):
                 setattr(one, name, value)
+
+
+def built(config: Dict[str, Any]) -> Any:
+    """Build a data set.
+
+    Raises:
+        ValueError: If it has no images.
+    """
+    empty = ValueError(f'the unlabelled data set, {name_of(config)}, has no images; give one with '
+                       'images, and look at `ann_file`, `data_prefix` and `filter_cfg`')
+    try:
+        dataset = DATASETS.build(config)
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+    except ValueError as error:
+        if 'need at least one array' not in str(error):  # MMEngine serializes an empty list
+            raise
+        raise empty from error
+    if not len(dataset):
+        raise empty
+    return dataset
 
 
 def trained_norms(model: nn.Module) -> List[_BatchNorm]:

@@ -66,7 +66,7 @@ def test_a_folder_lists_images_of_its_subfolders_in_order(tmp_path):
 
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / 'notes.txt').write_text('')
-    with pytest.raises(FileNotFoundError, match=r'has no images, but 1 other files; expected .*jpg'):
+    with pytest.raises(FileNotFoundError, match='has no images, but 1 other files; .*jpg'):
         ImageFolder(str(tmp_path))
     with pytest.raises(FileNotFoundError, match='does not exist'):
         ImageFolder(str(tmp_path / 'missing'))
@@ -77,7 +77,8 @@ def test_a_folder_without_images_is_refused(tmp_path):
                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
                dict(type='RandomChoice', transforms=[
                    [dict(type='Resize', scale=(48, 32))],
-                   [dict(type='RandomCrop', crop_size=(20, 20)), dict(type='RandomFlip', prob=1.)]]),
+                   [dict(type='RandomCrop', crop_size=(20, 20)),
+                    dict(type='RandomFlip', prob=1.)]]),
                dict(type='MinIoURandomCrop'),
                dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1)),
                dict(type='PackDetInputs')]),
