@@ -27,8 +27,8 @@ def without_labels(dataset: Dict[str, Any], scope: Optional[str] = None) -> Dict
     """
     def changed(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            found = [changed(one) for one in value]
-            return type(value)(one for one in found if one is not None)
+            kept = [changed(one) for one in value]
+            return type(value)(one for one in kept if one is not None)
         if not isinstance(value, dict):
             return value
         name = name_of(value)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..compare.classes import match_classes
 from ..core.arguments import finite_number
 from ..core.build import named_arguments
+from ..core.errors import explained
 from ..core.log import warn
 from ..core.names import shown_names
 from ..data.pseudo_labels import Selection, truth_of
@@ -105,8 +106,11 @@ class PseudoLabels:
                 f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns from '
                 f'{what[not wants_map]}, but `{name}`, {kind}, predicts {what[wants_map]}; give a '
                 f'teacher that predicts {what[not wants_map]}')
-        truth, = self.truth(network, student, blank_image(student, size),  # type: ignore[arg-type]
-                            [blank_sample(student, size)], is_trial=True)
+        with explained(f'mmkd.PseudoLabels: `{name}`, {kind}, cannot predict a blank image of '
+                       f'{size[0]}x{size[1]} pixels', 'look at its `test_cfg`'):
+            truth, = self.truth(network, student,
+                                blank_image(student, size),  # type: ignore[arg-type]
+                                [blank_sample(student, size)], is_trial=True)
         if needs_masks(student) and 'masks' not in truth.gt_instances:
             raise ValueError(f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns '
                              f'from masks of objects, but `{name}`, {kind}, predicts none; give a '

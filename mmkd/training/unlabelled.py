@@ -56,8 +56,9 @@ class Unlabelled:
         if unknown:
             raise ValueError(f'`unlabelled` has the keys {", ".join(KEYS)}, but got `{unknown[0]}`'
                              f'; write for instance {example}')
-        loader = given.get('dataloader') or {}
-        self.folder, self.loader_config = given.get('folder'), loader
+        loader: Any = given.get('dataloader') or {}
+        self.folder: Any = given.get('folder')
+        self.loader_config = loader
         if not isinstance(loader, dict) or (self.folder is None) == ('dataset' not in loader):
             raise ValueError('`unlabelled` must have either a `folder` of images or a `dataloader` '
                              f'with a `dataset`, but got {source!r:.200}; write for instance '
@@ -107,12 +108,10 @@ class Unlabelled:
 
     def _completed(self, like: Dict[str, Any], scope: Optional[str]) -> Dict[str, Any]:
         """The config of the loader."""
-        own = dict(self.loader_config)
+        own: Dict[str, Any] = dict(self.loader_config)
         dataset: Any = dict(like.get('dataset') or {})
         if self.folder is not None:
             own['dataset'] = of_folder(os.path.abspath(os.path.expanduser(self.folder)), dataset)
-        elif 'batch_size' not in own and 'dataset' in own['dataset']:
-            own['dataset'] = dict(own['dataset'])
         if not first_pipeline(own['dataset']):
             own['dataset'] = dict(own['dataset'], pipeline=first_pipeline(dataset))
         if not first_pipeline(own['dataset']):
@@ -122,9 +121,9 @@ class Unlabelled:
         if 'sampler' in own:
             print_log('`sampler` of the unlabelled images is replaced: their order depends on the '
                       'seed and on the iteration alone', 'current')
-        taken = {key: like[key] for key in ('batch_size', 'num_workers', 'collate_fn', 'pin_memory')
+        taken: Dict[str, Any] = {key: like[key] for key in ('batch_size', 'num_workers', 'collate_fn', 'pin_memory')
                  if key in like}
-        config = {**dict(batch_size=1, num_workers=0), **taken, **own}
+        config: Dict[str, Any] = {'batch_size': 1, 'num_workers': 0, **taken, **own}
         config['dataset'] = without_labels(config['dataset'], scope)
         if not config['num_workers']:
             for key in ('persistent_workers', 'prefetch_factor'):

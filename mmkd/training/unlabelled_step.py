@@ -61,7 +61,7 @@ class UnlabelledStep(Step):
                 if callable(getattr(module, 'loss_by_feat', None)):
                     stack.enter_context(replaced_forward(module, no_losses, 'loss_by_feat'))
             self._learned(forward, [blank(student, sample, self.batch.inputs)
-                                    for sample in samples])
+                                    for sample in samples or ()])
         return {'student': {}}
 
     def _learned(self, forward: Callable[..., Dict[str, Any]],

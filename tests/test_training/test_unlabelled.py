@@ -1,5 +1,6 @@
 """A second stream of images, without labels: which losses it has, and what it leaves alone."""
 import copy
+import os
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import (
     build,
     detector_config,
     distiller,
+    leave_group,
     retinanet,
     save_teacher,
     saved_at,
@@ -18,6 +20,8 @@ from conftest import (
     two_stage,
 )
 from loops import images
+from mmengine.runner import Runner
+from torch import distributed, multiprocessing
 
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 NECK = dict(type='mmkd.MSELoss', on='neck')
@@ -204,7 +208,6 @@ def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher,
 
 
 def test_a_test_needs_neither_folder_nor_teacher(shapes, teacher, tmp_path):
-    from mmengine.runner import Runner
     config = config_of(shapes, tmp_path / 'run', retinanet(), dict(teacher, checkpoint='gone.pth'),
                        LABELS, unlabelled='gone')
     Runner.from_cfg(config).test()
@@ -241,6 +244,41 @@ def test_a_run_goes_on_to_the_bit(shapes, pictures, teacher, tmp_path, workers):
     for kind in ('state_dict', 'ema_state_dict'):
         assert all(torch.equal(value, other[kind][name]) for name, value in one[kind].items())
     assert len({losses['unlabelled.loss_neck_mse'] for losses in whole}) == 6
+
+
+def in_two_processes(rank, folder, shapes, pictures, entry):
+    os.environ['LOCAL_RANK'] = str(rank)
+    distributed.init_process_group('gloo', rank=rank, world_size=2,
+                                   init_method=f'file://{folder}/meeting')
+    found = {}
+    for name, changes in dict(whole={}, again=dict(
+            resume=True, load_from=f'{folder}/whole/iter_4.pth')).items():
+        config = iterations(shapes, f'{folder}/{name}', entry, pictures, DIST, NECK, LABELS,
+                            **changes)
+        config.merge_from_dict(dict(launcher='pytorch', model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel', device_ids=None)))
+        runner = Runner.from_cfg(config)
+        runner.train()
+        model = runner.model.module
+        weights = [one.detach().clone() for one in (
+            *model.parameters(), *model.distillation.trained_beside)]
+        samples = model.distillation.unlabelled.batch(5)['data_samples']
+        found[name] = weights, [one.img_path for one in samples]
+    torch.save(found, f'{folder}/{rank}.pth')
+    del runner, model
+    leave_group()
+
+
+@pytest.mark.slow
+def test_two_processes_see_other_images_train_alike_and_go_on(shapes, pictures, teacher, tmp_path):
+    """To the bit, with a connector."""
+    multiprocessing.spawn(in_two_processes, (str(tmp_path), shapes, pictures, teacher), nprocs=2)
+    parts = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+    assert parts[0]['whole'][1] != parts[1]['whole'][1]
+    weights = [part[name][0] for part in parts for name in ('whole', 'again')]
+    assert len(weights[0]) > 50
+    for others in weights[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(weights[0], others))
 
 
 def in_a_loop(teacher, pictures, *entries):

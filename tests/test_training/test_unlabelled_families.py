@@ -37,9 +37,13 @@ def mask_transformer(package):
     return model_of(f'{package}-mask2former')[1]
 
 
+def with_queries(kind):
+    return dict(detector(kind, 20), test_cfg=dict(max_per_img=20))
+
+
 DETECTORS = dict(
-    retinanet=retinanet, faster_rcnn=two_stage, dino=lambda: detector('dino', 20), rtmdet=rtmdet,
-    cascade=lambda: two_stage('cascade-rcnn'), detr=lambda: detector('detr', 20))
+    retinanet=retinanet, faster_rcnn=two_stage, dino=lambda: with_queries('dino'), rtmdet=rtmdet,
+    cascade=lambda: two_stage('cascade-rcnn'), detr=lambda: with_queries('detr'))
 
 
 @pytest.mark.slow
