@@ -121,8 +121,8 @@ class Unlabelled:
         if 'sampler' in own:
             print_log('`sampler` of the unlabelled images is replaced: their order depends on the '
                       'seed and on the iteration alone', 'current')
-        taken: Dict[str, Any] = {key: like[key] for key in ('batch_size', 'num_workers', 'collate_fn', 'pin_memory')
-                 if key in like}
+        keys = 'batch_size', 'num_workers', 'collate_fn', 'pin_memory'
+        taken: Dict[str, Any] = {key: like[key] for key in keys if key in like}
         config: Dict[str, Any] = {'batch_size': 1, 'num_workers': 0, **taken, **own}
         config['dataset'] = without_labels(config['dataset'], scope)
         if not config['num_workers']:
