@@ -45,6 +45,7 @@ def truth_of(prediction: Any, selection: Selection, classes: Sequence[str]) -> A
         least = found.scores.new_tensor(selection.thresholds(
             classes, max(len(classes), int(found.labels.max()) + 1 if len(found.labels) else 1)))
         found = found[found.scores >= least[found.labels]]
+        found = found[(found.bboxes[:, 2:] > found.bboxes[:, :2]).all(1)]  # with an area
         if selection.per_class is not None:
             order = found.scores.argsort(descending=True)
             found = found[order]
