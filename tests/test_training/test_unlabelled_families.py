@@ -58,7 +58,8 @@ def test_detectors(shapes, tmp_path, other, student):
     if other == 'rtmdet':  # its initial boxes have no area
         checkpoint = saved_at(tmp_path / 't.pth')
         for name, tensor in checkpoint['state_dict'].items():
-            tensor += 3. * (name.endswith('bias') and 'rtm_reg' in name)
+            if 'rtm_reg' in name and name.endswith('bias'):
+                tensor += 3.
         torch.save(checkpoint, tmp_path / 't.pth')
     model = dict(distiller(DETECTORS[student](), entry, LABELS), unlabelled=shapes)
     _, losses = train(detector_config(shapes, model, str(tmp_path / 'run'),
