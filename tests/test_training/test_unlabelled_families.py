@@ -93,11 +93,9 @@ def test_masks(shapes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('is_reversed', [False, True])
-def test_label_maps(streets, tmp_path, is_reversed):
-    """From a mask transformer to DeepLabV3, and back."""
-    kinds = [mask_transformer('mmseg'), segmentor('deeplabv3', classes=3)]
-    other, student = kinds[::-1] if is_reversed else kinds
+def test_label_maps(streets, tmp_path):
+    """From a mask transformer to DeepLabV3."""
+    other, student = mask_transformer('mmseg'), segmentor('deeplabv3', classes=3)
     names = ('road', 'building', 'car')
     entry = save_teacher(tmp_path / 't.pth', other, classes=names[::-1], scope='mmseg')
     model = dict(distiller(student, entry, dict(LABELS, score_thr=0.01)), unlabelled=streets,
