@@ -60,6 +60,10 @@ class Distiller(BaseModel):
             consecutive steps the run stops, with a diagnosis. Defaults to 10.
         classes (Sequence[str], optional): Names of the classes of the student's columns, in order.
             Defaults to None, the names in the training data of the running Runner.
+        unlabelled (str | dict, optional): Images without labels, of which each step has a batch: a
+            folder, or ``dict(dataloader=...)``; see :class:`mmkd.training.unlabelled.Unlabelled`.
+            Entries of ``distill`` are computed for them, too, or only for them, by ``images``;
+            :class:`mmkd.PseudoLabels` trains on them. Defaults to None, labelled images only.
         data_preprocessor (dict, optional): Data preprocessor for a student config without one:
             MMEngine's Runner passes the one outside of ``model`` in the config. Defaults to None.
 
@@ -78,7 +82,8 @@ class Distiller(BaseModel):
                  hooks: Sequence[Any] = (),
                  nonfinite_limit: int = LIMIT,
                  data_preprocessor: Optional[dict] = None,
-                 classes: Optional[Sequence[str]] = None) -> None:
+                 classes: Optional[Sequence[str]] = None,
+                 unlabelled: Union[str, dict, None] = None) -> None:
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
@@ -99,7 +104,7 @@ class Distiller(BaseModel):
         self.__dict__['student'] = student  # not a child: its children are shared
         self._version = student._version
         self.distillation = Distillation(student, teacher, distill, classes, companions,
-                                         nonfinite_limit)
+                                         nonfinite_limit, unlabelled=unlabelled)
         self._steps, self._is_in_step, self._has_runner = 0, False, False
         self._moves = MoveWatch()
         self.inherit = None if inherit is None else Inheritance.of(inherit)

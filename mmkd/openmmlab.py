@@ -10,6 +10,7 @@ from .compare.vocabulary import Context, provides
 from .data.replay import Replay
 from .data.sampler import WeightedSampler
 from .data.transforms import PackViews
+from .data.unlabelled import BlankAnnotations, ImageFolder
 from .distiller import Distiller
 from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
@@ -30,10 +31,11 @@ from .networks import (
 )
 from .points import ModelFamily, Point, tensors_of
 from .prepare import Prepare
-from .registry import DATA_SAMPLERS, FAMILIES, HOOKS, MODELS, TRANSFORMS
+from .registry import DATA_SAMPLERS, DATASETS, FAMILIES, HOOKS, MODELS, TRANSFORMS
 from .students.soft_tree import SoftTree
 from .students.tree_head import soft_tree_head
 from .training.bfloat16 import BFloat16OptimWrapper
+from .training.pseudo_labels import PseudoLabels
 from .version import __version__
 
 allow_mmengine_checkpoints()
@@ -41,6 +43,7 @@ guard_mmengine_loading(check_tested)
 guard_mmengine_yaml()
 
 __all__ = [
+    'DATASETS',
     'DATA_SAMPLERS',
     'FAMILIES',
     'HOOKS',
@@ -48,6 +51,7 @@ __all__ = [
     'TRANSFORMS',
     'BFloat16OptimWrapper',
     'BaseTeacher',
+    'BlankAnnotations',
     'CachedModuleTeacher',
     'CachedTeacher',
     'Committee',
@@ -59,6 +63,7 @@ __all__ = [
     'EarlierSelf',
     'Foreground',
     'FrozenTeacher',
+    'ImageFolder',
     'MeanTeacher',
     'ModelFamily',
     'ModuleTeacher',
@@ -66,6 +71,7 @@ __all__ = [
     'Partner',
     'Point',
     'Prepare',
+    'PseudoLabels',
     'Region',
     'Replay',
     'SoftTree',

@@ -7,6 +7,7 @@ found by ``fits``, never named in a config.
 from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -21,15 +22,18 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmkd',
     locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.students.tree_head',
-               'mmkd.distiller', 'mmkd.prepare'])
+               'mmkd.training.pseudo_labels', 'mmkd.distiller', 'mmkd.prepare'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd', locations=['mmkd.data.transforms'])
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd',
+    locations=['mmkd.data.transforms', 'mmkd.data.unlabelled'])
 DATA_SAMPLERS = Registry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmkd', locations=['mmkd.data.sampler'])
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmkd',
     locations=['mmkd.training.bfloat16'])
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmkd', locations=['mmkd.data.unlabelled'])
 FAMILIES = Registry('model family', scope='mmkd', locations=['mmkd.points'])
 
 

@@ -4,13 +4,14 @@
     python tools/train.py STUDENT.py --teacher TEACHER.py --method dist
     python tools/train.py STUDENT.py --teacher timm:vit_small_patch14_dinov2 \\
         --teacher-checkpoint FILE --method mimic
+    python tools/train.py STUDENT.py --teacher TEACHER.py --unlabelled FOLDER --pseudo-labels 0.5
     python tools/train.py STUDENT.py --teacher BIG.py --assistant MIDDLE.py
     python tools/train.py STUDENT.py --generations 3
     python tools/train.py TEACHER.py --prepare maskd
 
 The second form needs no distillation config: it finds the points that can be compared, and writes a
 config into the work dir, which can be edited and run with the first form. In the third, a module of
-another library teaches features. The next two forms train
+another library teaches features. The fourth adds images without labels. The next two forms train
 several models in sequence; each one teaches the next. The last form trains the first stage of a
 method that has two: it writes prepared.pth, which the second form takes by --prepared.
 """
@@ -37,6 +38,8 @@ from common import (
 from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
+from second_stream import add_second_stream, added, check_second_stream, written
+from second_stream import entries_of as pseudo_labels_of
 from written import check_edited, write_kept
 
 from mmkd import Distiller
@@ -87,8 +90,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='resume the given checkpoint, or without one the latest in the work dir')
+    add_second_stream(parser)
     add_common_options(parser)
     args = parser.parse_args()
+    check_second_stream(parser, args)
     if args.prepare and (args.teacher or args.method or args.assistant or args.generations or
                          args.prepared):
         parser.error('--prepare takes the config of the teacher, and goes without --teacher, '
@@ -179,8 +184,10 @@ def make_pair(args: argparse.Namespace) -> Config:
     own_name, name_of_teacher = (
         built_by(name) if is_module(name) else name if '::' in name else os.path.abspath(name)
         for name in (args.config, args.teacher))
-    text = config_text(own_name, name_of_teacher, checkpoint, entries, imports, around, method,
-                       args.classes and os.path.abspath(os.path.expanduser(args.classes)))
+    text = written(config_text(
+        own_name, name_of_teacher, checkpoint, [*entries, *pseudo_labels_of(args)], imports,
+        around, method, args.classes and os.path.abspath(os.path.expanduser(args.classes))),
+        args.unlabelled)
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)
@@ -210,7 +217,8 @@ def main() -> None:
             'work_dirs', f'{name}_{"assistants" if args.assistant else "generations"}')
         return run_chain(args, assistants(args) if args.assistant else generations(args))
     config = (finish_config(make_pair(args), args) if args.teacher else
-              finish_config(make_preparation(args), args) if args.prepare else load_config(args))
+              finish_config(make_preparation(args), args) if args.prepare else
+              added(load_config(args), args))
     if args.amp:
         use_mixed_precision(config)
     if args.auto_scale_lr:

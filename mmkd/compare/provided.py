@@ -13,6 +13,10 @@ OF_CRITERION = ('labels', 'label_weights', 'num_positives', 'left_out_labels')
 """Names of values that are read from the call of the loss module that trains the student's logits
 on labels."""
 
+OF_DATA = (*OF_CRITERION, 'centerness_sum', 'boxes', 'box_labels', 'ignored_boxes',
+           'instance_masks', 'label_map')
+"""Names of values that only a batch with labels has."""
+
 OF_GRID = ('stride', 'priors', 'left_out_priors')
 """Names of values that exist only for levels that are maps of the image."""
 
@@ -43,6 +47,7 @@ def _num_positives(context: Context) -> Tensor:
 def _centerness_sum(context: Context) -> Tensor:
     """Sum of the centerness of the positives in their boxes, averaged over processes; at least
     1."""
+    context.check_labelled('centerness_sum')
     paths = context.labelled.centred_by
     if not paths:
         raise Lacking('`centerness_sum` is asked for, but the head of the student has no '

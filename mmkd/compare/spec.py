@@ -15,6 +15,9 @@ from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
 REPLACED = ('all', 'background')
+IMAGES = ('all', 'labelled', 'unlabelled')
+UNLABELLED = 'unlabelled'
+"""What the names of losses on unlabelled images begin with."""
 QUERIES = ('teacher', 'random')
 
 
@@ -50,6 +53,7 @@ class TermSpec:
         also (tuple[str]): See :func:`read_entry`.
         through (Through, optional): See :func:`read_entry`.
         queries (str, optional): See :func:`read_entry`.
+        images (str, optional): See :func:`read_entry`.
     """
 
     learner: str
@@ -68,6 +72,7 @@ class TermSpec:
     also: Tuple[str, ...] = ()
     through: Optional[Through] = None
     queries: Optional[str] = None
+    images: Optional[str] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -118,6 +123,7 @@ def read_entry(*,
           also: Optional[Sequence[str]] = None,
           through: Optional[Dict[str, Any]] = None,
           queries: Optional[str] = None,
+          images: Optional[str] = None,
           **loss: Any) -> TermSpec:
     """Parse the keys of an entry of ``distill``.
 
@@ -167,6 +173,9 @@ def read_entry(*,
             the memory of its encoder, with gradient. Predictions are paired by the number of the
             query. Defaults to None: each side predicts for its own queries, and predictions are
             paired by class and place.
+        images (str, optional): The images that are compared, if the Distiller has ``unlabelled``
+            ones: 'labelled', 'unlabelled' or 'all'. Defaults to None, 'all'; 'labelled' if another
+            network than the student learns, or a partner teaches.
         **loss: The loss: ``type`` and its arguments.
     """
     if on is None or 'type' not in loss:
@@ -223,6 +232,9 @@ def read_entry(*,
     if queries is not None and through is not None:
         raise ValueError('`queries` and `through` are both given, but a value of the student '
                          'continues in the teacher for queries of its own; leave out one of them')
+    if images is not None and (not isinstance(images, str) or images not in IMAGES):
+        raise ValueError(f'`images` must be one of {", ".join(map(repr, IMAGES))}, but got '
+                         f'{images!r}; write one of these, or leave it out')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
     with preserved_rng():
@@ -236,7 +248,8 @@ def read_entry(*,
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
     for_which = '' if queries is None else f'_{queries}_queries'
-    name = f'loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
+    where = f'{UNLABELLED}.' if images == 'unlabelled' else ''
+    name = f'{where}loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
         name is None) else name
     if not isinstance(name, str) or 'loss' not in name:
         raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
@@ -244,7 +257,7 @@ def read_entry(*,
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else Through(**through), queries)
+                    None if through is None else Through(**through), queries, images)
 
 
 KEYS = tuple(name for name, one in signature(read_entry).parameters.items()

@@ -24,6 +24,8 @@ class Batch:
     """The N samples; None for a blank image."""
     iteration: int = 0
     """Number of the iteration of the run, from 0."""
+    is_labelled: bool = True
+    """Whether there are labels, of people or of a teacher."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Context:
         Raises:
             Lacking: If the loss module that trains the point on labels is not known.
         """
+        self.check_labelled('labels')
         if not self.labelled.criteria:
             raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
                           "known to mmkd; compare 'cls' of a dense head, a RoI head, a segmentor "
@@ -133,6 +136,16 @@ class Context:
         """The labels of the levels that are not compared."""
         self.labels  # noqa: B018
         return self.left_out(self._of_every_level)
+
+    def check_labelled(self, name: str) -> None:
+        """Check that the batch has labels.
+
+        Raises:
+            Lacking: If it has none.
+        """
+        if not self.batch.is_labelled:
+            raise Lacking(f'`{name}` is asked for, but the images have no labels; write '
+                          "images='labelled' in the entry, or add mmkd.PseudoLabels")
 
     def all_labels(self) -> List[Labels]:
         """The labels of all levels."""

@@ -54,7 +54,7 @@ class Fast:
                 raise TypeError(f'`teacher.{name}` must be True or False, but got {flag!r}; write '
                                 'one of the two')
         self._wanted = [name for name, flag in flags.items() if flag]
-        self._precision = precision
+        self.precision = precision
         self._dtype: Optional[torch.dtype] = None
         self._is_channels_last = False
         self._compiled: Dict[str, Callable] = {}
@@ -83,7 +83,7 @@ class Fast:
             warn('`fuse=True` is left out', ValueError(
                 'a value of the student goes on through the teacher, and fused layers return '
                 'other values inside'))
-        precision, self._precision = self._precision, None
+        precision, self.precision = self.precision, None
         if not wanted and precision is None:
             return model
         try:

@@ -11,6 +11,8 @@ from ..core.arguments import finite_number
 from ..core.build import build_entry
 from ..networks import BaseTeacher, CachedTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
 from ..registry import MODELS
+from .pseudo_labels import PseudoLabels
+from .streams import is_pseudo_labels, pseudo_labels_of
 
 
 class Assembly(NamedTuple):
@@ -19,7 +21,9 @@ class Assembly(NamedTuple):
     """All networks that can teach, by name, the student first; members of a committee as
     'teacher.0', 'teacher.1', ..."""
     terms: List[Term]
-    """One term per entry of ``distill``."""
+    """One term per entry of ``distill``, except pseudo-labels."""
+    pseudo_labels: Optional[PseudoLabels] = None
+    """The entry with pseudo-labels, if there is one."""
 
 
 def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
@@ -47,14 +51,16 @@ def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
         members = network.members if isinstance(network, Committee) else []
         networks.update({f'{name}.{i}': one for i, one in enumerate(members)} or {name: network})
     check_entries(distill)
-    terms = [build_term(entry, known) for whole in distill for entry in expanded(whole)]
-    check_use(terms, built)
+    labels = pseudo_labels_of(distill, built)
+    terms = [build_term(entry, known) for whole in distill if not is_pseudo_labels(whole)
+             for entry in expanded(whole)]
+    check_use(terms, built, () if labels is None else (labels.teacher, ))
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f'two entries of `distill` are called `{name}`, but each needs a '
                              'name of its own in the log; give one of them a `name=`')
-    return Assembly(networks, terms)
+    return Assembly(networks, terms, labels)
 
 
 def check_entries(distill: Any) -> None:
@@ -122,14 +128,21 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
     return CommitteeTerm(spec, source) if isinstance(source, Committee) else Term(spec)
 
 
-def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher]) -> None:
+def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher],
+              others: Sequence[str] = ()) -> None:
     """Check that every network is used, and that no two entries scale the same hard targets.
+
+    Args:
+        terms (Sequence[Term]): The terms.
+        built (dict[str, BaseTeacher]): The networks except the student, by name.
+        others (Sequence[str]): Networks that are used by other entries. Defaults to ().
 
     Raises:
         ValueError: If a check fails.
     """
     used = {name for term in terms for name in (term.spec.learner, term.spec.source)}
-    idle = [name for name in built if name not in used]
+    idle = [name for name in built if name not in used and not any(
+        one == name or one.startswith(f'{name}.') for one in others)]
     if idle:
         raise ValueError(
             f'`{idle[0]}` neither teaches nor learns: no entry of `distill` names it; compare '

@@ -24,9 +24,13 @@ from ..points.recorder import Records
 from .assembly import assemble
 from .health import LIMIT, Health, guard_clipping
 from .probe import Probe, naming_comparable
+from .pseudo_labels import shown
 from .questions import Key, Told, questions_of
 from .side_modules import SideModules, layers_of
 from .step import Step
+from .streams import check_streams, terms_for
+from .unlabelled import Unlabelled
+from .unlabelled_step import UnlabelledStep
 
 
 class Distillation:
@@ -44,6 +48,7 @@ class Distillation:
         config (Config, optional): The complete config of the student, with the names and labels of
             its classes and the size of its images in training. Defaults to None, the config of the
             running Runner.
+        unlabelled (str | dict, optional): See :class:`mmkd.Distiller`. Defaults to None.
 
     Attributes:
         networks (dict[str, BaseTeacher]): All networks that can teach, by name; members of a
@@ -61,12 +66,16 @@ class Distillation:
     def __init__(self, student: nn.Module, teacher: Union[dict, BaseTeacher, None],
                  distill: Sequence[dict], classes: Optional[Sequence[str]] = None,
                  companions: Optional[Dict[str, Any]] = None,
-                 nonfinite_limit: int = LIMIT, config: Optional[Config] = None) -> None:
+                 nonfinite_limit: int = LIMIT, config: Optional[Config] = None,
+                 unlabelled: Union[str, dict, None] = None) -> None:
         self.student, self.config = student, config
         self.health = Health(nonfinite_limit)
         self.stated_classes = stated_classes(classes, 'classes')
         self.classes: Optional[Sequence[str]] = self.stated_classes
-        self.networks, self.terms = assemble(student, teacher, distill, companions)
+        self.networks, self.terms, self.pseudo_labels = assemble(student, teacher, distill,
+                                                                 companions)
+        self.unlabelled = None if unlabelled is None else Unlabelled(unlabelled)
+        check_streams(self.terms, self.networks, self.pseudo_labels, unlabelled is not None)
         itself = self.networks['student']
         assert isinstance(itself, Itself)
         self.itself = itself
@@ -139,6 +148,13 @@ class Distillation:
                     network.model.to(parameter.device, parameter.dtype)
             with naming_comparable(self):
                 self.probe.run()
+            if self.unlabelled is not None:
+                self.unlabelled.prepare(self.student)
+            if self.pseudo_labels is not None:
+                assert self.probe.tried_at is not None
+                self.pseudo_labels.prepare(self.networks[self.pseudo_labels.teacher], self.student,
+                                           self.classes, self.probe.tried_at)
+                print_log(shown(self.pseudo_labels), 'current')
         for part in self.parts:
             check_prepared(part, self.networks[part.spec.source])
         self.side_modules.put('connectors', {
@@ -181,7 +197,7 @@ class Distillation:
 
         Returns:
             dict: The student's losses under their own names, the partners' losses under
-            'name.loss', and the terms.
+            'name.loss', and the terms; losses on unlabelled images under 'unlabelled.'.
         """
         self.prepare(inputs)
         self.health.begin()
@@ -196,7 +212,11 @@ class Distillation:
                     self.health.guard({term_of.get(name, name): parameters})
                 guard_clipping(current_optim_wrapper(),
                                partial(self.health.check_gradients, beside))
-        return Step(self, inputs, data_samples).losses(forward)
+        found = Step(self, inputs, data_samples, terms_for(
+            'labelled', self.terms, self.networks)).losses(forward)
+        if self.unlabelled is not None and self.student.training:
+            found.update(UnlabelledStep(self).losses(forward))
+        return found
 
     def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
             terms: Sequence[Term], values: Mapping[str, Records] = {},

@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, distributed, nn
 
+from ..compare.spec import UNLABELLED
 from .diagnosis import DIVERGES, Sides, diagnosis, scalars_of, shown
 from .gate import Gate, Report, detached, on_host
 
@@ -104,7 +105,10 @@ class Health:
             beside (Mapping): The parameters, by the name of the term or network of the gate.
         """
         def cut(name: str, gradient: Tensor) -> Tensor:
-            return self._gates[name].cut(gradient) if name in self._gates else gradient
+            for one in (name, f'{UNLABELLED}.{name}'):
+                if one in self._gates:
+                    gradient = self._gates[one].cut(gradient)
+            return gradient
 
         for name, parameters in beside.items():
             for parameter in parameters:

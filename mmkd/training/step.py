@@ -1,7 +1,7 @@
 """One training step: networks learn, teachers are observed, terms are computed."""
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -28,13 +28,17 @@ class Step:
         distillation (Distillation): A prepared distillation.
         inputs (Tensor): Float (N, C, H, W), normalised.
         data_samples (list, optional): The N samples.
+        terms (Sequence[Term]): The terms for these images.
+        is_labelled (bool): Whether the samples have labels. Defaults to True.
     """
 
-    def __init__(self, distillation: Any, inputs: Tensor, data_samples: Optional[list]) -> None:
+    def __init__(self, distillation: Any, inputs: Tensor, data_samples: Optional[list],
+                 terms: Sequence[Term], is_labelled: bool = True) -> None:
         self.distillation = distillation
-        self.batch = Batch(inputs, data_samples, distillation.iteration)
+        self.batch = Batch(inputs, data_samples, distillation.iteration, is_labelled)
+        self.of_stream = terms
         self.terms: List[Term] = [
-            term for term in distillation.terms if term.share and all(
+            term for term in terms if term.share and all(
                 distillation.networks[part.spec.source].is_ready for part in term.parts)]
         self.parts = [part for term in self.terms for part in term.parts]
         self.live: Dict[str, LiveNetwork] = {'student': distillation.itself,
@@ -69,19 +73,23 @@ class Step:
                       if part.spec.through is not None}
             self.told.update(ask(seen, batch.inputs, batch.data_samples, late, values))
             terms, own = self._finite(
-                {term.name: self._compared(term) for term in self.terms}, own)
+                {self.name_of(term.name): self._compared(term) for term in self.terms}, own)
             for its in own.values():
                 losses.update(its)
-            names = [name for term in self.distillation.terms
-                     for name in self._add(losses, term, terms.get(term.name, {}))]
-            # In every process and step, so that none waits for the gradients of another.
-            first, *others = losses[names[0]]
-            losses[names[0]] = [self.distillation.side_modules.anchor(first), *others]
+            for name in [name for term in self.of_stream for name in self._add(
+                    losses, term, terms.get(self.name_of(term.name), {}))][:1]:
+                # In every process and step, so that none waits for the gradients of another.
+                first, *others = losses[name]
+                losses[name] = [self.distillation.side_modules.anchor(first), *others]
         finally:  # what was recorded holds the activations of a whole step
             for one in self.live.values():
                 one.forget()
             self.features, self.again = {}, {}
         return losses
+
+    def name_of(self, name: str) -> str:
+        """Name of a term in the log."""
+        return name
 
     def _seen(self) -> Dict[str, Records]:
         return {**{name: one.seen for name, one in self.live.items() if one.seen is not None},
@@ -117,7 +125,7 @@ class Step:
         return own
 
     def _gate_of(self, term: Term) -> Gate:
-        return self.distillation.health.gate(term.name, self.batch.inputs.device)
+        return self.distillation.health.gate(self.name_of(term.name), self.batch.inputs.device)
 
     def _compared(self, term: Term) -> Parts:
         model = self.distillation.model_of(term.spec.learner)
@@ -134,10 +142,10 @@ class Step:
         """Terms and losses of partners; those that are not finite are replaced by 0."""
         flat = {name: [one for part in parts.values() for one in part]
                 for name, parts in terms.items()}
-        sides = partial(sides_of, {term.name: term.parts[0] for term in self.terms},
+        sides = partial(sides_of, {self.name_of(term.name): term.parts[0] for term in self.terms},
                         detached(self._seen()), detached(self.told))
         checked, own = self.distillation.health.check(
-            flat, sides, own, {term.name: term.spec.learner for term in self.terms})
+            flat, sides, own, {self.name_of(term.name): term.spec.learner for term in self.terms})
         found: Dict[str, Parts] = {}
         for name, parts in terms.items():
             rest = iter(checked[name])
@@ -147,10 +155,10 @@ class Step:
     def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> List[str]:
         """Put a term among the losses under its name, a named part under '<term>_<part>'; the
         names."""
-        inputs = self.batch.inputs
+        inputs, own = self.batch.inputs, self.name_of(term.name)
         # A term that is left out is logged, too.
-        named = {f'{term.name}_{part}' if part else term.name: levels
-                 for part, levels in parts.items()} or {term.name: [inputs.new_zeros(())]}
+        named = {f'{own}_{part}' if part else own: levels
+                 for part, levels in parts.items()} or {own: [inputs.new_zeros(())]}
         for name, levels in named.items():
             if name in losses:
                 raise ValueError(f'`{term.name}` would be logged as `{name}`, but the student, or '
@@ -158,7 +166,7 @@ class Step:
                                  'give the entry another `name=`')
             losses[name] = levels
         if term.is_scheduled:  # without 'loss' in the name: logged, not added up
-            losses[term.name.replace('loss', 'factor')] = inputs.new_full((), term.factor)
+            losses[own.replace('loss', 'factor')] = inputs.new_full((), term.factor)
         return list(named)
 
 

@@ -1,0 +1,187 @@
+"""How are images without labels loaded, so that a step alone decides which ones?"""
+import math
+import os
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
+
+from ..core.build import named_arguments
+from ..core.rng import preserved_rng, seed_from
+from ..registry import DATASETS, TRANSFORMS
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+"""Endings of image files, in lower case."""
+
+Key = Tuple[int, ...]
+"""Index of an image, and the numbers that seed its augmentation."""
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """The images of a folder and of its subfolders, without labels, ordered by path.
+
+    Hidden files and folders are left out.
+
+    Args:
+        folder (str): The folder.
+        pipeline (Sequence[dict]): The transforms, from loading to packing.
+        suffixes (Sequence[str]): Endings of the files, in lower case. Defaults to those of JPEG,
+            PNG, BMP, TIFF and WebP.
+        indices (int | Sequence[int], optional): Number of the first images to use, or the numbers
+            of those to use. Defaults to None, all.
+        metainfo (dict, optional): Meta information, such as the classes. Defaults to None.
+        test_mode (bool): Whether an image that cannot be loaded is an error, instead of replaced by
+            another one. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist, or has no images.
+    """
+
+    @named_arguments
+    def __init__(self, folder: str, pipeline: Sequence[Any] = (),
+                 suffixes: Sequence[str] = SUFFIXES,
+                 indices: Union[int, Sequence[int], None] = None,
+                 metainfo: Optional[dict] = None, test_mode: bool = False) -> None:
+        self.folder = os.path.expanduser(folder)
+        self.suffixes = tuple(suffixes)
+        super().__init__(pipeline=list(pipeline), indices=indices, metainfo=metainfo,
+                         test_mode=test_mode)
+
+    def load_data_list(self) -> List[Dict[str, Any]]:
+        """One dict per image."""
+        if not os.path.isdir(self.folder):
+            raise FileNotFoundError(
+                f'the folder of unlabelled images, `{self.folder}`, does not exist (looked from '
+                f'{os.getcwd()}); give the path of a folder with images')
+        found, others = [], 0
+        for place, folders, names in os.walk(self.folder, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith('.'))
+            for name in names:
+                is_image = name.lower().endswith(self.suffixes) and not name.startswith('.')
+                found += [os.path.join(place, name)] * is_image
+                others += not is_image
+        if not found:
+            raise FileNotFoundError(
+                f'the folder of unlabelled images, `{self.folder}`, has no images, but {others} '
+                f'other files; expected files that end with {", ".join(self.suffixes)}; give '
+                'another folder, or `suffixes`')
+        # What transforms of mmseg expect beside.
+        return [dict(img_path=path, img_id=number, seg_fields=[], reduce_zero_label=False,
+                     label_map=None) for number, path in enumerate(sorted(found))]
+
+
+@TRANSFORMS.register_module()
+class BlankAnnotations:
+    """Annotations without an object, in place of a transform that loads them.
+
+    Args:
+        boxes (bool): Whether there are boxes, (0, 4). Defaults to False.
+        masks (bool): Whether there are masks of objects. Defaults to False.
+        label_map (bool): Whether there is a label map, ignored everywhere (255). Defaults to
+            False.
+    """
+
+    @named_arguments
+    def __init__(self, boxes: bool = False, masks: bool = False, label_map: bool = False) -> None:
+        self.boxes, self.masks, self.label_map = boxes, masks, label_map
+
+    def __call__(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """Add the annotations to an image.
+
+        Args:
+            results (dict): From the transform that loads the image.
+        """
+        height, width = results['img'].shape[:2]
+        results.pop('instances', None)
+        if self.boxes:
+            from mmdet.structures.bbox import HorizontalBoxes
+            results['gt_bboxes'] = HorizontalBoxes(torch.zeros(0, 4))
+            results['gt_bboxes_labels'] = np.zeros(0, np.int64)
+            results['gt_ignore_flags'] = np.zeros(0, bool)
+        if self.masks:
+            from mmdet.structures.mask import BitmapMasks
+            results['gt_masks'] = BitmapMasks(np.zeros((0, height, width), np.uint8), height, width)
+        if self.label_map:
+            results['gt_seg_map'] = np.full((height, width), 255, np.uint8)
+            results['seg_fields'] = ['gt_seg_map']
+            results.setdefault('ignore_index', 255)
+        return results
+
+
+class Seeded(Dataset):
+    """A data set that seeds the augmentation of every image.
+
+    Args:
+        dataset (Dataset): The data set.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> Any:
+        """An image, augmented with random numbers that depend on ``key`` alone.
+
+        Args:
+            key (tuple[int]): Index of the image, and the numbers of the seed.
+        """
+        with preserved_rng():
+            seed_from(*key[1:])
+            return self.dataset[key[0]]
+
+
+class EndlessBatches:
+    """Batches for steps without an end. A batch depends on seed, step and rank alone.
+
+    All processes together show every image once before one comes again. Each time the order is
+    another one. So a resumed run needs no state: it begins at its step.
+
+    Args:
+        sampler (Sized): Its length is the number of images.
+        batch_size (int): Number of images per process and step.
+        seed (int): Random seed, equal in all processes. Defaults to 0.
+        start (int): Number of the first step. Defaults to 0.
+        rank (int): Number of this process. Defaults to 0.
+        world_size (int): Number of processes. Defaults to 1.
+
+    Example:
+        >>> batches = iter(EndlessBatches(range(3), batch_size=2))
+        >>> first, second, third = ([key[0] for key in next(batches)] for _ in range(3))
+        >>> sorted(first + second[:1]), sorted(second[1:] + third)
+        ([0, 1, 2], [0, 1, 2])
+        >>> later = iter(EndlessBatches(range(3), batch_size=2, start=2))
+        >>> [key[0] for key in next(later)] == third
+        True
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, seed: int = 0, start: int = 0,
+                 rank: int = 0, world_size: int = 1) -> None:
+        self.count, self.batch_size = len(sampler), batch_size
+        self.seed, self.start = seed, start
+        self.rank, self.world_size = rank, world_size
+        self._order: Tuple[int, List[int]] = (-1, [])
+
+    def __iter__(self) -> Iterator[List[Key]]:
+        step = self.start
+        while True:
+            first = (step * self.world_size + self.rank) * self.batch_size
+            yield [(self._image(first + number), self.seed, step, self.rank, number)
+                   for number in range(self.batch_size)]
+            step += 1
+
+    def __len__(self) -> int:
+        """Number of steps in which all processes together show every image once."""
+        return math.ceil(self.count / (self.batch_size * self.world_size))
+
+    def _image(self, position: int) -> int:
+        passed, place = divmod(position, self.count)
+        if self._order[0] != passed:
+            generator = torch.Generator().manual_seed(
+                int(np.random.SeedSequence([self.seed, passed]).generate_state(1)[0]))
+            self._order = passed, torch.randperm(self.count, generator=generator).tolist()
+        return self._order[1][place]

@@ -1,0 +1,80 @@
+"""What does a network predict, in the frame of the student's input?"""
+import copy
+from contextlib import nullcontext
+from typing import Any, ContextManager, List, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..points.recorder import evaluating
+from .base import BaseTeacher
+from .cached import CachedTeacher
+from .frozen import FrozenTeacher
+from .inputs import inputs_of
+from .live import LiveNetwork
+
+
+def can_predict(network: BaseTeacher) -> bool:
+    """Whether a network makes whole predictions, and not only answers at points.
+
+    Networks in training do not, because their predictions need another run in eval mode.
+    """
+    return not isinstance(network, (LiveNetwork, CachedTeacher)) and (
+        network.model is None or hasattr(network.model, 'predict'))
+
+
+def predicted(network: BaseTeacher, student: nn.Module, inputs: Tensor,
+              data_samples: Sequence[Any]) -> List[Any]:
+    """Predictions of a network for a batch of the student, without gradient.
+
+    A network without ``precision`` of its own predicts in the precision of its weights, also inside
+    of autocast: NMS is exact there.
+
+    Args:
+        network (BaseTeacher): The network; see :func:`can_predict`. Its input is its own view of
+            the images, in its own normalisation.
+        student (nn.Module): The student.
+        inputs (Tensor): Float (N, C, H, W), normalised for the student.
+        data_samples (Sequence): The N samples; they are not changed.
+
+    Returns:
+        list: Per image a ``DetDataSample`` with ``pred_instances``, in pixels of the input, or a
+        ``SegDataSample`` with ``seg_logits`` (C, H, W), as the network returns them.
+    """
+    model: Any = network.model
+    inputs = inputs_of(network, student, inputs, data_samples)
+    running: ContextManager[None] = nullcontext()
+    autocast: ContextManager[Any] = torch.autocast(inputs.device.type, enabled=False)
+    if isinstance(network, FrozenTeacher):
+        inputs = network.fast.lay_out(network.renormalize(inputs, data_samples))
+        running = network.fast.running(model)
+        if network.fast.precision is not None:
+            autocast = nullcontext()
+    samples = [in_frame(sample, inputs) for sample in data_samples]
+    with torch.no_grad(), evaluating(model), autocast, running:
+        if is_segmentor(model):
+            logits = model.inference(inputs, [sample.metainfo for sample in samples])
+            return [with_scores(sample, one) for sample, one in zip(samples, logits)]
+        return list(model.predict(inputs, samples, rescale=False))
+
+
+def is_segmentor(model: Any) -> bool:
+    """Whether a model predicts and learns label maps, as those of mmseg do."""
+    return hasattr(model, 'encode_decode') and hasattr(model, 'inference')
+
+
+def in_frame(sample: Any, inputs: Tensor) -> Any:
+    """A sample without annotations, whose image is the input of the network: not resized."""
+    metainfo = copy.copy(sample.metainfo)
+    shape = tuple(metainfo.get('img_shape', inputs.shape[2:])[:2])
+    metainfo.update(ori_shape=shape, img_shape=shape, scale_factor=(1., 1.),
+                    batch_input_shape=tuple(inputs.shape[2:]),
+                    pad_shape=metainfo.get('pad_shape', tuple(inputs.shape[2:])))
+    return type(sample)(metainfo=metainfo)
+
+
+def with_scores(sample: Any, logits: Tensor) -> Any:
+    """A sample with the logits of a segmentor."""
+    from mmengine.structures import PixelData
+    sample.seg_logits = PixelData(data=logits)
+    return sample

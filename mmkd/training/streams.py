@@ -1,0 +1,139 @@
+"""Which entries of ``distill`` are for which images, and do they fit?"""
+from typing import Any, Dict, List, Optional, Sequence
+
+from ..compare.connectors import Connector
+from ..compare.provided import OF_DATA
+from ..compare.spec import UNLABELLED
+from ..compare.term import Term
+from ..core.build import build_entry
+from ..networks import BaseTeacher, Committee, LiveNetwork, Partner
+from ..registry import MODELS
+from .pseudo_labels import PseudoLabels
+
+EXAMPLE = "unlabelled='path/to/images'"
+
+
+def is_pseudo_labels(entry: Dict[str, Any]) -> bool:
+    """Whether an entry of ``distill`` is one of :class:`mmkd.PseudoLabels`."""
+    kind = entry.get('type')
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and issubclass(cls, PseudoLabels)
+
+
+def pseudo_labels_of(distill: Sequence[Dict[str, Any]],
+                     built: Dict[str, BaseTeacher]) -> Optional[PseudoLabels]:
+    """Build the entry with pseudo-labels; None if there is none.
+
+    Args:
+        distill (Sequence[dict]): The entries.
+        built (dict[str, BaseTeacher]): The networks except the student, by name.
+
+    Raises:
+        ValueError: If there are several, or the network that labels does not exist.
+    """
+    found: List[PseudoLabels] = [build_entry(entry, MODELS, 'pseudo-labels of `distill`',
+                                             PseudoLabels)
+                                 for entry in distill if is_pseudo_labels(entry)]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise ValueError(f'`distill` has {len(found)} entries of mmkd.PseudoLabels, but an image '
+                         'has one set of labels; leave one of them')
+    name = found[0].teacher
+    known = [one for key, network in built.items() for one in (
+        [f'{key}.{i}' for i, _ in enumerate(network.members)] if isinstance(network, Committee)
+        else [] if isinstance(network, LiveNetwork) else [key])]
+    if name not in known:
+        raise ValueError(
+            f'mmkd.PseudoLabels: the network `{name}` labels the images, but ' +
+            ('it is a committee' if isinstance(built.get(name), Committee) else
+             'it is trained' if name in built else 'there is no such network') +
+            (f'; write `teacher=` one of {", ".join(map(repr, known))}' if known else
+             '; give a `teacher`'))
+    return found[0]
+
+
+def images_of(term: Term, networks: Dict[str, BaseTeacher]) -> str:
+    """The images of a term: 'all', 'labelled' or 'unlabelled'."""
+    if term.spec.images is not None:
+        return term.spec.images
+    return 'labelled' if _is_of_partner(term, networks) else 'all'
+
+
+def terms_for(images: str, terms: Sequence[Term], networks: Dict[str, BaseTeacher]) -> List[Term]:
+    """The terms that are computed for labelled or for unlabelled images.
+
+    Args:
+        images (str): 'labelled' or 'unlabelled'.
+        terms (Sequence[Term]): All terms.
+        networks (dict[str, BaseTeacher]): All networks by name.
+    """
+    return [term for term in terms if images_of(term, networks) in ('all', images)]
+
+
+def name_in_stream(name: str) -> str:
+    """Name of a loss on unlabelled images."""
+    return name if name.startswith(f'{UNLABELLED}.') else f'{UNLABELLED}.{name}'
+
+
+def check_streams(terms: Sequence[Term], networks: Dict[str, BaseTeacher],
+                  pseudo_labels: Optional[PseudoLabels], has_unlabelled: bool) -> None:
+    """Check that entries and unlabelled images fit.
+
+    Args:
+        terms (Sequence[Term]): All terms.
+        networks (dict[str, BaseTeacher]): All networks by name.
+        pseudo_labels (PseudoLabels, optional): The entry with pseudo-labels.
+        has_unlabelled (bool): Whether there are unlabelled images.
+
+    Raises:
+        ValueError: If a check fails.
+    """
+    if not has_unlabelled:
+        names = [f'`{term.name}` has images={term.spec.images!r}' for term in terms
+                 if term.spec.images == 'unlabelled']
+        names += ['mmkd.PseudoLabels labels unlabelled images'] * (pseudo_labels is not None)
+        if names:
+            raise ValueError(f'{names[0]}, but the model has none; write {EXAMPLE} in the '
+                             'mmkd.Distiller, or leave the entry out')
+        return
+    second = terms_for('unlabelled', terms, networks)
+    if not second and pseudo_labels is None:
+        raise ValueError("there are `unlabelled` images, but no entry of `distill` uses them; "
+                         "write images='all' in one, or add dict(type='mmkd.PseudoLabels')")
+    names = [term.name for term in terms]
+    for term in second:
+        if _is_of_partner(term, networks):
+            raise ValueError(f'`{term.name}` compares networks that are trained beside the student,'
+                             f' which see labelled images alone, but has images='
+                             f"{term.spec.images!r}; write images='labelled'")
+        if name_in_stream(term.name) != term.name and name_in_stream(term.name) in names:
+            raise ValueError(f'`{name_in_stream(term.name)}` is the name of an entry, and of '
+                             f'`{term.name}` on unlabelled images; write images=\'labelled\' in '
+                             'the other entry, or give it another `name=`')
+        _check_values(term, pseudo_labels is not None)
+
+
+def _check_values(term: Term, has_labels: bool) -> None:
+    """Check that a term can be computed for unlabelled images."""
+    asked = [part.loss.asked() for part in term.parts]
+    asked += [part.region.asked() for part in term.parts if part.region is not None]
+    asked += [one.asked() for part in term.parts for one in part.connectors
+              if isinstance(one, Connector)]
+    required = {name for one in asked for name in one.required}
+    labels = [name for name in OF_DATA if name in required]
+    if term.spec.replaces == 'background':
+        labels.append("replaces='background'")
+    if labels and not has_labels:
+        raise ValueError(
+            f'`{term.name}` needs labels (`{labels[0]}`), which unlabelled images do not have; '
+            "write images='labelled' in this entry, or add dict(type='mmkd.PseudoLabels')")
+    if any('sample_ids' in one.names for one in asked):
+        raise ValueError(
+            f'`{term.name}` keeps what it saw by the numbers of images (`sample_ids`), which '
+            "unlabelled images share with labelled ones; write images='labelled' in this entry")
+
+
+def _is_of_partner(term: Term, networks: Dict[str, BaseTeacher]) -> bool:
+    sources = [networks.get(part.spec.source) for part in term.parts]
+    return term.spec.learner != 'student' or any(isinstance(one, Partner) for one in sources)
