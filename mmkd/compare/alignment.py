@@ -179,8 +179,8 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             set of queries.
     """
     one, other = student, find_point(teacher, spec.on_teacher, 'teacher')
-    if one.is_map and one.num_named and other.queries and other.name == 'cls' and (
-            'semantic' in points_of(teacher, 'teacher')):
+    if one.is_map and one.num_named and not one.use_sigmoid and other.queries and (
+            other.name == 'cls' and 'semantic' in points_of(teacher, 'teacher')):
         other = find_point(teacher, 'semantic', 'teacher')
     if one.name == 'semantic' and other.name != 'semantic':
         raise ValueError(
