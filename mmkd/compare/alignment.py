@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..files.classes import ClassMapping
 from ..losses import DistillLoss, LogitLoss
-from ..points import Answers, Point, find_point
+from ..points import Answers, Point, find_point, points_of
 from ..points.queries import Queries
 from ..points.recorder import Records
 from .classes import check_sums, match_classes, partners_of
@@ -208,6 +208,14 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             set of queries.
     """
     one, other = student, find_point(teacher, spec.on_teacher, 'teacher')
+    if one.is_map and one.num_named and not one.use_sigmoid and other.queries and (
+            other.name == 'cls' and 'semantic' in points_of(teacher, 'teacher')):
+        other = find_point(teacher, 'semantic', 'teacher')
+    if one.name == 'semantic' and other.name != 'semantic':
+        raise ValueError(
+            f"`semantic` of the student is computed from queries, `{other.name}` of the teacher "
+            'is not: a grid teacher has no masks for the queries; give a mask transformer as '
+            "teacher, or compare 'neck' or 'backbone'")
     if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
         raise ValueError(
             f'`{spec.on_student}` of the student predicts for {places(one)}, '

@@ -8,6 +8,8 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmkd import KDLoss
 from mmkd.files.zoo import config_path
+from mmkd.points import find_point
+from mmkd.points.recorder import recording
 
 ZOO = {
     'mmdet-maskformer': ('mmdet', 'maskformer/maskformer_r50_ms-16xb1-75e_coco.py'),
@@ -115,4 +117,57 @@ def test_a_map_of_classes_is_no_set_of_masks(tmp_path):
     model = build(distiller(config, teacher, dict(type='mmkd.KDLoss', on='cls')), scope='mmseg')
     with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
                        ' for a grid.*Of this pair can be compared: `backbone`'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize('kind', ZOO)
+def test_semantic_is_what_predict_returns(kind):
+    package, config = model_of(kind)
+    torch.manual_seed(0)
+    model = build(config, scope=package)
+    model.init_weights()
+    model.eval()
+    inputs, samples = batch(package)
+    path = 'panoptic_head' if package == 'mmdet' else 'decode_head'
+    head = model.get_submodule(path)
+    with torch.no_grad(), recording(model, [path]) as records:
+        outputs = head.forward(model.extract_feat(inputs), samples)
+    level, = find_point(model, 'semantic').levels(records)
+    size = tuple(level.shape[2:])
+    if package == 'mmseg':
+        # Predict in the size of the masks does not interpolate them.
+        head.forward = lambda *_: outputs
+        scores = head.predict(None, [dict(img_shape=size, batch_input_shape=size)] * 2, None)
+    else:  # mmdet returns the queries alone
+        classes, masks = (output[-1] for output in outputs)
+        scores = torch.zeros(2, 3, *size)
+        for query in range(6):
+            of_query = classes[:, query].softmax(-1)[:, :3, None, None]
+            scores += of_query * masks[:, query, None].sigmoid()
+    assert torch.equal(level.argmax(1), scores.argmax(1))
+    torch.testing.assert_close(level.exp(), scores / scores.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize('on', ['cls', dict(student='cls', teacher='semantic')])
+@pytest.mark.parametrize('loss', ['KDLoss', 'DISTLoss', 'CWDLoss', 'SKDLoss'])
+def test_a_segmentor_learns_from_a_mask_transformer(tmp_path, loss, on):
+    teacher = save_teacher(tmp_path / 't.pth', model_of('mmseg-mask2former')[1], scope='mmseg')
+    model = build(distiller(segmentor(classes=3), teacher, dict(type=f'mmkd.{loss}', on=on)),
+                  scope='mmseg')
+    model.init_weights()
+    losses, seen, told = step(model, *batch('mmseg'))
+    (own, ), (theirs, ) = model.terms[0].levels(seen, told)
+    assert own.shape == theirs.shape
+    value = sum(sum(value) if isinstance(value, list) else value
+                for name, value in losses.items() if name.startswith('loss_cls_'))
+    value.backward()
+    assert model.decode_head.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_a_grid_teaches_no_scores_of_queries(tmp_path):
+    _, config = model_of('mmseg-mask2former')
+    teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=3), scope='mmseg')
+    model = build(distiller(config, teacher, dict(
+        type='mmkd.KDLoss', on=dict(student='semantic', teacher='cls'))), scope='mmseg')
+    with pytest.raises(ValueError, match='a grid teacher has no masks for the queries'):
         model.init_weights()
