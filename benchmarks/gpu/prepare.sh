@@ -71,7 +71,10 @@ compile() {  # object, compiler and arguments: unless it was compiled before
 
 echo 'operators for CUDA'
 for name in $FOR_CUDA; do
-    compile "$name.cu.o" nvcc -arch=sm_90 -Xcompiler -fPIC -w "$SOURCE/pytorch/cuda/${name}_cuda.cu"
+    # The macros are those that torch sets for extensions.
+    compile "$name.cu.o" nvcc -arch=sm_90 -Xcompiler -fPIC -w --expt-relaxed-constexpr \
+        -D__CUDA_NO_HALF_OPERATORS__ -D__CUDA_NO_HALF_CONVERSIONS__ \
+        -D__CUDA_NO_BFLOAT16_CONVERSIONS__ -D__CUDA_NO_HALF2_OPERATORS__ "$SOURCE/pytorch/cuda/${name}_cuda.cu"
 done
 compile cudabind.o g++ -fPIC -w "$SOURCE/pytorch/cuda/cudabind.cpp"
 
