@@ -271,7 +271,8 @@ def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
              'teacher'),
             (narrow, dict(tokens=file), r'was trained at `neck` with \[24, 24, 24, 24, 24\] '
              'channels by level, but level 0 of the teacher has 16 here'),
-            (teacher, dict(tokens=file, type='mmkd.FreeKDLoss'), 'prepared.pth` contains MaskTokens, '
+            (teacher, dict(tokens=file, type='mmkd.FreeKDLoss'), 'prepared.pth` contains '
+                                                                 'MaskTokens, '
              'but FreeKDLoss needs FrequencyPrompts'),
             (teacher, dict(tokens=file, on='bbox_head.cls_convs.0.conv'), 'trained at `neck`; '
                                                                           'train'),

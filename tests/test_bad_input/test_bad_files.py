@@ -522,7 +522,8 @@ CACHES = [
         'teacher.cache', 'must be the path of a folder', '3')),
     Row('cache: of an earlier version', lambda path: path.mkdir() or ((
         path / 'data.mdb').write_bytes(b'x') and str(path)), ValueError, Parts(
-            '`/[^`]*cache`', 'contains the LMDB file', 'not a cache of this version', 'remove this one')),
+            '`/[^`]*cache`', 'contains the LMDB file', 'not a cache of this '
+                                                       'version', 'remove this one')),
     Row('cache: its description is spoilt', lambda path: path.mkdir() or ((
         path / 'description.json').write_text('{') and str(path)), ValueError, Parts(
             'description.json`', 'is damaged', 'the description of a cache',
