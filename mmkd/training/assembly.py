@@ -100,7 +100,7 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
     for side, name, names in (('teacher', spec.source, list(known)),
                               ('student', spec.learner, learners)):
         if name not in names:
-            give = ('give a `teacher`' if name == 'teacher' and name not in known else
+            give = ('add a `teacher`' if name == 'teacher' and name not in known else
                     f'write one of these before the point, for instance `{names[0]}:cls`')
             raise ValueError(
                 f'`{spec.name}` compares a point of `{name}` as {side}, but ' +

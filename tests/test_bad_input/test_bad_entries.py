@@ -339,7 +339,7 @@ TEACHERS = [
               f'the {side}.s head', '`classes` name 2', 'has columns for 3 classes',
               'write one name for each')))),
     model('no network of a family', Parts(
-        'points of the teacher', 'a ResNet', 'it supports single-stage detectors',
+        'points of the teacher', 'a ResNet', 'it supports .*single-stage detectors',
         '; register a family'), teacher=teacher(retinanet()['backbone'])),
     model('a segmentor for a detector', Parts(
         '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
