@@ -91,7 +91,8 @@ def test_a_pair_without_the_point_is_told_what_it_has():
     with pytest.raises(ValueError, match='`kd` has nothing to compare in this pair; `cls`: .*'
                        'Points that can be compared: .*`neck`'):
         entries_of('kd', pair)
-    with pytest.raises(ValueError, match='no method `dst`; there are af_dcd, at, .*write `dist`'):
+    with pytest.raises(ValueError, match='no method `dst`; the methods are af_dcd, at, .*write '
+                                         '`dist`'):
         entries_of('dst', pair)
 
 

@@ -89,7 +89,7 @@ def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
 @pytest.mark.parametrize(('schedules', 'message'), [
     ({'loss_cls_kd': dict(type='stop', at=1)}, 'for `loss_cls_kd`, but the terms are `los'),
     ({}, '`schedules` must be a dict'),
-    ({'loss_cls_dist': dict(type='exponential')}, "type 'exponential'; there are"),
+    ({'loss_cls_dist': dict(type='exponential')}, "type 'exponential'; the types are"),
     ({'loss_cls_dist': dict(type='stop')}, 'needs `at`'),
     ({'loss_cls_dist': dict(type='step')}, 'needs `milestones`'),
     ({'loss_cls_dist': dict(type='warmup')}, 'needs `end`'),

@@ -51,7 +51,7 @@ def test_a_tuple_stands_for_alternatives():
 
 
 @pytest.mark.parametrize(('make', 'message'), [
-    (lambda: methods_of('fra'), 'no method `fra`; there are .*`far`'),
+    (lambda: methods_of('fra'), 'no method `fra`; the methods are .*`far`'),
     (lambda: Method('far', [dict(type='mmkd.KDLoss', on='cls')]), 'a method `far` already'),
     (lambda: Method('a+b', [dict()]), r"without '\+'"),
     (lambda: Method('none'), '`none` has no entries')])

@@ -210,7 +210,8 @@ def test_only_class_logits_have_an_activation(path):
 
 
 def test_unknown_family_is_named():
-    with pytest.raises(ValueError, match='points of the model, a Linear; it supports .*single-stage '
+    with pytest.raises(ValueError, match='points of the model, a Linear; it supports '
+                                         '.*single-stage '
                                          'detectors of mmdet'):
         find_point(torch.nn.Linear(2, 2), 'cls')
 
