@@ -109,7 +109,7 @@ def prepared(monkeypatch, model):
     torch.manual_seed(0)
     model = build(model)
     model.init_weights()
-    return model, [text for text in said if 'Class names' in text]
+    return model, [text for text in said if 'The class names' in text]
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'in_file', 'unknown'), [

@@ -154,8 +154,8 @@ def test_nothing_is_left_of_softmax_over_one_column():
 
 
 @pytest.mark.parametrize(('arguments', 'columns', 'says'), [
-    (dict(use_sigmoid=True), 1, ['inter-class part, which is constant over 1 column, and compares '
-                                 'within classes alone; mmkd.KDLoss']),
+    (dict(use_sigmoid=True), 1, ['inter-class part, which is constant over 1 column, and only '
+                                 'compares within classes; mmkd.KDLoss']),
     (dict(), 2, ['constant over 2 columns, and only compares within classes; mmkd.KDLoss']),
     (dict(gamma=0.), 2, ['constant over 2 columns, and is 0 with `gamma=0`']),
     (dict(), 1, ['softmax over 1 column is always 1; write `use_sigmoid=True`']),
