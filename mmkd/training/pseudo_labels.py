@@ -32,8 +32,8 @@ class PseudoLabels:
     only what is predicted must be the same: boxes, objects with masks, or label maps. The teacher
     predicts as in a test, for the image that the student gets, after augmentation; with a ``view``
     of the teacher, for this view. Classes are matched by name, or as the teacher's ``classes`` say;
-    for a class without teacher there are no labels, so its objects count as background. Losses are logged as
-    'unlabelled.loss_cls' and so on. A batch without an object adds 0.
+    for a class without teacher there are no labels, so its objects count as background. Losses are
+    logged as 'unlabelled.loss_cls' and so on. A batch without an object adds 0.
 
     Args:
         score_thr (float | dict[str, float]): Least score of a prediction that becomes a label; by
