@@ -39,13 +39,17 @@ class Finding(NamedTuple):
     """Why it cannot be compared; '' if it can."""
     kinds: Tuple[str, ...] = ()
     """Kinds of the student, by which a method selects its entries."""
+    is_of_student: bool = True
+    """Whether the student has a point of this name; otherwise the teacher alone."""
 
     @property
     def verdict(self) -> str:
-        """The result in one or two words."""
+        """The result in a few words."""
         if self.term is None:
             return 'cannot be compared'
-        return 'through a connector' if self.term.connectors else 'as it is'
+        named = self.term.teacher_point.name
+        return ('through a connector' if self.term.connectors else 'as it is') + (
+            f", with `{named}` of the teacher" if named != self.point else '')
 
     def limits(self, entry: Dict[str, Any]) -> Limits:
         """Which parts of the loss of a method's entry have no gradient at this point."""
@@ -66,9 +70,10 @@ class Pair(List[Finding]):
     def __init__(self, distillation: Distillation) -> None:
         self._distillation = distillation
         self.kinds = kinds_of(distillation.student)
+        own = points_of(distillation.student, 'student')
         super().__init__(
             Finding(name, found if isinstance(found, Term) else None,
-                    '' if isinstance(found, Term) else str(found), self.kinds)
+                    '' if isinstance(found, Term) else str(found), self.kinds, name in own)
             for name, found in trials(distillation))
 
     @property
@@ -264,10 +269,14 @@ def methods_table(pair: Pair, width: int = 120) -> str:
 
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:
     """A table with one line per point: modules, shapes and strides of both sides, and whether they
-    can be compared; with notes on losses of methods without a gradient there."""
+    can be compared; with notes on losses of methods without a gradient there. Points that the
+    teacher alone has share one line."""
     table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
+    alone = [one.point for one in findings if one.term is None and not one.is_of_student]
     for finding in findings:
         term = finding.term
+        if finding.point in alone:
+            continue
         if term is None:
             table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
             continue
@@ -278,6 +287,9 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
                      term.fitting.strides)]
         table.add_row(finding.point, *sides, '; '.join(
             [finding.verdict, *notes_of_term(term), *_notes(finding)]))
+    if alone:
+        table.add_row('', '', ', '.join(alone), 'no: no points of the student; one of another name '
+                      'may be compared by `on=dict(student=…, teacher=…)`')
     return _printed(table, width)
 
 

@@ -80,5 +80,5 @@ def draw(axes: Any, annotation: Dict[str, Any]) -> None:
 
 
 def colour_of(label: int) -> Any:
-    """Colour of a class: twenty, then again."""
-    return plt.get_cmap('tab20')(label % 20)
+    """Colour of a class: ten dark ones, which show on any image, ten light ones, then again."""
+    return plt.get_cmap('tab20')(label % 10 * 2 + label // 10 % 2)

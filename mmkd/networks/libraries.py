@@ -71,11 +71,12 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
             importlib.import_module(library)
         except ModuleNotFoundError as error:
             raise ValueError(f'`{kind}` needs the package {error.name}, which is not installed; '
-                             f'run `pip install {error.name}`') from error
+                             f'run `{_command(str(error.name))}`') from error
         except Exception as error:  # operators of torchvision need their build of torch
+            culprit = 'torchvision' if 'torchvision' in str(error) else library
             raise ValueError(f'`{kind}`: {library} cannot be imported with torch '
-                             f'{torch.__version__}: {said_by(error)}; install a build that fits '
-                             'this torch') from error
+                             f'{torch.__version__}: {said_by(error)}; install the build of '
+                             f'{culprit} that fits this torch: `{_command(culprit)}`') from error
         fetching = [one for one in FETCHING if arguments.get(one)]
         if fetching:
             raise ValueError(f'`{kind}`: `{fetching[0]}={arguments[fetching[0]]!r}` would download '
@@ -132,6 +133,13 @@ def _found(path: str) -> Any:
                          nearest(name, [one for one in vars(module) if one[0] != '_']) +
                          '; correct `build`')
     return getattr(module, name)
+
+
+def _command(package: str) -> str:
+    """How a package is installed. torchvision is built for one torch, and PyPI has one build."""
+    build = torch.__version__.partition('+')[2]
+    index = f' --index-url https://download.pytorch.org/whl/{build}'
+    return f'pip install {package}' + index * bool(package == 'torchvision' and build)
 
 
 def _called(make: Callable[..., Any], name: str, arguments: Dict[str, Any]) -> Any:

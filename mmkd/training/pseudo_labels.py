@@ -9,12 +9,13 @@ from ..core.arguments import finite_number
 from ..core.build import named_arguments
 from ..core.errors import explained
 from ..core.log import warn
-from ..core.names import shown_names
+from ..core.names import joined, shown_names
 from ..data.pseudo_labels import Selection, truth_of
 from ..networks import BaseTeacher
 from ..networks.predicting import can_predict, is_segmentor, predicted
 from ..points import family_of, points_of
 from ..points.probe import blank_image
+from ..points.relabel import groups_of
 from ..registry import MODELS
 
 IGNORED = 255
@@ -30,8 +31,9 @@ class PseudoLabels:
     The student is trained by its own loss, so teacher and student may be of different families;
     only what is predicted must be the same: boxes, objects with masks, or label maps. The teacher
     predicts as in a test, for the image that the student gets, after augmentation; with a ``view``
-    of the teacher, for this view. Classes are matched by name. Losses are logged as
-    'unlabelled.loss_cls' and so on. A batch without an object adds 0.
+    of the teacher, for this view. Classes are matched by name, or as the teacher's ``classes`` say;
+    for a class without teacher there are no labels, so its objects count as background. Losses are
+    logged as 'unlabelled.loss_cls' and so on. A batch without an object adds 0.
 
     Args:
         score_thr (float | dict[str, float]): Least score of a prediction that becomes a label; by
@@ -69,8 +71,9 @@ class PseudoLabels:
         self.loss_weight = finite_number('loss_weight', loss_weight)
         self.teacher = teacher
         self.weigh = bool(weigh)
-        self.columns: Optional[List[int]] = None
+        self.columns: Optional[List[Any]] = None
         self.classes: Sequence[str] = ()
+        self.untaught: List[str] = []
         self._empty: Optional[Tensor] = None
         self._seen = self._checked = 0
         self._highest: Optional[Tensor] = None
@@ -118,7 +121,9 @@ class PseudoLabels:
 
     def _match(self, network: BaseTeacher, student: Any, classes: Optional[Sequence[str]]) -> None:
         if classes and network.classes:
-            self.columns = match_classes(classes, network.classes)
+            self.columns = match_classes(classes, network.classes, network.mapping)
+            self.untaught = [name for name, group in zip(classes, groups_of(self.columns or ()))
+                             if not group]
             return
         counts = [number_of_classes(model) for model in (student, network.model)]
         if None not in counts and counts[0] != counts[1]:
@@ -167,9 +172,12 @@ class PseudoLabels:
         probabilities = probabilities_of(network.model, prediction.seg_logits.data)
         scores, labels = probabilities.max(0, keepdim=True)
         if self.columns is not None:
-            number_of = labels.new_full((len(probabilities), ), IGNORED)
-            number_of[self.columns] = torch.arange(len(self.columns), device=labels.device)
-            labels, probabilities = number_of[labels], probabilities[self.columns]
+            groups = groups_of(self.columns)
+            taken = {column for group in groups for column in group}
+            others = [column for column in range(len(probabilities)) if column not in taken]
+            known = torch.stack([probabilities[list(group)].sum(0) for group in groups])
+            scores, labels = torch.cat([known, probabilities[others]]).max(0, keepdim=True)
+            labels, probabilities = labels.masked_fill(labels >= len(groups), IGNORED), known
         from mmengine.structures import PixelData
         prediction.seg_logits = PixelData(data=probabilities.clamp(min=1e-12).log())
         prediction.pred_sem_seg = PixelData(data=labels)
@@ -255,4 +263,6 @@ def shown(labels: 'PseudoLabels') -> str:
         f', at most {labels.selection.per_class} of a class')
     return (f'pseudo-labels: predictions of `{labels.teacher}` with a score of {labels.score_thr} '
             f'or more{limits} are labels of the unlabelled images' + (
-                f', of the classes {shown_names(labels.classes)}' if labels.classes else ''))
+                f', of the classes {shown_names(labels.classes)}' if labels.classes else '') + (
+                    f'; there are none of {joined(labels.untaught)}, which have no teacher'
+                    if labels.untaught else ''))

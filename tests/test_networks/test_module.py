@@ -415,10 +415,16 @@ def test_a_library_that_is_missing_or_of_another_torch_is_named(monkeypatch, tmp
     monkeypatch.setitem(sys.modules, 'timm', None)
     refused('needs the package timm, which is not installed; run `pip install timm`', teacher)
     monkeypatch.delitem(sys.modules, 'timm')
-    (tmp_path / 'timm.py').write_text("raise RuntimeError('operator vision::nms does not exist')")
+    raised = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (tmp_path / 'timm.py').write_text(raised)
     monkeypatch.syspath_prepend(tmp_path)
-    refused('timm cannot be imported with torch .*: RuntimeError: operator vision::nms does not '
-            'exist; install the build', teacher)
+    monkeypatch.setattr(torch, '__version__', '2.13.0+cpu')
+    command = 'pip install torchvision --index-url https://download.pytorch.org/whl/cpu'
+    refused(r'timm cannot be imported with torch 2.13.0\+cpu: RuntimeError: operator torchvision::'
+            f'nms does not exist; install the build of torchvision .*: `{command}`', teacher)
+    (tmp_path / 'timm.py').write_text('import torchvision')
+    monkeypatch.setitem(sys.modules, 'torchvision', None)
+    refused(f'needs the package torchvision, which is not installed; run `{command}`', teacher)
 
 
 class WithoutClassToken(Block):

@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmkd import KDLoss
 from mmkd.files.zoo import config_path
+from mmkd.inspection import inspect_pair, table_of
 from mmkd.points import find_point
 from mmkd.points.recorder import recording
 
@@ -162,6 +163,18 @@ def test_a_segmentor_learns_from_a_mask_transformer(tmp_path, loss, on):
                 for name, value in losses.items() if name.startswith('loss_cls_'))
     value.backward()
     assert model.decode_head.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_the_table_of_a_pair_names_semantic_and_has_one_line_for_the_teachers_own_points():
+    findings = inspect_pair(*(Config(dict(default_scope='mmseg', model=one))
+                              for one in (segmentor(classes=3), model_of('mmseg-mask2former')[1])))
+    assert findings[0].verdict == 'as it is, with `semantic` of the teacher'
+    alone = [one.point for one in findings if not one.is_of_student]
+    assert {'mask', 'cls.0', 'semantic'} < set(alone)
+    last = table_of(findings, width=160).rsplit('├', 1)[1].splitlines()
+    cells = [line.split('│') for line in last if line.count('│') == 5]
+    assert ' '.join(one[3].strip() for one in cells).strip() == ', '.join(alone)
+    assert cells[0][4].strip().startswith('no: no points of')
 
 
 def test_a_grid_teaches_no_scores_of_queries(tmp_path):

@@ -115,6 +115,52 @@ def test_labels_are_what_the_teacher_predicts_for_the_image(tmp_path):
             torch.testing.assert_close(mine.bboxes[order], best.bboxes, rtol=1e-3, atol=1e-2)
 
 
+def test_labels_follow_the_mapping_of_the_teacher(tmp_path):
+    """Of boxes; a class without teacher gets no label, and the log names it."""
+    from mmkd import FrozenTeacher, PseudoLabels
+    from mmkd.training.pseudo_labels import shown
+    entry = save_teacher(tmp_path / 't.pth', retinanet(), classes='xyz')
+    mapping = {'a': 'z', 'b': None, 'c': 'x'}
+    student, network = build(retinanet()), FrozenTeacher(**entry, classes=mapping)
+    network.prepare(student)
+    labels = PseudoLabels(score_thr=0.01)
+    labels.prepare(network, student, list('abc'), (64, 64))
+    batch = student.data_preprocessor(images([0, 1]), True)
+    expected = network.model.predict(batch['inputs'], copy.deepcopy(batch['data_samples']), False)
+    found = labels.truth(network, student, batch['inputs'], batch['data_samples'])
+    for one, other in zip(found, expected):
+        numbers = other.pred_instances.labels[other.pred_instances.scores >= 0.01]
+        counts = numbers.bincount(minlength=3).tolist()
+        assert one.gt_instances.labels.bincount(minlength=3).tolist() == [counts[2], 0, counts[0]]
+    assert sum(len(one.gt_instances) for one in found) > 2
+    assert shown(labels).endswith('there are none of b, which have no teacher')
+
+
+def test_label_maps_follow_the_mapping_of_the_teacher(tmp_path):
+    """Probabilities of several classes are added up before the largest is taken."""
+    from mmseg.structures import SegDataSample
+
+    from mmkd import FrozenTeacher, PseudoLabels
+    entry = save_teacher(tmp_path / 't.pth', segmentor(classes=5), classes='vwxyz', scope='mmseg')
+    student = build(segmentor(classes=3), 'mmseg').eval()
+    network = FrozenTeacher(**entry, classes={'a': 'x', 'b': ['v', 'z'], 'c': None})
+    network.prepare(student)
+    with torch.no_grad():
+        network.model.decode_head.conv_seg.weight.normal_()  # every class is predicted somewhere
+    labels = PseudoLabels(score_thr=0.)
+    labels.prepare(network, student, list('abc'), (64, 64))
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 3, 64, 64)
+    samples = [SegDataSample(metainfo=dict(img_shape=(64, 64))) for _ in range(2)]
+    found = labels.truth(network, student, inputs, samples)
+    metas = [dict(ori_shape=(64, 64), img_shape=(64, 64))] * 2
+    v, w, x, y, z = network.model.inference(inputs, metas).softmax(1).unbind(1)
+    expected = torch.stack([x, v + z, w, y]).argmax(0)  # w and y teach no class
+    got = torch.stack([one.gt_sem_seg.data[0] for one in found])
+    assert {0, 1, 255} <= set(got.unique().tolist())
+    assert torch.equal(got, torch.tensor([0, 1, 255, 255])[expected])
+
+
 def test_the_loss_on_pseudo_labels_is_that_of_labels(shapes, teacher, tmp_path, monkeypatch):
     """Where the teacher predicts the true boxes, both streams have the same losses."""
     from mmengine.structures import InstanceData
