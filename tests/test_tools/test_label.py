@@ -314,6 +314,10 @@ def test_configs_of_few_labels_are_read(folder):
         for dataset in config.train_dataloader.dataset.get('datasets', [
                 config.train_dataloader.dataset]):
             assert dataset.pipeline == base.train_dataloader.dataset.pipeline
+        if name.startswith('dist_all') or name.endswith('_online.py'):
+            assert '/unlabelled_' in config.model.unlabelled.dataloader.dataset.ann_file
+            assert config.model.distill
     if folder != 'bccd_100':
+        assert len(students) == 9  # with _base_
         rest = Config.fromfile(os.path.join(FEW, folder, '_base_', 'unlabelled.py'))
         assert '/unlabelled_' in rest.train_dataloader.dataset.ann_file
