@@ -54,6 +54,7 @@ MOST_WITHOUT = 200
 """Images without labels in a row, after which the tool says so."""
 SHEET = 12
 """Images of the contact sheet."""
+KEPT = 'the labels so far are kept, run it again to go on'
 
 
 def parse_args() -> argparse.Namespace:
@@ -235,4 +236,4 @@ def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: S
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, KEPT)
