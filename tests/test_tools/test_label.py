@@ -207,6 +207,7 @@ def test_a_segmentor_writes_maps_that_mmseg_reads(mapper, tool, tmp_path, street
     assert summary['share'] == pytest.approx(np.mean(shares), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_maps_without_any_label_are_written(mapper, tool, tmp_path):
     assert 'WARNING: no image has labels' in tool('label', *mapper, '--out', 'out', '--score-thr',
                                                   '1')
@@ -299,8 +300,8 @@ def test_lists_of_a_segmentor_are_read_by_mmseg(mapper, tool, tmp_path, streets)
 
 
 @pytest.mark.parametrize('folder', [
-    'bccd_10', *(pytest.param(name, marks=pytest.mark.slow)
-                 for name in ('bccd_25', 'bccd_100', 'camvid_10'))])
+    'bccd_100', *(pytest.param(name, marks=pytest.mark.slow)
+                  for name in ('bccd_10', 'bccd_25', 'camvid_10'))])
 def test_configs_of_few_labels_are_read(folder):
     students = sorted(os.listdir(os.path.join(FEW, folder)))
     assert {'teacher.py', 'student.py', 'dist.py'} <= set(students)

@@ -73,6 +73,24 @@ def test_detectors(shapes, tmp_path, other, student):
 
 
 @pytest.mark.slow
+def test_a_detector_of_coco_labels_for_three_classes(shapes, tmp_path):
+    """By `classes=` alone, without a term; one class has no teacher."""
+    from mmdet.datasets import CocoDataset
+    other = retinanet()
+    other['bbox_head']['num_classes'] = 80
+    entry = save_teacher(tmp_path / 't.pth', other, classes=CocoDataset.METAINFO['classes'])
+    model = dict(distiller(retinanet(), dict(entry, classes={
+        CLASSES[0]: ['car', 'truck', 'bus'], CLASSES[1]: 'dog', CLASSES[2]: None}), LABELS),
+        unlabelled=shapes)
+    _, losses = train(detector_config(shapes, model, str(tmp_path / 'run'),
+                                      **{'train_cfg.val_interval': 100}))
+    assert all(one['unlabelled.loss_bbox'] > 0 for one in losses)
+    log, = (tmp_path / 'run').rglob('*.log')
+    assert f'knows no {CLASSES[2]}, so on unlabelled images these objects are learnt as ' in (
+        log.read_text())
+
+
+@pytest.mark.slow
 def test_masks(shapes, tmp_path):
     """From a mask transformer to Mask R-CNN; labelled masks are boxes here."""
     import json
