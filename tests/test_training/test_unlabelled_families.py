@@ -1,4 +1,7 @@
 """From any family to any other: a teacher's predictions train a student of another one."""
+import os
+import sys
+
 import pytest
 import torch
 from conftest import (
@@ -33,7 +36,11 @@ def rtmdet():
 
 
 def mask_transformer(package):
-    from test_mask import model_of
+    sys.path.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), 'test_points'))
+    try:
+        from test_mask import model_of
+    finally:
+        sys.path.pop()
     model = model_of(f'{package}-mask2former')[1]
     if package == 'mmdet':
         model['test_cfg'].update(max_per_image=6)
