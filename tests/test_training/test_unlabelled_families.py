@@ -121,7 +121,7 @@ def test_masks(shapes, tmp_path):
 def test_label_maps(streets, tmp_path):
     """From a mask transformer to DeepLabV3."""
     other, student = mask_transformer('mmseg'), segmentor('deeplabv3', classes=3)
-    names = ('road', 'building', 'car')
+    names = ('road', 'sidewalk', 'building')  # in the order of the labels
     entry = save_teacher(tmp_path / 't.pth', other, classes=names[::-1], scope='mmseg')
     model = dict(distiller(student, entry, dict(LABELS, score_thr=0.01)), unlabelled=streets,
                  classes=names)
