@@ -20,6 +20,10 @@ def read_figures(folder: str) -> Dict[str, Any]:
     with open(newest) as file:
         lines = [json.loads(line) for line in file]
     scores = [line for line in lines if any(key in line for key, _ in FIGURES.values())]
+    if not scores:
+        raise SystemExit(f'{newest} has no score of a validation, such as '
+                         f'{next(iter(FIGURES.values()))[0]}; give the config a `val_dataloader`, '
+                         'and a `val_interval` within its schedule')
     figures = {name: factor * scores[-1][key]
                for name, (key, factor) in FIGURES.items() if key in scores[-1]}
     main_key, main_factor = FIGURES[next(iter(figures))]

@@ -80,7 +80,7 @@ def split_coco(args: argparse.Namespace, path: str) -> None:
 
 def split_maps(args: argparse.Namespace, config: Config, entry: Dict[str, Any]) -> None:
     """Write lists of images without suffix, as mmseg's data sets read them."""
-    from label import dataset_of
+    from label_images import dataset_of
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = dataset_of(Config(dict(train_dataloader=dict(dataset=entry))), 'train')
     folder, suffix = dataset.data_prefix['img_path'], dataset.img_suffix

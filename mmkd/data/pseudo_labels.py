@@ -1,6 +1,6 @@
 """Which predictions of a teacher are labels for a student?"""
 import math
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ __all__ = ['Selection', 'image_paths', 'overlap', 'pixel_scores', 'scoring_of', 
 
 IGNORED = 255
 """Label of a pixel without label, as in mmseg's losses and metrics."""
+Groups = Sequence[Tuple[int, ...]]
+"""For each class of another model its classes in a prediction."""
 SCORINGS = 'softmax', 'share'
 """What :func:`pixel_scores` makes of the outputs of a segmentor."""
 
@@ -142,16 +144,19 @@ class Selection:
 
 
 def truth_of(prediction: Any, selection: Selection, classes: Sequence[str],
-             scoring: str = 'softmax') -> Any:
+             scoring: str = 'softmax', groups: Optional[Groups] = None) -> Any:
     """Make labels of the predictions for one image.
 
     Args:
         prediction (DetDataSample | SegDataSample): What a model's ``predict`` returns:
             ``pred_instances`` with ``bboxes`` (K, 4), ``labels`` and ``scores`` (K, ), and
-            ``masks`` (K, H, W) if it has them; or ``seg_logits`` with data (C, H, W).
+            ``masks`` (K, H, W) if it has them; or ``seg_logits`` with data (C, H, W), and
+            ``pred_sem_seg`` if there is one output. May be changed in place.
         selection (Selection): The rules.
         classes (Sequence[str]): Names, in the order of the labels.
         scoring (str): See :func:`pixel_scores`. Defaults to 'softmax'.
+        groups (Sequence[tuple[int]], optional): For pixels, see :func:`pixel_scores`; labels of
+            instances are those of ``classes`` already. Defaults to None.
 
     Returns:
         DetDataSample | SegDataSample: Of the type and with the ``metainfo`` of the prediction.
@@ -178,18 +183,24 @@ def truth_of(prediction: Any, selection: Selection, classes: Sequence[str],
     if selection.per_class is not None or selection.ignore_thr is not None:
         raise ValueError('`per_class` and `ignore_thr` are for instances, but the prediction is '
                          'one label for each pixel; leave them out')
-    scores, labels = pixel_scores(prediction.seg_logits.data, scoring)
-    if int(labels.max()) >= len(classes):
-        raise ValueError(f'the prediction has the label {int(labels.max())}, but there are '
-                         f'{len(classes)} classes, {shown_names(classes)}; give the classes of '
+    outputs = prediction.seg_logits.data
+    count = max(len(outputs), 2) if groups is None else len(groups)
+    if count > len(classes):
+        raise ValueError(f'the prediction has {count} classes, but there are '
+                         f'{len(classes)}, {shown_names(classes)}; give the classes of '
                          'the model, in the order of its outputs')
-    is_label = scores >= selection.thresholds(classes).to(scores)[labels]  # False for NaN
+    chosen = prediction.pred_sem_seg.data if 'pred_sem_seg' in prediction else None
+    scores, labels = pixel_scores(outputs, scoring, groups, chosen)
+    least = selection.thresholds(classes).to(scores)
+    is_label = (labels != IGNORED) & (
+        scores >= least[labels.clamp(max=len(least) - 1)])  # False for NaN
     truth.gt_sem_seg = PixelData(data=labels.masked_fill(~is_label, IGNORED)[None])
     truth.gt_sem_seg_scores = PixelData(data=scores[None])
     return truth
 
 
-def pixel_scores(outputs: Tensor, scoring: str = 'softmax') -> 'tuple[Tensor, Tensor]':
+def pixel_scores(outputs: Tensor, scoring: str = 'softmax', groups: Optional[Groups] = None,
+                 chosen: Optional[Tensor] = None) -> 'tuple[Tensor, Tensor]':
     """The most probable class of each pixel, and its probability.
 
     Args:
@@ -198,6 +209,13 @@ def pixel_scores(outputs: Tensor, scoring: str = 'softmax') -> 'tuple[Tensor, Te
             which are no logits: the sum over masks of class probability times mask probability,
             divided by its sum over the classes. One output is the probability of label 1, as
             mmseg's ``predict`` returns it, for both. Defaults to 'softmax'.
+        groups (Sequence[tuple[int]], optional): For each class of another model its classes here,
+            whose probabilities add up, () for none. A class that stands for none of the other
+            model's competes as it is; where it wins, the label is 255. Defaults to None, the same
+            classes.
+        chosen (Tensor, optional): Int (1, H, W), the label that the model chooses where there is
+            one output: heads of mmseg have a threshold of their own. Defaults to None: label 1
+            above 0.5.
 
     Returns:
         tuple[Tensor, Tensor]: float32 and int64, (H, W).
@@ -209,18 +227,38 @@ def pixel_scores(outputs: Tensor, scoring: str = 'softmax') -> 'tuple[Tensor, Te
         >>> scores, labels = pixel_scores(torch.tensor([[[0.]], [[math.log(3.)]]]))
         >>> round(float(scores), 4), int(labels)
         (0.75, 1)
+        >>> cat_tiger_dog = torch.tensor([.3, .3, .4]).log()[:, None, None]
+        >>> scores, labels = pixel_scores(cat_tiger_dog, groups=[(2, ), (0, 1)])
+        >>> round(float(scores), 4), int(labels)
+        (0.6, 1)
     """
     if scoring not in SCORINGS:
         raise ValueError(f'`scoring` must be one of {joined(SCORINGS)}, but got {scoring!r}')
     outputs = outputs.float()
     if len(outputs) == 1:
-        probabilities = torch.cat([1 - outputs, outputs])
-    elif scoring == 'softmax':
+        is_second = outputs > 0.5 if chosen is None else chosen > 0
+        scores, labels = torch.where(is_second, outputs, 1 - outputs)[0], is_second[0].long()
+        return scores, labels if groups is None else _numbers(groups, 2, labels)[labels]
+    if scoring == 'softmax':
         probabilities = outputs.softmax(0)
     else:
         probabilities = outputs / outputs.sum(0).clamp(min=torch.finfo(outputs.dtype).tiny)
-    scores, labels = probabilities.max(0)
-    return scores, labels
+    if groups is None:
+        scores, labels = probabilities.max(0)
+        return scores, labels
+    rows = [list(group) for group in groups if group]
+    known = {column for row in rows for column in row}
+    rows += [[column] for column in range(len(outputs)) if column not in known]
+    scores, best = torch.stack([probabilities[row].sum(0) for row in rows]).max(0)
+    return scores, _numbers(groups, len(outputs), outputs)[[row[0] for row in rows]][best]
+
+
+def _numbers(groups: Groups, count: int, like: Tensor) -> Tensor:
+    """For each class of a prediction its class of the other model, int64; 255 for none."""
+    number_of = torch.full((count, ), IGNORED, dtype=torch.long, device=like.device)
+    for number, group in enumerate(groups):
+        number_of[list(group)] = number
+    return number_of
 
 
 def scoring_of(model: Any) -> str:

@@ -39,7 +39,8 @@ def predicted(network: BaseTeacher, student: nn.Module, inputs: Tensor,
 
     Returns:
         list: Per image a ``DetDataSample`` with ``pred_instances``, in pixels of the input, or a
-        ``SegDataSample`` with ``seg_logits`` (C, H, W), as the network returns them.
+        ``SegDataSample`` with ``seg_logits`` (C, H, W) and ``pred_sem_seg`` (1, H, W), as its own
+        ``predict`` has them.
     """
     model: Any = network.model
     inputs = inputs_of(network, student, inputs, data_samples)
@@ -54,7 +55,10 @@ def predicted(network: BaseTeacher, student: nn.Module, inputs: Tensor,
     with torch.no_grad(), evaluating(model), autocast, running:
         if is_segmentor(model):
             logits = model.inference(inputs, [sample.metainfo for sample in samples])
-            return [with_scores(sample, one) for sample, one in zip(samples, logits)]
+            found = model.postprocess_result(logits)  # without samples nothing is resized
+            for one, sample in zip(found, samples):
+                one.set_metainfo(sample.metainfo)
+            return list(found)
         return list(model.predict(inputs, samples, rescale=False))
 
 
@@ -72,9 +76,3 @@ def in_frame(sample: Any, inputs: Tensor) -> Any:
                     pad_shape=metainfo.get('pad_shape', tuple(inputs.shape[2:])))
     return type(sample)(metainfo=metainfo)
 
-
-def with_scores(sample: Any, logits: Tensor) -> Any:
-    """A sample with the logits of a segmentor."""
-    from mmengine.structures import PixelData
-    sample.seg_logits = PixelData(data=logits)
-    return sample

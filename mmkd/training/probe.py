@@ -96,6 +96,12 @@ class Probe:
                     one.names_classes for one in (part.alignment, *part.also)):
                 check_meaning((distillation.classes, bool(own), zero_labels),
                               (classes, teacher.states_classes, teacher.zero_labels), name)
+        labels = distillation.pseudo_labels
+        if labels is not None and not distillation.networks[labels.teacher].shares_classes:
+            teacher = distillation.networks[labels.teacher]
+            check_meaning((distillation.classes, bool(own), zero_labels),
+                          (teacher.classes, teacher.states_classes, teacher.zero_labels),
+                          labels.teacher)
 
     def _look_at_blank(self, size: Size) -> Tuple[Dict[str, Records], Told]:
         """Records and answers of all networks for a blank image.

@@ -4,13 +4,13 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from ..compare.classes import match_classes
+from ..compare.classes import check_mapping, match_classes
 from ..core.arguments import finite_number
 from ..core.build import named_arguments
 from ..core.errors import explained
 from ..core.log import warn
 from ..core.names import joined, shown_names
-from ..data.pseudo_labels import Selection, truth_of
+from ..data.pseudo_labels import IGNORED, Selection, scoring_of, truth_of
 from ..networks import BaseTeacher
 from ..networks.predicting import can_predict, is_segmentor, predicted
 from ..points import family_of, points_of
@@ -18,7 +18,6 @@ from ..points.probe import blank_image
 from ..points.relabel import groups_of
 from ..registry import MODELS
 
-IGNORED = 255
 PATIENCE = 200
 """Number of consecutive images without a prediction above the threshold after which it is said."""
 
@@ -31,15 +30,16 @@ class PseudoLabels:
     The student is trained by its own loss, so teacher and student may be of different families;
     only what is predicted must be the same: boxes, objects with masks, or label maps. The teacher
     predicts as in a test, for the image that the student gets, after augmentation; with a ``view``
-    of the teacher, for this view. Classes are matched by name, or as the teacher's ``classes`` say;
-    for a class without teacher there are no labels, so its objects count as background. Losses are
-    logged as 'unlabelled.loss_cls' and so on. A batch without an object adds 0.
+    of the teacher, for this view. Classes are matched by name, or by ``classes`` of the teacher:
+    probabilities of several classes of a pixel add up, objects of several classes get one name.
+    Losses are logged as 'unlabelled.loss_cls' and so on. A batch without an object adds 0.
 
     Args:
-        score_thr (float | dict[str, float]): Least score of a prediction that becomes a label; by
-            name of the class. Below it pixels of a label map are ignored. Defaults to 0.5.
-        per_class (int, optional): Number of objects per image and class, those with the highest
-            scores. Defaults to None, all.
+        score_thr (float | dict[str, float]): See :class:`mmkd.data.pseudo_labels.Selection`, with
+            the student's names of classes. Defaults to 0.5.
+        per_class (int, optional): See there. Defaults to None, all.
+        ignore_thr (float, optional): See there. Defaults to None.
+        min_size (float): See there. Defaults to 1.
         loss_weight (float): Factor of all losses. Defaults to 1.0.
         teacher (str): Name of the network that predicts. Defaults to 'teacher'.
         weigh (bool): Whether a pixel of a label map is weighed by the score of its label, in the
@@ -53,31 +53,30 @@ class PseudoLabels:
 
     @named_arguments
     def __init__(self, score_thr: Union[float, Dict[str, float]] = 0.5,
-                 per_class: Optional[int] = None, loss_weight: float = 1., teacher: str = 'teacher',
+                 per_class: Optional[int] = None, ignore_thr: Optional[float] = None,
+                 min_size: float = 1., loss_weight: float = 1., teacher: str = 'teacher',
                  weigh: bool = False, images: str = 'unlabelled') -> None:
-        for value in score_thr.values() if isinstance(score_thr, dict) else [score_thr]:
-            if not 0 <= finite_number('score_thr', value) <= 1:
-                raise ValueError(f'`score_thr` must be between 0 and 1, but got {value}; write a '
-                                 'score such as 0.5')
-        if per_class is not None and (isinstance(per_class, bool) or not isinstance(
-                per_class, int) or per_class < 1):
-            raise ValueError('`per_class` must be a number of objects, 1 or more, but got '
-                             f'{per_class!r}; write for instance per_class=20')
         if images != 'unlabelled':
             raise ValueError("mmkd.PseudoLabels labels unlabelled images, but has images="
                              f'{images!r}; leave `images` out')
-        self.score_thr = score_thr
-        self.selection = Selection(score_thr, per_class)
+        if not isinstance(weigh, bool):
+            raise TypeError(f'`weigh` must be True or False, but got {weigh!r}; write one of them')
+        self.selection = Selection(score_thr, per_class, ignore_thr, min_size)
         self.loss_weight = finite_number('loss_weight', loss_weight)
         self.teacher = teacher
-        self.weigh = bool(weigh)
-        self.columns: Optional[List[Any]] = None
+        self.weigh = weigh
+        self.columns: Optional[Sequence[Any]] = None
         self.classes: Sequence[str] = ()
-        self.untaught: List[str] = []
         self._empty: Optional[Tensor] = None
         self._seen = self._checked = 0
         self._highest: Optional[Tensor] = None
         self._is_said = False
+
+    @property
+    def without(self) -> List[str]:
+        """Classes of the student that the teacher does not know."""
+        return [] if self.columns is None else [
+            name for name, group in zip(self.classes, groups_of(self.columns)) if not group]
 
     # --- before training ------------------------------------------------------------------------
 
@@ -99,9 +98,7 @@ class PseudoLabels:
             raise ValueError(
                 f'mmkd.PseudoLabels: `{name}` is a {type(network).__name__} of {kind}, which does '
                 'not predict whole images; name a mmkd.FrozenTeacher or a mmkd.MeanTeacher')
-        self.classes = tuple(classes or ())
-        if not network.shares_classes:
-            self._match(network, student, classes)
+        self._match(network, student, classes)
         wants_map = is_segmentor(student)
         if wants_map != is_segmentor(network.model):
             what = 'label maps', 'objects'
@@ -109,6 +106,15 @@ class PseudoLabels:
                 f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns from '
                 f'{what[not wants_map]}, but `{name}`, {kind}, predicts {what[wants_map]}; give a '
                 f'teacher that predicts {what[not wants_map]}')
+        chosen = self.selection
+        if wants_map and (chosen.per_class, chosen.ignore_thr) != (None, None):
+            raise ValueError('mmkd.PseudoLabels: `per_class` and `ignore_thr` are for objects, but '
+                             f'the student, {type(student).__name__}, learns from label maps; '
+                             'leave them out')
+        if self.weigh and not wants_map:
+            raise ValueError('mmkd.PseudoLabels: `weigh` is for pixels of label maps, but the '
+                             f'student, {type(student).__name__}, learns from objects; leave it '
+                             'out, or write `ignore_thr` for objects that are uncertain')
         with explained(f'mmkd.PseudoLabels: `{name}`, {kind}, cannot predict a blank image of '
                        f'{size[0]}x{size[1]} pixels', 'look at its `test_cfg`'):
             truth, = self.truth(network, student,
@@ -120,17 +126,29 @@ class PseudoLabels:
                              'teacher that predicts masks')
 
     def _match(self, network: BaseTeacher, student: Any, classes: Optional[Sequence[str]]) -> None:
-        if classes and network.classes:
-            self.columns = match_classes(classes, network.classes, network.mapping)
-            self.untaught = [name for name, group in zip(classes, groups_of(self.columns or ()))
-                             if not group]
-            return
         counts = [number_of_classes(model) for model in (student, network.model)]
-        if None not in counts and counts[0] != counts[1]:
-            side = 'student' if not classes else self.teacher
-            raise ValueError(f'mmkd.PseudoLabels: the student has {counts[0]} classes and '
-                             f'`{self.teacher}` {counts[1]}, and those of `{side}` have no names; '
-                             'write `classes=[...]` there')
+        try:
+            check_mapping(classes, network.classes, network.mapping, self.teacher)
+            if network.shares_classes:
+                pass
+            elif classes and network.classes:
+                self.columns = match_classes(classes, network.classes, network.mapping)
+            elif None not in counts and counts[0] != counts[1]:
+                side = 'student' if not classes else self.teacher
+                raise ValueError(f'the student has {counts[0]} classes and `{self.teacher}` '
+                                 f'{counts[1]}, and those of `{side}` have no names; write '
+                                 '`classes=[...]` there')
+            self.classes = tuple(classes or map(str, range(counts[0] or counts[1] or 0)))
+            self.selection.thresholds(self.classes)
+        except ValueError as error:
+            raise ValueError(f'mmkd.PseudoLabels: {error}') from None
+        if self.without:
+            warn(f'mmkd.PseudoLabels: `{self.teacher}` knows no {joined(self.without)}, so on '
+                 'unlabelled images ' + (
+                     'pixels of these classes are ignored, or get another label'
+                     if is_segmentor(student) else
+                     'these objects are learnt as background') + '; label them, or leave images '
+                 'that show them out')
 
     # --- every step -----------------------------------------------------------------------------
 
@@ -148,54 +166,35 @@ class PseudoLabels:
         Returns:
             list: Per image a sample with the student's classes, and the metainfo of its sample.
         """
-        found = []
+        found, model = [], network.model
+        groups = None if self.columns is None else groups_of(self.columns)
         for sample, one in zip(data_samples, predicted(network, student, inputs, data_samples)):
-            one = self._renamed(one, network)
-            if not is_trial:
-                self._count(one)
-            truth = truth_of(one, self.selection, self.classes)
-            if 'gt_sem_seg' in truth:
-                unknown = one.pred_sem_seg.data == IGNORED
-                truth.gt_sem_seg.data = truth.gt_sem_seg.data.masked_fill(unknown, IGNORED)
-                if self.weigh:
-                    truth.set_field(one.scores, 'pixel_scores')
+            if 'pred_instances' in one:
+                one = family_of(model).relabel(one, self.columns)  # type: ignore[arg-type]
+            truth = truth_of(one, self.selection, self.classes, scoring_of(model), groups)
             truth.set_metainfo(sample.metainfo)
             found.append(truth)
+            if not is_trial:
+                self._count(one, truth)
         if not is_trial:
             self._say()
         return found
 
-    def _renamed(self, prediction: Any, network: BaseTeacher) -> Any:
-        """The prediction with the student's classes; a label map as log-probabilities."""
-        if 'seg_logits' not in prediction:
-            return family_of(network.model).relabel(prediction, self.columns)  # type: ignore
-        probabilities = probabilities_of(network.model, prediction.seg_logits.data)
-        scores, labels = probabilities.max(0, keepdim=True)
-        if self.columns is not None:
-            groups = groups_of(self.columns)
-            taken = {column for group in groups for column in group}
-            others = [column for column in range(len(probabilities)) if column not in taken]
-            known = torch.stack([probabilities[list(group)].sum(0) for group in groups])
-            scores, labels = torch.cat([known, probabilities[others]]).max(0, keepdim=True)
-            labels, probabilities = labels.masked_fill(labels >= len(groups), IGNORED), known
-        from mmengine.structures import PixelData
-        prediction.seg_logits = PixelData(data=probabilities.clamp(min=1e-12).log())
-        prediction.pred_sem_seg = PixelData(data=labels)
-        prediction.set_field(scores[0], 'scores')
-        return prediction
-
-    def _count(self, prediction: Any) -> None:
-        """Count images in a row without a score above the threshold, on their device."""
+    def _count(self, prediction: Any, truth: Any) -> None:
+        """Count images in a row without a label, on their device."""
         if self._is_said:
             return
-        scores = (prediction.scores if 'scores' in prediction else
-                  prediction.pred_instances.scores).detach().flatten().float()
+        if 'gt_sem_seg' in truth:
+            scores, labels = truth.gt_sem_seg_scores.data, truth.gt_sem_seg.data
+            has_labels = (labels != IGNORED).any()
+        else:
+            scores = prediction.pred_instances.scores
+            has_labels = torch.full((), len(truth.gt_instances) > 0, device=scores.device)
+        scores = scores.detach().flatten().float()
         highest = torch.cat([scores, scores.new_zeros(1)]).max()
-        least = min(self.score_thr.values()) if isinstance(self.score_thr, dict) else (
-            self.score_thr)
         if self._empty is None or self._highest is None:
             self._empty, self._highest = highest.new_zeros(()), highest
-        self._empty = torch.where(highest >= least, torch.zeros_like(highest), self._empty + 1)
+        self._empty = torch.where(has_labels, torch.zeros_like(highest), self._empty + 1)
         self._highest = torch.maximum(highest, self._highest)
         self._seen += 1
 
@@ -208,31 +207,12 @@ class PseudoLabels:
             assert self._highest is not None
             self._is_said = True
             warn(f'mmkd.PseudoLabels: `{self.teacher}` has predicted nothing of a score of '
-                 f'{self.score_thr} or more for {int(self._empty.item())} images in a row; the '
-                 f'highest score of all images so far is {self._highest.item():.3g}; lower '
-                 '`score_thr`, or look whether the teacher knows this kind of images')
+                 f'{self.selection.score_thr} or more for {int(self._empty.item())} images in a '
+                 f'row; the highest score of all images so far is {self._highest.item():.3g}; '
+                 'lower `score_thr`, or look whether the teacher knows this kind of images')
 
 
 # --- helpers --------------------------------------------------------------------------------------
-
-
-def probabilities_of(model: Any, output: Tensor) -> Tensor:
-    """Probabilities (C, H, W) of the classes, from the output of a segmentor of mmseg (C, H, W).
-
-    The output of a mask transformer is a sum over queries of probabilities of class and mask
-    already, which may be above 1 where masks overlap.
-    """
-    output = output.float()
-    if family_of(model).kind == 'mask':
-        return output.clamp(0, 1)
-    if len(output) > 1:
-        return output.softmax(0)
-    positive = output.sigmoid()
-    threshold = getattr(model.decode_head, 'threshold', None) or 0.5
-    # Label 1 above the threshold of the head, as mmseg predicts it.
-    return torch.where(positive > threshold, torch.cat([
-        torch.minimum(1 - positive, positive - 1e-6), positive]), torch.cat([
-            1 - positive, torch.minimum(positive, 1 - positive - 1e-6)]))
 
 
 def number_of_classes(model: Any) -> Optional[int]:
@@ -259,10 +239,10 @@ def blank_sample(model: Any, size: Sequence[int]) -> Any:
 
 def shown(labels: 'PseudoLabels') -> str:
     """One line for the log."""
-    limits = '' if labels.selection.per_class is None else (
-        f', at most {labels.selection.per_class} of a class')
-    return (f'pseudo-labels: predictions of `{labels.teacher}` with a score of {labels.score_thr} '
-            f'or more{limits} are labels of the unlabelled images' + (
-                f', of the classes {shown_names(labels.classes)}' if labels.classes else '') + (
-                    f'; there are none of {joined(labels.untaught)}, which have no teacher'
-                    if labels.untaught else ''))
+    chosen = labels.selection
+    limits = '' if chosen.per_class is None else f', at most {chosen.per_class} of a class'
+    if chosen.ignore_thr is not None:
+        limits += f', are ignored from {chosen.ignore_thr}, and'
+    return (f'pseudo-labels: predictions of `{labels.teacher}` with a score of {chosen.score_thr} '
+            f'or more{limits} are labels of the unlabelled images, of the classes '
+            f'{shown_names([name for name in labels.classes if name not in labels.without])}')

@@ -12,7 +12,8 @@ from .pseudo_labels import IGNORED, needs_masks
 from .step import Step
 from .streams import name_in_stream, terms_for
 
-TRUTH = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'proposals', 'gt_panoptic_seg')
+TRUTH = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'gt_sem_seg_scores', 'proposals',
+         'gt_panoptic_seg')
 
 
 class UnlabelledStep(Step):
@@ -101,7 +102,7 @@ def without_truth(sample: Any) -> Any:
 def with_truth(sample: Any, truth: Any) -> Any:
     """A sample with the annotations of another one."""
     found = sample.new()
-    for name in (*TRUTH, 'pixel_scores'):
+    for name in TRUTH:
         if name in truth:
             found.set_field(truth.get(name), name)
     return found
@@ -144,7 +145,7 @@ class PixelScores:
     """A pixel sampler of mmseg that returns the scores of pseudo-labels.
 
     Args:
-        samples (Sequence): The samples, with ``pixel_scores`` (H, W).
+        samples (Sequence): The samples, with ``gt_sem_seg_scores`` (1, H, W).
     """
 
     def __init__(self, samples: Any) -> None:
@@ -152,7 +153,7 @@ class PixelScores:
 
     def sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weights of the pixels, (N, H, W)."""
-        return torch.stack([sample.pixel_scores for sample in self.samples]).to(logits)
+        return torch.stack([sample.gt_sem_seg_scores.data[0] for sample in self.samples]).to(logits)
 
 
 class weighing:
@@ -160,7 +161,7 @@ class weighing:
 
     Args:
         head (nn.Module): A head of mmseg without a sampler.
-        samples (Sequence): The samples, with ``pixel_scores``.
+        samples (Sequence): The samples, with ``gt_sem_seg_scores``.
     """
 
     def __init__(self, head: Any, samples: Any) -> None:

@@ -234,6 +234,17 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     assert run_again('--holdout', '3')[0] == ['student/seed0']
 
 
+def test_a_run_without_a_score_is_told_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    compare = importlib.import_module('compare')
+    log = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.0, "time": 0.1, "step": 1}\n')
+    with pytest.raises(SystemExit, match='scalars.json has no score of a validation, such as '
+                       'coco/bbox_mAP; give the config a `val_dataloader`'):
+        compare.read_figures(str(tmp_path))
+
+
 @pytest.mark.slow
 def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
     write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),

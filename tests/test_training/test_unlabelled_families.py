@@ -1,4 +1,7 @@
 """From any family to any other: a teacher's predictions train a student of another one."""
+import os
+import sys
+
 import pytest
 import torch
 from conftest import (
@@ -33,7 +36,11 @@ def rtmdet():
 
 
 def mask_transformer(package):
-    from test_mask import model_of
+    sys.path.append(os.path.join(os.path.dirname(os.path.dirname(__file__)), 'test_points'))
+    try:
+        from test_mask import model_of
+    finally:
+        sys.path.pop()
     model = model_of(f'{package}-mask2former')[1]
     if package == 'mmdet':
         model['test_cfg'].update(max_per_image=6)
@@ -73,6 +80,24 @@ def test_detectors(shapes, tmp_path, other, student):
 
 
 @pytest.mark.slow
+def test_a_detector_of_coco_labels_for_three_classes(shapes, tmp_path):
+    """By `classes=` alone, without a term; one class has no teacher."""
+    from mmdet.datasets import CocoDataset
+    other = retinanet()
+    other['bbox_head']['num_classes'] = 80
+    entry = save_teacher(tmp_path / 't.pth', other, classes=CocoDataset.METAINFO['classes'])
+    model = dict(distiller(retinanet(), dict(entry, classes={
+        CLASSES[0]: ['car', 'truck', 'bus'], CLASSES[1]: 'dog', CLASSES[2]: None}), LABELS),
+        unlabelled=shapes)
+    _, losses = train(detector_config(shapes, model, str(tmp_path / 'run'),
+                                      **{'train_cfg.val_interval': 100}))
+    assert all(one['unlabelled.loss_bbox'] > 0 for one in losses)
+    log, = (tmp_path / 'run').rglob('*.log')
+    assert f'knows no {CLASSES[2]}, so on unlabelled images these objects are learnt as ' in (
+        log.read_text())
+
+
+@pytest.mark.slow
 def test_masks(shapes, tmp_path):
     """From a mask transformer to Mask R-CNN; labelled masks are boxes here."""
     import json
@@ -96,7 +121,7 @@ def test_masks(shapes, tmp_path):
 def test_label_maps(streets, tmp_path):
     """From a mask transformer to DeepLabV3."""
     other, student = mask_transformer('mmseg'), segmentor('deeplabv3', classes=3)
-    names = ('road', 'building', 'car')
+    names = ('road', 'sidewalk', 'building')  # in the order of the labels
     entry = save_teacher(tmp_path / 't.pth', other, classes=names[::-1], scope='mmseg')
     model = dict(distiller(student, entry, dict(LABELS, score_thr=0.01)), unlabelled=streets,
                  classes=names)

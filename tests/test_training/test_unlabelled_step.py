@@ -216,8 +216,7 @@ def test_label_maps_ignore_what_is_uncertain_or_unknown(tmp_path):
     sure = known & (scores >= least + 1e-6)
     assert torch.equal(got[sure], of_student[sure])
     assert (got[~known] == 255).all()
-    # With the classes that the student lacks left out, the others are a little surer.
-    assert 0.2 < (got == 255).double().mean() < 0.95
+    assert (got[scores < least - 1e-6] == 255).all()
     head, *_ = weighed_heads(student)
     features = student.extract_feat(inputs)
     with weighing(head, found):
@@ -235,22 +234,21 @@ def states(folder):
     return saved_at(folder / 'epoch_1.pth')['state_dict']
 
 
-def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher, tmp_path):
+@pytest.mark.parametrize('norm', ['labelled', *(pytest.param(norm, marks=pytest.mark.slow)
+                                                for norm in ('frozen', 'both'))])
+def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher, tmp_path, norm):
     """Bit by bit, where its losses have the factor 0: also the statistics of batch norms."""
     entry = dict(DIST, images='labelled')
     train(config_of(shapes, tmp_path / 'alone', retinanet(), teacher, entry))
     alone = states(tmp_path / 'alone')
-    found = {}
-    for norm in ('labelled', 'frozen', 'both'):
-        train(config_of(shapes, tmp_path / norm, retinanet(), teacher, entry,
-                        dict(LABELS, loss_weight=0.), unlabelled=dict(folder=pictures, norm=norm)))
-        found[norm] = states(tmp_path / norm)
-        assert list(found[norm]) == list(alone)
-    for norm in ('labelled', 'frozen'):
-        assert all(torch.equal(one, found[norm][name]) for name, one in alone.items())
+    train(config_of(shapes, tmp_path / norm, retinanet(), teacher, entry,
+                    dict(LABELS, loss_weight=0.), unlabelled=dict(folder=pictures, norm=norm)))
+    found = states(tmp_path / norm)
+    assert list(found) == list(alone)
     changed = {name.split('.')[-1] for name, one in alone.items()
-               if not torch.equal(one, found['both'][name])}
-    assert changed == {'running_mean', 'running_var', 'num_batches_tracked'}
+               if not torch.equal(one, found[name])}
+    assert changed == ({'running_mean', 'running_var', 'num_batches_tracked'} if norm == 'both'
+                       else set())
 
 
 def test_a_test_needs_neither_folder_nor_teacher(shapes, teacher, tmp_path):
@@ -276,7 +274,7 @@ def iterations(shapes, folder, teacher, pictures, *entries, workers=0, **changes
     return config
 
 
-@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_goes_on_to_the_bit(shapes, pictures, teacher, tmp_path, workers):
     """Within an epoch of the unlabelled images; gradients are accumulated over two iterations."""
     entries = DIST, NECK, LABELS
@@ -339,6 +337,7 @@ def in_a_loop(teacher, pictures, *entries):
     return model.train()
 
 
+@pytest.mark.slow
 def test_in_a_loop_of_ones_own_and_in_bfloat16(pictures, teacher):
     model = in_a_loop(teacher, pictures, DIST, LABELS)
     batch = model.data_preprocessor(images([0, 1]), True)
@@ -379,8 +378,8 @@ def made(*entries, unlabelled=None, **settings):
     ([DIST, LABELS, LABELS], 'x', '2 entries of mmkd.PseudoLabels'),
     ([DIST, dict(LABELS, teacher='other')], 'x', "`other` labels the images, but there is no such "
      "network; write `teacher=` one of 'teacher'"),
-    ([DIST, dict(LABELS, score_thr=1.5)], 'x', '`score_thr` must be between 0 and 1, but got 1.5'),
-    ([DIST, dict(LABELS, per_class=0)], 'x', '`per_class` must be a number of objects, 1 or more'),
+    ([DIST, dict(LABELS, score_thr=1.5)], 'x', '`score_thr` must be from 0 to 1, but got 1.5'),
+    ([DIST, dict(LABELS, per_class=0)], 'x', '`per_class` must be 1 or more, but got 0'),
     ([DIST, dict(LABELS, images='all')], 'x', "labels unlabelled images, but has images='all'"),
     ([DIST, dict(DIST, images='unlabelled')], 'x', 'is the name of an entry, but also the name of '
                                                    '`loss_cls_dist` on unlabelled images; write '
@@ -394,6 +393,7 @@ def test_what_does_not_fit_is_refused_when_it_is_built(entries, unlabelled, mess
         made(*entries, unlabelled=unlabelled)
 
 
+@pytest.mark.slow
 def test_labels_for_the_loss_make_a_term_with_labels_possible(shapes, pictures, teacher, tmp_path):
     _, losses = train(config_of(shapes, tmp_path / 'run', retinanet(), teacher,
                                 dict(type='mmkd.BCKDLoss', on='cls'), LABELS,
@@ -439,6 +439,13 @@ def test_a_teacher_of_other_labels_is_refused(shapes, pictures, tmp_path, studen
     entry = save_teacher(tmp_path / 't.pth', other, scope=scope)
     with pytest.raises(ValueError, match=message):
         train(config_of(shapes, tmp_path / 'run', student, entry, LABELS, unlabelled=pictures))
+
+
+def test_labels_in_another_order_than_their_names_are_refused(shapes, pictures, teacher, tmp_path):
+    """Also without a term: mmdet numbers labels in the order of the file, whatever `metainfo`."""
+    with pytest.raises(ValueError, match='order of'):
+        train(config_of(shapes, tmp_path / 'run', retinanet(), teacher, LABELS, unlabelled=pictures,
+                        **{'train_dataloader.dataset.metainfo': dict(classes=CLASSES[::-1])}))
 
 
 def test_a_teacher_that_finds_nothing_is_said_once(pictures, teacher, monkeypatch):
