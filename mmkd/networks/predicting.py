@@ -6,6 +6,7 @@ from typing import Any, ContextManager, List, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..points import family_of
 from ..points.recorder import evaluating
 from .base import BaseTeacher
 from .cached import CachedTeacher
@@ -55,7 +56,7 @@ def predicted(network: BaseTeacher, student: nn.Module, inputs: Tensor,
         if is_segmentor(model):
             logits = model.inference(inputs, [sample.metainfo for sample in samples])
             return [with_scores(sample, one) for sample, one in zip(samples, logits)]
-        return list(model.predict(inputs, samples, rescale=False))
+        return family_of(model).predict_images(model, inputs, samples)
 
 
 def is_segmentor(model: Any) -> bool:

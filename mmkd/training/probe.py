@@ -68,11 +68,18 @@ class Probe:
                 zero_labels = zero_labels or zero_labels_of_config(distillation.config)
         return names, zero_labels
 
+    def tell_classes(self) -> None:
+        """Tell the names of the student's classes to all networks: some are asked for them."""
+        classes, _ = self.classes()
+        for network in self.distillation.networks.values():
+            network.set_student_classes(classes)
+
     def _align(self) -> None:
         """Align every term with its teacher: points and columns of classes."""
         distillation = self.distillation
         own = distillation.stated_classes
         distillation.classes, zero_labels = self.classes()
+        self.tell_classes()
         for part in distillation.parts:
             name = part.spec.source
             teacher = distillation.networks[name]

@@ -96,6 +96,9 @@ class PseudoLabels:
             raise ValueError(
                 f'mmkd.PseudoLabels: `{name}` is a {type(network).__name__} of {kind}, which does '
                 'not predict whole images; name a mmkd.FrozenTeacher or a mmkd.MeanTeacher')
+        unable = family_of(network.model).unable(network.model)  # type: ignore[arg-type]
+        if unable:
+            raise ValueError(f'mmkd.PseudoLabels: `{name}`: {unable}')
         self.classes = tuple(classes or ())
         if not network.shares_classes:
             self._match(network, student, classes)
