@@ -23,8 +23,8 @@ def check_prompts(prompts: Any, what: str) -> None:
     keys = list(prompts) if isinstance(prompts, dict) else []
     if not isinstance(texts, (list, tuple)) or not all(
             isinstance(one, str) and one.strip() for one in [*texts, *keys]):
-        raise TypeError(f'`{what}` must be a text for each class, in the order of the classes, or a '
-                        f'dict of texts by class, but got {prompts!r:.200}; write for instance '
+        raise TypeError(f'`{what}` must be a text for each class, in the order of the classes, or '
+                        f'a dict of texts by class, but got {prompts!r:.200}; write for instance '
                         "prompts=dict(RBC='red blood cell')")
     if not texts:
         raise ValueError(f'`{what}` is empty; write texts, or leave it out')

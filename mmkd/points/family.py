@@ -90,16 +90,6 @@ class ModelFamily(metaclass=ABCMeta):
         """
 
     @staticmethod
-    def unable(model: nn.Module) -> str:
-        """Why the model's own ``predict`` cannot be called, for a message; '' if it can."""
-        return ''
-
-    @staticmethod
-    def add_prompt(model: nn.Module, data_samples: Sequence[Any]) -> None:
-        """Add to samples what the model's own ``predict`` is asked for, for models with a text
-        prompt."""
-
-    @staticmethod
     def predict_images(model: Any, inputs: Tensor, data_samples: Sequence[Any]) -> List[Any]:
         """Predict a batch by the model's own ``predict``.
 

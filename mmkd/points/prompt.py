@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
 ATTRIBUTE = 'mmkd_prompt'
 """Attribute of a model for its :class:`Prompt`. No module and no buffer, so it is in no
 checkpoint."""
@@ -53,8 +54,8 @@ class Prompt:
         twice = {one: [text for text, other in zip(self.texts, cleaned) if other == one]
                  for one in cleaned if cleaned.count(one) > 1}
         for name, same in twice.items():
-            raise ValueError(f'the prompts {" and ".join(map(repr, same[:3]))} are one text for {self.kind}, {name!r}; '
-                             'write different `prompts`')
+            raise ValueError(f'the prompts {" and ".join(map(repr, same[:3]))} are one text for '
+                             f'{self.kind}, {name!r}; write different `prompts`')
         self._key: Any = None
         self._kept: Dict[str, Tensor] = {}
 
@@ -150,3 +151,11 @@ def prompt_of(model: Any) -> Tuple[Optional[Prompt], str]:
     """The prompt of a model, None if it has none; and the reason, '' if it was never set."""
     found = getattr(model, ATTRIBUTE, '')
     return (found, '') if isinstance(found, Prompt) else (None, found)
+
+
+def problem_of(model: Any) -> str:
+    """Why a model cannot be asked, for a message; '' if it can."""
+    prompt, problem = prompt_of(model)
+    return '' if prompt is not None else problem or (
+        f'a {type(model).__name__} is asked for the classes of the student, but their names are '
+        'not known; write `classes=[...]` in the mmkd.Distiller')

@@ -15,6 +15,7 @@ from ..networks import BaseTeacher
 from ..networks.predicting import can_predict, is_segmentor, predicted
 from ..points import family_of, points_of
 from ..points.probe import blank_image
+from ..points.prompt import problem_of
 from ..registry import MODELS
 
 IGNORED = 255
@@ -96,9 +97,9 @@ class PseudoLabels:
             raise ValueError(
                 f'mmkd.PseudoLabels: `{name}` is a {type(network).__name__} of {kind}, which does '
                 'not predict whole images; name a mmkd.FrozenTeacher or a mmkd.MeanTeacher')
-        unable = family_of(network.model).unable(network.model)  # type: ignore[arg-type]
-        if unable:
-            raise ValueError(f'mmkd.PseudoLabels: `{name}`: {unable}')
+        is_asked = family_of(network.model).kind == 'text'  # type: ignore[arg-type]
+        if is_asked and problem_of(network.model):
+            raise ValueError(f'mmkd.PseudoLabels: `{name}`: {problem_of(network.model)}')
         self.classes = tuple(classes or ())
         if not network.shares_classes:
             self._match(network, student, classes)

@@ -93,14 +93,8 @@ class TextDetector(ModelFamily):
         run_head(model, model.forward_transformer(maps, text, samples_of(shape, data_samples)))
 
     @staticmethod
-    def unable(model: Any) -> str:
-        prompt, problem = prompt_of(model)
-        return '' if prompt is not None else problem or (
-            f'a {type(model).__name__} is asked for the classes of the student, but their names '
-            'are not known; write `classes=[...]` in the mmkd.Distiller')
-
-    @staticmethod
     def add_prompt(model: Any, data_samples: Sequence[Any]) -> None:
+        """Add the prompt to samples, for the model's own ``predict``; nothing if there is none."""
         prompt, _ = prompt_of(model)
         if prompt is not None:
             for sample in data_samples:
