@@ -52,7 +52,7 @@ from mmkd.files.labels import zero_labels_of_config
 from mmkd.networks.frozen import model_config
 from mmkd.networks.prompts import check_prompts, for_teaching, texts_of
 from mmkd.points import TextDetector
-from mmkd.points.prompt import problem_of, set_prompt
+from mmkd.points.prompt import add_prompt, problem_of, set_prompt
 
 SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm'
 MOST_WITHOUT = 200
@@ -350,7 +350,8 @@ def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: S
             groups.setdefault(shape, []).append((name, image))
     for group in groups.values():
         collated = pseudo_collate([image for _, image in group])
-        add_prompt(model, collated['data_samples'])
+        for one in collated['data_samples']:  # a list with test-time augmentation
+            add_prompt(model, one if isinstance(one, (list, tuple)) else [one])
         found = model.test_step(collated)
         for (name, _), prediction in zip(group, found):
             truth = truth_of(prediction, selection, classes, scoring)
@@ -363,12 +364,6 @@ def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: S
             labels = labels.cpu().numpy()
             write_map(folder, name, labels, is_reduced)
             yield name, record_of_pixels(labels, truth.gt_sem_seg_scores.data[0].cpu().numpy())
-
-
-def add_prompt(model: Any, data_samples: Sequence[Any]) -> None:
-    """Add the prompt to samples, or to lists of samples with test-time augmentation."""
-    for one in data_samples:
-        TextDetector.add_prompt(model, one if isinstance(one, (list, tuple)) else [one])
 
 
 def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: Sequence[str],

@@ -70,15 +70,6 @@ class BaseTeacher(metaclass=ABCMeta):
             student (nn.Module): The student, on its device; its weights may still be loaded.
         """
 
-    def set_student_classes(self, classes: Optional[Sequence[str]]) -> None:  # noqa: B027
-        """Called after :meth:`prepare` with the names of the student's classes, before anything is
-        compared.
-
-        Args:
-            classes (Sequence[str], optional): Names in the order of the student's columns; None if
-                unknown.
-        """
-
     def begin(self) -> None:  # noqa: B027
         """Called when training begins, after the student's weights were loaded or resumed."""
 

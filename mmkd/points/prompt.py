@@ -159,3 +159,12 @@ def problem_of(model: Any) -> str:
     return '' if prompt is not None else problem or (
         f'a {type(model).__name__} is asked for the classes of the student, but their names are '
         'not known; write `classes=[...]` in the mmkd.Distiller')
+
+
+def add_prompt(model: Any, data_samples: Sequence[Any]) -> None:
+    """Add the prompt of a model to samples, for its own ``predict``; nothing if it has none."""
+    prompt, _ = prompt_of(model)
+    if prompt is not None:
+        for sample in data_samples:
+            # With the flag each text is a class; no package looks for nouns in it.
+            sample.set_metainfo(dict(text=prompt.texts, custom_entities=True))

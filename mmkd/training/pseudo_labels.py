@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from ..compare.classes import match_classes
+from ..compare.classes import Taken, match_classes
 from ..core.arguments import finite_number
 from ..core.build import named_arguments
 from ..core.errors import explained
@@ -70,7 +70,7 @@ class PseudoLabels:
         self.loss_weight = finite_number('loss_weight', loss_weight)
         self.teacher = teacher
         self.weigh = bool(weigh)
-        self.columns: Optional[List[int]] = None
+        self.columns: Optional[Taken] = None
         self.classes: Sequence[str] = ()
         self._empty: Optional[Tensor] = None
         self._seen = self._checked = 0
@@ -122,7 +122,7 @@ class PseudoLabels:
 
     def _match(self, network: BaseTeacher, student: Any, classes: Optional[Sequence[str]]) -> None:
         if classes and network.classes:
-            self.columns = match_classes(classes, network.classes)
+            self.columns = match_classes(classes, network.classes, network.mapping)
             return
         counts = [number_of_classes(model) for model in (student, network.model)]
         if None not in counts and counts[0] != counts[1]:
@@ -171,9 +171,12 @@ class PseudoLabels:
         probabilities = probabilities_of(network.model, prediction.seg_logits.data)
         scores, labels = probabilities.max(0, keepdim=True)
         if self.columns is not None:
-            number_of = labels.new_full((len(probabilities), ), IGNORED)
-            number_of[self.columns] = torch.arange(len(self.columns), device=labels.device)
-            labels, probabilities = number_of[labels], probabilities[self.columns]
+            groups = [[one] if isinstance(one, int) else list(one) for one in self.columns]
+            unknown = sorted(set(range(len(probabilities))) - {n for one in groups for n in one})
+            rest = probabilities[unknown]
+            probabilities = torch.stack([probabilities[one].sum(0) for one in groups])
+            scores, labels = torch.cat([probabilities, rest]).max(0, keepdim=True)
+            labels = labels.masked_fill(labels >= len(groups), IGNORED)
         from mmengine.structures import PixelData
         prediction.seg_logits = PixelData(data=probabilities.clamp(min=1e-12).log())
         prediction.pred_sem_seg = PixelData(data=labels)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ...registry import FAMILIES
 from ..family import ModelFamily
 from ..point import Point, is_asked
-from ..prompt import Prompt, prompt_of
+from ..prompt import Prompt, add_prompt, prompt_of
 from ..queries import Queries
 from ..recorder import Call
 from .decoding import run_head
@@ -93,17 +93,8 @@ class TextDetector(ModelFamily):
         run_head(model, model.forward_transformer(maps, text, samples_of(shape, data_samples)))
 
     @staticmethod
-    def add_prompt(model: Any, data_samples: Sequence[Any]) -> None:
-        """Add the prompt to samples, for the model's own ``predict``; nothing if there is none."""
-        prompt, _ = prompt_of(model)
-        if prompt is not None:
-            for sample in data_samples:
-                # With the flag each text is a class; no package looks for nouns in it.
-                sample.set_metainfo(dict(text=prompt.texts, custom_entities=True))
-
-    @staticmethod
     def predict_images(model: Any, inputs: Tensor, data_samples: Sequence[Any]) -> List[Any]:
-        TextDetector.add_prompt(model, data_samples)
+        add_prompt(model, data_samples)
         prompt, _ = prompt_of(model)
         if prompt is None or not prompt.is_in_parts:
             return list(model.predict(inputs, data_samples, rescale=False))
