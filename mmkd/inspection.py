@@ -144,7 +144,9 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
     for side in (model, one.model):
         _make_finite(side)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
-    return Pair(Distillation(model, one, [entry], config=student))
+    distillation = Distillation(model, one, [entry], config=student)
+    distillation.probe.tell_classes()
+    return Pair(distillation)
 
 
 @torch.no_grad()

@@ -49,6 +49,9 @@ from mmkd.files.classes import classes_of_checkpoint, classes_of_config
 from mmkd.files.fit import load_exactly
 from mmkd.files.labels import zero_labels_of_config
 from mmkd.networks.frozen import model_config
+from mmkd.networks.prompts import check_prompts, for_teaching, texts_of
+from mmkd.points import TextDetector
+from mmkd.points.prompt import add_prompt, problem_of, set_prompt
 
 MOST_WITHOUT = 200
 """Images without labels in a row, after which the tool says so."""
@@ -71,7 +74,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--per-class', type=int, help='the most instances of a class in an image')
     parser.add_argument('--min-size', type=float, default=1., help='the least width and height of '
                         'a box in pixels')
-    parser.add_argument('--classes', nargs='+', metavar='CLASS', help='write only these classes')
+    parser.add_argument('--classes', nargs='+', metavar='CLASS', help='write only these classes; '
+                        'a model with a text prompt is asked for them, whatever they are')
+    parser.add_argument('--prompts', nargs='+', metavar='TEXT', help='for a model with a text '
+                        'prompt (Grounding DINO, GLIP): a text for each class, or CLASS=TEXT')
     parser.add_argument('--against', metavar='CONFIG', help='warn of images that are in a data set '
                         'of this config, too')
     parser.add_argument('--batch-size', type=int, default=8)
@@ -96,18 +102,22 @@ def main() -> None:
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         loaded = load_hashed(args.checkpoint, whose='model')
         classes = classes_of_checkpoint(loaded.checkpoint) or classes_of_config(config)
+        model = build_model(for_teaching(model_config(config)), 'model',
+                            config.get('default_scope'))
+        if TextDetector.fits(model):
+            classes, args.classes = args.classes or classes, None
         if not classes:
             raise SystemExit(f'neither {args.checkpoint} nor {args.config} names the classes of '
                              'the model; write them into `metainfo` of its train_dataloader')
         selection = of_all(selection, classes, args.classes)
         kept = [label for label, name in enumerate(classes)
                 if args.classes is None or name in args.classes]
-        model = build_model(model_config(config), 'model', config.get('default_scope'))
+        prompts = ask_for(model, classes, args.prompts)
         load_exactly(model, loaded.checkpoint, args.checkpoint)
         progress = Progress(args.out, dict(
             selection.settings(), config=args.config, config_hash=digest_of_config(config)[:16],
             checkpoint=loaded.name, checkpoint_hash=loaded.digest, classes=classes,
-            written=[classes[label] for label in kept], root=root,
+            written=[classes[label] for label in kept], root=root, **prompts,
             images=f'{len(names)}, {digest(chr(10).join(names))}'))
         if progress.is_finished:
             print(f'{args.out} is finished: {len(names)} images were labelled with these settings')
@@ -132,6 +142,40 @@ def thresholds_in(words: Sequence[str]) -> Any:
     except (ValueError, ZeroDivisionError):
         raise SystemExit(f'--score-thr takes a number, or CLASS=NUMBER for each class, but got '
                          f'{" ".join(words)}') from None
+
+
+def ask_for(model: Any, classes: Sequence[str],
+            prompts: Optional[Sequence[str]]) -> Dict[str, Any]:
+    """Ask a model with a text prompt for classes.
+
+    Args:
+        model (nn.Module): The model.
+        classes (Sequence[str]): Names of the classes.
+        prompts (Sequence[str], optional): The value of --prompts: a text for each class, in order,
+            or CLASS=TEXT.
+
+    Returns:
+        dict: The texts, as a setting of the labels; {} for other models.
+
+    Raises:
+        SystemExit: If the model has no text prompt, or cannot be asked for these texts.
+    """
+    if not TextDetector.fits(model):
+        if prompts:
+            raise SystemExit('--prompts is for models with a text prompt, but the model is a '
+                             f'{type(model).__name__}; leave it out')
+        return {}
+    stated: Any = prompts
+    if prompts and all('=' in one for one in prompts):
+        stated = dict(one.split('=', 1) for one in prompts)
+    check_prompts(stated, '--prompts')
+    texts = texts_of(classes, stated, '--prompts')
+    set_prompt(model, texts)
+    problem = problem_of(model)
+    if problem:
+        raise SystemExit(problem.replace('`prompts`', '--prompts').replace(
+            '`test_cfg.chunked_size`', '`model.test_cfg.chunked_size`'))
+    return dict(prompts=texts)
 
 
 def of_all(selection: Selection, classes: Sequence[str],
@@ -160,7 +204,7 @@ def label(args: argparse.Namespace, model: Any, config: Config, root: str, names
     model = model.to(device).eval()
     scoring = scoring_of(model)
     done = {record['name'] for record in progress.records}
-    images = Images(root, [name for name in names if name not in done], classes,
+    images = Images(root, [name for name in names if name not in done],
                     pipeline_of(config))
     loader = DataLoader(images, args.batch_size, num_workers=args.num_workers, collate_fn=list)
     in_a_row, highest, is_said = 0, 0., False
@@ -185,15 +229,20 @@ def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: S
                is_reduced: bool) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Records of a batch. Images of different sizes are predicted apart: mmseg stacks none."""
     groups: Dict[Any, List[Any]] = {}
+    in_parts = (getattr(model, 'test_cfg', None) or {}).get('chunked_size', -1) > 0
     for name, image in batch:
         if image is None:
             yield name, dict(unreadable=True)
         else:
             inputs = image['inputs']  # a list with test-time augmentation
-            shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else name
+            is_alone = in_parts or not isinstance(inputs, torch.Tensor)
+            shape = name if is_alone else tuple(inputs.shape)
             groups.setdefault(shape, []).append((name, image))
     for group in groups.values():
-        found = model.test_step(pseudo_collate([image for _, image in group]))
+        collated = pseudo_collate([image for _, image in group])
+        for one in collated['data_samples']:  # a list with test-time augmentation
+            add_prompt(model, one if isinstance(one, (list, tuple)) else [one])
+        found = model.test_step(collated)
         for (name, _), prediction in zip(group, found):
             truth = truth_of(prediction, selection, classes, scoring)
             if 'gt_instances' in truth:

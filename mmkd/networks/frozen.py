@@ -17,10 +17,12 @@ from ..files.fit import load_exactly
 from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
 from ..points import family_of
+from ..points.prompt import set_prompt
 from ..registry import MODELS
 from .fast import Fast
 from .fixed import FixedTeacher
 from .inputs import Renormalize
+from .prompts import Prompts, asked_for, check_prompts, for_teaching, texts_of
 
 LEFT_OUT = '<published>'
 """Default of ``checkpoint``: the address comes from the model index. None means random weights."""
@@ -53,6 +55,9 @@ class FrozenTeacher(FixedTeacher):
         channels (str, optional): 'repeat': the student's images have one channel, and it is
             repeated for each channel of the teacher, normalised by the teacher's means. Defaults to
             None: the numbers of channels are equal.
+        prompts (Sequence[str] | dict[str, str], optional): For detectors with a text prompt (GLIP,
+            Grounding DINO): the text for each class, in order, or by class. Defaults to None: the
+            names of the classes. Their classes are those of the student, or those of ``classes``.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -70,7 +75,8 @@ class FrozenTeacher(FixedTeacher):
                  compile: bool = False,
                  fuse: bool = False,
                  classes: Union[Sequence[str], Dict[str, Any], str, None] = None,
-                 channels: Optional[str] = None) -> None:
+                 channels: Optional[str] = None,
+                 prompts: Prompts = None) -> None:
         super().__init__(view, Fast(precision, channels_last, compile, fuse))
         if not (channels is None or (isinstance(channels, str) and channels == 'repeat')):
             raise ValueError("`teacher.channels` must be 'repeat' or None, but got "
@@ -79,6 +85,8 @@ class FrozenTeacher(FixedTeacher):
         check_source(config, checkpoint, trust_checkpoint, 'teacher')
         self.classes, self.mapping = stated_mapping(classes, 'teacher.classes')
         self.states_classes = self.classes is not None
+        check_prompts(prompts, 'teacher.prompts')
+        self.prompts = prompts
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
@@ -118,7 +126,7 @@ class FrozenTeacher(FixedTeacher):
 
         # A config without a scope is read in the scope of the student.
         scope = config.get('default_scope')
-        model: Any = build_model(model_config(config), 'teacher', scope)
+        model: Any = build_model(for_teaching(model_config(config)), 'teacher', scope)
         family_of(model, 'teacher')  # raises an error if it has no points
         with DefaultScope.overwrite_default_scope(scope), explained(
                 'the classes of the teacher cannot be read', 'check `dataset_meta` in its '
@@ -135,6 +143,26 @@ class FrozenTeacher(FixedTeacher):
             load_exactly(model, checkpoint, self.checkpoint)
         self.model = model.eval().requires_grad_(False)
         return self.model
+
+    def set_student_classes(self, classes: Optional[Sequence[str]]) -> None:
+        """Ask a detector with a text prompt for these classes.
+
+        Raises:
+            ValueError: If ``prompts`` does not fit the classes, or the teacher has no text prompt.
+        """
+        assert self.model is not None, 'prepare() comes first'
+        if family_of(self.model, 'teacher').kind != 'text':
+            if self.prompts is not None:
+                raise ValueError('`teacher.prompts` is for detectors with a text prompt, but the '
+                                 f'teacher is a {type(self.model).__name__}; leave it out')
+            return
+        names = asked_for(classes, self.classes if self.states_classes else None, self.mapping)
+        self.classes = names or None
+        if names:
+            texts = texts_of(names, self.prompts, 'teacher.prompts')
+            set_prompt(self.model, texts)
+            self._provenance['prompts'] = texts
+            self.identity = f'{self._provenance["config_hash"]}, {texts}'
 
     def provenance(self) -> Dict[str, Any]:
         """Names and SHA-256 of config and checkpoint at the time of building; for random weights,

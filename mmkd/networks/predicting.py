@@ -6,6 +6,7 @@ from typing import Any, ContextManager, List, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..points import family_of
 from ..points.recorder import evaluating
 from .base import BaseTeacher
 from .cached import CachedTeacher
@@ -59,7 +60,7 @@ def predicted(network: BaseTeacher, student: nn.Module, inputs: Tensor,
             for one, sample in zip(found, samples):
                 one.set_metainfo(sample.metainfo)
             return list(found)
-        return list(model.predict(inputs, samples, rescale=False))
+        return family_of(model).predict_images(model, inputs, samples)
 
 
 def is_segmentor(model: Any) -> bool:

@@ -90,6 +90,20 @@ class ModelFamily(metaclass=ABCMeta):
         """
 
     @staticmethod
+    def predict_images(model: Any, inputs: Tensor, data_samples: Sequence[Any]) -> List[Any]:
+        """Predict a batch by the model's own ``predict``.
+
+        Args:
+            model (nn.Module): The model, in eval mode.
+            inputs (Tensor): Float (N, C, H, W), normalised.
+            data_samples (Sequence): The N samples; they are changed.
+
+        Returns:
+            list: N samples with predictions in pixels of the input.
+        """
+        return list(model.predict(inputs, data_samples, rescale=False))
+
+    @staticmethod
     def made_up(inputs: Tensor) -> Optional[Tensor]:
         """Generated places, to find the shapes of predictions; None if the family needs none."""
         return None

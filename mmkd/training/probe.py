@@ -13,7 +13,7 @@ from ..compare.vocabulary import Batch
 from ..core.names import shown_names
 from ..files.classes import classes_of_config, classes_of_run
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
-from ..networks import LiveNetwork
+from ..networks import FrozenTeacher, LiveNetwork
 from ..networks.continued import Misfit
 from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
@@ -68,11 +68,19 @@ class Probe:
                 zero_labels = zero_labels or zero_labels_of_config(distillation.config)
         return names, zero_labels
 
+    def tell_classes(self) -> None:
+        """Tell the names of the student's classes to frozen teachers: some are asked for them."""
+        classes, _ = self.classes()
+        for network in self.distillation.networks.values():
+            if isinstance(network, FrozenTeacher):
+                network.set_student_classes(classes)
+
     def _align(self) -> None:
         """Align every term with its teacher: points and columns of classes."""
         distillation = self.distillation
         own = distillation.stated_classes
         distillation.classes, zero_labels = self.classes()
+        self.tell_classes()
         for part in distillation.parts:
             name = part.spec.source
             teacher = distillation.networks[name]

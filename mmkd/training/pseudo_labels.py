@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from ..compare.classes import check_mapping, match_classes
+from ..compare.classes import Taken, check_mapping, match_classes
 from ..core.arguments import finite_number
 from ..core.build import named_arguments
 from ..core.errors import explained
@@ -15,6 +15,7 @@ from ..networks import BaseTeacher
 from ..networks.predicting import can_predict, is_segmentor, predicted
 from ..points import family_of, points_of
 from ..points.probe import blank_image
+from ..points.prompt import problem_of
 from ..points.relabel import groups_of
 from ..registry import MODELS
 
@@ -65,7 +66,7 @@ class PseudoLabels:
         self.loss_weight = finite_number('loss_weight', loss_weight)
         self.teacher = teacher
         self.weigh = weigh
-        self.columns: Optional[Sequence[Any]] = None
+        self.columns: Optional[Taken] = None
         self.classes: Sequence[str] = ()
         self._empty: Optional[Tensor] = None
         self._seen = self._checked = 0
@@ -98,6 +99,9 @@ class PseudoLabels:
             raise ValueError(
                 f'mmkd.PseudoLabels: `{name}` is a {type(network).__name__} of {kind}, which does '
                 'not predict whole images; name a mmkd.FrozenTeacher or a mmkd.MeanTeacher')
+        is_asked = family_of(network.model).kind == 'text'  # type: ignore[arg-type]
+        if is_asked and problem_of(network.model):
+            raise ValueError(f'mmkd.PseudoLabels: `{name}`: {problem_of(network.model)}')
         self._match(network, student, classes)
         wants_map = is_segmentor(student)
         if wants_map != is_segmentor(network.model):

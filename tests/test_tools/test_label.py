@@ -221,6 +221,54 @@ def test_zero_label_is_written_for_sets_that_reduce_it(tool, tmp_path):
         assert np.asarray(image).tolist() == [[1, 5, 0]]
 
 
+def test_a_model_with_a_text_prompt_is_asked_for_any_class(shapes, tool, tmp_path):
+    """By names or by texts; the labels are those that mmdet predicts for the texts."""
+    pytest.importorskip('transformers')
+    from support.words import text_detector, write_bert
+    model = text_detector('grounding_dino', write_bert(tmp_path / 'bert'))
+    model['encoder']['num_cp'] = 0
+    shutil.copytree(shapes, tmp_path / 'images', ignore=shutil.ignore_patterns('*.json'))
+    config = detector_config(shapes, model, str(tmp_path / 'work'))
+    config.dump(str(tmp_path / 'model.py'))
+    save_teacher(tmp_path / 'model.pth', model)
+    words = ['model.py', 'model.pth', 'images', '--num-workers', 0, '--device', 'cpu',
+             '--score-thr', 0, '--min-size', 0]
+    tool('label', *words, '--out', 'out', '--classes', 'dog', 'cat', '--prompts', 'cat=a cat')
+    content, found = read_coco(tmp_path / 'out')
+    assert [one['name'] for one in content['categories']] == ['dog', 'cat']
+    from mmdet.apis import inference_detector, init_detector
+    network = init_detector(str(tmp_path / 'model.py'), str(tmp_path / 'model.pth'), device='cpu')
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 64)),
+                dict(type='PackDetInputs', meta_keys=(
+                    'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'text',
+                    'custom_entities'))]
+    from mmengine.dataset import Compose
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        pipeline = Compose(pipeline)
+    for number in range(4):
+        predicted = inference_detector(
+            network, str(tmp_path / 'images' / f'{number}.png'), pipeline,
+            text_prompt=('dog', 'a cat'), custom_entities=True).pred_instances
+        labels = found[f'{number}.png']
+        assert len(labels) > 5
+        assert [one['score'] for one in labels] == pytest.approx(
+            predicted.scores.sort(descending=True)[0].tolist()[:len(labels)], abs=1e-4)
+        assert {one['category_id'] for one in labels} <= {1, 2}
+    settings = json.loads((tmp_path / 'out' / 'provenance.json').read_text())['settings']
+    assert settings['prompts'] == ['dog', 'a cat']
+    assert '`--prompts` names dgo' in tool('label', *words, '--out', 'no', '--classes', 'dog',
+                                         '--prompts', 'dgo=a dog')
+    said = tool('label', *words, '--out', 'no', '--classes', 'dog', '--prompts', 'wow ' * 20)
+    assert 'the prompts of 1 classes have 63 tokens, but the text encoder of GroundingDINO ' \
+        'reads 32; write shorter --prompts' in said
+    assert not (tmp_path / 'no').exists()
+
+
+def test_prompts_are_for_models_with_one(detector, tool):
+    assert '--prompts is for models with a text prompt, but the model is a RetinaNet' in tool(
+        'label', *detector, '--out', 'out', '--prompts', 'disc=round')
+
+
 def test_too_many_images_without_labels_are_told_once(detector, tool, monkeypatch):
     label = importlib.import_module('label')
     monkeypatch.setattr(label, 'MOST_WITHOUT', 2)

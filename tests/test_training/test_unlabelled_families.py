@@ -16,23 +16,10 @@ from conftest import (
     train,
     two_stage,
 )
-from mmengine.config import Config
 from support.queries import detector
-
-from mmkd.files.zoo import config_path
+from support.rtmdet import rtmdet
 
 LABELS = dict(type='mmkd.PseudoLabels', score_thr=0.)
-
-
-def rtmdet():
-    import mmdet.models  # noqa: F401
-    config = Config.fromfile(config_path('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'))
-    config.merge_from_dict(dict(model=dict(
-        data_preprocessor=dict(batch_augments=None),
-        backbone=dict(widen_factor=0.125, init_cfg=None),
-        neck=dict(in_channels=[32, 64, 128], out_channels=16),
-        bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16))))
-    return config.model.to_dict()
 
 
 def mask_transformer(package):
