@@ -52,7 +52,7 @@ def made_up_batch(model: Any, height: int, width: int, count: int = 2,
     Returns:
         dict: `inputs` and `data_samples`, before the data preprocessor.
     """
-    if isinstance(family_of(model), Classifier):
+    if Classifier.fits(getattr(model, 'student', model)):
         return classification_batch(model, height, width, count)
     if hasattr(model, 'decode_head'):
         return segmentation_batch(model, height, width, count)

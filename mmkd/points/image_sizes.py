@@ -51,9 +51,9 @@ def trained_at(model: Any, config: Any = None) -> TrainedAt:
     padded = as_size(getattr(preprocessor, 'size', None))  # of mmseg
     if padded:
         exact = padded
-    augments = getattr(preprocessor, 'batch_augments', None) or ()
-    # mmpretrain's is one module, and mixes images without a change of size.
-    for augment in augments if not callable(augments) else ():
+    augments = getattr(preprocessor, 'batch_augments', None)
+    # mmpretrain's is one function, which mixes images without a change of size.
+    for augment in augments if isinstance(augments, Iterable) else ():
         exact = as_size(getattr(augment, 'size', None))  # of mmdet; None if random
     return TrainedAt(exact, others)
 
