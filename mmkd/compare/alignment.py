@@ -11,7 +11,6 @@ from ..losses import DistillLoss, LogitLoss
 from ..points import Answers, Point, find_point, points_of
 from ..points.queries import Queries
 from ..points.recorder import Records
-from .anchors import is_per_anchor
 from .classes import check_sums, match_classes, partners_of
 from .columns import Columns, Kind, check_names, columns_between, is_binary_pair, reduced
 from .misfits import codings_differ, columns_differ
@@ -26,6 +25,9 @@ Names = Optional[Sequence[str]]
 THROUGH = 'through '
 """Prefix of a key of the teacher's answers: predictions of the teacher from a value of the
 student."""
+
+FOR_ANCHORS = ('labels', 'label_weights', 'num_positives')
+"""A loss that requests one of these compares each anchor separately."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,19 @@ class Alignment:
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
-                    f'`{point.name}` of the {side} was not computed: its module '
-                    f'`{", ".join(point.paths)}` does not run before the points of this family; '
-                    'choose one of them, or a module before the heads')
+                    f'`{point.name}` of the {side} was not passed: its module '
+                    f'`{", ".join(point.paths)}` did not run on the way to the points of this '
+                    'family; choose one of them, or a module before the heads')
         has_gradient = any(level.requires_grad for level in student)
         if torch.is_grad_enabled() and not has_gradient and self.is_continued:
-            raise ValueError(f'`through`: the prediction of the teacher at `{other.name}` does not '
-                             'depend on the module in `through`, so the student has no gradient '
-                             'from it; write a module that this point depends on')
+            raise ValueError(f'`through`: what the teacher predicts at `{other.name}` does not '
+                             'depend on the module that `through` names, so the student learns '
+                             'nothing from it; name a module on the way to the point')
         if torch.is_grad_enabled() and not has_gradient:
             raise ValueError(
-                f'`{one.name}` of the student has no gradient: it is frozen, or inside a '
-                'checkpointed block (`with_cp=True`), which torch computes twice; choose a point '
-                'outside of it')
+                f'`{one.name}` of the student has no gradient: it is frozen, or '
+                'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
+                'choose a point outside')
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None and (
                 is_paired and not self.is_shared):
@@ -211,14 +213,14 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         other = find_point(teacher, 'semantic', 'teacher')
     if one.name == 'semantic' and other.name != 'semantic':
         raise ValueError(
-            f'`semantic` of the student is computed from queries, but `{other.name}` of the '
-            'teacher is not, so it has no masks for the queries; use a mask transformer as '
+            f"`semantic` of the student is computed from queries, `{other.name}` of the teacher "
+            'is not: a grid teacher has no masks for the queries; give a mask transformer as '
             "teacher, or compare 'neck' or 'backbone'")
     if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
         raise ValueError(
-            f'`{spec.on_student}` of the student predicts for {places(one)}, `{spec.on_teacher}` '
-            f"of the teacher for {places(other)}; compare 'neck' or 'backbone', or use a teacher "
-            "of the student's model family")
+            f'`{spec.on_student}` of the student predicts for {places(one)}, '
+            f'`{spec.on_teacher}` of the teacher for {places(other)}; compare \'neck\' or '
+            "'backbone', or give a teacher of the student's kind")
     one, other = choose_stages(spec, one, other)
     codings = [[stage.coding for stage in side.stages] or [side.coding] for side in (one, other)]
     for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
@@ -229,7 +231,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     found = Alignment(one, other, classes=(student_classes, teacher_classes), mapping=mapping,
                       is_continued=spec.through is not None,
                       is_shared=spec.queries is not None,
-                      is_per_anchor=is_per_anchor(spec, loss, one, is_activation_given, region))
+                      is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
     both: Tuple[Tuple[str, Names], ...] = (('teacher', teacher_classes),
                                            ('student', student_classes))
@@ -240,8 +242,8 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             student_classes and teacher_classes) and match_classes(
                 student_classes, teacher_classes, mapping):
         raise ValueError(
-            f"the teacher's classes are in another order, and `{spec.on_teacher}` is not known to "
-            "be class logits, so its columns cannot be reordered; compare 'cls'")
+            f'the teacher\'s classes stand in another order, and `{spec.on_teacher}` is not '
+            "known to be class logits, so its columns cannot be put right; compare 'cls'")
     if found.names_classes and not shares_classes:
         unknown = tuple(side for side, names in (
             ('student', student_classes), ('teacher', teacher_classes)) if not names)
@@ -267,9 +269,9 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         raise ValueError(
             f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
             f'of the teacher by {_activation(other)}; their probabilities cannot be compared' +
-            ('; if both use the same activation, write `use_sigmoid=True` or `False` in the '
-             'entry' if has_partners and isinstance(loss, LogitLoss) else
-             "; compare 'neck' or 'backbone', or use a teacher with the same activation"))
+            ('; if one activation is right for both, write `use_sigmoid=True` or `False` in '
+             'the entry' if has_partners and isinstance(loss, LogitLoss) else
+             "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
     if one.num_named and other.num_named and not shares_classes:
         for (side, names), kind in zip(both, whole[::-1]):
             check_names(kind, names, side, side in stated)
@@ -282,6 +284,23 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     if own != (other.num_classes if columns is None else len(columns.rows)):
         raise ValueError(columns_differ(one, other, student_classes, teacher_classes))
     return found
+
+
+def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
+                   is_activation_given: bool, region: Optional[Region] = None) -> bool:
+    use_sigmoid = student.use_sigmoid
+    if not student.columns:
+        return False
+    if is_activation_given and isinstance(loss, LogitLoss):
+        use_sigmoid = loss.use_sigmoid
+    askers = [loss.asked(), *([] if region is None else [region.asked()])]
+    asks = any(name in FOR_ANCHORS for one in askers for name in one.names)
+    if spec.per_anchor is None:
+        return use_sigmoid is False or asks
+    if asks and not spec.per_anchor:
+        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
+                         'labels, of which each anchor has its own; leave `per_anchor` out')
+    return spec.per_anchor
 
 
 def _activation(point: Point) -> str:

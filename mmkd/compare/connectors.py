@@ -140,11 +140,9 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     for name in asked.required:
         if known.get(name) is None:
             raise ValueError(
-                f'{what} requires `{name}`, ' + (
-                    UNKNOWN.get(name, UNKNOWN['']) if name in known else 'but only '
-                                                                         f'`{"`, `".join(known)}` '
-                                                                         'can be requested; use '
-                                                                         'these names only'))
+                f'{what} asks for `{name}`, ' + (
+                    UNKNOWN.get(name, UNKNOWN['']) if name in known else 'but it may ask for '
+                    f'`{"`, `".join(known)}` alone; write one of these'))
     given = {name: known[name] for name in asked.names if name in known}
     module.setup(student_channels, teacher_channels, **given)
 
@@ -174,7 +172,7 @@ def connected(connectors: nn.ModuleList, context: Context, name: str,
                 named['teacher'] = context.teacher[number].detach()
         found: Any = connector(level, **named)
         if not isinstance(found, Tensor):
-            raise TypeError(f'`{name}`: {type(connector).__name__} must return a tensor, but '
-                            f'returned {type(found).__name__}; return a tensor from its `forward`')
+            raise TypeError(f'`{name}`: {type(connector).__name__} must return a tensor, but gave '
+                            f'{type(found).__name__}; let its `forward` return one')
         levels.append(found)
     return levels

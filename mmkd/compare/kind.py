@@ -80,7 +80,6 @@ def check_names(kind: Kind, classes: Optional[Sequence[str]], side: str, is_stat
         f'the {side}\'s head has columns for {kind.named} classes, but {where} {name} '
         f'{len(classes)}: {shown_names(classes)}; ' +
         ('write one name for each column' if is_stated else
-         'set `num_classes` of the head to that of the data, or set `metainfo` of the data to '
-         'these classes'
+         'give the head `num_classes` of the data, or the data the `metainfo` of these classes'
          if side == 'student' else
-         'use the `metainfo` that it was trained with, or a head with this number of classes'))
+         'give it the `metainfo` that it was trained with, or a head of as many classes'))
