@@ -20,23 +20,16 @@ import os
 import re
 import subprocess
 import sys
-from statistics import mean, median, stdev
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
 from compare_plots import plain_model, plot_curves, plot_sheet
+from compare_table import TITLES, columns_of, make_table, read_figures, title_of
 from fingerprint import data, differences, digest_of_config, networks, told
 from mmengine.config import Config
 from tqdm import tqdm
 
-TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
-              cwd='student + CWD', dist_mimic='student + DIST + mimic')
-FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
-           'mIoU': ('mIoU', 1), 'mAcc': ('mAcc', 1),
-           'top-1': ('accuracy/top1', 1), 'top-5': ('accuracy/top5', 1),
-           'mAP': ('multi-label/mAP', 1), 'F1': ('multi-label/f1-score', 1)}
-"""Columns of the tables: name in the log, and factor to per cent."""
 PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
                       r'.*?loss: ([\d.]+)')
 ENVIRONMENT = dict(
@@ -240,65 +233,12 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
             raise SystemExit(f'{title} failed; its log is {log_path}:\n{last_words(log.read())}')
 
 
-def read_figures(folder: str) -> Dict[str, Any]:
-    """Read the newest log in the folder: figures, their curve, seconds, checkpoint."""
-    newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
-    with open(newest) as file:
-        lines = [json.loads(line) for line in file]
-    scores = [line for line in lines if any(key in line for key, _ in FIGURES.values())]
-    if not scores:
-        raise SystemExit(f'{newest} has no score of a validation, such as '
-                         f'{next(iter(FIGURES.values()))[0]}; give the config a `val_dataloader`, '
-                         'and a `val_interval` within its schedule')
-    figures = {name: factor * scores[-1][key]
-               for name, (key, factor) in FIGURES.items() if key in scores[-1]}
-    main_key, main_factor = FIGURES[next(iter(figures))]
-    with open(os.path.join(folder, 'last_checkpoint')) as file:
-        checkpoint = file.read().strip()
-    return dict(
-        figures,
-        curve=[[line['step'], main_factor * line[main_key]] for line in scores],
-        seconds=median(line['time'] for line in lines if 'loss' in line),
-        checkpoint=checkpoint)
-
-
 def count_parameters(config: Config) -> int:
     """Number of parameters of the student."""
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(plain_model(config))
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
-    """Markdown: a line per model, mean and standard deviation over its seeds."""
-    columns = next(filter(None, (columns_of(results[0]) for results in runs.values())))
-    titles = ['model', 'seeds', *columns, 'parameters', 'seconds per iteration']
-    rows = [titles, ['---'] * len(titles)]
-    for name, results in runs.items():
-        if columns_of(results[0]):
-            rows.append([title_of(name), str(len(results)),
-                         *(spread(results, column) for column in columns),
-                         f'{results[0]["parameters"] / 1e6:.2f} M',
-                         f'{mean(r["seconds"] for r in results):.3f}'])
-    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
-
-
-def columns_of(result: Dict[str, Any]) -> List[str]:
-    """Names of the figures of a run; none for a teacher given by --teacher-checkpoint."""
-    return [name for name in FIGURES if name in result]
-
-
-def spread(results: List[Dict[str, Any]], key: str) -> str:
-    values = [result[key] for result in results]
-    return f'{mean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
-
-
-def title_of(name: str) -> str:
-    for known in sorted(TITLES, key=len, reverse=True):
-        if name.startswith(known):
-            return TITLES[known] + name[len(known):]
-    return f'student + {name}'
 
 
 def write(folder: str, name: str, text: str) -> str:

@@ -11,6 +11,7 @@ from ..losses import DistillLoss, LogitLoss
 from ..points import Answers, Point, find_point, points_of
 from ..points.queries import Queries
 from ..points.recorder import Records
+from .anchors import is_per_anchor
 from .classes import check_sums, match_classes, partners_of
 from .columns import Columns, Kind, check_names, columns_between, is_binary_pair, reduced
 from .misfits import codings_differ, columns_differ
@@ -25,9 +26,6 @@ Names = Optional[Sequence[str]]
 THROUGH = 'through '
 """Prefix of a key of the teacher's answers: predictions of the teacher from a value of the
 student."""
-
-FOR_ANCHORS = ('labels', 'label_weights', 'num_positives')
-"""A loss that requests one of these compares each anchor separately."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +229,7 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     found = Alignment(one, other, classes=(student_classes, teacher_classes), mapping=mapping,
                       is_continued=spec.through is not None,
                       is_shared=spec.queries is not None,
-                      is_per_anchor=_is_per_anchor(spec, loss, one, is_activation_given, region))
+                      is_per_anchor=is_per_anchor(spec, loss, one, is_activation_given, region))
     are_logits = one.num_classes is not None and other.num_classes is not None
     both: Tuple[Tuple[str, Names], ...] = (('teacher', teacher_classes),
                                            ('student', student_classes))
@@ -284,23 +282,6 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
     if own != (other.num_classes if columns is None else len(columns.rows)):
         raise ValueError(columns_differ(one, other, student_classes, teacher_classes))
     return found
-
-
-def _is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point,
-                   is_activation_given: bool, region: Optional[Region] = None) -> bool:
-    use_sigmoid = student.use_sigmoid
-    if not student.columns:
-        return False
-    if is_activation_given and isinstance(loss, LogitLoss):
-        use_sigmoid = loss.use_sigmoid
-    askers = [loss.asked(), *([] if region is None else [region.asked()])]
-    asks = any(name in FOR_ANCHORS for one in askers for name in one.names)
-    if spec.per_anchor is None:
-        return use_sigmoid is False or asks
-    if asks and not spec.per_anchor:
-        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
-                         'labels, of which each anchor has its own; leave `per_anchor` out')
-    return spec.per_anchor
 
 
 def _activation(point: Point) -> str:
