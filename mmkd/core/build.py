@@ -208,11 +208,19 @@ def _misplaced(what: str, cls: type, base: type) -> TypeError:
                      f'{package}, or derive it from {package}.{base.__name__}')
 
 
-def _find(name: str, registry: Registry, what: str, base: type) -> Any:
+def find_type(name: str, registry: Registry) -> Any:
+    """The class or function that a registry has for a name; None if there is none.
+
+    ``Registry.get`` raises for a malformed name, or a scope that cannot be imported.
+    """
     try:
-        cls = registry.get(name)
-    except Exception:  # a scope that MMEngine cannot import, or a malformed name
-        cls = None
+        return registry.get(name)
+    except Exception:
+        return None
+
+
+def _find(name: str, registry: Registry, what: str, base: type) -> Any:
+    cls = find_type(name, registry)
     if cls is None:
         known = _names_of(registry, base)
         where = ('by `@LOSSES.register` of mmkd.losses' if base.__name__ == 'DistillLoss' else

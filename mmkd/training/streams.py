@@ -5,7 +5,7 @@ from ..compare.connectors import Connector
 from ..compare.provided import OF_DATA
 from ..compare.spec import UNLABELLED
 from ..compare.term import Term
-from ..core.build import build_entry
+from ..core.build import build_entry, find_type
 from ..networks import BaseTeacher, Committee, LiveNetwork, Partner
 from ..registry import MODELS
 from .pseudo_labels import PseudoLabels
@@ -16,7 +16,7 @@ EXAMPLE = "unlabelled='path/to/images'"
 def is_pseudo_labels(entry: Dict[str, Any]) -> bool:
     """Whether an entry of ``distill`` is one of :class:`mmkd.PseudoLabels`."""
     kind = entry.get('type')
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    cls = find_type(kind, MODELS) if isinstance(kind, str) else kind
     return isinstance(cls, type) and issubclass(cls, PseudoLabels)
 
 

@@ -166,6 +166,7 @@ ENTRIES = [
           standardize=1),
     entry(must('replaces', "must be one of 'all', 'background'", "'foreground'"), alpha=0.5,
           replaces='foreground'),
+    entry(must('images', "must be one of 'all', 'labelled'", "'some'"), images='some'),
     entry(Parts("`replaces='background'`", 'the entry has none', 'needs `alpha`',
                 '; write one, such as `alpha=0.5`'), replaces='background'),
     entry(must('stage', "must be the number of a stage, from 0, or 'mean'", '0.5'), TypeError,
@@ -563,6 +564,8 @@ STUDENTS = [
     *(model(f'nonfinite_limit {limit}', must('nonfinite_limit', 'a whole number of 1 or more',
                                              str(limit)), nonfinite_limit=limit)
       for limit in (0, 1.5)),
+    model('unlabelled is a number', must('unlabelled', 'must be a folder of images or a dict',
+                                         '3'), TypeError, unlabelled=3),
     model('preprocessor that is none', Parts(
         'the model of the student cannot be built', "but got <class 'int'>",
         'data_preprocessor should be a `dict`', '; look at `model`'),
