@@ -98,8 +98,7 @@ class Pair(List[Finding]):
 
     @property
     def classes(self) -> str:
-        """Which class of the teacher teaches which class of the student, in lines of text; '' if
-        their names are not known."""
+        """The mapping of the teacher's classes in lines of text; '' if names are not known."""
         teacher, probe = self._distillation.teacher, self._distillation.probe
         names = probe.classes()[0] or ()
         if not names or not teacher.classes:
