@@ -544,6 +544,9 @@ STUDENTS = [
     model('channels repeated where there are three', Parts(
         "`channels='repeat'`", '3 channels', 'is for a student of 1', 'leave'),
           teacher=dict(teacher(), channels='repeat')),
+    model('prompts of a teacher without text', Parts(
+        '`teacher.prompts`', 'is for detectors with a text prompt', 'the teacher is a RetinaNet',
+        'leave it out'), teacher=dict(teacher(), prompts=['a', 'b', 'c'])),
     model('channels of an unknown kind', must(
         'teacher.channels', "must be 'repeat' or None", "['repeat']"),
           teacher=dict(teacher(), channels=['repeat'])),
