@@ -93,11 +93,10 @@ def warn_of_overlap(source: str, root: str, names: Sequence[str]) -> None:
 class Images(torch.utils.data.Dataset):
     """Images through the test pipeline; the name alone where a file cannot be read."""
 
-    def __init__(self, root: str, names: Sequence[str], classes: Sequence[str],
-                 pipeline: Sequence[dict]) -> None:
+    def __init__(self, root: str, names: Sequence[str], pipeline: Sequence[dict]) -> None:
         steps = [one for one in pipeline if 'Annotations' not in str(one.get('type'))]
         self.load, self.rest = Compose(steps[:1]), Compose(steps[1:])
-        self.root, self.names, self.classes = root, names, classes
+        self.root, self.names = root, names
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,8 +106,7 @@ class Images(torch.utils.data.Dataset):
         try:
             image = self.load(dict(
                 img_path=os.path.join(self.root, name), img_id=number, sample_idx=number,
-                seg_fields=[], reduce_zero_label=False,
-                text=tuple(self.classes), custom_entities=True))  # of open-vocabulary models
+                seg_fields=[], reduce_zero_label=False))
         except Exception:  # what a reader raises depends on the library
             image = None
         return name, image and self.rest(image)
