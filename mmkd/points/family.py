@@ -225,7 +225,7 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     raise ValueError(
         f'no point `{name}` in the {side} ({type(model).__name__}); ' +
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +
-        f'its points are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
+        f'points of it are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
         'of its `named_modules()`; write one of these')
 
 

@@ -335,7 +335,7 @@ TEACHERS = [
               f'the {side}.s head', '`classes` name 2', 'has columns for 3 classes',
               'write one name for each')))),
     model('no network of a family', Parts(
-        'the teacher', 'is a ResNet', 'it knows single-stage detectors',
+        'the teacher', 'is a ResNet', 'it knows classifiers of mmpretrain, single-stage detectors',
         '; register a family'), teacher=teacher(retinanet()['backbone'])),
     model('a segmentor for a detector', Parts(
         '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
@@ -497,7 +497,8 @@ STUDENTS = [
                                           'its own `student`', '; move its `distill`'), TypeError,
           student=distiller(retinanet(), teacher())),
     model('student of no family', Parts(
-        'the student', 'is a ResNet', 'it knows single-stage detectors', '; register a family'),
+        'the student', 'is a ResNet', 'it knows classifiers of mmpretrain, single-stage detectors',
+        '; register a family'),
           student=retinanet()['backbone']),
     *(model(f'companion called {name!r}', Parts(
         'a companion', f'is called {name!r}', NAMES, '; write another name'),

@@ -211,7 +211,8 @@ def test_only_class_logits_have_an_activation(path):
 
 def test_unknown_family_is_named():
     with pytest.raises(ValueError, match='the model is a Linear, whose points mmkd does not know; '
-                       'it knows single-stage detectors of mmdet'):
+                       'it knows classifiers of mmpretrain, single-stage detectors of '
+                       'mmdet'):
         find_point(torch.nn.Linear(2, 2), 'cls')
 
 

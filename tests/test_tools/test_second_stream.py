@@ -51,7 +51,7 @@ def test_a_folder_and_pseudo_labels(folder, train):
     model = Config.fromfile(str(folder / 'run' / 'distill.py')).model
     assert model.unlabelled == str(folder / 'images')
     labels, = (one for one in model.distill if one.type == 'mmkd.PseudoLabels')
-    assert labels.selection.score_thr == 0.01
+    assert labels.score_thr == 0.01
 
 
 @pytest.mark.slow

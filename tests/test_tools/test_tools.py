@@ -377,7 +377,7 @@ def test_pair_that_lacks_the_points_says_which_it_has(shapes, tmp_path):
     assert 'anchors' in out
     assert 'as it is' in out
     result = run('train.py', 'small.py', '--method', 'kd', cwd=tmp_path, check=False)
-    assert '--method, --prepared and --assistant go with --teacher' in result.stderr
+    assert '--method, --prepared, --classes and --assistant go with --teacher' in result.stderr
 
 
 def test_imports_of_the_student_are_kept(streets, tmp_path):
