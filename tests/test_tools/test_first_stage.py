@@ -58,7 +58,8 @@ def test_what_cannot_be_prepared_is_refused(folder):
     for words, message in ((('--prepare', 'kd'), 'it has no first stage'),
                            (('--prepare', 'maskt'), 'no method `maskt`'),
                            (('--prepare', 'maskd', '--method', 'kd'), 'goes without --teacher'),
-                           (('--prepared', 'x.pth'), '--prepared, --classes and --assistant go with')):
+                           (('--prepared', 'x.pth'),
+                            '--prepared, --classes and --assistant go with')):
         out = run_tool('train.py', 'big.py', *words, '--teacher-checkpoint', 't.pth', cwd=folder,
                        check=False)
         assert out.returncode
