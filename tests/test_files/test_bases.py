@@ -140,7 +140,14 @@ def test_a_config_of_no_file_says_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=[os.path.relpath(one, ROOT) for one in CONFIGS])
 def test_no_config_of_ours_loses_anything(path):
-    assert lost_lists(Config.fromfile(path)) == []
+    try:
+        config = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        # A base of mmpretrain, which may be absent. tests/test_configs.py reads all other configs.
+        if 'mmpretrain' not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert lost_lists(config) == []
 
 
 def written(shapes, tmp_path, plain, distilled):
