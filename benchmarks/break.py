@@ -565,7 +565,7 @@ BREAKS: Sequence[Callable[[Round], None]] = (
 
 
 def _is_over(round: Round, result: Result) -> bool:
-    return 'nothing is left to train' in result.output
+    return 'to continue training' in result.output
 
 
 # --- all rounds ---------------------------------------------------------------------------------

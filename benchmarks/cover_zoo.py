@@ -159,7 +159,7 @@ def try_config(path: str, folder: str) -> Outcome:
             cover(path, outcome)
     except Exception as error:
         first = f'{type(error).__name__}: {error}'.strip().splitlines()[0].split('; it knows')[0]
-        first = first.split('; nor does it work')[0]
+        first = first.split('; it also fails')[0]
         outcome.problem = re.sub(r'\S*/\.mim/configs/', '', ' '.join(first.split()))[:300]
         if os.environ.get('MMKD_TRACEBACK'):
             outcome.problem += '\n' + traceback.format_exc()

@@ -26,5 +26,5 @@ else:
             from .core.requirements import check_installed
             check_installed()
             raise ImportError(f'`mmkd.{name}` needs MMEngine, which is installed but cannot be '
-                              'imported; without it there are the losses, `mmkd.losses`')
+                              'imported; only the losses, `mmkd.losses`, can be used without it')
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -87,7 +87,7 @@ class Distiller(BaseModel):
         super().__init__()
         if isinstance(student, dict) and 'type' not in student:
             raise TypeError('`student` must be a model, such as `_base_.model`, but its keys are '
-                            f"{list(student)}; give the model itself, with its `type`")
+                            f'{list(student)}; use the dict of the model, which has a `type`')
         if isinstance(student, dict):
             if data_preprocessor is not None and student.get('data_preprocessor') is None:
                 student = dict(student, data_preprocessor=data_preprocessor)
@@ -160,7 +160,8 @@ class Distiller(BaseModel):
         if self.inherit is not None:
             teacher = self.distillation.networks.get('teacher')
             if not isinstance(teacher, FrozenTeacher):
-                raise ValueError('`inherit` takes weights of a trained `teacher`, but it is ' + (
+                raise ValueError('`inherit` copies weights of a trained `teacher`, but `teacher` '
+                                 'is ' + (
                     'none or a committee' if teacher is None else f'a {type(teacher).__name__}') +
                     '; leave out `inherit`, or start from a checkpoint by `load_from`')
             assert teacher.model is not None
@@ -190,9 +191,9 @@ class Distiller(BaseModel):
         warn_of_lost('custom_hooks')
         check_strategy(runner, self.distillation)
         self._own_hooks.join(runner)  # before networks look for an EMAHook
-        with all_or_none('get its teacher ready'):
+        with all_or_none('prepare its teacher'):
             self.distillation.prepare()
-        check_alike(self.distillation.provenance, 'who teaches, and what is compared')
+        check_alike(self.distillation.provenance, 'the teachers and the comparisons')
         check_connectors(runner, self.distillation)
         self._has_runner = True
         runner.register_hook(StateHook(self.distillation))
@@ -208,9 +209,9 @@ class Distiller(BaseModel):
         name = next(name for name, one in outer.named_modules() if one is self)
         raise ValueError(
             f'a mmkd.Distiller must be the outermost model of a run, but here it is `{name}` of '
-            f'{type(outer).__name__}, which would initialise, train and save parts of it past the '
-            f'distillation; give `{name}` the plain student, or make the student without '
-            f'{type(outer).__name__} the `student` of the mmkd.Distiller')
+            f'{type(outer).__name__}, which would initialise, train and save parts of it without '
+            f'the distillation; use the plain student as `{name}`, or use the student without '
+            f'{type(outer).__name__} as `student` of the mmkd.Distiller')
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
         """One training step of MMEngine; without a Runner, it also updates the side modules.
@@ -244,8 +245,8 @@ class Distiller(BaseModel):
             join_optimizer(beside, optim_wrapper)
         if not self._steps:
             if any(network.needs_epochs for network in self.distillation.networks.values()):
-                raise ValueError('a network changes with every epoch, of which only a Runner '
-                                 'tells; write `every=` a number of iterations')
+                raise ValueError('a network changes after every epoch, but epochs are known only '
+                                 'under a Runner; set `every=` to a number of iterations')
             self.distillation.begin()
         self._steps += 1
         self._is_in_step = True
@@ -330,4 +331,4 @@ def _build_student(config: dict) -> nn.Module:
     except ValueError as error:
         if not lost:
             raise
-        raise ValueError(f'{error}. Perhaps it is this: {lost[0]}') from error.__cause__
+        raise ValueError(f'{error}. A possible cause: {lost[0]}') from error.__cause__

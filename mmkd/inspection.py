@@ -87,7 +87,7 @@ class Pair(List[Finding]):
         if isinstance(on, str) and '.' not in on and 'queries' not in entry:
             finding = next((one for one in self if one.point == on), None)
             if finding is None:
-                return 'neither model has such a point'
+                return 'neither model has this point'
             if finding.term is None:
                 return finding.problem
             limits = finding.limits(entry)

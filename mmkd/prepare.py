@@ -105,7 +105,7 @@ class Prepare(BaseModel):
             teacher=identity_of(frozen), is_logits=self.point.num_classes is not None,
             mmkd=__version__)
         count = sum(one.numel() for one in self.levels.parameters())
-        print_log(f'{kind.__name__} learns at `{on}` of the teacher '
+        print_log(f'{kind.__name__} is trained at `{on}` of the teacher '
                   f'({", ".join(self.point.paths)}), {len(channels)} levels of channels '
                   f'{channels}, {count} parameters', 'current')
 
@@ -165,9 +165,9 @@ class Prepare(BaseModel):
         classes, known = classes_of_run(), self.teacher.classes
         if classes and known and list(classes) != list(known):
             raise ValueError(
-                f'the teacher knows the classes {shown_names(known)}, but the training data has '
-                f'{shown_names(classes)}, and its own loss needs its labels; train on data with '
-                'the classes of the teacher, in its order')
+                f'the teacher has the classes {shown_names(known)}, but the training data '
+                f'{shown_names(classes)}; its loss needs labels of its own classes: train on data '
+                'with the same classes in the same order')
         check_meaning((classes, False, zero_labels_of_run()),
                       (known, self.teacher.states_classes, self.teacher.zero_labels))
         if not any(isinstance(hook, PrepareHook) for hook in runner.hooks):
@@ -223,9 +223,9 @@ def _replacement(model: Any, point: Point) -> Replacement:
 
     if point.asked_at or point.queries is not None:
         raise ValueError(f'`{point.name}` of the teacher predicts for '
-                         f'{"RoIs" if point.asked_at else "queries"}, not for a map of the image; '
+                         f'{"RoIs" if point.asked_at else "queries"}, not on a map of the image; '
                          "choose 'neck' or 'backbone'")
-    with explained('the teacher does not run on a blank image', 'look at its config'):
+    with explained('the teacher does not run on a blank image', 'check its config'):
         records = on_blank(model, look)
     found = Replacement(point, records)
     odd = [tuple(level.shape) for level in found.levels if level.dim() != 4]

@@ -131,5 +131,5 @@ def test_names_of_the_first_edition_say_their_successor_once(monkeypatch):
     assert BaseTeacher is mmkd.networks.BaseTeacher
     assert ModelFamily is mmkd.points.ModelFamily
     assert [str(one.message) for one in said if 'mmkd' in str(one.message)] == [
-        '`mmkd.heads` is called `mmkd.points` now; import `ModelFamily` from there',
-        '`mmkd.teachers` is called `mmkd.networks` now; import `BaseTeacher` from there']
+        '`mmkd.heads` was renamed to `mmkd.points`; import `ModelFamily` from `mmkd.points`',
+        '`mmkd.teachers` was renamed to `mmkd.networks`; import `BaseTeacher` from `mmkd.networks`']

@@ -274,7 +274,7 @@ def test_mistakes_in_an_entry_are_named(teacher, entry, error, message):
 
 def test_two_entries_of_one_name_are_refused(teacher):
     entry = dict(type='mmkd.DISTLoss', on='cls')
-    with pytest.raises(ValueError, match='two entries of `distill` are called `loss_cls_dist`'):
+    with pytest.raises(ValueError, match='two entries of `distill` have the name `loss_cls_dist`'):
         build(distiller(retinanet(), teacher, entry, dict(entry)))
     build(distiller(retinanet(), teacher, entry, dict(entry, name='loss_again')))
 
@@ -324,7 +324,7 @@ def test_point_that_does_not_run_in_training_is_refused(teacher):
     student = retinanet()
     student['backbone']['out_indices'] = (0, 1, 2, 3)
     entry = dict(type='mmkd.KDLoss', on='bbox_head.loss_cls', use_sigmoid=True)
-    with pytest.raises(ValueError, match='was not passed: its module'):
+    with pytest.raises(ValueError, match='was not computed: its module'):
         build(distiller(student, teacher, entry)).prepare()
 
 

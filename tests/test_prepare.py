@@ -196,7 +196,8 @@ def test_what_cannot_be_prepared_is_refused(shapes, tmp_path):
     for model, message in (
             (dict(teacher=teacher, on='nek'), 'no point `nek` in the teacher'),
             (dict(teacher=pair, on='cls'), '`cls` of the teacher predicts for RoIs, not for a map'),
-            (dict(teacher=teacher, on='boxes'), 'level 0 of `boxes` is computed from what'),
+            (dict(teacher=teacher, on='boxes'), 'level 0 of `boxes` is computed from the output '
+                                                'of'),
             (dict(teacher=teacher, module=dict(type='mmkd.MSELoss')), 'no PreparedModule'),
             (dict(teacher=teacher, module=dict(TOKENS, tokns=3)), 'has no argument `tokns`'),
             (dict(teacher=teacher, on=3), '`on` must be a point of the teacher'),
@@ -206,7 +207,7 @@ def test_what_cannot_be_prepared_is_refused(shapes, tmp_path):
             mmkd.Prepare(**{'module': TOKENS, **model})
     config = detector_config(shapes, dict(type='mmkd.Prepare', teacher=teacher, module=TOKENS),
                              str(tmp_path / 'run'), classes=('square', 'disc', 'cross'))
-    with pytest.raises(ValueError, match='the teacher knows the classes .* the training data has'):
+    with pytest.raises(ValueError, match='the teacher has the classes .* the training data '):
         train(config)
 
 
@@ -258,19 +259,23 @@ def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
     checkpoint = str(folder / 'run' / 'epoch_1.pth')
     (tmp_path / 'text.pth').write_text('no weights')
     for number, (who, entry, message) in enumerate([
-            (teacher, {}, 'MasKDLoss needs `tokens`, the file of its first stage: make it by '
+            (teacher, {}, 'MasKDLoss needs `tokens`, the file of its first stage: write it by '
              '`python tools/train.py TEACHER.py --prepare maskd`, which writes prepared.pth'),
             (teacher, dict(tokens='no.pth'), 'no file at `no.pth`'),
             (teacher, dict(tokens=checkpoint), 'epoch_1.pth` is not a file of a prepared module: '
-             'it holds .* as a checkpoint does; give the file that mmkd.Prepare writes'),
+                                               'it contains .* as a checkpoint does; give the file '
+                                               'that mmkd.Prepare writes'),
             (teacher, dict(tokens=str(tmp_path / 'text.pth')), 'not a readable file of weights'),
-            (other, dict(tokens=file), r'was made with the teacher t.pth \(\w{8}\), but this run '
-             r'has other.pth \(\w{8}\); give the file of this teacher'),
-            (narrow, dict(tokens=file), r'was made for `neck` with \[24, 24, 24, 24, 24\] channels '
-             'by level, but level 0 of the teacher has 16 here'),
-            (teacher, dict(tokens=file, type='mmkd.FreeKDLoss'), 'prepared.pth` holds MaskTokens, '
+            (other, dict(tokens=file), r'was trained with the teacher t.pth \(\w{8}\), but '
+             r'the teacher of this run is other.pth \(\w{8}\); use a file trained with this '
+             'teacher'),
+            (narrow, dict(tokens=file), r'was trained at `neck` with \[24, 24, 24, 24, 24\] '
+             'channels by level, but level 0 of the teacher has 16 here'),
+            (teacher, dict(tokens=file, type='mmkd.FreeKDLoss'), 'prepared.pth` contains '
+                                                                 'MaskTokens, '
              'but FreeKDLoss needs FrequencyPrompts'),
-            (teacher, dict(tokens=file, on='bbox_head.cls_convs.0.conv'), 'made at `neck`; make'),
+            (teacher, dict(tokens=file, on='bbox_head.cls_convs.0.conv'), 'trained at `neck`; '
+                                                                          'train'),
     ]):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             train(second_stage(shapes, tmp_path / f'run{number}', who, **entry))

@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     add_common_options(parser)
     args = parser.parse_args()
     if args.members < 2:
-        parser.error('a committee has 2 members or more')
+        parser.error('--members must be 2 or more')
     return args
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     args = parse_args()
     config = finish_config(read_config(args.config), args)
     if 'student' in config.model:
-        raise SystemExit(f'{args.config} has a teacher; give the plain config of the members')
+        raise SystemExit(f'{args.config} has a teacher; use the plain config of the members')
     config_path(args.student or args.config)
     args.work_dir = args.work_dir or config.work_dir
     committee = os.path.join(args.work_dir, 'committee.py')
@@ -94,8 +94,8 @@ def is_found_by(path: str, found_by: Dict[str, str], overwrite: bool) -> bool:
     with open(path) as file:
         found = differences(json.load(file).get('found_by') or {}, found_by)
     if found and not overwrite:
-        raise ValueError(f'{path} has the weights that other members have found ({told(found)}); '
-                         'give another --work-dir, or write it anew by --overwrite')
+        raise ValueError(f'{path} contains the image weights of other members ({told(found)}); use '
+                         'another --work-dir, or overwrite it by --overwrite')
     return not found
 
 
@@ -119,8 +119,8 @@ def losses_of(config: Config, checkpoint: str) -> torch.Tensor:
 def write_weights(path: str, losses: torch.Tensor, found_by: Dict[str, str]) -> None:
     """Write weights proportional to the losses, with mean 1, in one step."""
     if not losses.isfinite().all():
-        raise SystemExit(f'the committee\'s loss on {(~losses.isfinite()).sum()} images is not a '
-                         'number; look at the training of its members')
+        raise SystemExit(f"the committee's loss is NaN or infinite on {(~losses.isfinite()).sum()} "
+                         'images; check the training of its members')
     weights = (losses / losses.mean()).tolist()
     with open(f'{path}.part', 'w') as file:
         json.dump(dict(found_by=found_by, weights=weights), file)

@@ -70,8 +70,8 @@ class FillCacheLoop(EpochBasedTrainLoop):
         replays = list(replays_in(self.dataloader.dataset))
         variants = list(range(max([replay.variants for replay in replays], default=1)))
         if not replays:
-            print('The pipeline is not wrapped in mmkd.Replay: if it draws random numbers, these '
-                  'images will not occur again in training')
+            print('The pipeline is not wrapped in mmkd.Replay: if it is random, training will not '
+                  'use the same images')
         with torch.no_grad(), tqdm(
                 total=len(self.dataloader) * len(variants), unit='batch', ncols=100) as bar:
             for variant in variants:
@@ -84,8 +84,8 @@ class FillCacheLoop(EpochBasedTrainLoop):
         for teacher in teachers:
             store = teacher.store
             assert store is not None
-            print(f'{teacher.found} outputs were there, {teacher.missed} are new; {len(store)} '
-                  f'records, {store.bytes / 2**20:.0f} MiB, in {store.folder}')
+            print(f'{teacher.found} outputs were cached before, {teacher.missed} are new; '
+                  f'{len(store)} records, {store.bytes / 2**20:.0f} MiB, in {store.folder}')
         return runner.model
 
 
@@ -100,4 +100,4 @@ def replays_in(dataset: Any) -> Iterator[Replay]:
 
 
 if __name__ == '__main__':
-    run(main, 'run the same command again: outputs that are stored are not computed again')
+    run(main, 'run the same command again: cached outputs are not computed again')

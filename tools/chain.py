@@ -46,9 +46,9 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
         ValueError: If a stage was trained with other options.
     """
     if args.launcher != 'none':
-        raise SystemExit('--generations and --assistant start one training after another, which '
-                         'several processes cannot share; run the stages by themselves, as they '
-                         'stand in the work dir')
+        raise SystemExit('--generations and --assistant run several trainings in a row, which is '
+                         'not supported with several processes; run each stage by its config in '
+                         'the work dir')
     for stage in stages:  # check all of them before the first starts
         for path in stage.files:
             check_edited(path, f'tools/train.py {path}', args.overwrite)
@@ -75,8 +75,8 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
             *([FLAG] if getattr(args, 'debug', False) else [])]
         found = subprocess.run(command)
         if found.returncode:
-            raise SystemExit(f'stage {stage.name} failed; its log is in {folder}. Mend the cause '
-                             'and run the same command again: what is done is kept')
+            raise SystemExit(f'stage {stage.name} failed; its log is in {folder}. Correct the '
+                             'cause and run the same command again: finished stages are kept')
         with open(os.path.join(folder, DONE), 'w') as file:
             file.write(last_checkpoint(folder) + '\n')
     print(f'The last student is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
@@ -94,8 +94,8 @@ def check_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) ->
     found = misfits(args, stage, stages)
     if found:
         raise ValueError(
-            f'the stage {stage.name} in {args.work_dir} was trained with other options ('
-            f'{told(found)}); give another --work-dir, or begin it anew by --overwrite')
+            f'the stage {stage.name} in {args.work_dir} was trained with other options '
+            f'({told(found)}); use another --work-dir, or train it again by --overwrite')
 
 
 def misfits(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> List[str]:
@@ -103,7 +103,7 @@ def misfits(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> List
     folder = os.path.join(args.work_dir, stage.name)
     path = os.path.join(folder, RECORD)
     if not os.path.isfile(path):
-        return ['which they were is not recorded'] if latest_whole(folder) else []
+        return ['the options were not recorded'] if latest_whole(folder) else []
     with open(path) as file:
         before = json.load(file)
     now = record_of(args, stage, stages)
@@ -149,7 +149,8 @@ def move_aside(folder: str) -> None:
     while os.path.exists(f'{folder}.old{number}'):
         number += 1
     os.replace(folder, f'{folder}.old{number}')
-    print(f'{folder} was trained with other options; it is {folder}.old{number} now', flush=True)
+    print(f'{folder} was trained with other options; it was renamed to '
+          f'{folder}.old{number}', flush=True)
 
 
 def with_checkpoints(option: str, work_dir: str, stages: List[Stage]) -> str:
@@ -169,8 +170,8 @@ def last_checkpoint(folder: str) -> str:
     """
     path = latest_whole(folder)
     if path is None:
-        raise SystemExit(f'no checkpoint in {folder}; let the config save one at the end '
-                         '(`default_hooks.checkpoint`)')
+        raise SystemExit(f'no checkpoint in {folder}; set `default_hooks.checkpoint` in the config '
+                         'to save one at the end')
     return os.path.abspath(path)
 
 
@@ -212,7 +213,7 @@ def generations(args: argparse.Namespace) -> List[Stage]:
     config = read_config(args.config)
     is_distilled = 'student' in config.get('model', {})
     if is_distilled and args.method:
-        raise SystemExit(f'{args.config} says itself what is compared; leave out --method')
+        raise SystemExit(f'{args.config} has a `distill` already; leave out --method')
     plain = Config(config._cfg_dict.copy()) if not is_distilled else plain_of(config)
     path = os.path.join(args.work_dir, 'generation0.py')
     files = {path: plain}

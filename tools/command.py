@@ -84,7 +84,7 @@ def run(main: Callable[[], Any], resume: str = '') -> None:
 def interrupted(resume: str = '') -> str:
     """The line for an interrupted run."""
     return (f'{os.path.basename(sys.argv[0])}: interrupted; '
-            f'{resume or "nothing is kept, run it again"}')
+            f'{resume or "nothing was saved, run it again"}')
 
 
 def as_said(text: str, error: BaseException) -> str:
@@ -133,7 +133,7 @@ def refusal_of(error: BaseException) -> Optional[str]:
     if text.startswith('Caught ') and 'Original Traceback' in text:  # from a data worker
         return _of_worker(text)
     if isinstance(error, OSError) and error.filename is not None:
-        return f'{error.strerror}: {error.filename}; look at the paths in the config and options'
+        return f'{error.strerror}: {error.filename}; check the paths in the config and the options'
     missing = re.match(r"'ConfigDict' object has no attribute '(\w+)'", text)
     if missing and isinstance(error, AttributeError):
         return f'the config has no `{missing.group(1)}`, which is needed here; add it'
@@ -143,7 +143,7 @@ def refusal_of(error: BaseException) -> Optional[str]:
         return _unknown_type(error) or f'{text} ({where}, line {_innermost(error).tb_lineno})'
     if isinstance(error, TypeError) and path.endswith(os.path.join('registry',
                                                                    'build_functions.py')):
-        return f'{text}; look at the arguments of this type in the config'
+        return f'{text}; check the arguments of this type in the config'
     return None
 
 
@@ -200,7 +200,7 @@ def _unknown_type(error: BaseException) -> Optional[str]:
     nearest = get_close_matches(name, known, n=1)
     return (f'no type `{name}` is registered as a {kind} of {scope}' +
             (f' (closest: `{nearest[0]}`)' if nearest else '') +
-            '; look at `type` in the config, and if it is your own, at `custom_imports`')
+            '; check `type` in the config, and for a type of your own, `custom_imports`')
 
 
 def _hook(kind: Any, error: BaseException, trace: Any) -> None:

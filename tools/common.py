@@ -32,7 +32,7 @@ class Options(DictAction):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         for word in values:
             if '=' not in word:
-                parser.error(f'{option_string} takes words as key=value, but got `{word}`')
+                parser.error(f'{option_string} must have values as key=value, but got `{word}`')
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -60,9 +60,10 @@ def add_teacher_checkpoint(parser: Parser) -> None:
 
 def add_classes(parser: Parser) -> None:
     """Add the option for a teacher with other classes than the student."""
-    parser.add_argument('--classes', metavar='FILE', help="the teacher's classes that stand "
-                        'for those of the student: a .json, .yaml or .py file with '
-                        '{"RBC": "cell", "vehicle": ["car", "bus"], "rider": null}')
+    parser.add_argument('--classes', metavar='FILE', help="the mapping from the student's classes "
+                                                          "to the teacher's: a .json, .yaml or .py "
+                                                          'file with {"RBC": "cell", "vehicle": '
+                                                          '["car", "bus"], "rider": null}')
 
 
 def check_classes(teacher: str, classes: Optional[str]) -> None:
@@ -75,11 +76,12 @@ def check_classes(teacher: str, classes: Optional[str]) -> None:
     if classes is None:
         return
     if is_module(teacher):
-        raise ValueError(f'--classes {classes}, but --teacher {teacher} has features alone, and no '
-                         'classes; leave it out')
+        raise ValueError(f'--classes {classes}, but --teacher {teacher} has only features and no '
+                         'classes; leave out --classes')
     if not classes.lower().endswith(FILES):
-        raise ValueError(f'--classes is a {", ".join(FILES)} file with a mapping of classes, but '
-                         f'got `{classes}`; write one, such as {{"RBC": "cell", "rider": null}}')
+        raise ValueError(f'--classes must be a {", ".join(FILES)} file with a mapping of classes, '
+                         f'but got `{classes}`; write a file, such as {{"RBC": "cell", "rider": '
+                         'null}')
     stated_mapping(classes, '--classes')
 
 
@@ -166,7 +168,7 @@ def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
         published_checkpoint(teacher)
     except ValueError:
         raise ValueError(
-            f'no weights are published for --teacher {teacher}; give --teacher-checkpoint FILE, '
+            f'no weights are published for --teacher {teacher}; write --teacher-checkpoint FILE, '
             f'the path or address of its weights, or --teacher-checkpoint {NONE} for random ones'
         ) from None
     return LEFT_OUT
@@ -180,7 +182,7 @@ def _weights_of_module(teacher: str) -> str:
             path = os.path.join(os.path.abspath(os.path.expanduser(name)), file)
             if os.path.isfile(path):
                 return path
-    raise ValueError(f'the weights of --teacher {teacher} are not downloaded; give '
+    raise ValueError(f'mmkd does not download the weights of --teacher {teacher}; write '
                      '--teacher-checkpoint FILE, a .safetensors or .pth file, or '
                      f'--teacher-checkpoint {NONE} for random ones')
 
@@ -193,7 +195,7 @@ def check_checkpoint(path: str, option: str) -> None:
     """
     if '://' not in path and not os.path.exists(os.path.expanduser(path)):
         raise FileNotFoundError(f'{option}: no checkpoint at `{path}` (looked from {os.getcwd()}); '
-                                'give the path or address of a checkpoint')
+                                'write the path or address of a checkpoint')
 
 
 def check_files(config: Config) -> None:
@@ -212,8 +214,8 @@ def check_files(config: Config) -> None:
                 os.path.expanduser(path)):
             whose = 'teacher' if 'teacher' in where else where.rpartition('.')[2]
             raise FileNotFoundError(
-                f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); give '
-                f'`{where}.checkpoint` the path or address of the weights')
+                f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); set '
+                f'`{where}.checkpoint` to the path or address of the weights')
         scope, _, name = str(entry.get('type', 'FrozenTeacher')).rpartition('.')
         kind = TEACHERS.get(name) if scope in ('', 'mmkd') else None
         if 'checkpoint' not in entry and kind is not None and 'teacher' in where:
@@ -264,8 +266,8 @@ def build_runner(config: Config) -> Any:
         # MMEngine's process groups and the default of its wrapper need a GPU.
         if not distributed.is_initialized():
             if 'RANK' not in os.environ:
-                raise SystemExit('--launcher pytorch goes with torchrun; use tools/dist_train.sh '
-                                 'CONFIG PROCESSES')
+                raise SystemExit('--launcher pytorch must be started by torchrun; use '
+                                 'tools/dist_train.sh CONFIG PROCESSES')
             distributed.init_process_group('gloo')
             atexit.register(leave_group)
         config.model_wrapper_cfg = dict(

@@ -111,8 +111,8 @@ def find_students(args: argparse.Namespace) -> Dict[str, str]:
         elif method.endswith('.py') and os.path.isfile(method):
             name, path = os.path.basename(os.path.dirname(os.path.abspath(method))), method
         else:
-            raise SystemExit(f'no config {method!r}: {args.folder} has {sorted(found)}; write '
-                             'one of these, or the path of a config in another folder')
+            raise SystemExit(f'no config {method!r}; the configs of {args.folder} are '
+                             f'{sorted(found)}; write one of these, or the path of another config')
         if name in students:
             raise SystemExit(f'{path} and {students[name]} have the same name {name!r}; compare '
                              'them in two runs, with two work dirs')
@@ -158,8 +158,8 @@ def hold_out(config: Config, args: argparse.Namespace) -> None:
     """Validate on a part of the training images, and leave it out of training."""
     data = config.train_dataloader.dataset
     if not str(data.get('ann_file')).endswith('.json'):
-        raise SystemExit('--holdout splits the annotation file of a COCO data set, but this '
-                         f'data set, {data.type}, has none; leave --holdout out')
+        raise SystemExit('--holdout needs a data set with a COCO annotation file, but got '
+                         f'{data.type}; leave out --holdout')
     with open(os.path.join(data.get('data_root') or '', data.ann_file)) as file:
         content = json.load(file)
     images = sorted(content['images'], key=lambda image: image['id'])

@@ -72,10 +72,11 @@ def find_tree(model: nn.Module, path: Any) -> SoftTree:
     """
     found = {name: one for name, one in model.named_modules() if isinstance(one, SoftTree)}
     if path is not None and path not in found:
-        raise ValueError(f'--layer {path} is no soft tree; the model has {list(found) or "none"}')
+        raise ValueError(f'--layer {path} is not a soft tree; the soft trees of the model are '
+                         f'{list(found) or "none"}')
     if path is None and len(found) != 1:
         raise ValueError(f'the model has {len(found)} soft trees; ' + (
-            f'name one by --layer: {", ".join(found)}' if found else
+            f'choose one by --layer: {", ".join(found)}' if found else
             "build its head by type='mmkd.SoftTreeHead'"))
     return found[path] if path else next(iter(found.values()))
 

@@ -18,17 +18,17 @@ def make_preparation(args: argparse.Namespace) -> Config:
     """Write the config of ``--prepare``, and read it."""
     teacher = read_config(args.config)
     if 'student' in teacher.get('model', {}):
-        raise SystemExit(f'{args.config} is the config of a distillation; give the plain config of '
-                         'the teacher')
+        raise SystemExit(f'{args.config} is a distillation config; use the plain config of the '
+                         'teacher')
     checkpoint = checkpoint_of_teacher(args.config, args.teacher_checkpoint)
     if checkpoint is None:
-        raise SystemExit('--prepare writes a file that belongs to the weights of the teacher, but '
-                         '--teacher-checkpoint is `none`, random weights, which are others in '
-                         'every run; give the checkpoint of a trained teacher')
+        raise SystemExit('--prepare needs the weights of a trained teacher, but '
+                         '--teacher-checkpoint is `none`, random weights; use the checkpoint of a '
+                         'trained teacher')
     chosen = [one for one in methods_of(args.prepare) if one.prepare]
     if len(chosen) != 1:
-        raise SystemExit(f'--prepare {args.prepare}: it has no first stage, or several; give the '
-                         'name of one method that has one')
+        raise SystemExit(f'--prepare {args.prepare}: expected one method with a first stage; write '
+                         'the name of such a method')
     with DefaultScope.overwrite_default_scope(teacher.get('default_scope')):
         kind = family_of(build_model(model_config(teacher), 'teacher'), 'teacher').kind
     if kind not in chosen[0].prepare:

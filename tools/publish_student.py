@@ -47,8 +47,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='folder; by default that of the checkpoint')
     parser.add_argument('--name', help='of the file, before the hash; by default the config\'s')
     parser.add_argument('--format', choices=['pth', 'safetensors'], default='pth')
-    parser.add_argument('--half', action='store_true', help='weights in float16; predictions then '
-                        'are only compared with themselves')
+    parser.add_argument('--half', action='store_true', help='weights in float16; predictions are '
+                                                            'then compared with those of the '
+                                                            'rounded weights')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='of the image that '
                         'is predicted; by default what the config says (crop_size, '
                         'data_preprocessor.size, img_size), else 256 256, else the scale of the '
@@ -68,8 +69,9 @@ def main() -> None:
     path, compared = publish(config, args)
     before, after = (os.path.getsize(one) / 2**20 for one in (args.checkpoint, path))
     print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
-        'it predicts what the weights rounded to float16 predict, to the bit' if args.half else
-        'both predict the same, to the bit') + f' ({compared})')
+        'its predictions are bitwise equal to those of the weights rounded to '
+        'float16' if args.half else
+        'the predictions of both are bitwise equal') + f' ({compared})')
 
 
 def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:
@@ -168,12 +170,12 @@ def prove(models: Sequence[Any], sizes: Sequence[Tuple[int, int]]) -> str:
     for name, before in found[0].items():
         after = found[1].get(name, [])
         if len(before) != len(after) or not all(map(same, before, after)):
-            raise ValueError(f'the published weights do not predict what the checkpoint predicts: '
-                             f'its {name} differ; nothing was written')
+            raise ValueError('the predictions of the published weights differ from those of the '
+                             f'checkpoint, in {name}; nothing was written')
     numbers = sum(tensor.numel() for tensors in found[0].values() for tensor in tensors)
     if not numbers:
-        raise ValueError('the model says nothing of a random image, so nothing could be compared; '
-                         'nothing was written')
+        raise ValueError('the model predicts nothing for a random image, so the weights could not '
+                         'be verified; nothing was written')
     return f'{" and ".join(found[0])} of an image of {size[0]}x{size[1]}, {numbers} numbers'
 
 
@@ -201,8 +203,8 @@ def first_said(model: Any, sizes: Sequence[Tuple[int, int]]) -> Tuple[
             except Exception as error:  # whatever a model says to a size that it does not take
                 if predicts:
                     problems.append(f'{size[0]}x{size[1]}: {type(error).__name__}: {error}')
-    raise ValueError('the model predicts nothing of a random image, at none of the sizes ' +
-                     '; '.join(f'{one:.150}' for one in problems) + '. Give --size H W')
+    raise ValueError('the model predicts nothing for a random image, at none of the sizes ' +
+                     '; '.join(f'{one:.150}' for one in problems) + '. Write --size H W')
 
 
 def said_of(model: Any, data: Dict[str, Any],

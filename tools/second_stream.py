@@ -21,9 +21,10 @@ def add_second_stream(parser: Parser) -> None:
 def check_second_stream(parser: Parser, args: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
     if args.pseudo_labels is not None and args.unlabelled is None:
-        parser.error('--pseudo-labels goes with --unlabelled FOLDER, whose images it labels')
+        parser.error('--pseudo-labels needs --unlabelled FOLDER, the images to label')
     if args.unlabelled is not None and (args.prepare or args.assistant or args.generations):
-        parser.error('--unlabelled goes without --prepare, --assistant and --generations')
+        parser.error('--unlabelled cannot be combined with --prepare, --assistant and '
+                     '--generations')
 
 
 def images_of(name: str) -> Any:
@@ -36,8 +37,8 @@ def images_of(name: str) -> Any:
         return folder
     loader = read_config(name).get('train_dataloader')
     if not loader:
-        raise SystemExit(f'--unlabelled {name}: the config has no `train_dataloader`; give one '
-                         'that has, or a folder of images')
+        raise SystemExit(f'--unlabelled {name}: the config has no `train_dataloader`; use a config '
+                         'with a `train_dataloader`, or a folder of images')
     return dict(dataloader=Config(dict(it=loader)).to_dict()['it'])
 
 
@@ -58,8 +59,8 @@ def added(config: Config, args: argparse.Namespace) -> Config:
     if args.unlabelled is None:
         return config
     if 'student' not in config.get('model', {}):
-        raise SystemExit(f'--unlabelled: {args.config} has no teacher for these images; give '
-                         '--teacher, or the config of a mmkd.Distiller')
+        raise SystemExit(f'--unlabelled: {args.config} has no teacher for these images; write '
+                         '--teacher, or use the config of a mmkd.Distiller')
     config.model.unlabelled = images_of(args.unlabelled)
     config.model.distill = [*config.model.get('distill', []), *entries_of(args)]
     return config

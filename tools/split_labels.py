@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
                         help='override settings of the config, as in tools/train.py')
     args = parser.parse_args()
     if not all(0 < share < 100 for share in args.shares):
-        parser.error('--shares are per cent, more than 0 and less than 100')
+        parser.error('--shares must be percentages greater than 0 and less than 100')
     return args
 
 
@@ -51,14 +51,14 @@ def main() -> None:
         split_maps(args, config, entry)
     else:
         raise SystemExit(f'the training set of {args.config}, {entry.get("type", "none")}, has no '
-                         'annotation file in COCO\'s format, and is none of mmseg; give a config '
-                         'with one of them')
+                         "annotation file in COCO's format, and is not a data set of mmseg; use a "
+                         'config with one of these')
 
 
 def split_coco(args: argparse.Namespace, path: str) -> None:
     """Write annotation files. Categories, and so the numbers of the classes, stay as they are."""
     if not os.path.isfile(path):
-        raise SystemExit(f'no annotation file at {path} (looked from {os.getcwd()}); look at '
+        raise SystemExit(f'no annotation file at {path} (looked from {os.getcwd()}); check '
                          'data_root and ann_file of the config')
     with open(path, encoding='utf-8') as file:
         content = json.load(file)
@@ -87,8 +87,8 @@ def split_maps(args: argparse.Namespace, config: Config, entry: Dict[str, Any]) 
     names = [os.path.relpath(dataset.get_data_info(number)['img_path'], folder)[:-len(suffix)]
              for number in range(len(dataset))]
     if not names:
-        raise SystemExit(f'no image that ends in {suffix} is in {folder}; look at data_root and '
-                         'data_prefix of the config')
+        raise SystemExit(f'{folder} contains no image with the suffix {suffix}; check data_root '
+                         'and data_prefix of the config')
     for share, chosen in shares_of(sorted(names), args):
         rest = sorted(set(names) - set(chosen))
         for kind, part in (('labelled', sorted(chosen)), ('unlabelled', rest)):
@@ -111,8 +111,8 @@ def tell(args: argparse.Namespace, share: float, count: int, rest: int,
           (f'; {joined(f"{name} {number}" for name, number in counts.items())}' if counts else ''))
     missing = [name for name, number in counts.items() if not number]
     if missing:
-        print(f'WARNING: no label of {joined(missing)} is in this share; a model cannot learn it; '
-              'take another --seed or a larger share')
+        print(f'WARNING: this share has no label of {joined(missing)}, which a model then cannot '
+              'learn; use another --seed or a larger share')
 
 
 if __name__ == '__main__':

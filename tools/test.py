@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, as '
                         '`tta_model` and `tta_pipeline` of the config describe it')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='save the painted predictions in this folder, which '
-                        'lies in the work dir, under the run\'s time')
+    parser.add_argument('--show-dir', help='save images with the predictions in this folder, '
+                                           'inside of the work dir, under the time of the run')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds per window')
     add_common_options(parser)
     return parser.parse_args()
@@ -60,8 +60,8 @@ def write_predictions(config: Config, out: str) -> Optional[dict]:
         return dict(type='DumpDetResults' if scope == 'mmdet' else 'DumpResults',
                     out_file_path=out)
     if scope != 'mmseg' or not isinstance(config.test_evaluator, dict):
-        raise SystemExit(f'--out must end in .pkl or .pickle, but got {out}; a folder is for '
-                         'segmentors with one metric')
+        raise SystemExit(f'--out must end in .pkl or .pickle, but got {out}; a folder is supported '
+                         'only for segmentors with one metric')
     config.test_evaluator.update(output_dir=out, keep_results=True)
     return None
 

@@ -65,16 +65,18 @@ def parse_args() -> argparse.Namespace:
                         'function that returns a module')
     add_teacher_checkpoint(parser)
     add_classes(parser)
-    parser.add_argument('--method', help='what is compared, with --teacher: '
-                        f'{", ".join(sorted(METHODS))}, '
-                        "several joined by '+', or one of a module in the `custom_imports` of the "
-                        'student; by default dist, and mimic for a module of another library')
+    parser.add_argument('--method', help=f'method, with --teacher: {", ".join(sorted(METHODS))}, '
+                                         "several joined by '+', or one of a module in the "
+                                         '`custom_imports` of the student; by default dist, and '
+                                         'mimic for a module of another library')
     parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '
-                        'through the teacher that the config and --teacher-checkpoint give')
+                                                            'with the teacher of the config and '
+                                                            '--teacher-checkpoint')
     parser.add_argument('--prepared', nargs='+', default=[], metavar='FILE', help='files of first '
                         'stages, for a --method that needs one')
     parser.add_argument('--assistant', nargs='+', default=[], metavar='CONFIG',
-                        help='plain configs between teacher and student, the biggest first')
+                        help='plain configs of models between teacher and student, the largest '
+                             'first')
     parser.add_argument('--generations', type=int, help='number of trainings from scratch: '
                         'generation 0 on labels only, each further one with the previous one as '
                         'teacher')
@@ -96,22 +98,22 @@ def parse_args() -> argparse.Namespace:
     check_second_stream(parser, args)
     if args.prepare and (args.teacher or args.method or args.assistant or args.generations or
                          args.prepared):
-        parser.error('--prepare takes the config of the teacher, and goes without --teacher, '
-                     '--method, --prepared, --assistant and --generations')
+        parser.error('--prepare needs the config of the teacher, and cannot be combined with '
+                     '--teacher, --method, --prepared, --assistant and --generations')
     if args.teacher is None and (args.prepared or args.assistant or (
             args.teacher_checkpoint and not args.prepare) or args.classes or (
                 args.method and not args.generations)):
-        parser.error('--teacher-checkpoint, --method, --prepared, --classes and --assistant go '
-                     'with --teacher')
+        parser.error('--teacher-checkpoint, --method, --prepared, --classes and --assistant need '
+                     '--teacher')
     if args.assistant and (args.classes or is_module(args.teacher)):
-        parser.error('--assistant takes configs whose classes are the student\'s, and goes without '
-                     '--classes and modules of other libraries')
+        parser.error("--assistant needs configs with the student's classes, and cannot be combined "
+                     'with --classes and modules of other libraries')
     if args.generations is not None and (args.generations < 2 or args.teacher):
-        parser.error('--generations is 2 or more, and goes without --teacher: the first one '
-                     'learns from labels alone')
+        parser.error('--generations must be 2 or more, and cannot be combined with --teacher: the '
+                     'first generation is trained on labels only')
     if args.resume not in (None, 'auto') and (args.generations or args.assistant):
-        parser.error('--resume CHECKPOINT does not go with --generations and --assistant: an '
-                     'interrupted stage is resumed by itself; leave it out')
+        parser.error('--resume CHECKPOINT cannot be combined with --generations and --assistant, '
+                     'which resume an interrupted stage themselves; leave it out')
     return args
 
 
@@ -150,11 +152,11 @@ def make_pair(args: argparse.Namespace) -> Config:
     methods_of(method)  # an unknown name is an error now; the config has imported its modules
     if getattr(student, '_imported_names', None):
         raise SystemExit(
-            f'{args.config} is written in the new style of MMEngine (read_base), from which the '
-            'distillation config, a file with a `_base_`, cannot inherit; import the student\'s '
-            'model in a config of that style, as in the README, and run it without --teacher')
+            f'{args.config} is a config of the new style of MMEngine (read_base), which a '
+            "distillation config with `_base_` cannot inherit; import the student's model in a "
+            'config of the new style, and run it without --teacher')
     if 'student' in student.get('model', {}):
-        raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or give '
+        raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or use '
                          'the plain config of its student')
     check_classes(args.teacher, args.classes)
     teacher, checkpoint = read_teacher(args.teacher, args.teacher_checkpoint)
@@ -224,8 +226,8 @@ def main() -> None:
     if args.auto_scale_lr:
         if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
             raise SystemExit(
-                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config: '
-                'the batch size, over all GPUs, that its learning rate was meant for')
+                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config, '
+                'the total batch size over all GPUs for which its learning rate was chosen')
         config.auto_scale_lr.enable = True
     if args.resume is not None:
         path = latest_whole(config.work_dir) if args.resume == 'auto' else args.resume

@@ -63,5 +63,5 @@ def _digest(text: str) -> str:
 
 
 def _kept(path: str, how_to_run: str) -> ValueError:
-    return ValueError(f'{path} has been edited since it was written, and is kept as it is; run it '
-                      f'by `{how_to_run}`, or write it anew by --overwrite')
+    return ValueError(f'{path} was edited after it was written, and is kept; run it by '
+                      f'`{how_to_run}`, or overwrite it by --overwrite')

@@ -95,19 +95,19 @@ class Alignment:
         for side, levels, point in (('student', student, one), ('teacher', teacher, other)):
             if not levels:
                 raise ValueError(
-                    f'`{point.name}` of the {side} was not passed: its module '
-                    f'`{", ".join(point.paths)}` did not run on the way to the points of this '
-                    'family; choose one of them, or a module before the heads')
+                    f'`{point.name}` of the {side} was not computed: its module '
+                    f'`{", ".join(point.paths)}` does not run before the points of this family; '
+                    'choose one of them, or a module before the heads')
         has_gradient = any(level.requires_grad for level in student)
         if torch.is_grad_enabled() and not has_gradient and self.is_continued:
-            raise ValueError(f'`through`: what the teacher predicts at `{other.name}` does not '
-                             'depend on the module that `through` names, so the student learns '
-                             'nothing from it; name a module on the way to the point')
+            raise ValueError(f'`through`: the prediction of the teacher at `{other.name}` does not '
+                             'depend on the module in `through`, so the student has no gradient '
+                             'from it; write a module that this point depends on')
         if torch.is_grad_enabled() and not has_gradient:
             raise ValueError(
-                f'`{one.name}` of the student has no gradient: it is frozen, or '
-                'inside a checkpointed block (`with_cp=True`), where torch computes it twice; '
-                'choose a point outside')
+                f'`{one.name}` of the student has no gradient: it is frozen, or inside a '
+                'checkpointed block (`with_cp=True`), which torch computes twice; choose a point '
+                'outside of it')
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None and (
                 is_paired and not self.is_shared):
@@ -211,14 +211,14 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         other = find_point(teacher, 'semantic', 'teacher')
     if one.name == 'semantic' and other.name != 'semantic':
         raise ValueError(
-            f"`semantic` of the student is computed from queries, `{other.name}` of the teacher "
-            'is not: a grid teacher has no masks for the queries; give a mask transformer as '
+            f'`semantic` of the student is computed from queries, but `{other.name}` of the '
+            'teacher is not, so it has no masks for the queries; use a mask transformer as '
             "teacher, or compare 'neck' or 'backbone'")
     if (bool(one.asked_at), bool(one.queries)) != (bool(other.asked_at), bool(other.queries)):
         raise ValueError(
-            f'`{spec.on_student}` of the student predicts for {places(one)}, '
-            f'`{spec.on_teacher}` of the teacher for {places(other)}; compare \'neck\' or '
-            "'backbone', or give a teacher of the student's kind")
+            f'`{spec.on_student}` of the student predicts for {places(one)}, `{spec.on_teacher}` '
+            f"of the teacher for {places(other)}; compare 'neck' or 'backbone', or use a teacher "
+            "of the student's model family")
     one, other = choose_stages(spec, one, other)
     codings = [[stage.coding for stage in side.stages] or [side.coding] for side in (one, other)]
     for mine, theirs in product(*codings) if 1 in map(len, codings) else zip(*codings):
@@ -240,8 +240,8 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
             student_classes and teacher_classes) and match_classes(
                 student_classes, teacher_classes, mapping):
         raise ValueError(
-            f'the teacher\'s classes stand in another order, and `{spec.on_teacher}` is not '
-            "known to be class logits, so its columns cannot be put right; compare 'cls'")
+            f"the teacher's classes are in another order, and `{spec.on_teacher}` is not known to "
+            "be class logits, so its columns cannot be reordered; compare 'cls'")
     if found.names_classes and not shares_classes:
         unknown = tuple(side for side, names in (
             ('student', student_classes), ('teacher', teacher_classes)) if not names)
@@ -267,9 +267,9 @@ def align(spec: TermSpec, loss: DistillLoss, student: Point, teacher: nn.Module,
         raise ValueError(
             f'`{one.name}` of the student is activated by {_activation(one)}, `{other.name}` '
             f'of the teacher by {_activation(other)}; their probabilities cannot be compared' +
-            ('; if one activation is right for both, write `use_sigmoid=True` or `False` in '
-             'the entry' if has_partners and isinstance(loss, LogitLoss) else
-             "; compare 'neck' or 'backbone', or give a teacher of the same activation"))
+            ('; if both use the same activation, write `use_sigmoid=True` or `False` in the '
+             'entry' if has_partners and isinstance(loss, LogitLoss) else
+             "; compare 'neck' or 'backbone', or use a teacher with the same activation"))
     if one.num_named and other.num_named and not shares_classes:
         for (side, names), kind in zip(both, whole[::-1]):
             check_names(kind, names, side, side in stated)

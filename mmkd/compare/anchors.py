@@ -35,6 +35,6 @@ def is_per_anchor(spec: TermSpec, loss: DistillLoss, student: Point, is_activati
     if spec.per_anchor is None:
         return use_sigmoid is False or asks
     if asks and not spec.per_anchor:
-        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, asks for '
-                         'labels, of which each anchor has its own; leave `per_anchor` out')
+        raise ValueError(f'`per_anchor=False`, but {type(loss).__name__}, or the region, requires '
+                         'labels, and each anchor has its own label; leave `per_anchor` out')
     return spec.per_anchor

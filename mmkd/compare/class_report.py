@@ -47,5 +47,5 @@ def report(student: Sequence[str], teacher: Sequence[str],
     alone = [name for name, group in zip(student, partners.groups) if not group]
     unused = [name for column, name in enumerate(teacher) if column not in partners.taken]
     lines += [f'without teacher: {joined(alone)}'] * bool(alone)
-    lines += [f"the teacher's classes that teach none: {joined(unused)}"] * bool(unused)
+    lines += [f'classes of the teacher that are not used: {joined(unused)}'] * bool(unused)
     return '\n'.join([*lines, *partners.notes])

@@ -87,8 +87,8 @@ def partners_of(student: Sequence[str], teacher: Sequence[str],
     for side, names in (('student', student), ('teacher', teacher)):
         twice = doubled(names)
         if twice:
-            raise ValueError(f'the {side} has classes of one name, {joined(twice)}: '
-                             f'{shown_names(names)}; give each a name of its own')
+            raise ValueError(f'the {side} has several classes of the same name, {joined(twice)}: '
+                             f'{shown_names(names)}; give each class a unique name')
     own, other = _Names(student), _Names(teacher)
     notes: List[str] = []
     groups: Dict[int, Tuple[int, ...]] = {}
@@ -121,12 +121,12 @@ def partners_of(student: Sequence[str], teacher: Sequence[str],
             if first != number:
                 raise ValueError(
                     f'the class {teacher[column]!r} of the teacher would teach both '
-                    f'{student[first]!r} and {student[number]!r} of the student; give it to one of '
+                    f'{student[first]!r} and {student[number]!r} of the student; map it to one of '
                     'them, and write None for the other in `classes`')
     if not owner:
-        raise ValueError('`classes` of the teacher gives no class of the student a teacher, so '
-                         "there is nothing to compare; name a class, or compare 'neck' or "
-                         "'backbone'")
+        raise ValueError('`classes` of the teacher maps every class of the student to None, so '
+                         "there is nothing to compare; map at least one class, or compare 'neck' "
+                         "or 'backbone'")
     return Partners(tuple(groups[number] for number in range(len(student))), mapping is not None,
                     tuple(dict.fromkeys(notes)))
 
@@ -171,8 +171,8 @@ def check_sums(point: str, partners: Partners) -> None:
             point.split('.')[0] in ('reg', 'boxes', 'mask')):
         raise ValueError(
             f'`classes` of the teacher adds up several of its classes, but `{point}` has boxes or '
-            "masks for each class, which have no sum; compare 'cls', or give each class of the "
-            'student one class of the teacher')
+            "masks for each class, which cannot be added up; compare 'cls', or map each class of "
+            'the student to one class of the teacher')
 
 
 class _Names:
@@ -201,7 +201,7 @@ def _letters(name: str) -> str:
 
 
 def _spelling(one: str, other: str) -> str:
-    return f'{one!r} is taken for {other!r}, which differs in spelling only'
+    return f'{one!r} is matched with {other!r}, which differs in spelling only'
 
 
 def _no_such(side: str, name: str, known: Sequence[str]) -> str:
@@ -223,13 +223,12 @@ def _missing(missing: Sequence[str], student: Sequence[str], teacher: Sequence[s
         missing, [one for one in teacher if one not in student]).items())
     shown = f'{{{shown}{", ..." if len(missing) > SUGGESTED else ""}}}'
     has = f'the student has {shown_names(student)}, the teacher {shown_names(teacher)}'
-    head = (f'the teacher does not know {len(missing)} of the student\'s classes: '
-            f'{joined(missing)}')
+    head = (f"the teacher lacks {len(missing)} of the student's classes: {joined(missing)}")
     if mapping is not None:
-        return (f'{head}, and `classes` of the teacher says nothing of them; {has}; add them, None '
-                f'for a class without teacher, such as {shown}')
-    return (f"{head}; {has}; give a teacher trained on these classes, or compare 'neck' or "
-            "'backbone'; or say which of its classes stand for them, None for no class: "
+        return (f'{head}, and `classes` of the teacher does not list them; {has}; add them, with '
+                f'None for a class without a teacher class, such as {shown}')
+    return (f"{head}; {has}; use a teacher trained on these classes, compare 'neck' or 'backbone', "
+            "or map the student's classes to the teacher's, with None for no class: "
             f'`teacher=dict(classes={shown})`')
 
 

@@ -57,7 +57,7 @@ def _columns_between(student: Kind, teacher: Kind, student_classes: Optional[Tup
                        notes) if notes else None
     taken = [*order, *range(teacher.named, teacher.columns)]
     return Columns(tuple(((column, 1.), ) for column in taken), '; '.join(filter(None, (
-        "the teacher's columns are put into the student's order by class name", notes))))
+        "the teacher's columns are reordered to the student's order by class name", notes))))
 
 
 def reduced(student: Kind, teacher: Kind, partners: Partners) -> Tuple[Kind, Kind, Groups]:
@@ -82,13 +82,13 @@ def reduced(student: Kind, teacher: Kind, partners: Partners) -> Tuple[Kind, Kin
         own = Kind(student.columns - len(partners.groups) + len(kept), len(kept),
                    student.use_sigmoid)
     elif len(kept) < len(partners.groups):
-        raise ValueError(f"{ONE_LOGIT} of the student, so `classes` of the teacher can leave out "
-                         'none of them; name a class of the teacher for both')
+        raise ValueError(f'{ONE_LOGIT} of the student, so `classes` of the teacher must map both; '
+                         'write a class of the teacher for each')
     groups = [partners.groups[number] for number in kept]
     if teacher.columns < teacher.named:  # one logit
         if sorted(groups) != [(0, ), (1, )]:
-            raise ValueError(f'{ONE_LOGIT} of the teacher, so `classes` of the teacher must give '
-                             'each of them to a class of the student; name both')
+            raise ValueError(f'{ONE_LOGIT} of the teacher, so `classes` of the teacher must map '
+                             'each of them to a class of the student; write both')
         return own, teacher, tuple(groups)
     rest = [column for column in range(teacher.named) if column not in partners.taken]
     unnamed = list(range(teacher.named, teacher.columns))
@@ -99,7 +99,7 @@ def reduced(student: Kind, teacher: Kind, partners: Partners) -> Tuple[Kind, Kin
     return own, Kind(len(groups), len(kept), teacher.use_sigmoid), tuple(groups)
 
 
-ONE_LOGIT = 'one logit stands for both classes'
+ONE_LOGIT = 'one logit represents both classes'
 
 
 def _mapped(student: Kind, teacher: Kind, partners: Partners, as_sigmoid: bool) -> Columns:
@@ -114,11 +114,12 @@ def _mapped(student: Kind, teacher: Kind, partners: Partners, as_sigmoid: bool) 
                      f"{len(several)} of the student's")
     left = len(partners.groups) - len(partners.kept)
     if left:
-        notes.append(f"{left} of the student's classes are left out, without a teacher")
+        notes.append(f"{left} of the student's classes are left out, because no class of the "
+                     'teacher is mapped to them')
     rows: Tuple[Terms, ...]
     if other is teacher and not is_binary_pair(own, other):
-        raise ValueError(f'{ONE_LOGIT} of the teacher, but {own.columns} columns of the student '
-                         "are compared; compare 'neck' or 'backbone'")
+        raise ValueError(f'{ONE_LOGIT} of the teacher, but the student has {own.columns} columns '
+                         "to compare; compare 'neck' or 'backbone'")
     if is_binary_pair(own, other):
         agrees = other is not teacher or groups[own.yes] == (teacher.yes, )
         binary = of_binary(own, other, agrees, as_sigmoid)
@@ -160,12 +161,12 @@ def _renamed(student: Sequence[str], teacher: Sequence[str],
         for side, one, known in [('student', name, student), *(
                 ('teacher', one, teacher) for one in theirs)]:
             if one not in known:
-                raise ValueError(f'`classes` of the teacher names {one!r}, but the {side} has no '
-                                 f'such class; its classes are {shown_names(known)}; correct the '
-                                 'name')
+                raise ValueError(f'`classes` of the teacher contains {one!r}, but the {side} has '
+                                 f'no such class; its classes are {shown_names(known)}; correct '
+                                 'the name')
         if len(theirs) != 1:
-            raise ValueError(f"{ONE_LOGIT} here, so `classes` of the teacher must give one class "
-                             f'of the teacher to {name!r}, but has {list(theirs) or None}; name '
-                             'one')
+            raise ValueError(f'{ONE_LOGIT} here, so `classes` of the teacher must map {name!r} to '
+                             f'one class of the teacher, but maps it to {list(theirs) or None}; '
+                             'write one class')
         name_of[theirs[0]] = name
     return [name_of.get(one, one) for one in teacher]

@@ -64,9 +64,9 @@ class CommitteeTerm(Term):
                 len(one.student) != len(own) or any(a.shape != b.shape for a, b in zip(
                     one.student, own)) for one in contexts):
             raise ValueError(
-                f'`{self.name}`: the members of the committee do not speak of the same '
-                'predictions, so there is no mean of their probabilities; write '
-                "`average='loss'` in the committee")
+                f'`{self.name}`: the members of the committee do not predict at the same '
+                "positions, so their probabilities cannot be averaged; write `average='loss'` in "
+                'the committee')
         loss = first.loss
         assert isinstance(loss, LogitLoss)
         contexts[0].teacher = [
@@ -86,8 +86,8 @@ def _check_files(loss: DistillLoss, spec: TermSpec, members: int) -> None:
         if files != members or isinstance(loss.tokens, str):
             raise ValueError(
                 f'`{spec.name}`: the committee has {members} members, each with a first stage of '
-                f'its own, but `tokens` names {files} file{"s" * (files != 1)}; write '
-                f'tokens=[...] with the file of each member, in their order')
+                f'its own, but `tokens` names {files} file{"s" * (files != 1)}; write tokens=[...] '
+                'with one file for each member, in the order of the members')
 
 
 def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Parts:
@@ -126,9 +126,8 @@ def explain_average(term: CommitteeTerm) -> str:
         return ''
     return (f'`{term.name}`: the committee averages the losses of its members here, not their '
             f'probabilities, because {term.obstacle.format(point=point.name)}; write '
-            "`average='loss'` in the "
-            'committee where all entries shall do so, or take mmkd.KDLoss or mmkd.DISTLoss to '
-            'learn from the mean of the probabilities')
+            "`average='loss'` in the committee to average the losses of all entries, or use "
+            'mmkd.KDLoss or mmkd.DISTLoss to learn from the mean of the probabilities')
 
 
 def logits_of_mean(logits: Tuple[Tensor, ...], weights: Sequence[float], tau: float,

@@ -140,9 +140,11 @@ def set_up(module: Any, student_channels: Any, teacher_channels: Any, strides: S
     for name in asked.required:
         if known.get(name) is None:
             raise ValueError(
-                f'{what} asks for `{name}`, ' + (
-                    UNKNOWN.get(name, UNKNOWN['']) if name in known else 'but it may ask for '
-                    f'`{"`, `".join(known)}` alone; write one of these'))
+                f'{what} requires `{name}`, ' + (
+                    UNKNOWN.get(name, UNKNOWN['']) if name in known else 'but only '
+                                                                         f'`{"`, `".join(known)}` '
+                                                                         'can be requested; use '
+                                                                         'these names only'))
     given = {name: known[name] for name in asked.names if name in known}
     module.setup(student_channels, teacher_channels, **given)
 
@@ -172,7 +174,7 @@ def connected(connectors: nn.ModuleList, context: Context, name: str,
                 named['teacher'] = context.teacher[number].detach()
         found: Any = connector(level, **named)
         if not isinstance(found, Tensor):
-            raise TypeError(f'`{name}`: {type(connector).__name__} must return a tensor, but gave '
-                            f'{type(found).__name__}; let its `forward` return one')
+            raise TypeError(f'`{name}`: {type(connector).__name__} must return a tensor, but '
+                            f'returned {type(found).__name__}; return a tensor from its `forward`')
         levels.append(found)
     return levels

@@ -68,17 +68,17 @@ class Fitting:
                                               map(len, (student, teacher)), self.counts):
                 if now != then:
                     raise ValueError(
-                        f'`{point.name}` of the {side} has {now} levels now, and had {then} when '
-                        'levels were paired on a blank image before training: the module returns '
-                        'others in training; name the layer that you mean by its dotted path')
+                        f'`{point.name}` of the {side} has {now} levels in training, but had '
+                        f'{then} when levels were paired on a blank image before training; write '
+                        'the dotted path of the layer that is to be compared')
             pairs = self.pairing.pairs
             student, teacher = [student[i] for i, _ in pairs], [teacher[k] for _, k in pairs]
         elif len(student) != len(teacher):
             raise ValueError(
-                f'`{one.name}` of the student has {len(student)} levels, '
-                f'`{other.name}` of the teacher {len(teacher)}, and their sizes do '
-                f'not tell which belong together: {[tuple(s.shape) for s in student]} and '
-                f'{[tuple(t.shape) for t in teacher]}; choose points with as many')
+                f'`{one.name}` of the student has {len(student)} levels, `{other.name}` of the '
+                f'teacher {len(teacher)}, and they cannot be paired by size: '
+                f'{[tuple(s.shape) for s in student]} and {[tuple(t.shape) for t in teacher]}; '
+                'choose points with the same number of levels')
         if self.numbers:
             # A cascade may stop before its last stages.
             student, teacher = ([side[n] for n in self.numbers if n < len(side)]
@@ -185,8 +185,8 @@ def check_features(alignment: Alignment, student: List[Tensor], teacher: List[Te
         if any(level.dim() not in (2, 4) for level in levels):
             raise ValueError(
                 f'`{point.name}` of the {side} returns {[tuple(v.shape) for v in levels]}; '
-                'features are compared as maps (N, C, H, W) or vectors (N, C), and of others, '
-                'such as tokens (N, L, C), it is not known where the channels are; choose a '
+                'features must be maps (N, C, H, W) or vectors (N, C), because the channel '
+                'dimension of other shapes, such as tokens (N, L, C), is not known; choose a '
                 "module that returns maps, such as 'backbone'")
 
 
@@ -216,8 +216,8 @@ def check_shapes(alignment: Alignment, student: List[Tensor], teacher: List[Tens
         if connector and s.shape[1] != t.shape[1]:
             raise ValueError(
                 f'{connector} returns {s.shape[1]} channels at level {number}, but '
-                f'`{alignment.teacher.name}` of the teacher has {t.shape[1]}; let its `forward` '
-                'return as many as its `setup` is given')
+                f'`{alignment.teacher.name}` of the teacher has {t.shape[1]}; return from its '
+                '`forward` the number of channels that its `setup` receives')
     raise ValueError(shapes_differ(alignment.student, alignment.teacher,
                                    *([tuple(level.shape) for level in side]
                                      for side in (student, teacher))))

@@ -80,6 +80,7 @@ def check_names(kind: Kind, classes: Optional[Sequence[str]], side: str, is_stat
         f'the {side}\'s head has columns for {kind.named} classes, but {where} {name} '
         f'{len(classes)}: {shown_names(classes)}; ' +
         ('write one name for each column' if is_stated else
-         'give the head `num_classes` of the data, or the data the `metainfo` of these classes'
+         'set `num_classes` of the head to that of the data, or set `metainfo` of the data to '
+         'these classes'
          if side == 'student' else
-         'give it the `metainfo` that it was trained with, or a head of as many classes'))
+         'use the `metainfo` that it was trained with, or a head with this number of classes'))

@@ -164,12 +164,12 @@ def notes_of(pairing: Pairing, student: Maps, teacher: Maps) -> List[str]:
     mine, theirs = (list(side) for side in zip(*pairing.pairs))
     if mine == theirs and not any(pairing.left_out):
         return []
-    notes = [f'levels of one stride are compared, the student\'s {mine} with the teacher\'s '
-             f'{theirs}']
+    notes = [f"levels are compared by stride, the student's {mine} with the teacher's {theirs}"]
     alone = [f'the {name}\'s {number} (stride {shown_strides([side.strides[number]])})'
              for name, side, numbers in zip(('student', 'teacher'), (student, teacher),
                                             pairing.left_out) for number in numbers]
-    return notes + [f'left out, without a partner: {", ".join(alone)}'] * bool(alone)
+    return notes + ['left out, because the other side has no level of this stride: '
+                    f'{", ".join(alone)}'] * bool(alone)
 
 
 def no_partner(student: Maps, teacher: Maps, is_prediction: bool) -> str:
@@ -178,13 +178,13 @@ def no_partner(student: Maps, teacher: Maps, is_prediction: bool) -> str:
     return (
         f'`{student.name}` of the student has {_described(student)}, `{teacher.name}` of the '
         f'teacher {_described(teacher)}; levels are paired by stride, and ' +
-        ('both sides must have as many levels of a stride' if is_shared else
-         'there is no stride that both have') + '; ' +
-        ("give a teacher of the student's strides, or compare 'neck' or 'backbone'"
+        ('both sides must have the same number of levels of a stride' if is_shared else
+         'they have no stride in common') + '; ' +
+        ("use a teacher with the student's strides, or compare 'neck' or 'backbone'"
          if is_prediction else
-         'name one level on each side by its dotted path, such as '
-         "on=dict(student='backbone.layer4', teacher='backbone.layer3'): the teacher's map is then "
-         'interpolated'))
+         'write one level of each side by its dotted path, such as '
+         "on=dict(student='backbone.layer4', teacher='backbone.layer3'), so that the teacher's map "
+         'is interpolated'))
 
 
 def no_head(student: Maps, teacher: Maps) -> str:
@@ -193,9 +193,9 @@ def no_head(student: Maps, teacher: Maps) -> str:
                    for side, maps in (('student', student), ('teacher', teacher)))
     return (
         f'`{student.name}` of the student has {_described(student, "head")}, `{teacher.name}` of '
-        f'the teacher {_described(teacher, "head")}; a head is compared with one of its stride, '
-        f'and there is none; name the heads, for instance on=dict({on}): the teacher\'s map is '
-        'then interpolated')
+        f'the teacher {_described(teacher, "head")}; heads are compared by stride, and they have '
+        f"none in common; write the heads, for instance on=dict({on}), so that the teacher's map "
+        'is interpolated')
 
 
 def _described(maps: Maps, what: str = 'level') -> str:

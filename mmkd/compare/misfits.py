@@ -22,14 +22,14 @@ def columns_differ(student: Point, teacher: Point, student_classes: Optional[Seq
     shown = (f'`{student.name}` of the student has {_columns(student)}, `{teacher.name}` of the '
              f'teacher has {_columns(teacher)}')
     if bool(student.num_named) != bool(teacher.num_named):
-        return (f"{shown}; only columns that mean the same can be compared: write on='cls' for the "
-                "classes of both, or compare 'neck' or 'backbone'")
+        return (f"{shown}; only columns with the same meaning can be compared: write on='cls' for "
+                "the classes of both, or compare 'neck' or 'backbone'")
     if student.num_named == teacher.num_named:
-        return (f'{shown}; both heads must have a column for the background, or neither: give a '
-                "teacher whose classification loss is of the student's kind, or compare 'neck' or "
+        return (f'{shown}; both heads must have a column for the background, or neither: use a '
+                "teacher with the same type of classification loss, or compare 'neck' or "
                 "'backbone'")
     return (f"{shown}; the student's classes are {shown_names(student_classes)}, the teacher's "
-            f'{shown_names(teacher_classes)}; give a teacher of the same classes')
+            f'{shown_names(teacher_classes)}; use a teacher with the same classes')
 
 
 def codings_differ(student: Point, teacher: Point, mine: str, theirs: str) -> str:
@@ -43,11 +43,11 @@ def codings_differ(student: Point, teacher: Point, mine: str, theirs: str) -> st
     """
     shown = differing_settings(mine, theirs) if mine and theirs else (
         (mine and 'boxes') or 'no boxes', (theirs and 'boxes') or 'no boxes')
-    remedy = "compare 'cls' or 'neck', or give a teacher of the student's coding"
+    remedy = "compare 'cls' or 'neck', or use a teacher with the student's coding"
     if 'one for each class' in shown[0] and 'one for all classes' in shown[1]:
         remedy = f"write `reg_class_agnostic=True` in the student's box head, {remedy}"
-    return (f'`{student.name}` of the student writes {shown[0]}, `{teacher.name}` of the teacher '
-            f'{shown[1]}; only boxes of one coding can be compared; {remedy}')
+    return (f'`{student.name}` of the student predicts {shown[0]}, `{teacher.name}` of the teacher '
+            f'{shown[1]}; only boxes of the same coding can be compared; {remedy}')
 
 
 def shapes_differ(student: Point, teacher: Point, mine: Shapes, theirs: Shapes) -> str:
@@ -66,25 +66,25 @@ def shapes_differ(student: Point, teacher: Point, mine: Shapes, theirs: Shapes) 
              f'teacher is {_shape(other)}')
     size, given = (''.join(f'x{n}' for n in shape[2:])[1:] for shape in (one, other))
     if len(one) != len(other):
-        return (f'{shown}; both must have as many dimensions: choose another point, such as '
-                "'neck' or 'backbone'")
+        return (f'{shown}; both must have the same number of dimensions: choose another point, '
+                "such as 'neck' or 'backbone'")
     if one[1:2] != other[1:2] and student.is_prediction and student.num_classes:
         counts = [shape[1] // student.num_classes for shape in (one, other)]
-        return (f'{shown}: {counts[0]} and {counts[1]} anchors at a position; give a teacher with '
-                "as many anchors at a position, or compare 'neck' or 'backbone'")
+        return (f'{shown}: {counts[0]} and {counts[1]} anchors at a position; use a teacher with '
+                "the same number of anchors, or compare 'neck' or 'backbone'")
     if one[1:2] != other[1:2] and student.is_prediction:
-        return (f'{shown}: {one[1]} and {other[1]} numbers at a position; give a teacher with as '
-                "many anchors at a position, or compare 'neck' or 'backbone'")
+        return (f'{shown}: {one[1]} and {other[1]} numbers at a position; use a teacher with the '
+                "same number of anchors, or compare 'neck' or 'backbone'")
     if one[1:2] != other[1:2]:
         return (f"{shown}: {one[1]} and {other[1]} channels; write `connector='auto'`, or choose "
                 'another point')
     if one[0] != other[0]:
-        return (f'{shown}: {one[0]} and {other[0]} predictions; both must be asked at the same '
-                "places: compare 'neck' or 'backbone'")
+        return (f'{shown}: {one[0]} and {other[0]} predictions; both sides must predict at the '
+                "same positions: compare 'neck' or 'backbone'")
     if student.asked_at:
-        return (f"{shown}: each RoI has a map of {size} and of {given}; give a teacher whose RoI "
-                "extractor and head give maps of the student's size, or compare 'cls' or 'neck'")
-    return (f"{shown}: maps of {size} and of {given}; give a teacher whose levels have the "
+        return (f'{shown}: each RoI has a map of {size} and of {given}; use a teacher whose RoI '
+                "extractor and head return maps of the student's size, or compare 'cls' or 'neck'")
+    return (f'{shown}: maps of {size} and of {given}; use a teacher whose levels have the '
             "student's strides, or compare 'neck' or 'backbone', whose maps are interpolated")
 
 
@@ -127,7 +127,7 @@ def _words(text: str) -> List[str]:
 def _columns(point: Point) -> str:
     rest = (point.num_classes or 0) - point.num_named
     if not point.num_named:
-        return f'{rest} column{"s" * (rest != 1)} that stand{"s" * (rest == 1)} for no class of ' \
+        return f'{rest} column{"s" * (rest != 1)} that represent{"s" * (rest == 1)} no class of ' \
                'the data (objects against background, or all classes in one)'
     named = f'columns for {point.num_named} class{"es" * (point.num_named != 1)}'
     return f'{named} and one for the background' if rest else named

@@ -43,13 +43,13 @@ def pair_queries(student: Queries, teacher: Queries) -> Order:
         ValueError: If the kinds of places or the numbers of classes differ.
     """
     if student.coding != teacher.coding:
-        raise ValueError('predictions are paired by class and place, but the student\'s places are '
-                         f'{student.coding}, the teacher\'s {teacher.coding}; compare \'neck\' or '
-                         "'backbone', or give a teacher of the student's kind")
+        raise ValueError("predictions are paired by class and box, but the student's boxes are "
+                         f"coded as {student.coding}, the teacher's as {teacher.coding}; compare "
+                         "'neck' or 'backbone', or use a teacher of the student's model family")
     if student.logits.shape[1] != teacher.logits.shape[1]:
-        raise ValueError(f'the student\'s queries have {student.logits.shape[1]} columns for '
-                         f'classes, the teacher\'s {teacher.logits.shape[1]}; give a teacher of '
-                         'the same classes')
+        raise ValueError(f"the student's queries have {student.logits.shape[1]} class columns, the "
+                         f"teacher's {teacher.logits.shape[1]}; use a teacher with the same "
+                         'classes')
     order: Order = []
     distance = _between_masks if student.where.dim() == 4 else _between_boxes
     # In half precision the sum over the pixels of a mask overflows.
@@ -63,8 +63,8 @@ def pair_queries(student: Queries, teacher: Queries) -> Order:
             if not cost.isfinite().all():
                 raise NotFinite(
                     'queries cannot be paired, because a prediction of the student or the teacher '
-                    'is infinite or not a number; look whether the training diverges (learning '
-                    'rate, precision) and whether the teacher has its weights')
+                    'is infinite or NaN; check whether the training diverges (learning rate, '
+                    'precision) and whether the weights of the teacher are loaded')
             rows, columns = linear_sum_assignment(cost.cpu().numpy())
             order.append((torch.as_tensor(rows, device=cost.device),
                           torch.as_tensor(columns, device=cost.device)))

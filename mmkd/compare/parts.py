@@ -18,9 +18,9 @@ def parts_of(values: Sequence[Any], name: str, kind: str, share: float) -> Parts
         named = value if isinstance(value, dict) else {'': value}
         if not named or not all(isinstance(key, str) and isinstance(one, Tensor) and one.dim() == 0
                                 for key, one in named.items()):
-            raise TypeError(f'`{name}`: {kind} must give a scalar, or a dict of named scalars, for '
-                            f'each of {len(values)} levels, but gave {shown_losses(value)}; let '
-                            'its `compare` return a scalar')
+            raise TypeError(f'`{name}`: {kind} must return a scalar, or a dict of named scalars, '
+                            f'for each of {len(values)} levels, but returned '
+                            f'{shown_losses(value)}; return a scalar from its `compare`')
         for key, one in named.items():
             parts.setdefault(key, []).append(one if share == 1 else share * one)
     return parts

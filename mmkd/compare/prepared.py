@@ -45,15 +45,16 @@ def check_prepared(term: Term, teacher: BaseTeacher) -> None:
     # Tokens of the logits serve those of the auxiliary head, too, as in MasKD.
     if tuple(about['paths']) != point.paths and not (
             about.get('is_logits') and point.num_classes is not None):
-        raise ValueError(f'`{term.name}` compares `{point.name}` of the teacher, but '
-                         f'`{file.path}` was made at `{about["on"]}`; make one at `{point.name}`, '
-                         f'or compare `{about["on"]}`')
+        raise ValueError(f'`{term.name}` compares `{point.name}` of the teacher, but `{file.path}` '
+                         f'was trained at `{about["on"]}`; train one at `{point.name}`, or compare '
+                         f'`{about["on"]}`')
     assert term.alignment is not None
     if term.alignment.columns is not None:
-        raise ValueError(f'`{term.name}` needs the columns of the teacher as they are, but the '
-                         "student's classes are others, or in another order; give both the same "
-                         'classes, or compare features')
+        raise ValueError(f"`{term.name}` needs the teacher's columns in their original order, but "
+                         'the student has other classes, or another order; use the same classes '
+                         'for both, or compare features')
     own = identity_of(teacher)
     if not is_same(about['teacher'], own):
-        raise ValueError(f'`{file.path}` was made with the teacher {shown(about["teacher"])}, but '
-                         f'this run has {shown(own)}; give the file of this teacher, or make one')
+        raise ValueError(f'`{file.path}` was trained with the teacher {shown(about["teacher"])}, '
+                         f'but the teacher of this run is {shown(own)}; use a file trained with '
+                         'this teacher')

@@ -50,8 +50,8 @@ def _centerness_sum(context: Context) -> Tensor:
     context.check_labelled('centerness_sum')
     paths = context.labelled.centred_by
     if not paths:
-        raise Lacking('`centerness_sum` is asked for, but the head of the student has no '
-                      'centerness; choose a loss that does without')
+        raise Lacking('`centerness_sum` is required, but the head of the student has no '
+                      'centerness; choose a loss that does not need it')
     # A head without positives does not call the loss.
     targets = [call.args[1].sum() for path in paths for call in context.records[path]]
     total = torch.stack([context.student[0].new_zeros(()), *targets]).sum()
@@ -69,13 +69,14 @@ def _averaged(number: Tensor) -> Tensor:
 def _of_samples(context: Context, name: str, read: Callable[[Any], Any]) -> List[Any]:
     samples = context.batch.data_samples
     if samples is None:
-        raise Lacking(f'`{name}` is asked for, but the batch has no data samples; train with data '
-                      'that is labelled, or choose a loss that does without')
+        raise Lacking(f'`{name}` is required, but the batch has no data samples; train with '
+                      'labelled data, or choose a loss that does not need it')
     try:
         return [read(sample) for sample in samples]
     except (AttributeError, KeyError) as error:
-        raise Lacking(f'`{name}` is asked for, but the data samples hold none ({error}); load it '
-                      'in the training pipeline, or choose a loss that does without') from error
+        raise Lacking(f'`{name}` is required, but the data samples do not contain it ({error}); '
+                      'load it in the training pipeline, or choose a loss that does not need '
+                      'it') from error
 
 
 def _boxes_of(instances: Any) -> Tensor:
@@ -159,8 +160,8 @@ def _num_classes(context: Context) -> int:
     assert context.model is not None
     points = points_of(context.model, 'student')
     if not points.get('cls') or not points['cls'].num_named:
-        raise Lacking("`num_classes` is asked for, but the student has no point 'cls' with named "
-                      'classes; choose a loss that does without')
+        raise Lacking("`num_classes` is required, but the student has no point 'cls' with named "
+                      'classes; choose a loss that does not need it')
     return points['cls'].num_named
 
 
@@ -202,8 +203,8 @@ def _iteration(context: Context) -> int:
 def _stride(context: Context) -> float:
     """Pixels of the input per position, vertically."""
     if not context.strides:
-        raise Lacking(f'`stride` is asked for, but `{context.point.name}` is no map of the image; '
-                      "compare 'neck' or 'backbone'")
+        raise Lacking(f'`stride` is required, but `{context.point.name}` is not a map of the '
+                      "image; compare 'neck' or 'backbone'")
     return float(context.strides[context.level][0])
 
 
@@ -235,7 +236,7 @@ def _priors_of_every_level(context: Context) -> List[Tensor]:
     sizes = [(shape[2], shape[3]) for shape in context.shapes] if context.strides else []
     priors = family_of(context.model).priors(context.model, sizes, context.student[0])
     if not sizes or len(priors) != len(sizes):
-        raise Lacking(f'`priors` is asked for, but the student has none for the levels of '
+        raise Lacking('`priors` is required, but the student has none for the levels of '
                       f"`{context.point.name}`; compare 'cls' of a dense head")
     return priors
 
@@ -252,7 +253,7 @@ def _teacher_also(context: Context) -> List[Tensor]:
 
 def _also(context: Context, side: int, name: str) -> List[Tensor]:
     if not context.also[side]:
-        raise Lacking(f"`{name}` is asked for, but the entry names no further points; write for "
+        raise Lacking(f'`{name}` is required, but the entry has no further points; write for '
                       "instance also=['reg']")
     return context.also[side][context.level]
 

@@ -138,9 +138,9 @@ def check_weights(region: Region, weights: Any, levels: List[Tensor]) -> List[Te
     given = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
              for one in weights] if isinstance(weights, (list, tuple)) else type(weights).__name__
     if given != expected:
-        raise TypeError(f'{type(region).__name__} must give a list of weights of the positions, '
-                        f'{expected}, but gave {given}; let its `weigh` return one tensor for each '
-                        'level, without the dimension of channels')
+        raise TypeError(f'{type(region).__name__} must return a list of weights of the positions, '
+                        f'{expected}, but returned {given}; return one tensor for each level from '
+                        'its `weigh`, without the channel dimension')
     return list(weights)
 
 
@@ -164,7 +164,7 @@ def weights_of(region: Region, context: Context, is_trial: bool = False) -> List
             for one, level in zip(weights, context.student)]
     weights = check_weights(region, weights, context.student)
     if is_trial and any((one < 0).any() for one in weights):
-        raise ValueError(f'{type(region).__name__} gives negative weights, but weights of '
-                         'positions must be 0 or more; let its `weigh` return 0 where a position '
-                         'is to be left out')
+        raise ValueError(f'{type(region).__name__} returned negative weights, but weights of '
+                         'positions must be 0 or more; return 0 from its `weigh` to leave a '
+                         'position out')
     return weights

@@ -89,8 +89,8 @@ def of_binary(student: Kind, teacher: Kind, agrees: bool, as_sigmoid: bool) -> O
                        f'z{1 - yes}')
     if student.is_one_logit:
         return None if agrees else Columns(
-            (((0, -1.), ), ), "the teacher's one logit is that of the other class, so its sign is "
-            'changed')
+            (((0, -1.), ), ), "the teacher's one logit is for the other class, so its sign is "
+                              'changed')
     yes = student.yes if agrees else 1 - student.yes
     no: Terms = ((0, -1.), ) if as_sigmoid else ()
     return Columns((no, ((0, 1.), )) if yes else (((0, 1.), ), no),

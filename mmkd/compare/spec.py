@@ -215,8 +215,8 @@ def read_entry(*,
         raise ValueError(f'`replaces` must be one of {", ".join(map(repr, REPLACED))}, but got '
                          f'{replaces!r}; write one of these, or leave it out')
     if replaces != 'all' and alpha is None:
-        raise ValueError(f"`replaces={replaces!r}` needs `alpha`, the soft targets' share, and "
-                         'the entry has none; write one, such as `alpha=0.5`')
+        raise ValueError(f'`replaces={replaces!r}` needs `alpha`, the weight of the soft targets, '
+                         'but the entry has none; write one, such as `alpha=0.5`')
     _check_list('levels', levels, int, '[0, 1]')
     _check_list('also', also, str, "['reg']")
     if through is not None and not (
@@ -230,8 +230,8 @@ def read_entry(*,
         raise ValueError(f'`queries` must be one of {", ".join(map(repr, QUERIES))}, but got '
                          f'{queries!r}; write one of these, or leave it out')
     if queries is not None and through is not None:
-        raise ValueError('`queries` and `through` are both given, but a value of the student '
-                         'continues in the teacher for queries of its own; leave out one of them')
+        raise ValueError('`queries` and `through` cannot be combined, but the entry has both; '
+                         'leave out one of them')
     if images is not None and (not isinstance(images, str) or images not in IMAGES):
         raise ValueError(f'`images` must be one of {", ".join(map(repr, IMAGES))}, but got '
                          f'{images!r}; write one of these, or leave it out')
@@ -242,8 +242,8 @@ def read_entry(*,
     check_class(type(built), PROVIDERS)
     if also is not None and built.also and len(also) != len(built.also):
         raise ValueError(f'`also={also!r}`, but {type(built).__name__} needs {len(built.also)} '
-                         f'further points, such as {list(built.also)}; name as many, or leave '
-                         '`also` out')
+                         f'further points, such as {list(built.also)}; write this number of '
+                         'points, or leave `also` out')
     method = type(built).__name__.removesuffix('Loss').lower()
     whose = '' if learner == 'student' else f'{learner}_'
     whom = '' if source == 'teacher' else f'_from_{source}'
@@ -252,8 +252,8 @@ def read_entry(*,
     name = f'{where}loss_{whose}{on_student.replace(".", "_")}_{method}{whom}{for_which}' if (
         name is None) else name
     if not isinstance(name, str) or 'loss' not in name:
-        raise ValueError(f"`name` must contain 'loss', or MMEngine shows it without adding it "
-                         f"up, but got {name!r}; write for instance name='loss_a'")
+        raise ValueError("`name` must contain 'loss', because MMEngine only adds up such names, "
+                         f"but got {name!r}; write for instance name='loss_a'")
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),

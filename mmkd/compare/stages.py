@@ -11,9 +11,9 @@ def choose_stages(spec: TermSpec, one: Point, other: Point) -> Tuple[Point, Poin
         return one, other.at_stage(spec.stage)
     if spec.stage is not None:
         if spec.stage == 'mean' and one.stages:
-            raise ValueError("`stage='mean'` is of the teacher's stages, but "
-                             f'`{spec.on_teacher}` of the teacher has no stages; write the '
-                             "number of one of the student's, or leave `stage` out")
+            raise ValueError("`stage='mean'` averages the stages of the teacher, but "
+                             f'`{spec.on_teacher}` of the teacher has no stages; write the number '
+                             'of a stage of the student, or leave `stage` out')
         return one.at_stage(spec.stage), other
     if len(one.stages) == len(other.stages):
         return one, other

@@ -273,9 +273,10 @@ def notes_of_term(term: Term) -> List[str]:
                for one, fitting in zip(term.also, term.also_fittings)]
     further += [f'levels {list(term.fitting.numbers)} alone'] * bool(term.fitting.numbers)
     if spec.through is not None:
-        further.append(f'the student\'s side is what the teacher makes of `{spec.through.student}` '
-                       f'of the student at its `{spec.through.teacher}`' +
-                       ', with the mean and deviation of its own' * bool(spec.through.rescale))
+        further.append("the student's side is the output of the teacher with "
+                       f'`{spec.through.student}` of the student in place of its '
+                       f'`{spec.through.teacher}`' +
+                       ", scaled to the teacher's mean and deviation" * bool(spec.through.rescale))
     further += [f'both sides predict for {spec.queries} queries'] * (spec.queries is not None)
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,

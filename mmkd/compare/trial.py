@@ -62,8 +62,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
     if term.spec.replaces == 'background' and len(shape) == 4 and shape[1] != columns:
         raise ValueError(
             f"`replaces='background'`, but `{term.student_point.name}` of the student has "
-            f'{shape[1] // (columns or 1)} anchors at a position, which have labels '
-            'of their own; write `per_anchor=True`')
+            f'{shape[1] // (columns or 1)} anchors at a position, and each has its own label; '
+            'write `per_anchor=True`')
 
 
 def is_ambiguous_for(term: Term, seen: Records, told: Dict[str, Answers]) -> bool:
@@ -96,15 +96,15 @@ def _fit_also(term: Term, further: Alignment, seen: Records, told: Dict[str, Ans
     fitting, (student, _) = fit(further, *read, image, term.spec.levels)
     expected = len(term.fitting.shapes[0])
     if len(student) != expected:
-        raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, which has '
-                         f'{len(student)} levels to compare, but `{term.student_point.name}` has '
-                         f'{expected}; choose points with as many, or write `levels=[...]`')
+        raise ValueError(f'`{term.name}`: `{further.student.name}` in `also` has {len(student)} '
+                         f'levels to compare, but `{term.student_point.name}` has {expected}; '
+                         'choose points with the same number of levels, or write `levels=[...]`')
     mine, theirs = term.fitting.strides[0], fitting.strides[0]
     if mine and theirs and mine != theirs:
-        raise ValueError(f'`{term.name}`: `also` names `{further.student.name}`, whose levels have '
+        raise ValueError(f'`{term.name}`: the levels of `{further.student.name}` in `also` have '
                          f'the strides {shown_strides(theirs)}, but those of '
                          f'`{term.student_point.name}` have {shown_strides(mine)}; choose points '
-                         'of the same strides, or write `levels=[...]`')
+                         'with the same strides, or write `levels=[...]`')
     return fitting
 
 
@@ -161,16 +161,16 @@ def _try_loss(term: Term, context: Context) -> None:
                 context.student = [one.detach().requires_grad_() for one in context.student]
                 term.value(context, is_trial=True)
         except Untriable as untriable:
-            print_log(f'{term.name}: it is not tried before training, because {untriable}',
+            print_log(f'{term.name}: its loss is not checked before training, because {untriable}',
                       'current')
         except (TypeError, ValueError) as error:
             named = str(error) if f'`{term.name}`' in str(error) else f'`{term.name}`: {error}'
             raise type(error)(named) from error
         except Exception as error:
             raise ValueError(
-                f'`{term.name}`: {type(term.loss).__name__} fails on the blank image that it is '
-                f'tried with before training: {said_by(error)}; look at its `compare`, and at what '
-                'it does with one image and maps of one position') from error
+                f'`{term.name}`: {type(term.loss).__name__} fails on the blank image of the check '
+                f'before training: {said_by(error)}; check that its `compare` works with one image '
+                'and with maps of one position') from error
         finally:
             term.losses = kept
     teacher = [tuple(one.shape) for one in context.teacher]
@@ -180,8 +180,8 @@ def _try_loss(term: Term, context: Context) -> None:
     notes = list(dict.fromkeys(note for one in limits for note in one.notes))
     if all(one.is_constant for one in limits):
         raise ValueError(
-            f'`{term.name}` cannot teach anything at `{term.student_point.name}` of the '
-            f'student ({shown_shapes(term.compared)}): {"; ".join(notes)}')
+            f'`{term.name}` gives no gradient at `{term.student_point.name}` of the student '
+            f'({shown_shapes(term.compared)}): {"; ".join(notes)}')
     for note in notes:
         warn(f'{term.name}: {note}')
 

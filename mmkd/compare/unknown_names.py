@@ -18,9 +18,9 @@ def warn_of_unknown_names(is_student_known: bool, parts: Sequence[Term]) -> None
     unknown.update({f'`{part.spec.source}`': _classes_of_network(part.spec.source) for part in parts
                     if 'teacher' in unknown_of[part.name]})
     warn(
-        f'Class names of {joined(unknown)} are not known, so '
-        f'{joined(part.name for part in parts)} takes its columns by their order; look '
-        'whether both sides have the same classes in the same order, and state them: '
+        f'The class names of {joined(unknown)} are not known, so '
+        f'{joined(part.name for part in parts)} pairs the columns by their order; check that both '
+        'sides have the same classes in the same order, and set them: '
         f'{joined(f"`{how}`" for how in unknown.values())}')
 
 

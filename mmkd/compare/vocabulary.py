@@ -82,9 +82,9 @@ class Context:
         """
         self.check_labelled('labels')
         if not self.labelled.criteria:
-            raise Lacking(f'which loss trains `{self.point.name}` of the student on labels is not '
-                          "known to mmkd; compare 'cls' of a dense head, a RoI head, a segmentor "
-                          'or a classifier')
+            raise Lacking(f'mmkd does not know which loss trains `{self.point.name}` of the '
+                          "student on labels; compare 'cls' of a dense head, a RoI head, a "
+                          'segmentor or a classifier')
         if self._labels is None:
             found = labels_of(
                 self.labelled, self.calls, self.shapes, self.anchors, self.is_by_image)
@@ -144,7 +144,7 @@ class Context:
             Lacking: If it has none.
         """
         if not self.batch.is_labelled:
-            raise Lacking(f'`{name}` is asked for, but the images have no labels; write '
+            raise Lacking(f'`{name}` is required, but the images have no labels; write '
                           "images='labelled' in the entry, or add mmkd.PseudoLabels")
 
     def all_labels(self) -> List[Labels]:
@@ -187,8 +187,8 @@ def provides(name: str, per_level: bool = True) -> Callable[[Provider], Provider
         ...     return context.teacher[context.level].mean()
     """
     if not isinstance(name, str) or not name.isidentifier():
-        raise TypeError(f'a provided name must be a word, but got {name!r}; write for instance '
-                        "@mmkd.provides('mean_activation')")
+        raise TypeError(f'a provided name must be a Python identifier, but got {name!r}; write for '
+                        "instance @mmkd.provides('mean_activation')")
 
     def register(function: Provider) -> Provider:
         PROVIDERS[name] = function
@@ -270,8 +270,8 @@ def made_up_values(asked: Asked, context: Context, is_list: bool) -> Dict[str, A
         try:
             return PROVIDERS[name](context)
         except Exception as error:  # a user's own may need data samples
-            raise Untriable(f'`{name}` is not provided for a blank image: {said_by(error)}; let '
-                            'its function return a value where `context.batch.data_samples` is '
+            raise Untriable(f'`{name}` is not provided for a blank image: {said_by(error)}; return '
+                            'a value from its function if `context.batch.data_samples` is '
                             'None') from error
 
     values: Dict[str, Any] = {}

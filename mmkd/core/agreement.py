@@ -37,9 +37,9 @@ def check_alike(own: Callable[[], Mapping[str, Any]], what: str) -> None:
     shown = '; '.join(f'`{name}` is {one} in process 0 and {other} in process {others[0]}'
                       for name, one, other in lines[:SHOWN])
     raise ValueError(
-        f'the processes of this run do not start alike ({what}): of {len(everyone)}, process '
-        f'{", ".join(map(str, others[:SHOWN]))} differs from process 0: {shown}{rest}; start all '
-        'of them with the same config and the same files')
+        f'the processes of this run start with different settings ({what}): of {len(everyone)}, '
+        f'process {", ".join(map(str, others[:SHOWN]))} differs from process 0: {shown}{rest}; '
+        'start all processes with the same config and the same files')
 
 
 def differences(one: Any, other: Any, name: str = '') -> Iterator[Tuple[str, str, str]]:
@@ -79,8 +79,8 @@ def all_or_none(what: str) -> Iterator[None]:
         said = all_gather_object(None)
         wrong = [rank for rank, text in enumerate(said) if text is not None]
         if wrong:
-            raise ValueError(f'process {wrong[0]} of {len(said)} could not {what}, so all stop; '
-                             f'look at its error: {said[wrong[0]]}')
+            raise ValueError(f'process {wrong[0]} of {len(said)} could not {what}, so all '
+                             f'processes stop; its error is: {said[wrong[0]]}')
 
 
 def parts_of_config(config: Any) -> Dict[str, Any]:

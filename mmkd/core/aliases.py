@@ -21,7 +21,7 @@ def successor(old: str, new: str) -> Callable[[str], Any]:
         found = getattr(import_module(new), name)
         if not warned:
             warned.append(name)
-            warnings.warn(f'`{old}` is called `{new}` now; import `{name}` from there',
+            warnings.warn(f'`{old}` was renamed to `{new}`; import `{name}` from `{new}`',
                           FutureWarning, stacklevel=2)
         return found
 
@@ -46,8 +46,8 @@ def renamed_keys(entry: Dict[Any, Any], renamed: Dict[str, str], what: str) -> D
         if old not in entry:
             continue
         if new in entry:
-            raise ValueError(f'{what} has `{new}={entry[new]!r}` and `{old}={entry[old]!r}`, which '
-                             f'is its earlier name; write `{new}` alone')
+            raise ValueError(f'{what} has both `{new}={entry[new]!r}` and `{old}={entry[old]!r}`, '
+                             f'the former name of the same argument; write `{new}` only')
         warn_renamed(f'`{old}` of {what}', f'`{new}`')
         entry[new] = entry.pop(old)
     return entry
@@ -61,4 +61,4 @@ def warn_renamed(old: str, new: str) -> None:
     """Name the successor of an old name, once in a process."""
     if old not in WARNED:
         WARNED.add(old)
-        warnings.warn(f'{old} is called {new} now; write {new}', FutureWarning, stacklevel=3)
+        warnings.warn(f'{old} was renamed to {new}; write {new}', FutureWarning, stacklevel=3)

@@ -66,10 +66,10 @@ def check_known(what: str, asked: Asked, known: Iterable[str]) -> None:
         if name not in known:
             nearest = get_close_matches(name, known, 1)
             raise ValueError(
-                f'{what} asks for `{name}`, which nothing provides' +
+                f'{what} requires `{name}`, which is not provided' +
                 (f' (closest: `{nearest[0]}`)' if nearest else '') +
-                f'; it may ask for {", ".join(f"`{one}`" for one in known)}; write one of these, '
-                f"or provide it by a function with `@mmkd.provides('{name}')`")
+                f'; the provided names are {", ".join(f"`{one}`" for one in known)}; write one of '
+                f"these, or provide it by a function with `@mmkd.provides('{name}')`")
 
 
 def check_given(what: str, asked: Asked, given: Mapping[str, Any]) -> None:
@@ -87,6 +87,6 @@ def check_given(what: str, asked: Asked, given: Mapping[str, Any]) -> None:
     unknown = [name for name in given if name not in asked.names]
     if missing or unknown:
         raise TypeError(
-            f'{what} takes {", ".join(f"`{one}`" for one in asked.names) or "no names"}, but got '
+            f'{what} expects {", ".join(f"`{one}`" for one in asked.names) or "no names"}, but got '
             f'{", ".join(f"`{one}`" for one in given) or "none"}; ' +
             (f'give `{missing[0]}=`' if missing else f'leave out `{unknown[0]}`'))

@@ -69,11 +69,11 @@ def build_entry(entry: Any, registry: Registry, what: str, base: type,
     missing = sorted(getattr(cls, '__abstractmethods__', ()))
     if missing:
         raise TypeError(f'{what}: {cls.__name__} does not define '
-                        f'{", ".join(f"`{name}`" for name in missing)}; write it in the class')
+                        f'{", ".join(f"`{name}`" for name in missing)}; define it in the class')
     built = cls(**arguments)
     if isinstance(built, nn.Module) and '_modules' not in vars(built):
-        raise TypeError(f'{what}: `__init__` of {cls.__name__} does not call that of its base '
-                        'class; begin it with `super().__init__()`')
+        raise TypeError(f'{what}: `__init__` of {cls.__name__} does not call `__init__` of its '
+                        'base class; call `super().__init__()` first')
     if not isinstance(built, base):  # if the type is a function
         raise _misplaced(what, type(built), base)
     return built
@@ -91,8 +91,8 @@ def build_model(config: Any, what: str, scope: Optional[str] = None) -> nn.Modul
         ValueError: If it cannot be built, whatever error its code raised.
     """
     with explained(f'the model of the {what} cannot be built',
-                   f'look at `model` in the config of the {what}, and whether `default_scope` '
-                   'there names the package of its types'), \
+                   f'check `model` in the config of the {what}, and that `default_scope` is the '
+                   'package of its types'), \
             DefaultScope.overwrite_default_scope(scope):
         # A copy, because mmseg writes into the config (`pretrained`), and then refuses it.
         return MMENGINE_MODELS.build(copy.deepcopy(config))
@@ -141,7 +141,7 @@ def check_arguments(what: str, arguments: Mapping[Any, Any],
         'write one of these, or leave it out' if parameters else 'leave it out')
     problems += [f'needs `{name}`' for name in missing]
     if problems:
-        raise TypeError(f'{what} {" and ".join(problems)}; it takes '
+        raise TypeError(f'{what} {" and ".join(problems)}; its arguments are '
                         f'{", ".join(f"`{name}`" for name in parameters) or "none"}; {remedy}')
 
 
@@ -197,15 +197,15 @@ def _check_type_of_base(arguments: Mapping[str, Any], parameters: Mapping[str, A
 def _merged(what: str, unknown: Sequence[str], whose: str, shown: str) -> str:
     names = ', '.join(f'`{name}`' for name in unknown[:3])
     rest = f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''
-    return (f'{what} has no argument{"s" * (len(unknown) > 1)} {names}{rest}, which '
-            f'{whose} has; if the base config has such an entry here, MMEngine has merged it with '
-            f'this one: write dict(_delete_=True, {shown})')
+    return (f'{what} has no argument{"s" * (len(unknown) > 1)} {names}{rest}, which {whose} has; '
+            'if the base config has such an entry here, MMEngine merged it with this one: write '
+            f'dict(_delete_=True, {shown})')
 
 
 def _misplaced(what: str, cls: type, base: type) -> TypeError:
     package = base.__module__.rpartition('.')[0]
-    return TypeError(f'{what}: {cls.__name__} is no {base.__name__}; give one of '
-                     f'{package}, or derive it from {package}.{base.__name__}')
+    return TypeError(f'{what}: {cls.__name__} is not a {base.__name__}; use one of {package}, or '
+                     f'derive it from {package}.{base.__name__}')
 
 
 def find_type(name: str, registry: Registry) -> Any:
@@ -227,8 +227,8 @@ def _find(name: str, registry: Registry, what: str, base: type) -> Any:
                  f'in mmkd.{registry.name.upper()}S')
         raise ValueError(
             f'{what}: no type `{name}`{closest(name, _fitting(registry, base))}; mmkd has '
-            f'{known or "none"}; {"write one of them, or " * bool(known)}register a type of your '
-            f'own {where} and import it by `custom_imports`')
+            f'{known or "none"}; {"write one of them, or " * bool(known)}register your own type '
+            f'{where} and import it by `custom_imports`')
     return cls
 
 

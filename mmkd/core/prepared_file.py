@@ -45,9 +45,9 @@ def write_prepared(path: str, about: Mapping[str, Any],
                for level, state in enumerate(states) for name, value in state.items()}
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
-        raise ValueError(f'`{path}` is not written: {len(broken)} of its tensors have values that '
-                         f'are infinite or not a number, such as `{broken[0]}`; train with a lower '
-                         'learning rate')
+        raise ValueError(f'`{path}` is not written: {len(broken)} of its tensors have infinite or '
+                         f'NaN values, such as `{broken[0]}`; train again with a lower learning '
+                         'rate')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     part = f'{path}.{os.getpid()}'
     torch.save(dict(format=FORMAT, about=dict(about), state_dict=weights), part)
@@ -82,7 +82,7 @@ def _read(path: str, *state: int) -> PreparedFile:
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(
-            f'`{path}` is not a file of a prepared module: it holds {found}' +
+            f'`{path}` is not a file of a prepared module: it contains {found}' +
             (', as a checkpoint does' if 'state_dict' in found else '') + f'; {REMEDY}')
     about, weights = content.get('about'), content.get('state_dict')
     missing = [key for key in DESCRIBED if not isinstance(about, dict) or key not in about]
@@ -92,7 +92,7 @@ def _read(path: str, *state: int) -> PreparedFile:
     for name, value in weights.items():
         level, _, key = name.partition('.')
         if not isinstance(value, Tensor) or not level.isdigit() or int(level) >= len(states):
-            raise ValueError(f'`{path}` holds `{name}`, which belongs to none of its '
+            raise ValueError(f'`{path}` contains `{name}`, which belongs to none of its '
                              f'{len(states)} levels; {REMEDY}')
         states[int(level)][key] = value
     return PreparedFile(path, digest, about, states)

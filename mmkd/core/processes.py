@@ -85,7 +85,7 @@ def all_rows(*tensors: Tensor, note: int = 0) -> Rows:
         other = next(i for i, one in enumerate(signatures) if one != signatures[rank()])
         raise ValueError(f'rows are gathered over {world} processes, but those of process {rank()} '
                          f'are {kinds} (dtype and shape without the first dimension) and those of '
-                         f'process {other} are different; give the same in all processes')
+                         f'process {other} differ; use the same dtype and shape in all processes')
     return Rows([_joined(one, counts) for one in tensors], list(counts), list(notes))
 
 

@@ -52,8 +52,8 @@ def check_name(cls: type, other: Optional[type]) -> None:
     if other is not None and (other.__module__, other.__qualname__) != (
             cls.__module__, cls.__qualname__):
         raise ValueError(f'`{cls.__name__}` of `{cls.__module__}` cannot be registered, because '
-                         f'`{other.__module__}` has registered one of that name; give it another '
-                         'name')
+                         f'`{other.__module__}` has registered a class with the same name; rename '
+                         'it')
 
 
 LOSSES = Table()

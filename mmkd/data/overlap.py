@@ -69,13 +69,13 @@ def image_paths(dataset: Any) -> Iterator[str]:
             yield from image_paths(one)
         return
     if not hasattr(dataset, 'get_data_info'):
-        raise TypeError(f'{type(dataset).__name__} is no data set of MMEngine: it has no '
-                        '`get_data_info`, which says where an image is; give a list of paths')
+        raise TypeError(f'{type(dataset).__name__} is not a data set of MMEngine: it has no '
+                        '`get_data_info`, which returns the path of an image; use a list of paths')
     for number in range(len(dataset)):
         info = dataset.get_data_info(number)
         if 'img_path' not in info:
-            raise TypeError(f'image {number} of {type(dataset).__name__} has no `img_path`, but '
-                            f'{sorted(info)}; give a list of paths')
+            raise TypeError(f'image {number} of {type(dataset).__name__} has no `img_path`, only '
+                            f'{sorted(info)}; use a list of paths')
         yield str(info['img_path'])
 
 

@@ -45,7 +45,7 @@ class Replay:
     def __init__(self, transforms: Sequence[dict], variants: int = 4, seed: int = 0) -> None:
         if not isinstance(transforms, (list, tuple)) or not transforms:
             raise TypeError('`transforms` must be a list of transforms, such as the pipeline of '
-                            f'the config, but got {transforms!r}; put the pipeline there')
+                            f'the config, but got {transforms!r}; write transforms=[...]')
         for name, value, least in (('variants', variants, 1), ('seed', seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f'`{name}` must be a whole number of {least} or more, but got '
@@ -68,9 +68,9 @@ class Replay:
             KeyError: If ``sample_idx`` is missing.
         """
         if 'sample_idx' not in results:
-            raise KeyError('mmkd.Replay wants the number of the image, `sample_idx`, which data '
-                           'sets of MMEngine give at the start of a pipeline; put the whole '
-                           'pipeline into its `transforms`')
+            raise KeyError('mmkd.Replay needs the index of the image, `sample_idx`, which data '
+                           'sets of MMEngine set at the start of a pipeline, but it is missing; '
+                           'put the whole pipeline into its `transforms`')
         variant = np.random.randint(self.variants) if self.only is None else self.only
         with preserved_rng():
             seed_from(self.seed, int(results['sample_idx']), variant)

@@ -90,7 +90,8 @@ def weights_of(weights: Any, count: int) -> Tensor:
                              f'{{"weights": [...]}} into it: {remedy}') from error
         if not isinstance(content, dict) or not isinstance(content.get('weights'), list):
             kind = list(content)[:5] if isinstance(content, dict) else type(content).__name__
-            raise ValueError(f'{shown} must hold {{"weights": [...]}}, but holds {kind}; {remedy}')
+            raise ValueError(f'{shown} must contain {{"weights": [...]}}, but contains {kind}; '
+                             f'{remedy}')
         weights = content['weights']
     if hasattr(weights, 'tolist'):
         weights = weights.tolist()
@@ -100,11 +101,11 @@ def weights_of(weights: Any, count: int) -> Tensor:
     for number, weight in enumerate(weights):
         is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not is_number or not 0 <= weight < math.inf:
-            raise ValueError(f'{shown} must hold {count} numbers of 0 or more, but number {number} '
-                             f'is {weight!r:.100}; {remedy}')
+            raise ValueError(f'{shown} must contain {count} numbers of 0 or more, but number '
+                             f'{number} is {weight!r:.100}; {remedy}')
     if len(weights) != count or not sum(weights):
         raise ValueError(
-            f'{shown} must hold {count} numbers of 0 or more, one for each image and not all 0, '
-            f'but holds {len(weights)}{"" if any(weights) else ", all of them 0"}; write them anew '
-            'for this data set')
+            f'{shown} must contain {count} numbers of 0 or more, one for each image and not all 0, '
+            f'but contains {len(weights)}{"" if any(weights) else ", all of them 0"}; compute the '
+            'weights for this data set')
     return torch.tensor(weights, dtype=torch.float64)

@@ -51,7 +51,7 @@ class PackViews:
             raise TypeError('`views` must be a dict of lists of transforms, for instance '
                             f'dict(weak=[]), but got {views!r}; give each view a name')
         if not views:
-            raise ValueError('`views` is empty; name at least one view beside the student\'s')
+            raise ValueError('`views` is empty; add at least one view, for instance dict(weak=[])')
         self.pack = MMENGINE_TRANSFORMS.build(pack)
         self.views = {name: _built(transforms) for name, transforms in views.items()}
         self.student = _built(student)
@@ -87,15 +87,15 @@ class PackViews:
             own = transform(own)
             kind = type(transform).__name__
             if own is None:
-                raise ValueError(f'{kind} of the view `{name}` has thrown the image away, but each '
-                                 'view needs one; put it before mmkd.PackViews, or leave it out')
+                raise ValueError(f'{kind} of the view `{name}` returned None, but each view needs '
+                                 'an image; put it before mmkd.PackViews, or leave it out')
             shape = own['img'].shape
             changed = [key for key, value in before.items() if not _equal(own.get(key), value)]
             if shape != results['img'].shape or changed:
                 raise ValueError(
-                    f'{kind} of the view `{name}` has changed more than colours: '
+                    f'{kind} of the view `{name}` may only change colours, but it has changed '
                     f'{", ".join(changed) or f"the size, to {shape}"}; put it before '
-                    'mmkd.PackViews, where it holds for all views')
+                    'mmkd.PackViews, where it is applied to all views')
         return own['img']
 
 

@@ -57,11 +57,11 @@ def growing_part(file: BinaryIO) -> str:
         return ''  # no zip at all
     for part in parts:
         if part.compress_type != zipfile.ZIP_STORED or part.file_size > size:
-            return f'`{part.filename}` in it is compressed, and may grow without bound'
+            return f'`{part.filename}` in it is compressed, so its size in memory is not limited'
     claimed = sum(max(part.file_size, part.compress_size) for part in parts)
     if claimed > size:
-        return (f'its {len(parts)} parts claim {claimed} bytes together, the file has {size}: they '
-                'overlap')
+        return (f'its {len(parts)} parts overlap: they have {claimed} bytes together, but the file '
+                f'has {size}')
     return ''
 
 

@@ -26,12 +26,12 @@ class Lost(NamedTuple):
         names = ', '.join(f'`{name}`' for name in self.names)
         what = f'`{self.key}` of this config replaces that of its base {self.base}, and leaves out '
         if self.key == 'custom_hooks':
-            return (f'{what}{names}, so the student trains without; write custom_hooks='
-                    '[*_base_.custom_hooks, ...], or give hooks of the distillation to '
-                    '`hooks=[...]` of the mmkd.Distiller')
+            return (f'{what}{names}, so the student is trained without them; write '
+                    'custom_hooks=[*_base_.custom_hooks, ...], or put hooks of the distillation '
+                    'into `hooks=[...]` of the mmkd.Distiller')
         imports = ', '.join(map(repr, ['mmkd', *self.names]))
-        return (f'{what}{names}, whose classes are unknown by that, or others of their names; '
-                f'write custom_imports=dict(imports=[{imports}], ...)')
+        return (f'{what}{names}, so their classes are not registered, or others with the same '
+                f'names are used; write custom_imports=dict(imports=[{imports}], ...)')
 
 
 def lost_lists(config: Config) -> List[Lost]:
@@ -86,8 +86,8 @@ def warn_of_lost(*keys: str) -> List[Lost]:
     try:
         found = [one for one in lost_lists(runner.cfg) if one.key in keys]
     except Exception as error:  # a missing base, or Python code that fails when it runs again
-        print_log(f'the bases of {runner.cfg.filename} cannot be read, so it is not known what it '
-                  f'replaces of them: {type(error).__name__}: {error}', 'current')
+        print_log(f'the bases of {runner.cfg.filename} cannot be read, so what it replaces of them '
+                  f'is not checked: {type(error).__name__}: {error}', 'current')
         return []
     for one in found:
         print_log(str(one), 'current', logging.WARNING)

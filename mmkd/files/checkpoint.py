@@ -69,9 +69,9 @@ def load_hashed(source: str, trust: bool = False, whose: str = 'teacher') -> Loa
     if not isinstance(weights, dict) or not weights or not all(
             isinstance(name, str) and isinstance(value, torch.Tensor)
             for name, value in weights.items()):
-        raise ValueError(f'`{path}` holds no weights: expected a dict with `state_dict`, tensors '
-                         f'by name, but found {_described(weights)}; give the checkpoint of a '
-                         'trained model')
+        raise ValueError(f'`{path}` contains no weights: expected a dict with `state_dict`, '
+                         f'tensors by name, but found {_described(weights)}; use the checkpoint of '
+                         'a trained model')
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
     return Loaded(checkpoint, os.path.basename(path), digest)

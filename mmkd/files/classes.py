@@ -93,9 +93,10 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
     if classes is None:
         return None
     if isinstance(classes, dict):
-        raise TypeError(f'`{what}` is a dict, but here it is the list of names in the order of the '
-                        f'columns; write for instance classes={shown_names(classes)}, and a '
-                        "mapping to the teacher's classes there: `teacher=dict(classes=dict(...))`")
+        raise TypeError(f'`{what}` must be the list of class names in the order of the columns, '
+                        f'but got a dict; write for instance classes={shown_names(classes)}, and '
+                        "put a mapping to the teacher's classes into "
+                        '`teacher=dict(classes=dict(...))`')
     if not isinstance(classes, (list, tuple)) or not all(
             isinstance(name, str) and name for name in classes):
         raise TypeError(f'`{what}` must be a list of class names in the order of the columns, but '
@@ -105,8 +106,8 @@ def stated_classes(classes: Any, what: str) -> Optional[List[str]]:
                          'or leave it out')
     twice = doubled(classes)
     if twice:
-        raise ValueError(f'`{what}` has a name twice, {joined(twice)}: '
-                         f'{shown_names(classes)}; give each column a name of its own')
+        raise ValueError(f'`{what}` has a name twice, {joined(twice)}: {shown_names(classes)}; '
+                         'give each column a unique name')
     return list(classes)
 
 
@@ -141,13 +142,13 @@ def stated_mapping(classes: Any, what: str) -> Tuple[Optional[List[str]], Option
         if not isinstance(name, str) or not name or not isinstance(theirs, (list, tuple)) or not (
                 all(isinstance(one, str) and one for one in theirs)):
             raise TypeError(
-                f"`{what}` maps each class of the student to a class of the teacher, a list of "
+                f'`{what}` must map each class of the student to a class of the teacher, a list of '
                 f'classes, or None, but got {name!r}: {value!r:.200}; write for instance '
                 "dict(car='automobile', vehicle=['bus', 'truck'], rider=None)")
         twice = doubled(theirs)
         if twice:
-            raise ValueError(f'`{what}` names {joined(twice)} twice for {name!r}; name each class '
-                             'once')
+            raise ValueError(f'`{what}` contains {joined(twice)} twice for {name!r}; write each '
+                             'class once')
         entries.append((name, tuple(theirs)))
     if not entries:
         raise ValueError(f'`{what}` is empty; write the names of the classes, or leave it out')
@@ -169,8 +170,9 @@ def _of_file(path: str, what: str) -> Any:
     if isinstance(found, dict) and isinstance(found.get('classes'), (dict, list, tuple)):
         found = found['classes']
     if not isinstance(found, (dict, list)):
-        raise TypeError(f'`{what}`: `{path}` holds {type(found).__name__}, no mapping and no list '
-                        'of classes; write for instance {"RBC": "cell", "rider": null}')
+        raise TypeError(f'`{what}`: `{path}` must contain a mapping or a list of classes, but '
+                        f'contains {type(found).__name__}; write for instance {{"RBC": "cell", '
+                        '"rider": null}')
     return found
 
 

@@ -46,7 +46,7 @@ class SafeYamlHandler(YamlHandler):
             return yaml.load(file, Loader=SafeLoader)
         except yaml.YAMLError as error:
             name = getattr(file, 'name', 'a YAML file')
-            raise ValueError(f'`{name}` is no YAML of numbers, words, lists and dicts: '
+            raise ValueError(f'`{name}` is not a YAML file of numbers, strings, lists and dicts: '
                              f'{" ".join(str(error).split())[:300]}; {AS_PYTHON}') from error
 
 
@@ -89,9 +89,8 @@ def read_data_config(path: str) -> Config:
     for key, value in config.items():
         for where, kind in _types(value, key):
             if not _is_harmless(kind):
-                raise ValueError(f'`type` of `{where}` is {kind!r}, which is no class of '
-                                 'torch or OpenMMLab, and is not called because a file says so; '
-                                 f'{AS_PYTHON}')
+                raise ValueError(f'`type` of `{where}` is {kind!r}, but a data file may only name '
+                                 f'classes of torch or OpenMMLab; {AS_PYTHON}')
     return config
 
 
@@ -130,8 +129,8 @@ def _import(wanted: Any) -> None:
     names = [imports] if isinstance(imports, str) else list(imports or ())
     for name in names:
         if str(name).partition('.')[0] not in installed:
-            raise ValueError(f'`custom_imports` names {name!r}, which is of no installed package; '
-                             f'install it, or {AS_PYTHON}')
+            raise ValueError(f'`custom_imports` contains {name!r}, which belongs to no installed '
+                             f'package; install it, or {AS_PYTHON}')
     import_modules_from_strings(names, allow_failed_imports=isinstance(wanted, dict) and (
         wanted.get('allow_failed_imports') is True))
 

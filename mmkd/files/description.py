@@ -64,8 +64,8 @@ class Description:
             with open(self.path, 'rb') as file:
                 content = file.read(1 << 20)
         except OSError as error:
-            raise ValueError(f'`{self.folder}` is no store of answers, or cannot be opened: '
-                             f'{error}; give another folder') from error
+            raise ValueError(f'`{self.folder}` is not a cache of teacher outputs, or cannot be '
+                             f'opened: {error}; use another folder') from error
         self._compare(_described(content, self.path))
         assert identity is not None
         return identity
@@ -73,13 +73,13 @@ class Description:
     def _check_empty(self) -> None:
         if os.path.exists(os.path.join(self.folder, 'data.mdb')):
             raise ValueError(
-                f'`{self.folder}` is no store of answers of this version: `data.mdb` in it is an '
-                'LMDB file, as earlier versions of mmkd made it, or of something else; give '
-                'another folder, or remove this one and fill it anew')
+                f'`{self.folder}` is not a cache of this version of mmkd: it contains the LMDB '
+                'file `data.mdb`, which earlier versions wrote; use another folder, or remove this '
+                'one and fill it again')
         if files_in(self.folder, (ANSWERS, INDEX)):
             raise ValueError(
-                f'`{self.folder}` holds answers, but not the file `{DESCRIPTION}` that says whose '
-                'they are; remove the folder and fill it anew, or give another one')
+                f'`{self.folder}` contains cached outputs, but not the file `{DESCRIPTION}` that '
+                'describes their teacher; remove the folder and fill it again, or use another one')
 
     def _write(self) -> None:
         part = f'{self.path}.{os.getpid()}-{secrets.token_hex(4)}.part'
@@ -107,9 +107,9 @@ class Description:
         if names:
             shown = '; '.join(f'{name} {_shown(before.get(name))}, now {_shown(now.get(name))}'
                               for name in names)
-            whose = ('answers that another version of the code has made'
-                     if set(names) <= set(OF_CODE) else 'the answers of another teacher')
-            raise ValueError(f'`{self.folder}` holds {whose}: {shown}; give another folder, or '
+            whose = ('outputs written by another version of the code'
+                     if set(names) <= set(OF_CODE) else 'the outputs of another teacher')
+            raise ValueError(f'`{self.folder}` contains {whose}: {shown}; use another folder, or '
                              'remove this one')
 
 
@@ -127,8 +127,8 @@ def _described(content: bytes, path: str) -> Dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         is_whole = False
     if not is_whole:
-        raise ValueError(f'`{path}` is damaged, or no description of a store of answers; remove '
-                         'the folder and fill it anew, or give another one')
+        raise ValueError(f'`{path}` is damaged, or is not the description of a cache; remove the '
+                         'folder and fill it again, or use another one')
     return description
 
 

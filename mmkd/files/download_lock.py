@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 
 LOCAL_RANKS = 'LOCAL_RANK', 'SLURM_LOCALID', 'OMPI_COMM_WORLD_LOCAL_RANK', 'MPI_LOCALRANKID'
 
-BY_HAND = 'download it by hand, and give its path in place of the address'
+BY_HAND = 'download it by hand, and use its path instead of the address'
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], Non
                 who = _said_in(lock)
                 raise FileNotFoundError(
                     f'process {who.get("process", "?")} on {who.get("host", "?")} downloads {url} '
-                    f'to `{path}`, but has made no progress for {limit:.0f} s; end it, or '
+                    f'to `{path}`, but has made no progress for {limit:.0f} s; stop it, or '
                     f'{BY_HAND}')
             time.sleep(POLL_SECONDS)
         said = _said_in(lock)

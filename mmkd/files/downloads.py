@@ -40,9 +40,10 @@ def downloaded(url: str, check: Callable[[str], str]) -> str:
         FileNotFoundError: If it cannot be downloaded in time.
         ValueError: If the URL is not valid, or the downloaded file is wrong.
     """
-    with explained(f'{url!a:.300} is no address', 'give one of http or https, or a path'):
+    with explained(f'{url!a:.300} is not a valid address', 'use an http or https address, or a '
+                                                           'path'):
         if any(ord(letter) < 33 for letter in url):
-            raise ValueError('there are blanks or control characters in it')
+            raise ValueError('it contains blanks or control characters')
         path, digest = place_of(url)
     try:
         if _is_good(path, url, digest, check):
@@ -59,8 +60,8 @@ def downloaded(url: str, check: Callable[[str], str]) -> str:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and url in str(error):
             raise
-        raise FileNotFoundError(f'{url} cannot be kept at `{path}`: {error}; make room there or '
-                                f'set TORCH_HOME to another folder, or {BY_HAND}') from error
+        raise FileNotFoundError(f'{url} cannot be saved at `{path}`: {error}; free disk space '
+                                f'there, set TORCH_HOME to another folder, or {BY_HAND}') from error
     return path
 
 
@@ -80,11 +81,11 @@ def _is_good(path: str, url: str, digest: str, check: Callable[[str], str]) -> b
         return False
     problem = _wrong_with(path, digest, check)
     if problem:
-        print_log(f'`{path}`, kept from an earlier download, {problem}; it is downloaded anew from '
+        print_log(f'`{path}`, from an earlier download, {problem}; it is downloaded again from '
                   f'{url}', 'current')
     elif not digest:
-        print_log(f'`{path}` is what was downloaded earlier from {url}; remove it to download it '
-                  'anew', 'current')
+        print_log(f'`{path}` was downloaded earlier from {url} and is used; remove it to download '
+                  'it again', 'current')
     return not problem
 
 
@@ -95,8 +96,8 @@ def _wrong_with(path: str, digest: str, check: Callable[[str], str]) -> str:
             with open(path, 'rb') as file:
                 start = file.read(64).lstrip().lower()
             if start.startswith((b'<!doctype', b'<html')):
-                return 'is a web page, no checkpoint'
-            return f'has the hash {found[:len(digest)]}, not {digest} as its name says'
+                return 'is a web page, not a checkpoint'
+            return f'has the hash {found[:len(digest)]}, but its name contains {digest}'
     return check(path)
 
 
@@ -116,7 +117,7 @@ def _download(url: str, path: str, digest: str, check: Callable[[str], str]) -> 
             os.fsync(file.fileno())
         problem = _wrong_with(part, digest, check)
         if problem:
-            raise ValueError(f'what lies at {url} {problem}; look at the address, or {BY_HAND}')
+            raise ValueError(f'the file at {url} {problem}; check the address, or {BY_HAND}')
         os.replace(part, path)
     finally:
         with suppress(OSError):

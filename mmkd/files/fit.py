@@ -25,7 +25,7 @@ def load_exactly(model: nn.Module, checkpoint: Dict[str, Any], source: str,
     misfits = load_what_fits(model, checkpoint)
     if misfits:
         raise ValueError(f'the checkpoint `{source}` does not fit its {built_by} '
-                         f'({type(model).__name__}): {misfits}; give the {built_by} that this '
+                         f'({type(model).__name__}): {misfits}; use the {built_by} that this '
                          'checkpoint was trained with')
     check_finite(model, {key.removeprefix('module.'): value
                          for key, value in checkpoint['state_dict'].items()}, source)
@@ -110,9 +110,9 @@ def check_numbers(checkpoint: Any, source: str) -> None:
            and f'.{name}'.endswith(('.weight', '.bias')) and not is_of_numbers(value)
            ] if isinstance(weights, dict) else []
     if odd:
-        raise ValueError(f'`{source}` holds weights that are no floating-point numbers: '
-                         f'{joined(sorted(odd))}; it may be a quantised export without its '
-                         'scales; give float32, float16 or bfloat16 weights')
+        raise ValueError(f'`{source}` contains weights that are not floating-point numbers: '
+                         f'{joined(sorted(odd))}; it may be a quantised export without its scales; '
+                         'use float32, float16 or bfloat16 weights')
 
 
 def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None:
@@ -131,8 +131,8 @@ def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None
               if (key in trained or key.endswith(('running_mean', 'running_var')))
               and value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
-        raise ValueError(f'the checkpoint `{source}` has values that are infinite or not a number, '
-                         f'in {joined(broken)}; its training went wrong, give another one')
+        raise ValueError(f'the checkpoint `{source}` has infinite or NaN values in '
+                         f'{joined(broken)}, because its training diverged; use another checkpoint')
 
 
 def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
@@ -158,13 +158,13 @@ def check_start(model: nn.Module, checkpoint: Any, source: str) -> None:
     odd = [f'{key}: {misfit(value, own[key])}' for key, value in taken.items()
            if value.shape == own[key].shape and key not in fitting]
     if odd:
-        raise ValueError(f'{source} cannot be loaded into the student: {joined(odd)}; give '
-                         'ordinary weights')
+        raise ValueError(f'{source} cannot be loaded into the student: {joined(odd)}; use a '
+                         'checkpoint with dense floating-point weights')
     if not fitting:
         raise ValueError(
-            f'nothing of the checkpoint that the run starts from, {source}, fits the student '
-            f'({type(model).__name__}): it holds {joined(sorted(weights)) or "no weights"}, the '
-            f'student {joined(sorted(own))}; give `load_from` a checkpoint of the student, or '
-            'leave it out')
+            f'no weight of the checkpoint in `load_from`, {source}, fits the student '
+            f'({type(model).__name__}): it contains {joined(sorted(weights)) or "no weights"}, the '
+            f'student has {joined(sorted(own))}; set `load_from` to a checkpoint of the student, '
+            'or leave it out')
     check_finite(model, fitting, source)
 

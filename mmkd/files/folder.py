@@ -48,8 +48,8 @@ class HeldFolder:
                 file.close()
                 raise ValueError(
                     f'`{folder}` is in use: {other} is training there, and two runs in one folder '
-                    'write over each other\'s checkpoints; wait until it ends, end it, or give '
-                    'this run another folder (`--work-dir`)')
+                    "overwrite each other's checkpoints; wait until it ends, stop it, or use "
+                    'another folder (`--work-dir`)')
             _note(file)
             _HELD[key] = [file, 0]
         _HELD[key][1] += 1

@@ -80,9 +80,8 @@ def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwa
         path = local_path(filename, wrong_with)
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f'no checkpoint file at `{path}` (looked from {os.getcwd()}); look at `load_from` '
-                'and `init_cfg` in the config, and with `resume` at `last_checkpoint` in the work '
-                'dir')
+                f'no checkpoint file at `{path}` (looked from {os.getcwd()}); check `load_from` '
+                'and `init_cfg` in the config, and for `resume`, `last_checkpoint` in the work dir')
         checkpoint = read_file(path, is_trusted(), where, map_location)
     check_numbers(checkpoint, path)
     return checkpoint if is_trusted() else without_orders(checkpoint, path)

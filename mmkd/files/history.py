@@ -136,8 +136,8 @@ def checked(saved: Any) -> Dict[str, Any]:
                         isinstance(entry, dict) for entry in one['networks'].values()) and all(
                             type(one.get(key, 0)) is int for key in ('from', 'to'))
     if not is_record:
-        raise ValueError(f"`meta['{KEY}']` is not as mmkd writes it: expected a dict with the "
-                         "lists `distill` and `history` and the dict `networks`")
+        raise ValueError(f"`meta['{KEY}']` has an unknown format: expected a dict with the lists "
+                         '`distill` and `history` and the dict `networks`')
     return dict(saved)
 
 

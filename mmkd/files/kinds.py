@@ -18,8 +18,8 @@ def check_kinds(checkpoint: Dict[str, Any]) -> None:
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, dict) or not all(key in meta for key in ('epoch', 'iter')):
-        raise ValueError('it does not say where its training stopped (`epoch` and `iter` of '
-                         f'`meta`){REMEDY}')
+        raise ValueError('it has no `epoch` and `iter` in `meta`, where its training '
+                         f'stopped{REMEDY}')
     for key in ('message_hub', 'optimizer'):
         if not isinstance(checkpoint.get(key), dict):
             raise ValueError(f'it has no `{key}` (it may be a published one){REMEDY}')
@@ -27,7 +27,7 @@ def check_kinds(checkpoint: Dict[str, Any]) -> None:
         checked(meta[KEY])
     for name, found, expected in wrong_kinds(checkpoint):
         raise ValueError(f'{name} is {shown(found)}, but must be {expected}; the file was changed '
-                         f'after it was saved, so resume another one{REMEDY}')
+                         f'after it was saved; resume from another one{REMEDY}')
 
 
 def wrong_kinds(checkpoint: Dict[str, Any]) -> Iterator[Tuple[str, Any, str]]:

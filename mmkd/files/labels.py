@@ -72,12 +72,12 @@ def check_label_order(classes: Sequence[str], is_stated: bool = False) -> None:
             f'the classes of the training data are {shown_names(classes)} by '
             f'{"`classes` of the config" if is_stated else "its `metainfo`"}, but {whose}, '
             f'{shown_names(found)}: label {first} is {found[first]!r}, not {expected}, so '
-            f'{len(wrong)} of the classes would be taught by the teacher\'s columns of others; '
-            f'write {"`classes`" if is_stated else "`metainfo`"} in the order of the '
+            f'{len(wrong)} of the classes would be compared with columns of other classes of the '
+            f'teacher; write {"`classes`" if is_stated else "`metainfo`"} in the order of the '
             f'{"file" if is_of_file else "labels"}' +
-            (', and after its classes those that it lacks' if is_short else '') +
-            '; if the teacher was trained on labels in this order, too, state the true order of '
-            'its columns: `teacher=dict(classes=[...])`')
+            (', followed by the classes that it lacks' if is_short else '') +
+            '; if the teacher was also trained on labels in this order, set the order of its '
+            'columns: `teacher=dict(classes=[...])`')
 
 
 def leaves_of(dataset: Any) -> Iterator[Any]:
@@ -197,11 +197,11 @@ def check_zero_label(student: Sequence[ZeroLabel], teacher: Sequence[ZeroLabel],
     for mine in student:
         if mine.is_reduced != theirs.is_reduced:
             raise ValueError(
-                f'`reduce_zero_label` is {mine.is_reduced} in the student\'s training data '
-                f'({mine.where}) and {theirs.is_reduced} for `{source}` ({theirs.where}), so a '
-                'column of the one means the class beside that of the other; give both the same '
-                'setting; or, where the masks differ and the columns mean the same all the same, '
-                f'say so by the class names of its columns: `{source}=dict(classes=[...])`')
+                f"`reduce_zero_label` is {mine.is_reduced} in the student's training data "
+                f'({mine.where}) and {theirs.is_reduced} for `{source}` ({theirs.where}), so their '
+                'columns are shifted by one class; use the same setting for both; or, if the masks '
+                'differ but the columns have the same meaning, write the class names of its '
+                f'columns: `{source}=dict(classes=[...])`')
 
 
 # --- helpers ------------------------------------------------------------------------------------

@@ -75,15 +75,15 @@ def latest_whole(folder: str) -> Optional[str]:
             _warn(f'no checkpoint in {folder} can be resumed')
         others = set(glob.glob(os.path.join(glob.escape(folder), '*.pth'))) - set(found)
         if others:
-            _warn(f'of {joined(sorted(others))} it is not known which is the last, so none is '
-                  'resumed; name it by `--resume PATH`')
+            _warn(f'which of {joined(sorted(others))} is the last is not known, so none is '
+                  'resumed; write `--resume PATH` with the one to resume')
         return None
     older = [one.path for one in reversed(candidates) if one.begun < chosen.begun
              and one.reached > chosen.reached]
     if older:
-        _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} of a run that was started '
-              f'earlier in {folder}, and skipped, though further in training than {chosen.path}; '
-              'to resume one of them, name it by `--resume PATH`')
+        _warn(f'{joined(older)} {"is" if len(older) == 1 else "are"} from an earlier run in '
+              f'{folder} and skipped, though further in training than {chosen.path}; write '
+              '`--resume PATH` to resume one of them')
     return chosen.path
 
 
@@ -144,10 +144,9 @@ def _can_be_gone_on_from(one: Candidate) -> bool:
         return False
     broken = not_finite(one.holds)
     if broken:
-        _warn(f'{one.path} is skipped, because its training went wrong: {len(broken)} of its '
-              f'tensors have values that are infinite or not a number, such as `{broken[0]}`; the '
-              'newest checkpoint before it is resumed, and the same may happen again: lower the '
-              'learning rate, or clip gradients')
+        _warn(f'{one.path} is skipped, because {len(broken)} of its tensors have infinite or NaN '
+              f'values, such as `{broken[0]}`; the newest checkpoint before it is resumed, and '
+              'training may diverge again: lower the learning rate, or clip gradients')
     return not broken
 
 

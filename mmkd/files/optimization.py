@@ -28,17 +28,17 @@ def check_schedulers(runner: Any, checkpoint: Dict[str, Any]) -> None:
     own = [one.state_dict() for one in own]
     if len(own) != len(given):
         how = ' (and with `save_param_scheduler` of CheckpointHook left at True)' if own else ''
-        raise ValueError(f'it has {len(given)} schedules in `param_schedulers`, the config '
-                         f'{len(own)}; resume with the `param_scheduler` that it was trained with'
-                         f'{how}, or start from its weights by `load_from`, without `resume`')
+        raise ValueError(f'it has {len(given)} schedules in `param_schedulers`, but the config has '
+                         f'{len(own)}; resume with the `param_scheduler` that it was trained '
+                         f'with{how}, or start from its weights by `load_from`, without `resume`')
     for number, (one, other) in enumerate(zip(own, given)):
         odd = sorted(map(str, one.keys() ^ other.keys())) or sorted(
             key for key, value in one.items() if is_number(value) != is_number(other[key])
             and value is not None and other[key] is not None)
         if odd:
             raise ValueError(
-                f'`param_schedulers[{number}]` is that of another schedule: `{odd[0]}` is '
-                f'{shown(other.get(odd[0]))}, in the config {shown(one.get(odd[0]))}; resume '
+                f'`param_schedulers[{number}]` belongs to another schedule: `{odd[0]}` is '
+                f'{shown(other.get(odd[0]))}, but {shown(one.get(odd[0]))} in the config; resume '
                 'with the `param_scheduler` that it was trained with')
         for key, value in one.items():
             if not key.startswith('_') and key not in MOVING and value != other[key]:
@@ -59,8 +59,8 @@ def check_optimizer(runner: Any, checkpoint: Any) -> None:
     given, state = (checkpoint['optimizer'].get(key) for key in ('param_groups', 'state'))
     if not isinstance(given, list) or not isinstance(state, dict) or not all(
             isinstance(one, dict) for one in (*given, *state.values())):
-        raise ValueError('the `optimizer` of the checkpoint has no groups of parameters; start '
-                         'from its weights by `load_from`, without `resume`')
+        raise ValueError('the `optimizer` of the checkpoint has no parameter groups; start from '
+                         'its weights by `load_from`, without `resume`')
     sizes = [[len(group.get('params', ())) for group in groups] for groups in (given, own)]
     settings = [sorted({str(key) for group in groups for key in group} - {'params'})
                 for groups in (given, own)]
@@ -70,17 +70,17 @@ def check_optimizer(runner: Any, checkpoint: Any) -> None:
                    group.get(key) is None or isinstance(group[key], bool) for group in own)]
     if sizes[0] != sizes[1] or missing:
         raise ValueError(
-            'the checkpoint was trained by another optimizer, or with other networks: its groups '
-            f'have {sizes[0]} parameters and the settings {settings[0]}, those of this run '
-            f'{sizes[1]} and {settings[1]}; resume with the config that it was trained with, or '
-            'start from its weights by `load_from`, without `resume`')
+            'the checkpoint was trained with another optimizer, or with other networks: its groups '
+            f'have {sizes[0]} parameters and the settings {settings[0]}, but those of this run '
+            f'have {sizes[1]} and {settings[1]}; resume with the config that it was trained with, '
+            'or start from its weights by `load_from`, without `resume`')
     for groups, one in zip(given, own):
         for number, parameter in zip(groups['params'], one['params']):
             for key, value in state.get(number, {}).items():
                 if key in SHAPED and isinstance(value, Tensor) and (
                         value.shape != parameter.shape):
                     raise ValueError(
-                        f'`{key}` of the optimizer has the shape {tuple(value.shape)}, its '
-                        f'parameter {tuple(parameter.shape)}, so it trained another network; '
-                        'resume with the config that it was trained with, or start from its '
-                        'weights by `load_from`, without `resume`')
+                        f'`{key}` of the optimizer has the shape {tuple(value.shape)}, but its '
+                        f'parameter has {tuple(parameter.shape)}, so it belongs to another '
+                        'network; resume with the config that it was trained with, or start from '
+                        'its weights by `load_from`, without `resume`')

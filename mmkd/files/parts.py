@@ -97,9 +97,9 @@ def settle(part: str, path: str) -> None:
         os.replace(part, path)
     else:
         raise FileNotFoundError(
-            f'`{path}` was not saved: what was written of it, `{os.path.basename(part)}`, is gone '
-            'from its folder; another process has removed it, so look whether another run, or a '
-            'clean-up, is at work there, and resume from the checkpoint before')
+            f'`{path}` was not saved: its temporary file, `{os.path.basename(part)}`, was removed '
+            'by another process; check whether another run, or a clean-up, works in the folder, '
+            'and resume from the checkpoint before')
 
 
 @contextmanager
@@ -150,20 +150,21 @@ def full_disk(path: str, needed: int, error: Exception) -> str:
         error (Exception): The error of the system.
     """
     folder = os.path.dirname(os.path.abspath(path))
-    why = {errno.EDQUOT: 'the quota is used up', errno.EFBIG: 'files may not become so large '
-           '(`ulimit -f`)'}.get(getattr(error, 'errno', None) or 0, 'the disk is full')
+    reasons = {errno.EDQUOT: 'the disk quota is exceeded',
+               errno.EFBIG: 'the file size limit is exceeded (`ulimit -f`)'}
+    why = reasons.get(getattr(error, 'errno', None) or 0, 'the disk is full')
     try:
         free = f'{_size(shutil.disk_usage(folder).free)} are free'
     except OSError:
-        free = 'how much is free is unknown'
+        free = 'the free space is unknown'
     others = removable(folder, path)
-    remedy = (f'{", ".join(others)} could go' if others else
-              'no older checkpoint is left there')
+    remedy = (f'{", ".join(others)} could be removed' if others else
+              'no older checkpoint is there to remove')
     step = 'raise the limit' if getattr(error, 'errno', None) == errno.EFBIG else 'make room'
     return (f'`{path}` was not saved, because {why}: {free}' +
             (f', about {_size(needed)} are needed' if needed else '') +
-            f'; {remedy}. What was half written is removed, earlier checkpoints stay; {step}, and '
-            'go on with `--resume`')
+            f'; {remedy}. The incomplete file was removed, earlier checkpoints are kept; {step}, '
+            'and continue with `--resume`')
 
 
 def removable(folder: str, path: str, shown: int = 5) -> List[str]:
@@ -222,4 +223,4 @@ def remove_abandoned(folder: str) -> None:
             continue
         if not is_gone:
             who = f'process {process.pid} on {process.host}' if process else 'another process'
-            print_log(f'{path} is being written by {who}, and stays', 'current', logging.WARNING)
+            print_log(f'{path} is being written by {who}, and is kept', 'current', logging.WARNING)

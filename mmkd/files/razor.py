@@ -37,8 +37,8 @@ def student_of_razor(checkpoint: Any, path: str) -> Any:
         (f'{name.removeprefix("module.")}.'[len(student):].rstrip('.'), value)
         for name, value in (getattr(weights, '_metadata', None) or {}).items()
         if f'{name.removeprefix("module.")}.'.startswith(student))
-    print_log(f'{path} was saved by MMRazor; its student, `architecture`, is taken: {len(own)} of '
-              f'{len(weights)} tensors', 'current')
+    print_log(f'{path} was saved by MMRazor; only its student, `architecture`, is loaded: '
+              f'{len(own)} of {len(weights)} tensors', 'current')
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     return dict(state_dict=own, meta={key: meta[key] for key in ('dataset_meta', 'CLASSES')

@@ -46,8 +46,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
     try:
         file = open(path, 'rb')  # noqa: SIM115
     except OSError as error:
-        raise ValueError(f'`{path}` cannot be opened: {error.strerror}; give a file that this '
-                         'user may read') from error
+        raise ValueError(f'`{path}` cannot be opened: {error.strerror}; check its path and '
+                         'permissions') from error
     with file:
         yield file
 
@@ -75,7 +75,7 @@ def read_open(file: BinaryIO, path: str, trust: bool, where: str, map_location: 
 
 def _check_unchanged(file: BinaryIO, path: str, before: Tuple[int, int]) -> None:
     if state_of(file) != before:
-        raise ValueError(f'`{path}` was written to while it was read; wait until it is whole, and '
+        raise ValueError(f'`{path}` was modified while it was read; wait until it is complete, and '
                          'start again')
 
 
@@ -83,31 +83,31 @@ def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location
     allow_mmengine_checkpoints()  # again: MMEngine of the forks clears the list after loading
     growing = growing_part(file)
     if growing:
-        raise ValueError(f'`{path}` is no checkpoint as torch writes them: {growing}; save it anew '
-                         'by torch.save')
+        raise ValueError(f'`{path}` is not a checkpoint of torch.save: {growing}; save it again by '
+                         'torch.save')
     try:
         file.seek(0)
         checkpoint = torch.load(file, map_location=map_location, weights_only=not trust)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read
         # An HTML error page saved under the name of a checkpoint is not reported as dangerous.
         if path.endswith(CONFIGS):
-            raise ValueError(f'`{path}` is a config, no checkpoint; give the weights of its model, '
-                             'a file such as `epoch_12.pth`') from error
+            raise ValueError(f'`{path}` is a config, not a checkpoint; use the weights of its '
+                             'model, a file such as `epoch_12.pth`') from error
         if not is_of_torch(file) or (
                 'weights_only' not in str(error) and 'Unsupported' not in str(error)):
-            raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
-                             f'{first_line(error)}; download or save it anew') from error
+            raise ValueError(f'`{path}` is not a readable checkpoint, it may be truncated: '
+                             f'{first_line(error)}; download or save it again') from error
         if trust and os.environ.get(SWITCHES[0], '').lower() in TRUE:
             raise ValueError(
-                f'`{path}` holds more than weights, and `trust_checkpoint=True` does not open it '
-                f'while {SWITCHES[0]}={os.environ[SWITCHES[0]]} is set in the environment; unset '
-                'it, or give a file of weights alone') from error
+                f'`{path}` contains more than weights, and `trust_checkpoint=True` does not open '
+                f'it while {SWITCHES[0]}={os.environ[SWITCHES[0]]} is set in the environment; '
+                'unset it, or use a file that contains only weights') from error
         raise ValueError(
-            f'`{path}` holds more than weights and was not opened, because such a file can run '
-            f'code ({first_line(error)}); if you trust where it comes from, write '
-            f'`trust_checkpoint=True` {where}') from error
+            f'`{path}` contains more than weights and was not opened, because such a file can run '
+            f'code ({first_line(error)}); if you trust its source, write `trust_checkpoint=True` '
+            f'{where}') from error
     damaged = damaged_part(file)
     if damaged:
-        raise ValueError(f'`{path}` has changed since it was written: `{damaged}` in it has '
-                         'another checksum; download or save it anew')
+        raise ValueError(f'`{path}` is damaged: the checksum of `{damaged}` in it does not match; '
+                         'download or save it again')
     return checkpoint

@@ -53,8 +53,8 @@ def unpacked(record: Any, where: str) -> Record:
     """
     body = memoryview(record)[:-4]
     if len(record) < 8 or zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
-        raise Damaged(f'an answer in `{where}` is damaged: its checksum does not agree; remove '
-                      'the folder and fill it anew')
+        raise Damaged(f'a cached output in `{where}` is damaged: its checksum does not match; '
+                      'remove the folder and fill it again')
     start = 4 + int.from_bytes(body[:4], 'little')
     heads, beside = json.loads(bytes(body[4:start]))
     tensors = []

@@ -30,7 +30,7 @@ def check_run(runner: Any, checkpoint: Any, is_distilled: bool) -> None:
     model = unwrapped(runner)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         check_start(model, checkpoint, 'the file')
-        raise ValueError(f'it holds weights alone, and not where its training stopped{REMEDY}')
+        raise ValueError(f'it contains only weights, not the state of its training{REMEDY}')
     check_start(model, checkpoint, 'the file')
     check_kinds(checkpoint)
     if has_all_weights(runner):
@@ -40,9 +40,9 @@ def check_run(runner: Any, checkpoint: Any, is_distilled: bool) -> None:
     check_schedulers(runner, checkpoint)
     broken = not_finite(checkpoint, (name for name, _ in model.named_parameters()))
     if broken:
-        raise ValueError(f'{len(broken)} of its tensors have values that are infinite or not a '
-                         f'number, such as `{broken[0]}`, so its training went wrong before it was '
-                         'saved; resume an earlier one, with a lower learning rate')
+        raise ValueError(f'{len(broken)} of its tensors have infinite or NaN values, such as '
+                         f'`{broken[0]}`, because its training diverged; resume from an earlier '
+                         'one, with a lower learning rate')
     check_schedule(runner, checkpoint['meta'])  # last, because it may log that the run has ended
 
 
@@ -67,13 +67,13 @@ def check_exact(model: nn.Module, checkpoint: Dict[str, Any]) -> None:
                  for key, value in weights.items() if key in own and isinstance(value, Tensor)
                  and value.is_floating_point() != own[key].is_floating_point()]
         if kinds:
-            raise ValueError(f'{len(kinds)} of its weights are of another kind of number, such as '
+            raise ValueError(f'{len(kinds)} of its weights have another dtype, such as '
                              f'{kinds[0]}{REMEDY}')
         # Layers may rename keys of earlier versions.
         misfits = load_what_fits(model, dict(checkpoint))
         if misfits:
-            raise ValueError(f'its weights are not those of the student in the config: {misfits}; '
-                             f'resume with the student that was trained, or{REMEDY[1:]}')
+            raise ValueError(f'its weights do not fit the student in the config: {misfits}; resume '
+                             f'with the student that was trained, or{REMEDY[1:]}')
     ema = checkpoint.get('ema_state_dict')
     if ema is None:
         return
@@ -106,10 +106,10 @@ def check_schedule(runner: Any, meta: Dict[str, Any]) -> None:
         return
     if meta[key] > last:
         raise ValueError(
-            f"`meta['{key}']` is {meta[key]}, beyond the schedule, which ends with {last} "
-            f'(`train_cfg.{setting}`); give the schedule that was trained, or a longer one')
+            f"`meta['{key}']` is {meta[key]}, but the schedule ends with {last} "
+            f'(`train_cfg.{setting}`); use the schedule that it was trained with, or a longer one')
     if meta[key] == last:
         print_log(
-            f'this run has ended already: {last} of {last} {"epochs" if key == "epoch" else key} '
-            'are done, and nothing is left to train; to train on, raise '
-            f'`train_cfg.{setting}`, and check the schedules', 'current', logging.WARNING)
+            f'this run is complete: {last} of {last} {"epochs" if key == "epoch" else key} are '
+            f'done; to continue training, raise `train_cfg.{setting}`, and check the '
+            'schedules', 'current', logging.WARNING)

@@ -28,8 +28,8 @@ def read_safetensors(file: BinaryIO, path: str, map_location: Any) -> Dict[str, 
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise ImportError(f'`{path}` is read by the package safetensors, which is not installed; '
-                          'run `pip install safetensors`') from error
+        raise ImportError(f'`{path}` needs the package safetensors, which is not installed; run '
+                          '`pip install safetensors`') from error
     try:
         with _named_file(file, path) as name, safe_open(name, 'pt') as opened:
             weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
@@ -37,8 +37,8 @@ def read_safetensors(file: BinaryIO, path: str, map_location: Any) -> Dict[str, 
             # Copied, because reading a memory-mapped file that is truncated later ends Python.
             weights = {key: tensor.clone() for key, tensor in weights.items()}
     except SafetensorError as error:
-        raise ValueError(f'`{path}` is not a readable checkpoint, it may be cut short: '
-                         f'{first_line(error)}; download or save it anew') from error
+        raise ValueError(f'`{path}` is not a readable checkpoint, it may be truncated: '
+                         f'{first_line(error)}; download or save it again') from error
     if map_location is not None and not callable(map_location):
         weights = {name: tensor.to(map_location) for name, tensor in weights.items()}
     with explained(f'`meta` of `{path}` cannot be read', 'write it as JSON, or leave it out'):
@@ -61,4 +61,4 @@ def _named_file(file: BinaryIO, path: str) -> Iterator[str]:
     except OSError:
         is_same = False
     if not is_same:
-        raise ValueError(f'`{path}` was replaced while it was read; start again')
+        raise ValueError(f'`{path}` was replaced while it was read; run the command again')

@@ -202,8 +202,8 @@ def files_in(folder: str, ends: Tuple[str, ...]) -> List[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ValueError(f'`{folder}` cannot be read: {error}; give another folder, or '
-                         'the right to read it') from error
+        raise ValueError(f'`{folder}` cannot be read: {error}; use another folder, or change its '
+                         'permissions') from error
     return [os.path.join(folder, name) for name in names if name.endswith(ends)]
 
 

@@ -61,8 +61,9 @@ def local_path(source: str, check: Callable[[str], str]) -> str:
     if scheme == 'file':
         parts = urlparse(source)
         if parts.netloc not in ('', 'localhost'):
-            raise ValueError(f'`{source}` names a file on the machine `{parts.netloc}`; write '
-                             'file:///PATH, with three slashes, or the path itself')
+            raise ValueError(f'`{source}` is a file on the machine `{parts.netloc}`, but only '
+                             'local files are read; write file:///PATH, with three slashes, or the '
+                             'path')
         return url2pathname(parts.path)
     named = _named(source, scheme)
     if named is None:
@@ -117,5 +118,6 @@ def _looked_up(name: str, models: Dict[str, Any], source: str) -> str:
         nearest = get_close_matches(name, list(models), n=3, cutoff=0.4)
         raise ValueError(f'`{source}`: there is no model `{name}`' +
                          (f' (closest: {", ".join(nearest)})' if nearest else '') +
-                         f'; give the name of one of {len(models)}, or the path of a file')
+                         f'; use the name of one of the {len(models)} models, or the path of a '
+                         'file')
     return models[name]

@@ -61,7 +61,7 @@ class AnswerStore:
         try:
             self.folder = os.path.realpath(folder)
         except ValueError as error:  # characters that are not allowed in a path
-            raise ValueError(f'{folder!r} cannot be the name of a folder: {error}; give another '
+            raise ValueError(f'{folder!r} is not a valid folder name: {error}; use another '
                              'one') from error
         self.precision = precision
         self.damaged = 0
@@ -132,7 +132,7 @@ class AnswerStore:
                 self._identity != self._description.identity()
                 or (self._writer is not None and not self._writer.is_there())):
             print_log(f'{self.folder} was removed or replaced while it was in use; it is filled '
-                      'again from the start', 'current', logging.WARNING)
+                      'again from the beginning', 'current', logging.WARNING)
             self._identity = None
             self.close()
             self._places.clear()
@@ -151,8 +151,8 @@ class AnswerStore:
             except FileNotFoundError:  # its file of records does not exist yet, or no longer
                 continue
             except OSError as error:
-                raise ValueError(f'`{path}` cannot be read: {error}; give another folder, or '
-                                 'remove this one') from error
+                raise ValueError(f'`{path}` cannot be read: {error}; use another folder, or remove '
+                                 'this one') from error
             if index.damaged > before:
                 self._warn(index.damaged - before, index.answers,
                            'entries in its index are not as they were written, or point beyond its '
@@ -178,7 +178,7 @@ class AnswerStore:
             del self._places[digest]
             if not isinstance(error, FileNotFoundError):
                 self._warn(1, place[0], str(error) if not isinstance(error, Damaged)
-                           else 'a checksum does not agree, or it is cut off')
+                           else 'a checksum does not match, or the file is truncated')
             return None
 
 

@@ -83,8 +83,8 @@ def fit_for_test(model: nn.Module, checkpoint: Any, source: str) -> None:
                       for what, names in problems if names) + _remedy(given, own))
     if beside:
         parts = sorted(set(map(_part_of, beside)))
-        print_log(f'{source} also holds {joined(parts)}, which the model does not have; it is '
-                  'left out', 'current')
+        print_log(f'{source} also contains {joined(parts)}, which the model does not have and '
+                  'which is ignored', 'current')
     check_finite(model, {key: value for key, value in given.items() if key in own}, source)
 
 
@@ -98,9 +98,9 @@ def _remedy(given: Dict[str, Tensor], own: Dict[str, Tensor]) -> str:
     prefixes = {key.partition('.')[0] for key in given}
     for prefix in sorted(prefixes):
         if sum(f'{prefix}.{key}' in given for key in own) > len(own) / 2:
-            return (f'; the names of its weights begin with `{prefix}.`, without which they fit: '
-                    'save it with them removed')
-    return '; give the config that this checkpoint was trained with'
+            return (f'; the names of its weights begin with `{prefix}.`, and fit without it: save '
+                    'them without this prefix')
+    return '; use the config that this checkpoint was trained with'
 
 
 def _model_at_test() -> Optional[nn.Module]:

@@ -37,7 +37,7 @@ def receive(url: str, file: Any, folder: str) -> None:
         wanted = int(length) if length and length.isdigit() else None
         free = shutil.disk_usage(folder).free
         if wanted is not None and wanted > free:
-            raise ValueError(f'it has {_size(wanted)}, and {_size(free)} are free in {folder}')
+            raise ValueError(f'it has {_size(wanted)}, but only {_size(free)} are free in {folder}')
         _limit(response, STALL_SECONDS)
         start = told = time.monotonic()
         received, mark, since = 0, 0, start
@@ -51,12 +51,14 @@ def receive(url: str, file: Any, folder: str) -> None:
             if received - mark >= STALL_BYTES:
                 mark, since = received, now
             elif now - since > STALL_SECONDS:
-                raise TimeoutError(f'only {received - mark} bytes came in {now - since:.0f} s')
+                raise TimeoutError(f'only {received - mark} bytes were received in '
+                                   f'{now - since:.0f} s')
             if now - told > 30:
                 told = now
                 print_log(f'{_size(received)} of {_size(wanted)} of {url}', 'current')
         if wanted is not None and received != wanted:
-            raise ValueError(f'it was cut off: {received} bytes of {wanted} came')
+            raise ValueError(f'the transfer was interrupted: {received} of {wanted} bytes were '
+                             'received')
 
 
 def _limit(response: Any, seconds: float) -> None:

@@ -10,13 +10,13 @@ def wrong_with(path: str) -> str:
         try:
             read_file(path, False, '')
         except ValueError as error:
-            return f'is no readable checkpoint ({first_line(error)})'
+            return f'is not a readable checkpoint ({first_line(error)})'
         return ''
     with open(path, 'rb') as file:
         start = file.read(64).lstrip().lower()
     if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        return 'is a web page, no checkpoint'
-    return '' if is_whole(path) else 'is no checkpoint, or was cut short'
+        return 'is a web page, not a checkpoint'
+    return '' if is_whole(path) else 'is not a checkpoint, or is truncated'
 
 
 def is_whole(path: str) -> bool:
@@ -30,4 +30,4 @@ def is_whole(path: str) -> bool:
         read_file(path, False, '')  # as torch wrote them before 1.6
         return True
     except (OSError, ValueError) as error:
-        return 'holds more than weights' in str(error)  # complete; loading it raises the error
+        return 'contains more than weights' in str(error)  # complete; loading it raises the error

@@ -30,16 +30,17 @@ def read_config_file(name: str, whose: str = '') -> Config:
     path = config_path(name)
     if not path.endswith(CONFIGS):
         raise ValueError(
-            f'`{name}` is no config: its name must end in {", ".join(CONFIGS)}' +
-            ('. It is a checkpoint; give the config of its model here, and the file as the '
+            f'`{name}` is not a config: its name must end in {", ".join(CONFIGS)}' +
+            ('. It is a checkpoint; use the config of its model here, and the file as the '
              'checkpoint (`checkpoint=`, or `--teacher-checkpoint`)'
              if path.endswith(CHECKPOINTS) else ''))
     try:
         return read_without_code(path)
     except Exception as error:  # a Python config may raise anything
         shown = f'the {whose} config `{name}`'.replace('  ', ' ')
+        remedy = how_to_import(missing_package(error)) or 'correct it there'
         raise ValueError(f'{shown} cannot be read: {_place_in_config(error, path)}{_said(error)}; '
-                         f'{how_to_import(missing_package(error)) or "mend it there"}') from error
+                         f'{remedy}') from error
 
 
 def _place_in_config(error: BaseException, path: str) -> str:
@@ -102,8 +103,8 @@ def config_path(name: str) -> str:
         (', which is a folder' if os.path.isdir(path) else '') +
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
         (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
-        '); give the absolute path of a file, or `mmdet::…`, `mmseg::…` for one of a package; in a '
-        'config, `{{ fileDirname }}/teacher.py` is a file in the same folder')
+        '); write the absolute path of a file, or `mmdet::…`, `mmseg::…` for a config of a '
+        'package; in a config, `{{ fileDirname }}/teacher.py` is a file in the same folder')
 
 
 def published_checkpoint(config: Any) -> str:
@@ -147,8 +148,8 @@ def _mim_folder(package: str) -> str:
     except (ImportError, ValueError):  # 'no_such.package', '.package', '__main__'
         spec = None
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f'the package `{package}` of the config '
-                                f'`{package}::…` is not installed; mmdet\'s configs are '
-                                '`mmdet::…`, mmsegmentation\'s `mmseg::…`; install the package, or '
-                                'give the path of a file')
+        raise FileNotFoundError(f'the package `{package}` of the config `{package}::…` is not '
+                                'installed; write `mmdet::…` for configs of mmdet, `mmseg::…` for '
+                                'those of mmsegmentation, install the package, or use the path of '
+                                'a file')
     return os.path.join(os.path.dirname(spec.origin), '.mim')

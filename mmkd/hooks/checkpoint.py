@@ -151,10 +151,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             with open(note, 'w') as file:
                 file.write(before)
         print_log(
-            f'{self.last_ckpt} holds {len(self._broken)} tensors with values that are infinite or '
-            f'not a number, such as `{self._broken[0]}`: training goes wrong. ' + (
-                f'{self._last_fine} is the newest without, and stays until there is a newer one; '
-                '`--resume` resumes it' if self._last_fine else 'There is none without') +
+            f'{self.last_ckpt} contains {len(self._broken)} tensors with infinite or NaN values, '
+            f'such as `{self._broken[0]}`: training diverges. ' + (
+                f'{self._last_fine} is the newest checkpoint without them, and is kept until there '
+                'is a newer one; `--resume` continues from '
+                'it' if self._last_fine else 'No checkpoint is without them') +
             '. Lower the learning rate, or clip gradients', 'current', logging.WARNING)
 
     def _save_best_checkpoint(self, runner: Any, metrics: Any) -> None:
@@ -197,7 +198,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _remove(self, remove: Callable, path: str) -> None:
         is_local = isinstance(self.file_backend, LocalBackend)
         if is_local and os.path.dirname(os.path.abspath(path)) != os.path.abspath(self.out_dir):
-            print_log(f'{path} is not in {self.out_dir}, and stays', 'current', logging.WARNING)
+            print_log(f'{path} is not in {self.out_dir}, and is kept', 'current', logging.WARNING)
         elif not is_local or os.path.exists(path):
             remove(path)
 
@@ -229,9 +230,9 @@ def _warn_of_earlier(folder: str) -> None:
     """Warn that a run that starts from scratch overwrites the checkpoints of an earlier one."""
     names = [os.path.basename(path) for path in checkpoints_of(folder)]
     if names:
-        print_log(f'{folder} holds {joined(names)} of an earlier run, and this run starts from '
-                  'scratch: it overwrites files of the same names; stop it and start it with '
-                  '`--resume` to resume, or with another `--work-dir` to keep them', 'current',
+        print_log(f'{folder} contains {joined(names)} of an earlier run, but this run starts from '
+                  'scratch and overwrites files of the same names; stop it and use `--resume` to '
+                  'continue, or another `--work-dir` to keep them', 'current',
                   logging.WARNING)
 
 

@@ -81,25 +81,24 @@ class DistillHook(StateHook):
         model = unwrapped(runner)
         if hasattr(model, 'distillation'):
             raise TypeError('the model is a mmkd.Distiller already; move the entries of `distill` '
-                            'there, and take mmkd.DistillHook out of the list of hooks')
+                            'there, and remove mmkd.DistillHook from the hooks')
         if sum(isinstance(hook, DistillHook) for hook in runner.hooks) > 1:
-            raise ValueError('there are two mmkd.DistillHook in `custom_hooks`, but only one can '
-                             'work on a model; write all entries '
-                             'of `distill` into one, and several teachers as a mmkd.Committee')
+            raise ValueError('there are two mmkd.DistillHook in `custom_hooks`, but a model can '
+                             'have only one; put all entries of `distill` into one, and several '
+                             'teachers into a mmkd.Committee')
         distillation = Distillation(model, self.teacher, self.distill, self.classes,
                                     nonfinite_limit=self.nonfinite_limit)
         check_strategy(runner, distillation, is_hook=True)
-        with all_or_none('get its teacher ready'):
+        with all_or_none('prepare its teacher'):
             distillation.prepare()
-        check_alike(distillation.provenance, 'who teaches, and what is compared')
+        check_alike(distillation.provenance, 'the teachers and the comparisons')
         if distillation.partners:
-            raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, which '
-                             'nothing would train or save from a hook; use the model '
-                             '`mmkd.Distiller`')
+            raise ValueError(f'`{next(iter(distillation.partners))}` is a mmkd.Partner, but a hook '
+                             'cannot train or save it; use the model `mmkd.Distiller`')
         if layers_of(distillation.side_modules):
             raise ValueError(
-                f'{needs_of(distillation.side_modules)}, which nothing would train '
-                'or save from a hook; use the model `mmkd.Distiller`, or compare logits')
+                f'{needs_of(distillation.side_modules)}, but a hook cannot train or save it; use '
+                'the model `mmkd.Distiller`, or compare logits')
 
         def distil(forward: Callable) -> Callable:
             def distilled_forward(inputs: torch.Tensor, data_samples: Optional[list] = None,

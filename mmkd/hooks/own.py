@@ -69,6 +69,6 @@ def _build(entry: Any, number: int) -> Hook:
     except (TypeError, ValueError):
         raise
     except Exception as error:  # such as an assertion of a hook, or an unknown priority
-        raise ValueError(f'{what} cannot be built: {type(error).__name__}: {error}; look at '
+        raise ValueError(f'{what} cannot be built: {type(error).__name__}: {error}; check '
                          f'{entry!r:.200}') from error
     return hook

@@ -49,16 +49,16 @@ class PartnerHook(Hook):
         for name, _, path in self._kept(runner):
             if any(pattern.match(name) for pattern in patterns):
                 raise ValueError(
-                    f'a companion is called `{name}`, and at the end of training its file, '
-                    f'{os.path.basename(path)}, would be written over a checkpoint of the student; '
-                    'give it another name, for instance `partner`')
+                    f'the file of the companion `{name}`, {os.path.basename(path)}, would '
+                    'overwrite a checkpoint of the student at the end of training; use another '
+                    'name, for instance `partner`')
             for other, network in self.distillation.networks.items():
                 source = getattr(network, 'checkpoint', None)
                 if isinstance(source, str) and os.path.realpath(source) == os.path.realpath(path):
                     raise ValueError(
-                        f'the partner `{name}` would be written over {source}, the checkpoint '
-                        f'that `{other}` begins with; give it another name, or move that file out '
-                        'of the work dir')
+                        f'the partner `{name}` would overwrite {source}, the checkpoint from which '
+                        f'`{other}` starts; use another name, or move that file out of the work '
+                        'dir')
 
     def after_val_epoch(self, runner: Any, metrics: Optional[Dict[str, float]] = None) -> None:
         """Evaluate the partners on the validation set."""
@@ -85,9 +85,9 @@ class PartnerHook(Hook):
             broken = not_finite(dict(state_dict=weights),
                                 (key for key, _ in partner.model.named_parameters()))
             if broken:
-                print_log(f'The partner `{name}` is not written to {path}: its training went '
-                          f'wrong, {len(broken)} of its tensors have values that are infinite or '
-                          f'not a number, such as `{broken[0]}`', 'current', logging.WARNING)
+                print_log(f'The partner `{name}` is not written to {path}: {len(broken)} of its '
+                          f'tensors have infinite or NaN values, such as `{broken[0]}`, because '
+                          'its training diverged', 'current', logging.WARNING)
                 continue
             needed = sum(value.numel() * value.element_size() for value in weights.values())
             with whole_or_not(path, needed=lambda size=needed: size) as part:  # type: ignore[misc]

@@ -41,15 +41,17 @@ class PrepareHook(Hook):
         with naming_file(runner):
             saved, own = checkpoint['meta'].get(ABOUT), self.model.about
             if not isinstance(saved, dict):
-                raise ValueError('it was not saved by a mmkd.Prepare; resume one of this run')
+                raise ValueError('it was not saved by a mmkd.Prepare; resume from a checkpoint of '
+                                 'this run')
             for key in ('type', 'on', 'arguments'):
                 if saved.get(key) != own[key]:
-                    raise ValueError(f'its `{key}` is {saved.get(key)!r}, in the config it is '
-                                     f'{own[key]!r}; resume with the same, or train anew')
+                    raise ValueError(f'its `{key}` is {saved.get(key)!r}, but {own[key]!r} in the '
+                                     'config; use the same setting, or train again without '
+                                     '`resume`')
             if not is_same(saved.get('teacher', {}), own['teacher']):
                 raise ValueError(f'it was trained with the teacher {shown(saved["teacher"])}, but '
-                                 f'this run has {shown(own["teacher"])}; give the same teacher, '
-                                 'or train anew')
+                                 f'the teacher of this run is {shown(own["teacher"])}; use the '
+                                 'same teacher, or train again without `resume`')
 
     def after_train(self, runner: Any) -> None:
         """Write the file.
@@ -59,5 +61,5 @@ class PrepareHook(Hook):
         """
         if is_main_process():
             path = self.model.write(runner.work_dir, runner.iter)
-            print_log(f'{self.model.about["type"]} is written to {path}; give it to the loss of '
-                      'the second stage', 'current')
+            print_log(f'{self.model.about["type"]} is written to {path}; set it as `tokens` of the '
+                      'loss of the second stage', 'current')

@@ -52,10 +52,10 @@ class ResumeHook(Hook):
             check_run(runner, checkpoint, is_distilled(runner))
         if 'ema_state_dict' in checkpoint and not _has(runner, EMAHook):
             print_log(
-                'the checkpoint was trained with EMAHook, and this run has none: it continues from '
-                'the moving average (`state_dict` of the file), not from the weights that were '
-                'trained (`ema_state_dict`), which the state of the optimizer belongs to; keep '
-                'EMAHook in `custom_hooks` to resume exactly', 'current', logging.WARNING)
+                'the checkpoint was trained with EMAHook, but this run has none: it continues from '
+                'the moving average (`state_dict` of the file), not from the trained weights '
+                '(`ema_state_dict`) to which the optimizer state belongs; keep EMAHook in '
+                '`custom_hooks` to resume exactly', 'current', logging.WARNING)
         if not is_distilled(runner):
             meta = checkpoint['meta']
             warn_of(self.history.go_on(meta, record_of(None)), meta['iter'])

@@ -37,8 +37,8 @@ class Schedule:
 
     def __init__(self, type: str, by_epoch: bool = True, **arguments: Any) -> None:
         if not isinstance(type, str) or type not in SHAPES:
-            raise ValueError(f'a schedule has the type {type!r}{closest(type, SHAPES)}; there are '
-                             f'{", ".join(map(repr, SHAPES))}; write one of these')
+            raise ValueError(f'there is no schedule of type {type!r}{closest(type, SHAPES)}; the '
+                             f'types are {", ".join(map(repr, SHAPES))}; write one of these')
         self.shape, known = SHAPES[type]
         if arguments.get('end', 0) is None:  # the default
             del arguments['end']
@@ -57,8 +57,8 @@ class Schedule:
                                      'write a number such as 1.0')
         needed, what = REQUIRED.get(type, ('', ''))
         if needed and needed not in arguments:
-            raise ValueError(f"a schedule of type '{type}' needs `{needed}`, {what}, and has none; "
-                             f'write `{needed}=`')
+            raise ValueError(f"a schedule of type '{type}' needs `{needed}`, {what}, but it is "
+                             f'missing; write `{needed}=`')
         self.start_factor: float = arguments.get('start_factor', 0.)
         self.end_factor: float = arguments.get('end_factor', 1.)
         self.begin: int = arguments.get('begin', 0)
@@ -114,7 +114,7 @@ SHAPES: Dict[str, Tuple[Callable[[Schedule, int, int], float], Tuple[str, ...]]]
     cosine=(Schedule._cosine, RAMP), step=(Schedule._step, ('milestones', 'gamma')),
     warmup=(Schedule._warmup, ('end', )), stop=(Schedule._stop, ('at', )))
 """By type: the function for the factor of a step, and the arguments."""
-REQUIRED = dict(stop=('at', 'the step from which on the term is left out'),
+REQUIRED = dict(stop=('at', 'the step at which the term is turned off'),
                 step=('milestones', 'a list of steps'), warmup=('end', 'its number of steps'))
 """By type: the required argument and its meaning."""
 
@@ -170,22 +170,22 @@ class DistillScheduleHook(Hook):
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             for name in (name for name, found in self.schedules.items()
                          if any(one.by_epoch for one in found)):
-                raise ValueError(f'the schedule of `{name}` counts epochs, but training goes by '
+                raise ValueError(f'the schedule of `{name}` counts epochs, but training is by '
                                  'iterations; write `by_epoch=False`')
         for name in self.schedules:
             if not self._terms(runner, name):
                 distillation = distillation_of(runner)
+                terms = [f'`{term.name}`' for term in distillation.terms] if distillation else []
                 raise ValueError(
                     f'mmkd.DistillScheduleHook has a schedule for `{name}`, but ' +
-                    ('the run has no distillation; take the hook out of the config'
-                     if distillation is None else 'the terms are called '
-                     f'{", ".join(f"`{term.name}`" for term in distillation.terms)}; '
-                     'write one of them, or a pattern with `*`'))
+                    ('the run has no distillation; remove the hook from the config'
+                     if distillation is None else f'the terms are {", ".join(terms)}; '
+                     'write one of these, or a pattern with `*`'))
 
         if sum(isinstance(hook, DistillScheduleHook) for hook in runner.hooks) > 1:
             raise ValueError('there are two mmkd.DistillScheduleHook in `hooks` and '
-                             '`custom_hooks`, of which the last would win; write all schedules '
-                             'into one')
+                             '`custom_hooks`, and the last would override the other; put all '
+                             'schedules into one')
         last = runner.max_epochs, runner.max_iters
         for term in self._terms(runner, '*'):
             steps = sorted({0, *range(0, last[1], max(1, last[1] // 1000)), last[1] - 1})
@@ -195,9 +195,9 @@ class DistillScheduleHook(Hook):
                               for step in steps)
                 if term.spec.alpha * largest > 1:
                     raise ValueError(
-                        f'the schedule of `{term.name}` takes its share of the targets, '
-                        f'alpha={term.spec.alpha:g}, to {term.spec.alpha * largest:g}, and labels '
-                        'would count less than nothing; keep alpha times the factor within 1')
+                        f'the schedule of `{term.name}` raises alpha={term.spec.alpha:g} to '
+                        f'{term.spec.alpha * largest:g}, so the loss on labels would have a '
+                        'negative weight; keep alpha times the factor at 1 or less')
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the factors of this step."""

@@ -41,19 +41,19 @@ class StateHook(Hook):
         assert self.distillation is not None
         self._join(runner)
         if runner.cfg.get('compile'):
-            print_log('`compile` leaves a distilled student uncompiled, because its modules are '
-                      'recorded anew in every step; to compile its parts, call '
+            print_log('`compile` is ignored for a distilled student, because its modules are '
+                      'wrapped again in every step; to compile its parts, call '
                       '`runner.model.backbone.compile()` and the like from a hook (see '
                       'docs/training_modes.md)', 'current', logging.WARNING)
         waiting = [name for name, network in self.distillation.networks.items()
                    if network.needs_epochs]
         if waiting and isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ValueError(f'`{waiting[0]}` changes with every epoch, but training goes by '
+            raise ValueError(f'`{waiting[0]}` changes after every epoch, but training is by '
                              'iterations; ' + (
-                                 'write `every=` a number of iterations, for instance those of '
+                                 'set `every=` to a number of iterations, for instance those of '
                                  'one pass over the data' if hasattr(self.distillation.networks[
                                      waiting[0]], 'every') else
-                                 'train by epochs, or take a teacher that changes by iterations'))
+                                 'train by epochs, or use a teacher that changes by iterations'))
         self.distillation.begin(runner.iter)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
@@ -93,10 +93,10 @@ class StateHook(Hook):
                 self.distillation.side_modules.load_state_dict(checkpoint.get(KEY, {}))
                 check_optimizer(runner, checkpoint)
         if runner._resume and not any(isinstance(hook, ReseedHook) for hook in runner.hooks):
-            print_log('random numbers (augmentation, samples, dropout) restart, as always in '
-                      'MMEngine, so this run will differ from an uninterrupted one; to avoid that, '
-                      "train with hooks=[dict(type='mmkd.ReseedHook')] of the mmkd.Distiller from "
-                      'the start', 'current')
+            print_log('random numbers (augmentation, samples, dropout) restart, because MMEngine '
+                      'does not save their state, so this run will differ from an uninterrupted '
+                      "one; to avoid that, train with hooks=[dict(type='mmkd.ReseedHook')] of the "
+                      'mmkd.Distiller from the start', 'current')
 
     def _go_on(self, checkpoint: dict) -> None:
         """Continue the record of the teachers, and log the differences to this run."""

@@ -59,21 +59,21 @@ class TeacherEvalHook(Hook):
             return
         distillation = distillation_of(runner)
         if distillation is None:
-            raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is no '
-                             'mmkd.Distiller, and there is no mmkd.DistillHook; take the hook out '
-                             'of the config')
+            raise ValueError('mmkd.TeacherEvalHook finds no teacher: the model is not a '
+                             'mmkd.Distiller, and there is no mmkd.DistillHook; remove the hook '
+                             'from the config')
         if runner.val_loop is None:
-            raise ValueError('mmkd.TeacherEvalHook scores on the validation set, but the config '
-                             'has no `val_dataloader`, `val_evaluator` and `val_cfg`')
+            raise ValueError('mmkd.TeacherEvalHook evaluates on the validation set, but the config '
+                             'has no `val_dataloader`, `val_evaluator` and `val_cfg`; add them, or '
+                             'remove the hook')
         distillation.prepare()
         networks: Dict[str, BaseTeacher] = {
             name: network for name, network in distillation.networks.items()
             if isinstance(network, FrozenTeacher)}
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
-                             f'{", ".join(distillation.networks)}, which begin with the student '
-                             'or predict no boxes and classes; '
-                             'take the hook out of the config')
+                             f'{", ".join(distillation.networks)}, which start from the student or '
+                             'predict no boxes and classes; remove the hook from the config')
         networks['student'] = distillation.networks['student']
         with preserved_rng():
             loader = runner.build_dataloader(runner._val_dataloader, seed=runner.seed)
@@ -97,12 +97,13 @@ class TeacherEvalHook(Hook):
     def _judge(self, name: str, classes: int) -> None:
         known = {key: None for one in self.scores.values() for key in one}
         if self.metric is not None and known and self.metric not in known:
-            raise ValueError(f'no metric `{self.metric}` in the validation; it has '
-                             f'{joined(known)}')  # of every class, with `classwise=True`
+            raise ValueError(f'no metric `{self.metric}` in the validation, whose metrics are '
+                             f'{joined(known)}; write one of '
+                             'these')  # of every class, with `classwise=True`
         metric = self.metric or next((name for name in (*CHANCE, *known) if name in known), None)
         if metric is None:
-            print_log('The validation has no figures for the teacher: it found nothing at all, or '
-                      'the evaluator only writes files. Look at its checkpoint and at '
+            print_log('The validation has no metrics for the teacher: it predicts nothing, or the '
+                      'evaluator only writes files. Check its checkpoint and '
                       '`val_evaluator`', 'current', logging.WARNING)
             return
         # mmdet's CocoMetric returns no value if nothing was detected.
@@ -113,5 +114,5 @@ class TeacherEvalHook(Hook):
             if teacher <= limit:
                 print_log(
                     f'The {name} is no better {what}: {metric} {teacher:g}, against {limit:g}. '
-                    'Look at its checkpoint, its classes, and whether it knows this kind of data',
+                    'Check its checkpoint, its classes, and whether it was trained on similar data',
                     'current', logging.WARNING)

@@ -88,8 +88,8 @@ class MissedValidationHook(Hook):
         if number is None:
             return
         kind = 'epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'iteration'
-        print_log(f'the checkpoint was saved before the validation of {kind} {number}, which is '
-                  'run now', 'current')
+        print_log(f'the checkpoint was saved before the validation of {kind} {number}, so this '
+                  'validation is run now', 'current')
         runner.val_loop.run()
 
 

@@ -126,9 +126,9 @@ class AfDCDLoss(DistillLoss):
     def setup(self, student_channels: int, teacher_channels: int) -> None:
         width = teacher_channels
         if self.groups > 1 == gcd(self.groups, width):
-            raise ValueError(f'AfDCDLoss cuts {width} channels of the teacher into '
-                             f'`groups={self.groups}`, which have no common divisor; write a '
-                             'number of groups that divides them')
+            raise ValueError('AfDCDLoss splits the channels of the teacher into groups, but '
+                             f'{width} channels and `groups={self.groups}` have no common divisor; '
+                             'write a number of groups that divides them')
         self.groups = gcd(self.groups, width)
         self.align = nn.Identity() if student_channels == width else (
             nn.Conv2d(student_channels, width, 1))

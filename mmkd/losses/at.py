@@ -59,9 +59,8 @@ class ATLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.dim() != 4:
             raise ValueError(
-                'ATLoss compares at which positions of a map features are active, so it needs '
-                f"(N, C, H, W), but got {tuple(student.shape)}; choose a point that has maps, such "
-                "as 'backbone'")
+                f'ATLoss compares maps (N, C, H, W), but got {tuple(student.shape)}; choose a '
+                "point that has maps, such as 'backbone'")
         if student.numel() == 0:
             return student.sum() * 0
         # The normalized map does not depend on the factor 1 / C.

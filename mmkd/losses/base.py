@@ -159,9 +159,9 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         """
         if isinstance(student, Tensor) != isinstance(teacher, Tensor):
             raise TypeError(
-                f'{type(self).__name__} compares a tensor with a tensor or a list with a list, '
-                f'but got {type(student).__name__} and {type(teacher).__name__}; give both as one '
-                'kind')
+                f'{type(self).__name__} compares two tensors or two lists, but got '
+                f'{type(student).__name__} and {type(teacher).__name__}; pass two tensors or two '
+                'lists')
         check_given(type(self).__name__, self.asked(), named)
         is_single = isinstance(student, Tensor)
         if is_single and self.levels == 'each':
@@ -174,13 +174,13 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             [None] * len(student) if weight is None else weight)  # type: ignore[assignment]
         if not len(student) == len(teacher) == len(weights):
             raise ValueError(
-                f'{type(self).__name__} needs as many levels on both sides, but got '
-                f'{len(student)} of the student, {len(teacher)} of the teacher and '
-                f'{len(weights)} of weights; give as many of each')
+                f'{type(self).__name__} needs the same number of levels on both sides, but got '
+                f'{len(student)} of the student, {len(teacher)} of the teacher and {len(weights)} '
+                'of weights; pass the same number of each')
         for name in (name for name in named if name in PER_LEVEL and named[name] is not None):
             if not isinstance(named[name], (list, tuple)) or len(named[name]) != len(student):
-                raise ValueError(f'{type(self).__name__} needs `{name}` for each of {len(student)} '
-                                 'levels; give a list of as many')
+                raise ValueError(f'{type(self).__name__} needs `{name}` for each level; pass a '
+                                 f'list of {len(student)}')
         if self.levels == 'all':
             return self._forward(student, teacher, weights, named)  # type: ignore[arg-type]
         return [
@@ -212,8 +212,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             if all(one is None for one in weight):
                 arguments[2] = None
             if not takes_positional(type(self).compare, 4) and arguments.pop() is not None:
-                raise ValueError(f'{type(self).__name__} takes no weights of positions; leave '
-                                 'out `region`, or take another loss')
+                raise ValueError(f'{type(self).__name__} does not support weights of positions; '
+                                 'leave out `region`, or use another loss')
             try:
                 return self._scaled(self.compare(*arguments, **named))
             except AttributeError as error:
@@ -226,8 +226,8 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
         if isinstance(value, dict):
             return {name: self.loss_weight * one for name, one in value.items()}
         if value is None:
-            raise TypeError(f'`compare` of {type(self).__name__} returned None; let it return a '
-                            'scalar, or a dict of named scalars')
+            raise TypeError(f'`compare` of {type(self).__name__} returned None; return a scalar, '
+                            'or a dict of named scalars')
         return self.loss_weight * value
 
     def _check_weight(self, weight: Tensor) -> None:
@@ -252,17 +252,17 @@ class DistillLoss(nn.Module, metaclass=ABCMeta):
             raise ValueError(
                 f'{type(self).__name__} compares tensors (N, C, ...) {wanted}, but got '
                 f'{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher; '
-                'give both one shape')
+                'pass tensors of matching shapes')
         positions = (student.shape[0], *student.shape[2:])
         if weight is not None and weight.shape != positions:
             raise ValueError(
-                f'{type(self).__name__} needs one weight per position, {tuple(positions)}, '
-                f'but got {tuple(weight.shape)}; give a weight without the dimension of classes')
+                f'{type(self).__name__} needs one weight per position, {tuple(positions)}, but got '
+                f'{tuple(weight.shape)}; pass a weight without the class dimension')
         for name, value in named.items():
             if value.shape != positions:
                 raise ValueError(
                     f'{type(self).__name__} needs `{name}` of each position, {tuple(positions)}, '
-                    f'but got {tuple(value.shape)}; give it without the dimension of classes')
+                    f'but got {tuple(value.shape)}; pass it without the class dimension')
 
     def notes(self, channels: int) -> List[str]:
         """Parts of the formula that have no gradient for tensors of so many channels.

@@ -141,9 +141,8 @@ def check_sigmoid(name: str, use_sigmoid: Optional[bool]) -> None:
         ValueError: If it is False.
     """
     if use_sigmoid is False:
-        raise ValueError(f'{name} takes each class for a score of its own, activated by sigmoid, '
-                         "but the student's head has softmax over the classes; take mmkd.DISTLoss "
-                         "or mmkd.KDLoss at 'cls'")
+        raise ValueError(f"{name} needs a sigmoid for each class, but the student's head has "
+                         "softmax over the classes; use mmkd.DISTLoss or mmkd.KDLoss at 'cls'")
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:

@@ -84,8 +84,8 @@ class BPKDLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor, *, label_map: Tensor) -> Dict[str, Tensor]:
         if student.dim() != 4 or label_map.dim() != 3 or len(label_map) != len(student):
             raise ValueError('BPKDLoss compares maps (N, C, H, W) by labels (N, height, width), '
-                             f'but got {tuple(student.shape)} and {tuple(label_map.shape)}; take '
-                             "'cls' of a segmentor")
+                             f'but got {tuple(student.shape)} and {tuple(label_map.shape)}; '
+                             "compare 'cls' of a segmentor")
         if student.numel() == 0:
             nothing = student.sum() * 0
             return dict(edge=nothing, body=nothing)

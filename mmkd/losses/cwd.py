@@ -72,9 +72,8 @@ class CWDLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:
         if student.dim() != 4:  # class logits of queries, (N, C, Q), have no positions
             raise ValueError(
-                'CWDLoss compares at which positions of a map each channel is active, so it needs '
-                f'(N, C, H, W), but got {tuple(student.shape)}; use mmkd.KDLoss or mmkd.DISTLoss '
-                "here, or a point that has maps, such as 'neck'")
+                f'CWDLoss compares maps (N, C, H, W), but got {tuple(student.shape)}; use '
+                "mmkd.KDLoss or mmkd.DISTLoss here, or a point that has maps, such as 'neck'")
         if student.numel() == 0:
             return student.sum() * 0
         weight = None if weight is None else weight.flatten(1)

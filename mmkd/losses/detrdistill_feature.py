@@ -63,8 +63,9 @@ class DETRDistillFeatureLoss(DistillLoss):
         for hidden, logits, where in zip(*teacher_also):
             if hidden.shape[1] != teacher.shape[1]:
                 raise ValueError(
-                    f'the decoder of the teacher has {hidden.shape[1]} channels, its map '
-                    f"{teacher.shape[1]}; compare maps of the decoder's width, such as 'neck'")
+                    f'the map of the teacher must have the {hidden.shape[1]} channels of its '
+                    f'decoder, but has {teacher.shape[1]}; compare maps with this number of '
+                    "channels, such as 'neck'")
             hidden, logits, where = (one.to(student.dtype) for one in (hidden, logits, where))
             direction = self.direction(hidden, logits, where, truth, use_sigmoid)
             mask = torch.einsum('nc,nchw->nhw', direction, unit).clamp(min=0.01)

@@ -108,8 +108,8 @@ class DISTLoss(LogitLoss):
         notes = super().notes(channels)
         if notes or channels >= LEAST_COLUMNS or not self.beta:
             return notes
-        left = ('compares within classes alone' if self.gamma else
-                'nothing is left with `gamma=0`')
+        left = ('only compares within classes' if self.gamma else
+                'is 0 with `gamma=0`')
         return [f'DISTLoss leaves out its inter-class part, which is constant over {channels} '
                 f'column{"s" * (channels > 1)}, and {left}; mmkd.KDLoss has no such limit']
 

@@ -72,8 +72,8 @@ class DKDLoss(LogitLoss):
     """
 
     needs_softmax = (
-        'DKDLoss takes the class of a label apart from the others, for which their probabilities '
-        'must sum to 1; use mmkd.BCKDLoss, which sigmoid heads take instead')
+        'DKDLoss separates the class of the label from the others, which needs probabilities that '
+        'sum to 1; use mmkd.BCKDLoss for sigmoid heads')
 
     def __init__(self, alpha: float = 1.0, beta: float = 0.25, tau: float = 1.0,
                  use_sigmoid: Optional[bool] = None, loss_weight: float = 1.0,
@@ -98,7 +98,8 @@ class DKDLoss(LogitLoss):
             return notes
         if self.standardize:
             return notes_of_standardized(self, channels)
-        return ['DKDLoss leaves out the part of the other classes, of which 2 columns have one']
+        return ['DKDLoss leaves out its non-target part, because 2 columns have only one other '
+                'class']
 
 
 METHOD = Method('dkd', instead=dict(dense='bckd'), roi=[

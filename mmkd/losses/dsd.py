@@ -77,8 +77,8 @@ class DSDLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor, *, student_also: List[Tensor],
                 teacher_also: List[Tensor]) -> Dict[str, Tensor]:
         if student.dim() != 4:
-            raise ValueError('DSDLoss compares maps (N, C, H, W), but got '
-                             f"{tuple(student.shape)}; take 'cls' of a segmentor")
+            raise ValueError(f'DSDLoss compares maps (N, C, H, W), but got {tuple(student.shape)}; '
+                             "compare 'cls' of a segmentor")
         if student.numel() == 0:
             nothing = student.sum() * 0
             return dict(pixel=nothing, category=nothing)

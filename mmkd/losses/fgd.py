@@ -169,7 +169,7 @@ class FGDLoss(DistillLoss):
         if self.boxes_by == 'input':
             x, y = x / input_size[1], y / input_size[0]
         elif image_sizes is None:
-            raise ValueError("FGDLoss(boxes_by='image') needs `image_sizes`, but got none; give "
+            raise ValueError("FGDLoss(boxes_by='image') needs `image_sizes`, but got none; pass "
                              "the sizes without padding, or write boxes_by='input'")
         else:
             x, y = x / image_sizes[:, 1, None, None], y / image_sizes[:, 0, None, None]

@@ -67,8 +67,8 @@ class IFVDLoss(DistillLoss):
     def compare(self, student: Tensor, teacher: Tensor, *, label_map: Tensor,
                 num_classes: int) -> Tensor:
         if student.dim() != 4:
-            raise ValueError('IFVDLoss compares the pixels of a map, so it needs (N, C, H, W), but '
-                             f"got {tuple(student.shape)}; choose a point that has maps, such as "
+            raise ValueError('IFVDLoss compares maps (N, C, H, W), but got '
+                             f'{tuple(student.shape)}; choose a point that has maps, such as '
                              "'features' of a segmentor")
         if student.numel() == 0:
             return student.sum() * 0

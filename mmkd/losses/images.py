@@ -55,8 +55,9 @@ class ImageRelationLoss(DistillLoss):
             value: Value = eager(self.relate)(rows, others)
             return value
         if len(rows):
-            warnings.warn(f'{type(self).__name__} relates {self.least} or more images to each '
-                          f'other, but the batch has {len(rows)}, and counts 0; raise the batch '
+            warnings.warn(f'{type(self).__name__} compares {self.least} or more images with each '
+                          f'other, but the batch has {len(rows)}, so the loss is 0; increase the '
+                          'batch '
                           'size' + ('' if self.sync else ', or write `sync=True`'), stacklevel=2)
         return self.nothing(rows.sum() * 0)
 

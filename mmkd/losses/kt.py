@@ -174,8 +174,8 @@ def _divergence(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
 
 def _logit_tailoring(student: Tensor, teacher: Tensor, label_map: Tensor, tau: float) -> Tensor:
     if student.dim() != 4:
-        raise ValueError(f'logit tailoring compares maps (N, C, H, W), but got '
-                         f"{tuple(student.shape)}; take 'cls' of a segmentor")
+        raise ValueError('logit tailoring compares maps (N, C, H, W), but got '
+                         f"{tuple(student.shape)}; compare 'cls' of a segmentor")
     classes = student.shape[1]
     mask = one_hot(label_map.where(label_map >= 0, classes), classes + 1)[..., :classes]
     mask = mask.movedim(-1, 1).bool()

@@ -129,7 +129,7 @@ class LDLoss(DistillLoss):
         """By level, the IoU of each position in the valuable region, 0 outside; (N·anchors, H, W).
         """
         if priors[0].shape[1] != 4:
-            raise ValueError('the valuable region of LDLoss is that of anchors, but the student '
+            raise ValueError('the valuable region of LDLoss needs anchors, but the student '
                              'predicts from points; write `valuable=0` to leave it out')
         sizes = [len(one) for one in priors]
         grids = [(one.shape[1], one.shape[2], size // one[0].numel())
@@ -204,8 +204,8 @@ def check_bins(name: str, level: Tensor) -> None:
     if level.shape[1] % 4 or level.shape[1] < 8:
         raise ValueError(
             f'{name} compares distributions of distances, bins for each of the four sides of a box '
-            f'as GFL has them, but got {level.shape[1]} numbers per box; give a student and a '
-            "teacher with such a head, or take mmkd.BCKDBoxLoss at 'boxes'")
+            f'as in GFL, but got {level.shape[1]} numbers per box; use a student and a teacher '
+            "with such a head, or use mmkd.BCKDBoxLoss at 'boxes'")
 
 
 METHOD = Method('ld', dense=[dict(type='mmkd.LDLoss', on='reg')])

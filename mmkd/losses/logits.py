@@ -52,7 +52,7 @@ class LogitLoss(DistillLoss):
     def notes(self, channels: int) -> List[str]:
         if channels > 1 or self.use_sigmoid:
             return []
-        return [f'{type(self).__name__}: softmax over 1 column is 1 whatever the logit is; write '
+        return [f'{type(self).__name__}: softmax over 1 column is always 1; write '
                 '`use_sigmoid=True` if the column is a class against background, or use '
                 'mmkd.MSELoss']
 
@@ -99,7 +99,7 @@ class LogitLoss(DistillLoss):
         Returns:
             Tensor | dict[str, Tensor]: A scalar, or named parts.
         """
-        raise NotImplementedError(f'{type(self).__name__} has no formula; write `compare_rows` or '
+        raise NotImplementedError(f'{type(self).__name__} has no formula; define `compare_rows` or '
                                   '`compare`')
 
 

@@ -31,9 +31,9 @@ EPS = 1e-7
 """Added to the standard deviation, as in the authors' code."""
 
 STANDARDIZED_HAVE_NO_LEVEL = (
-    'standardised logits have a mean of 0 at each position, so they do not say whether there is an '
-    'object, which is what a sigmoid is for; leave out `standardize`, use mmkd.BCKDLoss, or write '
-    '`use_sigmoid=False` to compare the classes of each anchor by softmax')
+    'standardised logits have a mean of 0 at each position, so they lose the score of an object '
+    'against the background, which a sigmoid head predicts; leave out `standardize`, use '
+    'mmkd.BCKDLoss, or write `use_sigmoid=False` to compare the classes of each anchor by softmax')
 """Why standardised logits need softmax."""
 
 LEAST_COLUMNS = 3
@@ -79,9 +79,9 @@ def notes_of_standardized(loss: DistillLoss, channels: int) -> List[str]:
     """See :meth:`mmkd.losses.DistillLoss.notes`."""
     if channels >= LEAST_COLUMNS:
         return []
-    return [f'{type(loss).__name__}: standardised logits of {channels} column'
-            f'{"s" * (channels > 1)} are the same whatever the logits are, but for their sign; '
-            'leave out `standardize`']
+    return [f'{type(loss).__name__}: standardised logits of {channels} '
+            f'column{"s" * (channels > 1)} depend only on the signs of the logits; leave out '
+            '`standardize`']
 
 
 ON_CLASSES = dict(type='mmkd.KDLoss', on='cls', tau=2., standardize=True, loss_weight=9.,

@@ -66,8 +66,8 @@ class Bank(nn.Module):
                                 per_class=per_class).items():
             _check_count(name, value, may_be_none=name in ('classes', 'per_class'))
         if per_class is not None and classes is None:
-            raise ValueError(f'`per_class` is {per_class}, but the bank has no `classes`; give '
-                             'their number, or leave out `per_class`')
+            raise ValueError(f'`per_class` is {per_class}, but the bank has no `classes`; set the '
+                             'number of classes, or leave out `per_class`')
         if saved not in ('float32', 'float16', False) or (saved == 0 and saved is not False):
             raise ValueError(f"`saved` must be 'float32', 'float16' or False, but got {saved!r}; "
                              'write one of them')
@@ -104,13 +104,13 @@ class Bank(nn.Module):
         """
         if features.dim() != 2 or features.shape[1] != self.channels:
             raise ValueError(f'Bank keeps rows (M, {self.channels}), but got '
-                             f'{tuple(features.shape)}; give features in this shape, or build it '
+                             f'{tuple(features.shape)}; pass features of this shape, or build it '
                              'with other `channels`')
         if (labels is None) != (self.classes is None):
             raise ValueError('Bank was built ' + (
-                'without `classes`, but got labels; leave them out, or give `classes`'
+                'without `classes`, but got labels; leave them out, or set `classes`'
                 if self.classes is None else
-                f'for {self.classes} classes, but got no labels; give one per row'))
+                f'for {self.classes} classes, but got no labels; pass one per row'))
         features = _moved(features.detach(), self.memory.device, self.memory.dtype)
         if self.saved == 'float16':
             is_finite = features.isfinite()
@@ -159,7 +159,7 @@ class Bank(nn.Module):
         if label is not None and not (
                 self.classes is not None and isinstance(label, int) and 0 <= label < self.classes):
             raise ValueError(f'Bank has {self.classes or "no"} classes, but `label` is {label!r}; '
-                             'give a whole number below, or leave it out')
+                             'pass a smaller whole number, or leave it out')
         first, last = (0, len(self.counts)) if label is None else (label, label + 1)
         count = slots = (last - first) * self.size
         if label not in self._full:
@@ -263,7 +263,7 @@ def _per_row(name: str, values: Union[Tensor, Sequence[int]], features: Tensor) 
     found = torch.as_tensor(values)
     if found.shape != features.shape[:1] or (found.is_floating_point() and len(found)):
         raise ValueError(f'`{name}` must be whole numbers, one for each of the {len(features)} '
-                         f'rows, but got {tuple(found.shape)} of {found.dtype}; give one per row')
+                         f'rows, but got {tuple(found.shape)} of {found.dtype}; pass one per row')
     return _moved(found, features.device, torch.int64)
 
 

@@ -92,12 +92,12 @@ class Method:
                  joined: Optional[Dict[str, Dict[str, Entries]]] = None,
                  **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
-            raise ValueError(f'a method is called {name!r}; write a name in lower case, without '
-                             "'+', such as 'dkd'")
+            raise ValueError(f'{name!r} is not a valid name of a method; write a name in lower '
+                             "case, without '+', such as 'dkd'")
         recipes = {kind: Recipe(*one) if isinstance(one, Recipe) else Recipe(list(one))
                    for kind, one in by_family.items()}
         if not entries and not any(one.entries for one in recipes.values()):
-            raise ValueError(f'the method `{name}` has no entries; give what it compares, for '
+            raise ValueError(f'the method `{name}` has no entries; write what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
         self.name, self._around = name, dict(around or {})
         self.prepare, self.instead = dict(prepare or {}), dict(instead or {})
@@ -105,7 +105,7 @@ class Method:
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
-            raise ValueError(f'there is a method `{name}` already; give it another name')
+            raise ValueError(f'there is a method `{name}` already; use another name')
         METHODS[name] = self
 
     def kinds(self) -> str:
@@ -149,8 +149,9 @@ def methods_of(written: str) -> List[Method]:
     for name in names:
         if name not in METHODS:
             nearest = get_close_matches(name, METHODS, 1)
-            raise ValueError(f'no method `{name}`; there are {", ".join(sorted(METHODS))}, and '
-                             "several joined by '+'; write " + (f'`{nearest[0]}`' if nearest else
+            raise ValueError(f'no method `{name}`; the methods are {", ".join(sorted(METHODS))}, '
+                             "and several can be joined by '+'; "
+                             'write ' + (f'`{nearest[0]}`' if nearest else
                                                         'one of these'))
     return [METHODS[name] for name in names]
 
@@ -184,9 +185,9 @@ def around_of(methods: Sequence[Method], *kinds: str) -> Dict[str, Any]:
             if isinstance(value, list):
                 value = [*found.get(key, []), *value]
             elif key in found and found[key] != value:
-                raise ValueError(f'`{whose[key]}` trains with {key}={found[key]!r}, '
-                                 f'`{method.name}` with {value!r}; take one of the methods, or '
-                                 'write the config by hand')
+                raise ValueError(f'`{whose[key]}` needs {key}={found[key]!r}, but `{method.name}` '
+                                 f'needs {value!r}; use one of the methods, or write the config by '
+                                 'hand')
             found[key], whose[key] = value, method.name
     return found
 

@@ -66,8 +66,8 @@ class NKDLoss(LogitLoss):
     """
 
     needs_softmax = (
-        'NKDLoss takes the class of a label apart from the others, for which their probabilities '
-        'must sum to 1; use mmkd.BCKDLoss, which sigmoid heads take instead')
+        'NKDLoss separates the class of the label from the others, which needs probabilities that '
+        'sum to 1; use mmkd.BCKDLoss for sigmoid heads')
 
     def __init__(self, gamma: float = 1.5, tau: float = 1.0, use_sigmoid: Optional[bool] = None,
                  loss_weight: float = 1.0) -> None:
@@ -83,7 +83,8 @@ class NKDLoss(LogitLoss):
         notes = super().notes(channels)
         if notes or channels > 2:
             return notes
-        return ['NKDLoss leaves out the part of the other classes, of which 2 columns have one']
+        return ['NKDLoss leaves out its non-target part, because 2 columns have only one other '
+                'class']
 
 
 METHOD = Method('nkd', instead=dict(dense='bckd'), roi=[

@@ -56,9 +56,9 @@ class _Guided(DistillLoss):
         for level, also in zip(student, teacher_also):
             if any(one.shape[2:] != level.shape[2:] for one in also):
                 raise ValueError(
-                    f'{type(self).__name__} weighs the positions of a map {_size(level)} by '
-                    f'predictions on a map {_size(also[0])}; compare levels that the '
-                    "teacher's head is given, such as 'neck'")
+                    f"{type(self).__name__} needs maps of the size of the teacher's predictions, "
+                    f'{_size(also[0])}, but got {_size(level)}; compare the input levels of the '
+                    "teacher's head, such as 'neck'")
         centres = torch.cat([_centres(one, size) for one, size in zip(priors, sizes)])
         logits, decoded = ([one.flatten(2).transpose(1, 2) for one in side]
                            for side in zip(*teacher_also))
@@ -157,7 +157,7 @@ class PGDClsLoss(_Guided):
                 also_sigmoid: Optional[Sequence[Optional[bool]]] = None) -> Dict[str, Tensor]:
         if max(level) >= len(self.level_weights):
             raise ValueError(f'PGDClsLoss has {len(self.level_weights)} `level_weights`, but '
-                             f'compares level {max(level)}; give one for each level')
+                             f'compares level {max(level)}; write one for each level')
         importances, outside = self.maps(student, teacher_also, priors, boxes, box_labels,
                                     also_sigmoid is None or bool(also_sigmoid[0]))
         objects, background, attention = (student[0].new_zeros(()) for _ in range(3))

@@ -95,14 +95,14 @@ class PreparedLoss(DistillLoss):
         self.file = read_prepared(self.tokens)
         about, level = self.file.about, teacher_level or 0
         if about['type'] != kind:
-            raise ValueError(f'`{self.tokens}` holds {about["type"]}, but {name} needs {kind}; '
-                             f'make one by `tools/train.py TEACHER.py --prepare {self.method}`')
+            raise ValueError(f'`{self.tokens}` contains {about["type"]}, but {name} needs {kind}; '
+                             f'train one by `tools/train.py TEACHER.py --prepare {self.method}`')
         channels = about['channels']
         if level >= len(channels) or channels[level] != teacher_channels:
             raise ValueError(
-                f'`{self.tokens}` was made for `{about["on"]}` with {channels} channels by level, '
-                f'but level {level} of the teacher has {teacher_channels} here; make one for this '
-                'teacher and this point')
+                f'`{self.tokens}` was trained at `{about["on"]}` with {channels} channels by '
+                f'level, but level {level} of the teacher has {teacher_channels} here; train one '
+                'for this teacher and this point')
         module = self.module(**about['arguments'])
         module.setup(teacher_channels)
         state = self.file.states[level]
@@ -113,14 +113,15 @@ class PreparedLoss(DistillLoss):
             module.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f'the weights in `{self.tokens}` do not fit {kind}: '
-                             f'{" ".join(str(error).split())[:300]}; make the file anew') from error
+                             f'{" ".join(str(error).split())[:300]}; train the first stage '
+                             'again') from error
         freeze(module)
         self.frozen = module
 
     @classmethod
     def missing(cls) -> str:
         """The message for a loss without a file: how it is made, and where it goes."""
-        return (f'{cls.__name__} needs `tokens`, the file of its first stage: make it by `python '
+        return (f'{cls.__name__} needs `tokens`, the file of its first stage: write it by `python '
                 f'tools/train.py TEACHER.py --prepare {cls.method}`, which writes prepared.pth '
                 "into its work dir; then write tokens='.../prepared.pth', or with --method "
                 '--prepared .../prepared.pth')

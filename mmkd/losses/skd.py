@@ -67,8 +67,8 @@ class SKDLoss(DistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.dim() != 4:
-            raise ValueError('SKDLoss compares parts of maps (N, C, H, W), but got '
-                             f'{tuple(student.shape)}; compare features of a decode head')
+            raise ValueError(f'SKDLoss compares maps (N, C, H, W), but got {tuple(student.shape)}; '
+                             'compare features of a decode head')
         if student.numel() == 0:
             return student.sum() * 0
         own, other = (self._parts(one) for one in (student, teacher))

@@ -54,7 +54,7 @@ def limits_of(loss: DistillLoss, shapes: Shapes,
     notes = list(dict.fromkeys(note for shape in shapes for note in loss.notes(shape[1])))
     if not is_constant(loss, shapes, teacher_shapes):
         return Limits(False, notes)
-    return Limits(True, [f'{type(loss).__name__} has a gradient of 0 whatever both sides predict',
+    return Limits(True, [f'the gradient of {type(loss).__name__} is 0 for all predictions',
                          *(notes or ['use another loss, for instance mmkd.MSELoss, or another '
                                      'point'])])
 

@@ -65,8 +65,8 @@ class Caching(FixedTeacher):
         super().begin()
         if self.store is None:
             self.store = AnswerStore(self.cache, self._description(), self.stored_as)
-            print_log(f'The teacher\'s answers are kept in {self.store.folder}: '
-                      f'{len(self.store)} are there, {self.store.bytes / 2**20:.0f} MiB', 'current')
+            print_log(f"The teacher's outputs are cached in {self.store.folder}, which has "
+                      f'{len(self.store)} of them, {self.store.bytes / 2**20:.0f} MiB', 'current')
 
     def observe(self, inputs: Tensor, data_samples: Optional[Sequence],
              questions: Dict[str, Question]) -> Dict[str, Answers]:
@@ -78,12 +78,12 @@ class Caching(FixedTeacher):
                 answer per image.
         """
         if any(point.asked_at for question in questions.values() for point in question.points):
-            raise ValueError('mmkd.CachedTeacher is asked at the student\'s RoIs, which are others '
-                             'in every step; compare `neck`, `backbone` or the RPN, or take '
+            raise ValueError("mmkd.CachedTeacher cannot predict for the student's RoIs, which "
+                             'change in every step; compare `neck`, `backbone` or the RPN, or use '
                              'mmkd.FrozenTeacher')
         if any(question.through is not None for question in questions.values()):
-            raise ValueError('`through` continues values of the student in the teacher, which are '
-                             'others in every step, but mmkd.CachedTeacher keeps answers; take '
+            raise ValueError('`through` runs the teacher on values of the student, which change in '
+                             'every step, but mmkd.CachedTeacher returns cached outputs; use '
                              'mmkd.FrozenTeacher')
         if self.store is None:  # a blank image, before training
             return super().observe(inputs, data_samples, questions)
@@ -96,9 +96,10 @@ class Caching(FixedTeacher):
         self.missed += len(missing)
         if missing and self.on_miss == 'error':
             raise LookupError(
-                f'{len(missing)} of {len(keys)} images have no answer in {self.store.folder}: the '
-                'data, the pipeline or the batch\'s padding is not what it was filled with; fill '
-                "it by tools/cache_teacher.py, or write `on_miss='run'`")
+                f'{len(missing)} of {len(keys)} images have no cached output in '
+                f'{self.store.folder}: the data, the pipeline or the padding of the batch has '
+                'changed since it was filled; fill it by tools/cache_teacher.py, or write '
+                "`on_miss='run'`")
         if missing:
             self._ask(inputs, data_samples, questions, missing, keys, answers)
         return {key: {point: joined(one) for point, one in found.items()}
@@ -124,9 +125,9 @@ class Caching(FixedTeacher):
             for point, answer in found.items():
                 if any(len(one) != len(rows) for one in answer.tensors()):
                     raise ValueError(
-                        f'`{point.name}` of the teacher says '
-                        f'{[tuple(one.shape) for one in answer.tensors()]} of {len(rows)} images, '
-                        'not one answer for each; take mmkd.FrozenTeacher')
+                        f'`{point.name}` of the teacher must have one output for each of '
+                        f'{len(rows)} images, but has '
+                        f'{[tuple(one.shape) for one in answer.tensors()]}; use mmkd.FrozenTeacher')
                 for row, n in enumerate(rows):
                     if n not in missing:
                         continue
@@ -151,10 +152,11 @@ class Caching(FixedTeacher):
         if not asked:
             return
         share = self.found / asked
-        text = f'{share:.0%} of {asked} answers of the teacher came from the cache'
+        text = f'{share:.0%} of {asked} outputs of the teacher were read from the cache'
         if not is_first and share < 0.5:
-            print_log(f'{text}: images do not come again as they were. Wrap the training pipeline '
-                      'in mmkd.Replay, and give all images one size', 'current', logging.WARNING)
+            print_log(f'{text}: images are not the same in every epoch. Wrap the training pipeline '
+                      'in mmkd.Replay, and pad or resize all images to one '
+                      'size', 'current', logging.WARNING)
         else:
             print_log(text, 'current')
         self.found = self.missed = 0
@@ -206,8 +208,8 @@ class Caching(FixedTeacher):
             self.store.put(records)
         except Full as error:
             self._is_full = True
-            print_log(f'No more answers are kept in {self.store.folder}: {error}. Training goes '
-                      'on; the teacher runs where an answer is not there', 'current',
+            print_log(f'No more outputs are cached in {self.store.folder}: {error}. Training '
+                      'continues; the teacher runs for images without a cached output', 'current',
                       logging.WARNING)
 
 

@@ -38,9 +38,8 @@ class Committee(BaseTeacher):
                  average: str = 'probability') -> None:
         super().__init__()
         if not isinstance(members, (list, tuple)) or not members:
-            raise ValueError('`members` must be a list of teachers, for instance '
-                             f'[dict(config=..., checkpoint=...), ...], but got {members!r}; '
-                             'give two or more')
+            raise ValueError('`members` must be a list of teachers, for instance [dict(config=..., '
+                             f'checkpoint=...), ...], but got {members!r}; write two or more')
         if not isinstance(average, str) or average not in AVERAGES:
             raise ValueError(f'`average` must be one of {", ".join(map(repr, AVERAGES))}, but got '
                              f'{average!r}; write one of these')
@@ -50,16 +49,17 @@ class Committee(BaseTeacher):
             for number, one in enumerate(members)]
         for number, one in enumerate(self.members):
             if isinstance(one, Committee):
-                raise TypeError(f'member {number} of the committee is a {type(one).__name__}; it '
-                                'must be a teacher, and no committee; name its members there')
+                raise TypeError(f'member {number} of the committee must be a teacher, but is a '
+                                f'{type(one).__name__}; write its members in this committee')
         if not (weights is None or isinstance(weights, (list, tuple))):
             raise TypeError('`weights` must be a list of numbers, one for each member, but got '
-                            f'{weights!r}; write as many numbers as there are members')
+                            f'{weights!r}; write one number for each member')
         weights = [1.] * len(members) if weights is None else [
             finite_number('weights', weight) for weight in weights]
         if len(weights) != len(members) or min(weights) < 0 or not sum(weights):
             raise ValueError(f'`weights` must be {len(members)} numbers of 0 or more, one for each '
-                             f'member and not all 0, but got {weights}; write as many')
+                             f'member and not all 0, but got {weights}; write {len(members)} '
+                             'numbers')
         self.weights = [weight / sum(weights) for weight in weights]
         self.average = average
 

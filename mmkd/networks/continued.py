@@ -52,9 +52,9 @@ def continued(model: nn.Module, through: Optional[Replaced]) -> Iterator[None]:
         yield
     left = sum(1 for _ in rest)
     if left:
-        raise Misfit(f'`through`: `{path}` of the teacher was called {len(values) - left} '
-                         f'times, the module of the student {len(values)} times; name modules that '
-                         'are called as often')
+        raise Misfit(f'`through`: `{path}` of the teacher was called {len(values) - left} times, '
+                     f'but the module of the student {len(values)} times; write modules that are '
+                     'called the same number of times')
 
 
 def _next(through: Replaced, rest: Iterator[Any], forward: Callable) -> Callable:
@@ -67,22 +67,22 @@ def _next(through: Replaced, rest: Iterator[Any], forward: Callable) -> Callable
         try:
             value = next(rest)
         except StopIteration:
-            raise Misfit(f'`through`: `{path}` of the teacher is called more often than the '
-                             f'module of the student, {len(values)} times; name modules that are '
-                             'called as often') from None
+            raise Misfit(f'`through`: `{path}` of the teacher is called more often than the module '
+                         f'of the student, {len(values)} times; write modules that are called the '
+                         'same number of times') from None
         shapes = [[tuple(one.shape) for one in tree_flatten(side)[0] if isinstance(one, Tensor)]
                   for side in (value, own)]
         if shapes[0] != shapes[1]:
             raise Misfit(
                 f'`through`: the module of the student returns {_shown(shapes[0])}, but `{path}` '
-                f'of the teacher {_shown(shapes[1])}; name modules whose outputs have one shape, '
-                "or give a teacher of the student's channels there")
+                f'of the teacher {_shown(shapes[1])}; write modules whose outputs have the same '
+                "shape, or use a teacher with the student's channels there")
         if not rescale:
             return value
         if not isinstance(value, Tensor) or value.dim() < 2:
-            raise Misfit(f'`through`: `rescale={rescale!r}` is for a module that returns a map '
-                         f'(N, C, H, W) or vectors (N, C), but `{path}` returns '
-                         f'{type(value).__name__} {_shown(shapes[0])}; leave `rescale` out')
+            raise Misfit(f'`through`: `rescale={rescale!r}` needs a module that returns a map (N, '
+                         f'C, H, W) or vectors (N, C), but `{path}` returns {type(value).__name__} '
+                         f'{_shown(shapes[0])}; leave `rescale` out')
         scaled = rescaled(value, own)
         return scaled.relu() if rescale == 'relu' else scaled
 

@@ -55,8 +55,8 @@ class EarlierSelf(BaseTeacher):
         """Warn if the run is too short for a copy of the weights."""
         runner = current_runner()
         if runner is not None and isinstance(self.every, int) and self.every >= runner.max_iters:
-            print_log(f'mmkd.EarlierSelf is renewed after every {self.every} iterations, but '
-                      f'training has {runner.max_iters}, so it never teaches; write a smaller '
+            print_log(f'mmkd.EarlierSelf is updated after every {self.every} iterations, but '
+                      f'training has {runner.max_iters}, so it is never used; write a smaller '
                       '`every`', 'current', logging.WARNING)
 
     def after_iter(self, iteration: int) -> None:

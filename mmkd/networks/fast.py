@@ -80,16 +80,16 @@ class Fast:
         wanted, self._wanted = self._wanted, []
         if is_continued and 'fuse' in wanted:
             wanted.remove('fuse')
-            warn('`fuse=True` is left out', ValueError(
-                'a value of the student goes on through the teacher, and fused layers return '
-                'other values inside'))
+            warn('`fuse=True` is not used', ValueError(
+                'the teacher continues from a value of the student, and fused layers have no such '
+                'values'))
         precision, self.precision = self.precision, None
         if not wanted and precision is None:
             return model
         try:
             exact = answer(model)
         except Exception as error:
-            warn('every faster setting is left out', error)
+            warn('no faster setting is used', error)
             return model
         for name in wanted:
             before = dict(vars(self), _compiled={})
@@ -97,10 +97,10 @@ class Fast:
                 tried = getattr(self, f'_{name}')(model, busy_inside)
                 moved = self._moved(exact, answer(tried))
                 if not moved < TOLERANCE:
-                    raise ValueError(f'its answers would move by {moved:.1e} of their norm')
+                    raise ValueError(f'its outputs would change by {moved:.1e} of their norm')
             except Exception as error:  # from the compiler or the device
                 vars(self).update(before)
-                warn(f'`{name}=True` is left out', error)
+                warn(f'`{name}=True` is not used', error)
                 continue
             model, self.changes[name] = tried, moved
         if precision is not None:
@@ -108,15 +108,15 @@ class Fast:
                 self._dtype = supported(PRECISIONS[precision], exact)
                 moved = self._moved(exact, answer(model))
                 if not math.isfinite(moved):
-                    raise ValueError('its answers are no longer finite')
+                    raise ValueError('its outputs are no longer finite')
                 self.changes[precision] = moved
             except Exception as error:
                 self._dtype = None
-                warn(f'`precision={precision!r}` is left out', error)
+                warn(f'`precision={precision!r}` is not used', error)
         if self.changes:
             moved_by = ', '.join(f'{name} {moved:.1e}' for name, moved in self.changes.items())
-            print_log('The teacher runs faster; by so much of their norm its answers have moved on '
-                      f'an image of noise, one setting upon the other: {moved_by}', 'current')
+            print_log('The teacher uses faster settings. Relative change of its outputs on an '
+                      f'image of noise, after each setting in turn: {moved_by}', 'current')
         return model
 
     @contextmanager
@@ -148,7 +148,7 @@ class Fast:
                  if isinstance(getattr(model, part, None), nn.Module)
                  and not any(path.startswith(f'{part}.') for path in busy_inside)]
         if not parts:
-            raise ValueError(f'what is compared lies inside of {" and ".join(COMPILED)}')
+            raise ValueError(f'what is compared is inside of {" and ".join(COMPILED)}')
         self._compiled = {part: torch.compile(model.get_submodule(part).forward, dynamic=True)
                           for part in parts}
         return model
@@ -181,12 +181,12 @@ def supported(dtype: torch.dtype, said: List[Tensor]) -> torch.dtype:
     else:
         is_there = True
     if not is_there:
-        raise ValueError(f'this {device} has no arithmetic for {dtype}')
+        raise ValueError(f'this {device} does not support {dtype}')
     return dtype
 
 
 def warn(what: str, error: Exception) -> None:
     """Log that a setting is left out."""
     reason = str(error).strip().split('\n')[0]
-    print_log(f'{what} of the teacher, which runs without: {type(error).__name__}: {reason}',
+    print_log(f'{what} for the teacher: {type(error).__name__}: {reason}',
               'current', logging.WARNING)

@@ -129,8 +129,9 @@ class FrozenTeacher(FixedTeacher):
         model: Any = build_model(for_teaching(model_config(config)), 'teacher', scope)
         family_of(model, 'teacher')  # raises an error if it has no points
         with DefaultScope.overwrite_default_scope(scope), explained(
-                'the classes of the teacher cannot be read', 'look at `dataset_meta` in its '
-                'checkpoint, and at `train_dataloader` in its config'):
+                'the classes of the teacher cannot be read', 'check `dataset_meta` in its '
+                                                             'checkpoint, and `train_dataloader` '
+                                                             'in its config'):
             if not self.states_classes:
                 self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
@@ -221,12 +222,12 @@ def read_config(source: Union[str, dict, Config], what: str) -> Config:
         config = read_config_file(source, what)
     else:
         shown = f'`{what}.config`'
-        with explained(f'{shown} cannot be read', 'give a path, or dict(model=...)'):
+        with explained(f'{shown} cannot be read', 'write a path, or dict(model=...)'):
             config = source if isinstance(source, Config) else Config(source)
     if not isinstance(config.get('model'), dict):
-        hint = ('; it looks like the model itself, write dict(model=...)'
-                if 'type' in config else '; give the config of a whole run, or dict(model=...)')
-        raise ValueError(f'{shown} must hold a `model`, but its keys are '
+        hint = ('; this may be the model itself, write dict(model=...)'
+                if 'type' in config else '; use the config of a whole run, or dict(model=...)')
+        raise ValueError(f'{shown} must contain a `model`, but its keys are '
                          f'{list(config.keys())}{hint}')
     return config
 
@@ -241,9 +242,8 @@ def model_config(config: Config) -> ConfigDict:
     if 'student' in model:  # a distillation config: its student is the teacher
         model = model.student
         if not isinstance(model, dict):
-            raise TypeError('the config is that of a distillation, whose `student` is the model; '
-                            f'it must be a dict, but got {model!r}; give a config whose '
-                            '`student` is the config of a model')
+            raise TypeError('`student` of a distillation config must be the config of a model, but '
+                            f'got {model!r}; use a config whose `student` is a dict')
     if 'data_preprocessor' in config:  # the model's own has priority, as in MMEngine's Runner
         model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model

@@ -74,8 +74,8 @@ def parts_of(model: nn.Module, say: Say) -> Optional[Parts]:
                                  'together')
         return Parts(needed, called - needed)
     except Exception as error:  # from the code of the network
-        print_log(f'{type(model).__name__} runs as a whole, because it could not be found out '
-                  f'what it needs: {type(error).__name__}: {error}', 'current')
+        print_log(f'{type(model).__name__} runs all its modules, because those that are not needed '
+                  f'could not be determined: {type(error).__name__}: {error}', 'current')
         return None
 
 

@@ -37,8 +37,8 @@ class Inheritance:
             self.parts = [part.strip() for part in self.parts.split(',')]
         if not isinstance(self.parts, (list, tuple)) or not self.parts or not all(
                 isinstance(part, str) and part for part in self.parts):
-            raise TypeError("`inherit` must name parts of the model, such as 'neck,head', but got "
-                            f'{self.parts!r}; write the names in one string')
+            raise TypeError('`inherit` must be a string of parts of the model, such as '
+                            f"'neck,head', but got {self.parts!r}; write the names in one string")
         if self.depth not in DEPTHS:
             raise ValueError(f'`depth` of `inherit` must be one of {", ".join(map(repr, DEPTHS))}, '
                              f'but got {self.depth!r}; write one of these')
@@ -50,8 +50,8 @@ class Inheritance:
             try:
                 return cls(**entry)
             except TypeError as error:
-                raise TypeError(f'`inherit` cannot be read: {error}; it takes `parts`, `depth` and '
-                                '`width`; write one of these') from error
+                raise TypeError(f'`inherit` cannot be read: {error}; its keys are `parts`, `depth` '
+                                'and `width`; write one of these') from error
         return cls(entry)
 
     def pass_on(self, teacher: nn.Module, student: nn.Module) -> None:
@@ -69,9 +69,9 @@ class Inheritance:
         for part in self.parts:
             names = [name for name in target if _is_in(name, part)]
             if not names:
-                raise ValueError(f'`inherit` names `{part}`, but the student has no such part; '
-                                 f'there are {", ".join(dict(student.named_children()))}; name '
-                                 'one of these')
+                raise ValueError(f'`inherit` contains `{part}`, but the student has no such part; '
+                                 f'its parts are {", ".join(dict(student.named_children()))}; '
+                                 'write one of these')
             taken, left = 0, []
             for name in names:
                 given = source.get(self._renamed(name, *blocks))
@@ -87,7 +87,7 @@ class Inheritance:
                     f'the student can inherit nothing of `{part}`: no tensor of the teacher has '
                     f'the name and shape of one of its {len(names)}, such as `{names[0]}` '
                     f'{tuple(target[names[0]].shape)}; leave the part out of `inherit`, or write '
-                    '`width=True` for the first channels of a wider teacher')
+                    '`width=True` to copy the first channels of a wider teacher')
             print_log(f'The student inherits {taken} of {len(names)} tensors of `{part}`' +
                       (f'; not {", ".join(left[:5])}' + (' ...' if len(left) > 5 else '')
                        if left else ''), 'current')

@@ -35,8 +35,8 @@ class Normalization(NamedTuple):
                 flip = False
             else:
                 raise ValueError(
-                    f'cannot tell how {type(preprocessor).__name__} normalises images; give '
-                    'student and teacher the same `data_preprocessor`')
+                    f'how {type(preprocessor).__name__} normalises images is not known; use the '
+                    'same `data_preprocessor` for student and teacher')
         mean = getattr(preprocessor, 'mean', None)
         std = getattr(preprocessor, 'std', None)
         pad = getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0))
@@ -72,15 +72,15 @@ class Renormalize:
         if channels == 'repeat' and not given == 1 < taken:
             raise ValueError(
                 f"`channels='repeat'` is for a student of 1 channel and a {name} of several, but "
-                f'images of the student have {shown_channels(given)}, those of the {name} '
-                f"{taken}; leave `channels` out of `{name}`")
+                f'images of the student have {shown_channels(given)}, and those of the {name} '
+                f'{taken}; leave `channels` out of `{name}`')
         if given != taken and channels is None:
             raise ValueError(
-                f'images of the student have {shown_channels(given)}, those of the {name} '
+                f'images of the student have {shown_channels(given)}, but those of the {name} '
                 f'{taken}; ' + (
-                    f"write `{name}=dict(..., channels='repeat')` to feed it the channel {taken} "
-                    f'times, or give a {name} of 1 channel' if given == 1 and name == 'teacher' else
-                    f'give a {name} of {shown_channels(given)}'))
+                    f"write `{name}=dict(..., channels='repeat')` to repeat the channel {taken} "
+                    f'times, or use a {name} of 1 channel' if given == 1 and name == 'teacher' else
+                    f'use a {name} of {shown_channels(given)}'))
         self.taken = taken
         self.is_repeated = channels == 'repeat'
         self.student = Normalization.of(student.data_preprocessor).for_channels(given)
@@ -148,9 +148,9 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
             packed = [key[len(VIEW.format('')):] for key in sample.all_keys()
                       if key.startswith(VIEW.format(''))]
             raise ValueError(
-                f'a network sees the view `{name}`, but the samples hold ' +
+                f'a network needs the view `{name}`, but the samples contain ' +
                 (f'the views {packed}' if packed else 'no views') +
-                '; pack it by mmkd.PackViews at the end of the training pipeline')
+                '; add it to mmkd.PackViews at the end of the training pipeline')
         view = sample.get(field).to(inputs)
         shape = tuple(view.shape[1:])
         if shape != tuple(sample.img_shape[:2]) or any(

@@ -61,10 +61,12 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
     elif ':' in kind:
         library, _, name = kind.partition(':')
         if library not in LIBRARIES:
-            raise ValueError(f'`{kind}`: there is no library `{library}` here' +
-                             nearest(library, LIBRARIES) + f'; there are {joined(LIBRARIES)}; '
-                             "write for instance 'timm:vit_tiny_patch16_224', or the dotted path "
-                             "of a function, such as 'package.module.function'")
+            raise ValueError(f'`{kind}`: mmkd does not support the library `{library}`' +
+                             nearest(library, LIBRARIES) + '; the libraries are '
+                                                           f'{joined(LIBRARIES)}; write for '
+                                                           "instance 'timm:vit_tiny_patch16_224', "
+                                                           'or the dotted path of a function, such '
+                                                           "as 'package.module.function'")
         try:
             importlib.import_module(library)
         except ModuleNotFoundError as error:
@@ -77,15 +79,15 @@ def build_module(kind: Any, arguments: Dict[str, Any]) -> Built:
                              f'{culprit} that fits this torch: `{_command(culprit)}`') from error
         fetching = [one for one in FETCHING if arguments.get(one)]
         if fetching:
-            raise ValueError(f'`{kind}`: `{fetching[0]}={arguments[fetching[0]]!r}` would fetch '
-                             'weights, and a teacher downloads nothing; leave it out, and write '
-                             '`checkpoint=` with the path of the weights')
+            raise ValueError(f'`{kind}`: `{fetching[0]}={arguments[fetching[0]]!r}` would download '
+                             'weights, but mmkd does not download weights of other libraries; '
+                             'leave it out, and write `checkpoint=` with the path of the weights')
         built = LIBRARIES[library](name, arguments)
     else:
         built = Built(_called(_found(kind), kind, arguments))
     if not isinstance(built.module, nn.Module) or next(built.module.parameters(), None) is None:
-        raise ValueError(f'`{kind}` gives {type(built.module).__name__}, no torch.nn.Module with '
-                         'parameters; let it return one')
+        raise ValueError(f'`{kind}` must return a torch.nn.Module with parameters, but returned '
+                         f'{type(built.module).__name__}; correct the function')
     return built
 
 
@@ -121,7 +123,7 @@ def _found(path: str) -> Any:
     """The object at a dotted path."""
     home, _, name = path.rpartition('.')
     if not home:
-        raise ValueError(f"`build='{path}'` is no dotted path; write 'package.module.function', "
+        raise ValueError(f"`build='{path}'` is not a dotted path; write 'package.module.function', "
                          f"or a library before it, such as 'timm:{path}'")
     with explained(f'`{home}` of `build={path!r}` cannot be imported',
                    'correct the path, or put its folder on PYTHONPATH'):
@@ -208,18 +210,18 @@ def _torchvision(name: str, arguments: Dict[str, Any]) -> Built:
 def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     import transformers
     with explained(f'`transformers:{name}` is not on this machine',
-                   'give the folder of a model, with its config.json'):
+                   'write the folder of a model, with its config.json'):
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, **arguments)
     written: Sequence[str] = getattr(config, 'architectures', None) or ()
     kinds = [getattr(transformers, one, None) for one in written]
-    with explained(f'`transformers:{name}` cannot be built', 'look at its config.json'):
+    with explained(f'`transformers:{name}` cannot be built', 'check its config.json'):
         module = (kinds[0](config) if kinds and kinds[0] is not None else
                   transformers.AutoModel.from_config(config))
 
     def rename(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
         # Missing weights would be random, so they are removed again; unexpected ones are kept.
         with explained(f'the weights cannot be read into `transformers:{name}`',
-                       'give those of this model'):
+                       'use the weights of this model'):
             read, told = type(module).from_pretrained(  # type: ignore[attr-defined]
                 None, config=config, state_dict=dict(weights), output_loading_info=True)
         return {**{key: value for key, value in read.state_dict().items()

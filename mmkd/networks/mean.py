@@ -45,8 +45,9 @@ class MeanTeacher(BaseTeacher):
                  view: Optional[str] = None) -> None:
         super().__init__(view)
         if momentum is not None and not 0 < finite_number('momentum', momentum) < 1:
-            raise ValueError('`momentum` is the share of the student in the average, between 0 and '
-                             f'1, but got {momentum}; write for instance momentum=0.001')
+            raise ValueError('`momentum`, the weight of the student in the average, must be '
+                             f'between 0 and 1, but got {momentum}; write for instance '
+                             'momentum=0.001')
         if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 1:
             raise ValueError(f'`warmup` must be a number of steps, 1 or more, but got {warmup!r}; '
                              'write for instance warmup=100')

@@ -152,9 +152,9 @@ class ModuleTeacher(FixedTeacher):
         mean, std = self.mean or built.mean, self.std or built.std
         if mean is None or std is None:
             raise ValueError(
-                f'how images are normalised for `{shown}` is not known; write `mean` and `std` of '
-                'the pixels that it was trained with, RGB, 0 to 255, such as '
-                'mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]')
+                f'the image normalisation of `{shown}` is not known; write `mean` and `std` of the '
+                'pixels that it was trained with, RGB, 0 to 255, such as mean=[123.675, 116.28, '
+                '103.53], std=[58.395, 57.12, 57.375]')
         run = built.run if self.run is None else self.run
         _check_path(module, run, '`teacher.run`')
         places = {name: _place(module, name, entry, built)
@@ -213,9 +213,9 @@ def _of_pixels(name: str, values: Any) -> Optional[Sequence[float]]:
         raise ValueError(f'`teacher.std` must be greater than 0, but got {values}; write for '
                          'instance std=[58.395, 57.12, 57.375]')
     if any(0 < one < 1 for one in numbers) and max(numbers) < 1:
-        raise ValueError(f'`teacher.{name}` is that of pixels from 0 to 255, but got {values}, as '
-                         f'of pixels from 0 to 1; write {name}='
-                         f'{[round(255 * one, 3) for one in numbers]}')
+        raise ValueError(f'`teacher.{name}` must be for pixels from 0 to 255, but got {values}, '
+                         'which is for pixels from 0 to 1; write '
+                         f'{name}={[round(255 * one, 3) for one in numbers]}')
     return numbers
 
 
@@ -250,7 +250,7 @@ def _place(module: nn.Module, name: str, entry: Dict[str, Any], built: Built) ->
 def _check_path(module: nn.Module, path: str, what: str) -> None:
     known = [one for one, _ in module.named_modules()]
     if path not in known:
-        raise ValueError(f'{what}: {type(module).__name__} has no part `{path}`' +
+        raise ValueError(f'{what}: {type(module).__name__} has no module `{path}`' +
                          nearest(path, known) + '; write one of its `named_modules()`')
 
 

@@ -76,8 +76,8 @@ class Partner(LiveNetwork):
             raise TypeError(f'`separate_norm` must be True or False, but got {separate_norm!r}; '
                             'write one of the two')
         if separate_norm and not shared:
-            raise ValueError('`separate_norm=True` is of `shared` parts, but none are named; name '
-                             'them in `shared`, or leave it out')
+            raise ValueError('`separate_norm=True` needs `shared` modules, but there are none; '
+                             'write them in `shared`, or leave it out')
         if shared and view is not None:
             raise ValueError('`shared` modules are computed once, for one view of the images; '
                              f'leave out `shared` or `view={view!r}`')
@@ -100,14 +100,14 @@ class Partner(LiveNetwork):
         config = read_config(self.config, 'partner')
         model: Any = build_model(model_config(config), 'partner', config.get('default_scope'))
         family_of(model, 'partner')
-        with explained('the partner cannot be initialised', 'look at `init_cfg` in its config'):
+        with explained('the partner cannot be initialised', 'check `init_cfg` in its config'):
             model.init_weights()
         loaded = Loaded({}, '', '')
         if self.checkpoint is not None:
             loaded = load_hashed(self.checkpoint, self.trust_checkpoint, 'partner')
             load_exactly(model, loaded.checkpoint, self.checkpoint)
             with explained('the classes of the partner cannot be read',
-                           'look at `dataset_meta` in its checkpoint'):
+                           'check `dataset_meta` in its checkpoint'):
                 self.classes = classes_of_checkpoint(loaded.checkpoint)
         self._provenance = origin_of(config, loaded)
         # `sync_bn` of the config was applied to the student before the partner existed.
@@ -177,9 +177,9 @@ class Partner(LiveNetwork):
             key for key, value in own.items() if not isinstance(state[key], Tensor)
             or misfit(state[key], value)]
         if differ:
-            raise ValueError(f'the checkpoint holds another partner: {len(differ)} tensors differ '
-                             f'in name or shape, such as `{differ[0]}`; resume with the config it '
-                             'was trained with')
+            raise ValueError(f'the checkpoint contains another partner: {len(differ)} tensors '
+                             f'differ in name or shape, such as `{differ[0]}`; resume with the '
+                             'config it was trained with')
         self.model.load_state_dict(state, strict=False)
 
     def _shared_tensors(self) -> Set[int]:

@@ -38,9 +38,9 @@ def share(model: nn.Module, student: nn.Module, shared: Sequence[str],
                   for one in (mine, theirs)]
         if type(mine) is not type(theirs) or shapes[0] != shapes[1]:
             raise ValueError(
-                f'`shared` names `{path}`, which is {_described(mine, *shapes)} in the partner '
-                f'and {_described(theirs, *shapes[::-1])} in the student; only modules of one '
-                'kind and equal shapes can be shared; name those that are alike')
+                f'`shared` contains `{path}`, which is {_described(mine, *shapes)} in the partner '
+                f'and {_described(theirs, *shapes[::-1])} in the student; write modules of the '
+                'same type and shapes')
         if not separate_norm:
             _replace(model, path, theirs)
             modules.append(theirs)
@@ -71,7 +71,7 @@ def _with_those_before(model: nn.Module, shared: Sequence[str]) -> List[str]:
             parent, _, name = parent.rpartition('.')
     added = paths[len(shared):]
     if added:
-        print_log('Shared with the student, because they come before what is: '
+        print_log('Also shared with the student, because they run before shared modules: '
                   f'{", ".join(added)}', 'current')
     return paths
 
@@ -107,9 +107,9 @@ def computed_once(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
     for module in changed.values():
         raise ValueError(
-            f'a shared {type(module).__name__} returned a tensor that the student has changed in '
-            'place since; share the module behind it, too, for instance `backbone.relu` with '
-            '`backbone.bn1`, or simply the stage after it')
+            f'the student has changed the output of a shared {type(module).__name__} in place; '
+            'also share the module after it, for instance `backbone.relu` with `backbone.bn1`, or '
+            'the next stage')
 
 
 def _remembering(module: nn.Module, changed: Dict[int, nn.Module], forward: Callable) -> Callable:
@@ -142,8 +142,8 @@ def _module(model: nn.Module, path: str, name: str) -> nn.Module:
     try:
         return model.get_submodule(path)
     except AttributeError as error:
-        raise ValueError(f'`shared` names `{path}`, but the {name} ({type(model).__name__}) has no '
-                         f'such module; name a path inside of '
+        raise ValueError(f'`shared` contains `{path}`, but the {name} ({type(model).__name__}) has '
+                         'no such module; write a path inside of '
                          f'{", ".join(dict(model.named_children()))}') from error
 
 

@@ -31,5 +31,5 @@ def background_of(labels: Sequence[Tensor], level_shapes: Sequence[torch.Size],
     try:
         return [one.float() for one in arranged(labels, level_shapes, anchors, is_by_image)]
     except ValueError as error:
-        raise ValueError(f"`replaces='background'`, but {error}, or write `replaces='all'`"
+        raise ValueError(f"`replaces='background'` needs labels: {error}, or write `replaces='all'`"
                          ) from error

@@ -115,7 +115,7 @@ class ModelFamily(metaclass=ABCMeta):
         Raises:
             ValueError: If it has none. The message is the beginning of a sentence.
         """
-        raise ValueError(f'{type(model).__name__} has no learned queries that it could share')
+        raise ValueError(f'{type(model).__name__} has no learned queries to share')
 
     @staticmethod
     def remembering(model: nn.Module, features: Dict[str, Any]) -> ContextManager[None]:
@@ -170,11 +170,11 @@ def family_of(model: nn.Module, side: str = 'model') -> ModelFamily:
             missing = sorted(getattr(family, '__abstractmethods__', ()))
             if missing:
                 raise ValueError(f'{family.__name__} fits the {side}, but does not define '
-                                 f'{", ".join(f"`{name}`" for name in missing)}; write it, see '
+                                 f'{", ".join(f"`{name}`" for name in missing)}; define it, see '
                                  'docs/your_own.md')
             return family()
     raise ValueError(
-        f'the {side} is a {type(model).__name__}, whose points mmkd does not know; it knows '
+        f'mmkd does not know the points of the {side}, a {type(model).__name__}; it supports '
         f'{", ".join(family.family for family in FAMILIES.module_dict.values())}; register a '
         'family of your own with `@mmkd.FAMILIES.register_module()`, see docs/your_own.md')
 
@@ -225,7 +225,7 @@ def find_point(model: nn.Module, name: str, side: str = 'model') -> Point:
     raise ValueError(
         f'no point `{name}` in the {side} ({type(model).__name__}); ' +
         (f'closest: {", ".join(f"`{near}`" for near in nearest)}; ' if nearest else '') +
-        f'points of it are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
+        f'its points are {", ".join(f"`{point}`" for point in points)}, and every dotted path '
         'of its `named_modules()`; write one of these')
 
 

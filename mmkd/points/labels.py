@@ -77,9 +77,9 @@ def arranged(flat: Sequence[Tensor], level_shapes: Sequence[torch.Size], anchors
     joined = torch.cat([one.flatten() for one in flat]) if flat else torch.zeros(0)
     if sum(sizes) != len(joined):
         raise ValueError(
-            f"the student's loss had labels for {len(joined)} positions of {sum(sizes)}, so it is "
-            'not known which label each position has; write `per_anchor=True` where a position '
-            'has several anchors, or choose a loss without labels')
+            f"the student's loss has labels for {len(joined)} of {sum(sizes)} positions, so the "
+            'label of each position is not known; write `per_anchor=True` if a position has '
+            'several anchors, or choose a loss that does not need labels')
     images = level_shapes[0][0] // anchors if level_shapes else 1
     pieces = joined.split(sizes) if not is_by_image else [
         piece.flatten() for piece in joined.view(images, -1).split(
@@ -129,9 +129,9 @@ def is_given_by_image(criterion: nn.Module, calls: Sequence[Call],
             torch.allclose(given, same, atol=1e-4) for same in (one, one.sigmoid()))
             for one in orders]
         if not any(fits):
-            raise ValueError('the loss of the student is given positions in an order that mmkd '
-                             'does not know, so their labels are not known either; choose a loss '
-                             "without labels, or `replaces='all'`")
+            raise ValueError("mmkd does not know the order of the positions in the student's loss, "
+                             'so their labels are not known; choose a loss that does not need '
+                             "labels, or write `replaces='all'`")
         BY_IMAGE[criterion] = not fits[0]
     return BY_IMAGE[criterion]
 
@@ -155,8 +155,8 @@ def target_of(call: Call, point: Optional[Point] = None) -> Tensor:
             labels.dim() == 2 and labels.shape == call.args[0].shape):
         return labels.argmax(1)
     if not isinstance(labels, Tensor) or labels.is_floating_point():
-        raise ValueError("the student's loss is given scores, not labels, so it is not known which "
-                         'label a position has; choose a loss without labels')
+        raise ValueError("the targets of the student's loss are scores, so the label of each "
+                         'position is not known; choose a loss that does not need labels')
     return labels
 
 

@@ -55,7 +55,7 @@ class Layout:
             raise ValueError(f'`stride` of {where} must be the size of a patch in pixels, but got '
                              f'{stride!r}; write for instance stride=16')
         if name != 'NLC' and (extra_tokens or stride is not None):
-            raise ValueError(f'`extra_tokens` and `stride` of {where} are of tokens, but its '
+            raise ValueError(f'`extra_tokens` and `stride` of {where} are for tokens only, but its '
                              f"layout is {name!r}; leave them out, or write layout='NLC'")
         return cls(name, extra_tokens, size)
 
@@ -102,19 +102,19 @@ class Layout:
         height, width = floor
         rest = level.shape[1] - height * width
         raise ValueError(
-            f'`{name}` returns {level.shape[1]} tokens for an image of {shown_size(seen)} '
-            f'pixels, but patches of {shown_size(self.stride)} are {height}x{width} = '
-            f'{height * width} tokens, and `extra_tokens={self.extra_tokens}`; correct `stride`' +
+            f'`{name}` returns {level.shape[1]} tokens for an image of {shown_size(seen)} pixels, '
+            f'but patches of {shown_size(self.stride)} give {height}x{width} = {height * width} '
+            f'tokens, and `extra_tokens={self.extra_tokens}`; correct `stride`' +
             (f', or write `extra_tokens={rest}`' if rest >= 0 else ' or `extra_tokens`'))
 
     def misfit(self, name: str, shape: Tuple[int, ...]) -> str:
         """Message for a level with other axes than those of the layout."""
         shown = f'`{name}` returns {shape}, but its layout is {self.name!r}'
         if len(shape) == 3:
-            return (f"{shown}; if these are tokens (N, L, C), write points={{'{name}': dict("
-                    "path=..., layout='NLC', extra_tokens=1, stride=16)}, with the numbers of this "
-                    'network')
-        return f'{shown}; correct `layout`, or name a module that returns maps'
+            return (f"{shown}; if these are tokens (N, L, C), write points={{'{name}': "
+                    "dict(path=..., layout='NLC', extra_tokens=1, stride=16)}, with the values of "
+                    'this network')
+        return f'{shown}; correct `layout`, or choose a module that returns maps'
 
 
 MAPS = Layout()

@@ -148,8 +148,8 @@ class Point:
         if stage == 'mean' and self.stages:
             if len({one.coding for one in self.stages}) > 1:
                 raise ValueError(
-                    f"`stage='mean'`, but the stages of `{self.name}` write boxes in different "
-                    'codings, of which there is no mean; name one of the stages')
+                    f"`stage='mean'`, but the stages of `{self.name}` predict boxes in different "
+                    'codings, which cannot be averaged; write one of the stages')
             return replace(self.stages[0], name=self.name, read=partial(_mean, self.stages),
                            paths=tuple(path for one in self.stages for path in one.paths))
         is_number = isinstance(stage, int) and not isinstance(stage, bool)
@@ -191,6 +191,6 @@ def tensors_of(calls: List[Call]) -> List[Tensor]:
         if not all(isinstance(one, Tensor) for one in outputs):
             raise TypeError(
                 'a point must return a tensor or a sequence of tensors, but got '
-                f'{[type(one).__name__ for one in outputs]}; choose a module further inside')
+                f'{[type(one).__name__ for one in outputs]}; choose a module inside of it')
         tensors.extend(outputs)
     return tensors

@@ -166,9 +166,9 @@ def first_look(look: Callable[[Size], Look], is_ambiguous: Callable[[Look], bool
             result = look(trained.exact)
         except DoesNotRun as failure:
             raise ValueError(
-                f'the {failure.side} runs on images of {shown_size(size)}, but training is on '
-                f'images of {shown_size(trained.exact)}, on which it does not: '
-                f'{type(failure.error).__name__}: {failure.error}; '
+                f'the {failure.side} runs on images of {shown_size(size)}, but fails on the '
+                f'training images of {shown_size(trained.exact)}: {type(failure.error).__name__}: '
+                f'{failure.error}; '
                 f'{_one_size(failure.side, size, trained.exact)}') from failure.error
         size = trained.exact
     return result, size, dict.fromkeys(picky, size)
@@ -197,8 +197,8 @@ def size_explained(name: str, inputs: Tensor, runs_on: Optional[Size]) -> Iterat
             raise
         assert runs_on is not None
         raise ValueError(
-            f'the {name} runs on images of {shown_size(runs_on)}, but the batch has images of '
-            f'{shown_size(size)}, on which it does not: {type(error).__name__}: {error}; '
+            f'the {name} runs on images of {shown_size(runs_on)}, but fails on those of the batch, '
+            f'{shown_size(size)}: {type(error).__name__}: {error}; '
             f'{_one_size(name, runs_on, size)}') from error
 
 
@@ -211,19 +211,18 @@ def _none_will_do(failures: Sequence[DoesNotRun],
                 failure.size in sizes for name, sizes in made_for.items() if name != failure.side):
             others = [name for name, sizes in made_for.items() if failure.size in sizes]
             return ValueError(
-                f'the {failure.side} was made for images of {shown_size(alone[0])}, the '
-                f'{others[0]} for images of {shown_size(failure.size)}, on which the '
-                f'{failure.side} does not run: {type(failure.error).__name__}: {failure.error}; '
+                f'the {failure.side} needs images of {shown_size(alone[0])}, but the {others[0]} '
+                f'needs images of {shown_size(failure.size)}, on which the {failure.side} fails: '
+                f'{type(failure.error).__name__}: {failure.error}; '
                 f'{_one_size(failure.side, alone[0], failure.size)}')
     usual = [failure for failure in failures if failure.size == SIZES[-1]]
     tried = ', '.join(dict.fromkeys(shown_size(failure.size) for failure in failures))
     return ValueError(
-        f'{(usual or failures)[-1]}; nor does it work at another of the sizes {tried}; look '
-        'whether the parts of its config fit together, and whether `on` names a point of its '
-        'family')
+        f'{(usual or failures)[-1]}; it also fails at the other sizes {tried}; check that the '
+        'parts of its config fit together, and that `on` is a point of its family')
 
 
 def _one_size(side: str, one: Size, other: Size) -> str:
     whose = side.split('.')[0]
-    return (f'train at {shown_size(one)}, or give a {whose} that takes images of '
+    return (f'train at {shown_size(one)}, or use a {whose} that supports images of '
             f'{shown_size(other)}')

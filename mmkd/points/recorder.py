@@ -74,9 +74,9 @@ def recording(model: nn.Module, paths: Iterable[str]) -> Iterator[Records]:
             continue
         CHANGED.add(module)
         if module.training:
-            raise ValueError(f'what `{path}` of the {type(model).__name__} returns is changed in '
-                             'place afterwards, in training alone, so that another value would be '
-                             'compared; name the module that changes it, or one before')
+            raise ValueError(f'the output of `{path}` of the {type(model).__name__} is changed in '
+                             'place later in training, so another value would be compared; choose '
+                             'the module that changes it, or one before it')
 
 
 @contextmanager

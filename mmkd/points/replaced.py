@@ -46,9 +46,9 @@ class Replacement:
                      for leaf, tensor in enumerate(tree_flatten(one.output)[0]) if tensor is level]
             if not found:
                 raise ValueError(
-                    f'level {number} of `{point.name}` is computed from what '
-                    f'`{", ".join(point.paths)}` returns, so it cannot be replaced there; name a '
-                    "module that returns it, such as 'neck' or a dotted path")
+                    f'level {number} of `{point.name}` is computed from the output of '
+                    f'`{", ".join(point.paths)}`, so it cannot be replaced there; choose a module '
+                    "that returns it, such as 'neck' or a dotted path")
             path, place = found[0]
             self._places[path][place] = number
 
@@ -75,8 +75,8 @@ class Replacement:
             if not calls or calls % self._calls[path]:
                 raise ValueError(
                     f'`{path}` of the teacher was called {calls} times, but {self._calls[path]} '
-                    f'times on a blank image, so it is not known which levels of '
-                    f'`{self.point.name}` these are; choose another point')
+                    f'times on a blank image, so the levels of `{self.point.name}` cannot be '
+                    'identified; choose another point')
 
     def _wrap(self, path: str, count: List[int], replace: Replace, forward: Callable) -> Callable:
         @wraps(forward)
@@ -92,8 +92,8 @@ class Replacement:
                 new = replace(number, own)
                 if new.shape != own.shape:
                     raise ValueError(
-                        f'level {number} of `{self.point.name}` is {tuple(own.shape)}, but would '
-                        f'be replaced by {tuple(new.shape)}; return the same shape')
+                        f'level {number} of `{self.point.name}` has the shape {tuple(own.shape)}, '
+                        f'but its replacement has {tuple(new.shape)}; return the same shape')
                 tensors[place.leaf] = new
             return tree_unflatten(tensors, structure)
 

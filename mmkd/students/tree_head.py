@@ -54,8 +54,8 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
     name = layer or next((one for one in (*LAYERS, *last) if one in modules), None)
     old = modules.get(name) if name else None
     if name is None or old is None:
-        raise ValueError(f'{head} has no classifier {layer or ", ".join(LAYERS)} that a tree could '
-                         'replace; name it by `layer`')
+        raise ValueError(f'{head} has no classifier {layer or ", ".join(LAYERS)} to replace by a '
+                         'tree; set `layer` to the name of its classifier')
     _check_softmax(head, built)
     setattr(built, 'tree_layer', name)  # noqa: B010
     where, _, child = name.rpartition('.')
@@ -88,7 +88,7 @@ def _sizes(head: str, name: str, layer: Any) -> Tuple[int, int]:
     if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and layer.groups == 1:
         return layer.in_channels, layer.out_channels
     raise TypeError(f'`{name}` of {head} must be a linear layer or a 1x1 convolution, but is '
-                    f'{type(layer).__name__}; name another `layer`, or take another head')
+                    f'{type(layer).__name__}; set another `layer`, or use another head')
 
 
 def _check_softmax(head: str, built: Any) -> None:
@@ -96,6 +96,6 @@ def _check_softmax(head: str, built: Any) -> None:
                    if getattr(built, name, None) is not None), None)
     for one in losses if isinstance(losses, nn.ModuleList) else [losses]:
         if getattr(one, 'use_sigmoid', False) or getattr(one, 'custom_activation', False):
-            raise ValueError(f'a soft tree predicts log-probabilities, so it needs a softmax, but '
-                             f'{type(one).__name__} of {head} has none; take '
-                             'CrossEntropyLoss with use_sigmoid=False')
+            raise ValueError('a soft tree predicts log-probabilities, so it needs a softmax, but '
+                             f'{type(one).__name__} of {head} has none; use CrossEntropyLoss with '
+                             'use_sigmoid=False')

@@ -58,8 +58,8 @@ def assemble(student: nn.Module, teacher: Union[dict, BaseTeacher, None],
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f'two entries of `distill` are called `{name}`, but each needs a '
-                             'name of its own in the log; give one of them a `name=`')
+            raise ValueError(f'two entries of `distill` have the name `{name}` in the log, but '
+                             'names must be unique; give one of them a `name=`')
     return Assembly(networks, terms, labels)
 
 
@@ -72,17 +72,16 @@ def check_entries(distill: Any) -> None:
     """
     if not isinstance(distill, (list, tuple)) or not all(
             isinstance(entry, dict) for entry in distill):
-        raise TypeError('`distill` is a list of dicts, for instance '
-                        f"[dict(type='mmkd.DISTLoss', on='cls')], but got {distill!r:.200}; "
-                        'write it so')
+        raise TypeError(f'`distill` must be a list of dicts, but got {distill!r:.200}; write for '
+                        "instance [dict(type='mmkd.DISTLoss', on='cls')]")
     if not distill:
-        raise ValueError('`distill` is empty, so nothing would be compared; add an entry, for '
+        raise ValueError('`distill` is empty, so there is nothing to compare; add an entry, for '
                          "instance dict(type='mmkd.DISTLoss', on='cls')")
     for entry in distill:
         if not all(isinstance(name, str) for name in entry):
-            raise TypeError('an entry of `distill` must have names as keys, for instance '
-                            f"dict(type='mmkd.DISTLoss', on='cls'), but got {entry!r:.200}; "
-                            'write it so')
+            raise TypeError('the keys of an entry of `distill` must be strings, but got '
+                            f"{entry!r:.200}; write for instance dict(type='mmkd.DISTLoss', "
+                            "on='cls')")
 
 
 def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
@@ -101,8 +100,8 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
     for side, name, names in (('teacher', spec.source, list(known)),
                               ('student', spec.learner, learners)):
         if name not in names:
-            give = ('give a `teacher`' if name == 'teacher' and name not in known else
-                    f'write one of them before the point, for instance `{names[0]}:cls`')
+            give = ('add a `teacher`' if name == 'teacher' and name not in known else
+                    f'write one of these before the point, for instance `{names[0]}:cls`')
             raise ValueError(
                 f'`{spec.name}` compares a point of `{name}` as {side}, but ' +
                 ('there is no such network' if name not in known else
@@ -110,21 +109,20 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
                 f'; there {"is" if len(names) == 1 else "are"} '
                 f'{", ".join(f"`{one}`" for one in names)}; {give}')
     if (spec.learner, spec.on_student) == (spec.source, spec.on_teacher) and spec.stage is None:
-        raise ValueError(f'`{spec.name}` compares `{spec.on_student}` of `{spec.learner}` '
-                         'with itself, from which there is nothing to learn; name another '
-                         'point or network')
+        raise ValueError(f'`{spec.name}` compares `{spec.on_student}` of `{spec.learner}` with '
+                         'itself, which gives no gradient; write another point or network')
     source = known[spec.source]
     for one in source.members if isinstance(source, Committee) else [source]:
         if spec.through is not None and (
                 not isinstance(one, FrozenTeacher) or isinstance(one, CachedTeacher)):
-            raise ValueError(f'`{spec.name}`: `through` continues a value of the student in a '
-                             f'frozen teacher, but `{spec.source}` is a {type(one).__name__}; name '
-                             'a mmkd.FrozenTeacher, or leave `through` out')
+            raise ValueError(f'`{spec.name}`: `through` needs a frozen teacher, but '
+                             f'`{spec.source}` is a {type(one).__name__}; use a '
+                             'mmkd.FrozenTeacher, or leave `through` out')
     if spec.queries is not None and (
             not isinstance(source, FrozenTeacher) or isinstance(source, CachedTeacher)):
-        raise ValueError(f'`{spec.name}`: `queries` asks a frozen teacher again in every step, but '
-                         f'`{spec.source}` is a {type(source).__name__}; name a '
-                         'mmkd.FrozenTeacher, or leave `queries` out')
+        raise ValueError(f'`{spec.name}`: `queries` needs a frozen teacher, but `{spec.source}` is '
+                         f'a {type(source).__name__}; use a mmkd.FrozenTeacher, or leave `queries` '
+                         'out')
     return CommitteeTerm(spec, source) if isinstance(source, Committee) else Term(spec)
 
 
@@ -145,17 +143,17 @@ def check_use(terms: Sequence[Term], built: Dict[str, BaseTeacher],
         one == name or one.startswith(f'{name}.') for one in others)]
     if idle:
         raise ValueError(
-            f'`{idle[0]}` neither teaches nor learns: no entry of `distill` names it; compare '
-            f"one of its points, for instance on=dict(student='cls', teacher='{idle[0]}:cls'), "
-            'or leave it out')
+            f'`{idle[0]}` is not used: no entry of `distill` contains it; compare one of its '
+            f"points, for instance on=dict(student='cls', teacher='{idle[0]}:cls'), or leave it "
+            'out')
     mixed = [(term.spec.learner, term.spec.on_student) for term in terms
              if term.spec.alpha is not None]
     for learner, point in mixed:
         if mixed.count((learner, point)) > 1:
             raise ValueError(
-                f'two entries of `distill` have an `alpha` at `{point}` of `{learner}`, and '
-                "their shares of the labels' loss would be multiplied; write `alpha` in one, "
-                'or give the student one `mmkd.Committee`')
+                f'two entries of `distill` have an `alpha` at `{point}` of `{learner}`, and both '
+                'would scale the loss on labels; write `alpha` in only one, or use one '
+                '`mmkd.Committee` as teacher')
 
 
 def build_network(entry: Union[dict, BaseTeacher], what: str, default_type: str) -> BaseTeacher:
@@ -187,9 +185,9 @@ def check_names(companions: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     for name in companions:
         if not isinstance(name, str) or not name.isidentifier() or (
                 name in ('student', 'teacher') or 'loss' in name):
-            raise ValueError(f"a companion is called {name!r}; its name must be a word of its own, "
-                             "not 'student' or 'teacher', and without 'loss', by which MMEngine "
-                             "tells what to add up; write another name, such as 'partner'")
+            raise ValueError('the name of a companion must be a Python identifier other than '
+                             "'student' and 'teacher', without 'loss', because MMEngine adds up "
+                             f"names with 'loss', but got {name!r}; write for instance 'partner'")
     return companions
 
 
@@ -209,11 +207,12 @@ def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
     names, on = entry.pop('between'), entry.get('on')
     if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(
             isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError("`between` must be two networks or more, each named once, for instance "
-                         f"['student', 'partner'], but got {names!r}; name them so")
+        raise ValueError('`between` must be a list of two or more networks, each once, but got '
+                         f"{names!r}; write for instance ['student', 'partner']")
     if not isinstance(on, str) or ':' in on or 'name' in entry:
-        raise TypeError("`between` needs one point of all networks, such as on='cls', and no "
-                        f'`name`, but got {entry!r}; write it so, and a name in no entry of it')
+        raise TypeError('an entry with `between` must have one point for all networks, such as '
+                        f"on='cls', and no `name`, but got {entry!r}; leave out `name` and write "
+                        'one point')
     weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
     return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
                  loss_weight=weight) for one, other in permutations(names, 2)]

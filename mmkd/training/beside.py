@@ -39,11 +39,10 @@ class MoveWatch:
                    for before, after, one in zip(last[1:], now[1:], beside))
         if left:
             raise ValueError(
-                f'{left} of the {len(beside)} parameters that are trained beside the student '
-                '(connectors, partners) are in no optimizer: the student has changed since the '
-                'last step, they have gradients and have not; train by `model.train_step(data, '
-                'optim_wrapper)`, or give them to the optimizer: '
-                '`model.distillation.trained_beside`, after `model.prepare()`')
+                f'{left} of the {len(beside)} parameters of connectors and partners have gradients '
+                'but are in no optimizer, so they did not change in the last step; train by '
+                '`model.train_step(data, optim_wrapper)`, or add '
+                '`model.distillation.trained_beside` to the optimizer after `model.prepare()`')
 
 
 def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
@@ -82,7 +81,7 @@ def join_optimizer(parameters: List[nn.Parameter], optim_wrapper: Any,
             return
     raise ValueError(
         f'no parameter of the student is trained with the base learning rate {lr:g} and weight '
-        f'decay {decay or 0:g}, so the connectors find no group of the optimizer to join; leave '
+        f'decay {decay or 0:g}, so there is no parameter group for the connectors; leave '
         '`paramwise_cfg` of some parameter at 1')
 
 

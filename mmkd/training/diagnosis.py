@@ -48,11 +48,11 @@ def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False
                     f'from {fine.min():.3g} to {fine.max():.3g}' if fine.numel() else 'no number')
                     + (f' and {bad} of {tensor.numel()} not finite' if bad else ''))
         shown.append(f'level {number}: {", ".join(ranges)}')
-    cause = ('the teacher itself gives such numbers: look at its checkpoint, its precision, and '
-             'what it is fed' if spoilt['teacher'] else
+    cause = ('the outputs of the teacher are not finite: check its checkpoint, its precision and '
+             'its input' if spoilt['teacher'] else
              'the student diverges: lower the learning rate or `loss_weight`, or clip gradients'
              if spoilt['student'] else
-             'both sides are finite, so their numbers are too large for the loss: lower '
+             'both sides are finite, so their values are too large for the loss: lower '
              '`loss_weight`, or raise `tau`' if not is_fine_here else
-             'it was so in another process')
+             'this happened in another process')
     return f'{"; ".join(shown)}; {cause}'

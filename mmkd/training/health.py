@@ -246,27 +246,27 @@ class Health:
             was = what.removesuffix(' are') + ' were' if what.endswith(' are') else (
                 what.removesuffix(' is') + ' was')
             raise FloatingPointError(
-                f'{was} infinite or not a number in {row} steps in a row: {why()}')
+                f'{was} infinite or NaN in {row} steps in a row: {why()}')
         if row == 1 and count & (count - 1) == 0:  # at 1, 2, 4, 8, ..., to keep the log short
             times = 'once so far' if count == 1 else f'{count} times so far'
             verb = 'were' if what.endswith(' are') else 'was'
-            print_log(f'{what} infinite or not a number and {verb} left out of this step, '
-                      f'{times}: {why()}', 'current', logging.WARNING)
+            print_log(f'{what} infinite or NaN and {verb} left out of this step, {times}: '
+                      f'{why()}', 'current', logging.WARNING)
 
     def _notice(self, name: str, is_without_gradient: bool, value: float) -> None:
         if is_without_gradient:
-            self._say_once(name, f'`{name}` has no gradient for the student, so nothing is learned '
-                           'from it; look whether the point lies in a frozen part, and whether '
-                           'its teacher was asked (a cascade may stop before its stage)')
+            self._say_once(name, f'`{name}` has no gradient for the student; check whether the '
+                                 'point is in a frozen part, and whether its teacher has run (a '
+                                 'cascade may stop before its stage)')
         self._same[name] = self._same.get(name, 0) + 1 if value == self._last.get(name) else 1
         self._last[name] = value
         if self._same[name] == CONSTANT:
-            cause = ('nothing differs: the teacher is perhaps the student itself, or nothing is '
-                     'left by mask or weight' if value == 0 else
-                     'the student does not move there: look whether it is trained (learning rate, '
-                     'frozen parts), and whether outputs are saturated')
-            self._say_once(name, f'`{name}` was {value:g} in {CONSTANT} steps in a row, to the '
-                           f'bit; {cause}')
+            cause = ('both sides are equal: the teacher may be the student itself, or a mask or '
+                     'weight leaves out all positions' if value == 0 else
+                     'the student does not change there: check whether it is trained (learning '
+                     'rate, frozen parts), and whether its outputs are saturated')
+            self._say_once(name, f'`{name}` was exactly {value:g} in {CONSTANT} steps in a row; '
+                                 f'{cause}')
 
     def _say_once(self, name: str, text: str) -> None:
         if name not in self._said:

@@ -89,8 +89,8 @@ class Probe:
                     classes not in (None, distillation.classes)):
                 raise ValueError(
                     f'the checkpoint of `{name}` was trained on the classes '
-                    f'{shown_names(classes)}, but it will learn from labels of '
-                    f'{shown_names(distillation.classes)}; give one of the same classes')
+                    f'{shown_names(classes)}, but the labels have the classes '
+                    f'{shown_names(distillation.classes)}; use one with the same classes')
             if part.spec.learner != 'student':
                 part.find(distillation.model_of(part.spec.learner))
             check_mapping(distillation.classes, classes, teacher.mapping, name)
@@ -207,5 +207,5 @@ def naming_comparable(distillation: Any) -> Iterator[None]:
         comparable = ', '.join(
             f'`{name}`' + (' through a connector' if found.connectors else '')
             for name, found in trials(distillation) if isinstance(found, Term))
-        raise ValueError(f'{error}. Of this pair can be compared: '
-                         f'{comparable or "no point"}') from error
+        raise ValueError(f'{error}. Points of this pair that can be compared: '
+                         f'{comparable or "none"}') from error

@@ -35,18 +35,18 @@ def check_shared(term: Term, student: nn.Module, teacher: nn.Module) -> None:
         try:
             own.append(family_of(model, side).queries(model))
         except ValueError as error:
-            raise ValueError(f'{head}, but the {error}, so the {side} cannot be asked with others; '
-                             'leave out `queries`, then predictions are paired by class and '
-                             'place') from None
+            raise ValueError(f'{head}, but the {error}, so the {side} cannot run with other '
+                             'queries; leave out `queries` to pair predictions by class and '
+                             'box') from None
     decoders = [type(model.decoder).__name__ for model in (student, teacher)]
     if decoders[0] != decoders[1]:
         raise ValueError(f'{head}, but the teacher decodes queries by a {decoders[1]}, the student '
-                         f'by a {decoders[0]}; give a teacher of the student\'s kind, or leave out '
-                         '`queries`')
+                         f"by a {decoders[0]}; use a teacher of the student's model family, or "
+                         'leave out `queries`')
     if own[0].shape[1] != own[1].shape[1]:
-        raise ValueError(f'{head}, but a query of the teacher has {own[1].shape[1]} numbers, one '
-                         f'of the student {own[0].shape[1]}; give a teacher with decoder layers as '
-                         'wide as the student\'s, or leave out `queries`')
+        raise ValueError(f'{head}, but a query of the teacher has {own[1].shape[1]} channels, one '
+                         f'of the student {own[0].shape[1]}; use a teacher with the same width of '
+                         'the decoder, or leave out `queries`')
 
 
 @torch.no_grad()

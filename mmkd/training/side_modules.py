@@ -174,8 +174,9 @@ class SideModules:
         own = self.state_dict()
         if 'losses' in own and 'losses' not in state and not any(
                 True for name, _ in self.named_parameters() if name.startswith('losses.')):
-            warn('the checkpoint holds no state of losses, as those of the first edition; buffers '
-                 f'of {", ".join(own.pop("losses"))} begin as they are made')
+            warn('the checkpoint contains no state of losses, because it was saved by an early '
+                 f'version of mmkd; buffers of {", ".join(own.pop("losses"))} start from their '
+                 'initial values')
         for kind in dict.fromkeys([*self._kinds, *state]):
             check_same(kind, state.get(kind, {}), own.get(kind, {}))
         for kind in self._kinds:
@@ -244,8 +245,8 @@ def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> N
     if kind == 'networks':  # each network checks its own tensors
         if sorted(saved) != sorted(own):
             raise ValueError(
-                f'the checkpoint holds the networks {sorted(saved)} beside the student, the config '
-                f'asks for {sorted(own)}; resume with the `teacher` and `companions` that it was '
+                f'the checkpoint contains the networks {sorted(saved)} beside the student, but the '
+                f'config has {sorted(own)}; resume with the `teacher` and `companions` that it was '
                 'trained with, or start from its weights with `load_from` and without `resume`')
         return
     shapes = [{f'{name}.{key}': tuple(value.shape) if isinstance(value, Tensor) else
@@ -255,10 +256,10 @@ def check_same(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> N
         differ = [{key: shape for key, shape in one.items() if other.get(key) != shape}
                   for one, other in (shapes, shapes[::-1])]
         raise ValueError(
-            f'the checkpoint has other {OTHER.get(kind, kind)} than the config asks for; in the '
-            f'checkpoint alone: {_few(differ[0])}, in the config alone: {_few(differ[1])}; '
-            'resume with the `distill` that it was trained with, or start from its weights with '
-            '`load_from` and without `resume`')
+            f'the checkpoint has other {OTHER.get(kind, kind)} than the config; only in the '
+            f'checkpoint: {_few(differ[0])}, only in the config: {_few(differ[1])}; resume with '
+            'the `distill` that it was trained with, or start from its weights with `load_from` '
+            'and without `resume`')
 
 
 def copied(state: Mapping[str, Any]) -> Dict[str, Any]:

@@ -162,8 +162,8 @@ class Step:
         for name, levels in named.items():
             if name in losses:
                 raise ValueError(f'`{term.name}` would be logged as `{name}`, but the student, or '
-                                 f'another entry of `distill`, has a loss `{name}` of its own; '
-                                 'give the entry another `name=`')
+                                 f'another entry of `distill`, has a loss `{name}` as well; give '
+                                 'the entry another `name=`')
             losses[name] = levels
         if term.is_scheduled:  # without 'loss' in the name: logged, not added up
             losses[own.replace('loss', 'factor')] = inputs.new_full((), term.factor)

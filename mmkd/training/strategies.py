@@ -35,17 +35,17 @@ def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = Fals
     if name is None:
         return
     if name in UNTRIED:
-        raise ValueError(f'mmkd has never been run with {name}; {REMEDY}')
+        raise ValueError(f'mmkd has not been tested with {name}; {REMEDY}')
     if is_hook or name not in SPLITTING:
         raise ValueError(
-            f'{name} has split the student before its teacher is there, so that the two cannot be '
-            "tried on a blank image; use the model `mmkd.Distiller` with `strategy=dict(type='"
-            f"{SPLITTING[0]}')` of the FlexibleRunner, or {REMEDY}")
+            f'{name} has split the student before its teacher is built, so the pair cannot be '
+            'checked on a blank image; use the model `mmkd.Distiller` with '
+            f"`strategy=dict(type='{SPLITTING[0]}')` of the FlexibleRunner, or {REMEDY}")
     for other, network in distillation.networks.items():
         if not isinstance(network, (FrozenTeacher, ModuleTeacher, Itself)):
             raise ValueError(
-                f'`{other}` is a {type(network).__name__}, which learns with the student or takes '
-                f'weights from it, but with {name} no process has the whole student; take a '
+                f'`{other}` is a {type(network).__name__}, which is trained with the student or '
+                f'copies its weights, but with {name} no process has the whole student; use a '
                 f'frozen teacher, or {REMEDY}')
 
 
@@ -59,9 +59,8 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
     needs = needs_of(distillation.side_modules)
     if name is not None and needs:
         raise ValueError(
-            f'{needs}, but {name} trains and saves '
-            'only what it has split itself; compare logits, or points of equal channels, or '
-            f'{REMEDY}')
+            f'{needs}, but {name} trains and saves only modules that it has split; compare logits, '
+            f'compare points of equal channels, or {REMEDY}')
 
 
 def strategy_of(runner: Any) -> Optional[str]:

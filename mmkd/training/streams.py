@@ -38,7 +38,7 @@ def pseudo_labels_of(distill: Sequence[Dict[str, Any]],
         return None
     if len(found) > 1:
         raise ValueError(f'`distill` has {len(found)} entries of mmkd.PseudoLabels, but an image '
-                         'has one set of labels; leave one of them')
+                         'can have only one set of labels; keep one of them')
     name = found[0].teacher
     known = [one for key, network in built.items() for one in (
         [f'{key}.{i}' for i, _ in enumerate(network.members)] if isinstance(network, Committee)
@@ -49,7 +49,7 @@ def pseudo_labels_of(distill: Sequence[Dict[str, Any]],
             ('it is a committee' if isinstance(built.get(name), Committee) else
              'it is trained' if name in built else 'there is no such network') +
             (f'; write `teacher=` one of {", ".join(map(repr, known))}' if known else
-             '; give a `teacher`'))
+             '; add a `teacher`'))
     return found[0]
 
 
@@ -104,13 +104,13 @@ def check_streams(terms: Sequence[Term], networks: Dict[str, BaseTeacher],
     names = [term.name for term in terms]
     for term in second:
         if _is_of_partner(term, networks):
-            raise ValueError(f'`{term.name}` compares networks that are trained beside the student,'
-                             f' which see labelled images alone, but has images='
-                             f"{term.spec.images!r}; write images='labelled'")
+            raise ValueError(f'`{term.name}` has images={term.spec.images!r}, but compares '
+                             'networks that are trained beside the student, on labelled images '
+                             "only; write images='labelled'")
         if name_in_stream(term.name) != term.name and name_in_stream(term.name) in names:
-            raise ValueError(f'`{name_in_stream(term.name)}` is the name of an entry, and of '
-                             f'`{term.name}` on unlabelled images; write images=\'labelled\' in '
-                             'the other entry, or give it another `name=`')
+            raise ValueError(f'`{name_in_stream(term.name)}` is the name of an entry, but also the '
+                             f"name of `{term.name}` on unlabelled images; write images='labelled' "
+                             'in the latter, or give it another `name=`')
         _check_values(term, pseudo_labels is not None)
 
 
@@ -130,8 +130,8 @@ def _check_values(term: Term, has_labels: bool) -> None:
             "write images='labelled' in this entry, or add dict(type='mmkd.PseudoLabels')")
     if any('sample_ids' in one.names for one in asked):
         raise ValueError(
-            f'`{term.name}` keeps what it saw by the numbers of images (`sample_ids`), which '
-            "unlabelled images share with labelled ones; write images='labelled' in this entry")
+            f'`{term.name}` stores values by the index of an image (`sample_ids`), but unlabelled '
+            "and labelled images share indices; write images='labelled' in this entry")
 
 
 def _is_of_partner(term: Term, networks: Dict[str, BaseTeacher]) -> bool:

@@ -85,15 +85,15 @@ def _scaled_at_background(share: float, limit: int, named: List[int], found: Lis
         labels = target[0] if isinstance(target, (tuple, list)) else target
         if labels.is_floating_point():
             raise ValueError(
-                "`replaces='background'`, but the student's loss is told scores, not labels, so "
-                "it is not known what is background; write `replaces='all'`")
+                "`replaces='background'` needs labels, but the targets of the student's loss are "
+                "scores; write `replaces='all'`")
         is_background = (labels < 0) | (labels >= limit)
         for label in named:
             is_background |= labels == label
         found.append(is_background)
         rest = 1 - share * is_background.to(pred.dtype)
-        problem = (f"`replaces='background'`, but {type(criterion).__name__}, by which the student "
-                   'is trained, takes no weight of positions')
+        problem = ("`replaces='background'` needs weights of positions, but "
+                   f'{type(criterion).__name__}, the loss of the student, does not support them')
         remedy = "write `replaces='all'`, or train it by another loss"
         # Some modules ignore the weights, and some count their inputs: test this on a copy.
         twin = None if criterion in HEEDFUL else twin_of(criterion)

@@ -54,8 +54,8 @@ class Unlabelled:
                             f' but got {source!r:.200}; write for instance {example}')
         unknown = [key for key in given if key not in KEYS]
         if unknown:
-            raise ValueError(f'`unlabelled` has the keys {", ".join(KEYS)}, but got `{unknown[0]}`'
-                             f'; write for instance {example}')
+            raise ValueError(f'`unlabelled` must have the keys {", ".join(KEYS)}, but got '
+                             f'`{unknown[0]}`; write for instance {example}')
         loader: Any = given.get('dataloader') or {}
         self.folder: Any = given.get('folder')
         self.loader_config = loader
@@ -115,12 +115,12 @@ class Unlabelled:
         if not first_pipeline(own['dataset']):
             own['dataset'] = dict(own['dataset'], pipeline=first_pipeline(dataset))
         if not first_pipeline(own['dataset']):
-            raise ValueError('`unlabelled` has no pipeline, and there is no `train_dataloader` from'
-                             ' which it could be taken; write `dataloader=dict(batch_size=..., '
+            raise ValueError('`unlabelled` has no pipeline, and there is no `train_dataloader` '
+                             'whose pipeline could be used; write `dataloader=dict(batch_size=..., '
                              'dataset=dict(..., pipeline=[...]))`')
         if 'sampler' in own:
-            print_log('`sampler` of the unlabelled images is replaced: their order depends on the '
-                      'seed and on the iteration alone', 'current')
+            print_log('`sampler` of the unlabelled images is ignored: their order depends only on '
+                      'the seed and the iteration', 'current')
         keys = 'batch_size', 'num_workers', 'collate_fn', 'pin_memory'
         taken: Dict[str, Any] = {key: like[key] for key in keys if key in like}
         config: Dict[str, Any] = {'batch_size': 1, 'num_workers': 0, **taken, **own}
@@ -176,8 +176,8 @@ def built(config: Dict[str, Any]) -> Any:
     Raises:
         ValueError: If it has no images.
     """
-    empty = ValueError(f'the unlabelled data set, {name_of(config)}, has no images; give one with '
-                       'images, and look at `ann_file`, `data_prefix` and `filter_cfg`')
+    empty = ValueError(f'the unlabelled data set, {name_of(config)}, has no images; check '
+                       '`ann_file`, `data_prefix` and `filter_cfg`')
     try:
         dataset = DATASETS.build(config)
         if hasattr(dataset, 'full_init'):
@@ -208,8 +208,8 @@ def check_recomputed(student: nn.Module, norm: str) -> None:
     for path, module in student.named_modules():
         if getattr(module, 'with_cp', False) and trained_norms(module):
             raise ValueError(
-                f'`{path}` of the student is computed again in the backward pass (`with_cp=True`), '
-                f'where `unlabelled.norm={norm!r}` does not reach its batch norms; write '
+                f'`unlabelled.norm={norm!r}` has no effect on the batch norms of `{path}` of the '
+                'student, which is computed again in the backward pass (`with_cp=True`); write '
                 "norm='both', or with_cp=False")
 
 
@@ -230,11 +230,11 @@ def warn_of_overlap(runner: Any, dataset: Any) -> None:
         try:
             found = overlap(other, dataset)
         except Exception as error:  # a data set of another kind, without paths
-            print_log(f'whether unlabelled images are among those of the {name} is not known: '
+            print_log(f'unlabelled images could not be compared with those of the {name}: '
                       f'{type(error).__name__}: {error}', 'current')
             continue
         if found:
-            why = ('their labels are known already' if name == 'training' else
-                   'the student is trained on images that it is measured on')
+            why = ('these images have labels' if name == 'training' else
+                   'the student is trained on images that it is evaluated on')
             warn(f'{len(found)} of {len(dataset)} unlabelled images are among those of the {name}, '
-                 f'such as {joined(found, 2)}: {why}; take them out of `unlabelled`')
+                 f'such as {joined(found, 2)}: {why}; remove them from `unlabelled`')

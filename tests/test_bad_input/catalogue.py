@@ -11,8 +11,8 @@ import mmkd
 
 HOME = os.path.dirname(mmkd.__file__) + os.sep
 KINDS = (FileNotFoundError, FloatingPointError, ImportError, OSError, TypeError, ValueError)
-VERBS = ('add|choose|compare|derive|download|give|install|keep|leave|look|lower|mend|move|name|'
-         'pack|put|raise|register|remove|resume|run|save|share|start|take|train|use|write')
+VERBS = ('add|check|choose|compare|correct|define|derive|download|free|give|increase|install|keep|'
+         'leave|lower|map|move|name|pad|pass|put|raise|register|remove|rename|resume|return|run|save|set|share|start|stop|train|use|write')
 STEP = re.compile(rf'(?:[;:,.?] |or |and )(?:{VERBS})\b')
 """A clause that begins with what to do."""
 LONGEST = 4, 2000

@@ -206,11 +206,11 @@ def test_teacher_takes_the_precision_of_the_student():
 
 CRITERIA = [
     Row('criterion: Dice of mmseg', dict(type='DiceLoss', use_sigmoid=False), ValueError,
-        Parts("`replaces='background'`", 'DiceLoss, by which the student is trained',
-              'takes no weight of positions', "; write `replaces='all'`")),
+        Parts("`replaces='background'`", 'DiceLoss, the loss of the student',
+              'needs weights of positions', "; write `replaces='all'`")),
     Row('criterion: Tversky', dict(type='TverskyLoss'), ValueError,
-        Parts("`replaces='background'`", 'TverskyLoss, by which the student is trained',
-              'takes no weight of positions', "; write `replaces='all'`")),
+        Parts("`replaces='background'`", 'TverskyLoss, the loss of the student',
+              'needs weights of positions', "; write `replaces='all'`")),
     Row('criterion: cross entropy', dict(type='CrossEntropyLoss', avg_non_ignore=True)),
 ]
 
@@ -235,5 +235,5 @@ def test_views_that_nobody_packed_are_named():
     model = build(distiller(retinanet(), dict(frozen(retinanet(width=12)), view='weak'), KD))
     model.init_weights()
     with refused(Row('', None, ValueError, Parts(
-            'the view `weak`', 'hold no views', 'a network sees', '; pack it by mmkd.PackViews'))):
+            'the view `weak`', 'hold no views', 'a network needs', '; add it to mmkd.PackViews'))):
         step(model, detected(ONE, [1]))

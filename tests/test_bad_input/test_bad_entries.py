@@ -58,12 +58,12 @@ def without(thing: dict, *keys: str) -> dict:
 
 
 POINT = Parts('`on`', 'but got ', "must be a point, such as 'cls', or dict", '; write')
-NO_POINT = '; points of it are `cls`, `reg`, `boxes`, `neck`, `backbone`'
+NO_POINT = '; its points are `cls`, `reg`, `boxes`, `neck`, `backbone`'
 NO_NETWORK = 'there is no such network; there are `student`, `teacher`'
 NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`, '
-ONE_OF_DISTS = 'it takes `beta`, `gamma`, `tau`, `use_sigmoid`, `loss_weight`, `sync`'
-BETWEEN = 'two networks or more, each named once'
-LISTED = 'is a list of dicts, for instance'
+ONE_OF_DISTS = 'its arguments are `beta`, `gamma`, `tau`, `use_sigmoid`, `loss_weight`, `sync`'
+BETWEEN = 'must be a list of two or more networks, each once'
+LISTED = 'must be a list of dicts'
 
 ENTRIES = [
     # --- the point
@@ -80,28 +80,29 @@ ENTRIES = [
         dict(student='cls', teacher=None), 7)),
     entry(Parts('no point ``', 'in the student', NO_POINT, '; write'), on=''),
     entry(Parts('a point of `cls` as teacher', 'there is no such network',
-                'there are `student`, `teacher`', '; write one of them before the point'),
+                'there are `student`, `teacher`', '; write one of these before the point'),
           on='cls:'),
     entry(Parts('no point `backbone.conv9`', 'closest: `backbone.conv1`', NO_POINT, '; write'),
           on='backbone.conv9'),
     entry(Parts('a point of `techer` as teacher', 'there is no such network',
-                'there are `student`, `teacher`', '; write one of them before the point'),
+                'there are `student`, `teacher`', '; write one of these before the point'),
           on=dict(student='cls', teacher='techer:cls')),
     entry(Parts('a point of `teacher` as student', 'it is not trained', 'there is `student`',
-                '; write one of them before the point, for instance `student:cls`$'),
+                '; write one of these before the point, for instance `student:cls`$'),
           on=dict(student='teacher:cls', teacher='teacher:cls')),
     entry(Parts('`loss_cls_dist_from_student`', '`cls` of `student` with itself',
-                'nothing to learn', '; name another point or network'),
+                'gives no gradient', '; write another point or network'),
           on=dict(student='cls', teacher='student:cls')),
     entry(Parts('no point `bbox_hed.retina_cls`', 'in the teacher .RetinaNet.; closest: '
                 '`bbox_head.retina_cls`', NO_POINT, '; write'),
           on=dict(student='cls', teacher='bbox_hed.retina_cls')),
     entry(Parts('`neck` of the student', 'not known to be class logits', 'its activation is not',
                 "; compare 'cls', or write `use_sigmoid=True`"), on='neck'),
-    entry(Parts('`reg` of the student', 'is boxes', 'no class logits that DISTLoss',
-                '; compare them by mmkd.MSELoss'), on='reg'),
-    entry(Parts('`bbox_head.loss_cls` of the student', 'was not passed',
-                'did not run on the way to the points', '; choose one of them'),
+    entry(Parts('`reg` of the student', 'contains boxes', 'but DISTLoss compares class '
+                                                          'probabilities',
+                '; use mmkd.MSELoss'), on='reg'),
+    entry(Parts('`bbox_head.loss_cls` of the student', 'was not computed',
+                'does not run before the points', '; choose one of them'),
           on='bbox_head.loss_cls', type='mmkd.MSELoss'),
     # --- the loss
     entry(Parts('a loss of `distill`', 'no type `mmkd.DISTLos` .closest: `mmkd.DISTLoss`.',
@@ -112,7 +113,7 @@ ENTRIES = [
       for value, got in ((None, 'None'), (nn.Identity(), r'Identity\(\)'))),
     entry(Parts('a loss of `distill`', 'no type `../x`', NO_TYPE, 'write one of them'),
           type='../x'),
-    *(entry(Parts('a loss of `distill`', name, 'is no DistillLoss', '; give one of mmkd.losses'),
+    *(entry(Parts('a loss of `distill`', name, 'is not a DistillLoss', '; use one of mmkd.losses'),
             TypeError, type=kind)
       for kind, name in (('mmdet.FocalLoss', 'FocalLoss'), (nn.Linear, 'Linear'),
                          ('mmkd.FrozenTeacher', 'FrozenTeacher'))),
@@ -145,21 +146,22 @@ ENTRIES = [
     *(Row(f'entry: {loss["type"]} by softmax over one column', dict(
         student=retinanet(classes=1), teacher=teacher(retinanet(classes=1)),
         distill=[dict(loss, use_sigmoid=False, per_anchor=True)]), ValueError, Parts(
-            '`loss_cls_.*` cannot teach anything at `cls`', 'has a gradient of 0',
-            'softmax over 1 column is 1', 'write `use_sigmoid=True`')) for loss in (DIST, KD)),
+            '`loss_cls_.*` gives no gradient at `cls`', 'the gradient of .*Loss is 0',
+            'softmax over 1 column is always '
+            '1', 'write `use_sigmoid=True`')) for loss in (DIST, KD)),
     # --- the match
-    *(entry(must('name', "must contain 'loss', or MMEngine", repr(name),
+    *(entry(must('name', "must contain 'loss', because MMEngine", repr(name),
                  "write for instance name='loss_a'"), name=name) for name in ('dist', '', 3)),
     entry(must('per_anchor', 'must be True, False or None', "'x'"), TypeError, per_anchor='x'),
     *(entry(must('connector', r"must be 'auto', 'conv', None or dict\(type=...\)", repr(value)),
             connector=value) for value in ('linear', True)),
     entry(Parts("`connector='conv'`", '`cls` of the student is a prediction',
-                'which is compared as it is', '; leave `connector` out'), connector='conv'),
+                'which has no connector', '; leave `connector` out'), connector='conv'),
     *(entry(must('alpha', 'must be between 0 and 1', str(alpha)), alpha=alpha)
       for alpha in (1.5, -0.1)),
     entry(must('alpha', 'must be a number', 'True'), TypeError, alpha=True),
     entry(must('queries', "must be one of 'teacher', 'random'", "'all'"), queries='all'),
-    entry(Parts('`queries` and `through`', 'are both given', 'for queries of its own',
+    entry(Parts('`queries` and `through`', 'the entry has both', 'cannot be combined',
                 '; leave out one of them'), queries='teacher',
           through=dict(student='neck', teacher='neck')),
     entry(must('standardize', 'must be True or False', '1'), TypeError, type='mmkd.KDLoss',
@@ -172,7 +174,7 @@ ENTRIES = [
     entry(must('stage', "must be the number of a stage, from 0, or 'mean'", '0.5'), TypeError,
           stage=0.5),
     entry(Parts('`stage=0`', '`cls` has', 'no stages', '; leave `stage` out'), stage=0),
-    entry(Parts("`region='valid'`", 'has none', 'asks for `label_map`',
+    entry(Parts("`region='valid'`", 'does not contain it', 'requires `label_map`',
                 'or leave `region` out'), region='valid'),
     entry(must('region', "must be the name of a region, such as 'valid'", 'True'), TypeError,
           region=True),
@@ -191,29 +193,29 @@ ENTRIES = [
     entry(must('through', r'must be dict\(student=PATH, teacher=PATH\)', "'bbox_head'"), TypeError,
           through='bbox_head'),
     entry(Parts('`connector`', 'no type `mmkd.Connektor`', 'mmkd has none',
-                'register a type of your own in mmkd.MODELS'),
+                'register your own type in mmkd.MODELS'),
           type='mmkd.MSELoss', on='neck', connector=dict(type='mmkd.Connektor')),
-    *(entry(must('between', BETWEEN, repr(names), 'name them'), between=names)
+    *(entry(must('between', BETWEEN, repr(names), 'write'), between=names)
       for names in (['student'], 'student', ['student', 'student'])),
-    entry(Parts('`between`', "but got {.*'name': 'loss_a'}", 'needs one point of all networks',
-                '; write'), TypeError, between=['student', 'teacher'], name='loss_a'),
+    entry(Parts('`between`', "but got {.*'name': 'loss_a'}", 'must have one point for all networks',
+                '; leave out `name`'), TypeError, between=['student', 'teacher'], name='loss_a'),
     entry(Parts('a point of `teacher` as student', 'it is not trained', 'there is `student`',
                 '; write'), between=['student', 'teacher']),
     Row('entry: two of one name', dict(distill=[DIST, DIST]), ValueError, Parts(
-        'two entries of `distill`', 'are called `loss_cls_dist`', 'a name of its own',
+        'two entries of `distill`', 'the name `loss_cls_dist`', 'must be unique',
         '; give one of them a `name=`')),
     Row('entry: two alphas', dict(distill=[dict(DIST, alpha=0.5), dict(KD, alpha=0.5)]),
         ValueError, Parts('two entries of `distill`', 'have an `alpha` at `cls` of `student`',
-                          'would be multiplied', '; write `alpha` in one')),
+                          'both would scale', '; write `alpha` in only one')),
     Row('entry: keys that are no names', dict(distill=[{1: 2}]), TypeError, Parts(
-        'an entry of `distill`', 'but got {1: 2}', 'names as keys', '; write it so')),
+        'an entry of `distill`', 'but got {1: 2}', 'must be strings', '; write for instance')),
     # --- distill as a whole
     model('distill misspelt', Parts('Distiller', 'no argument `distil` .closest: `distill`.',
-                                    'it takes `student`, `teacher`, `distill`', '; write'),
+                                    'its arguments are `student`, `teacher`, `distill`', '; write'),
           TypeError, distil=[DIST]),
     model('distill is a dict', Parts('`distill`', "but got {'type': 'mmkd.DISTLoss'", LISTED,
-                                     '; write it so'), TypeError, distill=DIST),
-    model('distill is empty', Parts('`distill`', 'is empty', 'nothing would be compared',
+                                     '; write for instance'), TypeError, distill=DIST),
+    model('distill is empty', Parts('`distill`', 'is empty', 'there is nothing to compare',
                                     '; add an entry, for instance'), distill=[]),
     model('distill is a string', must('distill', LISTED, "'mmkd.KDLoss'"), TypeError,
           distill='mmkd.KDLoss'),
@@ -224,17 +226,17 @@ ENTRIES = [
           distill=iter([DIST])),
 ]
 
-FROZEN = 'it takes `config`, `checkpoint`, `trust_checkpoint`'
+FROZEN = 'its arguments are `config`, `checkpoint`, `trust_checkpoint`'
 A_DICT = 'must be a dict'
 NO_CONFIG = 'the absolute path of a file'
 NO_MODEL = 'the model of the teacher cannot be built'
-SCOPE = '; look at `model` in the config of the teacher, and whether `default_scope`'
+SCOPE = '; check `model` in the config of the teacher, and that `default_scope`'
 UNKNOWN_SCOPE = 'is not in the {} registry;'
 SAME_KIND = "compare 'neck' or 'backbone'|write `use_sigmoid"
 
 TEACHERS = [
     model('teacher misspelt', Parts('Distiller', 'no argument `techer` .closest: `teacher`.',
-                                    'it takes `student`, `teacher`', '; write'), TypeError,
+                                    'its arguments are `student`, `teacher`', '; write'), TypeError,
           techer=teacher()),
     model('teacher is a path', must('teacher', A_DICT, "str: 'teacher.py'"), TypeError,
           teacher='teacher.py'),
@@ -244,7 +246,7 @@ TEACHERS = [
     model('teacher is a module', must('teacher', A_DICT, 'Identity'), TypeError,
           teacher=nn.Identity()),
     model('teacher is missing', Parts('`loss_cls_dist`', 'there is no such network',
-                                      'there is `student`', '; give a `teacher`'), teacher=None),
+                                      'there is `student`', '; add a `teacher`'), teacher=None),
     model('teacher without config', Parts('`teacher`: FrozenTeacher', 'needs `config`', FROZEN,
                                           '; write `config=`'), TypeError,
           teacher=dict(checkpoint=None)),
@@ -265,38 +267,40 @@ TEACHERS = [
         'write one of them'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
     model('a model in place of a teacher', Parts(
-        '`teacher`:', 'RetinaNet', 'is no BaseTeacher', '; give one of mmkd.networks'), TypeError,
+        '`teacher`:', 'RetinaNet', 'is not a BaseTeacher', '; use one of mmkd.networks'), TypeError,
         teacher=dict(retinanet(), type='mmdet.RetinaNet')),
     model('a model in place of its config', Parts(
-        '`teacher.config`', "its keys are .'type'", 'must hold a `model`',
+        '`teacher.config`', "its keys are .'type'", 'must contain a `model`',
         'write dict.model=...'), teacher=dict(config=retinanet(), checkpoint=None)),
     model('config is a number', must('teacher.config', 'must be a path or a config', 'int'),
           TypeError, teacher=dict(config=3, checkpoint=None)),
     model('config is the root', Parts('no config `/`', 'looked for /, which is a folder',
-                                      NO_CONFIG, '; give'), FileNotFoundError,
+                                      NO_CONFIG, '; write'), FileNotFoundError,
           teacher=dict(config='/', checkpoint=None)),
     model('config is a folder', Parts(
-        'no config `..`', 'looked for .*, which is a folder, from the folder', NO_CONFIG, '; give'),
+        'no config `..`', 'looked for .*, which is a folder, from the '
+                          'folder', NO_CONFIG, '; write'),
         FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
     model('config is relative to another folder', Parts(
         'no config `no/such.py`', 'looked for /.*, from the folder /',
-        r'\{\{ fileDirname \}\}/teacher.py', '; give the absolute path'),
+        r'\{\{ fileDirname \}\}/teacher.py', '; write the absolute path'),
         FileNotFoundError, teacher=dict(config='no/such.py', checkpoint=None)),
     model('config is no name of a file', Parts('no config `a\0b`', 'looked for', NO_CONFIG,
-                                               '; give'),
+                                               '; write'),
           FileNotFoundError, teacher=dict(config='a\0b', checkpoint=None)),
     model('config of a package that no name is', Parts(
-        'the package `.mmdet`', 'is not installed', "mmdet's configs are `mmdet::…`", '; install'),
+        'the package `.mmdet`', 'is not installed', "`mmdet::…` for configs of mmdet", 'install'),
         FileNotFoundError, teacher=dict(config='.mmdet::x.py', checkpoint=None)),
-    model('config is empty', Parts('`teacher.config`', r'its keys are \[\]', 'must hold a `model`',
-                                   '; give the config of a whole run'),
+    model('config is empty', Parts('`teacher.config`', r'its keys are \[\]', 'must contain a '
+                                                                             '`model`',
+                                   '; use the config of a whole run'),
           teacher=dict(config={}, checkpoint=None)),
     model('model of the config is empty', Parts(NO_MODEL, 'but got {}', 'contain the key "type"',
                                                 SCOPE),
           teacher=dict(config=dict(model={}), checkpoint=None)),
     model('a Distiller without a model for a student', Parts(
-        'the config is that of a distillation, whose `student`', 'but got None', A_DICT,
-        '; give a config whose `student`'), TypeError, teacher=teacher(
+        '`student` of a distillation config', 'but got None', 'must be the config of a model',
+        '; use a config whose `student`'), TypeError, teacher=teacher(
             dict(type='mmkd.Distiller', student=None), data_preprocessor=dict())),
     model('unregistered model', Parts(NO_MODEL, 'RetinaNetX', UNKNOWN_SCOPE.format('mmdet::model'),
                                       SCOPE[2:]),
@@ -306,7 +310,7 @@ TEACHERS = [
         teacher=teacher(dict(retinanet(), nek={}))),
     model('channels of neck and backbone differ', Parts(
         'the teacher does not run on a blank image', 'but got 16 channels',
-        'expected input.* to have 2 channels', '; look whether the parts of its config'),
+        'expected input.* to have 2 channels', '; check that the parts of its config'),
           teacher=teacher(dict(retinanet(), neck=dict(retinanet()['neck'],
                                                       in_channels=[1, 2, 3, 4])))),
     model('unknown scope', Parts(NO_MODEL, 'RetinaNet', UNKNOWN_SCOPE.format('mmengine::model'),
@@ -323,9 +327,9 @@ TEACHERS = [
       for side, name in (('teacher', 'teacher.classes'), ('student', 'classes'))
       for classes, error, says in (
           (dict(disc=3), TypeError, Parts(
-              f'`{name}`', "got 'disc': 3", 'maps each class of the student', '; write for')
+              f'`{name}`', "got 'disc': 3", 'must map each class of the student', '; write for')
            if side == 'teacher' else Parts(
-              f'`{name}`', 'is a dict', 'the list of names', '; write for')),
+              f'`{name}`', 'but got a dict', 'must be the list of class names', '; write for')),
           ('disc', TypeError, Parts(
               f'`{name}`', "got 'disc'", 'must be a list of class names', '; write')),
           ([], ValueError, Parts(f'`{name}`', 'is empty', 'class names in the order', '; write')),
@@ -335,7 +339,7 @@ TEACHERS = [
               f'the {side}.s head', '`classes` name 2', 'has columns for 3 classes',
               'write one name for each')))),
     model('no network of a family', Parts(
-        'the teacher', 'is a ResNet', 'it knows classifiers of mmpretrain, single-stage detectors',
+        'points of the teacher', 'a ResNet', 'it supports .*single-stage detectors',
         '; register a family'), teacher=teacher(retinanet()['backbone'])),
     model('a segmentor for a detector', Parts(
         '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
@@ -343,7 +347,7 @@ TEACHERS = [
                                  checkpoint=None)),
     model('a detector of RoIs for one of a grid', Parts(
         '`cls` of the student', 'predicts for a grid', 'of the teacher for RoIs',
-        "; compare 'neck' or 'backbone', or give a teacher of the student's kind"),
+        "; compare 'neck' or 'backbone', or use a teacher of the student's model family"),
         teacher=teacher(two_stage())),
     model('softmax for sigmoid', Parts(
         '`cls` of the student', 'by sigmoid.*by softmax', 'their probabilities cannot be compared',
@@ -352,16 +356,16 @@ TEACHERS = [
     model('another number of classes', Parts(
         '`cls` of the student has', 'for 3 classes, `cls` of the teacher has columns for 2 classes',
         "student's classes are unknown, the teacher's unknown",
-        '; give a teacher of the same classes'), teacher=teacher(retinanet(classes=2))),
+        '; use a teacher with the same classes'), teacher=teacher(retinanet(classes=2))),
     model('broken data set of the teacher', Parts(
         'the classes of the teacher', 'AttributeError', 'cannot be read',
-        '; look at `dataset_meta`'), teacher=teacher(train_dataloader=dict(dataset=3))),
+        '; check `dataset_meta`'), teacher=teacher(train_dataloader=dict(dataset=3))),
     model('more names than columns', Parts(
-        "the teacher's head", r"names 2: \['a', 'b'\]", 'columns for 3 classes', '; give|; state'),
+        "the teacher's head", r"names 2: \['a', 'b'\]", 'columns for 3 classes', '; use'),
         teacher=teacher(train_dataloader=dict(dataset=dict(metainfo=dict(classes=('a', 'b')))))),
     model('an unreadable preprocessor', Parts(
-        'Odd', 'cannot tell how', 'normalises images',
-        '; give student and teacher the same `data_preprocessor`'), teacher=teacher(
+        'Odd', 'is not known', 'normalises images',
+        '; use the same `data_preprocessor`'), teacher=teacher(
             dict(retinanet(), data_preprocessor=type('Odd', (nn.Module, ), {})()))),
     model('unknown precision', must('teacher.precision', "must be 'bf16', 'fp16' or None",
                                     "'int8'"), teacher=dict(teacher(), precision='int8')),
@@ -384,7 +388,7 @@ TEACHERS = [
                                       '; write'), TypeError,
           teacher=dict(type='mmkd.Committee', members=['a.py'])),
     model('committee in a committee', Parts(
-        'member 0 of the committee', 'is a Committee', 'must be a teacher', '; name its members'),
+        'member 0 of the committee', 'is a Committee', 'must be a teacher', '; write its members'),
         TypeError, teacher=dict(type='mmkd.Committee', members=[
             dict(type='mmkd.Committee', members=[teacher()])])),
     model('weights of a committee', must('weights', 'must be 1 numbers of 0 or more',
@@ -404,7 +408,7 @@ TEACHERS = [
 ]
 
 MODEL = 'such as `_base_.model`'
-NAMES = "without 'loss', by which MMEngine tells"
+NAMES = "without 'loss', because MMEngine adds up"
 PARTNER = [dict(DIST, on=dict(student='cls', teacher='other:cls')), KD]
 ITSELF = dict(DIST, on=dict(student='cls', teacher='student:cls'))
 MERGED = [
@@ -446,16 +450,16 @@ OWN_HOOKS = [
         '`type` of hook 0 of `hooks`', 'got None', 'must be a name', '; write one of'), TypeError,
           hooks=[dict(momentum=0.1)]),
     model('loss for a hook', Parts(
-        'hook 0 of `hooks`', 'DISTLoss', 'is no Hook', '; give'), TypeError, hooks=[DIST]),
+        'hook 0 of `hooks`', 'DISTLoss', 'is not a Hook', '; use'), TypeError, hooks=[DIST]),
     model('argument of a hook misspelt', Parts(
         'hook 0 of `hooks`: TeacherEvalHook', 'no argument `metrc` .closest: `metric`.',
-        'it takes `metric`', '; write'), TypeError, hooks=[
+        'its arguments are `metric`', '; write'), TypeError, hooks=[
             dict(type='mmkd.TeacherEvalHook', metrc='x')]),
     model('argument that a hook refuses', Parts(
-        'hook 0 of `hooks`', 'got begin_iter: -1', 'cannot be built', 'look at'),
+        'hook 0 of `hooks`', 'got begin_iter: -1', 'cannot be built', 'check'),
           hooks=[dict(type='EMAHook', begin_iter=-1)]),
     model('priority of a hook', Parts(
-        'hook 0 of `hooks`', 'HIHG', 'cannot be built', 'look at'), hooks=[
+        'hook 0 of `hooks`', 'HIHG', 'cannot be built', 'check'), hooks=[
             dict(type='EMAHook', priority='HIHG')]),
 ]
 ALONE = [
@@ -476,14 +480,15 @@ STUDENTS = [
     model('student is a list', must('student', MODEL, "list: [{'type': 'RetinaNet'"), TypeError,
           student=[retinanet()]),
     model('student without type', Parts('`student`', r"its keys are \['data_preprocessor'", MODEL,
-                                        '; give the model itself, with its `type`'), TypeError,
+                                        '; use the dict of the model, which has a '
+                                        '`type`'), TypeError,
           student=without(retinanet(), 'type')),
     model('student is a whole config', Parts('`student`', r"its keys are \['model'\]", MODEL,
-                                             '; give the model itself'), TypeError,
+                                             '; use the dict of the model'), TypeError,
           student=dict(model=retinanet())),
     model('student unregistered', Parts(
         'the model of the student cannot be built', 'RetinaNetX',
-        UNKNOWN_SCOPE.format('mmdet::model'), 'look at `model` in the config of the student'),
+        UNKNOWN_SCOPE.format('mmdet::model'), 'check `model` in the config of the student'),
           student=dict(retinanet(), type='RetinaNetX')),
     *(model(f'student of a package that is not there: {kind}', Parts(
         'the model of the student cannot be built', found, f'`{package}` cannot be imported',
@@ -497,41 +502,43 @@ STUDENTS = [
                                           'its own `student`', '; move its `distill`'), TypeError,
           student=distiller(retinanet(), teacher())),
     model('student of no family', Parts(
-        'the student', 'is a ResNet', 'it knows classifiers of mmpretrain, single-stage detectors',
+        'points of the student', 'a ResNet', 'it supports .*single-stage detectors',
         '; register a family'),
           student=retinanet()['backbone']),
     *(model(f'companion called {name!r}', Parts(
-        'a companion', f'is called {name!r}', NAMES, '; write another name'),
+        'name of a companion', f'but got {name!r}', NAMES, '; write for instance'),
             companions={name: teacher()}) for name in ('student', 'teacher', 'my partner')),
     model('companions in a list', Parts('`companions`', r"but got \[{'config'",
                                         'must be a dict of networks by name', '; give each a name'),
           TypeError, companions=[teacher()]),
     model('companion of whom nothing is asked', Parts(
-        '`other`', 'neither teaches nor learns', 'no entry of `distill` names it',
+        '`other`', 'is not used', 'no entry of `distill` contains it',
         '; compare one of its points'), companions=dict(other=teacher())),
     model('companion with a number for a config', must(
         'partner.config', 'must be a path or a config', 'int'), TypeError,
           companions=dict(other=dict(config=3))),
     model('partner shares what is not alike', Parts(
-        '`shared` names `backbone`', 'a ResNet with `conv1.weight` of 12x3x7x7 in the partner and '
-        'a ResNet with `conv1.weight` of 8x3x7x7 in the student', 'equal shapes can be shared',
-        '; name those that are alike'),
+        '`shared` contains `backbone`', 'a ResNet with `conv1.weight` of 12x3x7x7 in the partner '
+                                        'and '
+        'a ResNet with `conv1.weight` of 8x3x7x7 in the student', 'of the same type and shapes',
+        '; write modules'),
           companions=dict(other=dict(teacher(), shared=['backbone'])), distill=PARTNER),
     model('partner shares what is not there', Parts(
-        '`shared` names `backbon`', 'the partner .RetinaNet.', 'has no such module',
-        '; name a path inside of data_preprocessor, backbone'),
+        '`shared` contains `backbon`', 'the partner .RetinaNet.', 'has no such module',
+        '; write a path inside of data_preprocessor, backbone'),
           companions=dict(other=dict(teacher(), shared=['backbon'])), distill=PARTNER),
     model('partner shares a word', must('shared', 'must be a list of dotted paths', "'backbone'"),
           TypeError, companions=dict(other=dict(teacher(), shared='backbone')), distill=PARTNER),
     model('partner with norms of a kind', must('separate_norm', 'must be True or False', "'x'"),
           TypeError, companions=dict(other=dict(teacher(), separate_norm='x')), distill=PARTNER),
     model('partner with norms of nothing', Parts(
-        '`separate_norm=True`', 'none are named', 'is of `shared` parts', '; name them'),
+        '`separate_norm=True`', 'there are none', 'needs `shared` modules', '; write them'),
         companions=dict(other=dict(teacher(), separate_norm=True)), distill=PARTNER),
     model('inherit a part that is not there', Parts(
-        '`inherit` names `nek`', 'the student has no such part',
-        'there are data_preprocessor, backbone, neck', '; name one of these'), inherit='nek'),
-    model('inherit a number', must('inherit', 'must name parts of the model', '3'), TypeError,
+        '`inherit` contains `nek`', 'the student has no such part',
+        'its parts are data_preprocessor, backbone, neck', '; write one of these'), inherit='nek'),
+    model('inherit a number', must('inherit', 'must be a string of parts of the '
+                                              'model', '3'), TypeError,
           inherit=3),
     model('inherit by a strange depth', Parts(
         '`depth` of `inherit`', "but got 'middle'", "must be one of 'spread'", '; write'),
@@ -541,7 +548,7 @@ STUDENTS = [
         "write `?teacher=dict.*channels='repeat'"), student=of_one_channel()),
     model('teacher of one channel over a student of three', Parts(
         'images of the student', 'have 3 channels', 'those of the teacher 1',
-        'give a teacher of 3'), teacher=teacher(of_one_channel())),
+        'use a teacher of 3'), teacher=teacher(of_one_channel())),
     model('channels repeated where there are three', Parts(
         "`channels='repeat'`", '3 channels', 'is for a student of 1', 'leave'),
           teacher=dict(teacher(), channels='repeat')),
@@ -556,14 +563,15 @@ STUDENTS = [
         'its first layer takes images of 1 channel', '; write one value'),
           student=dict(of_one_channel(), data_preprocessor=retinanet()['data_preprocessor'])),
     model('inherit misspelt', Parts('`inherit` cannot be read', "argument 'part'",
-                                    'it takes `parts`, `depth` and `width`', '; write'), TypeError,
+                                    'its keys are `parts`, `depth` and '
+                                    '`width`', '; write'), TypeError,
           inherit=dict(part='neck')),
     model('inherit what has other shapes', Parts(
         'can inherit nothing of `backbone.conv1`', r'`backbone.conv1.weight` \(8, 3, 7, 7\)',
         'no tensor of the teacher has the name and shape', '; leave the part out'),
         inherit='backbone.conv1'),
     model('inherit of a mean teacher', Parts(
-        '`inherit`', 'it is a MeanTeacher', 'takes weights of a trained `teacher`',
+        '`inherit`', '`teacher` is a MeanTeacher', 'copies weights of a trained `teacher`',
         '; leave out `inherit`'), inherit='neck', teacher=dict(type='mmkd.MeanTeacher')),
     *(model(f'nonfinite_limit {limit}', must('nonfinite_limit', 'a whole number of 1 or more',
                                              str(limit)), nonfinite_limit=limit)
@@ -572,7 +580,7 @@ STUDENTS = [
                                          '3'), TypeError, unlabelled=3),
     model('preprocessor that is none', Parts(
         'the model of the student cannot be built', "but got <class 'int'>",
-        'data_preprocessor should be a `dict`', '; look at `model`'),
+        'data_preprocessor should be a `dict`', '; check `model`'),
           student=without(retinanet(), 'data_preprocessor'), data_preprocessor=3),
 ]
 
@@ -637,25 +645,28 @@ STEPS = 'must be a list of steps, for instance'
 
 HOOKS_ALONE = [
     Row('hook: misspelt', dict(HOOK, techer=teacher()), TypeError, Parts(
-        'DistillHook', 'no argument `techer` .closest: `teacher`.', 'it takes `teacher`, `distill`',
+        'DistillHook', 'no argument `techer` .closest: '
+                       '`teacher`.', 'its arguments are `teacher`, `distill`',
         '; write one of these')),
     Row('hook: without teacher', without(HOOK, 'teacher'), TypeError, Parts(
-        'DistillHook', 'needs `teacher`', 'it takes `teacher`, `distill`', '; write `teacher=`')),
+        'DistillHook', 'needs `teacher`', 'its arguments are `teacher`, '
+                                          '`distill`', '; write `teacher=`')),
     Row('reseed: a seed of its own', dict(type='mmkd.ReseedHook', seed=3), TypeError, Parts(
-        'ReseedHook', 'has no argument `seed`', 'it takes none', '; leave it out')),
+        'ReseedHook', 'has no argument `seed`', 'its arguments are none', '; leave it out')),
     Row('schedule: misspelt', dict(type=SCHEDULE, schedule={}), TypeError, Parts(
         'DistillScheduleHook', 'no argument `schedule` .closest: `schedules`.',
-        'it takes `schedules`', '; write `schedules=`')),
+        'its arguments are `schedules`', '; write `schedules=`')),
     Row('schedule: none', dict(type=SCHEDULE, schedules={}), TypeError, must(
         'schedules', BY_NAME, '{}')),
     Row('schedule: under a number', dict(type=SCHEDULE, schedules={3: dict(type='constant')}),
         TypeError, must('schedules', BY_NAME, "{3: {'type': 'constant'}}")),
     Row('teacher eval: misspelt', dict(type='mmkd.TeacherEvalHook', metrics='x'), TypeError, Parts(
-        'TeacherEvalHook', 'no argument `metrics` .closest: `metric`.', 'it takes `metric`',
+        'TeacherEvalHook', 'no argument `metrics` .closest: '
+                           '`metric`.', 'its arguments are `metric`',
         '; write')),
     Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError, must(
         'metric', 'must be the name of a metric', "['x']")),
-    schedule('unknown type', Parts('a schedule', "has the type 'linaer'", SCHEDULES, '; write'),
+    schedule('unknown type', Parts('no schedule', "of type 'linaer'", SCHEDULES, '; write'),
              dict(type='linaer')),
     schedule('without type', must('loss_cls_dist', 'must be a dict with a `type`',
                                   "{'begin': 3}"), dict(begin=3), TypeError),
@@ -670,7 +681,7 @@ HOOKS_ALONE = [
         "the schedule of `loss_cls_dist`", 'has no argument `gamma`',
         'it has `start_factor`, `end_factor`', '; write one of these'),
         dict(type='linear', gamma=1), TypeError),
-    schedule('milestones missing', Parts("a schedule of type 'step'", 'has none',
+    schedule('milestones missing', Parts("a schedule of type 'step'", 'it is missing',
                                          'needs `milestones`', '; write `milestones=`'),
              dict(type='step')),
     schedule('milestones are a number', must('milestones', STEPS, '3'),
@@ -679,7 +690,7 @@ HOOKS_ALONE = [
              dict(type='step', milestones='12'), TypeError),
     schedule('milestones of words', must('milestones', 'must be a number', "'12'"), dict(
         type='step', milestones=['12']), TypeError),
-    schedule('type is a list', Parts('a schedule', r"has the type \['linear'\]", SCHEDULES,
+    schedule('type is a list', Parts('no schedule', r"of type \['linear'\]", SCHEDULES,
                                      '; write'), dict(type=['linear'])),
     schedule('by_epoch is a word', must('by_epoch', 'must be True or False', "'no'"),
              dict(type='linear', by_epoch='no'), TypeError),
@@ -688,16 +699,17 @@ HOOKS_ALONE = [
 
 PIPELINES = [
     Row('replay: misspelt', dict(type='mmkd.Replay', transfroms=[]), TypeError, Parts(
-        'Replay', 'no argument `transfroms` .closest: `transforms`.', 'it takes `transforms`',
+        'Replay', 'no argument `transfroms` .closest: '
+                  '`transforms`.', 'its arguments are `transforms`',
         '; write `transforms=`')),
     Row('replay: nothing', dict(type='mmkd.Replay', transforms=[]), TypeError, must(
-        'transforms', 'must be a list of transforms', '[]', 'put the pipeline there')),
+        'transforms', 'must be a list of transforms', '[]', 'write transforms=')),
     *(Row(f'replay: {name} {value}', dict(type='mmkd.Replay', transforms=[dict(type='Resize')],
                                           **{name: value}), ValueError,
           must(name, f'must be a whole number of {least} or more', str(value)))
       for name, value, least in (('variants', 0.5, 1), ('seed', -1, 0))),
     Row('views: without pack', dict(type='mmkd.PackViews', views=dict(weak=[])), TypeError, Parts(
-        'PackViews', 'needs `pack`', 'it takes `pack`, `views`', '; write `pack=`')),
+        'PackViews', 'needs `pack`', 'its arguments are `pack`, `views`', '; write `pack=`')),
     Row('views: a list', dict(type='mmkd.PackViews', pack=dict(type='PackDetInputs'), views=[[]]),
         TypeError, must('views', 'must be a dict of lists', '[[]]', 'give each view a name')),
 ]
@@ -718,51 +730,51 @@ def test_mistake_in_a_hook(row):
 IN_A_RUN = [
     Row('run: hook on a Distiller', dict(
         model=distiller(retinanet(), teacher()), custom_hooks=[HOOK]), TypeError, Parts(
-            'the model', 'is a mmkd.Distiller already', 'take mmkd.DistillHook out of',
+            'the model', 'is a mmkd.Distiller already', 'and remove mmkd.DistillHook from',
             '; move the entries of `distill`')),
     Row('run: two hooks', dict(custom_hooks=[HOOK, HOOK]), ValueError, Parts(
-        'in `custom_hooks`', 'there are two mmkd.DistillHook', 'only one can work',
-        '; write all entries')),
+        'in `custom_hooks`', 'there are two mmkd.DistillHook', 'a model can have only one',
+        '; put all entries')),
     Row('run: schedule of a term that is not there', dict(custom_hooks=[HOOK, dict(
         type=SCHEDULE, schedules=dict(loss_x=dict(type='constant')))]), ValueError, Parts(
             'mmkd.DistillScheduleHook', 'a schedule for `loss_x`',
-            'terms are called `loss_cls_dist`', '; write one of them')),
+            'the terms are `loss_cls_dist`', '; write one of these')),
     Row('run: two schedules', dict(custom_hooks=[HOOK] + [dict(
         type=SCHEDULE, schedules={'*': dict(type='constant')})] * 2), ValueError, Parts(
             'in `hooks` and `custom_hooks`', 'there are two mmkd.DistillScheduleHook',
-            'the last would win',
-            '; write all schedules into one')),
+            'the last would override',
+            '; put all schedules into one')),
     Row('run: schedule without distillation', dict(custom_hooks=[dict(
         type=SCHEDULE, schedules={'*': dict(type='constant')})]), ValueError, Parts(
             'mmkd.DistillScheduleHook', 'a schedule for `\\*`', 'the run has no distillation',
-            '; take the hook out')),
+            '; remove the hook')),
     Row('run: connector from a hook', dict(custom_hooks=[dict(HOOK, distill=[HINT], teacher=teacher(
         retinanet(channels=24)))]), ValueError, Parts(
-            'loss_neck_mse', 'needs connectors', 'nothing would train or save from a hook',
+            'loss_neck_mse', 'needs connectors', 'a hook cannot train or save it',
             '; use the model')),
     Row('run: wrong entry in a hook', dict(custom_hooks=[dict(HOOK, distill=[])]), ValueError,
-        Parts('`distill`', 'is empty', 'nothing would be compared', '; add an entry')),
+        Parts('`distill`', 'is empty', 'there is nothing to compare', '; add an entry')),
     Row('run: teacher knows other classes', dict(model=distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=('a', 'b', 'c'))))))),
-        ValueError, Parts("the teacher does not know 3 of the student's classes",
+        ValueError, Parts("the teacher lacks 3 of the student's classes",
                           'disc, square, cross', "'a', 'b', 'c'",
-                          '; give a teacher trained on these classes')),
+                          '; use a teacher trained on these classes')),
     Row('run: teacher has a class twice', dict(model=distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=('disc', 'disc', 'cross'))))))),
-        ValueError, Parts('the teacher has', 'of one name, disc', 'a name of its own', '; give')),
+        ValueError, Parts('the teacher has', 'of the same name, disc', 'a unique name', '; give')),
     Row('run: name of a loss of the student', dict(model=distiller(retinanet(), teacher(), dict(
         DIST, name='loss_bbox'))), ValueError, Parts(
-            'the student', 'has a loss `loss_bbox`', 'of its own',
+            'the student', 'has a loss `loss_bbox`', 'as well',
             '; give the entry another `name=`')),
     Row('run: an epoch-wise teacher without epochs', dict(
         model=distiller(retinanet(), dict(type='mmkd.EarlierSelf')),
         train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)), ValueError, Parts(
-            '`teacher`', 'training goes by iterations', 'changes with every epoch',
-            '; write `every=`')),
+            '`teacher`', 'training is by iterations', 'changes after every epoch',
+            '; set `every=`')),
     Row('run: a cache that no system can name', dict(model=distiller(retinanet(), dict(
         teacher(), type='mmkd.CachedTeacher', cache='a\0b'))), ValueError, Parts(
-            r"'a\\x00b'", 'embedded null byte', 'cannot be the name of a folder',
-            '; give another one')),
+            r"'a\\x00b'", 'embedded null byte', 'is not a valid folder name',
+            '; use another one')),
     Row('run: a frozen point', dict(model=distiller(dict(retinanet(), backbone=dict(
         retinanet()['backbone'], frozen_stages=4)), teacher(), dict(HINT, on='backbone'))),
         ValueError, Parts('`backbone` of the student', 'has no gradient', 'it is frozen',

@@ -130,15 +130,15 @@ def distilled(checkpoint: dict) -> None:
 
 
 FILE = r'`/[^`]*\.(pth|safetensors)`'
-CUT = Parts(FILE, 'may be cut short', 'is not a readable checkpoint', '; download or save it anew')
-NONE = Parts(FILE, 'found list', 'holds no weights: expected a dict with `state_dict`',
-             '; give the checkpoint of a trained model')
+CUT = Parts(FILE, 'may be truncated', 'is not a readable checkpoint', '; download or save it again')
+NONE = Parts(FILE, 'found list', 'contains no weights: expected a dict with `state_dict`',
+             '; use the checkpoint of a trained model')
 MISFIT = Parts(f'the checkpoint {FILE}', 'with other shapes', 'does not fit its config .RetinaNet.',
-               '; give the config that this checkpoint was trained with')
+               '; use the config that this checkpoint was trained with')
 CODE = Parts(FILE, 'holds more than weights', 'such a file can run code',
-             'if you trust where it comes from, write `trust_checkpoint=True` next to `checkpoint`')
+             'if you trust its source, write `trust_checkpoint=True` next to `checkpoint`')
 BROKEN = Parts(f'the checkpoint {FILE}', 'in bbox_head.retina_cls.bias',
-               'infinite or not a number', 'give another one')
+               'infinite or NaN values', 'use another checkpoint')
 NO_FILE = Parts(f'no teacher checkpoint at {FILE}', 'looked from /', 'the path or address of',
                 '; give `teacher.checkpoint`')
 
@@ -162,7 +162,7 @@ TEACHERS = [
     *(Row(f'cut at {share:.1%}', cut(share), ValueError, CUT)
       for share in (0.01, 0.5, 0.9, 0.999)),
     Row('one bit flipped', flipped, ValueError, Parts(
-        FILE, 'has another checksum', 'has changed since it was written', CUT.step)),
+        FILE, 'does not match', 'is damaged', CUT.step)),
     Row('a zip of something else', zipped, ValueError, CUT),
     Row('a pickle of no weights', old_pickle, ValueError, CODE),
     Row('a list', changed(lambda checkpoint: list(checkpoint['state_dict'].values())), ValueError,
@@ -208,7 +208,7 @@ TEACHERS = [
         ValueError, misfit('backbone.conv1.weight: torch.bool in the file, torch.float32')),
     Row('classes that are none', meta(dict(dataset_meta=dict(classes=3))), ValueError, Parts(
         'the classes of the teacher', "'int' object is not iterable", 'cannot be read',
-        '; look at `dataset_meta` in its checkpoint')),
+        '; check `dataset_meta` in its checkpoint')),
     Row('more classes than columns', meta(dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd')))),
         ValueError, Parts("the teacher's head", 'names 4', 'has columns for 3 classes',
                           '; give|; state')),
@@ -321,10 +321,10 @@ def test_safetensors(row, tmp_path):
 
 CONFIG = r'`/[^`]*\.py`'
 NO_CONFIG = Parts(f'no config {CONFIG}', 'looked for /', 'the absolute path of a file', '; give')
-NO_MODEL = Parts(f'{CONFIG}', r'its keys are \[\]', 'must hold a `model`',
-                 '; give the config of a whole run')
+NO_MODEL = Parts(f'{CONFIG}', r'its keys are \[\]', 'must contain a `model`',
+                 '; use the config of a whole run')
 UNREADABLE = Parts(f'the teacher config {CONFIG}', "SyntaxError: '.' was never closed",
-                   r'cannot be read: /\S*teacher\.py', '; mend it there')
+                   r'cannot be read: /\S*teacher\.py', '; correct it there')
 CONFIGS = [
     Row('config: missing', None, FileNotFoundError, NO_CONFIG),
     Row('config: name misspelt', ('teacher_a.py', 'model = {}'), FileNotFoundError,
@@ -337,7 +337,7 @@ CONFIGS = [
         UNREADABLE._replace(found='ZeroDivisionError: division by zero')),
     Row('config: imports what is not there', ('teacher.py', 'import no_such\nmodel = {}'),
         ValueError, Parts('the model of the teacher', 'but got {}', 'cannot be built',
-                          '; look at `model`')),
+                          '; check `model`')),
     Row('config: base is missing', ('teacher.py', "_base_ = 'no_such.py'"), ValueError,
         UNREADABLE._replace(found='FileNotFoundError: .*no_such.py')),
     Row('config: without model', ('teacher.py', 'optimizer = {}'), ValueError,
@@ -367,9 +367,9 @@ def test_config_of_a_teacher(row, tmp_path):
 
 # --- what a run starts from -----------------------------------------------------------------------
 
-NOTHING_FITS = Parts(f'nothing of the checkpoint that the run starts from, {FILE}', 'it holds fc',
+NOTHING_FITS = Parts(f'no weight of the checkpoint in `load_from`, {FILE}', 'it holds fc',
                      'the student backbone.bn1.bias, .*more',
-                     '; give `load_from` a checkpoint of the student')
+                     '; set `load_from` to a checkpoint of the student')
 STARTS = [
     Row('start: missing', lambda path: path.unlink(), FileNotFoundError, Parts(
         f'no checkpoint file at {FILE}', 'looked from /', '`load_from` and `init_cfg`',
@@ -379,14 +379,14 @@ STARTS = [
     Row('start: of another model', lambda path: torch.save(dict(state_dict=dict(
         fc=torch.ones(3))), path), ValueError, NOTHING_FITS),
     Row('start: integers', each(lambda value: value.to(torch.int8)), ValueError, Parts(
-        '/[^`]*pth`', 'torch.int8', 'no floating-point numbers', 'give float32')),
+        '/[^`]*pth`', 'torch.int8', 'not floating-point numbers', 'use float32')),
     Row('start: one bool parameter', spoil_kind('bbox_head.retina_cls.bias', torch.bool),
-        ValueError, Parts('/[^`]*pth`', 'retina_cls.bias: torch.bool', 'no floating-point numbers',
-                          'give float32')),
+        ValueError, Parts('/[^`]*pth`', 'retina_cls.bias: torch.bool', 'not floating-point numbers',
+                          'use float32')),
     Row('start: no weights', lambda path: torch.save(dict(meta={}), path), ValueError,
         NOTHING_FITS._replace(found='it holds (meta|no weights)')),
     Row('start: a list', lambda path: torch.save([1], path), ValueError,
-        NOTHING_FITS._replace(found='it holds no weights')),
+        NOTHING_FITS._replace(found='it contains no weights')),
     Row('start: not a number', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError,
         BROKEN._replace(thing='the checkpoint `+/[^`]*pth`')),
 ]
@@ -409,7 +409,7 @@ def test_student_starts_from_nothing_strange(row, way, shapes, tmp_path):
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
-STOPPED = Parts('/[^`]*pth`', 'does not say where its training stopped', 'cannot be resumed',
+STOPPED = Parts('/[^`]*pth`', 'where its training stopped', 'cannot be resumed',
                 '; start from its weights by `load_from`, without `resume`')
 
 
@@ -457,17 +457,17 @@ def note(content: str) -> Callable[[Any], dict]:
 MEAN = dict(type='mmkd.MeanTeacher')
 CONNECTORS = Parts(
     'the checkpoint has other connectors', r"alone: {'loss_neck_mse.0.weight': \(24, 16, 1, 1\)",
-    'than the config asks for',
+    'than the config',
     '; resume with the `distill` that it was trained with, or start from its weights')
 NO_NOTE = Parts(r'no checkpoint file at `/no/such/epoch_9.pth`', 'looked from /',
-                'with `resume` at `last_checkpoint`', '; look at `load_from`')
+                'for `resume`, `last_checkpoint`', '; check `load_from`')
 RESUMED = [
     Row('resume: another point', lambda folder: dict(model=entry_of(folder, dict(
         HINT, on='backbone.layer4', connector='conv'))), ValueError, CONNECTORS._replace(
-            expected=r"in the config alone: {'loss_backbone_layer4_mse.0.weight'")),
+            expected=r"only in the config: {'loss_backbone_layer4_mse.0.weight'")),
     Row('resume: no connector any more', lambda folder: dict(model=entry_of(folder, dict(
         type='mmkd.KDLoss', on='cls'))), ValueError, CONNECTORS._replace(
-            expected='in the config alone: none')),
+            expected='only in the config: none')),
     Row('resume: connector of another width', lambda folder: dict(model=distiller(
         retinanet(), dict(config=dict(default_scope='mmdet', model=retinanet(channels=32)),
                           checkpoint=None), HINT)), ValueError, CONNECTORS._replace(
@@ -475,7 +475,7 @@ RESUMED = [
     Row('resume: a teacher that changes', lambda folder: dict(model=dict(
         entry_of(folder), companions=dict(mean=MEAN), distill=[HINT, dict(
             type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls'))])), ValueError, Parts(
-                'the checkpoint', r'holds the networks \[\]', r"the config asks for \['mean'\]",
+                'the checkpoint', r'contains the networks \[\]', r"the config asks for \['mean'\]",
                 '; resume with the `teacher` and `companions`')),
     Row('resume: note points nowhere', note('/no/such/epoch_9.pth'), FileNotFoundError, NO_NOTE),
     Row('resume: note is half written', note('/no/su'), FileNotFoundError,
@@ -507,7 +507,7 @@ def test_resume_as_another(row, stopped, shapes, tmp_path):
 
 # --- the cache ------------------------------------------------------------------------------------
 
-NO_STORE = Parts('`/[^`]*cache`', 'Not a directory|File exists|Errno', 'is no store of answers',
+NO_STORE = Parts('`/[^`]*cache`', 'Not a directory|File exists|Errno', 'is not a cache of',
                  '; give another folder')
 CACHES = [
     Row('cache: a file in its place', lambda path: path.write_text('x') and str(path), ValueError,
@@ -522,10 +522,11 @@ CACHES = [
         'teacher.cache', 'must be the path of a folder', '3')),
     Row('cache: of an earlier version', lambda path: path.mkdir() or ((
         path / 'data.mdb').write_bytes(b'x') and str(path)), ValueError, Parts(
-            '`/[^`]*cache`', '`data.mdb` in it', 'is an LMDB file', 'remove this one')),
+            '`/[^`]*cache`', 'contains the LMDB file', 'not a cache of this '
+                                                       'version', 'remove this one')),
     Row('cache: its description is spoilt', lambda path: path.mkdir() or ((
         path / 'description.json').write_text('{') and str(path)), ValueError, Parts(
-            'description.json`', 'is damaged', 'description of a store of answers',
+            'description.json`', 'is damaged', 'the description of a cache',
             'remove the folder')),
 ]
 

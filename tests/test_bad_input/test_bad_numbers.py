@@ -73,21 +73,21 @@ def test_value_and_gradient_are_finite(row, loss):
 
 LOSS = '(DIST|KD|MSE)Loss'
 UNLIKE = Parts(LOSS, r'got \(2, 3, 4, 5\) of the student and \(2, 4, 4, 5\) of the teacher',
-               'of equal shape', '; give both one shape')
-KINDS = Parts(LOSS, 'got Tensor and list', 'a tensor with a tensor or a list with a list',
-              '; give both as one kind')
+               'of equal shape', '; pass tensors of matching shapes')
+KINDS = Parts(LOSS, 'got Tensor and list', 'compares two tensors or two lists',
+              '; pass two tensors or two lists')
 WRONG = [
     Row('numbers: other shapes', lambda: (normal(0), normal(1, 2, 4, 4, 5)), ValueError,
         UNLIKE._replace(expected='of equal shape')),
     Row('numbers: one and several', lambda: (normal(0), [normal(1)]), TypeError, KINDS),
     Row('numbers: levels', lambda: ([normal(0)], [normal(1)] * 2), ValueError, Parts(
-        LOSS, 'got 1 of the student, 2 of the teacher', 'needs as many levels',
-        '; give as many of each')),
+        LOSS, 'got 1 of the student, 2 of the teacher', 'needs the same number of levels',
+        '; pass the same number of each')),
     Row('numbers: a vector', lambda: (normal(0, 3), normal(1, 3)), ValueError, UNLIKE._replace(
         found=r'got \(3,\) of the student', expected='compares tensors .N, C, ')),
     Row('numbers: weight of other positions', lambda: (normal(0), normal(1), torch.ones(2, 4)),
         ValueError, Parts(LOSS, r'got \(2, 4\)', r'one weight per position, \(2, 4, 5\)',
-                          '; give a weight without the dimension of classes')),
+                          '; pass a weight without the class dimension')),
     Row('numbers: weight below 0', lambda: (normal(0), normal(1), -torch.ones(2, 4, 5)),
         ValueError, Parts(LOSS, 'the smallest is -1', 'needs weights of 0 or more', '; write 0')),
     Row('numbers: labels for logits', lambda: (normal(0), torch.zeros(2, 4, 5).long()), ValueError,
@@ -119,9 +119,9 @@ def bias(model: Any, number: float) -> None:
     nn.init.constant_(model.bbox_head.retina_cls.bias, number)
 
 
-DIVERGED = Parts('`loss_cls_(kd|dist)` was infinite or not a number in 2 steps in a row',
+DIVERGED = Parts('`loss_cls_(kd|dist)` was infinite or NaN in 2 steps in a row',
                  'the teacher no number and [0-9]+ of [0-9]+ not finite',
-                 'the teacher itself gives such numbers', ': look at its checkpoint')
+                 'the outputs of the teacher are not finite', ': check its checkpoint')
 IN_TRAINING = [
     Row('training: teacher is not a number', lambda model: bias(model.teacher.model, math.nan),
         FloatingPointError, DIVERGED),

@@ -90,7 +90,7 @@ def test_unknown_class_names_of_a_further_point_are_told(tmp_path, monkeypatch):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     prepared(retinanet(), teacher, dict(on='neck', also=['cls']))
     assert len(said) == 1
-    assert 'Class names of the student are not known' in said[0]
+    assert 'The class names of the student are not known' in said[0]
     model = build(dict(distiller(retinanet(), teacher, dict(
         type='mmkd.FurtherLoss', on='neck', also=['cls'])), classes=list(CLASSES)))
     model.init_weights()

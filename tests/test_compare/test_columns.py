@@ -212,8 +212,8 @@ def test_differences_are_not_taken_in_half_precision():
 def test_names_and_columns_of_a_side_must_agree():
     names = [f'class {i}' for i in range(1000)]
     with pytest.raises(ValueError, match="the student's head has columns for 3 classes, but the "
-                       r"training data names 1000: \['class 0'.* and 992 more; give the head "
-                       '`num_classes`') as info:
+                       r"training data names 1000: \['class 0'.* and 992 more; set "
+                       '`num_classes` of the head') as info:
         check_names(kind(3, 3, True), names, 'student', False)
     assert len(str(info.value)) < 500
     with pytest.raises(ValueError, match='but its `classes` name 2: .*write one name for each'):

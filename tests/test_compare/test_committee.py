@@ -66,7 +66,7 @@ def test_each_member_has_the_file_of_its_first_stage(tmp_path):
                            f'with a first stage of its own, but `tokens` names {found} write '
                            'tokens=.* the file of each member'):
             committee(tmp_path, dict(entry, tokens=wrong), models=models)
-    with pytest.raises(ValueError, match='1_prepared.pth` was made with the teacher'):
+    with pytest.raises(ValueError, match='1_prepared.pth` was trained with the teacher'):
         committee(tmp_path, dict(entry, tokens=files[::-1]), models=models)
 
 

@@ -125,18 +125,19 @@ def test_levels_of_a_single_stride_have_one_partner(tmp_path):
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 4, 4, 4])
     teacher = save_teacher(tmp_path / 't.pth', other)
-    for entry, remedy in ((MIMIC, 'name one level on each side by its dotted path'), (
-            dict(type='mmkd.DISTLoss', on='cls'), "give a teacher of the student's strides")):
+    for entry, remedy in ((MIMIC, 'write one level of each side by its dotted path'), (
+            dict(type='mmkd.DISTLoss', on='cls'), "use a teacher with the student's strides")):
         with pytest.raises(ValueError, match=(
                 'of the student has 5 levels of strides 8, 16, 32, 64, 128, .* of the teacher 4 '
-                f'levels of strides 4, 4, 4, 4.*there is no stride that both have; {remedy}')):
+                f'levels of strides 4, 4, 4, 4.*they have no stride in common; {remedy}')):
             prepared(retinanet(), teacher, entry)
     student = retinanet()
     student['neck'].update(start_level=0, add_extra_convs=False)
     student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64])
     match, = prepared(student, teacher, MIMIC).terms
     assert "student's [0] with the teacher's [3]" in str(match)
-    with pytest.raises(ValueError, match='both sides must have as many levels of a stride'):
+    with pytest.raises(ValueError, match='both sides must have the same number of levels of a '
+                                         'stride'):
         prepared(student, teacher, dict(type='mmkd.DISTLoss', on='cls'))
 
 
@@ -301,13 +302,13 @@ def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide
 def test_resume_with_other_connectors_is_refused(shapes, tmp_path, wide, equal):
     train(run(shapes, tmp_path / 'run', wide))
     entry = dict(MIMIC, name='loss_other')
-    with pytest.raises(ValueError, match='other connectors .*checkpoint alone: .*loss_neck_mse.*'
-                       'config alone: .*loss_other'):
+    with pytest.raises(ValueError, match='other connectors .*in the checkpoint: '
+                                         '.*loss_neck_mse.*in the config: .*loss_other'):
         train(run(shapes, tmp_path / 'run', wide, entry, epochs=2, resume=True))
     train(run(shapes, tmp_path / 'plain', equal))
-    with pytest.raises(ValueError, match='checkpoint alone: none, .* alone: .*loss_neck'):
+    with pytest.raises(ValueError, match='in the checkpoint: none, .*in the config: .*loss_neck'):
         train(run(shapes, tmp_path / 'plain', wide, epochs=2, resume=True))
-    with pytest.raises(ValueError, match='checkpoint alone: .*loss_neck.*, .*alone: none'):
+    with pytest.raises(ValueError, match='in the checkpoint: .*loss_neck.*, .*in the config: none'):
         train(run(shapes, tmp_path / 'run', equal, epochs=2, resume=True))
 
 

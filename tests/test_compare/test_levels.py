@@ -209,7 +209,7 @@ def test_no_head_of_the_partners_stride_is_refused():
     coarse['auxiliary_head'].update(in_index=3, in_channels=64)
     with pytest.raises(ValueError, match=(
             r"`aux` of the student has 4 heads of strides 4, 8, 16, 32, `aux` of the teacher 1 head"
-            r" of stride 64.*name the heads.*student='aux.0', teacher='aux'\)")):
+            r" of stride 64.*write the heads.*student='aux.0', teacher='aux'\)")):
         prepared(bisenet(), coarse, dict(type='mmkd.KDLoss', on='aux'))
 
 
@@ -224,7 +224,7 @@ def test_no_level_of_the_partners_stride_is_refused():
     coarse['decode_head']['in_channels'] = 16
     with pytest.raises(ValueError, match=(
             '`backbone` of the student has 2 levels of strides 16, 32, `backbone` of the teacher 2 '
-            'levels of strides 4, 8.*no stride that both have; name one level on each side')):
+            'levels of strides 4, 8.*no stride in common; write one level of each side')):
         prepared(fine, coarse, HINT)
 
 

@@ -99,10 +99,11 @@ def test_names_that_differ_in_spelling_match_with_a_note():
     (dict(disc='bal'), r"names 'bal', but the teacher has no such class \(closest: 'ball'\); its "
      r"classes are \['crate', 'dog', 'ball', 'box'\]; correct the name"),
     (dict(disc='ball', square='ball', cross=None), "'ball' of the teacher would teach both 'disc' "
-     "and 'square' of the student; give it to one"),
-    (dict(disc='ball'), 'classes: square, cross, and `classes` of the teacher says nothing of '
-     "them; .* add them, None for a class without teacher, such as {'square':"),
-    (dict(disc=None, square=None, cross=None), 'gives no class of the student a teacher')])
+     "and 'square' of the student; map it to one"),
+    (dict(disc='ball'), 'classes: square, cross, and `classes` of the teacher does not list them; '
+                        '.* add them, with None for a class without a teacher class, such as '
+                        "{'square':"),
+    (dict(disc=None, square=None, cross=None), 'maps every class of the student to None')])
 def test_mistakes_in_a_mapping(classes, message):
     with pytest.raises(ValueError, match=message):
         partners_of(CLASSES, OTHERS, mapping_of(**classes))
@@ -129,7 +130,8 @@ def test_lists_and_mappings_in_files(tmp_path):
 @pytest.mark.parametrize(('text', 'error', 'message'), [
     (None, FileNotFoundError, '`teacher.classes`: no file at `.*m.json` .looked from'),
     ('{"a": ', ValueError, 'm.json` cannot be read: JSONDecodeError.*; write a mapping'),
-    ('3', TypeError, 'm.json` holds int, no mapping and no list of classes; write'),
+    ('3', TypeError, 'm.json` must contain a mapping or a list of classes, but contains int; '
+                     'write'),
     ('{"a": 3}', TypeError, "or None, but got 'a': 3; write for instance"),
     ('{"a": ["x", "x"]}', ValueError, "names x twice for 'a'"),
     ('{}', ValueError, 'is empty')])
@@ -221,12 +223,14 @@ def test_one_logit_of_the_teacher(crack):
                      damage='crack', stone='wall')
     got = told if columns is None else columns.of(told, 1)
     torch.testing.assert_close(got.sigmoid(), yes)
-    with pytest.raises(ValueError, match='one logit stands for both classes here, so `classes` of '
-                       "the teacher must give one class of the teacher to 'damage', but has None"):
+    with pytest.raises(ValueError, match='one logit represents both classes here, so `classes` of '
+                                         "the teacher must map 'damage' to one class of the "
+                                         'teacher, but maps it to None'):
         mapped(Kind(1, 2, True), Kind(1, 2, True), ['stone', 'damage'], names, damage=None)
-    with pytest.raises(ValueError, match='both classes of the student, so .* leave out none'):
+    with pytest.raises(ValueError, match='both classes of the student, so .* must map both'):
         mapped(Kind(1, 2, True), Kind(5, 5, False), ['ground', 'car'], STREETS, ground=None)
-    with pytest.raises(ValueError, match='of the teacher, but 3 columns of the student|name both'):
+    with pytest.raises(ValueError, match='of the teacher, but the student has 3 columns|write '
+                                         'both'):
         mapped(Kind(3, 3, True), Kind(1, 2, True), ['a', 'b', 'c'], names, a='wall', b=None,
                c=None)
 
@@ -274,7 +278,7 @@ def test_dense_heads(tmp_path):
     torch.testing.assert_close(own.unflatten(1, (9, 2)), z[:, :, :2])
     assert 'probabilities of several classes of the teacher are added up for 1' in str(
         model.terms[0])
-    assert "1 of the student's classes are left out, without a teacher" in str(model.terms[0])
+    assert "1 of the student's classes are left out, because no class" in str(model.terms[0])
     assert model.teacher.provenance()['classes'] == 'disc=ball, square=box+crate, cross=None'
 
 
@@ -355,7 +359,7 @@ def test_box_heads_of_two_stages(tmp_path):
 def test_boxes_of_each_class_have_no_sum(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', two_stage(classes=4), OTHERS)
     entry = dict(type='mmkd.MSELoss', on='reg')
-    with pytest.raises(ValueError, match='`reg` has boxes or masks for each class, which have no '):
+    with pytest.raises(ValueError, match='`reg` has boxes or masks for each class, which cannot '):
         prepared(two_stage(), dict(teacher, classes=SHAPES), entry)
     model = prepared(two_stage(), dict(teacher, classes=dict(SHAPES, square='box')), entry)
     inputs, samples = batch()
@@ -387,9 +391,10 @@ def test_a_coco_teacher_needs_a_mapping(tmp_path):
     from mmdet.datasets import CocoDataset
     coco = CocoDataset.METAINFO['classes']
     teacher = save_teacher(tmp_path / 't.pth', retinanet(classes=80), coco)
-    with pytest.raises(ValueError, match="does not know 3 .*RBC, WBC, Platelets.*say which of its "
-                       "classes stand for them, None for no class: `teacher=dict\\(classes={'RBC': "
-                       "'person', 'WBC': None, 'Platelets': None}\\)`") as info:
+    with pytest.raises(ValueError, match="lacks 3 .*RBC, WBC, Platelets.*map the student's classes "
+                                         "to the teacher's, with None for no class: "
+                                         "`teacher=dict\\(classes={'RBC': 'person', 'WBC': None, "
+                                         "'Platelets': None}\\)`") as info:
         prepared(retinanet(), teacher, classes=('RBC', 'WBC', 'Platelets'))
     assert len(str(info.value)) < 900
     model = prepared(retinanet(), dict(teacher, classes=dict(

@@ -15,11 +15,11 @@ def refusal(own, other, student, teacher):
     model = build(distiller(own, entry, dict(MSE, on=dict(student=student, teacher=teacher))))
     with pytest.raises(ValueError, match='of the student') as info:
         model.init_weights()
-    return str(info.value).partition('. Of this pair')[0]
+    return str(info.value).partition('. Points of this pair')[0]
 
 
 def test_objectness_is_not_compared_with_classes():
-    """Both models know the same classes; a teacher of the same classes would change nothing."""
+    """Both models know the same classes; a teacher with the same classes would change nothing."""
     assert refusal(retinanet(), two_stage(), student='cls', teacher='rpn_cls') == (
         '`cls` of the student has columns for 3 classes, `rpn_cls` of the teacher has 1 column '
         'that stands for no class of the data (objects against background, or all classes in one); '
@@ -35,7 +35,7 @@ def test_one_head_has_a_column_for_the_background():
     assert text.startswith(
         '`cls` of the student has columns for 3 classes, `cls` of the teacher has columns for 3 '
         'classes and one for the background; both heads must')
-    assert 'teacher of the same classes' not in text
+    assert 'teacher with the same classes' not in text
 
 
 def test_masks_of_rois_differ_in_size():
@@ -45,7 +45,7 @@ def test_masks_of_rois_differ_in_size():
     masks[1]['roi_head']['mask_head']['upsample_cfg'] = dict(type=None)
     assert refusal(*masks, student='mask', teacher='mask') == (
         '`mask` of the student is 2x3x28x28, `mask` of the teacher is 2x3x7x7: each RoI has a map '
-        "of 28x28 and of 7x7; give a teacher whose RoI extractor and head give maps of the "
+        'of 28x28 and of 7x7; use a teacher whose RoI extractor and head return maps of the '
         "student's size, or compare 'cls' or 'neck'")
 
 
@@ -59,14 +59,14 @@ def test_of_two_box_coders_only_what_differs_is_shown(change, mine, theirs):
     other = retinanet()
     other['bbox_head'].update(change)
     assert refusal(retinanet(), other, student='reg', teacher='reg') == (
-        f'`reg` of the student writes {mine}, `reg` of the teacher {theirs}; only boxes of one '
-        "coding can be compared; compare 'cls' or 'neck', or give a teacher of the student's "
+        f'`reg` of the student predicts {mine}, `reg` of the teacher {theirs}; only boxes of the '
+        "same coding can be compared; compare 'cls' or 'neck', or use a teacher with the student's "
         'coding')
 
 
 def test_boxes_and_no_boxes():
     assert refusal(retinanet(), retinanet(width=12), student='reg', teacher='cls').startswith(
-        '`reg` of the student writes boxes, `cls` of the teacher no boxes; ')
+        '`reg` of the student predicts boxes, `cls` of the teacher no boxes; ')
 
 
 @pytest.mark.parametrize(('one', 'other', 'found'), [
@@ -92,13 +92,13 @@ ROIS = Point('mask', ('head', ), list, num_classes=3, asked_at=('extractor', ))
 
 @pytest.mark.parametrize(('point', 'mine', 'theirs', 'cause', 'step'), [
     (LOGITS, [(1, 9, 8, 8)] * 2, [(1, 9, 8, 8), (1, 27, 8, 8)], 'at level 1.*: 3 and 9 anchors',
-     'give a teacher with as many anchors'),
+     'use a teacher with the same number of anchors'),
     (BOXES, [(1, 4, 8, 8)], [(1, 36, 8, 8)], ': 4 and 36 numbers at a position',
-     'give a teacher with as many anchors'),
+     'use a teacher with the same number of anchors'),
     (LOGITS, [(1, 9, 8, 8)], [(1, 9, 4, 4)], ': maps of 8x8 and of 4x4',
-     "give a teacher whose levels have the student's strides"),
+     "use a teacher whose levels have the student's strides"),
     (MAPS, [(1, 16, 8, 8)], [(1, 24, 8, 8)], ': 16 and 24 channels', "write `connector='auto'`"),
-    (OTHER, [(1, 16, 8)], [(1, 16, 8, 8)], 'as many dimensions', 'choose another point'),
+    (OTHER, [(1, 16, 8)], [(1, 16, 8, 8)], 'the same number of dimensions', 'choose another point'),
     (ROIS, [(5, 3, 28, 28)], [(7, 3, 28, 28)], ': 5 and 7 predictions', "compare 'neck'")])
 def test_shapes_that_differ(point, mine, theirs, cause, step):
     text = shapes_differ(point, point, mine, theirs)

@@ -204,8 +204,8 @@ def test_a_path_without_part_in_the_point_is_named(teacher):
     entry = dict(type='mmkd.KDLoss', on='cls', through=dict(
         student='bbox_head.reg_convs.0', teacher='bbox_head.reg_convs.0'))
     model = prepared(retinanet(), teacher, entry)
-    with pytest.raises(ValueError, match='`through`: what the teacher predicts at `cls` does not '
-                       'depend on .*on the way to the point'):
+    with pytest.raises(ValueError, match='`through`: the prediction of the teacher at `cls` does '
+                                         'not depend on .*that this point depends on'):
         stepped(model)
 
 
@@ -221,8 +221,8 @@ def test_further_points_of_other_strides_are_refused(tmp_path, registered):
     config['neck'].update(num_outs=4)
     config['bbox_head']['anchor_generator'].update(strides=[8, 16, 32, 64])
     teacher = save_teacher(tmp_path / 't.pth', config)
-    with pytest.raises(ValueError, match='`also` names `backbone`, whose levels have the strides '
-                       '4, 8, 16, 32, but those of `neck` have 8, 16, 32, 64'):
+    with pytest.raises(ValueError, match='the levels of `backbone` in `also` have the strides 4, '
+                                         '8, 16, 32, but those of `neck` have 8, 16, 32, 64'):
         prepared(config, teacher, dict(type='mmkd.StridedLoss', on='neck'))
 
 

@@ -76,7 +76,7 @@ def test_report_of_many_classes_is_short():
     assert 'and 999 more of the same name' in text
     assert "the teacher's classes that teach none: other" in text
     assert len(text) < 300
-    assert report(['a'], ['b']).startswith('classes are not matched: the teacher does not know 1')
+    assert report(['a'], ['b']).startswith('classes are not matched: the teacher lacks 1')
 
 
 def test_inspect_pair_shows_the_mapping(tmp_path):
@@ -88,7 +88,7 @@ def test_inspect_pair_shows_the_mapping(tmp_path):
     student = config(('RBC', 'White-Cell', 'Platelets'))
     teacher = config(('cell', 'dog', 'white cell', 'disc'))
     pair = inspect_pair(student, teacher)
-    assert 'the teacher does not know 2' in ' '.join(table_of(pair).split())
+    assert 'the teacher lacks 2' in ' '.join(table_of(pair).split())
     assert 'classes are not matched' in pair.classes
     path = tmp_path / 'classes.yaml'
     path.write_text('RBC: [cell, disc]\nPlatelets:\n')

@@ -127,7 +127,7 @@ def test_what_cannot_be_rescaled_is_named(teacher):
     model = prepared(retinanet(), teacher, ENTRY).teacher.model
     image = torch.zeros(1, 3, 64, 64)
     values = Replaced('neck', [model.extract_feat(image)], True)
-    with pytest.raises(ValueError, match='`rescale=True` is for a module that returns a map .* '
+    with pytest.raises(ValueError, match='`rescale=True` needs a module that returns a map .* '
                        '`neck` returns tuple'), continued(model, values):
         model.extract_feat(image)
 
@@ -136,6 +136,6 @@ def test_what_cannot_be_rescaled_is_named(teacher):
 def test_a_cached_teacher_is_refused_before_any_model_runs(teacher, tmp_path, is_committee):
     cached = dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'c'))
     source = dict(type='mmkd.Committee', members=[teacher, cached]) if is_committee else cached
-    with pytest.raises(ValueError, match='continues a value of the student in a frozen teacher, '
-                       'but `teacher` is a CachedTeacher; name a mmkd.FrozenTeacher'):
+    with pytest.raises(ValueError, match='needs a frozen teacher, but `teacher` is a '
+                                         'CachedTeacher; use a mmkd.FrozenTeacher'):
         build(distiller(retinanet(), source, ENTRY))

@@ -119,9 +119,11 @@ def test_all_end_and_say_why(processes, case):
         assert bool(text) == bool(message), said
         assert re.search(message, text), said
         if case == 'no file':
-            assert ('process 1 of 2 could not get its teacher ready, so all stop' in text) == (
+            assert ('process 1 of 2 could not prepare its teacher, so all processes '
+                    'stop' in text) == (
                 rank == 0)
         elif message:
-            assert text.startswith('ValueError: the processes of this run do not start alike')
-            assert 'start all of them with the same config and the same files' in text
+            assert text.startswith('ValueError: the processes of this run start with different '
+                                   'settings')
+            assert 'start all processes with the same config and the same files' in text
     assert (processes / case / 'epoch_1.pth').exists() == (not message)

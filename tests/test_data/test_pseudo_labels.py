@@ -161,5 +161,5 @@ def test_overlap_finds_copies_under_other_names(tmp_path):
     a, b, c, d = (tmp_path / name for name in 'abcd')
     assert overlap(Joined(Images(a), Images(d)), Images(b, c, tmp_path / 'missing', c)) == [str(c)]
     assert overlap([str(a)], [str(b), str(d)]) == []  # b has the size of a
-    with pytest.raises(TypeError, match='int is no data set'):
+    with pytest.raises(TypeError, match='int is not a data set'):
         overlap(3, [])

@@ -44,7 +44,7 @@ def test_trains_from_a_file_of_weights(shapes, tmp_path):
 
 
 @pytest.mark.parametrize(('weights', 'says'), [
-    ([1.], 'must hold 3 numbers of 0 or more, .* but holds 1; write them anew'),
+    ([1.], 'must contain 3 numbers of 0 or more, .* but contains 1; compute the weights'),
     ([1., -1., 1.], 'number 1 is -1.0; give 3 finite numbers'),
     ([0., 0., 0.], 'holds 3, all of them 0'),
     ([1., 1., float('nan')], 'number 2 is nan; give 3 finite'),
@@ -64,11 +64,11 @@ def test_mistakes_are_named(weights, says):
 
 @pytest.mark.parametrize(('content', 'says'), [
     ('weights', 'cannot be read as JSON: .*write {"weights": '),
-    ('[1, 1, 1]', r'must hold {"weights": \[...\]}, but holds list'),
-    ('{"wieghts": [1, 1, 1]}', r"must hold {.*}, but holds \['wieghts'\]"),
-    ('{"weights": "1 1 1"}', r"must hold {.*}, but holds \['weights'\]"),
+    ('[1, 1, 1]', r'must contain {"weights": \[...\]}, but contains list'),
+    ('{"wieghts": [1, 1, 1]}', r"must contain {.*}, but contains \['wieghts'\]"),
+    ('{"weights": "1 1 1"}', r"must contain {.*}, but contains \['weights'\]"),
     ('{"weights": [1, NaN, 1]}', 'number 1 is nan'),
-    ('{"weights": [1, 1]}', 'but holds 2; write them anew for this data set'),
+    ('{"weights": [1, 1]}', 'but contains 2; compute the weights for this data set'),
 ])
 def test_mistakes_in_a_file_name_it(tmp_path, content, says):
     path = tmp_path / 'weights.json'

@@ -110,10 +110,10 @@ def test_view_of_another_size_is_refused(shapes, tmp_path):
 def test_view_that_is_not_packed_is_named(shapes, tmp_path):
     teacher = dict(save_teacher(tmp_path / 't.pth', retinanet()), view='weak')
     model = distiller(retinanet(), teacher, DIST)
-    with pytest.raises(ValueError, match='sees the view `weak`, but the samples hold no views; '
-                       'pack it by mmkd.PackViews'):
+    with pytest.raises(ValueError, match='needs the view `weak`, but the samples contain no views; '
+                                         'add it to mmkd.PackViews'):
         train(detector_config(shapes, model, str(tmp_path / 'run')))
-    with pytest.raises(ValueError, match=r"the samples hold the views \['strong'\]"):
+    with pytest.raises(ValueError, match=r"the samples contain the views \['strong'\]"):
         train(run('mmdet', shapes, tmp_path / 'other', distiller(retinanet(), teacher, DIST),
                   views('PackDetInputs', strong=[])))
 
@@ -125,7 +125,8 @@ def results():
 
 def test_geometry_is_one_and_the_same():
     pack = dict(type='mmdet.PackDetInputs', meta_keys=('img_shape', ))
-    with pytest.raises(ValueError, match='Mirror of the view `b` has changed more than colours: f'):
+    with pytest.raises(ValueError, match='Mirror of the view `b` may only change colours, but it '
+                                         'has changed f'):
         PackViews(pack, dict(b=[Mirror()]))(results())
     with pytest.raises(ValueError, match='Mirror of the view `student`'):
         PackViews(pack, dict(b=[]), student=[Mirror()])(results())

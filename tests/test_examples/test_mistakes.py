@@ -49,7 +49,7 @@ def test_name_that_this_student_lacks(teacher):
     def compare(self, student, teacher, weight=None, *, labels):
         return student.sum()
 
-    refused(retinanet(), teacher, dict(loss(compare), on='neck'), 'asks for `labels`',
+    refused(retinanet(), teacher, dict(loss(compare), on='neck'), 'requires `labels`',
             "compare 'cls'")
 
     def of_maps(self, student, teacher, weight=None, *, label_map):
@@ -76,7 +76,7 @@ def test_further_points_that_the_loss_names_itself(teacher):
     (cls, reg), sigmoid = seen[0]
     assert (cls.shape, reg.shape, sigmoid) == ((1, 27, 16, 16), (1, 36, 16, 16), [True, None])
     refused(retinanet(), teacher, dict(entry, on='backbone'), '`also` names `cls`, which has 5 '
-            'levels', '`backbone` has 4', 'choose points with as many')
+            'levels', '`backbone` has 4', 'choose points with the same number')
     refused(retinanet(), teacher, dict(entry, also=['cls']), "`also=['cls']`", 'needs 2 further '
             'points', "['cls', 'reg']", 'or leave `also` out')
     refused(retinanet(), teacher, dict(entry, also=['cls', 'rge']), 'no point `rge`')
@@ -139,7 +139,7 @@ def test_connector_with_other_channels(teacher):
 
     refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: self.layer(x)),
             'Own returns 7 channels at level 0', '`neck` of the teacher has 24',
-            'return as many as its `setup` is given')
+            'the number of channels that its `setup` receives')
 
 
 def test_connector_that_asks_for_what_is_unknown(teacher):
@@ -147,7 +147,7 @@ def test_connector_that_asks_for_what_is_unknown(teacher):
         pass
 
     refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: x),
-            '`setup` of Own asks for `scale`', 'may ask for `stride`, `level` alone')
+            '`setup` of Own asks for `scale`', 'only `stride`, `level` can be requested')
 
     def forward(self, x, *, techer):
         return x
@@ -160,7 +160,8 @@ def test_connector_that_asks_for_what_is_unknown(teacher):
 def test_connector_that_returns_no_tensor(teacher):
     refused(retinanet(), teacher, connector(
         setup=lambda self, student_channels, teacher_channels: None,
-        forward=lambda self, x: [x]), 'Own must return a tensor, but gave list', error=TypeError)
+        forward=lambda self, x: [x]), 'Own must return a tensor, but returned '
+                                      'list', error=TypeError)
 
 
 def test_region_of_another_shape(teacher):
@@ -171,8 +172,8 @@ def test_region_of_another_shape(teacher):
 
     mmkd.MODELS.register_module(module=Flat, force=True)
     refused(retinanet(), teacher, dict(type='mmkd.MSELoss', on='neck', region=dict(
-        type='mmkd.Flat')), 'Flat must give a list of weights of the positions',
-        'let its `weigh` return one tensor for each level', error=TypeError)
+        type='mmkd.Flat')), 'Flat must return a list of weights of the positions',
+        'return one tensor for each level from its `weigh`', error=TypeError)
 
 
 def test_region_for_a_loss_without_weights(teacher):
@@ -180,7 +181,7 @@ def test_region_for_a_loss_without_weights(teacher):
         return (student - teacher).square().mean()
 
     refused(retinanet(), teacher, dict(loss(compare), region=dict(type='mmkd.Foreground')),
-            'OwnLoss takes no weights of positions', 'leave out `region`')
+            'OwnLoss does not support weights of positions', 'leave out `region`')
 
 
 def test_loss_that_communicates_where_a_process_may_skip_it(tmp_path):

@@ -37,7 +37,8 @@ def test_missing_class_is_named_with_both_lists():
 
 
 def test_a_name_that_stands_twice_is_refused():
-    with pytest.raises(ValueError, match=r"the teacher has classes of one name, a: \['a', 'a'\]"):
+    with pytest.raises(ValueError, match=r"the teacher has several classes of the same name, a: "
+                                         r"\['a', 'a'\]"):
         match_classes(['a'], ['a', 'a'])
 
 
@@ -83,7 +84,7 @@ def test_matching_thousands_of_classes_takes_no_time():
 
 
 @pytest.mark.parametrize(('classes', 'error', 'message'), [
-    (dict(car='vehicle'), TypeError, "`teacher.classes` is a dict, but here it is the list of"),
+    (dict(car='vehicle'), TypeError, "`teacher.classes` must be the list of"),
     ('car', TypeError, "must be a list of class names.*got 'car'"),
     (3, TypeError, 'must be a list of class names.*got 3'),
     (['car', 3], TypeError, 'must be a list of class names'),
@@ -108,7 +109,7 @@ def prepared(monkeypatch, model):
     torch.manual_seed(0)
     model = build(model)
     model.init_weights()
-    return model, [text for text in said if 'Class names' in text]
+    return model, [text for text in said if 'The class names' in text]
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'in_file', 'unknown'), [
@@ -127,7 +128,7 @@ def test_one_warning_where_names_are_unknown(tmp_path, monkeypatch, student, tea
         dict(type='mmkd.DISTLoss', on='cls')), classes=student))
     assert len(said) == bool(unknown)
     for text in said:
-        assert f'Class names of {", ".join(unknown)} are not known' in text
+        assert f'The class names of {", ".join(unknown)} are not known' in text
         assert 'loss_cls_kd, loss_cls_dist' in text
         assert ('`teacher=dict(classes=[...])`' in text) is ('`teacher`' in unknown)
         assert ('in the mmkd.Distiller`' in text) is ('the student' in unknown)

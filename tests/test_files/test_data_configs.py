@@ -98,9 +98,10 @@ def test_no_yaml_that_mmengine_reads_runs_code(tmp_path):
     mark = tmp_path / 'mark'
     (tmp_path / 'any.yml').write_text(f'x: !!python/object/apply:os.system ["touch {mark}"]')
     for read in (mmengine.load, Config.fromfile):
-        with pytest.raises(ValueError, match='is no YAML of numbers, words, lists and dicts'):
+        with pytest.raises(ValueError, match='is not a YAML file of numbers, strings, lists and '
+                                             'dicts'):
             read(str(tmp_path / 'any.yml'))
-    with pytest.raises(ValueError, match='is no YAML of numbers'):
+    with pytest.raises(ValueError, match='is not a YAML file of numbers'):
         mmengine.fileio.load(str(tmp_path / 'any.yml'), backend_args=dict(backend='local'))
     assert not mark.exists()
 
@@ -118,9 +119,10 @@ def test_an_index_that_runs_code_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    (lambda mark: HOSTILE['apply.yml'](mark), 'is no YAML of numbers'),
+    (lambda mark: HOSTILE['apply.yml'](mark), 'is not a YAML file of numbers'),
     (lambda mark: json.dumps(dict(model={}, custom_hooks=[called(mark)])),
-     "`type` of `custom_hooks.0` is 'os.system', which is no class of torch or OpenMMLab")])
+     "`type` of `custom_hooks.0` is 'os.system', but a data file may only name classes of torch or "
+     "OpenMMLab")])
 def test_no_config_given_to_a_tool_runs_code(tmp_path, monkeypatch, content, message):
     monkeypatch.syspath_prepend(TOOLS)
     from common import read_config as read_of_tools

@@ -48,15 +48,15 @@ REFUSED = [
     ('page/net.pth', r'could not download.*the server sends a web page \(text/html\)'),
     ('nonsense/net.pth', 'could not download.*BadStatusLine'),
     ('hangs/net.pth', 'could not download.*the server sent nothing for'),
-    ('drips/net.pth', r'could not download.*only \d+ bytes came in \d s'),
-    ('cut/net.pth', rf'could not download.*cut off: {len(GOOD) // 2} bytes of {len(GOOD)} came'),
-    ('cut/unsaid.pth', 'what lies at .* is no checkpoint, or was cut short; look at the address'),
-    ('half/net.pth', 'is no checkpoint, or was cut short'),
-    ('empty/net.pth', 'is no checkpoint, or was cut short'),
-    ('disguised/net.pth', 'is a web page, no checkpoint'),
-    ('disguised/net-00000000.pth', 'is a web page, no checkpoint'),
-    ('good/net-01234567.pth', f'has the hash {DIGEST}, not 01234567 as its name says; look at'),
-    ('disguised/net.safetensors', 'is no readable checkpoint'),
+    ('drips/net.pth', r'could not download.*only \d+ bytes were received in \d s'),
+    ('cut/net.pth', rf'could not download.*interrupted: {len(GOOD) // 2} of {len(GOOD)} bytes'),
+    ('cut/unsaid.pth', 'the file at .* is not a checkpoint, or is truncated; check the address'),
+    ('half/net.pth', 'is not a checkpoint, or is truncated'),
+    ('empty/net.pth', 'is not a checkpoint, or is truncated'),
+    ('disguised/net.pth', 'is a web page, not a checkpoint'),
+    ('disguised/net-00000000.pth', 'is a web page, not a checkpoint'),
+    ('good/net-01234567.pth', f'has the hash {DIGEST}, but its name contains 01234567; check'),
+    ('disguised/net.safetensors', 'is not a readable checkpoint'),
 ]
 
 
@@ -116,5 +116,5 @@ def test_a_disk_without_room_is_named_before_anything_is_written(server, tmp_pat
 
 def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
     (tmp_path / 'hub').write_text('a file')
-    with pytest.raises(FileNotFoundError, match=r'cannot be kept at .*set TORCH_HOME to another'):
+    with pytest.raises(FileNotFoundError, match=r'cannot be saved at .*set TORCH_HOME to another'):
         read_checkpoint(server.url('good/net.pth'))

@@ -110,8 +110,8 @@ def test_names_written_in_the_order_of_the_file_are_no_alarm(renumbered, monkeyp
 def test_a_class_that_the_file_lacks_moves_the_labels_of_those_after_it(renumbered, monkeypatch):
     dataset = built(coco(renumbered, 'fewer.json'))
     assert dataset.cat2label == {1: 0, 3: 1}
-    with pytest.raises(ValueError, match="label 1 is 'cross', not 'square'.*1 of the classes.*and "
-                       'after its classes those that it lacks'):
+    with pytest.raises(ValueError, match="label 1 is 'cross', not 'square'.*1 of the "
+                                         'classes.*followed by the classes that it lacks'):
         check(monkeypatch, dataset)
     check(monkeypatch, built(coco(renumbered, 'fewer.json', ('disc', 'cross', 'square'))),
           ('disc', 'cross', 'square'))
@@ -239,7 +239,8 @@ def test_settings_that_differ_are_refused_and_unknown_ones_not(student, teacher,
     if not is_refused:
         return check_zero_label(*sides)
     with pytest.raises(ValueError, match=r'`reduce_zero_label` is (True|False) in .*\(mine \d\) '
-                       r'and (True|False) for `teacher` \(theirs 0\).*give both the same'):
+                       r'and (True|False) for `teacher` \(theirs 0\).*use the same setting for '
+                       r'both'):
         check_zero_label(*sides)
 
 

@@ -36,7 +36,7 @@ def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
     text, = said
     for epoch in (3, 4, 5, 6):
         assert f'epoch_{epoch}.pth' in text
-    assert 'a run that was started earlier' in text
+    assert 'an earlier run' in text
     assert '`--resume PATH`' in text
 
 
@@ -52,7 +52,7 @@ def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, 
         if clock == 'file':
             os.utime(path, (now - age, now - age))
     assert latest_whole(str(tmp_path)).endswith('epoch_2.pth')
-    assert 'epoch_4.pth is of a run that was started earlier' in said[0]
+    assert 'epoch_4.pth is from an earlier run' in said[0]
 
 
 def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):

@@ -76,7 +76,7 @@ def test_what_is_written_has_its_name_only_when_it_is_whole(tmp_path):
 
 
 def test_a_part_that_is_gone_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match='was not saved.*another process has removed it'):
+    with pytest.raises(FileNotFoundError, match='was not saved.*was removed by another process'):
         write(str(tmp_path / 'epoch_1.pth'), 'all', os.remove)
 
 
@@ -103,7 +103,7 @@ def test_disk_that_is_full_is_named(tmp_path):
     assert number == errno.EFBIG
     assert 'epoch_4.pth` was not saved' in text
     assert 'are free, about 3.0 MiB are needed' in text
-    assert 'epoch_1.pth (300 bytes), epoch_2.pth (200 bytes) could go' in text
+    assert 'epoch_1.pth (300 bytes), epoch_2.pth (200 bytes) could be removed' in text
     assert 'teacher.pth' not in text
     assert 'epoch_3.pth' not in text  # the run goes on from it
     assert not list(tmp_path.glob(f'*{PART}*'))
@@ -122,7 +122,7 @@ def test_what_a_run_goes_on_from_is_not_among_what_could_go(tmp_path):
 
 
 def test_torchs_own_writer_says_it_otherwise(tmp_path):
-    with pytest.raises(OSError, match='the disk is full.*no older checkpoint is left there'), \
+    with pytest.raises(OSError, match='the disk is full.*no older checkpoint is there to remove'), \
             whole_or_not(str(tmp_path / 'epoch_1.pth')):
         raise RuntimeError('[enforce fail at inline_container.cc] . PytorchStreamWriter failed')
     with pytest.raises(RuntimeError, match='another thing'), whole_or_not(str(tmp_path / 'a.pth')):
@@ -143,7 +143,7 @@ def test_one_run_at_a_time_has_a_folder(tmp_path):
     process.start()
     assert is_held.wait(30)
     with pytest.raises(ValueError, match=rf'is in use: process {process.pid} on .*, since '
-                       r'\d.*is training there.*give this run another folder'):
+                       r'\d.*is training there.*use another folder'):
         HeldFolder(str(tmp_path))
     process.kill()  # whatever way it ends, nothing has to be cleaned up
     process.join()

@@ -76,13 +76,14 @@ def test_a_loader_that_was_added_is_used(weights, monkeypatch):
     ('huggingface://a/b', '`huggingface://` are not supported'),
     ('s3://bucket/x.pth', r'cannot be read by MMEngine.s Petrel backend.*petrel_client.*install '
      'the package'),
-    ('file://elsewhere/x.pth', r'names a file on the machine `elsewhere`; write file:///PATH'),
+    ('file://elsewhere/x.pth', r'is a file on the machine `elsewhere`, but only local files are '
+                               r'read; write file:///PATH'),
     ('torchvision://resnet19', r'no model `resnet19` \(closest: resnet1'),
     ('open-mmlab://no/such', 'there is no model `no/such`'),
-    ('https://[::1/x.pth', "'https://.*is no address: .*Invalid IPv6 URL; give one of http"),
+    ('https://[::1/x.pth', "'https://.*is not a valid address: .*Invalid IPv6 URL; use an http"),
     ('http:///x.pth', 'could not download the checkpoint http:///x.pth'),
     ('https://host:port/x.pth', 'could not download the checkpoint'),
-    ('https://host/\0.pth', 'is no address'),
+    ('https://host/\0.pth', 'is not a valid address'),
 ])
 def test_what_nothing_reads_is_named(source, message):
     for load in (read_checkpoint, lambda source: load_checkpoint(build(retinanet()), source)):

@@ -80,7 +80,7 @@ def test_a_damaged_record_is_not_believed():
 
 def test_another_teacher_is_refused_by_name(folder):
     AnswerStore(folder, TEACHER)
-    with pytest.raises(ValueError, match=r'answers of another teacher: weights abc, now xyz; give'):
+    with pytest.raises(ValueError, match=r'outputs of another teacher: weights abc, now xyz; use'):
         AnswerStore(folder, dict(TEACHER, weights='xyz'))
     with pytest.raises(ValueError, match='stored_as float16, now uint8'):
         AnswerStore(folder, TEACHER, 'uint8')
@@ -111,7 +111,7 @@ def test_answers_without_a_description_are_nobodys(folder):
 
 def test_a_cache_of_an_earlier_version_is_refused_by_name(tmp_path):
     (tmp_path / 'data.mdb').write_bytes(b'not a database' * 1000)
-    with pytest.raises(ValueError, match=r'`data.mdb` in it is an LMDB file.*remove this one'):
+    with pytest.raises(ValueError, match=r'contains the LMDB file `data.mdb`.*remove this one'):
         AnswerStore(str(tmp_path), TEACHER)
 
 
@@ -367,7 +367,7 @@ def test_a_folder_removed_and_filled_anew_in_one_process(folder):
     again.put({b'key': one(2)})
     assert again.get(b'key')[0][0].eq(2).all()
     assert AnswerStore(folder, dict(TEACHER, weights='other')).get(b'key')[0][0].eq(2).all()
-    with pytest.raises(Full, match='answers of another teacher: weights other, now abc'):
+    with pytest.raises(Full, match='outputs of another teacher: weights other, now abc'):
         store.put({b'new': one(3)})
     assert store.get(b'key') is None  # not the other teacher's
     assert len(AnswerStore(folder, dict(TEACHER, weights='other'))) == 1

@@ -35,7 +35,7 @@ def model():
 
 @pytest.mark.parametrize(('change', 'says'), [
     (renamed('model.'), r'does not fit the model that is tested \(RetinaNet\): .*missing in the '
-     'file.*begin with `model.`, without which they fit'),
+     'file.*begin with `model.`, and fit without it'),
     (renamed('student.'), 'begin with `student.`'),
     (without('retina_cls.bias'), r'1 missing in the file \(bbox_head.retina_cls.bias\); give the '
      'config'),
@@ -47,7 +47,7 @@ def model():
     (lambda weights: {}, 'missing in the file'),
     (lambda weights: dict(weights, **{
         'bbox_head.retina_cls.bias': torch.full((27, ), float('nan'))}),
-     'values that are infinite or not a number, in bbox_head.retina_cls.bias'),
+     'infinite or NaN values in bbox_head.retina_cls.bias'),
 ])
 def test_what_is_not_of_the_model_is_refused(model, change, says):
     with pytest.raises(ValueError, match=f'(?s){says}'):

@@ -137,9 +137,9 @@ def test_trust_is_of_no_avail_where_torch_forbids_it(tmp_path, monkeypatch, swit
     path, mark = written(tmp_path)
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', switch)
     with pytest.raises(ValueError, match=(
-            r'`.*` holds more than weights, and `trust_checkpoint=True` does not open it while '
-            f'TORCH_FORCE_WEIGHTS_ONLY_LOAD={switch} is set in the environment; unset it, or give '
-            'a file of weights alone')):
+            r'`.*` contains more than weights, and `trust_checkpoint=True` does not open it while '
+            f'TORCH_FORCE_WEIGHTS_ONLY_LOAD={switch} is set in the environment; unset it, or use a '
+            'file that contains only weights')):
         read_checkpoint(path, trust=True)
     assert not mark.exists()
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
@@ -281,7 +281,7 @@ def test_checkpoint_says_who_taught_it_and_is_published_without_its_paths(shapes
     for kind in ('pth', 'safetensors'):
         done = run_tool('publish_student.py', 'config.py', 'run/epoch_1.pth', '--out', 'shipped',
                         '--format', kind, '--name', 'student', cwd=tmp_path)
-        assert 'both predict the same, to the bit' in done.stdout, done.stderr
+        assert 'the predictions of both are bitwise equal' in done.stdout, done.stderr
         path, = (tmp_path / 'shipped').glob(f'student-????????.{kind}')
         found = read_checkpoint(str(path))
         build(retinanet()).load_state_dict(found['state_dict'], strict=True)

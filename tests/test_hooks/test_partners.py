@@ -103,8 +103,9 @@ def test_a_partner_that_stays_so_ends_the_run(shapes, tmp_path):
     config.model.nonfinite_limit = 2
     runner = Runner.from_cfg(config)
     runner.register_hook(Spoil(1))
-    with pytest.raises(FloatingPointError, match='the losses of `other` were infinite or not a '
-                       'number in 2 steps in a row: `other.loss_cls` is nan.*its training'):
+    with pytest.raises(FloatingPointError, match='the losses of `other` were infinite or NaN in 2 '
+                                                 'steps in a row: `other.loss_cls` is nan.*its '
+                                                 'training'):
         runner.train()
 
 
@@ -132,8 +133,8 @@ def test_names_that_a_run_writes_are_refused(shapes, tmp_path, name, template):
                        name=name)
     if template:
         config.default_hooks.checkpoint.filename_tmpl = template
-    with pytest.raises(ValueError, match=f'a companion is called `{name}`.*{name}.pth, would be '
-                       'written over a checkpoint of the student; give it another name'):
+    with pytest.raises(ValueError, match=f'the file of the companion `{name}`, {name}.pth, would '
+                       'overwrite a checkpoint of the student at the end of training; use another'):
         Runner.from_cfg(config).train()
     assert not list(tmp_path.glob('*.pth'))
 
@@ -143,8 +144,8 @@ def test_a_checkpoint_that_somebody_begins_with_is_not_written_over(shapes, tmp_
     written = tmp_path / 'run' / 'other.pth'
     assert saved_at(written)['meta']['mmkd']['distill'][0]['name'] == 'loss_cls_kd_from_other'
     before = written.read_bytes()
-    with pytest.raises(ValueError, match='the partner `other` would be written over .*other.pth, '
-                       'the checkpoint that `other` begins with'):
+    with pytest.raises(ValueError, match='the partner `other` would overwrite .*other.pth, '
+                       'the checkpoint from which `other` starts'):
         Runner.from_cfg(config_of(shapes, tmp_path / 'run', checkpoint=str(written))).train()
     assert written.read_bytes() == before
 

@@ -157,7 +157,8 @@ def test_companions_are_named(shapes, tmp_path):
     lines, _ = go_on(shapes, tmp_path, mutual(12, loss_weight=0.5))
     assert lines == ['`loss_weight` of `other` was 1.0 and is 0.5 now']
     # What cannot be exact is refused, and before that it is said what is another.
-    with pytest.raises(ValueError, match='the checkpoint holds another partner: .* differ in name '
+    with pytest.raises(ValueError, match='the checkpoint contains another partner: .* differ in '
+                                         'name '
                        'or shape'):
         go_on(shapes, tmp_path, mutual(8), 2)
 
@@ -175,8 +176,8 @@ def test_a_student_of_other_shapes_is_refused(started, shapes, tmp_path, way):
     runner = Runner.from_cfg(config)
     if way == 'protected':
         CheckpointHook.protect(runner)
-    with pytest.raises(ValueError, match=r'(?s)epoch_1.pth` cannot be resumed: its weights are not '
-                       r'those of the student in the config.*backbone.bn1.bias: \(8,\) in the '
+    with pytest.raises(ValueError, match=r'(?s)epoch_1.pth` cannot be resumed: its weights do not '
+                       r'fit the student in the config.*backbone.bn1.bias: \(8,\) in the '
                        r'file, \(16,\) in the model.*`load_from`, without `resume`'):
         runner.train()
     assert not (tmp_path / 'run' / 'epoch_2.pth').exists()
@@ -218,14 +219,14 @@ KINDS = {
     'epoch is no whole number': (put(1.5, 'meta', 'epoch'), r"`meta\['epoch'\]` is 1.5"),
     'iter is negative': (put(-1, 'meta', 'iter'), r"`meta\['iter'\]` is -1"),
     'epoch beyond the schedule': (put(10**9, 'meta', 'epoch'), (
-        r"`meta\['epoch'\]` is 1000000000, beyond the schedule, which ends with 2 "
+        r"`meta\['epoch'\]` is 1000000000, but the schedule ends with 2 "
         r'\(`train_cfg.max_epochs`\)')),
     'seed is a word': (put('x', 'meta', 'seed'), r"`meta\['seed'\]` is 'x'"),
-    'record is a list': (put([], 'meta', 'mmkd'), r"`meta\['mmkd'\]` is not as mmkd writes it"),
+    'record is a list': (put([], 'meta', 'mmkd'), r"`meta\['mmkd'\]` has an unknown format"),
     'record of numbers': (put(dict(distill=[1], networks={}), 'meta', 'mmkd'),
-                          r"`meta\['mmkd'\]` is not as mmkd writes it"),
+                          r"`meta\['mmkd'\]` has an unknown format"),
     'history of numbers': (put([1], 'meta', 'mmkd', 'history'),
-                           r"`meta\['mmkd'\]` is not as mmkd writes it"),
+                           r"`meta\['mmkd'\]` has an unknown format"),
     'average is a list': (put([], 'ema_state_dict'), '`ema_state_dict` is .*a dict of tensors'),
     'average of words': (put(dict(a='x'), 'ema_state_dict'), r"`ema_state_dict\['a'\]` is 'x'"),
     'average counts in halves': (put(dict(steps=torch.tensor(.5)), 'ema_state_dict'),
@@ -242,15 +243,15 @@ KINDS = {
     'kept ones are paths': (put(['/etc'], 'message_hub', 'runtime_info', 'keep_ckpt_ids'),
                             r"\['keep_ckpt_ids'\]` is \['/etc'\]"),
     'optimizer of numbers': (put(dict(state={0: 3}, param_groups=[]), 'optimizer'),
-                             'has no groups of parameters'),
+                             'has no parameter groups'),
     'weights are integers': (each('state_dict', torch.Tensor.int),
-                             'are no floating-point numbers: .*torch.int32.*give float32'),
-    'weights are lists': (each('state_dict', torch.Tensor.tolist), 'nothing of the checkpoint'),
+                             'are not floating-point numbers: .*torch.int32.*use float32'),
+    'weights are lists': (each('state_dict', torch.Tensor.tolist), 'no weight of the checkpoint'),
     'a weight is gone': (lambda checkpoint: checkpoint['state_dict'].pop('backbone.conv1.weight'),
                          'missing in the file .backbone.conv1.weight'),
     'a weight is no number': (
         lambda checkpoint: checkpoint['state_dict']['backbone.conv1.weight'].fill_(float('nan')),
-        'infinite or not a number, in backbone.conv1.weight'),
+        'infinite or NaN values in backbone.conv1.weight'),
     'momentum is no number': (
         lambda checkpoint: checkpoint['optimizer']['state'][3]['momentum_buffer'].fill_(
             float('inf')), 'such as `optimizer.state.3.momentum_buffer`'),
@@ -259,14 +260,15 @@ KINDS = {
             momentum_buffer=torch.ones(2)), r'`momentum_buffer` of the optimizer has the shape'),
     'schedule is a word': (put(['x'], 'param_schedulers'), r"`param_schedulers\[0\]` is 'x'"),
     'another schedule': (put([dict(last_step=3)], 'param_schedulers'),
-                         r'`param_schedulers\[0\]` is that of another schedule'),
+                         r'`param_schedulers\[0\]` belongs to another schedule'),
     'two schedules': (lambda checkpoint: checkpoint['param_schedulers'].append(
-        checkpoint['param_schedulers'][0]), 'it has 2 schedules in `param_schedulers`, the config '
+        checkpoint['param_schedulers'][0]), 'it has 2 schedules in `param_schedulers`, but the '
+                                            'config has '
         '1'),
     'no schedule': (lambda checkpoint: checkpoint.pop('param_schedulers'),
-                    'it has 0 schedules in `param_schedulers`, the config 1'),
+                    'it has 0 schedules in `param_schedulers`, but the config has 1'),
     'step is a word': (put('3', 'param_schedulers', 0, 'last_step'),
-                       "of another schedule: `last_step` is '3'"),
+                       "to another schedule: `last_step` is '3'"),
 }
 
 
@@ -301,7 +303,8 @@ def test_a_schedule_that_the_config_has_not_is_refused(scheduled, shapes, tmp_pa
     folder, model, _ = scheduled
     config = config_of(shapes, tmp_path, model, 2, resume=True,
                        load_from=str(folder / 'run' / 'epoch_1.pth'))
-    with pytest.raises(ValueError, match='it has 1 schedules in `param_schedulers`, the config 0'):
+    with pytest.raises(ValueError, match='it has 1 schedules in `param_schedulers`, but the config '
+                                         'has 0'):
         Runner.from_cfg(config).train()
 
 
@@ -327,8 +330,8 @@ def test_a_run_that_has_ended_says_so(scheduled, shapes, tmp_path):
     _, losses = train(config)
     assert losses == []
     log, = (tmp_path / 'run').rglob('*.log')
-    assert ('this run has ended already: 1 of 1 epochs are done, and nothing is left to train; to '
-            'train on, raise `train_cfg.max_epochs`') in log.read_text()
+    assert ('this run is complete: 1 of 1 epochs are done; to continue training, raise '
+            '`train_cfg.max_epochs`') in log.read_text()
 
 
 def test_a_schedule_that_is_not_taken_is_named(scheduled, shapes, tmp_path):
@@ -347,7 +350,7 @@ def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tm
                        load_from=str(tmp_path / 'run' / 'epoch_1.pth'))
     train(config)
     log = max((tmp_path / 'run').rglob('*.log'), key=lambda path: path.stat().st_mtime)
-    assert 'trained with EMAHook, and this run has none: it continues from the moving average' in (
+    assert 'trained with EMAHook, but this run has none: it continues from the moving average' in (
         log.read_text())
     # And with it, it is exact, and nothing is said.
     shutil.rmtree(tmp_path / 'run')
@@ -367,5 +370,5 @@ def test_switches_that_an_older_torch_did_not_know_are_no_other_optimizer():
         del group[switch]
     check_optimizer(runner, checkpoint)
     del group['momentum']
-    with pytest.raises(ValueError, match='trained by another optimizer'):
+    with pytest.raises(ValueError, match='trained with another optimizer'):
         check_optimizer(runner, checkpoint)

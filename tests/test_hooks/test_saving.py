@@ -113,7 +113,8 @@ def test_a_save_whose_part_is_gone_is_an_error(shapes, tmp_path, monkeypatch):
             os.remove(path)
 
     monkeypatch.setattr(LocalBackend, 'put', put_and_lose)
-    with pytest.raises(FileNotFoundError, match='epoch_2.pth` was not saved: .* is gone'):
+    with pytest.raises(FileNotFoundError, match='epoch_2.pth` was not saved: .* was removed by '
+                                                'another process'):
         Runner.from_cfg(config_of(shapes, tmp_path)).train()
     assert [one.name for one in (tmp_path / 'run').glob('*.pth*')] == ['epoch_1.pth']
     assert (tmp_path / 'run' / 'last_checkpoint').read_text().endswith('epoch_1.pth')
@@ -208,10 +209,10 @@ def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
     log, = folder.rglob('*.log')
     assert 'epoch_3.pth holds' in log.read_text()
-    assert 'epoch_2.pth is the newest without, and stays' in log.read_text()
+    assert 'epoch_2.pth is the newest checkpoint without them, and is kept' in log.read_text()
     if kind == 'best':
         assert (folder / 'best_coco_bbox_mAP_epoch_2.pth').exists()
-    with pytest.raises(ValueError, match='infinite or not a number, in backbone.conv1.weight'):
+    with pytest.raises(ValueError, match='infinite or NaN values in backbone.conv1.weight'):
         train(plain_config_of(shapes, tmp_path, resume=True,
                               load_from=str(folder / 'epoch_4.pth')))
 
@@ -353,7 +354,7 @@ def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monke
     monkeypatch.setattr('mmkd.files.latest.print_log', lambda text, *args: said.append(text))
     path = save(tmp_path / 'model_1.pth')
     assert latest_whole(str(tmp_path)) is None
-    assert 'name it by `--resume PATH`' in said[0]
+    assert 'write `--resume PATH`' in said[0]
     (tmp_path / 'last_checkpoint').write_text(path)
     assert latest_whole(str(tmp_path)) == path
 

@@ -87,9 +87,9 @@ def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
 
 
 @pytest.mark.parametrize(('schedules', 'message'), [
-    ({'loss_cls_kd': dict(type='stop', at=1)}, 'for `loss_cls_kd`, but the terms are called `los'),
+    ({'loss_cls_kd': dict(type='stop', at=1)}, 'for `loss_cls_kd`, but the terms are `los'),
     ({}, '`schedules` must be a dict'),
-    ({'loss_cls_dist': dict(type='exponential')}, "type 'exponential'; there are"),
+    ({'loss_cls_dist': dict(type='exponential')}, "type 'exponential'; the types are"),
     ({'loss_cls_dist': dict(type='stop')}, 'needs `at`'),
     ({'loss_cls_dist': dict(type='step')}, 'needs `milestones`'),
     ({'loss_cls_dist': dict(type='warmup')}, 'needs `end`'),
@@ -110,7 +110,7 @@ def test_mistakes_are_named(shapes, tmp_path, schedules, message):
 def test_epochs_where_there_are_none_are_refused(streets, tmp_path):
     teacher = dict(type='mmkd.MeanTeacher')
     hook = dict(type='mmkd.DistillScheduleHook', schedules={'loss_*': dict(type='stop', at=1)})
-    with pytest.raises(ValueError, match='goes by iterations; write `by_epoch=False`'):
+    with pytest.raises(ValueError, match='is by iterations; write `by_epoch=False`'):
         train(segmentor_config(streets, distiller(segmentor(), teacher, DIST),
                                str(tmp_path / 'run'), custom_hooks=[hook]))
 
@@ -147,7 +147,7 @@ def test_schedules_of_one_term_are_multiplied(shapes, tmp_path):
 
 def test_labels_never_count_less_than_nothing(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
-    with pytest.raises(ValueError, match='labels would count less than nothing'):
+    with pytest.raises(ValueError, match='the loss on labels would have a negative weight'):
         train(run(shapes, tmp_path / 'run', teacher, {
             'loss_*': dict(type='linear', start_factor=0.5, end_factor=2.)},
             dict(type='mmkd.KDLoss', on='cls', alpha=0.8)))

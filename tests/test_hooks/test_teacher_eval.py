@@ -89,7 +89,7 @@ def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     mute = save_teacher(tmp_path / 'm.pth', silent)
     for one, student, expected in ((teacher, silent, []), (mute, retinanet(), ['than chance']),
-                                   (mute, silent, ['no figures for the teacher'])):
+                                   (mute, silent, ['no metrics for the teacher'])):
         lines = []
         monkeypatch.setattr('mmkd.hooks.teacher_eval.print_log',
                             lambda text, *args, lines=lines: lines.append(text))
@@ -163,9 +163,9 @@ def test_classes_in_another_order_score_the_same(shapes, tmp_path):
 @pytest.mark.parametrize(('changes', 'model', 'message'), [
     (dict(val_dataloader=None, val_cfg=None, val_evaluator=None), 'distilled',
      'has no `val_dataloader`'),
-    ({}, 'plain', 'finds no teacher: the model is no mmkd.Distiller'),
+    ({}, 'plain', 'finds no teacher: the model is not a mmkd.Distiller'),
     (dict(custom_hooks=[dict(HOOK, metric='coco/AP')]), 'distilled',
-     'no metric `coco/AP` in the validation; it has coco/bbox_mAP'),
+     'no metric `coco/AP` in the validation, whose metrics are coco/bbox_mAP'),
 ])
 def test_mistakes_are_named(shapes, tmp_path, changes, model, message):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())

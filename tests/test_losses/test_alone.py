@@ -93,7 +93,8 @@ def test_one_name_is_one_class():
     taken = MODELS.get('mmkd.MeanTeacher')
     for _ in range(2):
         with pytest.raises(ValueError, match='`MeanTeacher` of `.*` cannot be registered, because '
-                           '`mmkd.networks.mean` has registered one of that name; give it another'):
+                           '`mmkd.networks.mean` has registered a class with the same name; rename '
+                           'it'):
             LOSSES.register(type('MeanTeacher', (MSELoss, ), {}))
     assert MODELS.get('mmkd.MeanTeacher') is taken
     assert 'MeanTeacher' not in LOSSES.classes

@@ -170,8 +170,8 @@ def test_extremes_and_what_is_left_out():
 
 def test_what_does_not_fit_is_refused():
     student, teacher, named = batch()
-    with pytest.raises(ValueError, match='BCKDLoss takes each class .* softmax over the classes; '
-                       'take mmkd.DISTLoss'):
+    with pytest.raises(ValueError, match='BCKDLoss needs a sigmoid for each class.* softmax over '
+                                         'the classes; use mmkd.DISTLoss'):
         BCKDLoss(use_sigmoid=False)(student, teacher, **named)
     also = dict(student_also=[student], teacher_also=[teacher])
     with pytest.raises(ValueError, match='got 3 columns per box; compare'):

@@ -168,7 +168,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 def test_what_does_not_fit_is_refused():
     logits, one = torch.randn(1, 3, 2, 2), dict(label_weights=torch.ones(1, 2, 2),
                                                 num_positives=torch.tensor(2.))
-    with pytest.raises(ValueError, match='CrossKDLoss takes each class .* softmax'):
+    with pytest.raises(ValueError, match='CrossKDLoss needs a sigmoid for each class.* softmax'):
         CrossKDLoss(use_sigmoid=False)(logits, logits, **one)
     with pytest.raises(ValueError, match="divide_by='centerness', but .* has no centerness; write"):
         CrossKDLoss('centerness')(logits, logits, **one)

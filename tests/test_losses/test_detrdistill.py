@@ -297,7 +297,7 @@ def test_mistakes_are_named(make, message):
 
 def test_a_map_of_another_width_is_named():
     level, layers = torch.zeros(1, 8, 2, 2), [[torch.zeros(1, rows, 2)] for rows in (4, 3, 4)]
-    with pytest.raises(ValueError, match='has 4 channels, its map 8'):
+    with pytest.raises(ValueError, match='must have the 4 channels of its decoder, but has 8'):
         DETRDistillFeatureLoss()(level, level, teacher_also=layers, boxes=[torch.zeros(0, 4)],
                                  image_sizes=torch.tensor([[8, 8]]))
 

@@ -154,11 +154,11 @@ def test_nothing_is_left_of_softmax_over_one_column():
 
 
 @pytest.mark.parametrize(('arguments', 'columns', 'says'), [
-    (dict(use_sigmoid=True), 1, ['inter-class part, which is constant over 1 column, and compares '
-                                 'within classes alone; mmkd.KDLoss']),
-    (dict(), 2, ['constant over 2 columns, and compares within classes alone; mmkd.KDLoss']),
-    (dict(gamma=0.), 2, ['constant over 2 columns, and nothing is left with `gamma=0`']),
-    (dict(), 1, ['softmax over 1 column is 1 whatever the logit is; write `use_sigmoid=True`']),
+    (dict(use_sigmoid=True), 1, ['inter-class part, which is constant over 1 column, and only '
+                                 'compares within classes; mmkd.KDLoss']),
+    (dict(), 2, ['constant over 2 columns, and only compares within classes; mmkd.KDLoss']),
+    (dict(gamma=0.), 2, ['constant over 2 columns, and is 0 with `gamma=0`']),
+    (dict(), 1, ['softmax over 1 column is always 1; write `use_sigmoid=True`']),
     (dict(), 3, []),
     (dict(use_sigmoid=True), 9, []),
     (dict(beta=0.), 2, []),

@@ -127,7 +127,8 @@ def test_nothing_to_compare(shape):
 
 
 def test_vectors_are_refused():
-    with pytest.raises(ValueError, match=r"IFVDLoss .* needs \(N, C, H, W\), but got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"IFVDLoss compares maps \(N, C, H, W\), but got \(2, "
+                                         r"3\)"):
         IFVDLoss()(torch.randn(2, 3), torch.randn(2, 3), label_map=torch.zeros(2, 4, 4).long(),
                    num_classes=3)
 

@@ -71,9 +71,9 @@ def test_too_few_images_count_nothing_and_are_named(kind, images):
     if images >= kind.least:
         assert total(kind()(student, teacher)) > 0
         return
-    with pytest.warns(UserWarning, match=f'{kind.__name__} relates {kind.least} or more images .* '
-                      f'the batch has {images}, and counts 0; raise the batch size, or write '
-                      '`sync=True`'):
+    with pytest.warns(UserWarning, match=f'{kind.__name__} compares {kind.least} or more images '
+                      f'.* the batch has {images}, so the loss is 0; increase the batch size, or '
+                      'write `sync=True`'):
         value = kind(sync=False)(student, teacher)
     assert total(value) == 0
     assert isinstance(value, dict) is (kind is RKDLoss)
@@ -187,7 +187,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
     found, said = zip(*in_processes(in_one_process_of, 2, tmp_path))
     for one in said:
         assert len(one) == len(KINDS)
-        assert all('give the same in all processes' in line for line in one)
+        assert all('use the same dtype and shape in all processes' in line for line in one)
     cases = [(counts, kind, sync) for counts in BATCH for kind in KINDS for sync in (True, False)]
     for number, (counts, kind, sync) in enumerate(cases):
         values, gradients = zip(*(one[number] for one in found))

@@ -247,10 +247,10 @@ def test_what_does_not_fit_is_refused():
     student, teacher, named = batch()
     boxes = [one[:, :4].detach() for one in student]
     with pytest.raises(ValueError, match='LDLoss compares distributions .* got 4 numbers per box; '
-                       'give .*BCKDBoxLoss'):
+                                         'use .*BCKDBoxLoss'):
         LDLoss()(boxes, boxes, **named)
     named['priors'] = [one[:, :2] for one in named['priors']]
-    with pytest.raises(ValueError, match='is that of anchors, .* from points; write `valuable=0`'):
+    with pytest.raises(ValueError, match='needs anchors, .* from points; write `valuable=0`'):
         LDLoss()(student, teacher, **named)
     assert LDLoss(valuable=0)(student, teacher, **named)['main'] > 0
     for settings, message in ((dict(main=-1), '`main` must be 0'), (dict(tau=0), '`tau` must'),

@@ -39,8 +39,8 @@ def test_several_are_joined_and_conflicts_are_refused(own):
         assert around_of([joined, own[1]], 'dense')['model.hooks'] == ['c', 'a']
     finally:
         del METHODS['hooked']
-    with pytest.raises(ValueError, match='`far` trains with optim_wrapper.clip_grad=.*35.*`near` '
-                       'with .*1.*; take one of the methods'):
+    with pytest.raises(ValueError, match='`far` needs optim_wrapper.clip_grad=.*35.*`near` needs '
+                                         '.*1.*; use one of the methods'):
         around_of(own, 'dense')
 
 
@@ -51,7 +51,7 @@ def test_a_tuple_stands_for_alternatives():
 
 
 @pytest.mark.parametrize(('make', 'message'), [
-    (lambda: methods_of('fra'), 'no method `fra`; there are .*`far`'),
+    (lambda: methods_of('fra'), 'no method `fra`; the methods are .*`far`'),
     (lambda: Method('far', [dict(type='mmkd.KDLoss', on='cls')]), 'a method `far` already'),
     (lambda: Method('a+b', [dict()]), r"without '\+'"),
     (lambda: Method('none'), '`none` has no entries')])

@@ -182,7 +182,7 @@ def test_level_weights_are_those_of_the_levels_numbers():
             for name, value in named.items()}) for number in (1, 3)]
     for part, factor in (('foreground', 2), ('background', 2), ('attention', 1)):
         torch.testing.assert_close(parts[0][part], factor * parts[1][part])
-    with pytest.raises(ValueError, match='1 `level_weights`, .* level 1; give one for each'):
+    with pytest.raises(ValueError, match='1 `level_weights`, .* level 1; write one for each'):
         PGDClsLoss(level_weights=[1.])(student, teacher, level=[0, 1], **named)
 
 
@@ -222,8 +222,8 @@ def test_nothing_to_find(kind):
 def test_what_does_not_fit_is_refused():
     student, teacher, named = batch()
     named['teacher_also'] = named['teacher_also'][::-1]
-    with pytest.raises(ValueError, match='PGDRegLoss weighs .* a map 4x5 by predictions on a map '
-                       "2x3; compare levels .* such as 'neck'"):
+    with pytest.raises(ValueError, match='PGDRegLoss needs maps of the size of .* predictions, '
+                                         "2x3, but got 4x5; compare .* levels .* such as 'neck'"):
         PGDRegLoss()(student, teacher, **named)
     for settings, message in ((dict(xi=1.5), '`xi` must be between 0 and 1'),
                               (dict(topk=0), '`topk` must be an integer'),

@@ -77,7 +77,7 @@ def test_what_has_nothing_to_compare():
     value = SKDLoss()(none, none.detach())
     value.backward()
     assert value == 0
-    with pytest.raises(ValueError, match=r'parts of maps \(N, C, H, W\), but got \(2, 3\)'):
+    with pytest.raises(ValueError, match=r'SKDLoss compares maps \(N, C, H, W\), but got \(2, 3\)'):
         SKDLoss()(torch.zeros(2, 3), torch.zeros(2, 3))
     for window, error in ((0, ValueError), (2.5, TypeError)):
         with pytest.raises(error, match='`window` must be'):

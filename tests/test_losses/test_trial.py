@@ -130,7 +130,7 @@ def test_trial_leaves_no_trace():
 def test_limits_name_what_to_use_instead():
     found = limits_of(CWDLoss(), [(1, 16, 1, 1)])
     assert found.is_constant
-    assert found.notes == ['CWDLoss has a gradient of 0 whatever both sides predict',
+    assert found.notes == ['the gradient of CWDLoss is 0 for all predictions',
                            'use another loss, for instance mmkd.MSELoss, or another point']
     found = limits_of(KDLoss(), [(1, 1, 8, 8), (1, 1, 4, 4)])
     assert found.is_constant
@@ -158,8 +158,8 @@ def prepared(model, entry, scope):
 def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(monkeypatch):
     """DeepLabV3's pooled features are one position of every image; P7 is so of 128 pixels only."""
     with pytest.raises(ValueError, match=(
-            r'`loss_decode_head_image_pool_cwd` cannot teach anything at `decode_head.image_pool` '
-            r'of the student \(1x16x1x1\): CWDLoss has a gradient of 0.*use another loss')):
+            r'`loss_decode_head_image_pool_cwd` gives no gradient at `decode_head.image_pool` '
+            r'of the student \(1x16x1x1\): the gradient of CWDLoss is 0.*use another loss')):
         prepared(segmentor('deeplabv3'), dict(type='mmkd.CWDLoss', on='decode_head.image_pool'),
                  'mmseg')
     match, = prepared(retinanet(), dict(type='mmkd.CWDLoss', on='neck.fpn_convs.4'),

@@ -64,14 +64,14 @@ def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
 def test_what_has_changed_is_refused(shapes, tmp_path, cached):
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)
-    with pytest.raises(ValueError, match='answers of another teacher: weights'):
+    with pytest.raises(ValueError, match='outputs of another teacher: weights'):
         train(config_with(shapes, dict(cached, checkpoint=other['checkpoint']), tmp_path / 'b'))
-    with pytest.raises(ValueError, match='answers of another teacher: arithmetic float32, now'):
+    with pytest.raises(ValueError, match='outputs of another teacher: arithmetic float32, now'):
         train(config_with(shapes, dict(cached, fuse=True), tmp_path / 'c'))
     config = config_with(shapes, dict(cached, on_miss='error'), tmp_path / 'd')
     config.train_dataloader.dataset.pipeline[0].seed = 9  # other flips of the same images
     config.train_dataloader.dataset.pipeline[0].transforms[2].scale = (64, 64)
-    with pytest.raises(LookupError, match='have no answer in .*tools/cache_teacher.py'):
+    with pytest.raises(LookupError, match='have no cached output in .*tools/cache_teacher.py'):
         train(config)
 
 
@@ -173,7 +173,7 @@ def test_another_teacher_after_its_folder_was_removed_in_one_process(shapes, tmp
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)
     entry = dict(cached, checkpoint=other['checkpoint'])
-    with pytest.raises(ValueError, match=r'answers of another teacher: weights.*remove this one'):
+    with pytest.raises(ValueError, match=r'outputs of another teacher: weights.*remove this one'):
         train(config_with(shapes, entry, tmp_path / 'b', epochs=1))
     shutil.rmtree(cached['cache'])
     train(config_with(shapes, entry, tmp_path / 'c', epochs=1))
@@ -200,7 +200,7 @@ def test_places_of_the_students_cannot_be_kept(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', two_stage(width=12))
     model = build(distiller(two_stage(), dict(
         teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))))
-    with pytest.raises(ValueError, match="asked at the student's RoIs"):
+    with pytest.raises(ValueError, match="cannot predict for the student's RoIs"):
         model.init_weights()
 
 
@@ -221,7 +221,8 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
     filling = config_with(shapes, cached, tmp_path / 'fill', variants=3)
     filling.dump(str(tmp_path / 'config.py'))
     # Of three variants two at least are flipped alike, and are one image.
-    for expected in (r'\d+ outputs were there, [4-8] are new', '12 outputs were there, 0 are new'):
+    for expected in (r'\d+ outputs were cached before, [4-8] are '
+                     r'new', '12 outputs were cached before, 0 are new'):
         done = run_tool('cache_teacher.py', 'config.py', cwd=tmp_path)
         assert re.search(expected, done.stdout), done.stderr
     _, losses = train(config)
@@ -267,6 +268,6 @@ def test_answers_made_by_other_code_are_refused(cached, monkeypatch, change, sai
     begun()
     begun()
     change(monkeypatch)
-    with pytest.raises(ValueError, match='holds answers that another version of the code has made: '
-                       f'[^;]*{re.escape(said)}; give another folder'):
+    with pytest.raises(ValueError, match='contains outputs written by another version of the code: '
+                       f'[^;]*{re.escape(said)}; use another folder'):
         begun()

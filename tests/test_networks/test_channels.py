@@ -162,8 +162,8 @@ ONE, THREE, FOUR = (lambda: of_channels(retinanet(), 1, [100.]), retinanet,
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'more', 'says'), [
-    (ONE, THREE, {}, 'images of the student have 1 channel, those of the teacher 3; write '
-     r"`teacher=dict\(..., channels='repeat'\)` to feed it the channel 3 times"),
+    (ONE, THREE, {}, 'images of the student have 1 channel, but those of the teacher 3; write '
+     r"`teacher=dict\(..., channels='repeat'\)` to repeat the channel 3 times"),
     (THREE, ONE, {}, 'images of the student have 3 channels, those of the teacher 1; give a '
      'teacher of 3 channels$'),
     (FOUR, THREE, {}, 'have 4 channels, those of the teacher 3; give a teacher of 4 channels$'),
@@ -225,7 +225,7 @@ def test_answers_are_kept_apart(shapes, tmp_path):
     model = distiller(ONE(), dict(teacher, channels='repeat'), DIST)
     runner, _ = train(run('mmdet', shapes, None, tmp_path / 'gray', model, 1))
     assert len(runner.model.teacher.store) > 0
-    with pytest.raises(ValueError, match='answers of another teacher: channels'):
+    with pytest.raises(ValueError, match='outputs of another teacher: channels'):
         train(detector_config(shapes, distiller(retinanet(), teacher, DIST),
                               str(tmp_path / 'colours')))
 

@@ -63,7 +63,7 @@ def test_by_iterations_where_there_are_no_epochs(streets, tmp_path):
         'train_cfg.max_iters': 3}))
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, False, True]
     model = distiller(segmentor(), dict(type='mmkd.EarlierSelf'), KD)
-    with pytest.raises(ValueError, match='changes with every epoch, but training goes by iter'):
+    with pytest.raises(ValueError, match='changes after every epoch, but training is by iter'):
         train(segmentor_config(streets, model, str(tmp_path / 'other')))
 
 

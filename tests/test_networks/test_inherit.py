@@ -83,9 +83,9 @@ def test_weights_that_are_loaded_come_before_what_is_inherited(shapes, tmp_path)
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
-    ('', "`inherit` must name parts"), ([1], '`inherit` must name parts'),
+    ('', "`inherit` must be a string of parts"), ([1], '`inherit` must be a string of parts'),
     (dict(parts='head', depth='every'), '`depth` of `inherit` must be one of'),
-    (dict(part='head'), '`inherit` cannot be read'), (3, '`inherit` must name parts'),
+    (dict(part='head'), '`inherit` cannot be read'), (3, '`inherit` must be a string of parts'),
 ])
 def test_mistakes_are_named(entry, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -107,5 +107,5 @@ def test_inherits_from_a_trained_teacher_alone():
                          config=dict(model=retinanet(), default_scope='mmdet'))))
         if not teacher:
             model['distill'] = [dict(DIST, on=dict(student='cls', teacher='other:cls'))]
-        with pytest.raises(ValueError, match='`inherit` takes weights of a trained `teacher`'):
+        with pytest.raises(ValueError, match='`inherit` copies weights of a trained `teacher`'):
             build(model).init_weights()

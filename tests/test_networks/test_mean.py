@@ -241,5 +241,5 @@ def test_follows_a_training_loop_of_ones_own():
     name = 'bbox_head.retina_cls.bias'
     assert not torch.equal(before[name], model.teacher.model.state_dict()[name])
     model = build(distiller(retinanet(), dict(type='mmkd.EarlierSelf'), KD))
-    with pytest.raises(ValueError, match='of which only a Runner tells'):
+    with pytest.raises(ValueError, match='known only under a Runner'):
         model.train_step(demo_mm_inputs(2, (3, 64, 96), num_classes=3), wrapper)

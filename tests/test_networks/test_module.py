@@ -268,7 +268,7 @@ class Hostile:
 def test_a_pickle_that_runs_code_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.setenv('MMKD_HOSTILE', str(tmp_path / 'ran'))
     torch.save(dict(state_dict=TinyFPN().state_dict(), more=Hostile()), tmp_path / 'hostile.pth')
-    refused('holds more than weights and was not opened',
+    refused('contains more than weights and was not opened',
             dict(FPN, checkpoint=str(tmp_path / 'hostile.pth')))
     assert not (tmp_path / 'ran').exists()
 
@@ -283,12 +283,14 @@ def test_a_checkpoint_left_out_is_an_error():
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    (dict(build='tim:vit'), r'no library `tim` here \(closest: `timm`\)'),
-    (dict(build='TinyFPN'), "no dotted path; write 'package.module.function', .* 'timm:TinyFPN'"),
+    (dict(build='tim:vit'), r'does not support the library `tim` \(closest: `timm`\)'),
+    (dict(build='TinyFPN'), "not a dotted path; write 'package.module.function', .* "
+                            "'timm:TinyFPN'"),
     (dict(build='support.modules.TinyFNP'), r'no function or class `TinyFNP` \(closest: `TinyFPN`'),
     (dict(build='suport.modules.TinyFPN'), '`suport.modules` of .* cannot be imported'),
-    (dict(build='support.modules.not_a_module'), 'gives int, no torch.nn.Module'),
-    (dict(mean=None), 'how images are normalised for `support.modules.TinyFPN` is not known; wr'),
+    (dict(build='support.modules.not_a_module'), 'must return a torch.nn.Module with parameters, '
+                                                 'but returned int'),
+    (dict(mean=None), 'the image normalisation of `support.modules.TinyFPN` is not known; wr'),
     (dict(mean=[.485, .456, .406]), r'from 0 to 255, but .* write mean=\[123.675, 116.28, 103.53'),
     (dict(std=[58., 0., 57.]), '`teacher.std` must be greater than 0'),
     (dict(mean=[1., 2.]), 'must be a list of 1 or 3 numbers'),
@@ -338,8 +340,8 @@ def test_a_module_of_other_channels_than_the_students_images_is_refused():
 
 def test_no_other_model_is_of_the_family():
     """A student of another kind is refused with the list of families, as before."""
-    with pytest.raises(ValueError, match='is a Sequential, whose points mmkd does not know; .*'
-                       'single-stage detectors of mmdet.*mmkd.ModuleTeacher'):
+    with pytest.raises(ValueError, match='a Sequential; it supports .*single-stage detectors of '
+                                         'mmdet.*mmkd.ModuleTeacher'):
         family_of(nn.Sequential(nn.Conv2d(3, 3, 1)), 'student')
     assert family_of(build(retinanet())).family.startswith('single-stage')
     plain = PlainModel(Detector(), ImgDataPreprocessor())
@@ -368,7 +370,7 @@ def test_a_transformer_of_timm_needs_its_name_alone():
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused(r'timm has no model `vit_tiny_patch16_242` \(closest: `vit_tiny_patch16_224`',
             dict(teacher, build='timm:vit_tiny_patch16_242'))
-    refused('a teacher downloads nothing', dict(teacher, arguments=dict(pretrained=True)))
+    refused('mmkd does not download weights', dict(teacher, arguments=dict(pretrained=True)))
 
 
 def test_a_network_of_timm_for_one_size_sees_images_in_it():

@@ -102,7 +102,7 @@ def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
     (dict(checkpoint='no/such.pth'), 'no/such.pth'),
     (dict(loss_weight='1'), '`loss_weight` must be a number'),
     (dict(separate_norm='no'), '`separate_norm` must be True or False'),
-    (dict(separate_norm=True), '`separate_norm=True` is of `shared` parts'),
+    (dict(separate_norm=True), '`separate_norm=True` needs `shared` modules'),
     (dict(view=3), '`view` must be the name of a view'),
 ])
 def test_mistakes_are_named(changes, message):
@@ -111,22 +111,24 @@ def test_mistakes_are_named(changes, message):
 
 
 @pytest.mark.parametrize(('model', 'message'), [
-    (dict(companions=dict(student=dict(config=dict(model={})))), "a companion is called 'student'"),
+    (dict(companions=dict(student=dict(config=dict(model={})))), "the name of a companion must be "
+                                                                 ".* but got 'student'"),
     (dict(companions=[1]), '`companions` must be a dict'),
     (dict(companions=dict(glossy=dict(config=dict(model={})))), "without 'loss'"),
     (dict(distill=[dict(HINT, on=dict(student='booster:cls', teacher='booster:cls'))]),
-     'with itself, from which there is nothing to learn'),
+     'with itself, which gives no gradient'),
     (dict(companions={name: dict(config=dict(model={})) for name in ('booster', 'idle')}),
-     '`idle` neither teaches nor learns'),
+     '`idle` is not used'),
     (dict(distill=[dict(HINT, alpha=0.5, name='loss_a'), dict(HINT, alpha=0.5, name='loss_b')]),
      "two entries of `distill` have an `alpha` at `cls`"),
     (dict(distill=[dict(HINT, on='cls', between=['student', 'booster', 'booster'])]),
-     'each named once'),
+     'networks, each once'),
     (dict(distill=[dict(HINT, on=dict(student='cls', teacher='boster:cls'))]),
      'a point of `boster` as teacher, but there is no such network; there are `student`, `boo'),
     (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* give a `teacher`'),
-    (dict(distill=[dict(HINT, on='cls', between=['student'])]), '`between` must be two networks'),
-    (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` needs one point'),
+    (dict(distill=[dict(HINT, on='cls', between=['student'])]), '`between` must be a list of two '
+                                                                'or more networks'),
+    (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` must have one point'),
 ])
 def test_mistakes_in_the_names_are_named(model, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -138,7 +140,7 @@ def test_a_hook_trains_no_partner():
     partner = dict(type='mmkd.Partner', config=dict(default_scope='mmdet', model=retinanet()))
     hook = DistillHook(teacher=partner, distill=[dict(type='mmkd.KDLoss', on='cls')])
     runner = type('Runner', (), dict(model=build(retinanet()), hooks=[]))()
-    with pytest.raises(ValueError, match='is a mmkd.Partner, which nothing would train or save'):
+    with pytest.raises(ValueError, match='is a mmkd.Partner, but a hook cannot train or save it'):
         hook.before_train(runner)
 
 

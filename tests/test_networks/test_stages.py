@@ -112,8 +112,8 @@ def test_the_last_tokens_are_resized_to_three_strides(monkeypatch):
 
 def test_points_that_it_has_not_are_explained(monkeypatch):
     tokens_of_timm(monkeypatch)
-    with pytest.raises(ValueError, match="no point `cls` in the teacher: it predicts no classes or "
-                       "boxes that mmkd knows; compare features by on='backbone'"):
+    with pytest.raises(ValueError, match='no point `cls` in the teacher: mmkd does not know its '
+                                         "predictions; compare features by on='backbone'"):
         prepared(dict(build='timm:vit'), dict(type='mmkd.KDLoss', on='cls'))
     with pytest.raises(ValueError, match="no point `neck` .* on=dict.student='neck', teacher="):
         prepared(dict(build='timm:vit'), dict(type='mmkd.MSELoss', on='neck'))

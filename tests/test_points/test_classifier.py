@@ -198,7 +198,7 @@ def test_several_labels_are_independent_probabilities():
     (resnet(**MULTI), resnet(**MULTI), dict(type='mmkd.NKDLoss', on='cls', use_sigmoid=False),
      'mmkd.KDLoss or mmkd.DISTLoss'),
     (resnet(), resnet(**MULTI), KD, 'teacher by sigmoid'),
-    (resnet(), resnet(), dict(KD, alpha=0.5, replaces='background'), 'all have a class'),
+    (resnet(), resnet(), dict(KD, alpha=0.5, replaces='background'), 'which have none'),
     (resnet(head='ArcFaceClsHead'), resnet(), KD, 'adds a margin'),
     (dict(resnet(), head=None), resnet(), KD, 'it has no head'),
     (resnet(), resnet(classes=5), KD, 'columns for 5 classes'),

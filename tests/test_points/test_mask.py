@@ -117,7 +117,7 @@ def test_a_map_of_classes_is_no_set_of_masks(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=3), scope='mmseg')
     model = build(distiller(config, teacher, dict(type='mmkd.KDLoss', on='cls')), scope='mmseg')
     with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
-                       ' for a grid.*Of this pair can be compared: `backbone`'):
+                       ' for a grid.*Points of this pair that can be compared: `backbone`'):
         model.init_weights()
 
 
@@ -182,5 +182,5 @@ def test_a_grid_teaches_no_scores_of_queries(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=3), scope='mmseg')
     model = build(distiller(config, teacher, dict(
         type='mmkd.KDLoss', on=dict(student='semantic', teacher='cls'))), scope='mmseg')
-    with pytest.raises(ValueError, match='a grid teacher has no masks for the queries'):
+    with pytest.raises(ValueError, match='so it has no masks for the queries'):
         model.init_weights()

@@ -85,9 +85,10 @@ def test_teacher_of_another_size_is_refused_before_training(size, streets, tmp_p
     teacher = saved(tmp_path / 't.pth', transformer(size))
     runner = Runner.from_cfg(run(streets, distiller(segmentor(), teacher, DIST),
                                  tmp_path / 'run', 64, 64))
-    with pytest.raises(ValueError, match=f'the teacher runs on images of {size}x{size}, but '
-                       'training is on images of 64x64, on which it does not: RuntimeError: .*; '
-                       f'train at {size}x{size}, or give a teacher that takes images of 64x64') as (
+    with pytest.raises(ValueError, match=f'the teacher runs on images of {size}x{size}, but fails '
+                                         'on the training images of 64x64: RuntimeError: .*; train '
+                                         f'at {size}x{size}, or use a teacher that supports images '
+                                         'of 64x64') as (
                            info):
         runner.train()
     assert '\n' not in str(info.value)
@@ -114,8 +115,8 @@ def test_sizes_that_differ_are_named_in_the_first_batch(streets, tmp_path):
     config = run(streets, distiller(student, teacher, DIST), tmp_path / 'run', 64, 64)
     config.train_dataloader.dataset.pipeline[2] = dict(type='RandomResize', scale=(160, 128),
                                                        ratio_range=(1., 1.5), keep_ratio=True)
-    with pytest.raises(ValueError, match='the teacher runs on images of 160x160, but the batch has '
-                       'images of 64x64, on which it does not: .*; train at 160x160'):
+    with pytest.raises(ValueError, match='the teacher runs on images of 160x160, but fails on '
+                                         'those of the batch, 64x64: .*; train at 160x160'):
         train(config)
 
 
@@ -137,14 +138,14 @@ def test_without_a_config_the_first_batch_tells_the_size():
     model = build(distiller(transformer(160), teacher, DIST), 'mmseg')
     del model.student.backbone.img_size
     with pytest.raises(ValueError, match='the student does not run on a blank image of 512x512 '
-                       'pixels: .*; nor does it work at another of the sizes 128x128, 320x320'):
+                       'pixels: .*; it also fails at the other sizes 128x128, 320x320'):
         model.prepare()
     assert by_hand(model, (160, 160))['loss_cls_dist'] >= 0
 
     teacher['config']['model'] = transformer(160)
     model = build(distiller(segmentor(), teacher, DIST), 'mmseg')
-    with pytest.raises(ValueError, match='the teacher runs on images of 160x160, but training is '
-                       'on images of 64x64'):
+    with pytest.raises(ValueError, match='the teacher runs on images of 160x160, but fails on the '
+                                         'training images of 64x64'):
         by_hand(model, (64, 64))
 
 

@@ -110,9 +110,9 @@ def test_masks_of_another_size_are_enlarged_to_be_paired():
 
 def test_boxes_are_not_paired_with_masks():
     boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False, 'boxes')
-    with pytest.raises(ValueError, match=r'the student\'s places are boxes, the teacher\'s masks'):
+    with pytest.raises(ValueError, match=r'boxes are coded as boxes, the teacher\'s as masks'):
         pair_queries(boxes, boxes._replace(where=torch.zeros(1, 4, 8, 8), coding='masks'))
-    with pytest.raises(ValueError, match="have 3 columns for classes, the teacher's 2"):
+    with pytest.raises(ValueError, match="have 3 class columns, the teacher's 2"):
         pair_queries(boxes, boxes._replace(logits=torch.zeros(1, 2, 4)))
 
 
@@ -153,7 +153,7 @@ def test_boxes_of_the_pairs_are_a_point_too(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', detector('dab', queries=9))
     model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
     # DETR predicts by softmax, DAB by sigmoid: as boxes they are of one coding.
-    with pytest.raises(ValueError, match='have 4 columns for classes, the teacher\'s 3'):
+    with pytest.raises(ValueError, match="have 4 class columns, the teacher's 3"):
         model.init_weights()
     teacher = save_teacher(tmp_path / 't.pth', detector('detr', queries=9))
     model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
@@ -230,7 +230,8 @@ def test_a_set_is_not_compared_with_a_map(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     model = build(distiller(sparse('sparse'), teacher, dict(type='mmkd.KDLoss', on='cls')))
     with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
-                       ' for a grid.*Of this pair can be compared: .*`neck` through a connector'):
+                       ' for a grid.*Points of this pair that can be compared: .*`neck` through a '
+                       'connector'):
         model.init_weights()
 
 
@@ -247,7 +248,7 @@ def test_half_precision_does_not_disturb_the_pairs():
 
 def test_predictions_that_are_no_numbers_are_named():
     boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False)
-    with pytest.raises(ValueError, match='infinite or not a number; look whether the training'):
+    with pytest.raises(ValueError, match='infinite or NaN; check whether the training'):
         pair_queries(boxes, boxes._replace(where=torch.full((1, 4, 4), float('nan'))))
 
 
@@ -257,7 +258,7 @@ def test_predictions_that_are_no_numbers_are_named():
 def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
     make = sparse if kind == 'sparse' else detector
     teacher = save_teacher(tmp_path / 't.pth', make(kind, queries=9))
-    with pytest.raises(ValueError, match="no order to compare them by; compare 'cls' or 'reg'"):
+    with pytest.raises(ValueError, match="no common order; compare 'cls' or 'reg'"):
         build(distiller(make(kind), teacher, dict(type='mmkd.MSELoss', on=path)))
 
 
@@ -293,7 +294,7 @@ def test_boxes_of_queries_follow_the_students_classes(tmp_path, classes):
 
 def test_boxes_are_no_logits(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', detector('detr'))
-    with pytest.raises(ValueError, match=r'is boxes, no class logits.*by mmkd\.MSELoss'):
+    with pytest.raises(ValueError, match=r'contains boxes, but .*; use mmkd\.MSELoss'):
         build(distiller(detector('detr'), teacher,
                         dict(type='mmkd.KDLoss', on='reg', use_sigmoid=True)))
 

@@ -91,6 +91,6 @@ def test_what_is_changed_in_training_alone_is_refused():
     with recording(model, ['0']):
         model(x)
     model.train()
-    with pytest.raises(ValueError, match='what `0` of the Sequential returns is changed in place '
-                       'afterwards, in training alone'), recording(model, ['0']):
+    with pytest.raises(ValueError, match='the output of `0` of the Sequential is changed in place '
+                                         'later in training'), recording(model, ['0']):
         model(x)

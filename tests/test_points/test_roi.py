@@ -237,9 +237,10 @@ def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, mo
     ('two', 'cascade', dict(stage=1.0), "`stage` must be the number of a stage.*got 1.0"),
     ('two', 'cascade', dict(stage=True), "`stage` must be the number of a stage.*got True"),
     ('two', 'standard', dict(stage=0), 'has no stages; leave `stage` out'),
-    ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` is of the teacher's stages"),
+    ('cascade', 'standard', dict(stage='mean'), "`stage='mean'` averages the stages of the "
+                                                "teacher"),
     ('two', 'cascade', dict(region='valid'), "region='valid'.*two-stage.*leave `region` out"),
-    ('two', 'cascade', dict(connector='conv'), 'is a prediction, which is compared as it is'),
+    ('two', 'cascade', dict(connector='conv'), 'is a prediction, which has no connector'),
     ('two', 'dense', {}, 'student predicts for RoIs, `cls` of the teacher for a grid'),
     ('dense', 'standard', {}, r'`cls` of the student predicts for a grid, .* for RoIs'),
 ])
@@ -381,7 +382,8 @@ def test_queries_are_not_taken_for_rois(teachers):
         'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py')).model.to_dict()
     sparse['backbone']['init_cfg'] = None
     with pytest.raises(ValueError, match='of the student predicts for queries, `cls` of the teacher'
-                       ' for RoIs.*Of this pair can be compared: `neck` through a connector'):
+                       ' for RoIs.*Points of this pair that can be compared: `neck` through a '
+                       'connector'):
         prepared(sparse, teachers['cascade'])
 
 
@@ -488,9 +490,9 @@ def test_boxes_are_compared_where_both_write_them_alike(teachers, tmp_path):
     assert own.shape == (32, 12)
 
     # A cascade writes one box for all classes.
-    with pytest.raises(ValueError, match='`reg` of the student writes .*one for each class, '
-                       '`reg` of the teacher .*one for all classes; only boxes of one '
-                       'coding.*Of this pair can be compared: `cls`'):
+    with pytest.raises(ValueError, match='`reg` of the student predicts .*one for each class, '
+                       '`reg` of the teacher .*one for all classes; only boxes of the '
+                       'same coding.*Points of this pair that can be compared: `cls`'):
         prepared(two_stage(), teachers['cascade'], dict(type='mmkd.MSELoss', on='reg'))
 
 
@@ -538,17 +540,17 @@ def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
     config = two_stage('cascade-rcnn')
     mse = dict(type='mmkd.MSELoss', on='reg')
     prepared(config, teachers['cascade'], mse)  # stage by stage they agree
-    with pytest.raises(ValueError, match='only boxes of one coding can be compared'):
+    with pytest.raises(ValueError, match='only boxes of the same coding can be compared'):
         prepared(config, teachers['cascade'], dict(mse, stage=0))
-    with pytest.raises(ValueError, match='different codings, of which there is no mean'):
+    with pytest.raises(ValueError, match='different codings, which cannot be averaged'):
         prepared(config, teachers['cascade'], dict(mse, stage='mean'))
     other = two_stage('cascade-rcnn')
     other['roi_head']['bbox_head'][1]['bbox_coder']['target_stds'] = [1., 1., 1., 1.]
-    with pytest.raises(ValueError, match='only boxes of one coding can be compared'):
+    with pytest.raises(ValueError, match='only boxes of the same coding can be compared'):
         prepared(config, save_teacher(tmp_path / 't.pth', other), mse)
 
 
 def test_a_loss_of_maps_is_refused_at_the_rois_before_the_first_batch(teachers):
     with pytest.raises(ValueError, match=r'`loss_cls_cwd`: CWDLoss .* needs .*, but got '
-                       r'\(.*, 4\); use .*Of this pair can be compared: .*`neck`'):
+                       r'\(.*, 4\); use .*Points of this pair that can be compared: .*`neck`'):
         prepared(two_stage(), teachers['standard'], dict(type='mmkd.CWDLoss', on='cls'))

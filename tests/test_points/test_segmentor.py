@@ -95,7 +95,7 @@ def test_number_of_classes_is_known_at_every_point(monkeypatch):
                               find_point(model, name), {}, [], [])
             assert PROVIDERS['num_classes'](context) == count
     monkeypatch.setattr('mmkd.compare.provided.points_of', lambda *args: {})
-    with pytest.raises(ValueError, match="`num_classes` is asked for, but the student has no point "
+    with pytest.raises(ValueError, match="`num_classes` is required, but the student has no point "
                        "'cls'"):
         PROVIDERS['num_classes'](context)
 
@@ -508,5 +508,5 @@ def test_tokens_are_refused(tmp_path):
 
     teacher = save_teacher(tmp_path / 't.pth', segformer(16), cityscapes(), scope='mmseg')
     prepared(segformer(8), teacher, DIST, dict(type='mmkd.MSELoss', on='backbone'))
-    with pytest.raises(ValueError, match='tokens .*not known where the channels are'):
+    with pytest.raises(ValueError, match='the channel dimension .*tokens .*is not known'):
         prepared(segformer(8), teacher, dict(type='mmkd.MSELoss', on='backbone.layers.0.1.0'))

@@ -89,11 +89,12 @@ def test_boosting_shows_what_the_committee_finds_hard(tmp_path, plain):
 
 
 @pytest.mark.parametrize(('tool', 'arguments', 'message'), [
-    ('train.py', ['--generations', 1], '--generations is 2 or more'),
-    ('train.py', ['--generations', 2, '--teacher', 'x.py'], 'goes without --teacher'),
-    ('train.py', ['--assistant', 'x.py'], 'go with --teacher'),
-    ('train.py', ['--generations', 2, '--launcher', 'pytorch'], 'several processes cannot share'),
-    ('boost.py', ['--members', 1], 'a committee has 2 members or more'),
+    ('train.py', ['--generations', 1], '--generations must be 2 or more'),
+    ('train.py', ['--generations', 2, '--teacher', 'x.py'], 'cannot be combined with --teacher'),
+    ('train.py', ['--assistant', 'x.py'], 'need --teacher'),
+    ('train.py', ['--generations', 2, '--launcher', 'pytorch'], 'not supported with several '
+                                                                'processes'),
+    ('boost.py', ['--members', 1], '--members must be 2 or more'),
 ])
 def test_mistakes_on_the_command_line(monkeypatch, capsys, tmp_path, plain, tool, arguments,
                                       message):
@@ -155,8 +156,8 @@ def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, pl
     assert chained(name, '--generations', 3, *stages[3:])[0] == ['generation2']
 
     def refused(*words, says):
-        with pytest.raises(ValueError, match='give another --work-dir, or begin it anew by '
-                           '--overwrite') as error:
+        with pytest.raises(ValueError, match='use another --work-dir, or train it again by '
+                                             '--overwrite') as error:
             chained(*words)
         assert says in str(error.value)
         assert student.read_bytes() == before
@@ -212,7 +213,7 @@ def test_a_stage_of_unknown_options_or_another_teacher_is_not_gone_on_with(
     folder = tmp_path / 'chain' / '1_plain'
     folder.mkdir(parents=True)
     save_teacher(folder / 'epoch_1.pth', retinanet())
-    with pytest.raises(ValueError, match='other options .which they were is not recorded'):
+    with pytest.raises(ValueError, match='other options .the options were not recorded'):
         chain.run_chain(args, [stage])
     chain.write_record(args, stage, [stage])
     assert not chain.misfits(args, stage, [stage])
@@ -228,7 +229,7 @@ def test_weights_of_other_members_are_not_used(monkeypatch, tmp_path):
     assert not boost.is_found_by(path, {'member0': 'sha256 1'}, False)
     boost.write_weights(path, torch.tensor([1., 3.]), {'member0': 'sha256 1'})
     assert boost.is_found_by(path, {'member0': 'sha256 1'}, False)
-    with pytest.raises(ValueError, match='other members have found .the content of member0 has'):
+    with pytest.raises(ValueError, match='weights of other members .the content of member0 has'):
         boost.is_found_by(path, {'member0': 'sha256 2'}, False)
     assert not boost.is_found_by(path, {'member0': 'sha256 2'}, True)
     assert len(WeightedSampler(range(2), path)) == 2

@@ -123,7 +123,7 @@ def test_refusal_of_a_data_worker_is_told(command):
 
     found = command.refusal_of(as_worker(entries_of, 'dst', []))
     assert found == str(caught(entries_of, 'dst', []))
-    assert found.startswith('no method `dst`; there are af_dcd, at, bckd, ')
+    assert found.startswith('no method `dst`; the methods are af_dcd, at, bckd, ')
     assert command.refusal_of(as_worker(entries_of, 'dist', [3])) is None
 
 
@@ -145,9 +145,9 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
 
 @pytest.mark.parametrize(('tool', 'arguments', 'says'), [
     ('train', ['--teacher', 'mmdet::_base_/models/retinanet_r50_fpn.py'],
-     'no weights are published for --teacher mmdet::_base_.*give --teacher-checkpoint FILE.*none'),
+     'no weights are published for --teacher mmdet::_base_.*write --teacher-checkpoint FILE.*none'),
     ('train', ['--teacher', 'teacher.pth'],
-     '`teacher.pth` is no config.*It is a checkpoint.*--teacher-checkpoint'),
+     '`teacher.pth` is not a config.*It is a checkpoint.*--teacher-checkpoint'),
     ('train', ['--teacher', 'broken.py'],
      r'`broken.py` cannot be read: /.*/broken.py, line 2: SyntaxError: .*never closed'),
     ('train', ['--teacher', 'child.py'],
@@ -155,7 +155,8 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
     ('train', ['--teacher', 'name.py'], r'name.py, line 3: NameError: name .zz. is not defined'),
     ('train', ['--teacher', 'orphan.py'], r'orphan.py: FileNotFoundError: .*nosuch.py'),
     ('train', ['--teacher', 'import.py'], r"import.py: .*No module named 'no_such.*PYTHONPATH"),
-    ('train', ['--teacher', 'nosuch.py'], 'no config `nosuch.py` .looked for /.*give the absolute'),
+    ('train', ['--teacher', 'nosuch.py'], 'no config `nosuch.py` .looked for /.*write the '
+                                          'absolute'),
     ('train', ['--teacher', STUDENT, '--teacher-checkpoint', 'nosuch.pth'],
      '--teacher-checkpoint: no checkpoint at `nosuch.pth` .looked from /.*give the path'),
     ('train', ['--teacher', STUDENT, '--metod', 'kd'],
@@ -163,15 +164,15 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
     ('train', ['--teacher', STUDENT, '--assistant', 'nosuch.py'], 'no config `nosuch.py`'),
     ('train', ['--resume', 'nosuch.pth'], '--resume: no checkpoint at `nosuch.pth`'),
     ('train', ['--resume', 'teacher.pth', '--generations', '2'],
-     '--resume CHECKPOINT does not go with --generations'),
-    ('train', ['--cfg-options', 'a'], '--cfg-options takes words as key=value, but got `a`'),
+     '--resume CHECKPOINT cannot be combined with --generations'),
+    ('train', ['--cfg-options', 'a'], '--cfg-options must have values as key=value, but got `a`'),
     ('train', ['--cfg-options', 'load_from=nosuch.pth'], '`load_from` of the config: no check'),
     ('train', ['--cfg-options', 'model.type=RetinaNett'],
      'no type `RetinaNett` is registered as a model of mmdet .closest: `RetinaNet`.*custom'),
     ('train', ['--cfg-options', 'model.backbone.dpeth=3'],
-     "unexpected keyword argument 'dpeth'; look at the arguments of this type"),
+     "unexpected keyword argument 'dpeth'; check the arguments of this type"),
     ('test', ['nosuch.pth'], 'no checkpoint at `nosuch.pth`'),
-    ('inspect_pair', ['teacher.pth'], '`teacher.pth` is no config'),
+    ('inspect_pair', ['teacher.pth'], '`teacher.pth` is not a config'),
     ('inspect_pair', [STUDENT, '--teacher-checkpoint', 'nosuch.pth'], 'no checkpoint at `nosuch'),
     ('publish_student', ['nosuch.pth'], 'no checkpoint at `nosuch.pth`'),
     ('cache_teacher', [], r"has no mmkd.CachedTeacher; write teacher=dict\(type='mmkd.Cached"),
@@ -260,7 +261,7 @@ def test_of_two_processes_the_first_speaks(shapes, tmp_path):
             os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'])))
     assert done.returncode != 0
     assert 'Traceback' not in done.stderr
-    assert done.stderr.count("the teacher does not know 3 of the student's classes") == 1
+    assert done.stderr.count("the teacher lacks 3 of the student's classes") == 1
 
 
 def test_why_another_tool_has_ended(command):
@@ -273,7 +274,8 @@ def test_why_another_tool_has_ended(command):
 @pytest.mark.parametrize(('teacher', 'options', 'message'), [
     ('timm:vit', [], 'the weights of --teacher timm:vit are not downloaded; give --teacher-check'),
     ('timm:vit', ['--teacher-checkpoint', 'none', '--classes', 'c.json'],
-     '--classes c.json, but --teacher timm:vit has features alone, and no classes; leave it out'),
+     '--classes c.json, but --teacher timm:vit has only features and no classes; leave out '
+     '--classes'),
     ('teacher.py', ['--classes', 'c.json'], '`--classes`: no file at `c.json` .looked from'),
     ('teacher.py', ['--classes', 'RBC=cell'], '--classes is a .json, .yaml, .yml, .py file with a '
      'mapping of classes, but got `RBC=cell`; write one')])

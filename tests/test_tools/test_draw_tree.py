@@ -53,7 +53,8 @@ def test_tree_of_rois(shapes, tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ((), "has 0 soft trees; build its head by type='mmkd.SoftTreeHead'"),
-    (('--layer', 'decode_head.conv_seg'), 'is no soft tree; the model has none')])
+    (('--layer', 'decode_head.conv_seg'), 'is not a soft tree; the soft trees of the model are '
+                                          'none')])
 def test_model_without_a_tree(streets, tmp_path, options, message):
     model = segmentor()
     write(tmp_path, segmentor_config(streets, model, 'unused'), model, 'mmseg',

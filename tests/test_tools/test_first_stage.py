@@ -41,7 +41,7 @@ def distil(folder, method, *more, check=True):
 def test_both_stages(folder, method):
     out = distil(folder, method, check=False)
     assert out.returncode
-    assert (f'`tokens`, the file of its first stage: make it by `python tools/train.py TEACHER.py '
+    assert (f'`tokens`, the file of its first stage: write it by `python tools/train.py TEACHER.py '
             f'--prepare {method}`') in out.stderr
     prepare(folder, method)
     file = folder / f'{method}_tokens' / 'prepared.pth'
@@ -55,11 +55,11 @@ def test_both_stages(folder, method):
 
 @pytest.mark.parametrize('folder', ['detector'], indirect=True)
 def test_what_cannot_be_prepared_is_refused(folder):
-    for words, message in ((('--prepare', 'kd'), 'it has no first stage'),
+    for words, message in ((('--prepare', 'kd'), 'expected one method with a first stage'),
                            (('--prepare', 'maskt'), 'no method `maskt`'),
-                           (('--prepare', 'maskd', '--method', 'kd'), 'goes without --teacher'),
-                           (('--prepared', 'x.pth'),
-                            '--prepared, --classes and --assistant go with')):
+                           (('--prepare', 'maskd', '--method', 'kd'), 'cannot be combined with '
+                                                                      '--teacher'),
+                           (('--prepared', 'x.pth'), '--prepared, --classes and --assistant need')):
         out = run_tool('train.py', 'big.py', *words, '--teacher-checkpoint', 't.pth', cwd=folder,
                        check=False)
         assert out.returncode
@@ -71,4 +71,4 @@ def test_what_cannot_be_prepared_is_refused(folder):
     assert '--prepared t.pth, but `kd` has no first stage; leave it out' in out.stderr
     out = run_tool('train.py', 'big.py', '--prepare', 'maskd', '--teacher-checkpoint', 'none',
                    cwd=folder, check=False)
-    assert 'random weights, which are others in every run' in out.stderr
+    assert '`none`, random weights' in out.stderr

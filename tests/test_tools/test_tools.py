@@ -256,7 +256,7 @@ def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
     for picture in ('curves.png', 'sheet.png'):
         assert (work / picture).stat().st_size > 5000
     refused = run('compare.py', 'pair', '--holdout', '2', cwd=tmp_path, check=False)
-    assert '--holdout splits the annotation file of a COCO data set' in refused.stderr
+    assert '--holdout needs a data set with a COCO annotation file' in refused.stderr
 
 
 def plain(config, path, **changes):
@@ -325,9 +325,9 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
     edited = path.read_text().replace("on='cls'", "on='cls', tau=4.")
     path.write_text(edited)
     for options in ([], ['--resume'], ['--method', 'dist']):
-        with pytest.raises(ValueError, match='run/distill.py has been edited since it was written, '
-                           'and is kept as it is; run it by `tools/train.py run/distill.py '
-                           '--work-dir run`, or write it anew by --overwrite'):
+        with pytest.raises(ValueError, match='run/distill.py was edited after it was written, and '
+                                             'is kept; run it by `tools/train.py run/distill.py '
+                                             '--work-dir run`, or overwrite it by --overwrite'):
             call(*options)
         assert path.read_text() == edited
     assert call('--overwrite').model.distill[0].type == 'mmkd.DISTLoss'
@@ -377,7 +377,7 @@ def test_pair_that_lacks_the_points_says_which_it_has(shapes, tmp_path):
     assert 'anchors' in out
     assert 'as it is' in out
     result = run('train.py', 'small.py', '--method', 'kd', cwd=tmp_path, check=False)
-    assert '--method, --prepared, --classes and --assistant go with --teacher' in result.stderr
+    assert '--method, --prepared, --classes and --assistant need --teacher' in result.stderr
 
 
 def test_imports_of_the_student_are_kept(streets, tmp_path):

@@ -65,7 +65,7 @@ def test_spoilt_step_is_left_out_and_training_goes_on(shapes, tmp_path, teacher)
     text = log_of(tmp_path / 'run')
     assert '`loss_cls_dist` is infinite or not a number and was left out of this step' in text
     assert 'level 1: the student from' in text
-    assert 'the teacher itself gives such numbers' in text
+    assert 'the outputs of the teacher are not finite' in text
 
 
 def test_several_in_a_row_stop_the_run_with_a_diagnosis(shapes, tmp_path, teacher):
@@ -115,14 +115,14 @@ def test_term_that_does_not_move_is_remarked_on_once(monkeypatch):
     for step in range(3 * health.CONSTANT):
         one.check(terms(0.25 if step else 1.), None)
     text, = said
-    assert text.startswith('`loss` was 0.25 in 100 steps in a row, to the bit; the student does')
+    assert text.startswith('`loss` was exactly 0.25 in 100 steps in a row; the student does')
 
 
 def test_term_of_zero_has_another_cause(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     for _ in range(health.CONSTANT):
         one.check(terms(0.), None)
-    assert 'nothing differs' in said[0]
+    assert 'both sides are equal' in said[0]
 
 
 def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
@@ -159,8 +159,9 @@ class MapLoss(MODELS.get('mmkd.MSELoss')):
 
 
 def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
-    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must give a scalar, or a dict of '
-                       r'named scalars, for each of 5 levels, but gave Tensor of shape '
+    with pytest.raises(TypeError, match=r'`loss_cls_map`: MapLoss must return a scalar, or a dict '
+                                        r'of '
+                       r'named scalars, for each of 5 levels, but returned Tensor of shape '
                        r'\(1, 27, 16, 16\)'):
         build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls'))).prepare()
 

@@ -134,9 +134,9 @@ def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
     with pytest.raises(ValueError, match='made: reading none') as info:
         train(caching('new'))
     assert str(info.value) == (
-        f'`{tmp_path / "cache"}` holds answers that another version of the code has made: reading '
+        f'`{tmp_path / "cache"}` contains outputs written by another version of the code: reading '
         f'none, now 2; family none, now DenseHead; package none, now mmdet {mmdet.__version__}; '
-        'give another folder, or remove this one')
+        'use another folder, or remove this one')
     assert before == {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
     shutil.rmtree(tmp_path / 'cache')
     _, losses = train(caching('anew'))

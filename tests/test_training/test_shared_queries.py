@@ -174,16 +174,17 @@ def test_layers_are_levels(tmp_path):
     (lambda: detector('deformable'), lambda: one_stage('deformable'), {},
      r'but the DeformableDETR takes its queries from .*\(`as_two_stage`\), so the student'),
     (lambda: one_stage('deformable'), lambda: detector('deformable'), {},
-     'so the teacher cannot be asked with others; leave out `queries`'),
+     'so the teacher cannot run with other queries; leave out `queries`'),
     (lambda: detector('dino'), lambda: detector('dino'), {}, 'the DINO takes its queries from'),
     (lambda: one_stage('dab', num_patterns=2), lambda: one_stage('dab'), {}, 'several patterns'),
     (lambda: one_stage('conditional'), lambda: one_stage('dab'), {},
      'decodes queries by a DABDetrTransformerDecoder, the student by a ConditionalDetr'),
-    (retinanet, retinanet, dict(also=['neck']), "is no prediction for queries; compare 'cls'"),
+    (retinanet, retinanet, dict(also=['neck']), "of the student has none; compare 'cls'"),
     (lambda: one_stage('detr'), lambda: one_stage('detr'), dict(queries='mine'),
      "`queries` must be one of 'teacher', 'random', but got 'mine'"),
     (lambda: one_stage('detr'), lambda: one_stage('detr'),
-     dict(through=dict(student='neck', teacher='neck')), '`queries` and `through` are both given')])
+     dict(through=dict(student='neck', teacher='neck')), '`queries` and `through` cannot be '
+                                                         'combined')])
 def test_what_cannot_be_asked_is_refused_before_the_first_batch(
         tmp_path, monkeypatch, student, teacher, entry, message):
     monkeypatch.setattr('mmkd.training.probe.trials', lambda _: [])  # they take seconds
@@ -213,7 +214,7 @@ def test_a_teacher_that_is_not_asked_again_is_refused(tmp_path, source):
     one = save_teacher(tmp_path / 't.pth', one_stage('detr'))
     teacher = dict(one, type='mmkd.CachedTeacher', cache=str(tmp_path / 'c')) if (
         source == 'cached') else dict(type='mmkd.Committee', members=[one, one])
-    with pytest.raises(ValueError, match='asks a frozen teacher again in every step'):
+    with pytest.raises(ValueError, match='`queries` needs a frozen teacher'):
         build(distiller(one_stage('detr'), teacher, TEACHERS))
 
 

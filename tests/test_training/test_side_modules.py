@@ -313,7 +313,7 @@ def test_state_is_that_of_today_and_comes_back():
      r"in the checkpoint alone: {'loss_a.bias': \(4,\)}, in the config alone: "
      r"{'loss_a.bias': \(5,\)}; resume with the `distill`"),
     (lambda state: state['networks'].update(mean={}),
-     r"holds the networks \['mean', 'partner'\] beside the student, the config asks for "
+     r"contains the networks \['mean', 'partner'\] beside the student, but the config has "
      r"\['partner'\]"),
     (lambda state: state.pop('losses'), 'has other losses with layers or memory than the config'),
     (lambda state: state.update(regions=dict(a=dict(weight=torch.ones(1)))),

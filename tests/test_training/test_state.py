@@ -46,8 +46,8 @@ def test_only_connectors_that_differ_are_shown():
     weights['2.weight'] = weights['2.weight'][:8]
     with pytest.raises(ValueError, match='has other connectors') as info:
         model.distillation.side_modules.load_state_dict(state)
-    assert "in the checkpoint alone: {'loss_neck_mse.2.weight': (8, 16, 1, 1)}" in str(info.value)
-    assert "in the config alone: {'loss_neck_mse.2.weight': (24, 16, 1, 1)}" in str(info.value)
+    assert "only in the checkpoint: {'loss_neck_mse.2.weight': (8, 16, 1, 1)}" in str(info.value)
+    assert "only in the config: {'loss_neck_mse.2.weight': (24, 16, 1, 1)}" in str(info.value)
 
 
 @pytest.mark.parametrize('order', [(0, 1, 2), (2, 1, 0), (1, 2, 0)])

@@ -74,7 +74,7 @@ REFUSED = {
     'memory': ('FSDPStrategy', None, [dict(type='mmkd.RowsOfAllLoss', on='neck')],
                'loss_neck_rowsofall needs layers or memory of its loss, but FSDPStrategy'),
     'average': ('FSDPStrategy', MEAN, ENTRIES[:1], '`teacher` is a MeanTeacher, which learns with'),
-    'untried': ('ColossalAIStrategy', None, ENTRIES[:1], 'never been run with ColossalAIStrategy'),
+    'untried': ('ColossalAIStrategy', None, ENTRIES[:1], 'not been tested with ColossalAIStrategy'),
 }
 
 

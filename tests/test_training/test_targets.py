@@ -153,8 +153,8 @@ def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
     student['decode_head']['loss_decode'] = dict(type='LovaszLoss', reduction='none')
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), scope='mmseg', classes=range(19))
     model = prepared(student, teacher, dict(KD, alpha=0.5, replaces='background'), scope='mmseg')
-    with pytest.raises(ValueError, match='LovaszLoss, by which the student is trained, takes no '
-                       "weight of positions: it stays .*write `replaces='all'`"):
+    with pytest.raises(ValueError, match='LovaszLoss, the loss of the student, does not support '
+                                         "them: it stays .*write `replaces='all'`"):
         losses_of(model, street())
 
 

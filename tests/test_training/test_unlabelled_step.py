@@ -381,8 +381,9 @@ def made(*entries, unlabelled=None, **settings):
     ([DIST, dict(LABELS, score_thr=1.5)], 'x', '`score_thr` must be from 0 to 1, but got 1.5'),
     ([DIST, dict(LABELS, per_class=0)], 'x', '`per_class` must be 1 or more, but got 0'),
     ([DIST, dict(LABELS, images='all')], 'x', "labels unlabelled images, but has images='all'"),
-    ([DIST, dict(DIST, images='unlabelled')], 'x', 'is the name of an entry, and of '
-     "`loss_cls_dist` on unlabelled images; write images='labelled'"),
+    ([DIST, dict(DIST, images='unlabelled')], 'x', 'is the name of an entry, but also the name of '
+                                                   '`loss_cls_dist` on unlabelled images; write '
+                                                   "images='labelled'"),
     ([DIST], dict(folder='x', shuffle=True), 'keys folder, dataloader, norm, but got `shuffle`'),
     ([DIST], dict(dataloader=dict(batch_size=2)), 'either a `folder` of images or a `dataloader`'),
     ([DIST], dict(folder='x', norm='own'), "`unlabelled.norm` must be one of 'labelled', 'both'"),

@@ -174,7 +174,7 @@ def agree(what: str, plain: Callable[[], List[Tensor]], fused: Callable[[], List
         for one, other in zip(plain(), fused()):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     except Exception as error:  # from the compiler
-        warn(f'The fused kernels of {what} are left out, which goes piece by piece: '
-             f'{type(error).__name__}: {str(error).strip().splitlines()[0]}')
+        warn(f'{what} runs without its fused kernels, which failed: {type(error).__name__}: '
+             f'{str(error).strip().splitlines()[0]}')
         return False
     return True

@@ -17,9 +17,9 @@ HEAD = 'head'
 BACKBONE = 'backbone'
 
 WITHOUT_LOGITS = {
-    'ArcFaceClsHead': 'adds a margin to the logit of the label in training, so what it returns '
-                      'there is no prediction',
-    'MultiTaskHead': 'has a classifier per task; name one of them, such as '
+    'ArcFaceClsHead': 'adds a margin to the logit of the label in training, so its output there is '
+                      'not a prediction',
+    'MultiTaskHead': 'has a classifier for each task; write one of them, such as '
                      "'head.task_heads.NAME'",
 }
 """Heads without a point 'cls', and why."""
@@ -70,7 +70,7 @@ class Classifier(ModelFamily):
             return ''
         if model.head is None:
             return "it has no head; compare 'backbone', or a module by its dotted path"
-        why = _without_logits(model.head) or 'is no classifier of images'
+        why = _without_logits(model.head) or 'is not an image classifier'
         return f"{type(model.head).__name__} {why}; or compare 'neck' or 'backbone'"
 
     @staticmethod
@@ -174,8 +174,8 @@ def _maps(path: str, extra: int, calls: List[Call],
             # The levels of older versions are pairs of a map and a class token.
             one = one[0] if isinstance(one, (list, tuple)) and len(one) else one
             if not isinstance(one, Tensor):
-                raise TypeError(f'`{path}` returns {type(one).__name__}, no tensors; choose a '
-                                'module further inside')
+                raise TypeError(f'`{path}` must return tensors, but returns {type(one).__name__}; '
+                                'choose a module inside of it')
             levels.append(_map(path, one, extra, grid) if one.dim() == 3 else one)
     return levels
 
@@ -188,8 +188,8 @@ def _map(path: str, tokens: Tensor, extra: int, size: Optional[Tuple[int, int]])
         for height, width in [*([] if size is None else [size]), (side, side)]:
             if height * width == count - skipped:
                 return tokens[:, skipped:].transpose(1, 2).unflatten(2, (height, width))
-    raise ValueError(f'`{path}` returns {count} tokens, which are no map of the image; compare '
-                     "'backbone', or a module whose tokens are those of the image")
+    raise ValueError(f'`{path}` returns {count} tokens, which do not form a map of the image; '
+                     "compare 'backbone', or a module whose tokens are those of the image")
 
 
 def _size_of(output: Any) -> Optional[Tuple[int, int]]:

@@ -177,8 +177,8 @@ class PlainModule(ModelFamily):
     def missing(model: Any, name: str) -> str:
         found = model.shapes.get(model.run)
         if name in ('cls', 'reg', 'mask', 'aux'):
-            return ('it predicts no classes or boxes that mmkd knows; compare features by '
-                    "on='backbone', or by a method such as mimic, pkd or cka")
+            return ("mmkd does not know its predictions; compare features by on='backbone', or by "
+                    'a method such as mimic, pkd or cka')
         if name == 'neck' and model.stages is not None:
             return "it has none; write on=dict(student='neck', teacher='backbone')"
         return found if name == WHOLE and isinstance(found, str) else ''
@@ -208,8 +208,8 @@ def check_place(model: PlainModel, name: str, place: Place) -> None:
     if shapes is None:
         raise ValueError(
             f'`{name}` of the teacher does not run when '
-            f'{f"`{model.run}`" if model.run else "the module"} is called with images; name a '
-            'module that does, or the part that is called by `run=`')
+            f'{f"`{model.run}`" if model.run else "the module"} is called with images; write a '
+            'module that runs, or set `run=` to the part that is called')
     if isinstance(shapes, str):
         raise ValueError(f'`{name}` of the teacher cannot be compared: {shapes}')
     layout = _point(model, name, *place).layout

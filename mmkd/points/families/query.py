@@ -30,7 +30,7 @@ class QueryHead(ModelFamily):
     are asked with the same queries.
     """
 
-    family = 'detectors of mmdet with queries (DETR and its kin)'
+    family = 'detectors of mmdet with queries (DETR and similar)'
     kind = 'query'
 
     @staticmethod
@@ -184,8 +184,8 @@ def refuse_inside(path: str, parts: Iterable[str], instead: str) -> Dict[str, An
     """
     for part in parts:
         if is_asked([path], part):
-            raise ValueError(f'`{path}` tells of queries, which have no order to compare them by; '
-                             f'compare {instead}, whose queries are paired')
+            raise ValueError(f'`{path}` returns one value per query, and queries of two models '
+                             f'have no common order; compare {instead}, whose queries are paired')
     return {}
 
 

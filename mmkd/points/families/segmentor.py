@@ -129,7 +129,7 @@ def _first_call(kind: str, calls: List[Call]) -> List[Tensor]:
             if kind not in PREDICTION:
                 raise TypeError(
                     f'{kind} returns {len(output)} outputs in training, and mmkd does not know '
-                    'which of them is the prediction; name the layer, for instance '
+                    'which of them is the prediction; write the layer, for instance '
                     "on='decode_head.conv_seg'")
             output = output[PREDICTION[kind]]
         levels.append(output)
