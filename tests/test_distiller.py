@@ -256,12 +256,12 @@ def test_gradient_accumulation_and_bf16_autocast_train(shapes, tmp_path, teacher
      'closest: `bbox_head.retina_cls`'),
     (dict(type='mmkd.DISTLoss'), ValueError, "needs a loss and a point.*on='cls'"),
     (dict(on='cls'), ValueError, 'needs a loss and a point'),
-    (dict(type='mmdet.FocalLoss', on='cls'), TypeError, 'FocalLoss is no DistillLoss'),
+    (dict(type='mmdet.FocalLoss', on='cls'), TypeError, 'FocalLoss is not a DistillLoss'),
     (dict(type='mmkd.DISTLoss', on=dict(student='cls')), TypeError, '`on` must be a point'),
     (dict(type='mmkd.DISTLoss', on=['cls']), TypeError, r"but got \['cls'\]"),
     (dict(type='mmkd.DISTLos', on='cls'), ValueError, 'no type `mmkd.DISTLos`.*`mmkd.DISTLoss`'),
     (dict(type='DISTLoss', on='cls', betta=2.), TypeError,
-     'DISTLoss has no argument `betta`.*closest: `beta`.*it takes `beta`, `gamma`'),
+     'DISTLoss has no argument `betta` .*closest: `beta`.*its arguments are `beta`, `gamma`'),
     (dict(type='mmkd.DISTLoss', on='cls', name='dist_cls'), ValueError, "must contain 'loss'"),
     (dict(type='mmkd.DISTLoss', on='cls', name=7), ValueError, "must contain 'loss'"),
     (dict(type='mmkd.DISTLoss', on='cls', per_anchor='x'), TypeError, '`per_anchor` must be'),
@@ -280,11 +280,12 @@ def test_two_entries_of_one_name_are_refused(teacher):
 
 
 @pytest.mark.parametrize(('part', 'value', 'error', 'message'), [
-    ('distill', dict(type='mmkd.DISTLoss', on='cls'), TypeError, '`distill` is a list of dicts'),
-    ('distill', None, TypeError, '`distill` is a list of dicts'),
+    ('distill', dict(type='mmkd.DISTLoss', on='cls'), TypeError,
+     '`distill` must be a list of dicts'),
+    ('distill', None, TypeError, '`distill` must be a list of dicts'),
     ('distill', [], ValueError, '`distill` is empty'),
     ('teacher', 'x.pth', TypeError, "`teacher` must be a dict, but got str: 'x.pth'"),
-    ('teacher', dict(checkpoint='x.pth'), TypeError, 'FrozenTeacher needs `config`; it takes'),
+    ('teacher', dict(checkpoint='x.pth'), TypeError, 'FrozenTeacher needs `config`; its arguments'),
     ('teacher', dict(config='x.py', chekpoint='x.pth'), TypeError, 'closest: `checkpoint`'),
     ('student', dict(model=retinanet()), TypeError, 'must be a model, such as `_base_.model`'),
 ])
@@ -315,7 +316,7 @@ def test_loss_with_parameters_is_trained_beside_the_student(teacher):
 
 def test_name_of_a_loss_of_the_student_is_refused(shapes, tmp_path, teacher):
     entry = dict(type='mmkd.DISTLoss', on='cls', name='loss_bbox')
-    with pytest.raises(ValueError, match='has a loss `loss_bbox` of its own'):
+    with pytest.raises(ValueError, match='has a loss `loss_bbox` as well'):
         train(detector_config(shapes, distiller(retinanet(), teacher, entry),
                               str(tmp_path / 'run')))
 

@@ -171,7 +171,7 @@ def test_resume_of_another_teacher_or_module_is_refused(case, tmp_path):
     other = save_teacher(tmp_path / 'other.pth', retinanet(), seed=2)
     for number, (change, message) in enumerate([
             (dict(teacher=other), r'epoch_1.pth` cannot be resumed: it was trained with the '
-             r'teacher t.pth \(\w{8}\), but this run has other.pth'),
+             r'teacher t.pth \(\w{8}\), but the teacher of this run is other.pth'),
             (dict(module=dict(TOKENS, weighted=False)), 'cannot be resumed: its weights')]):
         again = config(f'again{number}', **start, **{'train_cfg.max_epochs': 2})
         again.model.update(change)
@@ -195,10 +195,10 @@ def test_what_cannot_be_prepared_is_refused(shapes, tmp_path):
     pair = save_teacher(tmp_path / 'p.pth', two_stage())
     for model, message in (
             (dict(teacher=teacher, on='nek'), 'no point `nek` in the teacher'),
-            (dict(teacher=pair, on='cls'), '`cls` of the teacher predicts for RoIs, not for a map'),
+            (dict(teacher=pair, on='cls'), '`cls` of the teacher predicts for RoIs, not on a map'),
             (dict(teacher=teacher, on='boxes'), 'level 0 of `boxes` is computed from the output '
                                                 'of'),
-            (dict(teacher=teacher, module=dict(type='mmkd.MSELoss')), 'no PreparedModule'),
+            (dict(teacher=teacher, module=dict(type='mmkd.MSELoss')), 'not a PreparedModule'),
             (dict(teacher=teacher, module=dict(TOKENS, tokns=3)), 'has no argument `tokns`'),
             (dict(teacher=teacher, on=3), '`on` must be a point of the teacher'),
             (dict(teacher=dict(teacher, checkpoint='no.pth')), 'no teacher checkpoint at `no.pth`'),

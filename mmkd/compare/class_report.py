@@ -20,7 +20,7 @@ def report(student: Sequence[str], teacher: Sequence[str],
 
     Returns:
         str: Lines of text: the teacher's classes of each class of the student, the student's
-        classes without teacher, and the teacher's classes that teach none.
+        classes without teacher, and classes of the teacher that are not used.
 
     Example:
         >>> print(report(['car', 'rider'], ['bus', 'car'], ClassMapping((('rider', ()), ))))
@@ -28,7 +28,7 @@ def report(student: Sequence[str], teacher: Sequence[str],
           car    car
           rider  -
         without teacher: rider
-        the teacher's classes that teach none: bus
+        classes of the teacher that are not used: bus
     """
     try:
         partners = partners_of(student, teacher, mapping)

@@ -235,5 +235,5 @@ def test_views_that_nobody_packed_are_named():
     model = build(distiller(retinanet(), dict(frozen(retinanet(width=12)), view='weak'), KD))
     model.init_weights()
     with refused(Row('', None, ValueError, Parts(
-            'the view `weak`', 'hold no views', 'a network needs', '; add it to mmkd.PackViews'))):
+            'the view `weak`', 'contain no views', 'a network needs', '; add it to '))):
         step(model, detected(ONE, [1]))

@@ -382,7 +382,7 @@ TEACHERS = [
     *(model(f'cache: {name}', must(f'teacher.{name}', 'must be one of', "'x'"),
             teacher=dict(teacher(), type='mmkd.CachedTeacher', cache='answers', **{name: 'x'}))
       for name in ('stored_as', 'on_miss')),
-    model('committee of nobody', must('members', 'must be a list of teachers', '[]', 'give'),
+    model('committee of nobody', must('members', 'must be a list of teachers', '[]', 'write'),
           teacher=dict(type='mmkd.Committee', members=[])),
     model('committee of paths', Parts('member 0 of the committee', "but got str: 'a.py'", A_DICT,
                                       '; write'), TypeError,

@@ -135,7 +135,7 @@ NONE = Parts(FILE, 'found list', 'contains no weights: expected a dict with `sta
              '; use the checkpoint of a trained model')
 MISFIT = Parts(f'the checkpoint {FILE}', 'with other shapes', 'does not fit its config .RetinaNet.',
                '; use the config that this checkpoint was trained with')
-CODE = Parts(FILE, 'holds more than weights', 'such a file can run code',
+CODE = Parts(FILE, 'contains more than weights', 'such a file can run code',
              'if you trust its source, write `trust_checkpoint=True` next to `checkpoint`')
 BROKEN = Parts(f'the checkpoint {FILE}', 'in bbox_head.retina_cls.bias',
                'infinite or NaN values', 'use another checkpoint')
@@ -211,7 +211,7 @@ TEACHERS = [
         '; check `dataset_meta` in its checkpoint')),
     Row('more classes than columns', meta(dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd')))),
         ValueError, Parts("the teacher's head", 'names 4', 'has columns for 3 classes',
-                          '; give|; state')),
+                          '; use the `metainfo`')),
     Row('MMRazor, and more', changed(lambda checkpoint: checkpoint.update(state_dict=dict(
         of_razor(checkpoint['state_dict'], {}), neck_of_ours=torch.ones(1)))), ValueError,
         misfit('unknown to the model .architecture.backbone')),
@@ -320,7 +320,7 @@ def test_safetensors(row, tmp_path):
 # --- configs in files -----------------------------------------------------------------------------
 
 CONFIG = r'`/[^`]*\.py`'
-NO_CONFIG = Parts(f'no config {CONFIG}', 'looked for /', 'the absolute path of a file', '; give')
+NO_CONFIG = Parts(f'no config {CONFIG}', 'looked for /', 'the absolute path of a file', '; write')
 NO_MODEL = Parts(f'{CONFIG}', r'its keys are \[\]', 'must contain a `model`',
                  '; use the config of a whole run')
 UNREADABLE = Parts(f'the teacher config {CONFIG}', "SyntaxError: '.' was never closed",
@@ -367,13 +367,13 @@ def test_config_of_a_teacher(row, tmp_path):
 
 # --- what a run starts from -----------------------------------------------------------------------
 
-NOTHING_FITS = Parts(f'no weight of the checkpoint in `load_from`, {FILE}', 'it holds fc',
-                     'the student backbone.bn1.bias, .*more',
+NOTHING_FITS = Parts(f'no weight of the checkpoint in `load_from`, {FILE}', 'it contains fc',
+                     'the student has backbone.bn1.bias, .*more',
                      '; set `load_from` to a checkpoint of the student')
 STARTS = [
     Row('start: missing', lambda path: path.unlink(), FileNotFoundError, Parts(
         f'no checkpoint file at {FILE}', 'looked from /', '`load_from` and `init_cfg`',
-        '; look at')),
+        '; check')),
     Row('start: cut', cut(0.7), ValueError, CUT),
     Row('start: text', text('<html>'), ValueError, CUT),
     Row('start: of another model', lambda path: torch.save(dict(state_dict=dict(
@@ -384,7 +384,7 @@ STARTS = [
         ValueError, Parts('/[^`]*pth`', 'retina_cls.bias: torch.bool', 'not floating-point numbers',
                           'use float32')),
     Row('start: no weights', lambda path: torch.save(dict(meta={}), path), ValueError,
-        NOTHING_FITS._replace(found='it holds (meta|no weights)')),
+        NOTHING_FITS._replace(found='it contains (meta|no weights)')),
     Row('start: a list', lambda path: torch.save([1], path), ValueError,
         NOTHING_FITS._replace(found='it contains no weights')),
     Row('start: not a number', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError,
@@ -456,7 +456,8 @@ def note(content: str) -> Callable[[Any], dict]:
 
 MEAN = dict(type='mmkd.MeanTeacher')
 CONNECTORS = Parts(
-    'the checkpoint has other connectors', r"alone: {'loss_neck_mse.0.weight': \(24, 16, 1, 1\)",
+    'the checkpoint has other connectors',
+    r"only in the checkpoint: {'loss_neck_mse.0.weight': \(24, 16, 1, 1\)",
     'than the config',
     '; resume with the `distill` that it was trained with, or start from its weights')
 NO_NOTE = Parts(r'no checkpoint file at `/no/such/epoch_9.pth`', 'looked from /',
@@ -471,11 +472,11 @@ RESUMED = [
     Row('resume: connector of another width', lambda folder: dict(model=distiller(
         retinanet(), dict(config=dict(default_scope='mmdet', model=retinanet(channels=32)),
                           checkpoint=None), HINT)), ValueError, CONNECTORS._replace(
-            expected=r"config alone: {'loss_neck_mse.0.weight': \(32, 16, 1, 1\)")),
+            expected=r"only in the config: {'loss_neck_mse.0.weight': \(32, 16, 1, 1\)")),
     Row('resume: a teacher that changes', lambda folder: dict(model=dict(
         entry_of(folder), companions=dict(mean=MEAN), distill=[HINT, dict(
             type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls'))])), ValueError, Parts(
-                'the checkpoint', r'contains the networks \[\]', r"the config asks for \['mean'\]",
+                'the checkpoint', r'contains the networks \[\]', r"the config has \['mean'\]",
                 '; resume with the `teacher` and `companions`')),
     Row('resume: note points nowhere', note('/no/such/epoch_9.pth'), FileNotFoundError, NO_NOTE),
     Row('resume: note is half written', note('/no/su'), FileNotFoundError,
@@ -508,7 +509,7 @@ def test_resume_as_another(row, stopped, shapes, tmp_path):
 # --- the cache ------------------------------------------------------------------------------------
 
 NO_STORE = Parts('`/[^`]*cache`', 'Not a directory|File exists|Errno', 'is not a cache of',
-                 '; give another folder')
+                 '; use another folder')
 CACHES = [
     Row('cache: a file in its place', lambda path: path.write_text('x') and str(path), ValueError,
         NO_STORE),

@@ -79,7 +79,7 @@ def test_none_where_the_entry_names_no_point(tmp_path):
 
 def test_other_numbers_of_levels_are_refused(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
-    with pytest.raises(ValueError, match='`also` names `backbone`, which has 4 levels to compare, '
+    with pytest.raises(ValueError, match='`backbone` in `also` has 4 levels to compare, '
                        'but `cls` has 5; choose points'):
         prepared(retinanet(), teacher, dict(on='cls', also=['backbone']))
 

@@ -225,7 +225,7 @@ def test_names_and_columns_of_a_side_must_agree():
 def test_binary_sides_of_other_classes_are_refused():
     one, two = kind(1, 2, True), kind(2, 2, False)
     for sides in ((one, two), (two, one), (one, one), (two, two)):
-        with pytest.raises(ValueError, match='does not know 1 of the student\'s classes: cell'):
+        with pytest.raises(ValueError, match='lacks 1 of the student\'s classes: cell'):
             columns_between(*sides, list(CELL), ['background', 'nucleus'])
     with pytest.raises(ValueError, match='classes: cell'):
         columns_between(kind(1, 1, True), kind(2, 1, False), ['cell'], ['nucleus'])

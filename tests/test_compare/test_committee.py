@@ -64,7 +64,7 @@ def test_each_member_has_the_file_of_its_first_stage(tmp_path):
     for wrong, found in ((files[0], '1 file;'), (files * 2, '4 files;')):
         with pytest.raises(ValueError, match='`loss_neck_maskd`: the committee has 2 members, each '
                            f'with a first stage of its own, but `tokens` names {found} write '
-                           'tokens=.* the file of each member'):
+                           'tokens=.* one file for each member'):
             committee(tmp_path, dict(entry, tokens=wrong), models=models)
     with pytest.raises(ValueError, match='1_prepared.pth` was trained with the teacher'):
         committee(tmp_path, dict(entry, tokens=files[::-1]), models=models)
@@ -183,7 +183,7 @@ def test_saturated_logits_stay_finite():
     (dict(weights=[0., 0.]), '`weights` must be 2 numbers'),
     (dict(average='logit'), '`average` must be one of'),
     (dict(members=[dict(type='mmkd.KDLoss')] * 2),
-     'member 0 of the committee: KDLoss is no BaseTeacher'),
+     'member 0 of the committee: KDLoss is not a BaseTeacher'),
     (dict(members=[dict(confg='x')] * 2), 'member 0 of the committee: FrozenTeacher has no argum'),
 ])
 def test_mistakes_are_named(tmp_path, arguments, message):

@@ -118,7 +118,7 @@ def test_boxes_have_the_labels_of_their_class_logits(tmp_path, point):
 
 def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
-    with pytest.raises(ValueError, match='asks for `labels`, but no loss module of the student'):
+    with pytest.raises(ValueError, match='requires `labels`, but no loss module of the student'):
         stepped(distiller(retinanet(), teacher, dict(type='mmkd.AskingLoss', on='boxes')),
                 images((0, 1)))
 

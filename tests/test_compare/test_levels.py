@@ -250,5 +250,5 @@ def test_module_that_returns_more_in_training_is_refused():
                                                               teacher='backbone.layer4')))
     model.student.backbone.train()
     seen, told = observe(model, torch.randn(2, 3, 64, 64))
-    with pytest.raises(ValueError, match='2 levels now, and had 1 when levels were paired'):
+    with pytest.raises(ValueError, match='2 levels in training, but had 1 when levels were paired'):
         model.terms[0].levels(seen, told)

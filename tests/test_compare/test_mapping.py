@@ -86,8 +86,8 @@ def test_names_that_differ_in_spelling_match_with_a_note():
     found = partners_of(['traffic_light', 'Stop-Sign'], ['stop sign', 'traffic light'])
     assert found.groups == ((1, ), (0, ))
     assert found.notes == (
-        "'traffic_light' is taken for 'traffic light', which differs in spelling only",
-        "'Stop-Sign' is taken for 'stop sign', which differs in spelling only")
+        "'traffic_light' is matched with 'traffic light', which differs in spelling only",
+        "'Stop-Sign' is matched with 'stop sign', which differs in spelling only")
     assert partners_of(['car', 'Car'], ['Car', 'car']).groups == ((1, ), (0, ))  # exact ones first
     with pytest.raises(ValueError, match='classes: CAR;'):
         partners_of(['CAR'], ['Car', 'car'])  # which one?
@@ -110,7 +110,7 @@ def test_mistakes_in_a_mapping(classes, message):
 
 
 def test_without_a_mapping_the_message_has_one_to_write():
-    with pytest.raises(ValueError, match="does not know 3 .*`teacher=dict\\(classes={'car': 'cat', "
+    with pytest.raises(ValueError, match="lacks 3 .*`teacher=dict\\(classes={'car': 'cat', "
                        "'RBC': None, 'WBC': None}\\)`"):
         partners_of(['car', 'RBC', 'WBC'], ['person', 'cat', 'zebra'])
     with pytest.raises(ValueError, match="classes={'RBC': 'person', 'WBC': None}"):
@@ -133,7 +133,7 @@ def test_lists_and_mappings_in_files(tmp_path):
     ('3', TypeError, 'm.json` must contain a mapping or a list of classes, but contains int; '
                      'write'),
     ('{"a": 3}', TypeError, "or None, but got 'a': 3; write for instance"),
-    ('{"a": ["x", "x"]}', ValueError, "names x twice for 'a'"),
+    ('{"a": ["x", "x"]}', ValueError, "contains x twice for 'a'"),
     ('{}', ValueError, 'is empty')])
 def test_files_that_hold_no_mapping(tmp_path, text, error, message):
     if text is not None:

@@ -22,9 +22,9 @@ def test_objectness_is_not_compared_with_classes():
     """Both models know the same classes; a teacher with the same classes would change nothing."""
     assert refusal(retinanet(), two_stage(), student='cls', teacher='rpn_cls') == (
         '`cls` of the student has columns for 3 classes, `rpn_cls` of the teacher has 1 column '
-        'that stands for no class of the data (objects against background, or all classes in one); '
-        "only columns that mean the same can be compared: write on='cls' for the classes of both, "
-        "or compare 'neck' or 'backbone'")
+        'that represents no class of the data (objects against background, or all classes in one); '
+        "only columns with the same meaning can be compared: write on='cls' for the classes of "
+        "both, or compare 'neck' or 'backbone'")
 
 
 def test_one_head_has_a_column_for_the_background():

@@ -74,7 +74,7 @@ def test_report_of_many_classes_is_short():
     text = report(names, [*names[:-1], 'other'], stated_mapping({'class 999': None}, 'c')[1])
     assert 'without teacher: class 999' in text
     assert 'and 999 more of the same name' in text
-    assert "the teacher's classes that teach none: other" in text
+    assert "classes of the teacher that are not used: other" in text
     assert len(text) < 300
     assert report(['a'], ['b']).startswith('classes are not matched: the teacher lacks 1')
 
@@ -100,5 +100,5 @@ def test_inspect_pair_shows_the_mapping(tmp_path):
         '  White-Cell  white cell',
         '  Platelets   -',
         'without teacher: Platelets',
-        "the teacher's classes that teach none: dog",
-        "'White-Cell' is taken for 'white cell', which differs in spelling only"]
+        "classes of the teacher that are not used: dog",
+        "'White-Cell' is matched with 'white cell', which differs in spelling only"]

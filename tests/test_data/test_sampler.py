@@ -46,7 +46,7 @@ def test_trains_from_a_file_of_weights(shapes, tmp_path):
 @pytest.mark.parametrize(('weights', 'says'), [
     ([1.], 'must contain 3 numbers of 0 or more, .* but contains 1; compute the weights'),
     ([1., -1., 1.], 'number 1 is -1.0; give 3 finite numbers'),
-    ([0., 0., 0.], 'holds 3, all of them 0'),
+    ([0., 0., 0.], 'contains 3, all of them 0'),
     ([1., 1., float('nan')], 'number 2 is nan; give 3 finite'),
     ([1., float('inf'), 1.], 'number 1 is inf; give 3 finite'),
     (['a', 'b', 'c'], "number 0 is 'a'"),

@@ -41,7 +41,7 @@ def test_unknown_name(teacher):
     def compare(self, student, teacher, weight=None, *, labls):
         return student.sum()
 
-    refused(retinanet(), teacher, loss(compare), '`compare` of OwnLoss asks for `labls`',
+    refused(retinanet(), teacher, loss(compare), '`compare` of OwnLoss requires `labls`',
             'closest: `labels`', "@mmkd.provides('labls')")
 
 
@@ -55,7 +55,7 @@ def test_name_that_this_student_lacks(teacher):
     def of_maps(self, student, teacher, weight=None, *, label_map):
         return student.sum()
 
-    refused(retinanet(), teacher, loss(of_maps), 'asks for `label_map`', 'has none')
+    refused(retinanet(), teacher, loss(of_maps), 'requires `label_map`', 'does not contain it')
 
     def further(self, student, teacher, weight=None, *, teacher_also):
         return student.sum()
@@ -75,7 +75,7 @@ def test_further_points_that_the_loss_names_itself(teacher):
     build(distiller(retinanet(), teacher, entry)).init_weights()
     (cls, reg), sigmoid = seen[0]
     assert (cls.shape, reg.shape, sigmoid) == ((1, 27, 16, 16), (1, 36, 16, 16), [True, None])
-    refused(retinanet(), teacher, dict(entry, on='backbone'), '`also` names `cls`, which has 5 '
+    refused(retinanet(), teacher, dict(entry, on='backbone'), '`cls` in `also` has 5 '
             'levels', '`backbone` has 4', 'choose points with the same number')
     refused(retinanet(), teacher, dict(entry, also=['cls']), "`also=['cls']`", 'needs 2 further '
             'points', "['cls', 'reg']", 'or leave `also` out')
@@ -147,14 +147,14 @@ def test_connector_that_asks_for_what_is_unknown(teacher):
         pass
 
     refused(retinanet(), teacher, connector(setup=setup, forward=lambda self, x: x),
-            '`setup` of Own asks for `scale`', 'only `stride`, `level` can be requested')
+            '`setup` of Own requires `scale`', 'only `stride`, `level` can be requested')
 
     def forward(self, x, *, techer):
         return x
 
     refused(retinanet(), teacher, connector(
         setup=lambda self, student_channels, teacher_channels: None, forward=forward),
-        '`forward` of Own asks for `techer`', 'closest: `teacher`')
+        '`forward` of Own requires `techer`', 'closest: `teacher`')
 
 
 def test_connector_that_returns_no_tensor(teacher):
@@ -217,9 +217,9 @@ def test_family_that_forgets(teacher):
         Forgetful.predict = staticmethod(lambda *args, **kwargs: None)
         Forgetful.__abstractmethods__ = frozenset()
         refused(student, teacher, dict(type='mmkd.KDLoss', on='cls'),
-                '`cls` of the student was not passed', '`bbox_head` did not run')
+                '`cls` of the student was not computed', '`bbox_head` does not run')
         refused(student, teacher, dict(type='mmkd.KDLoss', on='heat'),
-                'no point `heat` in the student', 'points of it are `cls`')
+                'no point `heat` in the student', 'its points are `cls`')
     finally:
         del mmkd.FAMILIES._module_dict['Forgetful']
 

@@ -103,7 +103,7 @@ def test_a_suspended_process_is_named_in_time(server, tmp_path):
     os.kill(process, signal.SIGSTOP)
     try:
         with pytest.raises(FileNotFoundError, match=rf'process {process} on .* downloads {url} to '
-                           r'`.*net.pth`, but has made no progress for 3 s; end it, or'):
+                           r'`.*net.pth`, but has made no progress for 3 s; stop it, or'):
             read_checkpoint(url)
     finally:
         os.kill(process, signal.SIGKILL)

@@ -109,7 +109,7 @@ def test_a_bad_file_stays_where_no_better_one_comes(server, tmp_path):
 def test_a_disk_without_room_is_named_before_anything_is_written(server, tmp_path, monkeypatch):
     monkeypatch.setattr('shutil.disk_usage', lambda folder: type(
         'Usage', (), dict(free=1000)))
-    with pytest.raises(FileNotFoundError, match=r'it has 0.2 MiB, and 0.0 MiB are free in .*hub'):
+    with pytest.raises(FileNotFoundError, match=r'it has 0.2 MiB, but only 0.0 MiB are free'):
         read_checkpoint(server.url('good/net.pth'))
     assert kept(tmp_path) == []
 

@@ -76,7 +76,7 @@ def test_of_resumed_runs_the_last_counts(tmp_path, said):
     assert latest_whole(str(tmp_path)).endswith('epoch_3.pth')
     save(tmp_path, 'iter_25.pth', 25, 2, started=2.)
     assert latest_whole(str(tmp_path)).endswith('iter_25.pth')
-    assert 'epoch_3.pth is of a run' in said[0]
+    assert 'epoch_3.pth is from an earlier run' in said[0]
 
 
 @pytest.mark.parametrize('number', [float('nan'), float('inf')])

@@ -37,7 +37,7 @@ def model():
     (renamed('model.'), r'does not fit the model that is tested \(RetinaNet\): .*missing in the '
      'file.*begin with `model.`, and fit without it'),
     (renamed('student.'), 'begin with `student.`'),
-    (without('retina_cls.bias'), r'1 missing in the file \(bbox_head.retina_cls.bias\); give the '
+    (without('retina_cls.bias'), r'1 missing in the file \(bbox_head.retina_cls.bias\); use the '
      'config'),
     (without('running_var'), 'missing in the file .backbone.bn1.running_var'),
     (with_more('backbone.layer3.2.conv1.weight'), 'unknown to the model .backbone.layer3.2.conv1'),

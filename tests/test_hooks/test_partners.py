@@ -68,7 +68,7 @@ def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tm
     health = runner.model.distillation.health
     assert health.left_out == dict(other=4, loss_cls_kd_from_other=4)
     text = log_of(tmp_path / 'run')
-    assert 'the losses of `other` are infinite or not a number and were left out of this step, ' \
+    assert 'the losses of `other` are infinite or NaN and were left out of this step, ' \
            'once so far: `other.loss_cls` is nan' in text
     assert 'its training diverges: lower its `loss_weight`' in text
     assert not (tmp_path / 'run' / 'other.pth').exists()
@@ -94,7 +94,7 @@ def test_gradients_that_overflow_stay_out_of_the_common_norm(shapes, tmp_path, m
     distillation = runner.model.distillation
     assert distillation.health.left_out == dict(other=4)
     assert all(p.isfinite().all() for p in distillation.partners['other'].model.parameters())
-    assert ('the gradients of `other` are infinite or not a number and were left out of this step, '
+    assert ('the gradients of `other` are infinite or NaN and were left out of this step, '
             'once so far: of ') in log_of(tmp_path / 'run')
 
 

@@ -208,7 +208,7 @@ def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
     # What MMEngine's own `resume=True` reads.
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
     log, = folder.rglob('*.log')
-    assert 'epoch_3.pth holds' in log.read_text()
+    assert 'epoch_3.pth contains' in log.read_text()
     assert 'epoch_2.pth is the newest checkpoint without them, and is kept' in log.read_text()
     if kind == 'best':
         assert (folder / 'best_coco_bbox_mAP_epoch_2.pth').exists()
@@ -360,7 +360,7 @@ def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monke
 
 
 def test_run_that_begins_anew_in_a_used_folder_says_what_it_writes_over(shapes, tmp_path, capsys):
-    told = f'{tmp_path / "run"} holds epoch_1.pth of an earlier run'
+    told = f'{tmp_path / "run"} contains epoch_1.pth of an earlier run'
     changes = {'train_cfg.max_epochs': 1}
     train(config_of(shapes, tmp_path, **changes))
     assert told not in capsys.readouterr().out

@@ -148,7 +148,7 @@ def test_refusals():
                               (dict(groups=0), '`groups` must be 1 or more')):
         with pytest.raises(ValueError, match=message):
             AfDCDLoss(**settings)
-    with pytest.raises(ValueError, match='cuts 9 channels of the teacher into `groups=16`'):
+    with pytest.raises(ValueError, match='9 channels and `groups=16` have no common divisor'):
         AfDCDLoss().setup(8, 9)
     loss = AfDCDLoss()
     loss.setup(8, 24)

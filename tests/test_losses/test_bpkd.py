@@ -133,7 +133,7 @@ def test_nothing_to_find_and_what_is_refused():
     parts = BPKDLoss()(none, none.detach(), label_map=label_map[:0])
     sum(parts.values()).backward()
     assert list(parts.values()) == [0, 0]
-    with pytest.raises(ValueError, match='by labels .*; take .cls. of a segmentor'):
+    with pytest.raises(ValueError, match='by labels .*; compare .cls. of a segmentor'):
         BPKDLoss()(student, teacher, label_map=label_map[:1])
     for settings in (dict(width=4), dict(width=1), dict(tau=0), dict(alpha=-1),
                      dict(edge_weight=-1), dict(body_weight=-1)):

@@ -34,5 +34,5 @@ def test_orthogonal_features_are_as_far_as_can_be():
 
 
 def test_two_images_say_nothing():
-    with pytest.warns(UserWarning, match='CKALoss relates 3 or more images'):
+    with pytest.warns(UserWarning, match='CKALoss compares 3 or more images'):
         assert CKALoss()(torch.randn(2, 4), torch.randn(2, 4)) == 0

@@ -167,7 +167,7 @@ def test_the_teacher_gets_no_gradient():
 
 def test_vectors_and_sets_are_refused():
     for shape in ((3, 4), (1, 3, 4)):
-        with pytest.raises(ValueError, match=rf'needs .*, but got \({str(shape)[1:-1]}\); use '):
+        with pytest.raises(ValueError, match=rf'maps .*, but got \({str(shape)[1:-1]}\); use '):
             CWDLoss()(S.reshape(shape), T.reshape(shape))
     with pytest.raises(ValueError, match='`tau` must be greater than 0, but got 0'):
         CWDLoss(tau=0)

@@ -116,7 +116,7 @@ def test_nothing_to_compare_and_what_is_refused():
     zeros = [torch.zeros(1, 3, 4, 4, requires_grad=True) for _ in range(2)]
     sum(called(zeros, [one.detach() for one in zeros]).values()).backward()
     assert all(one.grad is None or one.grad.isfinite().all() for one in zeros)
-    with pytest.raises(ValueError, match=r"maps \(N, C, H, W\), but got \(2, 3\); take 'cls'"):
+    with pytest.raises(ValueError, match=r"maps \(N, C, H, W\), but got \(2, 3\); compare 'cls'"):
         called([torch.zeros(2, 3)] * 2, [torch.zeros(2, 3)] * 2)
     for name in ('pixel_weight', 'category_weight', 'tau'):
         with pytest.raises(ValueError, match=f'`{name}`'):

@@ -175,7 +175,7 @@ def test_the_whole_is_its_parts():
     torch.testing.assert_close(parts['logit'], 2 * KTLogitLoss()(own, other, label_map=LABELS))
     with pytest.raises(ValueError, match="one further point, but got 0; write also="):
         loss(s, t, iteration=0, label_map=LABELS, student_also=[], teacher_also=[])
-    with pytest.raises(ValueError, match=r"maps \(N, C, H, W\), but got \(2, 3\); take 'cls'"):
+    with pytest.raises(ValueError, match=r"maps \(N, C, H, W\), but got \(2, 3\); compare 'cls'"):
         KTLogitLoss()(own[..., 0, 0], other[..., 0, 0], label_map=LABELS)
 
 

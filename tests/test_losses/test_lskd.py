@@ -128,7 +128,7 @@ def test_fewer_than_three_columns_are_constant(columns):
     assert not loss.notes(3)
     pair = pair_of(*(two_stage(classes=1, width=width) for width in (8, 12)))
     entry = dict(type='mmkd.KDLoss', on='cls', standardize=True)
-    assert 'standardised logits of 2 columns are the same' in pair.problem(entry)
+    assert 'standardised logits of 2 columns depend only on the signs' in pair.problem(entry)
 
 
 def test_sigmoid_is_refused():

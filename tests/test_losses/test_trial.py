@@ -175,7 +175,7 @@ def test_what_is_left_out_is_said_once_before_training(monkeypatch):
     model = segmentor(classes=2)
     prepared(model, dict(type='mmkd.DISTLoss', on='cls'), 'mmseg')
     assert said == ['loss_cls_dist: DISTLoss leaves out its inter-class part, which is constant '
-                    'over 2 columns, and compares within classes alone; mmkd.KDLoss has no such '
+                    'over 2 columns, and only compares within classes; mmkd.KDLoss has no such '
                     'limit']
     said.clear()
     # Nine anchors of one class are nine columns, and are compared as DIST's authors do it.

@@ -164,11 +164,11 @@ ONE, THREE, FOUR = (lambda: of_channels(retinanet(), 1, [100.]), retinanet,
 @pytest.mark.parametrize(('student', 'teacher', 'more', 'says'), [
     (ONE, THREE, {}, 'images of the student have 1 channel, but those of the teacher 3; write '
      r"`teacher=dict\(..., channels='repeat'\)` to repeat the channel 3 times"),
-    (THREE, ONE, {}, 'images of the student have 3 channels, those of the teacher 1; give a '
+    (THREE, ONE, {}, 'images of the student have 3 channels, but those of the teacher 1; use a '
      'teacher of 3 channels$'),
-    (FOUR, THREE, {}, 'have 4 channels, those of the teacher 3; give a teacher of 4 channels$'),
+    (FOUR, THREE, {}, 'have 4 channels, but those of the teacher 3; use a teacher of 4 channels$'),
     (THREE, ONE, dict(channels='repeat'), "`channels='repeat'` is for a student of 1 channel .* "
-     'the student have 3 channels, those of the teacher 1; leave `channels` out of `teacher`'),
+     'the student have 3 channels, and those of the teacher 1; leave `channels` out of `teacher`'),
     (ONE, ONE, dict(channels='repeat'), 'is for a student of 1 channel and a teacher of several'),
     (THREE, THREE, dict(channels='twice'), "`teacher.channels` must be 'repeat' or None, but got "
      "'twice'"),
@@ -213,8 +213,8 @@ def test_partner_sees_the_images_of_the_student():
         model.init_weights()
 
     with_partner(ONE(), shared=['backbone.layer1'])  # it is run to learn what comes before
-    with pytest.raises(ValueError, match='images of the student have 1 channel, those of the '
-                       'partner 3; give a partner of 1 channel$'):
+    with pytest.raises(ValueError, match='images of the student have 1 channel, but those of the '
+                       'partner 3; use a partner of 1 channel$'):
         with_partner(THREE())
 
 

@@ -62,8 +62,8 @@ def compile_by_tracing(forward, dynamic):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(compile=True), '`compile=True` is left out of the teacher'),
-    (dict(precision='fp16'), "`precision='fp16'` is left out of the teacher")])
+    (dict(compile=True), '`compile=True` is not used for the teacher'),
+    (dict(precision='fp16'), "`precision='fp16'` is not used for the teacher")])
 def test_what_the_device_cannot_is_left_out_with_a_warning(
         shapes, tmp_path, teacher, monkeypatch, settings, message):
     def fail(*args, **kwargs):

@@ -96,7 +96,7 @@ def test_mistakes_are_named(entry, message):
 def test_part_that_is_not_there_is_named(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     model = build(dict(distiller(retinanet(), teacher, DIST), inherit='nek'))
-    with pytest.raises(ValueError, match='names `nek`, but the student has no such part'):
+    with pytest.raises(ValueError, match='contains `nek`, but the student has no such part'):
         model.init_weights()
 
 

@@ -83,7 +83,7 @@ def test_a_map_of_a_resized_image_gets_the_size_that_it_would_have_had():
 
 def test_tokens_that_do_not_fit_the_image_are_refused():
     with pytest.raises(ValueError, match=r'`last` returns 8 tokens for an image of 32x48 pixels, '
-                       r'but patches of 16x16 are 2x3 = 6 tokens, and `extra_tokens=1`; correct '
+                       r'but patches of 16x16 give 2x3 = 6 tokens, and `extra_tokens=1`; correct '
                        '`stride`, or write `extra_tokens=2`'):
         Layout('NLC', 1, (16, 16)).maps([torch.zeros(1, 8, 5)], image_call((32, 48)), 'last')
 
@@ -148,7 +148,7 @@ def test_a_part_is_called_where_the_module_takes_no_images():
     match, = prepared(teacher, mse('neck', 'backbone')).terms
     assert len(match.fitting.shapes[1]) == 3
     refused('does not run on images: AssertionError; write `run=`', dict(teacher, run=None))
-    refused('`teacher.run`: Detector has no part `bakbone` .closest: `backbone`',
+    refused('`teacher.run`: Detector has no module `bakbone` .closest: `backbone`',
             dict(teacher, run='bakbone'))
 
 
@@ -295,7 +295,7 @@ def test_a_checkpoint_left_out_is_an_error():
     (dict(std=[58., 0., 57.]), '`teacher.std` must be greater than 0'),
     (dict(mean=[1., 2.]), 'must be a list of 1 or 3 numbers'),
     (dict(input_size='large'), '`teacher.input_size` must be one number'),
-    (dict(points=dict(fpn='dwon.0')), r'point `fpn` .* has no part `dwon.0` \(closest: `down.0`'),
+    (dict(points=dict(fpn='dwon.0')), r'point `fpn` .* has no module `dwon.0` \(closest: `down.0`'),
     (dict(points=dict(p=dict(path='down.0', layout='NLC'))), 'size of a patch .* stride=16'),
     (dict(points=dict(p=dict(path='down.0', layout='CHW'))), '`layout` of the point `p` must be'),
     (dict(points=dict(p=dict(path='down.0', extra_tokens=1))), "or write layout='NLC'"),
@@ -503,7 +503,7 @@ def test_what_a_folder_of_transformers_tells_is_taken(monkeypatch, tmp_path):
     teacher = dict(VIT, build=f'transformers:{tmp_path}', mean=None, std=None)
     model = prepared(teacher, mse('neck', 'last'))
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
-    refused('is not on this machine: OSError: not cached; give the folder',
+    refused('is not on this machine: OSError: not cached; write the folder',
             dict(teacher, build='transformers:someone/something'), mse('neck', 'last'))
     # Files keep the names of the past.
     weights = {key.replace('blocks.', 'layer.'): one for key, one in TinyViT().state_dict().items()}

@@ -125,7 +125,7 @@ def test_mistakes_are_named(changes, message):
      'networks, each once'),
     (dict(distill=[dict(HINT, on=dict(student='cls', teacher='boster:cls'))]),
      'a point of `boster` as teacher, but there is no such network; there are `student`, `boo'),
-    (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* give a `teacher`'),
+    (dict(distill=[dict(HINT, on='cls')]), '`teacher` as teacher, .* add a `teacher`'),
     (dict(distill=[dict(HINT, on='cls', between=['student'])]), '`between` must be a list of two '
                                                                 'or more networks'),
     (dict(distill=[dict(HINT, between=['student', 'booster'])]), '`between` must have one point'),

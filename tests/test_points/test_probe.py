@@ -101,9 +101,9 @@ def test_two_sizes_cannot_be_one():
     found = inspect_pair(student, teacher)
     assert all(one.term is None for one in found)
     assert found[0].problem.startswith(
-        'the teacher was made for images of 96x192, the student for images of 160x160, on which '
-        'the teacher does not run: ')
-    assert found[0].problem.endswith('train at 96x192, or give a teacher that takes images of '
+        'the teacher needs images of 96x192, but the student needs images of 160x160, on which '
+        'the teacher fails: ')
+    assert found[0].problem.endswith('train at 96x192, or use a teacher that supports images of '
                                      '160x160')
 
 

@@ -551,6 +551,6 @@ def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
 
 
 def test_a_loss_of_maps_is_refused_at_the_rois_before_the_first_batch(teachers):
-    with pytest.raises(ValueError, match=r'`loss_cls_cwd`: CWDLoss .* needs .*, but got '
+    with pytest.raises(ValueError, match=r'`loss_cls_cwd`: CWDLoss compares maps .*, but got '
                        r'\(.*, 4\); use .*Points of this pair that can be compared: .*`neck`'):
         prepared(two_stage(), teachers['standard'], dict(type='mmkd.CWDLoss', on='cls'))

@@ -158,7 +158,7 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
     ('train', ['--teacher', 'nosuch.py'], 'no config `nosuch.py` .looked for /.*write the '
                                           'absolute'),
     ('train', ['--teacher', STUDENT, '--teacher-checkpoint', 'nosuch.pth'],
-     '--teacher-checkpoint: no checkpoint at `nosuch.pth` .looked from /.*give the path'),
+     '--teacher-checkpoint: no checkpoint at `nosuch.pth` .looked from /.*write the path'),
     ('train', ['--teacher', STUDENT, '--metod', 'kd'],
      r'unrecognized arguments: --metod .closest: --method.*--help'),
     ('train', ['--teacher', STUDENT, '--assistant', 'nosuch.py'], 'no config `nosuch.py`'),
@@ -272,13 +272,13 @@ def test_why_another_tool_has_ended(command):
 
 
 @pytest.mark.parametrize(('teacher', 'options', 'message'), [
-    ('timm:vit', [], 'the weights of --teacher timm:vit are not downloaded; give --teacher-check'),
+    ('timm:vit', [], 'does not download the weights of --teacher timm:vit; write --teacher-check'),
     ('timm:vit', ['--teacher-checkpoint', 'none', '--classes', 'c.json'],
      '--classes c.json, but --teacher timm:vit has only features and no classes; leave out '
      '--classes'),
     ('teacher.py', ['--classes', 'c.json'], '`--classes`: no file at `c.json` .looked from'),
-    ('teacher.py', ['--classes', 'RBC=cell'], '--classes is a .json, .yaml, .yml, .py file with a '
-     'mapping of classes, but got `RBC=cell`; write one')])
+    ('teacher.py', ['--classes', 'RBC=cell'], '--classes must be a .json, .yaml, .yml, .py file '
+     'with a mapping of classes, but got `RBC=cell`; write a file')])
 def test_a_teacher_and_its_classes_by_mistake(tmp_path, monkeypatch, teacher, options, message):
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)

@@ -63,14 +63,15 @@ def test_a_config_of_images(folder, train):
 
 
 @pytest.mark.parametrize(('words', 'has_teacher', 'message'), [
-    (['--pseudo-labels'], True, '--pseudo-labels goes with --unlabelled FOLDER'),
+    (['--pseudo-labels'], True, '--pseudo-labels needs --unlabelled FOLDER'),
     (['--unlabelled', 'nowhere'], True, '--unlabelled nowhere: expected a folder of images, or a'),
     (['--unlabelled', 'empty'], True, '/empty`, has no images'),
-    (['--unlabelled', 'images'], False, 'small.py has no teacher for these images; give --teacher'),
+    (['--unlabelled', 'images'], False,
+     'small.py has no teacher for these images; write --teacher'),
     (['--unlabelled', 'images', '--pseudo-labels', '1.5'], True, '`score_thr` must be from 0 to 1'),
     (['--unlabelled', 'images', '--pseudo-labels', 'high'], True, "invalid float value: 'high'"),
     (['--unlabelled', 'images', '--generations', '2'], True,
-     '--unlabelled goes without --prepare')])
+     '--unlabelled cannot be combined with --prepare')])
 def test_what_does_not_go_together_is_refused(train, words, has_teacher, message):
     stopped, said = train(*words, has_teacher=has_teacher)
     assert stopped

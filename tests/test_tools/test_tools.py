@@ -360,7 +360,7 @@ def test_files_of_earlier_versions_have_no_digest(tmp_path, monkeypatch):
     files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
     with open(path, 'w') as file:
         file.write('x = 2\n')
-    with pytest.raises(ValueError, match='distill.py has been edited .* run it by `run`'):
+    with pytest.raises(ValueError, match='distill.py was edited .* run it by `run`'):
         files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
 
 

@@ -144,7 +144,7 @@ def test_what_has_not_arrived_is_not_waited_for(monkeypatch):
             one.check(dict(loss=[torch.tensor(NAN if step == 0 else 1.)]),
                       lambda name: Sides([], []))
         one.begin()
-    assert '`loss` is infinite or not a number' in said[0]
+    assert '`loss` is infinite or NaN' in said[0]
 
 
 def test_a_copy_has_no_part_in_the_step():

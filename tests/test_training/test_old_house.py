@@ -131,7 +131,7 @@ def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
     train_by(old, tmp_path, caching('old'))
     before = {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
     assert any(name.endswith('.answers') for name in before)
-    with pytest.raises(ValueError, match='made: reading none') as info:
+    with pytest.raises(ValueError, match='another version of the code: reading none') as info:
         train(caching('new'))
     assert str(info.value) == (
         f'`{tmp_path / "cache"}` contains outputs written by another version of the code: reading '

@@ -204,7 +204,7 @@ def test_widths_must_be_equal(tmp_path, monkeypatch):
     narrow['bbox_head']['embed_dims'] = 128
     teacher = save_teacher(tmp_path / 't.pth', one_stage('detr'))
     monkeypatch.setattr('mmkd.training.probe.trials', lambda _: [])
-    with pytest.raises(ValueError, match='a query of the teacher has 256 numbers, one of the '
+    with pytest.raises(ValueError, match='a query of the teacher has 256 channels, one of the '
                        'student 128'):
         prepared(narrow, teacher, TEACHERS)
 

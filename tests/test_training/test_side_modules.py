@@ -310,7 +310,7 @@ def test_state_is_that_of_today_and_comes_back():
 @pytest.mark.parametrize(('change', 'message'), [
     (lambda state: state['connectors'].pop('loss_a'), 'has other connectors than the config'),
     (lambda state: state['connectors']['loss_a'].update(bias=torch.ones(4)),
-     r"in the checkpoint alone: {'loss_a.bias': \(4,\)}, in the config alone: "
+     r"only in the checkpoint: {'loss_a.bias': \(4,\)}, only in the config: "
      r"{'loss_a.bias': \(5,\)}; resume with the `distill`"),
     (lambda state: state['networks'].update(mean={}),
      r"contains the networks \['mean', 'partner'\] beside the student, but the config has "

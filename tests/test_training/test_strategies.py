@@ -73,7 +73,8 @@ REFUSED = {
     'zero connector': ('DeepSpeedStrategy', None, ENTRIES, 'connectors, but DeepSpeedStrategy'),
     'memory': ('FSDPStrategy', None, [dict(type='mmkd.RowsOfAllLoss', on='neck')],
                'loss_neck_rowsofall needs layers or memory of its loss, but FSDPStrategy'),
-    'average': ('FSDPStrategy', MEAN, ENTRIES[:1], '`teacher` is a MeanTeacher, which learns with'),
+    'average': ('FSDPStrategy', MEAN, ENTRIES[:1],
+                '`teacher` is a MeanTeacher, which is trained with the student'),
     'untried': ('ColossalAIStrategy', None, ENTRIES[:1], 'not been tested with ColossalAIStrategy'),
 }
 

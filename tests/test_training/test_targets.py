@@ -193,7 +193,8 @@ def test_mistakes_are_named(entry, message):
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
-    (dict(type='mmkd.MSELoss', on='neck', alpha=0.5), 'loss trains `neck` of the student on lab'),
+    (dict(type='mmkd.MSELoss', on='neck', alpha=0.5),
+     'does not know which loss this is for `neck`'),
     (dict(KD, alpha=0.5, replaces='background'), '9 anchors at a position.*`per_anchor=True`'),
 ])
 def test_what_cannot_be_mixed_is_refused_before_training(tmp_path, entry, message):

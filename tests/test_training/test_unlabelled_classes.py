@@ -138,7 +138,7 @@ def test_two_classes_of_one_output_have_the_threshold_of_the_head(tmp_path):
 
 
 @pytest.mark.parametrize(('kind', 'classes', 'settings', 'message'), [
-    ('boxes', None, {}, r'PseudoLabels: the teacher does not know 3 of the student.*'
+    ('boxes', None, {}, r'PseudoLabels: the teacher lacks 3 of the student.*'
      r'teacher=dict\(classes='),
     ('boxes', {CLASSES[0]: 'cars', CLASSES[1]: 'dog', CLASSES[2]: None}, {},
      r"names 'cars', but the teacher has no such class \(closest: 'car'\)"),
