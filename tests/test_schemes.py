@@ -143,6 +143,7 @@ def test_a_teacher_and_partners_of_it(shapes, tmp_path):
             'loss_other_cls_kd_from_student'} <= losses[0].keys()
 
 
+@pytest.mark.slow
 def test_scheme_of_the_examples_is_the_average(shapes, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(os.path.join(ROOT, 'examples'))
     importlib.import_module('epoch_mean_teacher')

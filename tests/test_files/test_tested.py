@@ -91,6 +91,7 @@ def test_a_runner_does_not_score_random_weights(shapes, tmp_path, way):
         runner.val() if way == 'val' else runner.test()
 
 
+@pytest.mark.slow
 def test_an_average_is_tested_by_a_config_that_averages(shapes, tmp_path):
     """Its checkpoint has the average in the place of the weights, and the weights beside."""
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), custom_hooks=[

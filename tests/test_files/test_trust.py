@@ -164,7 +164,8 @@ def test_what_a_store_of_objects_holds_runs_nothing(tmp_path, monkeypatch):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize('entry', ['resume', 'load_from'])
+@pytest.mark.parametrize('entry', [
+    'resume', pytest.param('load_from', marks=pytest.mark.slow)])
 def test_text_of_a_config_is_not_executed(shapes, tmp_path, entry):
     """MMEngine executes it when it resumes; the file itself holds nothing but text and numbers."""
     config = detector_config(shapes, distiller(retinanet(), save_teacher(
@@ -198,6 +199,7 @@ def test_inferencers_that_are_given_weights_alone_execute_nothing(tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_because_a_checkpoint_says_so(shapes, tmp_path):
     config = detector_config(shapes, distiller(retinanet(), save_teacher(
         tmp_path / 'teacher.pth', retinanet())), str(tmp_path / 'run'), **{
@@ -247,6 +249,7 @@ def test_no_tool_runs_it(shapes, tmp_path, monkeypatch, tool):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_safetensors_are_read_wherever_a_checkpoint_is(shapes, tmp_path):
     from safetensors.torch import save_file
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
@@ -268,6 +271,7 @@ def test_safetensors_are_read_wherever_a_checkpoint_is(shapes, tmp_path):
         read_checkpoint(str(tmp_path / 'cut.safetensors'))
 
 
+@pytest.mark.slow
 def test_checkpoint_says_who_taught_it_and_is_published_without_its_paths(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'))

@@ -17,6 +17,7 @@ from conftest import (
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from support.rows import slow_but
 
 from mmkd import MODELS
 from mmkd.losses import Bank, DistillLoss
@@ -50,7 +51,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize('pair', PAIRS)
+@pytest.mark.parametrize('pair', slow_but(['dense'], ((name, name) for name in PAIRS)))
 def test_hook_and_distiller_give_identical_losses(shapes, tmp_path, pair):
     student, teacher, entry = PAIRS[pair]
     teacher = save_teacher(tmp_path / 't.pth', teacher())
@@ -68,6 +69,7 @@ def test_hook_and_distiller_give_identical_losses(shapes, tmp_path, pair):
                for name, value in model.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_segmentor_of_any_project(streets, tmp_path):
     from mmseg.datasets import CityscapesDataset
     teacher = save_teacher(tmp_path / 't.pth', segmentor('deeplabv3', 50),
@@ -138,6 +140,7 @@ class PastLoss(DistillLoss):
         return (student - teacher).square().mean() + (distance * is_filled).mean()
 
 
+@pytest.mark.slow
 def test_a_memory_is_saved_and_resumed_by_the_hook(shapes, tmp_path):
     MODELS.register_module(module=PastLoss, force=True)
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))

@@ -48,6 +48,7 @@ def workers(number):
 
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [0, 2])
 def test_epochs_come_again(shapes, tmp_path, number):
     _, whole = train(detector_run(shapes, tmp_path, 'whole', **HOOK, **workers(number)))

@@ -139,6 +139,7 @@ def in_another_process(act, *args):
     return answer
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
     """In the middle of the second epoch of the first."""
     said = []
@@ -160,6 +161,7 @@ def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
             .train()) == 'ended'
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, tmp_path):
     """A limit on the size of files: the system answers as a full disk does."""
     def limited(runner):

@@ -194,6 +194,7 @@ def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
     assert losses_of('again', load_from=saved, resume=True) == pytest.approx(whole[2:], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_with_a_momentum_of_its_own_there_are_two_averages(shapes, tmp_path):
     hook = dict(type='EMAHook', momentum=0.5)
     runner, _ = train(run(shapes, tmp_path / 'two', dict(
@@ -205,6 +206,7 @@ def test_with_a_momentum_of_its_own_there_are_two_averages(shapes, tmp_path):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_teaches_from_a_hook_and_comes_back(shapes, tmp_path):
     hook = dict(type='mmkd.DistillHook', distill=[KD],
                 teacher=dict(type='mmkd.MeanTeacher', momentum=0.2, warmup=1))

@@ -76,6 +76,7 @@ def test_partners_are_trained_as_the_config_trains_a_model(shapes, tmp_path):
     assert sum(changed) > len(changed) / 2  # residual branches begin as zeros, and move later
 
 
+@pytest.mark.slow
 def test_partners_are_scored_and_leave_plain_checkpoints(shapes, tmp_path):
     model = dict(type='mmkd.Distiller', student=retinanet(), companions=dict(
         other=dict(config=dict(model=retinanet(depth=34)))), distill=[

@@ -149,6 +149,7 @@ def test_the_config_that_is_written():
     assert "teacher=dict(config='teacher.py', checkpoint='a.pth', classes='/c.json')" in text
 
 
+@pytest.mark.slow
 def test_faster_settings_and_a_cache(shapes, tmp_path, monkeypatch):
     """It trains, is killed, resumes to the bit, and finds its answers in the cache."""
     monkeypatch.setattr(sys.modules['support.modules'], 'Network', Network, raising=False)

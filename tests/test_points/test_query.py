@@ -21,7 +21,7 @@ SPARSE = {
 }
 
 
-@pytest.mark.parametrize('kind', slow_but(('detr', 'dino'), ((kind, kind) for kind in ZOO)))
+@pytest.mark.parametrize('kind', slow_but(('detr', ), ((kind, kind) for kind in ZOO)))
 def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
     teacher = save_teacher(tmp_path / 't.pth', detector(kind, queries=9))
     torch.manual_seed(3)
@@ -149,6 +149,7 @@ def test_same_set_in_another_order_is_no_difference():
                        in_order(logits[:, :, order], [theirs], -1))
 
 
+@pytest.mark.slow
 def test_boxes_of_the_pairs_are_a_point_too(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', detector('dab', queries=9))
     model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
@@ -262,6 +263,7 @@ def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
         build(distiller(make(kind), teacher, dict(type='mmkd.MSELoss', on=path)))
 
 
+@pytest.mark.slow
 def test_boxes_in_parts_of_other_sizes_are_not_paired(tmp_path):
     """Sparse R-CNN's boxes are known in parts of the padded batch, DETR's of the image."""
     teacher = save_teacher(tmp_path / 't.pth', detector('deformable', queries=9))

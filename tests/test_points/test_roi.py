@@ -184,7 +184,9 @@ def test_images_without_objects_and_without_proposals(teachers, student, proposa
 
 
 @pytest.mark.parametrize(('student', 'teacher'), [
-    ('faster-rcnn', 'mask'), ('cascade-rcnn', 'cascade'), ('cascade-rcnn', 'standard')])
+    ('faster-rcnn', 'mask'),
+    *(pytest.param('cascade-rcnn', teacher, marks=pytest.mark.slow)
+      for teacher in ('cascade', 'standard'))])
 def test_trains_and_leaves_the_plain_students_checkpoint(
         shapes, tmp_path, teachers, student, teacher):
     plain = two_stage(student)

@@ -35,8 +35,9 @@ def distil(folder, method, *more, check=True):
 
 
 @pytest.mark.parametrize(('folder', 'method'), [
-    ('detector', 'maskd'), ('segmentor', 'maskd'),
-    *(pytest.param(kind, 'freekd', marks=pytest.mark.slow) for kind in ('detector', 'segmentor'))],
+    ('detector', 'maskd'),
+    *(pytest.param(kind, method, marks=pytest.mark.slow) for kind, method in (
+        ('segmentor', 'maskd'), ('detector', 'freekd'), ('segmentor', 'freekd')))],
     indirect=['folder'])
 def test_both_stages(folder, method):
     out = distil(folder, method, check=False)
@@ -53,6 +54,7 @@ def test_both_stages(folder, method):
     assert f'loss_{entry.on}_{method}' in out.stdout + out.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', ['detector'], indirect=True)
 def test_what_cannot_be_prepared_is_refused(folder):
     for words, message in ((('--prepare', 'kd'), 'expected one method with a first stage'),

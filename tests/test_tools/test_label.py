@@ -155,6 +155,7 @@ def test_classes_are_filtered_and_per_class_and_ignored(detector, tool, tmp_path
     assert any(one['iscrowd'] for annotations in every.values() for one in annotations)
 
 
+@pytest.mark.slow
 def test_a_student_trains_on_the_labels(detector, tool, tmp_path, shapes):
     from conftest import train
     tool('label', *detector, '--out', 'out')
@@ -280,6 +281,7 @@ def test_too_many_images_without_labels_are_told_once(detector, tool, monkeypatc
     assert 'WARNING: no image has labels' in out
 
 
+@pytest.mark.slow
 def test_images_of_another_set_are_told(detector, tool):
     out = tool('label', *detector, '--out', 'out', '--against', 'detector.py')
     assert out.count('4 of 4 images are in the train set of detector.py, too, by SHA-256') == 1
@@ -329,6 +331,7 @@ def test_shares_are_nested_and_come_out_again(detector, tool, tmp_path, shapes):
         assert content == json.loads((tmp_path / 'two' / name).read_text())
 
 
+@pytest.mark.slow
 def test_lists_of_a_segmentor_are_read_by_mmseg(mapper, tool, tmp_path, streets):
     tool('split_labels', 'segmentor.py', '--out', 'lists', '--shares', 25)
     seen = []

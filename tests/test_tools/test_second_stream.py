@@ -43,6 +43,7 @@ def train(folder, monkeypatch, capfd):
     return call
 
 
+@pytest.mark.slow
 def test_a_folder_and_pseudo_labels(folder, train):
     stopped, said = train('--unlabelled', 'images', '--pseudo-labels', '0.01')
     assert not stopped

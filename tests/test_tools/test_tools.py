@@ -266,6 +266,7 @@ def plain(config, path, **changes):
     config.dump(str(path))
 
 
+@pytest.mark.slow
 def test_any_pair_without_writing_a_config(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'small.py')

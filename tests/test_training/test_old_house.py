@@ -118,6 +118,7 @@ def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
         same_to_the_bit(found['optimizer']['state'], after['optimizer']['state'])
 
 
+@pytest.mark.slow
 def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
     """Both editions have one version number, but do not read all points alike."""
     teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),

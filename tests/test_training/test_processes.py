@@ -68,6 +68,7 @@ def work(rank, folder):
     leave_group()
 
 
+@pytest.mark.slow
 def test_synchronised_dist_is_that_of_the_whole_batch(tmp_path):
     multiprocessing.spawn(work, (str(tmp_path), ), nprocs=2)
     for rank in range(2):

@@ -22,6 +22,7 @@ def flexible(data, model, work_dir, **changes):
         'train_dataloader.dataset.pipeline.3.prob': 0., **changes})
 
 
+@pytest.mark.slow
 def test_trains_saves_and_resumes_as_the_runner_does(shapes, tmp_path, teacher):
     """With a connector, which has momentum of its own to be resumed."""
     def config(name, epochs, **changes):

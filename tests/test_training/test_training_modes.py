@@ -193,6 +193,7 @@ def test_checkpointed_activations_change_no_loss_and_no_gradient(folder, teacher
             torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_under_the_hook(shapes, tmp_path, teacher):
     student = retinanet()
     student['backbone']['with_cp'] = True
