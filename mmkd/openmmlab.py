@@ -32,6 +32,7 @@ from .networks import (
 from .points import ModelFamily, Point, tensors_of
 from .prepare import Prepare
 from .registry import DATA_SAMPLERS, DATASETS, FAMILIES, HOOKS, MODELS, TRANSFORMS
+from .students.efficientnet_lite import EfficientNetLite
 from .students.soft_tree import SoftTree
 from .students.tree_head import soft_tree_head
 from .training.bfloat16 import BFloat16OptimWrapper
@@ -61,6 +62,7 @@ __all__ = [
     'DistillScheduleHook',
     'Distiller',
     'EarlierSelf',
+    'EfficientNetLite',
     'Foreground',
     'FrozenTeacher',
     'ImageFolder',

@@ -22,7 +22,8 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmkd',
     locations=['mmkd.losses', 'mmkd.networks', 'mmkd.compare.regions', 'mmkd.students.tree_head',
-               'mmkd.training.pseudo_labels', 'mmkd.distiller', 'mmkd.prepare'])
+               'mmkd.students.efficientnet_lite', 'mmkd.training.pseudo_labels', 'mmkd.distiller',
+               'mmkd.prepare'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkd', locations=['mmkd.hooks'])
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmkd',

@@ -1,0 +1,10 @@
+"""DIST on the class logits, and PKD on the neck.
+
+    python tools/compare.py configs/bccd_lite          # trains the teacher first
+    python tools/train.py configs/bccd_lite/dist_pkd.py      # with the teacher at the path below
+"""
+_base_ = ['./dist.py']
+
+model = dict(distill=[
+    dict(type='mmkd.DISTLoss', on='cls'),
+    dict(type='mmkd.PKDLoss', on='neck', levels=[0, 1, 2, 3], connector='conv', loss_weight=10.)])
