@@ -1,6 +1,6 @@
 """DIST on the class logits of every level, RetinaNet Lite0 from RetinaNet Lite2.
 
-    python tools/compare.py configs/bccd_lite          # trains the teacher first
+    python tools/compare.py configs/bccd_lite            # trains the teacher first
     python tools/train.py configs/bccd_lite/dist.py      # with the teacher at the path below
 """
 _base_ = ['./student.py']

@@ -1,6 +1,6 @@
 """DIST on the class logits, and PKD on the neck.
 
-    python tools/compare.py configs/bccd_lite          # trains the teacher first
+    python tools/compare.py configs/bccd_lite            # trains the teacher first
     python tools/train.py configs/bccd_lite/dist_pkd.py      # with the teacher at the path below
 """
 _base_ = ['./dist.py']

