@@ -42,6 +42,11 @@ class EfficientNetLite(BaseModule):
     Raises:
         ImportError: If the package is not installed.
         ValueError: If ``variant``, ``output_stride`` or ``out_indices`` is unknown.
+
+    Example:
+        >>> backbone = EfficientNetLite('lite0', weights=None).eval()
+        >>> [tuple(one.shape) for one in backbone(torch.zeros(1, 3, 64, 64))]
+        [(1, 24, 16, 16), (1, 40, 8, 8), (1, 112, 4, 4), (1, 320, 2, 2)]
     """
 
     def __init__(self, variant: str = 'lite0', out_indices: Sequence[int] = (0, 1, 2, 3),

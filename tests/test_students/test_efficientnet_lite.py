@@ -1,4 +1,6 @@
 """EfficientNet-Lite as a backbone: its maps are those of the package, its weights must fit."""
+import doctest
+
 import pytest
 import torch
 from conftest import build
@@ -6,6 +8,7 @@ from mmengine.config import Config
 from support.tools import ROOT
 
 package = pytest.importorskip('efficientnet_lite_pytorch')
+from mmkd.students import efficientnet_lite  # noqa: E402
 from mmkd.students.efficientnet_lite import EfficientNetLite  # noqa: E402
 
 
@@ -104,3 +107,7 @@ def test_configs_are_built(name):
     if 'teacher' in model:
         model.teacher.checkpoint = None
     build(model.to_dict(), 'mmdet')
+
+
+def test_example_of_the_docstring():
+    assert doctest.testmod(efficientnet_lite) == (0, 2)
