@@ -54,7 +54,7 @@ def hostile(kind, mark):
 
 
 KINDS = ['os.system', 'exec', 'eval', 'subprocess', 'getattr', 'numpy', 'nested', 'items']
-REFUSED = r'holds more than weights.*trust_checkpoint=True'
+REFUSED = r'contains more than weights.*trust_checkpoint=True'
 
 
 def written(tmp_path, kind='os.system', name='hostile.pth'):
@@ -242,7 +242,7 @@ def test_no_tool_runs_it(shapes, tmp_path, monkeypatch, tool):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(os.path.join(ROOT, 'tools'))
     monkeypatch.setattr(sys, 'argv', [tool, *TOOLS[tool]('config.py', path)])
-    with pytest.raises((ValueError, SystemExit), match='holds more than weights'):
+    with pytest.raises((ValueError, SystemExit), match='contains more than weights'):
         runpy.run_path(os.path.join(ROOT, 'tools', tool), run_name='__main__')
     assert not mark.exists()
 
