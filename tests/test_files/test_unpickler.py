@@ -68,7 +68,7 @@ def run(folder, epochs, **settings):
                               dataset=[dict(inputs=row) for row in rows],
                               collate_fn=dict(type='default_collate')),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1)),
-        param_scheduler=[dict(type='MultiStepLR', milestones=[2, 2, 3])],
+        param_scheduler=[dict(type='MultiStepLR', milestones=[2, 2, 3], end=9)],
         experiment_name=f'{folder.name}{epochs}', **settings)
     runner.train()
     return str(folder / f'epoch_{epochs}.pth')
