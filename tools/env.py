@@ -24,8 +24,8 @@ PACKAGES = ('mmkd', 'torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-l
 """Listed where they are installed."""
 NEEDED = 'torch', 'numpy', 'mmengine', 'mmcv'
 """Listed even if they are not installed."""
-VARIABLES = ('CUDA_VISIBLE_DEVICES', 'NCCL_DEBUG', 'OMP_NUM_THREADS', 'TORCH_FORCE_WEIGHTS_ONLY_LOAD',
-             'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+VARIABLES = ('CUDA_VISIBLE_DEVICES', 'NCCL_DEBUG', 'OMP_NUM_THREADS',
+             'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
 """Environment variables that change how mmkd runs. None holds a path."""
 
 

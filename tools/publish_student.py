@@ -87,7 +87,8 @@ def main() -> None:
         'the predictions of both are bitwise equal') + f' ({compared})')
     if args.card:
         with open(card, 'w', encoding='utf-8') as file:
-            file.write(card_of(path, config, read_checkpoint(path, whose='student')['meta'], scores))
+            meta = read_checkpoint(path, whose='student')['meta']
+            file.write(card_of(path, config, meta, scores))
         print(f'{card}: complete the fields that say "{TO_FILL}"')
 
 

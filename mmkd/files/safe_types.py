@@ -56,7 +56,7 @@ def is_refusal(error: Exception) -> bool:
 
     Before torch 2.6 its message also names ``weights_only`` where a file is cut short.
     """
-    return 'Unsupported' in str(error) or is_teachable() and 'weights_only' in str(error)
+    return 'Unsupported' in str(error) or (is_teachable() and 'weights_only' in str(error))
 
 
 def first_line(error: Exception) -> str:

@@ -171,7 +171,8 @@ def test_allowed_names_do_no_harm(own, tmp_path, trick):
 
 
 @pytest.mark.parametrize('code', [
-    b'\x80\x02cos\nsystem\nq\x00.', b"cos\nsystem\n(S'id'\ntR.", b'\x80\x04\x8c\x02os\x8c\x06system\x93.',
+    b'\x80\x02cos\nsystem\nq\x00.', b"cos\nsystem\n(S'id'\ntR.",
+    b'\x80\x04\x8c\x02os\x8c\x06system\x93.',
     b"(S'id'\nios\nsystem\n.", b"(cos\nsystem\nS'id'\no.", b'\x80\x02\x82\x01.',
     b'\x80\x02cbuiltins\nset\n)\x81K\x01a.', b'\x80\x02}K\x01a.', b'\x80\x02]K\x01K\x02s.',
     b'\x80\x02X\x01\x00\x00\x00aQ.'])
