@@ -1,5 +1,6 @@
 """The wheel carries configs and tools, and asks for nothing that an mm environment has already."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,3 +42,55 @@ def test_installing_touches_nothing_of_the_stack(wheel):
     asked = [line for line in wheel.read(name).decode().splitlines()
              if line.startswith('Requires-Dist') and 'extra ==' not in line]
     assert asked == ['Requires-Dist: numpy']
+
+
+def test_metadata(wheel):
+    name, = (n for n in wheel.namelist() if n.endswith('METADATA'))
+    text = wheel.read(name).decode()
+    from mmkd.version import __version__
+    assert f'\nVersion: {__version__}\n' in text
+    for extra in ('cache', 'report', 'foundation', 'sweep', 'all', 'det', 'seg', 'cls'):
+        assert f'\nProvides-Extra: {extra}\n' in text
+    with open(os.path.join(ROOT, 'CITATION.cff')) as file:
+        assert f'\nversion: {__version__}\n' in file.read()
+
+
+@pytest.fixture
+def installed(wheel, tmp_path):
+    """The wheel, unpacked; mmkd's commands in it, from another folder."""
+    wheel.extractall(tmp_path / 'site')
+
+    def call(*words):
+        return subprocess.run([sys.executable, '-W', 'ignore', '-m', 'mmkd', *words], cwd=tmp_path,
+                              env=dict(os.environ, PYTHONPATH=str(tmp_path / 'site')),
+                              capture_output=True, text=True)
+
+    return call
+
+
+@pytest.mark.slow
+def test_commands_run_from_any_folder(installed):
+    from mmkd.__main__ import path_of, tools_of
+    done = installed('env')
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'^torch +\d', done.stdout, re.MULTILINE)
+    assert re.search(r'^python +\d', done.stdout, re.MULTILINE)
+    done = installed('train', 'nowhere.py')
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith('train.py: ')
+    tools = tools_of(os.path.join(ROOT, 'tools'))
+    assert {'train', 'test', 'inspect', 'compare', 'publish', 'label', 'env'} <= set(tools)
+    assert {'common', 'command', 'launch', 'written'}.isdisjoint(tools)
+    assert path_of('inspect-pair', tools) == path_of('inspect', tools) != ''
+
+
+def test_unknown_command_is_named(monkeypatch, capsys):
+    from mmkd import __main__ as commands
+    monkeypatch.setattr(sys, 'argv', ['mmkd', 'trian'])
+    with pytest.raises(SystemExit) as stopped:
+        commands.main()
+    assert stopped.value.code == 2
+    assert 'there is no command `trian` (closest: train); use one of' in capsys.readouterr().err
+    monkeypatch.setattr(sys, 'argv', ['mmkd'])
+    commands.main()
+    assert '  train ' in capsys.readouterr().out

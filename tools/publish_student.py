@@ -7,7 +7,8 @@ training needs: optimizer, schedules, log history, connectors, partners, and the
 with its paths. It keeps the origin of the weights: classes, epochs, versions, and names and hashes
 of the teacher. The tool reads the file back and compares the model's predictions with those from
 the checkpoint. If they are not bitwise equal, no file is written. The name of the file ends in the
-first 8 digits of its SHA-256.
+first 8 digits of its SHA-256. --card writes a README.md beside it, with the YAML header that model
+hubs read.
 """
 import argparse
 import contextlib
@@ -23,6 +24,7 @@ from common import add_common_options, check_checkpoint, read_config
 from made_up import made_up_batch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from model_card import TO_FILL, card_of, parse_scores
 
 import mmkd
 from mmkd.core.build import build_model
@@ -54,6 +56,10 @@ def parse_args() -> argparse.Namespace:
                         'is predicted; by default what the config says (crop_size, '
                         'data_preprocessor.size, img_size), else 256 256, else the scale of the '
                         'test pipeline')
+    parser.add_argument('--card', action='store_true', help='write README.md into the folder, a '
+                        'model card: method, teacher, data, scores, and fields to fill in')
+    parser.add_argument('--score', action='append', default=[], metavar='NAME=NUMBER',
+                        help='a score for the card, as tools/test.py prints it; may be repeated')
     add_common_options(parser)
     return parser.parse_args()
 
@@ -66,12 +72,24 @@ def main() -> None:
     config = read_config(args.config)
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
+    scores = parse_scores(args.score)
+    card = os.path.join(args.out or os.path.dirname(os.path.abspath(args.checkpoint)), 'README.md')
+    if scores and not args.card:
+        raise ValueError('--score is for the model card; add --card')
+    if args.card and os.path.exists(card):
+        raise ValueError(f'`{card}` exists, and may have been edited; move it, or choose another '
+                         'folder by --out')
     path, compared = publish(config, args)
     before, after = (os.path.getsize(one) / 2**20 for one in (args.checkpoint, path))
     print(f'{path}: {after:.1f} MiB, of {before:.1f}; ' + (
         'its predictions are bitwise equal to those of the weights rounded to '
         'float16' if args.half else
         'the predictions of both are bitwise equal') + f' ({compared})')
+    if args.card:
+        with open(card, 'w', encoding='utf-8') as file:
+            meta = read_checkpoint(path, whose='student')['meta']
+            file.write(card_of(path, config, meta, scores))
+        print(f'{card}: complete the fields that say "{TO_FILL}"')
 
 
 def publish(config: Config, args: argparse.Namespace) -> Tuple[str, str]:

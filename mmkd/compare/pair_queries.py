@@ -2,7 +2,6 @@
 from typing import List, Sequence, Tuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import interpolate, logsigmoid
 
@@ -50,6 +49,8 @@ def pair_queries(student: Queries, teacher: Queries) -> Order:
         raise ValueError(f"the student's queries have {student.logits.shape[1]} class columns, the "
                          f"teacher's {teacher.logits.shape[1]}; use a teacher with the same "
                          'classes')
+    # Imported here: an environment with mmpretrain alone may lack scipy.
+    from scipy.optimize import linear_sum_assignment
     order: Order = []
     distance = _between_masks if student.where.dim() == 4 else _between_boxes
     # In half precision the sum over the pixels of a mask overflows.

@@ -1,4 +1,5 @@
 """Are the required packages installed, in supported versions? Checked once, at import."""
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -26,18 +27,24 @@ REQUIREMENTS = (
 def check_installed() -> None:
     """Check names and versions of the installed packages.
 
+    A version outside of the supported range is logged in one line; mmkd may work with it.
+
     Raises:
-        ImportError: If a needed package is absent or a version does not fit. The message lists
-            every finding and the command that fixes it; mmkd installs nothing by itself.
+        ImportError: If a needed package is absent. The message lists every finding and the command
+            that fixes it; mmkd installs nothing by itself.
     """
-    findings = find_problems(_installed_versions())
+    installed = _installed_versions()
+    findings, outside = missing(installed), outside_range(installed)
     if findings:
         raise ImportError('mmkd cannot work with the packages of this environment:\n' +
-                          '\n'.join(f'  - {finding}' for finding in findings))
+                          '\n'.join(f'  - {finding}' for finding in findings + outside))
+    if outside:
+        logging.getLogger('mmkd').warning('mmkd is not tested with this stack: %s',
+                                          '; '.join(outside))
 
 
-def find_problems(installed: Dict[str, str]) -> List[str]:
-    """List missing packages and unsupported versions.
+def missing(installed: Dict[str, str]) -> List[str]:
+    """List the needed packages that are absent.
 
     Args:
         installed (dict[str, str]): Version by package name.
@@ -47,20 +54,36 @@ def find_problems(installed: Dict[str, str]) -> List[str]:
     """
     findings = []
     for need in REQUIREMENTS:
-        span = f'>={_dotted(need.at_least)},<{_dotted(need.below)}'
-        if need.fork in installed:
+        if need.fork in installed or need.name in installed:
             continue
-        found = installed.get(need.name)
-        if found is None:
-            if need.name == 'mmcv' and 'mmcv-lite' in installed:
-                findings.append('mmcv-lite has no compiled operators; `pip uninstall mmcv-lite`, '
-                                f'then `pip install "mmcv{span}" --no-build-isolation`')
-            elif need.is_needed:
-                findings.append(f'{need.name} is not installed; `pip install "{need.name}{span}"`')
-        elif not need.at_least <= _numbers(found) < need.below:
-            findings.append(f'{need.name} {found} is installed, but mmkd works with {span}; '
-                            f'`pip install "{need.name}{span}"`')
+        if need.name == 'mmcv' and 'mmcv-lite' in installed:
+            findings.append('mmcv-lite has no compiled operators; `pip uninstall mmcv-lite`, then '
+                            f'`pip install "mmcv{_span(need)}" --no-build-isolation`')
+        elif need.is_needed:
+            findings.append(f'{need.name} is not installed; '
+                            f'`pip install "{need.name}{_span(need)}"`')
     return findings
+
+
+def outside_range(installed: Optional[Dict[str, str]] = None) -> List[str]:
+    """List the packages whose version is not supported.
+
+    Args:
+        installed (dict[str, str], optional): Version by package name. Defaults to None, those of
+            this environment.
+
+    Returns:
+        list[str]: One sentence per finding, with the command that fixes it.
+    """
+    installed = _installed_versions() if installed is None else installed
+    return [f'{need.name} {installed[need.name]} is installed, but mmkd works with {_span(need)}; '
+            f'`pip install "{need.name}{_span(need)}"`'
+            for need in REQUIREMENTS if need.name in installed and need.fork not in installed
+            and not need.at_least <= _numbers(installed[need.name]) < need.below]
+
+
+def _span(need: Requirement) -> str:
+    return f'>={_dotted(need.at_least)},<{_dotted(need.below)}'
 
 
 def _installed_versions() -> Dict[str, str]:

@@ -43,11 +43,12 @@ def is_zip(file: BinaryIO) -> bool:
     return zipfile.is_zipfile(file)
 
 
-def growing_part(file: BinaryIO) -> str:
-    """Why unpacking a file could take more than its size, as part of a message; '' if it cannot.
+def foreign_part(file: BinaryIO) -> str:
+    """Why a zip archive was not written by ``torch.save``, as part of a message; '' if it was.
 
     Checked before anything is unpacked. ``torch.save`` compresses nothing, and its parts do not
-    overlap.
+    overlap, so unpacking a file takes no more than its size. A TorchScript archive holds a program,
+    which torch before 2.6 would load.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -55,6 +56,8 @@ def growing_part(file: BinaryIO) -> str:
             size, parts = file.tell(), archive.infolist()
     except (OSError, zipfile.BadZipFile):
         return ''  # no zip at all
+    if any(part.filename.endswith('constants.pkl') for part in parts):
+        return 'it is a TorchScript program, which has more than weights'
     for part in parts:
         if part.compress_type != zipfile.ZIP_STORED or part.file_size > size:
             return f'`{part.filename}` in it is compressed, so its size in memory is not limited'

@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import print_log
 
 from ..core.names import joined
-from .archive import growing_part, is_zip
+from .archive import foreign_part, is_zip
 from .finite import not_finite
 from .guard import dict_in
 from .reading import read_file
@@ -113,7 +113,7 @@ def _mapped(path: str) -> Any:
     try:
         with open(path, 'rb') as file:
             is_archive = is_zip(file)
-            if is_archive and growing_part(file):  # reading it would unpack it
+            if is_archive and foreign_part(file):  # reading it would unpack it
                 return None
         if is_archive:
             return torch.load(path, map_location='cpu', weights_only=True, mmap=True)

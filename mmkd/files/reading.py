@@ -5,9 +5,9 @@ from typing import Any, BinaryIO, Iterator, Tuple
 
 import torch
 
-from .archive import damaged_part, growing_part, hash_of, is_of_torch, state_of
+from .archive import damaged_part, foreign_part, hash_of, is_of_torch, state_of
 from .razor import student_of_razor
-from .safe_types import allow_mmengine_checkpoints, first_line
+from .safe_types import allow_mmengine_checkpoints, first_line, is_refusal
 from .safetensors_file import read_safetensors
 from .zoo import CONFIGS
 
@@ -81,9 +81,9 @@ def _check_unchanged(file: BinaryIO, path: str, before: Tuple[int, int]) -> None
 
 def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location: Any) -> Any:
     allow_mmengine_checkpoints()  # again: MMEngine of the forks clears the list after loading
-    growing = growing_part(file)
-    if growing:
-        raise ValueError(f'`{path}` is not a checkpoint of torch.save: {growing}; save it again by '
+    foreign = foreign_part(file)
+    if foreign:
+        raise ValueError(f'`{path}` is not a checkpoint of torch.save: {foreign}; save it again by '
                          'torch.save')
     try:
         file.seek(0)
@@ -93,8 +93,7 @@ def _read_torch(file: BinaryIO, path: str, trust: bool, where: str, map_location
         if path.endswith(CONFIGS):
             raise ValueError(f'`{path}` is a config, not a checkpoint; use the weights of its '
                              'model, a file such as `epoch_12.pth`') from error
-        if not is_of_torch(file) or (
-                'weights_only' not in str(error) and 'Unsupported' not in str(error)):
+        if not is_of_torch(file) or not is_refusal(error):
             raise ValueError(f'`{path}` is not a readable checkpoint, it may be truncated: '
                              f'{first_line(error)}; download or save it again') from error
         if trust and os.environ.get(SWITCHES[0], '').lower() in TRUE:

@@ -1,5 +1,5 @@
 """Is this file a checkpoint, and was it written to its end?"""
-from .archive import damaged_part, growing_part, is_of_torch, is_zip
+from .archive import damaged_part, foreign_part, is_of_torch, is_zip
 from .reading import read_file
 from .safe_types import first_line
 
@@ -24,7 +24,7 @@ def is_whole(path: str) -> bool:
     try:
         with open(path, 'rb') as file:
             if is_zip(file):
-                return not growing_part(file) and damaged_part(file) is None
+                return not foreign_part(file) and damaged_part(file) is None
             if not is_of_torch(file):
                 return False
         read_file(path, False, '')  # as torch wrote them before 1.6

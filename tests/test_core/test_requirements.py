@@ -2,10 +2,14 @@
 import pytest
 
 from mmkd.core import requirements
-from mmkd.core.requirements import check_installed, find_problems
+from mmkd.core.requirements import check_installed, missing, outside_range
 
 GOOD = {'torch': '2.13.0+cpu', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
         'mmsegmentation': '1.2.2'}
+
+
+def find_problems(installed):
+    return missing(installed) + outside_range(installed)
 
 
 def test_the_tested_stack_and_parts_of_it_are_fine():
@@ -36,3 +40,19 @@ def test_import_fails_with_every_finding(monkeypatch):
     monkeypatch.setattr(requirements, '_installed_versions', lambda: {'torch': '1.0'})
     with pytest.raises(ImportError, match=r'(?s)torch 1.0 .*mmengine is not .*mmcv is not'):
         check_installed()
+
+
+def test_stack_outside_the_range_is_one_line_of_warning(monkeypatch, caplog):
+    found = dict(GOOD, torch='2.0.1', mmcv='2.2.0')
+    monkeypatch.setattr(requirements, '_installed_versions', lambda: found)
+    check_installed()
+    (record, ) = caplog.records
+    assert record.levelname == 'WARNING'
+    assert record.getMessage() == (
+        'mmkd is not tested with this stack: torch 2.0.1 is installed, but mmkd works with '
+        '>=2.1,<3; `pip install "torch>=2.1,<3"`; mmcv 2.2.0 is installed, but mmkd works with '
+        '>=2.0,<2.2; `pip install "mmcv>=2.0,<2.2"`')
+    caplog.clear()
+    monkeypatch.setattr(requirements, '_installed_versions', lambda: GOOD)
+    check_installed()
+    assert not caplog.records
