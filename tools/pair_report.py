@@ -59,9 +59,10 @@ def write_examination(args: argparse.Namespace, student: Config, teacher: Any,
             json.dump(dict(recommendation=advice.as_dict(), **done.findings.as_dict()), file,
                       indent=1)
     if args.html:
+        text = as_page(done.findings, advice, pictures_of(done, student),
+                       'Command: ' + ' '.join(sys.argv))
         with open(args.html, 'w') as file:
-            file.write(as_page(done.findings, advice, pictures_of(done, student),
-                               'Command: ' + ' '.join(sys.argv)))
+            file.write(text)
     written = [path for path in (args.json, args.html) if path]
     if written:
         print(f'\nWritten: {", ".join(written)}')

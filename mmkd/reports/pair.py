@@ -79,13 +79,12 @@ def costs_text(found: Findings, method: str) -> str:
     alone = found.alone
     best = next((one for one in found.methods if one.name == method), None)
     lines = []
-    if best is not None and best.seconds and alone.get('iterations'):
-        epoch = best.seconds * alone['iterations']
-        lines.append(f'An epoch with {method} takes {duration(epoch)} on this machine '
-                     f'({alone["iterations"]} steps of {alone["batch"]} images, without '
-                     'validation)' + (f', {alone["epochs"]} epochs take '
-                                      f'{duration(epoch * alone["epochs"])}'
-                                      if alone.get('epochs') else '') + '.')
+    if best is not None and best.seconds and alone.get('images'):
+        epoch = best.seconds * alone['images'] / alone['batch']
+        lines.append(f'An epoch of {alone["images"]} images with {method} takes {duration(epoch)} '
+                     'on this machine, without validation' + (
+                         f'; {alone["epochs"]} epochs take {duration(epoch * alone["epochs"])}'
+                         if alone.get('epochs') else '') + '.')
     cache = found.cache
     if cache:
         per_image = (f'per image {1000 * cache["teacher"]:.0f} ms for the teacher, '
@@ -148,6 +147,8 @@ def _sections(found: Findings) -> List[Tuple[str, Rows]]:
          point_rows(found)),
         ('Methods: gradient on the shared features beside that of the task, and cost of a step',
          method_rows(found))]
+    if found.alone:
+        sections[-1] = (f'{sections[-1][0]} of {found.alone["batch"]} images', sections[-1][1])
     return [(title, rows) for title, rows in sections if rows[1]]
 
 

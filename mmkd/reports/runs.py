@@ -28,6 +28,8 @@ class Run:
     folder: str
     name: str
     config: Optional[Config] = None
+    config_text: str = ''
+    """As MMEngine wrote it."""
     training: List[Dict[str, Any]] = field(default_factory=list)
     """Lines of the log with losses, in order; ``step`` counts iterations."""
     validation: List[Dict[str, Any]] = field(default_factory=list)
@@ -172,6 +174,8 @@ def _config(folder: str, log: str, run: Run) -> Optional[Config]:
                  *sorted(glob.glob(os.path.join(folder, '*.py')))):
         if os.path.isfile(path):
             try:
+                with open(path) as file:
+                    run.config_text = file.read()
                 return Config.fromfile(path, import_custom_modules=False)
             except Exception as error:
                 run.notes.append(f'the config {path} cannot be read: {error}')

@@ -51,9 +51,11 @@ def recommend(found: Findings) -> Recommendation:
 
     1. The score. If the student has a checkpoint, and the teacher's score on the validation set is
        not above the student's: another teacher.
-    2. The point. If the teacher has memorised its images (:func:`is_memorised`), or is no better
-       than the student at the point on held-out images (:func:`is_better`), its predictions teach
-       the student nothing that the labels do not. Then only methods without predictions remain.
+    2. The point. If the student has a checkpoint, and the teacher is no better at the point on
+       held-out images, neither by cross entropy nor by accuracy (:func:`is_better`), its
+       predictions there are worse labels than the student has. Then only methods without
+       predictions remain. A teacher that has memorised its images (:func:`is_memorised`) is named
+       so; this alone excludes nothing, because it may still be better on held-out images.
     3. The gradients. Methods remain whose gradient is at least :data:`NEGLIGIBLE` of the task's,
        and whose cosine with it is at least :data:`OPPOSED`. Methods whose gradient was not
        measured are left out if there is any that was.
@@ -101,8 +103,8 @@ def is_memorised(found: Findings) -> bool:
     """Whether the teacher knows its training images by heart at the point.
 
     Its cross entropy on training images is lower than on held-out images. The share of the latter
-    that training images hide, 1 - (training / held-out), must exceed :data:`HIDDEN`, and that of
-    the student by more than two standard errors of the difference of both cross entropies.
+    that training images hide, 1 - (training / held-out), must exceed :data:`HIDDEN` and the share
+    of the student, and the difference of both cross entropies two standard errors.
 
     A third is the value where the teacher seems to be wrong by 1 nat and is wrong by 1.5: on
     training images its probabilities are then closer to the labels than its knowledge is, so a
@@ -174,9 +176,9 @@ def _point(found: Findings) -> Tuple[str, bool]:
         text += (f', the student {student.held_out["accuracy"]:.1f} %, '
                  f'{student.held_out["cross_entropy"]:.3f}')
     if is_memorised(found):
-        return f'{text}: it has memorised its training images, so only features are compared.', True
+        text += '; it has memorised its training images'
     if is_better(found) is False:
-        return f'{text}: it is no better there, so only features are compared.', True
+        return f'{text}; it is no better there, so only features are compared.', True
     return f'{text}.', False
 
 

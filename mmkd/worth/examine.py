@@ -25,12 +25,14 @@ from .advice import PREFERENCE
 from .at_point import POINTS, standing_of, watching
 from .costs import cache_costs
 from .findings import Findings, MethodFinding
-from .images import check_data, iterations_per_epoch, split_loader, training_batches
+from .images import check_data, split_loader, training_batches, training_size
 from .pull import alone, fill, lesson_of
 from .scores import deciding, scores_of
 
-MINUTES, IMAGES, BATCHES = 5., 200, 2
-"""Defaults: the limit of time, images of each split, batches for each method."""
+MINUTES, IMAGES = 5., 200
+"""Defaults: the limit of time, and images of each split."""
+BATCHES, BATCH_SIZE = 2, 4
+"""Batches for each method, and most images of a batch."""
 SHARE_OF_SCORES, SHARE_OF_POINT, SHARE_OF_CACHE = 0.3, 0.4, 0.1
 """The most that a part takes of the time that is left."""
 
@@ -180,11 +182,11 @@ class _Work:
             for split in loaders})
 
     def methods(self, names: Optional[List[str]], ends: float) -> None:
-        self.batches = training_batches(self.config, BATCHES)
+        self.batches = training_batches(self.config, BATCHES, BATCH_SIZE)
         seconds, memory = alone(self.model, self.batches)
         self.found.alone = dict(
-            seconds=seconds, memory=memory, batch=self.config.train_dataloader.batch_size,
-            iterations=iterations_per_epoch(self.config),
+            seconds=seconds, memory=memory, images=training_size(self.config),
+            batch=min(BATCH_SIZE, self.config.train_dataloader.batch_size),
             epochs=(self.config.get('train_cfg') or {}).get('max_epochs'))
         for name in names or ordered(self.found.kind):
             one = MethodFinding(name)
@@ -225,7 +227,7 @@ class _Work:
             try:
                 costs = cache_costs(
                     self.model, self.teacher, self.entries[one.name], self.batches, self.config,
-                    (self.found.alone['iterations'] or 0) * self.found.alone['batch'])
+                    self.found.alone['images'])
             except ValueError:  # its outputs cannot be cached
                 continue
             self.found.cache = dict(costs, method=one.name)

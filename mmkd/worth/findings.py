@@ -63,8 +63,8 @@ class Findings:
     """See :mod:`mmkd.worth.agreement`."""
     methods: List[MethodFinding] = field(default_factory=list)
     alone: Dict[str, Any] = field(default_factory=dict)
-    """``seconds`` and ``memory`` of a step of the student alone, ``batch`` and ``iterations`` of an
-    epoch, ``epochs``."""
+    """``seconds`` and ``memory`` of a step of the student alone with ``batch`` images; ``images`` of
+    an epoch, and ``epochs``."""
     cache: Dict[str, Any] = field(default_factory=dict)
     """See :func:`mmkd.worth.costs.cache_costs`."""
     problems: List[str] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Which images does an examination see, and through which pipeline?"""
 import copy
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
@@ -113,22 +113,25 @@ def split_loader(config: Config, split: str, most: int) -> Any:
     return loader_of(config, dataset, most)
 
 
-def training_batches(config: Config, count: int) -> List[Any]:
-    """The first batches of the training, with its augmentations, loaded in this process."""
+def training_batches(config: Config, count: int, most: int) -> List[Any]:
+    """The first batches of the training, with its augmentations, loaded in this process.
+
+    Args:
+        config (Config): The config.
+        count (int): Number of batches.
+        most (int): Most images of a batch.
+    """
     settings = copy.deepcopy(config.train_dataloader)
     settings.update(num_workers=0, persistent_workers=False)
+    settings.batch_size = min(settings.batch_size, most)
     settings.pop('prefetch_factor', None)
     loader = Runner.build_dataloader(settings, seed=0)
     return [batch for batch, _ in zip(loader, range(count))]
 
 
-def iterations_per_epoch(config: Config) -> Optional[int]:
-    """Iterations of an epoch of the training set."""
-    settings = copy.deepcopy(config.train_dataloader)
-    settings.update(num_workers=0, persistent_workers=False,
-                    sampler=dict(type='DefaultSampler', shuffle=False))
-    settings.pop('prefetch_factor', None)
-    return len(Runner.build_dataloader(settings, seed=0))
+def training_size(config: Config) -> int:
+    """Number of images of an epoch of the training set."""
+    return len(DATASETS.build(copy.deepcopy(config.train_dataloader.dataset)))
 
 
 def check_data(config: Config, needed: Sequence[str] = (

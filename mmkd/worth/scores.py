@@ -3,7 +3,7 @@ import copy
 import math
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -60,27 +60,18 @@ def scores_of(config: Config, student: Any, teacher: FrozenTeacher, classes: Lis
         teacher=lambda batch: [relabel(one) for one in teacher.model.val_step(  # type: ignore
             teacher.renormalize.as_loaded(batch))])
     evaluators = {name: evaluator_of(config, loader) for name in sides}
-    agreement, kept = Agreement(len(classes)), []
-    is_scaled = labels_are_scaled(config)
-    with preserved_rng(), torch.no_grad(), evaluating(student):
-        for batch in loader:
-            found = {name: step(copy.deepcopy(batch)) for name, step in sides.items()}
-            for name, samples in found.items():
-                evaluators[name].process(data_samples=samples, data_batch=batch)
-            for one, other in zip(found['student'], found['teacher']):
-                scale = one.get('scale_factor', (1., 1.)) if is_scaled else (1., 1.)
-                agreement.add(one, other, tuple(scale)[:2])  # type: ignore[arg-type]
-                kept.append(dict(student=one.cpu(), teacher=other.cpu()))
-                chosen = agreement.most_different(examples)
-                for number, pair in enumerate(kept):  # label maps are large
-                    if number not in chosen:
-                        pair.clear()
-            if time.monotonic() > ends:
-                break
+
+    def process(name: str, samples: List[Any], batch: Any) -> None:
+        evaluators[name].process(data_samples=samples, data_batch=batch)
+
+    with evaluating(student):
+        agreement, shown = compared(sides, loader, labels_are_scaled(config), len(classes),
+                                    examples, ends, process)
+    count = len(agreement.images) or shown.count
     scores, by_class = {}, {name: {} for name in classes}  # type: ignore[var-annotated]
     for name, evaluator in evaluators.items():
-        restrict(evaluator, loader.dataset, len(kept))
-        values = evaluator.evaluate(len(kept))
+        restrict(evaluator, loader.dataset, count)
+        values = evaluator.evaluate(count)
         scores[name] = {key: float(value) for key, value in values.items()
                         if not key.endswith(PER_CLASS)}
         of_classes = agreement.iou(name) if agreement.is_of_pixels else [next((
@@ -91,7 +82,50 @@ def scores_of(config: Config, student: Any, teacher: FrozenTeacher, classes: Lis
             by_class[one][name] = score
     return Scored(scores, {name: one for name, one in by_class.items()
                            if any(value is not None for value in one.values())},
-                  agreement, len(kept), dict(loader.dataset.metainfo), [kept[number] for number in agreement.most_different(examples)])
+                  agreement, count, dict(loader.dataset.metainfo), shown.examples)
+
+
+class Shown(NamedTuple):
+    """What a comparison leaves."""
+    count: int
+    """Number of images."""
+    examples: List[Dict[str, Any]]
+    """Predictions of both networks for the images on which they differ most."""
+
+
+def compared(sides: Dict[str, Callable], loader: Any, is_scaled: bool, classes: int, examples: int,
+             ends: float = math.inf, process: Optional[Callable] = None
+             ) -> Tuple[Agreement, Shown]:
+    """Run two networks on the same images, and count what each of them finds.
+
+    Args:
+        sides (dict[str, Callable]): 'student' and 'teacher': predictions for a batch, with the
+            labels.
+        loader (DataLoader): Images with labels.
+        is_scaled (bool): See :func:`mmkd.worth.images.labels_are_scaled`.
+        classes (int): Number of classes.
+        examples (int): Number of images whose predictions are kept.
+        ends (float): Time by :func:`time.monotonic` at which it stops. Defaults to no limit.
+        process (Callable, optional): Called with the name, the predictions and the batch.
+    """
+    agreement = Agreement(classes)
+    kept: List[Dict[str, Any]] = []
+    with preserved_rng(), torch.no_grad():
+        for batch in loader:
+            found = {name: step(copy.deepcopy(batch)) for name, step in sides.items()}
+            for name, samples in found.items() if process else ():
+                process(name, samples, batch)  # type: ignore[misc]
+            for one, other in zip(found['student'], found['teacher']):
+                scale = one.get('scale_factor', (1., 1.)) if is_scaled else (1., 1.)
+                agreement.add(one, other, tuple(scale)[:2])  # type: ignore[arg-type]
+                kept.append(dict(student=one.cpu(), teacher=other.cpu()))
+                chosen = agreement.most_different(examples)
+                for number, pair in enumerate(kept):  # label maps are large
+                    if number not in chosen:
+                        pair.clear()
+            if time.monotonic() > ends:
+                break
+    return agreement, Shown(len(kept), [kept[n] for n in agreement.most_different(examples)])
 
 
 def evaluator_of(config: Config, loader: Any) -> Any:

@@ -17,9 +17,11 @@ class Tally:
     """Accuracy, cross entropy and calibration of logits, added up image by image.
 
     With softmax, every labelled position counts, background included. With sigmoid (independent
-    classes), a position of the background has no column, and there are a hundred of them for each
-    object: accuracy and cross entropy are those of positions with a class, and the reliability
-    curve is that of positions with a probability of at least :data:`LEAST`, on either side.
+    classes), a hundred positions of the background, which has no column, stand beside each one with
+    a class. There, a network may make as many predictions in an image as there are positions with a
+    class: those with the highest probabilities; accuracy is the share of them that is right. Cross
+    entropy is summed over all positions and columns, and divided by the number of positions with a
+    class. The reliability curve is that of probabilities of at least :data:`LEAST`.
 
     Args:
         use_sigmoid (bool): Whether the classes are independent, or exclude each other (softmax).
@@ -53,22 +55,28 @@ class Tally:
             sure, guess = scores.max(1) if len(scores) else (scores.new_zeros(0), labels)
             self._calibrate(sure, guess == labels, sure >= LEAST)
             named = labels < self.classes
-            logits, labels, guess = logits[named], labels[named], guess[named]
-            entropy = binary_cross_entropy_with_logits(
-                logits, one_hot(labels, logits.shape[1]).float(), reduction='none').sum(1)
+            count = int(named.sum())
+            truth = one_hot(labels.clamp(max=logits.shape[1]), logits.shape[1] + 1)[:, :-1]
+            entropy = binary_cross_entropy_with_logits(logits, truth.float(), reduction='none')
+            best = scores.flatten().topk(min(count, scores.numel())).indices
+            right = torch.zeros(scores.numel(), dtype=torch.float64)
+            right[best.cpu()] = truth.flatten()[best].double().cpu()
+            right = right.view(scores.shape).sum(1)[named.cpu()]
+            labels = labels[named]
         else:
             labels = labels.clamp(max=logits.shape[1] - 1)
             sure, guess = logits.softmax(1).max(1) if len(logits) else (
                 logits.new_zeros(0), labels)
             self._calibrate(sure, guess == labels, torch.ones_like(labels, dtype=torch.bool))
             entropy = cross_entropy(logits, labels, reduction='none')
-        right = (guess == labels).double()
+            right = (guess == labels).double().cpu()
+        labels = labels.cpu()
         if len(labels):
             self._images.append([float(len(labels)), right.sum().item(), entropy.sum().item()])
         is_named = labels < self.classes
         for row, weights in enumerate((torch.ones_like(right), right)):
             self._of_class[row] += torch.bincount(
-                labels[is_named], weights[is_named], self.classes).cpu()
+                labels[is_named], weights[is_named], self.classes)
 
     def _calibrate(self, sure: Tensor, right: Tensor, counts: Tensor) -> None:
         sure, right = sure[counts].double().cpu(), right[counts].double().cpu()
@@ -81,7 +89,7 @@ class Tally:
 
         Returns:
             dict: ``positions``, ``images``; ``accuracy`` in per cent; ``cross_entropy`` in nats per
-            position, and ``error``, its standard error over images; ``ece``, the expected
+            position (with a class), and ``error``, its standard error over images; ``ece``, the expected
             calibration error in per cent; ``curve``, per bin with positions (mean confidence, share
             that is right, positions); ``by_class``, accuracy in per cent by number of the class,
             None for a class without positions. {} if there is no position.
