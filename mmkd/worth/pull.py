@@ -91,8 +91,8 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
             whole.backward()
         spent += time.perf_counter() - start
     student.zero_grad()
-    return Lesson(pulls, {key: float(value) for key, value in named.items() if key not in own},
-                  spent, memory[0])
+    values = {key: float(value.detach()) for key, value in named.items() if key not in own}
+    return Lesson(pulls, values, spent, memory[0])
 
 
 def _total(value: Any) -> Any:
