@@ -122,7 +122,8 @@ def _wide(ends: Tuple[float, float], log: bool = False) -> Tuple[float, float]:
     """Ends that differ, with a margin."""
     low, high = ends
     if low == high:
-        return (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(low) or 1) / 2)
+        margin = (abs(low) or 1) / 2
+        return (low / 2, high * 2) if log else (low - margin, high + margin)
     return low, high
 
 

@@ -36,18 +36,21 @@ th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); tex
 td.number, th.number { text-align: right; white-space: nowrap; }
 .grid { display: grid; gap: 1rem 1.5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
-.row { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr));
+.row { display: grid; gap: .5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr));
   margin-bottom: 1.5rem; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; border: 1px solid var(--line); }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--faint); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); stroke-width: 1; fill: none; }
-.keys { display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: 0; margin: .25rem 0; list-style: none;
-  font-size: .875rem; }
-.keys span { display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid; margin: 0 .35rem .25rem 0; }
+.keys { display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: 0; margin: .25rem 0;
+  list-style: none; font-size: .875rem; }
+.keys span { display: inline-block; width: 1.1rem; height: 0; border-top: 3px solid;
+  margin: 0 .35rem .25rem 0; }
 .keys .dashed { border-top-style: dashed; }
-pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8125rem; line-height: 1.4; }
+pre { overflow-x: auto; padding: .75rem; background: var(--card); font-size: .8125rem;
+  line-height: 1.4; }
 summary { cursor: pointer; }
 </style>
 </head>

@@ -202,7 +202,7 @@ def _notes(found: Findings) -> Dict[str, List[str]]:
     hidden = ', '.join(f'{share:.0%} for the {side}' for side, share in shares.items()
                        if share is not None)
     return dict(
-        By=['“teacher alone” is what the student can learn, “student alone” what it may lose.'],
+        By=["'teacher alone' is what the student can learn, 'student alone' what it may lose."],
         At=[f'Share of the cross entropy on held-out images that training images hide: {hidden}. '
             'A teacher with more than a third, and more than the student, has memorised its '
             'training images.'] if hidden else [],

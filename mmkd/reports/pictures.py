@@ -51,7 +51,8 @@ class Drawer:
             names = self._visualizer.dataset_meta.get('classes') or ()
             text += ': ' + ', '.join(names[n] if n < len(names) else str(n)
                                      for n in labels.flatten().tolist())
-        return (f'<figure><img alt="{escape(text)}" src="{as_uri(image if drawn is None else drawn)}">'
+        source = as_uri(image if drawn is None else drawn)
+        return (f'<figure><img alt="{escape(text)}" src="{source}">'
                 f'<figcaption>{escape(text)}</figcaption></figure>')
 
     def _drawn(self, image: np.ndarray, sample: Any, is_truth: bool) -> Optional[np.ndarray]:

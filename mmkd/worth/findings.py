@@ -48,7 +48,8 @@ class Findings:
     """Whether the student has weights of a checkpoint."""
     classes: List[str] = field(default_factory=list)
     images: Dict[str, int] = field(default_factory=dict)
-    """Number of images by what was measured on them: 'scored', and at the point 'train', 'held_out'."""
+    """Number of images by what was measured on them: 'scored'; at the point 'train' and
+    'held_out'."""
     metric: str = ''
     """Name of the metric that decides, larger is better."""
     scores: Dict[str, Dict[str, float]] = field(default_factory=dict)
@@ -63,8 +64,8 @@ class Findings:
     """See :mod:`mmkd.worth.agreement`."""
     methods: List[MethodFinding] = field(default_factory=list)
     alone: Dict[str, Any] = field(default_factory=dict)
-    """``seconds`` and ``memory`` of a step of the student alone with ``batch`` images; ``images`` of
-    an epoch, and ``epochs``."""
+    """``seconds`` and ``memory`` of a step of the student alone with ``batch`` images; ``images``
+    of an epoch, and ``epochs``."""
     cache: Dict[str, Any] = field(default_factory=dict)
     """See :func:`mmkd.worth.costs.cache_costs`."""
     problems: List[str] = field(default_factory=list)

@@ -22,7 +22,7 @@ def drawn(count: int, most: int) -> List[int]:
         >>> sorted(drawn(3, 5)), len(set(drawn(10, 4)))
         ([0, 1, 2], 4)
     """
-    return np.random.default_rng(0).permutation(count)[:most].tolist()  # type: ignore[no-any-return]
+    return [int(one) for one in np.random.default_rng(0).permutation(count)[:most]]
 
 
 def innermost(dataset: Any) -> Any:

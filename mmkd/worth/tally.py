@@ -1,4 +1,4 @@
-"""How often is a network right at a point, how sure is it, and how far can the figures be trusted?"""
+"""How often is a network right at a point, how sure is it, and with which standard error?"""
 from typing import Any, Dict, List
 
 import torch
@@ -89,10 +89,10 @@ class Tally:
 
         Returns:
             dict: ``positions``, ``images``; ``accuracy`` in per cent; ``cross_entropy`` in nats per
-            position (with a class), and ``error``, its standard error over images; ``ece``, the expected
-            calibration error in per cent; ``curve``, per bin with positions (mean confidence, share
-            that is right, positions); ``by_class``, accuracy in per cent by number of the class,
-            None for a class without positions. {} if there is no position.
+            position (with a class), and ``error``, its standard error over images; ``ece``, the
+            expected calibration error in per cent; ``curve``, per bin with positions (mean
+            confidence, share that is right, positions); ``by_class``, accuracy in per cent by
+            number of the class, None for a class without positions. {} if there is no position.
         """
         if not self._images:
             return {}

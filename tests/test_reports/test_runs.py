@@ -46,7 +46,8 @@ def distilled(tmp_path):
 
 def test_losses_scores_and_classes(student, distilled):
     alone, run = read_run(str(student), 'alone'), read_run(str(distilled), 'kd')
-    assert run.is_distilled and not alone.is_distilled
+    assert run.is_distilled
+    assert not alone.is_distilled
     assert run.losses == ['loss_cls', 'loss_cls_kd']
     assert run.terms == ['loss_cls_kd']
     assert alone.terms == []
@@ -164,7 +165,8 @@ def test_charts():
     assert chart('log', [Line('a', [(1, 0.)])], 'x', 'y', log=True) == ''
     for points in ([(1, 2.)], [(1, 2.), (2, 2.)], [(0, -1.), (5, 1e6)]):
         drawn = chart('t', [Line('a', points)], 'x', 'y')
-        assert 'nan' not in drawn and 'inf' not in drawn
+        assert 'nan' not in drawn
+        assert 'inf' not in drawn
     assert len(thinned([(n, n) for n in range(7)])) == 7
     assert thinned([(n, 1.) for n in range(601)])[0] == (1., 1.)
     assert ticks(0.31, 0.52) == [0.35, 0.4, 0.45, 0.5]

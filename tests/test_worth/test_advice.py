@@ -22,11 +22,11 @@ def findings(teacher=60., student=50., is_trained=True, sides=None, methods=None
 
 BLOOD_TWO_STAGE = dict(teacher=side((91.0, 0.217), (82.5, 0.422)),
                        student=side((84.9, 0.343), (84.3, 0.359)))
-"""As docs/results/bccd_faster_rcnn measured them: logits made the student worse, features better."""
+"""Figures of docs/results/bccd_faster_rcnn: logits made the student worse, features better."""
 
 
-@pytest.mark.parametrize(('teacher', 'verdict'), [(49., 'another teacher'), (50., 'another teacher'),
-                                                  (50.1, 'distil')])
+@pytest.mark.parametrize(('teacher', 'verdict'), [
+    (49., 'another teacher'), (50., 'another teacher'), (50.1, 'distil')])
 def test_a_teacher_must_score_more_than_the_student(teacher, verdict):
     advice = recommend(findings(teacher=teacher))
     assert advice.verdict == verdict

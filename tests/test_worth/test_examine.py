@@ -202,7 +202,7 @@ def test_time_that_is_up_is_named(pair):
     found = examine(config, Config(teacher['config']), teacher['checkpoint'],
                     minutes=1e-6).findings
     assert found.images['scored'] == 1
-    assert any('the time was up; allow more by --minutes' == one.problem for one in found.methods)
+    assert any(one.problem == 'the time was up; allow more by --minutes' for one in found.methods)
     assert len(recommend(found).reasons) == 3
 
 
