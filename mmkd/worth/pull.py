@@ -2,16 +2,17 @@
 does it point, and what does a step with it take?"""
 import copy
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from ..core.rng import preserved_rng, seed_from
 from ..points import points_of
-from ..points.point import tensors_of
-from ..points.recorder import recording
+from ..points.recorder import replaced_forward
 from ..training.distillation import Distillation
 from .findings import MethodFinding
 
@@ -69,7 +70,7 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
     paths = {name: points_of(student)[name].paths for name in points}
     with memory_of(student) as memory:
         start = time.perf_counter()
-        with recording(student, [path for one in paths.values() for path in one]) as seen:
+        with viewed(student, [path for one in paths.values() for path in one]) as seen:
             losses = forward(data['inputs'], data['data_samples'])
         named = {key: _total(value) for key, value in losses.items() if 'loss' in key}
         own = {key: value for key, value in named.items()
@@ -80,9 +81,7 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
             parts = sum(value for key, value in named.items() if key not in own)
             task = sum(own.values())
             for name in points:
-                tensors = [one for path in paths[name] for one in tensors_of(seen[path])
-                           if one.requires_grad]
-                pull = _between(parts, task, tensors)
+                pull = _between(parts, task, [one for path in paths[name] for one in seen[path]])
                 if pull is not None:
                     pulls[name] = pull
         start = time.perf_counter()
@@ -93,6 +92,39 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
     student.zero_grad()
     values = {key: float(value.detach()) for key, value in named.items() if key not in own}
     return Lesson(pulls, values, spent, memory[0])
+
+
+@contextmanager
+def viewed(student: nn.Module, paths: Sequence[str]) -> Iterator[Dict[str, List[Tensor]]]:
+    """Replace the outputs of modules by views inside the block, and keep these.
+
+    One output may be computed from another one, such as P7 of an FPN from P6. The gradient on a
+    view is that of its use after the module alone, so nothing counts twice.
+
+    Args:
+        student (nn.Module): The student.
+        paths (Sequence[str]): Paths of the modules.
+
+    Yields:
+        dict[str, list[Tensor]]: The views with a gradient, by path.
+    """
+    found: Dict[str, List[Tensor]] = {path: [] for path in paths}
+
+    def view(kept: List[Tensor], tensor: Tensor) -> Tensor:
+        if tensor.requires_grad:
+            tensor = tensor.view_as(tensor)
+            kept.append(tensor)
+        return tensor
+
+    def wrap(kept: List[Tensor], forward: Callable) -> Callable:
+        return lambda *args, **kwargs: tree_map_only(
+            Tensor, partial(view, kept), forward(*args, **kwargs))
+
+    with ExitStack() as stack:
+        for path, kept in found.items():
+            stack.enter_context(replaced_forward(
+                student.get_submodule(path), partial(wrap, kept)))
+        yield found
 
 
 def _total(value: Any) -> Any:
