@@ -58,11 +58,9 @@ class Run:
     @property
     def terms(self) -> List[str]:
         """Names of the losses of distillation."""
-        own = [str(one.get('name')) for one in self.record.get('distill', [])]
-        own += [f'loss_{on_of(entry)}_' for entry in ((self.config or {}).get('model') or {}).get(
-            'distill') or [] if not entry.get('name')]
-        own += [str(entry['name']) for entry in ((self.config or {}).get('model') or {}).get(
-            'distill') or [] if entry.get('name')]
+        entries = ((self.config or {}).get('model') or {}).get('distill') or []
+        own = [str(one.get('name')) for one in self.record.get('distill', [])] or [
+            str(one.get('name') or f'loss_{on_of(one)}_') for one in entries]
         return [name for name in self.losses if any(
             name == one or name.startswith(one if one.endswith('_') else f'{one}_')
             for one in own)]
