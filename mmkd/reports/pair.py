@@ -65,7 +65,8 @@ def method_rows(found: Findings) -> Rows:
         ['student alone', '', None, None, alone, 1., _mebibytes(found.alone.get('memory'))]]
     rows += [[one.name, ', '.join(one.on), one.ratio, one.cosine, one.seconds,
               None if not alone or not one.seconds else one.seconds / alone,
-              _mebibytes(one.memory)] for one in found.methods if not one.problem]
+              _mebibytes(one.memory)]
+             for one in found.methods if not (one.problem or one.is_left_out)]
     return ['method', 'compares', 'gradient / task', 'cosine', 's per step', '/ student alone',
             'MiB'], rows
 
@@ -111,8 +112,10 @@ def duration(seconds: float) -> str:
 
 def left_out(found: Findings) -> List[str]:
     """What was not measured, and why."""
+    late = [one.name for one in found.methods if one.is_left_out]
     return [*found.problems, *(f'{one.name}: {one.problem}' for one in found.methods
-                               if one.problem)]
+                               if one.problem),
+            *[f'{", ".join(late)}: the time was up; allow more by --minutes'] * bool(late)]
 
 
 def as_text(found: Findings, advice: Recommendation, width: int = 110) -> str:

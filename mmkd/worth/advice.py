@@ -125,8 +125,10 @@ def is_memorised(found: Findings) -> bool:
     own = student if found.is_trained and student is not None else 0.
     sides = found.standings['teacher']
     gap = sides.held_out['cross_entropy'] - sides.train['cross_entropy']
-    error = (sides.held_out['error']**2 + sides.train['error']**2)**0.5
-    return teacher > HIDDEN and teacher > own and gap > 2 * error
+    errors = sides.held_out['error'], sides.train['error']
+    if None in errors:
+        return False
+    return bool(teacher > HIDDEN and teacher > own and gap > 2 * (errors[0]**2 + errors[1]**2)**.5)
 
 
 def hidden_share(found: Findings, network: str) -> Optional[float]:

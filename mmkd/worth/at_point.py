@@ -12,6 +12,7 @@ from ..core.rng import preserved_rng, seed_from
 from ..losses import LogitLoss
 from ..points.recorder import evaluating
 from .findings import Standing
+from .images import LEAST
 from .tally import Tally
 
 POINTS = 'cls', 'semantic', 'rpn_cls'
@@ -70,11 +71,11 @@ def standing_of(distillation: Any, loaders: Dict[str, Any], deadline: float
         tallies = {name: Tally(use_sigmoid, classes) for name in found}
         with preserved_rng(), torch.no_grad(), evaluating(student):
             seed_from(0)
-            for batch in loader:
+            for count, batch in enumerate(loader, 1):
                 for logits_s, logits_t, labels in rows_of(distillation, batch):
                     tallies['student'].add(logits_s, labels)
                     tallies['teacher'].add(logits_t, labels)
-                if time.monotonic() > ends:
+                if count >= LEAST and time.monotonic() > ends:
                     break
         for name, sides in found.items():
             setattr(sides, split, tallies[name].result())

@@ -2,12 +2,13 @@
 import time
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.build import build_model
 from ..core.rng import seed_from
@@ -18,7 +19,7 @@ from ..inspection import Pair, entries_of
 from ..losses import METHODS
 from ..networks import FrozenTeacher
 from ..networks.frozen import model_config
-from ..points import kinds_of, points_of
+from ..points import find_point, kinds_of, points_of
 from ..training.distillation import Distillation
 from ..training.probe import attempt
 from .advice import PREFERENCE
@@ -199,8 +200,9 @@ class _Work:
                 continue
             self.found.methods.append(one)
             self.entries[name] = entries
+            one.on, one.kinds = points_compared(self.model, entries)
             if time.monotonic() > ends:
-                one.problem = 'the time was up; allow more by --minutes'
+                one.is_left_out = True
                 continue
             self.tell(f'the method {name}')
             self._measure(one, entries)
@@ -212,9 +214,6 @@ class _Work:
             device = next(self.model.parameters()).device
             distillation.side_modules._apply(lambda tensor: tensor.to(device))
             distillation.begin()
-            one.on = [term.spec.on_student for term in distillation.terms]
-            one.kinds = ['prediction' if term.student_point.is_prediction else 'feature'
-                         for term in distillation.terms]
             fill(one, lesson_of(distillation, self.batches))
         except Exception as error:
             one.problem = f'{type(error).__name__}: {error}'
@@ -222,7 +221,7 @@ class _Work:
     def cache(self, ends: float) -> None:
         """Measure the cache for the first method whose outputs it can store."""
         for one in self.found.methods:
-            if one.problem or time.monotonic() > ends:
+            if one.problem or one.is_left_out or time.monotonic() > ends:
                 continue
             try:
                 costs = cache_costs(
@@ -232,6 +231,13 @@ class _Work:
                 continue
             self.found.cache = dict(costs, method=one.name)
             return
+
+
+def points_compared(student: Any, entries: List[Dict[str, Any]]) -> Tuple[List[str], List[str]]:
+    """The student's points of entries, and whether each is a 'prediction' or a 'feature'."""
+    names = [TermSpec.of(entry).on_student for entry in entries]
+    return names, ['prediction' if find_point(student, name, 'student').is_prediction else 'feature'
+                   for name in names]
 
 
 def ordered(kind: str) -> List[str]:

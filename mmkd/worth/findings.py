@@ -22,7 +22,9 @@ class MethodFinding:
     kinds: List[str] = field(default_factory=list)
     """'prediction' or 'feature', one for each entry."""
     problem: str = ''
-    """Why it was not measured; '' if it was."""
+    """Why it cannot be used; '' if it can."""
+    is_left_out: bool = False
+    """Whether it fits, but the time was up before it was measured."""
     ratio: Optional[float] = None
     """Norm of its gradient on the shared features, divided by that of the task's losses."""
     cosine: Optional[float] = None

@@ -13,6 +13,10 @@ INNER = 'dataset', 'datasets'
 """Keys of data sets inside of wrappers."""
 
 
+LEAST = 10
+"""Images of each split that are seen even if the time is up."""
+
+
 def drawn(count: int, most: int) -> List[int]:
     """Numbers of at most ``most`` of ``count`` images, drawn at random, always the same ones.
 

@@ -15,7 +15,7 @@ from ..networks import FrozenTeacher
 from ..points import family_of
 from ..points.recorder import evaluating
 from .agreement import Agreement
-from .images import Part, labels_are_scaled, loader_of
+from .images import LEAST, Part, labels_are_scaled, loader_of
 
 METRICS = 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', 'multi-label/mAP'
 """The metric that decides: the first one that the validation has, else its first one."""
@@ -123,7 +123,7 @@ def compared(sides: Dict[str, Callable], loader: Any, is_scaled: bool, classes: 
                 for number, pair in enumerate(kept):  # label maps are large
                     if number not in chosen:
                         pair.clear()
-            if time.monotonic() > ends:
+            if len(kept) >= LEAST and time.monotonic() > ends:
                 break
     return agreement, Shown(len(kept), [kept[n] for n in agreement.most_different(examples)])
 

@@ -1,5 +1,5 @@
 """How often is a network right at a point, how sure is it, and with which standard error?"""
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor
@@ -111,15 +111,16 @@ class Tally:
             by_class=[100 * b / a if a else None for a, b in zip(of_all, of_right)])
 
 
-def error_of_ratio(values: Tensor, counts: Tensor) -> float:
-    """Standard error of sum(values) / sum(counts) over independent images, to first order.
+def error_of_ratio(values: Tensor, counts: Tensor) -> Optional[float]:
+    """Standard error of sum(values) / sum(counts) over independent images, to first order; None for
+    a single image.
 
     Example:
         >>> error_of_ratio(torch.tensor([1., 3.]), torch.ones(2))
         1.0
     """
     if len(values) < 2:
-        return float('inf')
+        return None
     mean = values.sum() / counts.sum()
     rest = values - mean * counts
     return ((rest.square().sum() / (len(values) - 1) * len(values)).sqrt() / counts.sum()).item()

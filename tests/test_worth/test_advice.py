@@ -94,10 +94,12 @@ def test_gradients_exclude_methods(ratio, cosine, method):
 
 def test_what_was_not_measured_comes_after_what_was():
     methods = [MethodFinding('dist', **LOGITS), MethodFinding('kd', **LOGITS, ratio=1., cosine=0.),
-               MethodFinding('cwd', **LOGITS, problem='the time was up')]
+               MethodFinding('cwd', **LOGITS, problem='it has other channels')]
     assert recommend(findings(methods=methods)).method == 'kd'
     assert recommend(findings(methods=methods[:1])).method == 'dist'
     assert recommend(findings(methods=methods[2:])).verdict == 'no method'
+    late = [MethodFinding('mimic', **FEATURES, is_left_out=True)]
+    assert recommend(findings(methods=late)).method == 'mimic'
 
 
 def test_methods_with_evidence_come_first():
