@@ -190,6 +190,11 @@ class _Work:
             batch=min(BATCH_SIZE, self.config.train_dataloader.batch_size),
             epochs=(self.config.get('train_cfg') or {}).get('max_epochs'))
         for name in names or ordered(self.found.kind):
+            is_late = time.monotonic() > ends
+            if is_late and not names and name not in PREFERENCE.get(self.found.kind, ()):
+                self.found.problems.append('further methods: the time was up; allow more by '
+                                           '--minutes')
+                break
             one = MethodFinding(name)
             try:
                 entries = entries_of(name, self.inspected)
@@ -201,7 +206,7 @@ class _Work:
             self.found.methods.append(one)
             self.entries[name] = entries
             one.on, one.kinds = points_compared(self.model, entries)
-            if time.monotonic() > ends:
+            if is_late:
                 one.is_left_out = True
                 continue
             self.tell(f'the method {name}')

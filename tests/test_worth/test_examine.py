@@ -200,7 +200,7 @@ def test_a_part_of_the_validation_is_scored_as_if_it_were_the_whole(pair):
 def test_time_that_is_up_is_named(pair):
     config, teacher, _ = pair
     found = examine(config, Config(teacher['config']), teacher['checkpoint'],
-                    minutes=1e-6).findings
+                    minutes=1e-6, methods=['dist', 'mimic']).findings
     assert found.images == dict(scored=4, train=4, held_out=4)  # fewer would say nothing
     assert all(one.is_left_out for one in found.methods)
     assert found.methods[0].on == ['cls']
@@ -210,7 +210,7 @@ def test_time_that_is_up_is_named(pair):
 def test_a_config_without_data_is_refused(pair):
     config, teacher, _ = pair
     config = copy.deepcopy(config)
-    del config['val_dataloader']
+    config.pop('val_dataloader')
     with pytest.raises(ValueError, match='has no `val_dataloader`, which --data needs to evaluate '
                                          'the pair; add it, or leave out --data'):
         examined(config, teacher)
