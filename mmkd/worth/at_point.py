@@ -34,8 +34,8 @@ class WatchLoss(LogitLoss):
         super().__init__(tau, use_sigmoid, loss_weight)
         self.kept: List[Tuple[Tensor, Tensor, Tensor]] = []
 
-    def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
-                labels: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor,  # type: ignore[override]
+                weight: Optional[Tensor] = None, *, labels: Tensor) -> Tensor:
         self.kept.append((_rows(student), _rows(teacher), labels.flatten()))
         return (student - teacher).square().mean() if student.numel() else student.sum() * 0
 

@@ -67,7 +67,7 @@ def scores_of(config: Config, student: Any, teacher: FrozenTeacher, classes: Lis
     with evaluating(student):
         agreement, shown = compared(sides, loader, labels_are_scaled(config), len(classes),
                                     examples, ends, process)
-    count = len(agreement.images) or shown.count
+    count = len(agreement.images) or shown.images
     scores, by_class = {}, {name: {} for name in classes}  # type: ignore[var-annotated]
     for name, evaluator in evaluators.items():
         restrict(evaluator, loader.dataset, count)
@@ -87,7 +87,7 @@ def scores_of(config: Config, student: Any, teacher: FrozenTeacher, classes: Lis
 
 class Shown(NamedTuple):
     """What a comparison leaves."""
-    count: int
+    images: int
     """Number of images."""
     examples: List[Dict[str, Any]]
     """Predictions of both networks for the images on which they differ most."""
