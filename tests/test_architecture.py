@@ -15,7 +15,7 @@ import mmkd
 ROOT = pathlib.Path(mmkd.__file__).parent
 ROOMS = ['version', 'core', 'registry', 'students', 'losses', 'points', 'files', 'data', 'networks',
          'compare', 'training', 'hooks', 'prepare', 'distiller', 'written_config', 'inspection',
-         'openmmlab']
+         'worth', 'reports', 'openmmlab']
 """From the ground up."""
 STANDS_ON = {
     'losses': {'core'},

@@ -1,0 +1,1 @@
+"""How are figures shown in one file of HTML that opens without a network?"""

@@ -1,0 +1,262 @@
+"""What does a work dir of MMEngine say of its run?"""
+import glob
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Dict, List, Optional, Tuple
+
+from mmengine.config import Config
+
+from ..files.checkpoint import read_checkpoint
+from ..files.history import KEY
+
+METRICS = 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', 'multi-label/mAP'
+"""The metric that decides: the first one that a run has."""
+NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
+              'iter', 'step', 'grad_norm'}
+SHARES = re.compile(r'(grad(ient)?_?share|share|grad(ient)?_?ratio)')
+"""In names of logged shares of gradients."""
+TABLE = re.compile(r'^[+|].*[+|]$')
+Points = List[Tuple[float, float]]
+
+
+@dataclass
+class Run:
+    """A run, as its logs and its newest checkpoint describe it."""
+    folder: str
+    name: str
+    config: Optional[Config] = None
+    config_text: str = ''
+    """As MMEngine wrote it."""
+    training: List[Dict[str, Any]] = field(default_factory=list)
+    """Lines of the log with losses, in order; ``step`` counts iterations."""
+    validation: List[Dict[str, Any]] = field(default_factory=list)
+    """Lines of the log with scores; ``step`` as in MMEngine: epochs or iterations."""
+    by_class: Dict[str, Dict[str, float]] = field(default_factory=dict)
+    """Figures of the newest evaluation by class, in per cent."""
+    checkpoint: str = ''
+    record: Dict[str, Any] = field(default_factory=dict)
+    """``meta['mmkd']`` of the checkpoint: teachers, terms and versions."""
+    versions: Dict[str, str] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
+    """What could not be read, and why."""
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether the run has terms."""
+        model = (self.config or {}).get('model') or {}
+        return bool(self.record.get('distill') or 'distill' in model)
+
+    @property
+    def losses(self) -> List[str]:
+        """Names of the losses in the log, the total left out."""
+        return list({key: None for line in self.training for key in line
+                     if 'loss' in key and key != 'loss'})
+
+    @property
+    def terms(self) -> List[str]:
+        """Names of the losses of distillation."""
+        entries = ((self.config or {}).get('model') or {}).get('distill') or []
+        own = [str(one.get('name')) for one in self.record.get('distill', [])] or [
+            str(one.get('name') or f'loss_{on_of(one)}_') for one in entries]
+        return [name for name in self.losses if any(
+            name == one or name.startswith(one if one.endswith('_') else f'{one}_')
+            for one in own)]
+
+    def series(self, key: str) -> Points:
+        """Values of the training by iteration."""
+        return [(line['step'], line[key]) for line in self.training
+                if isinstance(line.get(key), (int, float))]
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides; '' without a validation."""
+        names = self.metrics
+        return next((name for name in METRICS if name in names), names[0] if names else '')
+
+    @property
+    def metrics(self) -> List[str]:
+        """Names of the scores of the validation."""
+        return list({key: None for line in self.validation for key, value in line.items()
+                     if key not in NOT_SCORES and isinstance(value, (int, float))})
+
+    def scores(self, metric: str) -> Points:
+        """Values of a metric over epochs or iterations."""
+        return [(line['step'], line[metric]) for line in self.validation if metric in line]
+
+    def last(self, metric: str) -> Optional[float]:
+        """The last value of a metric."""
+        points = self.scores(metric)
+        return points[-1][1] if points else None
+
+    @property
+    def seconds(self) -> Optional[float]:
+        """Median of the seconds per iteration."""
+        return median(line['time'] for line in self.training if 'time' in line) if any(
+            'time' in line for line in self.training) else None
+
+    @property
+    def memory(self) -> Optional[float]:
+        """Peak memory of the GPU in MiB."""
+        return max((line['memory'] for line in self.training if 'memory' in line), default=None)
+
+    @property
+    def shares(self) -> List[str]:
+        """Names of logged shares of gradients."""
+        return list({key: None for line in self.training for key in line if SHARES.search(key)})
+
+
+def on_of(entry: Any) -> str:
+    """The student's point of an entry of ``distill``."""
+    on = entry.get('on', '')
+    return str(on if isinstance(on, str) else on.get('student', ''))
+
+
+def read_run(folder: str, name: str = '') -> Run:
+    """Read a work dir. Resumed runs have several logs, which are joined.
+
+    Args:
+        folder (str): The work dir.
+        name (str): Name in the report. Defaults to '', the path.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it has no log of MMEngine.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'no work dir `{folder}` (looked from {os.getcwd()}); write the '
+                                'folder that --work-dir of tools/train.py names')
+    logs = sorted(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
+    if not logs:
+        raise ValueError(f'`{folder}` is not a work dir of a run: it has no '
+                         '*/vis_data/scalars.json, which MMEngine writes; write the folder that '
+                         '--work-dir of tools/train.py names')
+    run = Run(folder, name or os.path.normpath(folder))
+    for path in logs:
+        _join(run, _lines(path, run))
+    run.config = _config(folder, logs[-1], run)
+    _by_class(run, folder)
+    _checkpoint(run)
+    return run
+
+
+def _lines(path: str, run: Run) -> List[Dict[str, Any]]:
+    lines = []
+    with open(path) as file:
+        for number, text in enumerate(file, 1):
+            try:
+                one = json.loads(text)
+            except ValueError:  # the run was killed while it wrote
+                run.notes.append(f'line {number} of {path} is not complete and was left out')
+                continue
+            if isinstance(one, dict) and 'step' in one:
+                lines.append(one)
+    return lines
+
+
+def _join(run: Run, lines: List[Dict[str, Any]]) -> None:
+    """Add the lines of a log; they replace what an earlier one has from their first step on."""
+    training = [one for one in lines if 'loss' in one]
+    validation = [one for one in lines if 'loss' not in one and set(one) - NOT_SCORES]
+    for old, new in ((run.training, training), (run.validation, validation)):
+        if new:
+            first = min(one['step'] for one in new)
+            old[:] = [one for one in old if one['step'] < first] + new
+
+
+def _config(folder: str, log: str, run: Run) -> Optional[Config]:
+    """The config that MMEngine wrote beside the log."""
+    for path in (os.path.join(os.path.dirname(log), 'config.py'),
+                 *sorted(glob.glob(os.path.join(folder, '*.py')))):
+        if os.path.isfile(path):
+            try:
+                with open(path) as file:
+                    run.config_text = file.read()
+                return Config.fromfile(path, import_custom_modules=False)
+            except Exception as error:
+                run.notes.append(f'the config {path} cannot be read: {error}')
+    return None
+
+
+def _by_class(run: Run, folder: str) -> None:
+    """Figures by class: of mmdet from the scalars, else from the last table of a log in text."""
+    last = run.validation[-1] if run.validation else {}
+    for key, value in last.items():
+        if key.endswith('_precision'):
+            run.by_class[key.rpartition('/')[2].removesuffix('_precision')] = {'AP': 100 * value}
+    if run.by_class:
+        return
+    for path in sorted(glob.glob(os.path.join(folder, '*', '*.log')), reverse=True):
+        with open(path, errors='replace') as file:
+            found = class_table(file.read())
+        if found:
+            run.by_class = found
+            return
+
+
+def class_table(text: str) -> Dict[str, Dict[str, float]]:
+    """The last table by class in a log of mmseg ('Class') or mmdet ('category').
+
+    Example:
+        >>> class_table('''
+        ... +-------+------+
+        ... | Class | IoU  |
+        ... +-------+------+
+        ... |  road | 90.5 |
+        ... |  sky  | nan  |
+        ... +-------+------+''')
+        {'road': {'IoU': 90.5}}
+    """
+    found: Dict[str, Dict[str, float]] = {}
+    titles: List[str] = []
+    for line in text.splitlines():
+        line = line.strip()
+        if not TABLE.match(line):
+            titles = []
+            continue
+        cells = [cell.strip() for cell in line.strip('|').split('|')]
+        if cells[0] in ('Class', 'category'):
+            titles, found = cells, {}
+        elif titles and len(cells) == len(titles) and not line.startswith('+'):
+            factor = 100 if titles[0] == 'category' else 1
+            values = {title: factor * number for title, cell in zip(titles[1:], cells[1:])
+                      if (number := _number(cell)) is not None}
+            if values:
+                found[cells[0]] = values
+    return found
+
+
+def _number(cell: str) -> Optional[float]:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if value == value else None
+
+
+def _checkpoint(run: Run) -> None:
+    """The record and the versions in the newest checkpoint."""
+    try:
+        with open(os.path.join(run.folder, 'last_checkpoint')) as file:
+            path = file.read().strip()
+    except OSError:
+        return
+    if not os.path.isfile(path):
+        path = os.path.join(run.folder, os.path.basename(path))
+    if not os.path.isfile(path):
+        run.notes.append(f'the checkpoint {path} does not exist')
+        return
+    run.checkpoint = path
+    try:
+        meta = read_checkpoint(path, whose='student').get('meta') or {}
+    except Exception as error:
+        run.notes.append(f'the checkpoint {path} cannot be read: {error}')
+        return
+    record = meta.get(KEY)
+    run.record = record if isinstance(record, dict) else {}
+    run.versions = {
+        **{key: str(run.record[key]) for key in ('mmkd', 'torch') if key in run.record},
+        **{key.removesuffix('_version'): str(value) for key, value in meta.items()
+           if key.endswith('_version') and isinstance(value, str)}}

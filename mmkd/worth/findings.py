@@ -1,0 +1,84 @@
+"""What is known of a pair before training? The figures of an examination."""
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Optional
+
+
+@dataclass
+class Standing:
+    """A network at the point where the student asks, on images of training and others.
+
+    Both are dicts of :meth:`mmkd.worth.tally.Tally.result`.
+    """
+    train: Dict[str, Any] = field(default_factory=dict)
+    held_out: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class MethodFinding:
+    """Figures of one method."""
+    name: str
+    on: List[str] = field(default_factory=list)
+    """The student's points."""
+    kinds: List[str] = field(default_factory=list)
+    """'prediction' or 'feature', one for each entry."""
+    problem: str = ''
+    """Why it cannot be used; '' if it can."""
+    is_left_out: bool = False
+    """Whether it fits, but the time was up before it was measured."""
+    ratio: Optional[float] = None
+    """Norm of its gradient on the shared features, divided by that of the task's losses."""
+    cosine: Optional[float] = None
+    """Cosine of the angle between both gradients."""
+    shared: str = ''
+    """The point with these features: 'neck' or 'backbone'."""
+    losses: Dict[str, float] = field(default_factory=dict)
+    """Values of its losses by name."""
+    seconds: Optional[float] = None
+    """Of a training step with it."""
+    memory: Optional[float] = None
+    """Bytes of a step: on a GPU the peak, on a CPU the tensors kept for the backward pass."""
+
+
+@dataclass
+class Findings:
+    """The figures of an examination, as JSON has them."""
+    student: str
+    teacher: str
+    kind: str = ''
+    """Kind of the student's family: 'dense', 'roi', 'query', 'mask', 'segmentor', ..."""
+    is_trained: bool = False
+    """Whether the student has weights of a checkpoint."""
+    classes: List[str] = field(default_factory=list)
+    images: Dict[str, int] = field(default_factory=dict)
+    """Number of images by what was measured on them: 'scored'; at the point 'train' and
+    'held_out'."""
+    metric: str = ''
+    """Name of the metric that decides, larger is better."""
+    scores: Dict[str, Dict[str, float]] = field(default_factory=dict)
+    """All metrics of the validation by network."""
+    by_class: Dict[str, Dict[str, Optional[float]]] = field(default_factory=dict)
+    """Score in per cent by class and network."""
+    point: str = ''
+    """The point whose predictions are compared with labels."""
+    standings: Dict[str, Standing] = field(default_factory=dict)
+    """By network."""
+    agreement: Dict[str, Any] = field(default_factory=dict)
+    """See :mod:`mmkd.worth.agreement`."""
+    methods: List[MethodFinding] = field(default_factory=list)
+    alone: Dict[str, Any] = field(default_factory=dict)
+    """``seconds`` and ``memory`` of a step of the student alone with ``batch`` images; ``images``
+    of an epoch, and ``epochs``."""
+    cache: Dict[str, Any] = field(default_factory=dict)
+    """See :func:`mmkd.worth.costs.cache_costs`."""
+    problems: List[str] = field(default_factory=list)
+    """What was not measured, and why."""
+    seconds: float = 0.
+    """Duration of the examination."""
+
+    def score(self, network: str) -> Optional[float]:
+        """The score that decides, of 'student' or 'teacher'; None if it was not measured."""
+        return self.scores.get(network, {}).get(self.metric)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Dicts, lists, strings and numbers."""
+        return asdict(self)

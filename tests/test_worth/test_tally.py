@@ -1,0 +1,62 @@
+"""Accuracy, cross entropy and calibration, beside values worked out by hand."""
+import math
+
+import pytest
+import torch
+
+from mmkd.worth.tally import Tally, error_of_ratio
+
+
+def logits_of(*rows):
+    return torch.tensor(rows).log()
+
+
+def test_softmax_counts_background_and_leaves_out_ignored_positions():
+    tally = Tally(use_sigmoid=False, classes=2)
+    tally.add(logits_of([.8, .1, .1], [.3, .6, .1], [.2, .2, .6], [1., 1e-9, 1e-9]),
+              torch.tensor([0, 0, 2, -1]))
+    tally.add(logits_of([.5, .25, .25]), torch.tensor([5]))  # any number from 2 on is background
+    found = tally.result()
+    assert (found['positions'], found['images']) == (4, 2)
+    assert found['accuracy'] == pytest.approx(50.)
+    entropy = -sum(map(math.log, (.8, .3, .6, .25)))
+    assert found['cross_entropy'] == pytest.approx(entropy / 4, abs=1e-6)
+    assert found['by_class'] == [50., None]
+    # Bins of 1/15: .8 is in the 13th alone, .5 in the 8th, both .6 in the 10th.
+    expected = (abs(.8 - 1) + abs(.5 - 0) + abs(1.2 - 1)) / 4
+    assert found['ece'] == pytest.approx(100 * expected, abs=1e-4)
+    assert [one[2] for one in found['curve']] == [1, 2, 1]
+
+
+def test_sigmoid_makes_as_many_predictions_as_there_are_labels():
+    """Of 2 predictions per image: the first is right, the second is on the background."""
+    scores = torch.tensor([[.9, .1], [.2, .1], [.3, .01], [.01, .02]])
+    labels = torch.tensor([0, 1, 2, 2])
+    tally = Tally(use_sigmoid=True, classes=2)
+    tally.add(scores.logit(), labels)
+    found = tally.result()
+    assert found['accuracy'] == pytest.approx(50.)
+    assert found['by_class'] == [100., 0.]
+    right = (.9, .9, .8, .1, .7, .99, .99, .98)
+    assert found['cross_entropy'] == pytest.approx(-sum(map(math.log, right)) / 2, rel=1e-4)
+    assert sum(one[2] for one in found['curve']) == 3  # .9, .2 and .3, not .02
+    assert found['ece'] == pytest.approx(100 * (.1 + .2 + .3) / 3, abs=1e-3)
+
+
+def test_an_image_without_labels_adds_nothing():
+    for use_sigmoid in (True, False):
+        tally = Tally(use_sigmoid, 2)
+        tally.add(torch.zeros(3, 2), torch.full((3, ), -1))
+        tally.add(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+        assert tally.result() == {}
+
+
+def test_the_error_is_that_of_images_drawn_again():
+    """Beside a bootstrap over images."""
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(1, 9, (200, ), generator=generator).double()
+    values = counts * (1 + torch.rand(200, generator=generator))
+    picks = torch.randint(200, (4000, 200), generator=generator)
+    spread = (values[picks].sum(1) / counts[picks].sum(1)).std().item()
+    assert error_of_ratio(values, counts) == pytest.approx(spread, rel=0.06)
+    assert error_of_ratio(values[:1], counts[:1]) is None
