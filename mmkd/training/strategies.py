@@ -56,6 +56,10 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
         ValueError: If they cannot.
     """
     name = strategy_of(runner)
+    if name is not None and distillation.weights:
+        raise ValueError(
+            f'`{next(iter(distillation.weights))}` has a `loss_weight` that is measured, but with '
+            f'{name} gradients cannot be computed in the forward pass; write a number, or {REMEDY}')
     needs = needs_of(distillation.side_modules)
     if name is not None and needs:
         raise ValueError(

@@ -1,0 +1,94 @@
+"""What does ``loss_weight='auto'`` of an entry mean?"""
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from ..core.arguments import finite_number, whole_number
+from ..core.build import closest
+
+SHARE = 0.3
+"""Share of the gradient of the task losses that ``'auto'`` stands for."""
+ITERS = 20
+"""Number of iterations in which the gradients are measured."""
+
+KEYS = ('share', 'iters')
+
+
+class AutoWeight(NamedTuple):
+    """Settings of a weight that is measured at the beginning of training.
+
+    The weight is chosen so that the norm of the gradient of the term at the student's point is
+    ``share`` times the norm of the gradient of the student's losses on labels.
+
+    Example:
+        >>> AutoWeight.of('auto')
+        AutoWeight(share=0.3, iters=20)
+        >>> AutoWeight.of(dict(share=0.1)).share
+        0.1
+    """
+    share: float = SHARE
+    """Norm of the gradient of the term, divided by that of the losses on labels."""
+    iters: int = ITERS
+    """Number of iterations over which both norms are averaged."""
+
+    @staticmethod
+    def of(written: Any) -> 'AutoWeight':
+        """Parse ``loss_weight`` of an entry.
+
+        Args:
+            written (str | dict): 'auto', or a dict with ``share`` and ``iters``.
+
+        Raises:
+            TypeError: If a value is of the wrong type.
+            ValueError: If it is another string, a key is unknown, or a value is out of range.
+        """
+        if written == 'auto':
+            return AutoWeight()
+        if not isinstance(written, dict):
+            raise ValueError("`loss_weight` must be a number, 'auto' or dict(share=...), but got "
+                             f'{written!r}; write one of these')
+        for key in written:
+            if key not in KEYS:
+                raise ValueError(f'`loss_weight` has no key {key!r}{closest(key, KEYS)}; the keys '
+                                 f'are {", ".join(map(repr, KEYS))}; write one of these')
+        share = finite_number('loss_weight.share', written.get('share', SHARE))
+        if share <= 0:
+            raise ValueError(f'`loss_weight.share` must be greater than 0, but got {share:g}; '
+                             f'write a number such as {SHARE}')
+        return AutoWeight(share, whole_number(
+            'loss_weight.iters', written.get('iters', ITERS), least=1))
+
+
+def split_weight(loss: Dict[str, Any], name: str = 'an entry of `distill`', *,
+                 learner: str = 'student', alpha: Optional[float] = None,
+                 queries: Optional[str] = None, images: Optional[str] = None
+                 ) -> Tuple[Dict[str, Any], Optional[AutoWeight]]:
+    """Separate a ``loss_weight`` that is measured from the arguments of a loss.
+
+    Args:
+        loss (dict): Arguments of the loss.
+        name (str): The entry, for messages.
+        learner (str): Name of the network that learns.
+        alpha (float, optional): See :func:`mmkd.compare.spec.read_entry`.
+        queries (str, optional): See :func:`mmkd.compare.spec.read_entry`.
+        images (str, optional): See :func:`mmkd.compare.spec.read_entry`.
+
+    Returns:
+        tuple[dict, AutoWeight | None]: The arguments without ``loss_weight``, so that the loss has
+        its default weight, and the settings; the same arguments and None for a number.
+
+    Raises:
+        TypeError: See :meth:`AutoWeight.of`.
+        ValueError: Likewise, or if the losses on labels cannot be measured at the same point.
+    """
+    if not isinstance(loss.get('loss_weight'), (str, dict)):
+        return loss, None
+    auto = AutoWeight.of(loss['loss_weight'])
+    obstacle = (
+        f'`{learner}` learns, and gradients are measured for the student alone'
+        if learner != 'student' else
+        '`alpha` already says what part the term has' if alpha is not None else
+        'predictions for other `queries` have no loss on labels' if queries is not None else
+        'unlabelled images have no loss on labels' if images == 'unlabelled' else '')
+    if obstacle:
+        raise ValueError(f'{name} has a `loss_weight` that is measured, but {obstacle}; write a '
+                         'number')
+    return {key: value for key, value in loss.items() if key != 'loss_weight'}, auto
