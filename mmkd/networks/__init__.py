@@ -2,6 +2,7 @@
 from .base import BaseTeacher
 from .cached import CachedModuleTeacher, CachedTeacher, Caching
 from .committee import Committee
+from .cross_fit import CrossFit
 from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
 from .live import Itself, LiveNetwork
@@ -10,6 +11,6 @@ from .module import ModuleTeacher
 from .observing import Question
 from .partner import Partner
 
-__all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee',
+__all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee', 'CrossFit',
            'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher', 'ModuleTeacher',
            'Partner', 'Question']

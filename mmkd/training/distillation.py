@@ -23,6 +23,7 @@ from ..points.probe import size_explained
 from ..points.recorder import Records
 from .assembly import assemble
 from .auto_weights import weights_of
+from .folds import check_folds
 from .health import LIMIT, Health, guard_clipping
 from .probe import Probe, naming_comparable
 from .pseudo_labels import shown
@@ -150,6 +151,7 @@ class Distillation:
                 assert network.model is not None
                 if network is not self.itself:
                     network.model.to(parameter.device, parameter.dtype)
+            check_folds(self)
             with naming_comparable(self):
                 self.probe.run()
             if self.unlabelled is not None:
