@@ -37,14 +37,14 @@ class AutoWeight(NamedTuple):
             written (str | dict): 'auto', or a dict with ``share`` and ``iters``.
 
         Raises:
-            TypeError: If a value is of the wrong type.
-            ValueError: If it is another string, a key is unknown, or a value is out of range.
+            TypeError: If it is another string, or a value is of the wrong type.
+            ValueError: If a key is unknown, or a value is out of range.
         """
         if written == 'auto':
             return AutoWeight()
         if not isinstance(written, dict):
-            raise ValueError("`loss_weight` must be a number, 'auto' or dict(share=...), but got "
-                             f'{written!r}; write one of these')
+            raise TypeError("`loss_weight` must be a number, 'auto' or dict(share=...), but got "
+                            f'{written!r}; write one of these')
         for key in written:
             if key not in KEYS:
                 raise ValueError(f'`loss_weight` has no key {key!r}{closest(key, KEYS)}; the keys '

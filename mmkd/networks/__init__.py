@@ -11,6 +11,6 @@ from .module import ModuleTeacher
 from .observing import Question
 from .partner import Partner
 
-__all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee', 'CrossFit',
-           'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher', 'ModuleTeacher',
-           'Partner', 'Question']
+__all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee',
+           'CrossFit', 'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher',
+           'ModuleTeacher', 'Partner', 'Question']

@@ -110,10 +110,11 @@ class CrossFit(BaseTeacher):
                                  'to the end; run tools/folds.py again, or write `teachers=`')
             entries = [dict(config=one.config, checkpoint=one.checkpoint) for one in folds.teachers]
         if len(entries) != folds.count:
-            raise ValueError(f'`teachers` of mmkd.CrossFit has {len(entries)}, but {folds.path} has '
-                             f'{folds.count} folds; write one teacher for each')
-        self.teachers = [build_teacher(
-            number, {**self._settings, **entry}, self.cache, self._of_cache) for number, entry in enumerate(entries)]
+            raise ValueError(f'`teachers` of mmkd.CrossFit has {len(entries)}, but {folds.path} '
+                             f'has {folds.count} folds; write one teacher for each')
+        self.teachers = [
+            build_teacher(number, {**self._settings, **entry}, self.cache, self._of_cache)
+            for number, entry in enumerate(entries)]
         parameter = next(student.parameters())
         for number, one in enumerate(self.teachers):
             one.prepare(student)
@@ -165,7 +166,8 @@ class CrossFit(BaseTeacher):
             ValueError: If the samples have no ``img_path``, or a question cannot be split by image.
         """
         if data_samples is None and not self._has_begun:  # a blank image, before training
-            return [one.observe(inputs, None, questions) for one in self.teachers][0]
+            tried = [one.observe(inputs, None, questions) for one in self.teachers]
+            return tried[0]
         parts = self.parts_of(data_samples)
         whole = list(range(len(inputs)))
         if len(parts) == 1 and parts[0].images == whole and set(parts[0].weights) == {1.}:

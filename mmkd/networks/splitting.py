@@ -83,8 +83,9 @@ def by_image(answers: Sequence[Answer], parts: Sequence[Part], count: int, point
                 rows[number] = row if rows[number] is None else rows[number] + row
         return torch.stack(rows)
 
-    queries = [Queries(together([one.logits for one in same]), together([one.where for one in same]),
-                       *same[0][2:]) for same in zip(*(answer.queries for answer in answers))]
+    queries = [
+        Queries(together([one.logits for one in same]), together([one.where for one in same]),
+                *same[0][2:]) for same in zip(*(answer.queries for answer in answers))]
     return Answer([together(same) for same in zip(*(answer.levels for answer in answers))], queries)
 
 

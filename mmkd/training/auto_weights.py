@@ -7,15 +7,14 @@ from mmengine.logging import print_log
 from torch import Tensor, distributed
 from torch.utils._pytree import tree_flatten
 
-from ..compare.auto_weight import AutoWeight
 from ..compare.parts import Parts
 from ..compare.term import Term
 from ..core.processes import world_size
 from ..core.runner import current_optim_wrapper
 from ..points.recorder import CHANGED, Records
 
-CHECKPOINTED = ("`{name}`: `loss_weight='auto'` cannot measure a gradient that passes a module which "
-                'is computed again in the backward pass (`with_cp=True`); write a number, or '
+CHECKPOINTED = ("`{name}`: `loss_weight='auto'` cannot measure a gradient that passes a module "
+                'which is computed again in the backward pass (`with_cp=True`); write a number, or '
                 'with_cp=False')
 
 

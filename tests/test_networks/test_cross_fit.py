@@ -12,7 +12,6 @@ from conftest import (
     retinanet,
     save_teacher,
     segmentor,
-    segmentor_config,
     train,
     two_stage,
 )
@@ -23,7 +22,7 @@ from support.queries import detector as detr
 
 from mmkd.files.archive import hash_of_file
 from mmkd.files.folds import write_folds
-from mmkd.networks import CrossFit, FrozenTeacher, Question
+from mmkd.networks import FrozenTeacher, Question
 from mmkd.networks.splitting import Part, by_image, places_of
 from mmkd.points import Answer, points_of
 from mmkd.training.folds import transforms_in
@@ -171,8 +170,9 @@ def test_queries_are_put_together_by_image(tmp_path):
     for row, number in ((0, 1), (1, 0)):
         its = fitted.teachers[number].observe(
             inputs[row:row + 1], samples('ba'[row]), {'': Question((point, ))})[''][point]
-        torch.testing.assert_close(found[''][point].queries[-1].where[row], its.queries[-1].where[0])
-        torch.testing.assert_close(found[''][point].levels[-1][row], its.levels[-1][0])
+        one = found[''][point]
+        torch.testing.assert_close(one.queries[-1].where[row], its.queries[-1].where[0])
+        torch.testing.assert_close(one.levels[-1][row], its.levels[-1][0])
 
 
 def samples(*names):
@@ -190,8 +190,8 @@ def test_teachers_in_another_order_are_refused(tmp_path):
     entry = folder_of(tmp_path, retinanet(), ['a', 'b'])
     swapped = [dict(config=f'{tmp_path}/fold{n}.py', checkpoint=f'{tmp_path}/fold{n}.pth')
                for n in (1, 0)]
-    with pytest.raises(ValueError, match=r'was trained without fold 1, so it has seen the images of '
-                                         r'fold 0; write `teachers` in the order of the folds'):
+    with pytest.raises(ValueError, match=r'was trained without fold 1, so it has seen the images '
+                                         r'of fold 0; write `teachers` in the order of the folds'):
         prepared(entry, teachers=swapped)
     with pytest.raises(ValueError, match='has 1, but .* has 2 folds; write one teacher for each'):
         prepared(entry, teachers=swapped[:1])
@@ -242,8 +242,7 @@ def test_a_damaged_file_is_refused(tmp_path, content, says):
 ])
 def test_wrong_arguments_are_refused_before_a_file_is_read(changes, says):
     with pytest.raises((TypeError, ValueError), match=re.escape(says)):
-        build(distiller(retinanet(), dict(type='mmkd.CrossFit', **dict(dict(folder='f'), **changes)),
-                        KD))
+        build(distiller(retinanet(), {'type': 'mmkd.CrossFit', 'folder': 'f', **changes}, KD))
 
 
 def test_samples_without_a_path_are_refused(tmp_path):

@@ -91,8 +91,8 @@ class SlopeLoss(DistillLoss):
 def linear(weight='auto', on='backbone', model=None, **entry):
     SlopeLoss.slopes = (5., )  # also for the trial before training
     torch.manual_seed(0)
-    made = build(dict(type='mmkd.Distiller', student=model or dict(type='LinearModel'), teacher=Frozen(),
-                      distill=[dict(type='mmkd.SlopeLoss', on=on, loss_weight=weight, **entry)]))
+    made = build(distiller(model or dict(type='LinearModel'), Frozen(), dict(
+        type='mmkd.SlopeLoss', on=on, loss_weight=weight, **entry)))
     made.prepare()
     return made.train()
 
@@ -143,7 +143,8 @@ def test_a_schedule_multiplies_the_weight_and_does_not_enter_it():
 
 def test_a_term_that_is_zero_is_measured_again(monkeypatch):
     said = []
-    monkeypatch.setattr('mmkd.training.auto_weights.print_log', lambda text, *rest: said.append(text))
+    monkeypatch.setattr('mmkd.training.auto_weights.print_log',
+                        lambda text, *rest: said.append(text))
     model = linear(dict(share=0.5, iters=2))
     found = steps(model, 5, slopes=(0., 0., 0., 4., 4.))
     assert 'no weight was found in 2 iterations, because the gradient of the term at `backbone` ' \
@@ -151,8 +152,8 @@ def test_a_term_that_is_zero_is_measured_again(monkeypatch):
     assert [one['loss_backbone_slope'] for one in found[:3]] == [0] * 3
     weight = model.distillation.weights['loss_backbone_slope']
     assert weight.is_fixed  # over the third and the fourth step
-    assert said[1].startswith('loss_backbone_slope: loss_weight=0.75, measured in 2 iterations: the '
-                              'norm of its gradient at `backbone` is 0.5 of that of the losses')
+    assert said[1].startswith('loss_backbone_slope: loss_weight=0.75, measured in 2 iterations: '
+                              'the norm of its gradient at `backbone` is 0.5 of that of the losses')
     assert said[1].endswith('(2, the default, is 1.33 of it)')
     assert found[4]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
 
