@@ -210,7 +210,7 @@ def without_fold(config: Config, images: Images, number: int, work_dir: str) -> 
     entry = training_set(own)
     kept = {name for name, (fold, _) in images.items() if fold != number}
     folder = os.path.abspath(os.path.join(work_dir, 'annotations'))
-    if str(entry.ann_file).endswith('.json'):
+    if str(entry.get('ann_file')).endswith('.json'):
         content = coco_of(entry)
         ids = {one['id'] for one in content['images'] if one['file_name'] in kept}
         text = json.dumps(dict(

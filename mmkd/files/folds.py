@@ -109,8 +109,8 @@ class Folds(NamedTuple):
             if os.path.isfile(path) and os.path.getsize(path) != found[1]:
                 raise ValueError(
                     f'{self.path} is of other images: {path} has {os.path.getsize(path)} bytes, '
-                    f'but the image of this name had {found[1]} when the folds were written; train the '
-                    'teachers on this training set by tools/folds.py')
+                    f'but the image of this name had {found[1]} when the folds were written; train '
+                    'the teachers on this training set by tools/folds.py')
 
     def _find(self, path: str) -> Optional[Tuple[int, int]]:
         parts = path.replace(os.sep, '/').split('/')

@@ -28,7 +28,7 @@ def tool(monkeypatch, tmp_path):
                      seed=int(folder[-1]))
         return argparse.Namespace(returncode=0)
 
-    monkeypatch.setattr(chain.subprocess, 'run', trained)
+    monkeypatch.setattr(chain, 'subprocess', argparse.Namespace(run=trained))
 
     def call(*options):
         monkeypatch.setattr('sys.argv', ['folds.py', *map(str, options)])
@@ -132,7 +132,7 @@ def test_groups_stay_in_one_fold(tool):
         tool.split(names, 2, 0, 'film')
 
 
-def test_what_cannot_be_split_is_refused(shapes, tool, tmp_path):
+def test_what_cannot_be_split_is_refused(shapes, tool, tmp_path, capsys):
     detector(shapes, tmp_path / 'plain.py')
     with pytest.raises(SystemExit, match='4 training images in 4 groups cannot be split into 5'):
         tool('plain.py', '--folds', 5, '--work-dir', 'out')
@@ -156,7 +156,7 @@ def test_what_cannot_be_split_is_refused(shapes, tool, tmp_path):
                           (['--group-by', '('], 'is no regular expression')):
         with pytest.raises(SystemExit):
             tool('plain.py', *options)
-        assert says
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.slow
