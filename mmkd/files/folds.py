@@ -31,7 +31,7 @@ class Folds(NamedTuple):
     """Number of the part, from 0, and bytes of the file, by path in the folder of the images."""
     teachers: List[Fold]
     """The teachers in the order of the parts; [] if the file names none."""
-    count: int
+    total: int
     """Number of parts."""
     digest: str
     """SHA-256 of the file."""
@@ -64,8 +64,9 @@ class Folds(NamedTuple):
             if parts != list(range(count)):
                 raise ValueError(f'its images have the folds {parts}, but 0 to {count - 1} were '
                                  'expected')
-            teachers = [Fold(*(os.path.join(os.path.dirname(path), one[key])
-                               for key in ('config', 'checkpoint')), one['sha256'])
+            home = os.path.dirname(path)
+            teachers = [Fold(os.path.join(home, one['config']),
+                             os.path.join(home, one['checkpoint']), one['sha256'])
                         for one in found['teachers']]
             if teachers and len(teachers) != count:
                 raise ValueError(f'it names {len(teachers)} teachers for {count} folds')

@@ -109,9 +109,9 @@ class CrossFit(BaseTeacher):
                 raise ValueError(f'{folds.path} names no teachers, because they were not trained '
                                  'to the end; run tools/folds.py again, or write `teachers=`')
             entries = [dict(config=one.config, checkpoint=one.checkpoint) for one in folds.teachers]
-        if len(entries) != folds.count:
+        if len(entries) != folds.total:
             raise ValueError(f'`teachers` of mmkd.CrossFit has {len(entries)}, but {folds.path} '
-                             f'has {folds.count} folds; write one teacher for each')
+                             f'has {folds.total} folds; write one teacher for each')
         self.teachers = [
             build_teacher(number, {**self._settings, **entry}, self.cache, self._of_cache)
             for number, entry in enumerate(entries)]
@@ -212,7 +212,7 @@ class CrossFit(BaseTeacher):
                     'mmkd.CrossFit finds the teacher of an image by its `img_path`, which the '
                     'samples do not have; add it to `meta_keys` of the last transform of the '
                     'training pipeline')
-            fold, count = self.folds.fold_of(str(path)), self.folds.count
+            fold, count = self.folds.fold_of(str(path)), self.folds.total
             if fold is None and self.unseen == 'one':
                 fold = zlib.crc32(os.path.basename(str(path)).encode()) % count
             for teacher in range(count) if fold is None else [fold]:

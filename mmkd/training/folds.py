@@ -41,7 +41,7 @@ def check_folds(distillation: Any) -> None:
         assert one.folds is not None
         one.folds.check_images(paths)
         print_log(f'mmkd.CrossFit: each of {len(paths)} training images is taught by the one of '
-                  f'{one.folds.count} teachers that was trained without it ({one.folds.path})',
+                  f'{one.folds.total} teachers that was trained without it ({one.folds.path})',
                   'current')
 
 

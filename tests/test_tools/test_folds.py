@@ -49,7 +49,7 @@ def test_each_image_is_in_one_fold_and_in_the_others_annotations(shapes, tool, t
     detector(shapes, tmp_path / 'plain.py')
     tool('plain.py', '--folds', 2, '--work-dir', 'out', '--cfg-options', 'train_cfg.max_epochs=3')
     folds = Folds.read('out')
-    assert folds.count == 2
+    assert folds.total == 2
     assert sorted(fold for fold, _ in folds.images.values()) == [0, 0, 1, 1]
     for number, teacher in enumerate(folds.teachers):
         config = Config.fromfile(teacher.config)
