@@ -269,10 +269,12 @@ def check_alike(first: FrozenTeacher, number: int, teacher: FrozenTeacher) -> No
     Raises:
         ValueError: If it has not.
     """
-    shapes = [{name: tuple(one.shape) for name, one in each.model.state_dict().items()}
-              for each in (first, teacher)]  # type: ignore[union-attr]
-    if shapes[0] != shapes[1] or first.classes != teacher.classes:
-        what = 'classes' if shapes[0] == shapes[1] else 'architectures'
+    assert first.model is not None
+    assert teacher.model is not None
+    own, other = ({name: tuple(one.shape) for name, one in model.state_dict().items()}
+                  for model in (first.model, teacher.model))
+    if own != other or first.classes != teacher.classes:
+        what = 'classes' if own == other else 'architectures'
         raise ValueError(f'teachers 0 and {number} of mmkd.CrossFit have different {what}, but '
                          'a batch needs the same points of all; train them with one config by '
                          'tools/folds.py')

@@ -188,7 +188,8 @@ def before_copy(copy: Tensor) -> Any:
     """The edge of the graph that a copy was made of."""
     assert copy.grad_fn is not None
     node, number = copy.grad_fn.next_functions[0]
-    return torch.autograd.graph.GradientEdge(node, number)  # type: ignore[call-arg]
+    assert node is not None
+    return torch.autograd.graph.GradientEdge(node, number)
 
 
 def norms_of(term: Term, task: Tensor, own: Tensor, shared: Sequence[Any]) -> Tensor:
