@@ -1,11 +1,15 @@
 """What does ``loss_weight='auto'`` of an entry mean?"""
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from torch import nn
+
 from ..core.arguments import finite_number, whole_number
 from ..core.build import closest
+from ..points import Point
 
-SHARE = 0.3
-"""Share of the gradient of the task losses that ``'auto'`` stands for."""
+SHARE = 10.
+"""Share of the gradient of the task losses that ``'auto'`` stands for. docs/auto.md has the shares of
+methods that help."""
 ITERS = 20
 """Number of iterations in which the gradients are measured."""
 
@@ -15,12 +19,12 @@ KEYS = ('share', 'iters')
 class AutoWeight(NamedTuple):
     """Settings of a weight that is measured at the beginning of training.
 
-    The weight is chosen so that the norm of the gradient of the term at the student's point is
-    ``share`` times the norm of the gradient of the student's losses on labels.
+    The weight is chosen so that the norm of the gradient of the term at shared features of the
+    student (:func:`shared_paths`) is ``share`` times the norm of the gradient of the student's losses on labels.
 
     Example:
         >>> AutoWeight.of('auto')
-        AutoWeight(share=0.3, iters=20)
+        AutoWeight(share=10.0, iters=20)
         >>> AutoWeight.of(dict(share=0.1)).share
         0.1
     """
@@ -55,6 +59,33 @@ class AutoWeight(NamedTuple):
                              f'write a number such as {SHARE}')
         return AutoWeight(share, whole_number(
             'loss_weight.iters', written.get('iters', ITERS), least=1))
+
+
+def shared_paths(auto: Optional[AutoWeight], point: Point, continued: str,
+                 student: nn.Module) -> Tuple[str, ...]:
+    """Modules of the student at whose outputs the gradients are measured.
+
+    For features these are the modules of the point. For predictions it is the neck, or the backbone
+    of a model without one. At the logits themselves a norm says little: gradients of many positions
+    cancel on the way to the shared features.
+
+    Args:
+        auto (AutoWeight, optional): The settings; None if the weight is a number.
+        point (Point): The student's point.
+        continued (str): Path of the module whose output continues through the teacher, '' if none.
+        student (nn.Module): The student.
+
+    Returns:
+        tuple[str]: Dotted paths; () if ``auto`` is None.
+    """
+    if auto is None:
+        return ()
+    if point.is_prediction:
+        for name in ('neck', 'backbone'):
+            if isinstance(getattr(student, name, None), nn.Module):
+                return (name, )
+    return (continued, ) if continued else tuple(
+        path for one in point.choices or [point] for path in one.paths)
 
 
 def split_weight(loss: Dict[str, Any], name: str = 'an entry of `distill`', *,

@@ -22,7 +22,7 @@ class MeasuredWeight:
     """The weight of a term, from gradients in the first iterations.
 
     In each of these iterations the gradients of the losses on labels and of the term are computed
-    at the outputs of the student's modules at the point. Their norms are averaged over the
+    at shared features of the student (:func:`mmkd.compare.auto_weight.shared_paths`). Their norms are averaged over the
     iterations so far, and over processes. The weight is ``share`` times the first mean divided by
     the second. It is used from the first iteration on, changes until the last of these
     iterations, and is fixed then. The numbers stay on the device, so the CPU waits for a GPU only
@@ -43,8 +43,8 @@ class MeasuredWeight:
     def __init__(self, term: Term) -> None:
         assert term.spec.auto is not None
         self.name, self.auto = term.name, term.spec.auto
-        self.point = term.spec.on_student
         self.default: float = term.loss.loss_weight
+        self._term = term
         self.is_fixed, self.count = False, 0
         self._sums = torch.zeros(2, dtype=torch.float64)
 
@@ -73,8 +73,14 @@ class MeasuredWeight:
         self.count, self._sums = 0, torch.zeros_like(self._sums)
         print_log(f'`{self.name}`: no weight was found in {self.auto.iters} iterations, because '
                   f'the gradient of {"the term" if task > 0 else "the losses on labels"} at '
-                  f'`{self.point}` was 0 or not finite; it is measured again', 'current',
+                  f'{self.place} was 0 or not finite; it is measured again', 'current',
                   logging.WARNING)
+
+    @property
+    def place(self) -> str:
+        """The modules at which the gradients are measured, for messages."""
+        return ', '.join(dict.fromkeys(
+            f'`{path}`' for part in self._term.parts for path in part.shared))
 
     @property
     def factor(self) -> Union[float, Tensor]:
@@ -123,7 +129,7 @@ class MeasuredWeight:
         factor = self.factor
         assert isinstance(factor, float)
         return (f'{self.name}: loss_weight={self.default * factor:.4g}, measured in '
-                f'{self.count} iterations: the norm of its gradient at `{self.point}` is '
+                f'{self.count} iterations: the norm of its gradient at {self.place} is '
                 f'{self.auto.share:g} of that of the losses on labels ({self.default:g}, the '
                 f'default, is {self.auto.share / factor:.3g} of it)')
 
@@ -170,12 +176,9 @@ def total(losses: Mapping[str, Any]) -> Tensor:
 
 
 def shared_by(term: Term, seen: Records, model: torch.nn.Module) -> List[Any]:
-    """Outputs of the student's modules at the point of a term, or edges of the graph there."""
-    paths = {path for part in term.parts for point in (
-        part.student_point.choices or [part.student_point]) for path in (
-            point.paths if part.spec.through is None else [part.spec.through.student])}
+    """Outputs of the modules at which the gradients are measured, or edges of the graph there."""
     found: Dict[Any, Any] = {}
-    for path in sorted(paths):
+    for path in dict.fromkeys(path for part in term.parts for path in part.shared):
         is_copied = model.get_submodule(path) in CHANGED
         for call in seen.get(path, ()):
             for one in tree_flatten(call.output)[0]:

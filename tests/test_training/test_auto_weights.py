@@ -230,7 +230,8 @@ def streets(folder):
 
 @pytest.mark.parametrize('pair', [dense, rois, streets])
 def test_share_of_whole_models_is_that_of_the_gradients_by_hand(pair, tmp_path):
-    """Both gradients at the features, from the losses that the model returns."""
+    """Gradients at the neck, or the backbone of a model without one, also for logits; from the
+    losses that the model returns."""
     student, teacher, batch, scope, (features, logits) = pair(tmp_path)
     model = build(distiller(
         student, teacher, dict(type='mmkd.MSELoss', on=features, loss_weight=dict(share=0.2)),
@@ -242,23 +243,17 @@ def test_share_of_whole_models_is_that_of_the_gradients_by_hand(pair, tmp_path):
     module = model.student.get_submodule(features)
     module.register_forward_hook(lambda module, args, output: kept.extend(output))
     losses = model(**data, mode='loss')
-    own = sum(torch.stack(list(value)).sum() if isinstance(value, (list, tuple)) else value
-              for name, value in losses.items() if 'loss' in name and 'mse' not in name and (
-                  not name.endswith('_kd')))
-    name = f'loss_{features}_mse'
-    term = sum(losses[name])
-    norms = []
-    for loss in (term, own):
-        found = [torch.autograd.grad(loss, kept[number], retain_graph=True, allow_unused=True)[0]
-                 for number in range(len(kept))]
-        norms.append(torch.cat([one.flatten() for one in found if one is not None]).norm())
-    compared = [torch.autograd.grad(term, one, retain_graph=True, allow_unused=True)[0] is not None
-                for one in kept]
-    if all(compared):
-        assert (norms[0] / norms[1]).item() == pytest.approx(0.2, rel=1e-4)
-    sum(torch.stack(list(value)).sum() if isinstance(value, (list, tuple)) else value
-        for name, value in losses.items() if 'loss' in name).backward()  # the graph is kept
-    assert losses['weight_cls_kd'] > 0
+    sums = {name: sum(value) if isinstance(value, (list, tuple)) else value
+            for name, value in losses.items() if 'loss' in name}
+    terms = {f'loss_{features}_mse': 0.2, 'loss_cls_kd': 0.7}
+    own = sum(value for name, value in sums.items() if name not in terms)
+    for name, share in terms.items():
+        found = [torch.autograd.grad(sums[name], kept, retain_graph=True, allow_unused=True),
+                 torch.autograd.grad(own, kept, retain_graph=True, allow_unused=True)]
+        norms = [torch.cat([one.flatten() for one, used in zip(side, found[0])
+                            if used is not None]).norm() for side in found]
+        assert (norms[0] / norms[1]).item() == pytest.approx(share, rel=1e-4), name
+    sum(sums.values()).backward()  # the graph is kept
 
 
 def measured_config(shapes, teacher, work_dir, **changes):
