@@ -8,8 +8,8 @@ from ..core.build import closest
 from ..points import Point
 
 SHARE = 10.
-"""Share of the gradient of the task losses that ``'auto'`` stands for. docs/auto.md has the shares of
-methods that help."""
+"""Share of the gradient of the task losses that ``'auto'`` stands for. docs/auto.md has the
+shares of methods that help."""
 ITERS = 20
 """Number of iterations in which the gradients are measured."""
 
@@ -20,7 +20,8 @@ class AutoWeight(NamedTuple):
     """Settings of a weight that is measured at the beginning of training.
 
     The weight is chosen so that the norm of the gradient of the term at shared features of the
-    student (:func:`shared_paths`) is ``share`` times the norm of the gradient of the student's losses on labels.
+    student (:func:`shared_paths`) is ``share`` times the norm of the gradient of its losses on
+    labels.
 
     Example:
         >>> AutoWeight.of('auto')

@@ -286,7 +286,7 @@ def notes_of_term(term: Term) -> List[str]:
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
     if spec.auto is not None:
         further.append(f'loss_weight measured in {spec.auto.iters} iterations: '
-                       f'{spec.auto.share:g} of the gradient of the losses on labels')
+                       f'{spec.auto.share:g} times the gradient of the losses on labels')
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
             *further]
 

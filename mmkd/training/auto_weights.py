@@ -22,9 +22,9 @@ class MeasuredWeight:
     """The weight of a term, from gradients in the first iterations.
 
     In each of these iterations the gradients of the losses on labels and of the term are computed
-    at shared features of the student (:func:`mmkd.compare.auto_weight.shared_paths`). Their norms are averaged over the
-    iterations so far, and over processes. The weight is ``share`` times the first mean divided by
-    the second. It is used from the first iteration on, changes until the last of these
+    at shared features of the student (:func:`mmkd.compare.auto_weight.shared_paths`). Their norms
+    are averaged over the iterations so far, and over processes. The weight is ``share`` times the
+    first mean divided by the second. It is used from the first iteration on, changes until the last of these
     iterations, and is fixed then. The numbers stay on the device, so the CPU waits for a GPU only
     once, at the end.
 
@@ -125,13 +125,13 @@ class MeasuredWeight:
     def __str__(self) -> str:
         if not self.is_fixed:
             return (f'loss_weight is measured in the first {self.auto.iters} iterations, for '
-                    f'{self.auto.share:g} of the gradient of the losses on labels')
+                    f'{self.auto.share:g} times the gradient of the losses on labels')
         factor = self.factor
         assert isinstance(factor, float)
         return (f'{self.name}: loss_weight={self.default * factor:.4g}, measured in '
                 f'{self.count} iterations: the norm of its gradient at {self.place} is '
-                f'{self.auto.share:g} of that of the losses on labels ({self.default:g}, the '
-                f'default, is {self.auto.share / factor:.3g} of it)')
+                f'{self.auto.share:g} times that of the losses on labels ({self.default:g}, the '
+                f'default, has {self.auto.share / factor:.3g} times)')
 
 
 def weights_of(terms: Sequence[Term]) -> Dict[str, MeasuredWeight]:
@@ -219,7 +219,7 @@ def norms_of(term: Term, task: Tensor, own: Tensor, shared: Sequence[Any]) -> Te
     if all(one is None for one in of_task):
         raise ValueError(
             f'`{term.name}`: the losses on labels do not depend on `{term.spec.on_student}` of the '
-            "student, so `loss_weight='auto'` has no gradient to take a share of; write a number, "
+            "student, so `loss_weight='auto'` has nothing to compare with; write a number, "
             'or compare another point')
     norms = torch.stack([norm_of(of_task, own), norm_of(of_term, own)])
     return norms if scale is None else norms / scale

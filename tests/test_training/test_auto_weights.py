@@ -153,8 +153,8 @@ def test_a_term_that_is_zero_is_measured_again(monkeypatch):
     weight = model.distillation.weights['loss_backbone_slope']
     assert weight.is_fixed  # over the third and the fourth step
     assert said[1].startswith('loss_backbone_slope: loss_weight=0.75, measured in 2 iterations: '
-                              'the norm of its gradient at `backbone` is 0.5 of that of the losses')
-    assert said[1].endswith('(2, the default, is 1.33 of it)')
+                              'the norm of its gradient at `backbone` is 0.5 times that of the')
+    assert said[1].endswith('(2, the default, has 1.33 times)')
     assert found[4]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
 
 
