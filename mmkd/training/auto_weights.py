@@ -24,9 +24,9 @@ class MeasuredWeight:
     In each of these iterations the gradients of the losses on labels and of the term are computed
     at shared features of the student (:func:`mmkd.compare.auto_weight.shared_paths`). Their norms
     are averaged over the iterations so far, and over processes. The weight is ``share`` times the
-    first mean divided by the second. It is used from the first iteration on, changes until the last of these
-    iterations, and is fixed then. The numbers stay on the device, so the CPU waits for a GPU only
-    once, at the end.
+    first mean divided by the second. It is used from the first iteration on, changes until the last
+    of these iterations, and is fixed then. The numbers stay on the device, so the CPU waits for a
+    GPU only once, at the end.
 
     The factor of a schedule is left out of the gradient of the term, so a schedule changes the
     share. Iterations in which the term is turned off do not count. Iterations in which a gradient
