@@ -410,7 +410,7 @@ TEACHERS = [
           teacher=dict(type='mmkd.Committee', members=[teacher()], average='mean')),
     model('cross-fitting without a folder', must('folder', 'must be the path of a folder', '3'),
           TypeError, teacher=dict(type='mmkd.CrossFit', folder=3)),
-    model('cross-fitting by one teacher', must('teachers', 'must be a list of dict', 'a.pth'),
+    model('cross-fitting by one teacher', must('teachers', 'must be a list of dict', "'a.pth'"),
           TypeError, teacher=dict(type='mmkd.CrossFit', folder='f', teachers='a.pth')),
     model('unseen images', must('unseen', "must be one of 'one', 'mean'", "'all'"),
           teacher=dict(type='mmkd.CrossFit', folder='f', unseen='all')),
