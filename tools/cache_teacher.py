@@ -2,14 +2,14 @@
 
     python tools/cache_teacher.py configs/cache/retinanet_r18_bccd.py
 
-The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`, or with
-mmkd.CachedModuleTeacher. If the pipeline
-is wrapped in `mmkd.Replay`, the tool stores all variants of every image; otherwise, one random
+The config trains with `teacher=dict(type='mmkd.CachedTeacher', cache=FOLDER, ...)`, with
+mmkd.CachedModuleTeacher, or with a mmkd.CrossFit that has `cache=FOLDER`. If the pipeline is
+wrapped in `mmkd.Replay`, the tool stores all variants of every image; otherwise, one random
 augmentation of each. Nothing is trained. Outputs that are stored already are not computed again, so
 an interrupted run can be repeated.
 """
 import argparse
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 import torch
 from command import Parser, run
@@ -19,7 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from tqdm import tqdm
 
 from mmkd import MODELS, Replay
-from mmkd.networks import Caching
+from mmkd.networks import BaseTeacher, Caching, CrossFit
 
 NO_CACHE = ("the config has no mmkd.CachedTeacher; write teacher=dict(type='mmkd.CachedTeacher', "
             'cache=FOLDER, ...)')
@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument('config', help='distillation config with a mmkd.CachedTeacher')
     add_common_options(parser)
     config = load_config(parser.parse_args())
-    if not any(is_cached(entry) for _, entry in networks_of(config, ('config', 'build'))):
+    if not any(is_cached(entry) for _, entry in networks_of(
+            config, ('config', 'build', 'folder'))):
         raise SystemExit(NO_CACHE)
     check_files(config)
     config.train_cfg = dict(type='FillCacheLoop', max_epochs=1)
@@ -48,7 +49,16 @@ def is_cached(entry: Dict[str, Any]) -> bool:
     """Whether the outputs of this network are cached."""
     kind = entry.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, Caching)
+    if not isinstance(kind, type):
+        return False
+    return issubclass(kind, Caching) or (
+        issubclass(kind, CrossFit) and entry.get('cache') is not None)
+
+
+def caches_of(network: BaseTeacher) -> List[Caching]:
+    """The networks with a cache in a network: itself, or the teachers of a cross-fitting."""
+    inner = network.teachers if isinstance(network, CrossFit) else [network]
+    return [one for one in inner if isinstance(one, Caching)]
 
 
 @LOOPS.register_module()
@@ -60,12 +70,12 @@ class FillCacheLoop(EpochBasedTrainLoop):
         runner.call_hook('before_train')
         model = runner.model.module if hasattr(runner.model, 'module') else runner.model
         distillation = getattr(model, 'distillation', None)
-        teachers = [] if distillation is None else [
-            one for one in distillation.networks.values() if isinstance(one, Caching)]
+        networks = {} if distillation is None else {
+            name: caches_of(one) for name, one in distillation.networks.items()}
+        teachers = [one for caches in networks.values() for one in caches]
         if not teachers:
             raise SystemExit(NO_CACHE)
-        parts = [part for part in distillation.parts
-                   if distillation.networks[part.spec.source] in teachers]
+        parts = [part for part in distillation.parts if networks[part.spec.source]]
         nothing_seen: Dict[str, Dict] = {part.spec.learner: {} for part in parts}
         replays = list(replays_in(self.dataloader.dataset))
         variants = list(range(max([replay.variants for replay in replays], default=1)))

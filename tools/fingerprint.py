@@ -9,6 +9,7 @@ from common import networks_of, read_config
 from mmengine.config import Config
 
 from mmkd.files.archive import hash_of_file
+from mmkd.files.folds import NAME
 from mmkd.files.zoo import CONFIGS
 
 DIGITS = 16
@@ -43,6 +44,9 @@ def networks(config: Config) -> Dict[str, str]:
         for key in ('config', 'checkpoint'):
             if isinstance(entry.get(key), str):
                 found[f'{where}.{key}'] = digest_of_source(entry[key])
+    for where, entry in networks_of(config, ('folder', )):  # of a mmkd.CrossFit
+        if isinstance(entry['folder'], str):
+            found[f'{where}.folder'] = digest_of_source(os.path.join(entry['folder'], NAME))
     return found
 
 

@@ -38,6 +38,7 @@ from common import (
 from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
+from recommend import recommended_for
 from second_stream import add_second_stream, added, check_second_stream, written
 from second_stream import entries_of as pseudo_labels_of
 from written import check_edited, write_kept
@@ -49,6 +50,7 @@ from mmkd.hooks import CheckpointHook
 from mmkd.inspection import entries_of, inspect_pair, settings_of, table_of
 from mmkd.losses import METHODS
 from mmkd.losses.method import methods_of
+from mmkd.losses.recommended import AUTO
 from mmkd.networks.frozen import LEFT_OUT
 from mmkd.networks.libraries import is_module
 from mmkd.written_config import config_text
@@ -66,8 +68,9 @@ def parse_args() -> argparse.Namespace:
     add_teacher_checkpoint(parser)
     add_classes(parser)
     parser.add_argument('--method', help=f'method, with --teacher: {", ".join(sorted(METHODS))}, '
-                                         "several joined by '+', or one of a module in the "
-                                         '`custom_imports` of the student; by default dist, and '
+                                         "several joined by '+', `auto` for the recommended "
+                                         'one, or one of a module in the `custom_imports` of the '
+                                         'student; by default dist, and '
                                          'mimic for a module of another library')
     parser.add_argument('--prepare', metavar='METHOD', help='train the first stage of a method '
                                                             'with the teacher of the config and '
@@ -149,7 +152,8 @@ def make_pair(args: argparse.Namespace) -> Config:
     student = read_config(args.config)
     if not is_module(args.teacher):
         read_config(args.teacher)  # a mistake in a file comes before one in an option
-    methods_of(method)  # an unknown name is an error now; the config has imported its modules
+    if method != AUTO:
+        methods_of(method)  # an unknown name is an error now; the config has imported its modules
     if getattr(student, '_imported_names', None):
         raise SystemExit(
             f'{args.config} is a config of the new style of MMEngine (read_base), which a '
@@ -172,8 +176,12 @@ def make_pair(args: argparse.Namespace) -> Config:
         student.merge_from_dict(of_student)
     pair = inspect_pair(student, teacher, None if checkpoint == LEFT_OUT else checkpoint,
                         args.classes)
-    around = settings_of(method, pair)
     print(table_of(pair))
+    if method == AUTO:
+        found = recommended_for(pair, is_module(args.teacher))
+        method = found.method
+        print(f'--method {AUTO} takes {found}\n')
+    around = settings_of(method, pair)
     if args.classes:
         print(pair.classes)
     entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))

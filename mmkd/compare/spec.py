@@ -11,6 +11,7 @@ from ..core.rng import preserved_rng
 from ..losses import DistillLoss
 from ..losses.classes import check_class
 from ..registry import MODELS
+from .auto_weight import AutoWeight, split_weight
 from .vocabulary import PROVIDERS
 
 CONNECTORS = ('auto', 'conv', None)
@@ -54,6 +55,7 @@ class TermSpec:
         through (Through, optional): See :func:`read_entry`.
         queries (str, optional): See :func:`read_entry`.
         images (str, optional): See :func:`read_entry`.
+        auto (AutoWeight, optional): Settings of a weight that is measured.
     """
 
     learner: str
@@ -73,6 +75,7 @@ class TermSpec:
     through: Optional[Through] = None
     queries: Optional[str] = None
     images: Optional[str] = None
+    auto: Optional[AutoWeight] = None
 
     @staticmethod
     def of(entry: Dict[str, Any]) -> 'TermSpec':
@@ -176,7 +179,9 @@ def read_entry(*,
         images (str, optional): The images that are compared, if the Distiller has ``unlabelled``
             ones: 'labelled', 'unlabelled' or 'all'. Defaults to None, 'all'; 'labelled' if another
             network than the student learns, or a partner teaches.
-        **loss: The loss: ``type`` and its arguments.
+        **loss: The loss: ``type`` and its arguments. A ``loss_weight`` of 'auto' or
+            ``dict(share=..., iters=...)`` is measured; see
+            :class:`mmkd.compare.auto_weight.AutoWeight`.
     """
     if on is None or 'type' not in loss:
         missing = [key for key, value in (('on', on), ('type', loss.get('type')))
@@ -237,6 +242,7 @@ def read_entry(*,
                          f'{images!r}; write one of these, or leave it out')
     (learner, on_student), (source, on_teacher) = (
         split_point(sides[side], side) for side in ('student', 'teacher'))
+    loss, auto = split_weight(loss, learner=learner, alpha=alpha, queries=queries, images=images)
     with preserved_rng():
         built = build_entry(loss, MODELS, 'a loss of `distill`', DistillLoss, further=KEYS)
     check_class(type(built), PROVIDERS)
@@ -257,7 +263,7 @@ def read_entry(*,
     return TermSpec(learner, on_student, source, on_teacher, name, loss, per_anchor, stage, region,
                     connector, alpha, replaces, None if levels is None else tuple(levels),
                     tuple(built.also if also is None else also),
-                    None if through is None else Through(**through), queries, images)
+                    None if through is None else Through(**through), queries, images, auto)
 
 
 KEYS = tuple(name for name, one in signature(read_entry).parameters.items()

@@ -10,6 +10,7 @@ from ..points import Answers, Point
 from ..points.background import background_of
 from ..points.recorder import Records
 from .alignment import Alignment, Names, align, kept_of
+from .auto_weight import shared_paths
 from .connectors import Connector, build_connector, connected
 from .fitting import Fitting, check_shapes, further_levels, resized
 from .levels import shown_strides
@@ -43,6 +44,7 @@ class Term:
         fitting (Fitting): The levels, from step 4 on.
         connectors (nn.ModuleList): One per level, or empty.
         losses (nn.ModuleList): One per level for a loss with layers, otherwise one.
+        shared (tuple[str]): Modules at which a weight is measured, from step 2 on.
         compared (list[tuple[int]]): Shapes of the student's levels in the call of the loss.
 
     Raises:
@@ -68,6 +70,7 @@ class Term:
         self._is_activation_given = getattr(self.loss, 'use_sigmoid', None) is not None
         self._point: Optional[Point] = None
         self._further: List[Point] = []
+        self.shared: Tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Term':
         # A copy of the model (MMEngine's EMAHook makes one) shares connectors, layers and banks.
@@ -111,6 +114,8 @@ class Term:
             ValueError: If there is no such point, or the loss cannot be used there.
         """
         self._point = find_student_point(self.spec, self.loss, self.region, student)
+        self.shared = shared_paths(self.spec.auto, self._point, getattr(
+            self.spec.through, 'student', ''), student)
         self._further = [find_student_point(self.spec.at_points(on), neutral(), None, student)
                          for on in self.spec.also]
 
@@ -279,6 +284,9 @@ def notes_of_term(term: Term) -> List[str]:
                        ", scaled to the teacher's mean and deviation" * bool(spec.through.rescale))
     further += [f'both sides predict for {spec.queries} queries'] * (spec.queries is not None)
     further += [f'weighed by {type(term.region).__name__}'] * (term.region is not None)
+    if spec.auto is not None:
+        further.append(f'loss_weight measured in {spec.auto.iters} iterations: '
+                       f'{spec.auto.share:g} times the gradient of the losses on labels')
     return [*(() if term.alignment is None else term.alignment.notes), *term.fitting.notes,
             *further]
 

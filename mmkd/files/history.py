@@ -44,6 +44,8 @@ def entry_of(term: Any) -> Dict[str, Any]:
     for name in inspect.signature(type(term.loss).__init__).parameters:
         if name in vars(term.loss) and name != 'loss_weight':
             settings[name] = getattr(term.loss, name)
+    if getattr(term.spec, 'auto', None) is not None:  # its weight is measured
+        settings['auto'] = list(term.spec.auto)
     for layers in list(getattr(term, 'losses', ()))[:1]:
         if getattr(layers, 'file_digest', ''):  # of a first stage
             settings['file_hash'] = layers.file_digest

@@ -10,7 +10,7 @@ from ..compare.classes import match_classes
 from ..core.build import named_arguments
 from ..core.names import joined
 from ..core.rng import preserved_rng
-from ..networks import BaseTeacher, FrozenTeacher
+from ..networks import BaseTeacher, CrossFit, FrozenTeacher
 from ..points import family_of
 from ..registry import HOOKS
 from .distill import distillation_of
@@ -67,9 +67,12 @@ class TeacherEvalHook(Hook):
                              'has no `val_dataloader`, `val_evaluator` and `val_cfg`; add them, or '
                              'remove the hook')
         distillation.prepare()
-        networks: Dict[str, BaseTeacher] = {
-            name: network for name, network in distillation.networks.items()
-            if isinstance(network, FrozenTeacher)}
+        networks: Dict[str, BaseTeacher] = {}
+        for name, network in distillation.networks.items():
+            if isinstance(network, CrossFit):
+                networks.update({f'{name}.{i}': one for i, one in enumerate(network.teachers)})
+            elif isinstance(network, FrozenTeacher):
+                networks[name] = network
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
                              f'{", ".join(distillation.networks)}, which start from the student or '

@@ -2,6 +2,7 @@
 from .base import BaseTeacher
 from .cached import CachedModuleTeacher, CachedTeacher, Caching
 from .committee import Committee
+from .cross_fit import CrossFit
 from .earlier import EarlierSelf
 from .frozen import FrozenTeacher
 from .live import Itself, LiveNetwork
@@ -11,5 +12,5 @@ from .observing import Question
 from .partner import Partner
 
 __all__ = ['BaseTeacher', 'CachedModuleTeacher', 'CachedTeacher', 'Caching', 'Committee',
-           'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher', 'ModuleTeacher',
-           'Partner', 'Question']
+           'CrossFit', 'EarlierSelf', 'FrozenTeacher', 'Itself', 'LiveNetwork', 'MeanTeacher',
+           'ModuleTeacher', 'Partner', 'Question']

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from torch import nn
 
+from ..compare.auto_weight import split_weight
 from ..compare.committee import CommitteeTerm
 from ..compare.spec import TermSpec
 from ..compare.term import Term
@@ -213,6 +214,7 @@ def expanded(entry: Dict[str, Any]) -> List[Dict[str, Any]]:
         raise TypeError('an entry with `between` must have one point for all networks, such as '
                         f"on='cls', and no `name`, but got {entry!r}; leave out `name` and write "
                         'one point')
+    split_weight(entry, 'an entry with `between`', learner='each network')
     weight = finite_number('loss_weight', entry.pop('loss_weight', 1.)) / (len(names) - 1)
     return [dict(entry, on=dict(student=f'{one}:{on}', teacher=f'{other}:{on}'),
                  loss_weight=weight) for one, other in permutations(names, 2)]

@@ -22,6 +22,8 @@ from ..points import Answers
 from ..points.probe import size_explained
 from ..points.recorder import Records
 from .assembly import assemble
+from .auto_weights import weights_of
+from .folds import check_folds
 from .health import LIMIT, Health, guard_clipping
 from .probe import Probe, naming_comparable
 from .pseudo_labels import shown
@@ -55,6 +57,7 @@ class Distillation:
             committee as 'teacher.0', 'teacher.1', ...
         terms (list[Term]): One term per entry of ``distill``.
         side_modules (SideModules): Modules that are trained or saved outside the student.
+        weights (dict[str, MeasuredWeight]): Weights that are measured, by name of the term.
         iteration (int): Number of the iteration of the run, from 0.
 
     Raises:
@@ -84,6 +87,8 @@ class Distillation:
                 part.find(student)
         self.side_modules = SideModules(dict(networks={
             name: one for name, one in self.networks.items() if one is not itself}))
+        self.weights = weights_of(self.terms)
+        self.side_modules.put('weights', self.weights)
         self.probe = Probe(self)
         self.iteration = 0
         self.is_prepared = self._is_shared = False
@@ -146,6 +151,7 @@ class Distillation:
                 assert network.model is not None
                 if network is not self.itself:
                     network.model.to(parameter.device, parameter.dtype)
+            check_folds(self)
             with naming_comparable(self):
                 self.probe.run()
             if self.unlabelled is not None:

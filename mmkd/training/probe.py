@@ -13,7 +13,7 @@ from ..compare.vocabulary import Batch
 from ..core.names import shown_names
 from ..files.classes import classes_of_config, classes_of_run
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
-from ..networks import FrozenTeacher, LiveNetwork
+from ..networks import CrossFit, FrozenTeacher, LiveNetwork
 from ..networks.continued import Misfit
 from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
@@ -72,7 +72,7 @@ class Probe:
         """Tell the names of the student's classes to frozen teachers: some are asked for them."""
         classes, _ = self.classes()
         for network in self.distillation.networks.values():
-            if isinstance(network, FrozenTeacher):
+            if isinstance(network, (FrozenTeacher, CrossFit)):
                 network.set_student_classes(classes)
 
     def _align(self) -> None:

@@ -9,11 +9,12 @@ from ..core.log import warn
 from ..core.processes import world_size
 from .averaging import LastPass, anchored, average_gradients, take_from_rank_0
 
-KINDS = ('connectors', 'networks', 'losses')
+KINDS = ('connectors', 'networks', 'losses', 'weights')
 """The order in which parameters are added to the optimizer, whose state is stored by index. A new
 kind must be appended, so that older checkpoints can be resumed."""
 
-OTHER = dict(connectors='connectors', losses='losses with layers or memory')
+OTHER = dict(connectors='connectors', losses='losses with layers or memory',
+             weights='measured weights')
 
 CALLED = dict(connectors='connectors', losses='layers or memory of its loss')
 

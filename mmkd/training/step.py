@@ -14,6 +14,7 @@ from ..networks import LiveNetwork, Partner
 from ..networks.inputs import inputs_of
 from ..networks.sharing import computed_once
 from ..points.recorder import Records
+from .auto_weights import measure
 from .diagnosis import Sides
 from .gate import Gate, detached, shared_through
 from .questions import Told, by_turn, seen_by, told_to, watched
@@ -31,6 +32,9 @@ class Step:
         terms (Sequence[Term]): The terms for these images.
         is_labelled (bool): Whether the samples have labels. Defaults to True.
     """
+
+    measures_weights = True
+    """Whether weights are measured on these images."""
 
     def __init__(self, distillation: Any, inputs: Tensor, data_samples: Optional[list],
                  terms: Sequence[Term], is_labelled: bool = True) -> None:
@@ -74,6 +78,7 @@ class Step:
             self.told.update(ask(seen, batch.inputs, batch.data_samples, late, values))
             terms, own = self._finite(
                 {self.name_of(term.name): self._compared(term) for term in self.terms}, own)
+            terms = self._weighed(terms, losses)
             for its in own.values():
                 losses.update(its)
             for name in [name for term in self.of_stream for name in self._add(
@@ -152,6 +157,17 @@ class Step:
             found[name] = {part: [next(rest) for _ in levels] for part, levels in parts.items()}
         return found, own
 
+    def _weighed(self, terms: Dict[str, Parts], task: Dict[str, Any]) -> Dict[str, Parts]:
+        """Terms with the weights that are measured; ``task`` are the student's losses."""
+        weights, student = self.distillation.weights, self.distillation.student
+        if not weights:
+            return terms
+        if self.measures_weights and student.training and torch.is_grad_enabled():
+            measure(weights, self.terms, terms, task, self._seen()['student'], student)
+        whose = {self.name_of(name): weight for name, weight in weights.items()}
+        return {name: whose[name].applied(parts) if name in whose else parts
+                for name, parts in terms.items()}
+
     def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> List[str]:
         """Put a term among the losses under its name, a named part under '<term>_<part>'; the
         names."""
@@ -167,6 +183,9 @@ class Step:
             losses[name] = levels
         if term.is_scheduled:  # without 'loss' in the name: logged, not added up
             losses[own.replace('loss', 'factor')] = inputs.new_full((), term.factor)
+        if self.measures_weights and term.name in self.distillation.weights:
+            losses[own.replace('loss', 'weight')] = self.distillation.weights[term.name].shown(
+                inputs)
         return list(named)
 
 

@@ -3,7 +3,7 @@ from typing import Any, Optional
 
 from mmengine.model import is_model_wrapper
 
-from ..networks import FrozenTeacher, ModuleTeacher
+from ..networks import CrossFit, FrozenTeacher, ModuleTeacher
 from ..networks.live import Itself
 from .distillation import Distillation
 from .side_modules import needs_of
@@ -42,7 +42,7 @@ def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = Fals
             'checked on a blank image; use the model `mmkd.Distiller` with '
             f"`strategy=dict(type='{SPLITTING[0]}')` of the FlexibleRunner, or {REMEDY}")
     for other, network in distillation.networks.items():
-        if not isinstance(network, (FrozenTeacher, ModuleTeacher, Itself)):
+        if not isinstance(network, (FrozenTeacher, ModuleTeacher, CrossFit, Itself)):
             raise ValueError(
                 f'`{other}` is a {type(network).__name__}, which is trained with the student or '
                 f'copies its weights, but with {name} no process has the whole student; use a '
@@ -56,6 +56,10 @@ def check_connectors(runner: Any, distillation: Distillation) -> None:
         ValueError: If they cannot.
     """
     name = strategy_of(runner)
+    if name is not None and distillation.weights:
+        raise ValueError(
+            f'`{next(iter(distillation.weights))}` has a `loss_weight` that is measured, but with '
+            f'{name} gradients cannot be computed in the forward pass; write a number, or {REMEDY}')
     needs = needs_of(distillation.side_modules)
     if name is not None and needs:
         raise ValueError(

@@ -26,6 +26,8 @@ class UnlabelledStep(Step):
         distillation (Distillation): A prepared distillation with unlabelled images.
     """
 
+    measures_weights = False
+
     def __init__(self, distillation: Any) -> None:
         student = distillation.student
         batch = student.data_preprocessor(distillation.unlabelled.batch(distillation.iteration),

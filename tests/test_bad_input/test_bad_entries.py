@@ -135,6 +135,15 @@ ENTRIES = [
     entry(must('tau', 'must be finite', 'inf'), tau=math.inf),
     entry(must('loss_weight', 'must be a number', "'1'"), TypeError, loss_weight='1'),
     entry(must('loss_weight', 'must be a number', 'None'), TypeError, loss_weight=None),
+    entry(must('loss_weight', r"a number, 'auto' or dict\(share=...\)", "'Auto'"), TypeError,
+          loss_weight='Auto'),
+    entry(Parts('`loss_weight`', "no key 'shares'", "the keys are 'share', 'iters'", '; write one'),
+          loss_weight=dict(shares=0.3)),
+    entry(must('loss_weight.share', 'must be greater than 0', '0'), loss_weight=dict(share=0)),
+    entry(must('loss_weight.iters', 'must be 1 or more', '0'), loss_weight=dict(iters=0)),
+    entry(Parts('`loss_weight`', 'an entry of `distill`', '`alpha` already says',
+                '; write a number'),
+          loss_weight='auto', alpha=0.5),
     entry(must('loss_weight', 'must be finite', 'nan'), loss_weight=math.nan),
     entry(must('loss_weight', 'must be 0 or more', '-1.0'), loss_weight=-1.),
     entry(must('beta', 'must be a number', "'a'"), TypeError, beta='a'),
@@ -262,7 +271,7 @@ TEACHERS = [
     model('type of a teacher misspelt', Parts(
         '`teacher`:', 'no type `mmkd.FrozenTeachr` .closest: `mmkd.FrozenTeacher`.',
         'mmkd has `mmkd.FrozenTeacher`, `mmkd.ModuleTeacher`, `mmkd.CachedTeacher`, '
-        '`mmkd.CachedModuleTeacher`, `mmkd.Committee`, `mmkd.EarlierSelf`, '
+        '`mmkd.CachedModuleTeacher`, `mmkd.Committee`, `mmkd.CrossFit`, `mmkd.EarlierSelf`, '
         '`mmkd.MeanTeacher`, `mmkd.Partner`;',
         'write one of them'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
@@ -399,6 +408,12 @@ TEACHERS = [
     model('average of a committee', must('average', "must be one of 'probability', 'loss'",
                                          "'mean'"),
           teacher=dict(type='mmkd.Committee', members=[teacher()], average='mean')),
+    model('cross-fitting without a folder', must('folder', 'must be the path of a folder', '3'),
+          TypeError, teacher=dict(type='mmkd.CrossFit', folder=3)),
+    model('cross-fitting by one teacher', must('teachers', 'must be a list of dict', "'a.pth'"),
+          TypeError, teacher=dict(type='mmkd.CrossFit', folder='f', teachers='a.pth')),
+    model('unseen images', must('unseen', "must be one of 'one', 'mean'", "'all'"),
+          teacher=dict(type='mmkd.CrossFit', folder='f', unseen='all')),
     model('average momentum', must('momentum', 'between 0 and 1', '1.0'), teacher=dict(
         type='mmkd.MeanTeacher', momentum=1.)),
     model('warm-up of nothing', must('warmup', 'must be a number of steps, 1 or more', '0'),

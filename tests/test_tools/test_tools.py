@@ -291,7 +291,7 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
     assert teacher['checkpoint'] in text
 
 
-def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
+def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, capsys):
     """The command that wrote it does not write over it, and says how to run it. (No training.)"""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
@@ -322,6 +322,9 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch):
     assert call('--resume').load_from == os.path.join('run', 'epoch_1.pth')
     assert path.read_text() == written
     assert call('--method', 'kd').model.distill[0].type == 'mmkd.KDLoss'  # not edited
+    assert call('--method', 'auto').model.distill[0].type == 'mmkd.DISTLoss'
+    assert '--method auto takes dist: DIST raised a one-stage student' in capsys.readouterr().out
+    call('--method', 'kd')
 
     edited = path.read_text().replace("on='cls'", "on='cls', tau=4.")
     path.write_text(edited)

@@ -1,0 +1,50 @@
+"""The rule of `--method auto`: it names methods that exist, and follows the results."""
+import os
+
+import pytest
+
+from mmkd.losses import METHODS
+from mmkd.losses.method import FAMILIES
+from mmkd.losses.recommended import CHOICES, OTHERS, recommended
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def test_choices_are_methods_of_known_families():
+    assert set(CHOICES) <= set(FAMILIES)
+    for choice in (one for some in (*CHOICES.values(), OTHERS) for one in some):
+        for name in choice.method.split('+'):
+            assert name in METHODS
+        for word in choice.reason.replace('(', ' ').replace(')', ' ').split():
+            if word.startswith('docs/'):
+                assert os.path.isdir(os.path.join(ROOT, word))
+
+
+@pytest.mark.parametrize('kind', [*FAMILIES, 'a family of a user'])
+def test_every_family_has_a_first_choice_with_entries(kind):
+    found = recommended(kind, lambda method: all(
+        METHODS[name].entries(kind) for name in method.split('+')))
+    assert found.reasons
+
+
+def test_the_first_method_that_fits_is_taken_and_the_others_are_named():
+    found = recommended('query', lambda method: method == 'dist')
+    assert found.method == 'dist'
+    assert found.reasons[0] == 'kd_detr, detrdistill cannot be used for this pair'
+    assert str(found).startswith('dist: kd_detr, detrdistill cannot')
+
+
+def test_features_for_teachers_without_logits_that_say_something():
+    assert recommended('dense').method == 'dist'
+    assert recommended('roi').method == 'dist+mimic'
+    assert recommended('dense', is_memorised=True).method == 'mimic'
+    assert 'by heart' in recommended('dense', is_memorised=True).reasons[0]
+    assert recommended('dense', is_module=True).method == 'mimic'
+    found = recommended('dense', lambda method: method != 'mimic', is_memorised=True)
+    assert found.method == 'dist'
+
+
+def test_no_method_is_an_error():
+    with pytest.raises(ValueError, match='because dist, kd, mimic cannot be used; choose one that '
+                                         '`tools/inspect_pair.py'):
+        recommended('dense', lambda method: False)

@@ -1,0 +1,343 @@
+"""``loss_weight='auto'``: a term has the stated share of the gradient of the losses on labels."""
+import os
+import warnings
+
+import pytest
+import torch
+from conftest import (
+    build,
+    detector_config,
+    distiller,
+    leave_group,
+    retinanet,
+    save_teacher,
+    saved_at,
+    segmentor,
+    train,
+    two_stage,
+)
+from loops import images, streets_of
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from support.guests import live_through, same_to_the_bit
+from torch import distributed, multiprocessing, nn
+
+from mmkd import FAMILIES, BaseTeacher, ModelFamily
+from mmkd.losses import LOSSES, DistillLoss
+from mmkd.training.auto_weights import before_copy
+
+PKD = dict(type='mmkd.PKDLoss', on='neck')
+SHORT = dict(share=0.25, iters=3)
+
+
+@MODELS.register_module(force=True)
+class LinearModel(BaseModel):
+    """Its loss is 3 times the sum of its features; `side` has no loss."""
+
+    def __init__(self, checkpoints=False):
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 2, 1)
+        self.side = nn.Conv2d(3, 2, 1)
+        self.last = nn.Identity()
+        self.checkpoints = checkpoints
+
+    def extract_feat(self, inputs):
+        self.side(inputs)
+        return self.backbone(inputs)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        features = self.extract_feat(inputs)
+        if self.checkpoints:
+            features = torch.utils.checkpoint.checkpoint(self.last, features, use_reentrant=True)
+        return dict(loss_sum=3 * features.sum(), accuracy=100 * features.sum())
+
+
+@FAMILIES.register_module(force=True)
+class LinearFamily(ModelFamily):
+    family = 'LinearModel'
+
+    @staticmethod
+    def fits(model):
+        return isinstance(model, LinearModel)
+
+    @staticmethod
+    def points(model):
+        return {}
+
+    @staticmethod
+    def predict(model, features, paths, at=None, data_samples=None):
+        pass
+
+
+class Frozen(BaseTeacher):
+    def prepare(self, student):
+        self.model = LinearModel().eval().requires_grad_(False)
+
+
+@LOSSES.register
+class SlopeLoss(DistillLoss):
+    """The sum of the student's values, times a factor that depends on the iteration."""
+
+    slopes = (5., )
+
+    def __init__(self, loss_weight=2.):
+        super().__init__(loss_weight)
+
+    def compare(self, student, teacher, *, iteration):
+        return self.slopes[iteration % len(self.slopes)] * student.sum()
+
+
+def linear(weight='auto', on='backbone', model=None, **entry):
+    SlopeLoss.slopes = (5., )  # also for the trial before training
+    torch.manual_seed(0)
+    made = build(distiller(model or dict(type='LinearModel'), Frozen(), dict(
+        type='mmkd.SlopeLoss', on=on, loss_weight=weight, **entry)))
+    made.prepare()
+    return made.train()
+
+
+def steps(model, count, slopes=(5., ), factors=None, begin=0):
+    """Losses of some steps."""
+    SlopeLoss.slopes, found = slopes, []
+    for number in range(begin, begin + count):
+        model.distillation.iteration = number
+        for term in model.terms if factors else ():
+            term.factor = factors[number]
+        losses = model(torch.ones(2, 3, 4, 4) + number, [None] * 2, mode='loss')
+        found.append({name: value[0].item() if isinstance(value, list) else value.item()
+                      for name, value in losses.items()})
+    return found
+
+
+def test_share_is_exact_on_a_linear_model():
+    """The gradient of the losses is 3 at each value, that of the term 5; accuracy is no loss."""
+    model = linear(dict(share=0.1, iters=2))
+    for one in steps(model, 4):
+        # 0.1 * 3 / 5 in place of the default weight 2
+        assert one['weight_backbone_slope'] == pytest.approx(0.06)
+        assert one['loss_backbone_slope'] == pytest.approx(0.1 * one['loss_sum'], rel=1e-6)
+    weight = model.distillation.weights['loss_backbone_slope']
+    assert weight.is_fixed
+    assert weight.count == 2
+
+
+def test_norms_are_averaged_over_the_first_iterations_and_then_fixed():
+    found = steps(linear(dict(share=0.5, iters=3)), 6, slopes=(1., 2., 6., 100., 100., 100.))
+    means = [1, 1.5, 3, 3, 3, 3]
+    assert [one['weight_backbone_slope'] for one in found] == pytest.approx(
+        [0.5 * 3 / mean for mean in means])
+
+
+def test_a_schedule_multiplies_the_weight_and_does_not_enter_it():
+    """Steps in which the term is turned off are not measured."""
+    model = linear(dict(share=0.5, iters=3))
+    found = steps(model, 6, slopes=(1., 2., 6., 7., 8., 9.), factors=[0.5, 0., 0.1, 1., 1., 0.5])
+    assert [one['weight_backbone_slope'] for one in found[2:]] == pytest.approx(
+        [0.5 * 3 / mean for mean in (3.5, 14 / 3, 14 / 3, 14 / 3)])
+    assert found[1]['loss_backbone_slope'] == 0
+    # at the end: weight times slope times half
+    assert found[5]['loss_backbone_slope'] == pytest.approx(
+        0.5 * 3 / (14 / 3) * 9 / 2 * found[5]['loss_sum'] / 3)
+
+
+def test_a_term_that_is_zero_is_measured_again(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmkd.training.auto_weights.print_log',
+                        lambda text, *rest: said.append(text))
+    model = linear(dict(share=0.5, iters=2))
+    found = steps(model, 5, slopes=(0., 0., 0., 4., 4.))
+    assert 'no weight was found in 2 iterations, because the gradient of the term at `backbone` ' \
+           'was 0 or not finite' in said[0]
+    assert [one['loss_backbone_slope'] for one in found[:3]] == [0] * 3
+    weight = model.distillation.weights['loss_backbone_slope']
+    assert weight.is_fixed  # over the third and the fourth step
+    assert said[1].startswith('loss_backbone_slope: loss_weight=0.75, measured in 2 iterations: '
+                              'the norm of its gradient at `backbone` is 0.5 times that of the')
+    assert said[1].endswith('(2, the default, has 1.33 times)')
+    assert found[4]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
+
+
+def test_steps_that_are_not_finite_do_not_enter_the_mean():
+    found = steps(linear(dict(share=0.5, iters=3)), 4, slopes=(1., float('nan'), 3., 8.))
+    assert found[1]['loss_backbone_slope'] == 0
+    assert found[3]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
+
+
+def test_in_eval_mode_nothing_is_measured():
+    model = linear(dict(share=0.5, iters=1))
+    model.eval()
+    found, = steps(model, 1)
+    assert found['weight_backbone_slope'] == 2  # the default
+    assert not model.distillation.weights['loss_backbone_slope'].is_fixed
+
+
+def test_a_point_that_no_loss_reaches_is_refused():
+    with pytest.raises(ValueError, match='the losses on labels do not depend on `side` of the '
+                                         'student.*write a number, or compare another point'):
+        steps(linear(on='side'), 1)
+
+
+def test_a_module_that_is_computed_again_is_refused():
+    with pytest.raises(ValueError, match=r'with_cp=True.*write a number, or with_cp=False'):
+        steps(linear(model=dict(type='LinearModel', checkpoints=True)), 1)
+
+
+@pytest.mark.parametrize(('weight', 'entry', 'says'), [
+    ('Auto', {}, "must be a number, 'auto' or dict(share=...), but got 'Auto'"),
+    (dict(shares=0.3), {}, "has no key 'shares' (closest: `share`)"),
+    (dict(share=0), {}, '`loss_weight.share` must be greater than 0, but got 0'),
+    (dict(share='much'), {}, "`loss_weight.share` must be a number, but got 'much'"),
+    (dict(iters=0), {}, '`loss_weight.iters` must be 1 or more, but got 0'),
+    (dict(iters=2.5), {}, '`loss_weight.iters` must be a whole number, but got 2.5'),
+    ('auto', dict(alpha=0.5), 'but `alpha` already says what part the term has; write a number'),
+    ('auto', dict(images='unlabelled'), 'unlabelled images have no loss on labels'),
+    ('auto', dict(between=['student', 'teacher']), '`each network` learns'),
+])
+def test_wrong_settings_are_refused_before_training(weight, entry, says):
+    import re
+    with pytest.raises((TypeError, ValueError), match=re.escape(says)):
+        linear(weight, **entry)
+
+
+def test_the_gradient_before_a_copy_is_that_of_both_readers():
+    """A value that is changed in place later is copied when it is recorded."""
+    value = 2 * torch.tensor([1., -1., 1.], requires_grad=True)
+    copy = value.clone()
+    value.relu_()
+    found, = torch.autograd.grad(value.sum() + 3 * copy.sum(), [before_copy(copy)])
+    assert found.tolist() == [4., 3., 4.]
+
+
+# --- on whole models ------------------------------------------------------------------------------
+
+
+def dense(folder):
+    teacher = save_teacher(folder / 't.pth', retinanet(width=12))
+    return retinanet(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
+
+
+def rois(folder):
+    teacher = save_teacher(folder / 't.pth', two_stage(width=12))
+    return two_stage(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
+
+
+def streets(folder):
+    teacher = save_teacher(folder / 't.pth', segmentor(width=12, classes=4), list('abcd'),
+                           scope='mmseg')
+    return segmentor(classes=4), teacher, streets_of([0, 1]), 'mmseg', ('backbone', 'cls')
+
+
+@pytest.mark.parametrize('pair', [dense, rois, streets])
+def test_share_of_whole_models_is_that_of_the_gradients_by_hand(pair, tmp_path):
+    """Gradients at the neck, or the backbone of a model without one, also for logits; from the
+    losses that the model returns."""
+    student, teacher, batch, scope, (features, logits) = pair(tmp_path)
+    model = build(distiller(
+        student, teacher, dict(type='mmkd.MSELoss', on=features, loss_weight=dict(share=0.2)),
+        dict(type='mmkd.KDLoss', on=logits, loss_weight=dict(share=0.7))), scope)
+    model.init_weights()
+    model.train()
+    data = model.data_preprocessor(batch, True)
+    kept = []
+    module = model.student.get_submodule(features)
+    module.register_forward_hook(lambda module, args, output: kept.extend(output))
+    losses = model(**data, mode='loss')
+    sums = {name: sum(value) if isinstance(value, (list, tuple)) else value
+            for name, value in losses.items() if 'loss' in name}
+    terms = {f'loss_{features}_mse': 0.2, 'loss_cls_kd': 0.7}
+    own = sum(value for name, value in sums.items() if name not in terms)
+    for name, share in terms.items():
+        found = [torch.autograd.grad(sums[name], kept, retain_graph=True, allow_unused=True),
+                 torch.autograd.grad(own, kept, retain_graph=True, allow_unused=True)]
+        norms = [torch.cat([one.flatten() for one, used in zip(side, found[0])
+                            if used is not None]).norm() for side in found]
+        assert (norms[0] / norms[1]).item() == pytest.approx(share, rel=1e-4), name
+    sum(sums.values()).backward()  # the graph is kept
+
+
+def measured_config(shapes, teacher, work_dir, **changes):
+    entries = [dict(PKD, loss_weight=dict(share=0.25, iters=5)),
+               dict(type='mmkd.DISTLoss', on='cls', loss_weight=dict(share=0.1, iters=3))]
+    return detector_config(shapes, distiller(retinanet(), teacher, *entries), str(work_dir), **{
+        'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 9,
+        'train_dataloader.dataset.pipeline.3.prob': 0., **changes})
+
+
+def test_resumed_in_the_middle_of_the_measurement_to_the_bit(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet(channels=24))
+
+    def make(work_dir, **changes):
+        return measured_config(shapes, teacher, work_dir, **changes)
+
+    whole, end = live_through(make, retinanet(), tmp_path)
+    weights = [one['weight_neck_pkd'] for one in whole]
+    assert len({*weights[:5]}) == 5
+    assert len({*weights[4:]}) == 1
+    assert len({one['weight_cls_dist'] for one in whole[2:]}) == 1
+    assert bool(end['mmkd']['weights']['loss_neck_pkd']['is_fixed'])
+
+
+def test_a_checkpoint_without_the_weight_is_not_resumed(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    plain = {'model.distill': [PKD], 'train_cfg.max_epochs': 1}
+    train(measured_config(shapes, teacher, tmp_path / 'run', **plain))
+    config = measured_config(shapes, teacher, tmp_path / 'run', resume=True)
+    config.model.distill = [dict(PKD, loss_weight='auto')]
+    with pytest.raises(ValueError, match='has other measured weights than the config'):
+        train(config)
+
+
+def test_the_hook_measures_the_same_weights(shapes, tmp_path):
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())
+    entries = [dict(PKD, loss_weight=SHORT)]
+    found = []
+    for name, model in (('model', distiller(retinanet(), teacher, *entries)),
+                        ('hook', retinanet())):
+        config = measured_config(shapes, teacher, tmp_path / name, **{
+            'train_cfg.max_epochs': 2,
+            'optim_wrapper.accumulative_counts': 2})
+        config.model = model
+        if name == 'hook':
+            config.custom_hooks = [dict(type='mmkd.DistillHook', teacher=teacher, distill=entries)]
+        train(config)
+        found.append(saved_at(tmp_path / name / 'epoch_2.pth'))
+    for key in ('state_dict', 'mmkd'):
+        same_to_the_bit(*(one[key] for one in found))
+    assert int(found[0]['mmkd']['weights']['loss_neck_pkd']['count']) == 3
+
+
+class Scaler:
+    """Scales as torch's GradScaler."""
+
+    def scale(self, loss):
+        return loss * 2.**16
+
+
+def test_a_loss_scaler_does_not_change_the_weight(monkeypatch):
+    wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.))
+    wrapper.loss_scaler = Scaler()
+    monkeypatch.setattr('mmkd.training.auto_weights.current_optim_wrapper', lambda: wrapper)
+    model = linear(dict(share=0.1, iters=2))
+    assert [one['weight_backbone_slope'] for one in steps(model, 3)] == pytest.approx([0.06] * 3)
+
+
+def work(rank, folder):
+    warnings.simplefilter('ignore')
+    torch.set_num_threads(1)
+    distributed.init_process_group('gloo', rank=rank, world_size=2,
+                                   init_method=f'file://{folder}/meeting')
+    model = linear(dict(share=0.5, iters=2))
+    found = steps(model, 3, slopes=(1., 2.) if rank == 0 else (3., 6.))
+    torch.save([one['weight_backbone_slope'] for one in found],
+               os.path.join(folder, f'{rank}.pth'))
+    leave_group()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_same_weight(tmp_path):
+    """The mean of both: slopes of 2, then of 3."""
+    multiprocessing.spawn(work, (str(tmp_path), ), nprocs=2)
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pth') == pytest.approx(
+            [0.5 * 3 / 2, 0.5 * 3 / 3, 0.5 * 3 / 3])
