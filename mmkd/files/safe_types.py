@@ -11,9 +11,9 @@ NUMBERS = frozenset(type(np.dtype(code)) for code in '?bBhHiIlLqQefd')
 
 # NumPy 1 and NumPy 2 name other modules for these two, and with NumPy 1, OpenCV registers an empty
 # module under the name of NumPy 2.
-reconstruct = np.empty(0).__reduce__()[0]
+reconstruct: Any = np.empty(0).__reduce__()[0]
 """NumPy's function that makes the empty array of a pickle."""
-scalar = np.float64(0).__reduce__()[0]
+scalar: Any = np.float64(0).__reduce__()[0]
 """NumPy's function that makes the scalar of a pickle."""
 
 

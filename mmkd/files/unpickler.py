@@ -23,6 +23,9 @@ DATA = (pickle.PROTO, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWFALSE, pi
         pickle.BINPUT, pickle.LONG_BINPUT)
 """Instructions of a pickle that neither call nor change an object: Python's own code reads them."""
 
+_PYTHON: Any = pickle._Unpickler
+"""The unpickler that is written in Python, whose methods can be replaced."""
+
 LATER = '_rebuild_parameter_with_state', '_rebuild_qtensor', '_rebuild_tensor_v3'
 """Functions that later versions of torch allow: they make tensors."""
 
@@ -105,7 +108,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return scalar(_number(dtype), content)
 
 
-class WeightsUnpickler(pickle._Unpickler):
+class WeightsUnpickler(_PYTHON):  # type: ignore[misc, valid-type]
     """Unpickler that looks up and calls only what :func:`allowed_names` lists.
 
     It reads what ``torch.save`` and MMEngine write, in pickle protocol 2. torch sets
@@ -119,7 +122,7 @@ class WeightsUnpickler(pickle._Unpickler):
         pickle.UnpicklingError: While loading, if the file has anything else. The message begins
             with 'Unsupported'.
     """
-    dispatch: Dict[int, Callable]  # type: ignore[assignment]
+    dispatch: Dict[int, Callable]
 
     def __init__(self, file: Any, *, encoding: str = 'bytes') -> None:
         super().__init__(file)
@@ -209,7 +212,7 @@ class _Instructions(Dict[int, Callable]):
 
 
 WeightsUnpickler.dispatch = _Instructions({
-    **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in DATA},
+    **{code[0]: _PYTHON.dispatch[code[0]] for code in DATA},
     pickle.GLOBAL[0]: WeightsUnpickler.load_global,
     pickle.REDUCE[0]: WeightsUnpickler.load_reduce,
     pickle.NEWOBJ[0]: WeightsUnpickler.load_newobj,
