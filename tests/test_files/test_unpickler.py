@@ -111,7 +111,7 @@ def test_run_is_resumed(own, tmp_path):
     {1, 'two'}, 1 + 2j, Counter('aab'), OrderedDict(a=1), 2**70, -2**31, 'Größe', None, True, 0.1,
     (1, (2, 3), [4]), torch.Size([1, 2]), torch.float16, torch.device('cpu'),
     nn.Parameter(torch.ones(2)), torch.ones(4)[::2], torch.ones(2).bool(),
-    HistoryBuffer([1., 2.], [1, 1])], ids=lambda value: f'{type(value).__name__}-{value}')
+    HistoryBuffer([1., 2.], [1, 1])], ids=lambda value: type(value).__name__)
 def test_numbers_and_containers_are_read(own, tmp_path, value):
     torch.save(dict(value=value), tmp_path / 'file.pth')
     assert equal(torch.load(tmp_path / 'file.pth', weights_only=True)['value'], value)
