@@ -21,7 +21,7 @@ def tools_of(folder: str) -> Dict[str, str]:
         path = os.path.join(folder, name)
         if name.endswith('.py'):
             with open(path, encoding='utf-8') as file:
-                if 'run(main' in file.read():  # what every tool ends with
+                if '\n    run(main' in file.read():  # what every tool ends with
                     found[name[:-3]] = path
     words = [name.partition('_')[0] for name in found]
     return {word if words.count(word) == 1 else name: path

@@ -26,7 +26,7 @@ def found():
                        student=Standing(figures(85., 0.4), figures(84., 0.41))),
         agreement=dict(unit='objects', total=dict(both=6, teacher=2, student=1, neither=1),
                        by_class=dict(cat=dict(both=6, teacher=2, student=1, neither=1))),
-        methods=[MethodFinding('dist', ['cls'], ['prediction'], '', 11.3, 0.06, 'neck',
+        methods=[MethodFinding('dist', ['cls'], ['prediction'], '', False, 11.3, 0.06, 'neck',
                                dict(loss_cls_dist=4.6), 2., 3 * 2**20),
                  MethodFinding('cwd', is_left_out=True)],
         alone=dict(seconds=1., memory=2 * 2**20, batch=4, images=200, epochs=12),
