@@ -1,18 +1,14 @@
 """Which method should be tried first for a pair of models?"""
-from typing import Optional
-
 from mmkd.inspection import Pair, entries_of
-from mmkd.losses.recommended import Recommendation, recommended
+from mmkd.losses.recommended import Choice, recommended
 
 
-def recommended_for(pair: Pair, is_module: bool = False,
-                    is_memorised: Optional[bool] = None) -> Recommendation:
+def recommended_for(pair: Pair, is_module: bool = False) -> Choice:
     """The recommended method among those that can be used for a pair.
 
     Args:
         pair (Pair): From :func:`mmkd.inspection.inspect_pair`.
         is_module (bool): See :func:`mmkd.losses.recommended.recommended`.
-        is_memorised (bool, optional): Likewise.
 
     Raises:
         ValueError: If no method can be used.
@@ -23,4 +19,4 @@ def recommended_for(pair: Pair, is_module: bool = False,
         except ValueError:
             return False
 
-    return recommended(pair.kind, fits, is_module, is_memorised)
+    return recommended(pair.kind, fits, is_module)

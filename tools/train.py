@@ -178,9 +178,8 @@ def make_pair(args: argparse.Namespace) -> Config:
                         args.classes)
     print(table_of(pair))
     if method == AUTO:
-        found = recommended_for(pair, is_module(args.teacher))
-        method = found.method
-        print(f'--method {AUTO} takes {found}\n')
+        method, reason = recommended_for(pair, is_module(args.teacher))
+        print(f'--method {AUTO} takes {method}: {reason}\n')
     around = settings_of(method, pair)
     if args.classes:
         print(pair.classes)

@@ -2,6 +2,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..losses.recommended import order_of
 from .findings import Findings, MethodFinding
 
 HIDDEN = 1 / 3
@@ -13,16 +14,6 @@ NEGLIGIBLE = 0.01
 OPPOSED = -0.3
 """Methods whose gradient has a smaller cosine with the task's undo a third of it or more at equal
 size."""
-
-PREFERENCE: Dict[str, Tuple[str, ...]] = {
-    'dense': ('dist', 'pkd', 'cwd', 'crosskd', 'mimic', 'kd'),
-    'roi': ('dist', 'pkd', 'mimic', 'cwd', 'kd'),
-    'segmentor': ('dist', 'cwd', 'kd', 'mimic'),
-    'classifier': ('dist', 'dkd', 'kd', 'mimic'),
-    'query': ('detrdistill', 'kd_detr', 'kd', 'mimic'),
-    'mask': ('kd', 'mimic', 'cwd')}
-"""Order of the methods by family of the student, the one with the best evidence first; see
-docs/results. Other methods follow in the order of their names."""
 
 
 @dataclass
@@ -59,8 +50,9 @@ def recommend(found: Findings) -> Recommendation:
     3. The gradients. Methods remain whose gradient is at least :data:`NEGLIGIBLE` of the task's,
        and whose cosine with it is at least :data:`OPPOSED`. Methods whose gradient was not
        measured are left out if there is any that was.
-    4. The evidence. The first that remains, in the order of :data:`PREFERENCE`. If none remains: no
-       method.
+    4. The evidence. The first that remains, in the order of
+       :func:`mmkd.losses.recommended.order_of`. Other methods follow in the order of their names.
+       If none remains: no method.
 
     What was not measured excludes nothing.
 
@@ -87,7 +79,7 @@ def recommend(found: Findings) -> Recommendation:
     if is_empty:
         usable = [one for one in usable if 'prediction' not in one.kinds]
     usable, dropped = _by_gradient(usable)
-    order = PREFERENCE.get(found.kind, ())
+    order = order_of(found.kind)
     usable.sort(key=lambda one: (order.index(one.name) if one.name in order else len(order),
                                  one.name))
     if not usable:

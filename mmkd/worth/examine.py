@@ -17,12 +17,12 @@ from ..files.classes import classes_of_config
 from ..files.fit import load_exactly
 from ..inspection import Pair, entries_of
 from ..losses import METHODS
+from ..losses.recommended import order_of
 from ..networks import FrozenTeacher
 from ..networks.frozen import model_config
 from ..points import find_point, kinds_of, points_of
 from ..training.distillation import Distillation
 from ..training.probe import attempt
-from .advice import PREFERENCE
 from .at_point import POINTS, standing_of, watching
 from .costs import cache_costs
 from .findings import Findings, MethodFinding
@@ -54,8 +54,9 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
             tell: Callable[[str], None] = lambda text: None) -> Examination:
     """Measure what can be known of a pair before training.
 
-    Nothing is trained. Methods are measured in the order of :data:`mmkd.worth.advice.PREFERENCE`
-    until the time is up; the others are listed as not measured.
+    Nothing is trained. Methods are measured in the order of
+    :func:`mmkd.losses.recommended.order_of` until the time is up; the others are listed
+    as not measured.
 
     Args:
         student (Config): The student's config, plain, with its data.
@@ -191,7 +192,7 @@ class _Work:
             epochs=(self.config.get('train_cfg') or {}).get('max_epochs'))
         for name in names or ordered(self.found.kind):
             is_late = time.monotonic() > ends
-            if is_late and not names and name not in PREFERENCE.get(self.found.kind, ()):
+            if is_late and not names and name not in order_of(self.found.kind):
                 self.found.problems.append('further methods: the time was up; allow more by '
                                            '--minutes')
                 break
@@ -252,5 +253,5 @@ def ordered(kind: str) -> List[str]:
         >>> ordered('dense')[0]
         'dist'
     """
-    first = PREFERENCE.get(kind, ())
-    return [*(name for name in first if name in METHODS), *sorted(set(METHODS) - set(first))]
+    first = order_of(kind)
+    return [*first, *sorted(set(METHODS) - set(first))]

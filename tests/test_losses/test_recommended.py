@@ -5,7 +5,7 @@ import pytest
 
 from mmkd.losses import METHODS
 from mmkd.losses.method import FAMILIES
-from mmkd.losses.recommended import CHOICES, OTHERS, recommended
+from mmkd.losses.recommended import CHOICES, OTHERS, order_of, recommended
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -24,27 +24,26 @@ def test_choices_are_methods_of_known_families():
 def test_every_family_has_a_first_choice_with_entries(kind):
     found = recommended(kind, lambda method: all(
         METHODS[name].entries(kind) for name in method.split('+')))
-    assert found.reasons
+    assert found.reason
+    assert found.method in order_of(kind)
+    assert len(set(order_of(kind))) == len(order_of(kind))
 
 
 def test_the_first_method_that_fits_is_taken_and_the_others_are_named():
     found = recommended('query', lambda method: method == 'dist')
     assert found.method == 'dist'
-    assert found.reasons[0] == 'kd_detr, detrdistill cannot be used for this pair'
-    assert str(found).startswith('dist: kd_detr, detrdistill cannot')
+    assert found.reason.startswith('kd_detr, detrdistill cannot be used for this pair; ')
 
 
-def test_features_for_teachers_without_logits_that_say_something():
+def test_first_choices():
     assert recommended('dense').method == 'dist'
     assert recommended('roi').method == 'dist+mimic'
-    assert recommended('dense', is_memorised=True).method == 'mimic'
-    assert 'by heart' in recommended('dense', is_memorised=True).reasons[0]
-    assert recommended('dense', is_module=True).method == 'mimic'
-    found = recommended('dense', lambda method: method != 'mimic', is_memorised=True)
-    assert found.method == 'dist'
+    found = recommended('dense', is_module=True)
+    assert found.method == 'mimic'
+    assert found.reason.startswith('the teacher has features alone; ')
 
 
 def test_no_method_is_an_error():
-    with pytest.raises(ValueError, match='because dist, kd, mimic cannot be used; choose one that '
-                                         '`tools/inspect_pair.py'):
+    with pytest.raises(ValueError, match='because dist, cwd, pkd, kd, mimic cannot be used; '
+                                         'choose one that `tools/inspect_pair.py'):
         recommended('dense', lambda method: False)
