@@ -46,7 +46,7 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
         ValueError: If a stage was trained with other options.
     """
     if args.launcher != 'none':
-        raise SystemExit('--generations and --assistant run several trainings in a row, which is '
+        raise SystemExit('this command runs several trainings in a row, which is '
                          'not supported with several processes; run each stage by its config in '
                          'the work dir')
     for stage in stages:  # check all of them before the first starts
@@ -79,7 +79,7 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
                              'cause and run the same command again: finished stages are kept')
         with open(os.path.join(folder, DONE), 'w') as file:
             file.write(last_checkpoint(folder) + '\n')
-    print(f'The last student is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
+    print(f'The last checkpoint is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
 
 
 # --- with which options ---------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import random
 import re
 from typing import Any, Dict, List, Tuple
 
-from chain import Stage, last_checkpoint, run_chain
+from chain import Stage, check_record, last_checkpoint, run_chain, write_record
 from command import Parser, run
 from common import add_common_options, finish_config, read_config
 from label_files import write_whole
@@ -83,8 +83,12 @@ def main() -> None:
         stages.append(Stage(f'fold{number}', [path], {path: own}))
     tell(images, args.folds)
     if args.split_only:
-        write_folds(args.work_dir, images, [], seed=args.seed)
+        if not os.path.isfile(os.path.join(args.work_dir, NAME)):  # it may have its teachers
+            write_folds(args.work_dir, images, [], seed=args.seed)
         for stage in stages:
+            if not args.overwrite:
+                check_record(args, stage, stages)
+            write_record(args, stage, stages)
             for path, own in stage.files.items():
                 write_kept(path, own.pretty_text, 'folds.py', f'tools/train.py {path}',
                            args.overwrite)

@@ -55,13 +55,13 @@ def write_examination(args: argparse.Namespace, student: Config, teacher: Any,
     advice = recommend(done.findings)
     print(as_text(done.findings, advice))
     if args.json:
-        with open(args.json, 'w') as file:
+        with open(args.json, 'w', encoding='utf-8') as file:
             json.dump(dict(recommendation=advice.as_dict(), **done.findings.as_dict()), file,
                       indent=1)
     if args.html:
         text = as_page(done.findings, advice, pictures_of(done, student),
                        'Command: ' + ' '.join(sys.argv))
-        with open(args.html, 'w') as file:
+        with open(args.html, 'w', encoding='utf-8') as file:
             file.write(text)
     written = [path for path in (args.json, args.html) if path]
     if written:

@@ -63,7 +63,7 @@ def main() -> None:
     runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
     pictures = pictures_of(runs, args.images) if args.images else []
     text = as_page(runs, pictures, 'Command: ' + ' '.join(sys.argv))
-    with open(args.out, 'w') as file:
+    with open(args.out, 'w', encoding='utf-8') as file:
         file.write(text)
     print(f'Written: {args.out}')
 

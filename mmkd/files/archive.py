@@ -4,6 +4,8 @@ import os
 import zipfile
 from typing import BinaryIO, Optional, Tuple
 
+import torch
+
 BLOCK = 1 << 20
 
 
@@ -65,6 +67,13 @@ def foreign_part(file: BinaryIO) -> str:
     if claimed > size:
         return (f'its {len(parts)} parts overlap: they have {claimed} bytes together, but the file '
                 f'has {size}')
+    file.seek(0)
+    try:
+        read_by_torch = sorted(torch._C.PyTorchFileReader(file).get_all_records())
+    except RuntimeError:
+        return ''  # torch cannot read it either, and says why
+    if read_by_torch != sorted(part.filename.partition('/')[2] for part in parts):
+        return 'it has several directories of its parts, so readers find different parts'
     return ''
 
 

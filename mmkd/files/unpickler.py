@@ -127,7 +127,8 @@ class WeightsUnpickler(_PYTHON):  # type: ignore[misc, valid-type]
     def __init__(self, file: Any, *, encoding: str = 'bytes') -> None:
         super().__init__(file)
         self.names = allowed_names()
-        self.callable = {id(one) for one in self.names.values() if callable(one)}
+        self.callable = {id(one) for one in self.names.values()
+                         if callable(one) and one is not np.ndarray}  # it would allocate any size
 
     def load_global(self) -> None:
         module, name = (self.readline()[:-1].decode('utf-8') for _ in range(2))
@@ -193,7 +194,9 @@ class WeightsUnpickler(_PYTHON):  # type: ignore[misc, valid-type]
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
-        self._of(dict, OrderedDict, Counter).update(zip(items[::2], items[1::2]))
+        target = self._of(dict, OrderedDict, Counter)
+        for key, value in zip(items[::2], items[1::2]):  # `Counter.update` would count
+            target[key] = value
 
     def _of(self, *kinds: type) -> Any:
         if type(self.stack[-1]) not in kinds:

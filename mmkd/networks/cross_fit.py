@@ -188,7 +188,7 @@ class CrossFit(BaseTeacher):
             for point in question.points:
                 its = [one[key][point] for one in answers]
                 if key not in places:
-                    found[key][point] = by_image(its, parts, len(inputs), point.name)
+                    found[key][point] = by_image(its, parts, len(inputs), point)
                 else:
                     assert question.at is not None
                     found[key][point] = by_place(its, parts, places[key], len(question.at))

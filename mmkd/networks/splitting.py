@@ -4,7 +4,7 @@ from typing import Any, List, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..points import Answer
+from ..points import Answer, Point
 from ..points.queries import Queries
 
 
@@ -52,26 +52,34 @@ def places_of(at: Tensor, images: Sequence[int], count: int) -> Places:
     return Places(torch.cat([own[:, None].to(at), at[rows, 1:]], 1), rows, own)
 
 
-def by_image(answers: Sequence[Answer], parts: Sequence[Part], count: int, point: str) -> Answer:
+def by_image(answers: Sequence[Answer], parts: Sequence[Part], count: int, point: Point
+             ) -> Answer:
     """Put answers for maps or queries together, in the order of the batch.
 
     Args:
         answers (Sequence[Answer]): The answers of the parts.
         parts (Sequence[Part]): The parts.
         count (int): Number of images of the batch.
-        point (str): Name of the point, for messages.
+        point (Point): The point.
 
     Raises:
-        ValueError: If an answer does not have one value for each image.
+        ValueError: If an answer does not have one value for each image, or features or queries
+            of several teachers would be averaged.
     """
     for answer, part in zip(answers, parts):
         for one in answer.tensors():
             if len(one) != len(part.images):
-                raise ValueError(f'`{point}` of mmkd.CrossFit must have one value for each of '
+                raise ValueError(f'`{point.name}` of mmkd.CrossFit must have one value for each of '
                                  f'{len(part.images)} images, but has {tuple(one.shape)}; compare '
                                  'another point')
-        if answer.queries and any(weight != 1 for weight in part.weights):
-            raise ValueError(f'`{point}` is a set of queries, and the queries of different '
+        if all(weight == 1 for weight in part.weights):
+            continue
+        if not point.is_prediction:
+            raise ValueError(f'`{point.name}` is a feature, and the channels of different '
+                             "teachers have no common order, so unseen='mean' has no meaning; "
+                             "write unseen='one'")
+        if answer.queries:
+            raise ValueError(f'`{point.name}` is a set of queries, and the queries of different '
                              "teachers have no common order, so unseen='mean' has no meaning; "
                              "write unseen='one'")
 

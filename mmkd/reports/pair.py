@@ -1,4 +1,5 @@
 """The report of an examination of a pair: as text, and as a page."""
+import html
 from io import StringIO
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -168,7 +169,8 @@ def as_page(found: Findings, advice: Recommendation, pictures: Sequence[str] = (
     reasons = ''.join(paragraph(one) for one in advice.reasons)
     body = [heading('Is it worth it?', 1), paragraph(f'student: {found.student}', 'faint'),
             paragraph(f'teacher: {found.teacher}', 'faint'),
-            f'<div class="advice"><p><strong>{advice.headline}</strong></p>{reasons}</div>']
+            f'<div class="advice"><p><strong>{html.escape(advice.headline)}</strong></p>'
+            f'{reasons}</div>']
     notes = _notes(found)
     for title, (titles, rows) in _sections(found):
         body += [heading(title), html_table(titles, rows)]

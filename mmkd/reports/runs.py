@@ -144,7 +144,7 @@ def read_run(folder: str, name: str = '') -> Run:
 
 def _lines(path: str, run: Run) -> List[Dict[str, Any]]:
     lines = []
-    with open(path) as file:
+    with open(path, encoding='utf-8') as file:
         for number, text in enumerate(file, 1):
             try:
                 one = json.loads(text)
@@ -172,7 +172,7 @@ def _config(folder: str, log: str, run: Run) -> Optional[Config]:
                  *sorted(glob.glob(os.path.join(folder, '*.py')))):
         if os.path.isfile(path):
             try:
-                with open(path) as file:
+                with open(path, encoding='utf-8') as file:
                     run.config_text = file.read()
                 return Config.fromfile(path, import_custom_modules=False)
             except Exception as error:
@@ -189,7 +189,7 @@ def _by_class(run: Run, folder: str) -> None:
     if run.by_class:
         return
     for path in sorted(glob.glob(os.path.join(folder, '*', '*.log')), reverse=True):
-        with open(path, errors='replace') as file:
+        with open(path, encoding='utf-8', errors='replace') as file:
             found = class_table(file.read())
         if found:
             run.by_class = found

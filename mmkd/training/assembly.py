@@ -10,7 +10,16 @@ from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.arguments import finite_number
 from ..core.build import build_entry
-from ..networks import BaseTeacher, CachedTeacher, Committee, FrozenTeacher, Itself, LiveNetwork
+from ..networks import (
+    BaseTeacher,
+    CachedTeacher,
+    Committee,
+    EarlierSelf,
+    FrozenTeacher,
+    Itself,
+    LiveNetwork,
+    MeanTeacher,
+)
 from ..registry import MODELS
 from .pseudo_labels import PseudoLabels
 from .streams import is_pseudo_labels, pseudo_labels_of
@@ -114,6 +123,11 @@ def build_term(entry: Dict[str, Any], known: Dict[str, BaseTeacher]) -> Term:
                          'itself, which gives no gradient; write another point or network')
     source = known[spec.source]
     for one in source.members if isinstance(source, Committee) else [source]:
+        if spec.auto is not None and isinstance(one, (MeanTeacher, EarlierSelf)):
+            raise ValueError(
+                f'`{spec.name}`: `{spec.source}` is a {type(one).__name__}, which equals the '
+                "student when `loss_weight='auto'` is measured, so the weight would have no limit; "
+                'write a number')
         if spec.through is not None and (
                 not isinstance(one, FrozenTeacher) or isinstance(one, CachedTeacher)):
             raise ValueError(f'`{spec.name}`: `through` needs a frozen teacher, but '

@@ -61,7 +61,7 @@ class MeasuredWeight:
             distributed.all_reduce(norms)
         self._sums = norms + self._sums.to(norms.device) if self.count else norms
         self.count += 1
-        if self.count == self.auto.iters:
+        if self.count >= self.auto.iters:
             self._fix()
 
     def _fix(self) -> None:
@@ -115,7 +115,8 @@ class MeasuredWeight:
                     is_fixed=torch.tensor(self.is_fixed))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state of :meth:`state_dict`. With another ``share`` the weight follows it."""
+        """Load a state of :meth:`state_dict`. With another ``share`` the weight follows it; with
+        fewer ``iters`` it is fixed by the next measurement."""
         self._sums = state['sums'].detach().double().clone()
         self.count, self.is_fixed = int(state['count']), bool(state['is_fixed'])
 

@@ -48,8 +48,7 @@ def recommend(found: Findings) -> Recommendation:
        predictions remain. A teacher that has memorised its images (:func:`is_memorised`) is named
        so; this alone excludes nothing, because it may still be better on held-out images.
     3. The gradients. Methods remain whose gradient is at least :data:`NEGLIGIBLE` of the task's,
-       and whose cosine with it is at least :data:`OPPOSED`. Methods whose gradient was not
-       measured are left out if there is any that was.
+       and whose cosine with it is at least :data:`OPPOSED`.
     4. The evidence. The first that remains, in the order of
        :func:`mmkd.losses.recommended.order_of`. Other methods follow in the order of their names.
        If none remains: no method.
@@ -178,9 +177,8 @@ def _point(found: Findings) -> Tuple[str, bool]:
 
 def _by_gradient(methods: List[MethodFinding]) -> Tuple[List[MethodFinding], List[str]]:
     """Methods that rule 3 leaves, and what it excludes, in words."""
-    measured = [one for one in methods if one.ratio is not None]
     kept, dropped = [], []
-    for one in measured or methods:
+    for one in methods:
         if one.ratio is not None and one.ratio < NEGLIGIBLE:
             dropped.append(f'{one.name} ({one.ratio:.2g} of the gradient of the task)')
         elif one.cosine is not None and one.cosine < OPPOSED:

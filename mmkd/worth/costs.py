@@ -1,7 +1,6 @@
 """After how many epochs does a cache of the teacher's outputs pay?"""
 import copy
 import tempfile
-import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
@@ -9,6 +8,7 @@ import torch
 from ..networks import CachedTeacher, FrozenTeacher
 from ..points.recorder import evaluating
 from ..training.distillation import Distillation
+from .pull import clock
 
 VARIANTS = 4
 """Augmented variants of each image that :class:`mmkd.Replay` repeats by default."""
@@ -51,10 +51,10 @@ def cache_costs(student: Any, teacher: FrozenTeacher, entries: Sequence[Dict[str
                 size = len(data['inputs'])
                 count += size
                 for name, side in (('teacher', 'plain'), ('write', 'cached'), ('read', 'cached')):
-                    start = time.perf_counter()
+                    start = clock()
                     sides[side].ask({}, data['inputs'], data['data_samples'], sides[side].parts)
                     if number or len(batches) == 1:  # the first one finds out what need not run
-                        seconds[name].append((time.perf_counter() - start) / size)
+                        seconds[name].append((clock() - start) / size)
         assert cached.store is not None
         per_image = cached.store.bytes / max(count, 1)
     best = {name: min(values) for name, values in seconds.items()}

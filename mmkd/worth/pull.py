@@ -69,13 +69,13 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
     points = [name for name in SHARED if name in points_of(student)]
     paths = {name: points_of(student)[name].paths for name in points}
     with memory_of(student) as memory:
-        start = time.perf_counter()
+        start = clock()
         with viewed(student, [path for one in paths.values() for path in one]) as seen:
             losses = forward(data['inputs'], data['data_samples'])
         named = {key: _total(value) for key, value in losses.items() if 'loss' in key}
         own = {key: value for key, value in named.items()
                if not any(key.startswith(term) for term in terms)}
-        spent = time.perf_counter() - start
+        spent = clock() - start
         pulls = {}
         if terms:
             parts = sum(value for key, value in named.items() if key not in own)
@@ -84,14 +84,21 @@ def step(forward: Any, student: nn.Module, batch: Any, terms: Sequence[str] = ()
                 pull = _between(parts, task, [one for path in paths[name] for one in seen[path]])
                 if pull is not None:
                     pulls[name] = pull
-        start = time.perf_counter()
+        start = clock()
         whole = sum(named.values())
         if isinstance(whole, Tensor) and whole.requires_grad:
             whole.backward()
-        spent += time.perf_counter() - start
+        spent += clock() - start
     student.zero_grad()
     values = {key: float(value.detach()) for key, value in named.items() if key not in own}
     return Lesson(pulls, values, spent, memory[0])
+
+
+def clock() -> float:
+    """Seconds. On a GPU, after it has finished what it was given."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @contextmanager

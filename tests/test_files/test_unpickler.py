@@ -2,6 +2,8 @@
 import io
 import os
 import pickle
+import struct
+import zipfile
 from collections import Counter, OrderedDict
 from types import SimpleNamespace
 
@@ -108,7 +110,8 @@ def test_run_is_resumed(own, tmp_path):
 @pytest.mark.parametrize('value', [
     np.float64(0.1), np.int64(-3), np.bool_(True), np.float32(2.5), np.arange(6).reshape(2, 3),
     np.arange(3, dtype='int16'), np.ones((2, 2), order='F'), b'bytes \xff', bytearray(b'\xfe'),
-    {1, 'two'}, 1 + 2j, Counter('aab'), OrderedDict(a=1), 2**70, -2**31, 'Größe', None, True, 0.1,
+    {1, 'two'}, 1 + 2j, Counter('aab'), Counter(a=3, b=1, c=2),
+    OrderedDict(a=1), 2**70, -2**31, 'Größe', None, True, 0.1,
     (1, (2, 3), [4]), torch.Size([1, 2]), torch.float16, torch.device('cpu'),
     nn.Parameter(torch.ones(2)), torch.ones(4)[::2], torch.ones(2).bool(),
     HistoryBuffer([1., 2.], [1, 1])], ids=lambda value: type(value).__name__)
@@ -221,6 +224,32 @@ def test_program_of_torchscript_is_named(tmp_path):
     with pytest.raises(ValueError, match='program.pth` is not a checkpoint of torch.save: it is a '
                        'TorchScript program.*; save it again by torch.save'):
         read_checkpoint(str(tmp_path / 'program.pth'))
+
+
+def test_second_directory_of_an_archive_is_found(tmp_path):
+    """Python's reader takes the directory in front of the end, torch's the one at the offset."""
+    path = tmp_path / 'file.pth'
+    torch.save(dict(state_dict=dict(a=torch.ones(3))), path)
+    data = path.read_bytes()
+    end = data.rindex(b'PK\x05\x06')
+    size, begin = struct.unpack('<II', data[end + 12:end + 20])
+    shown = data[begin:begin + size].replace(b'data.pkl', b'data.txt')
+    path.write_bytes(data[:end] + shown + data[end:])
+    with zipfile.ZipFile(path) as archive:
+        assert not any(name.endswith('data.pkl') for name in archive.namelist())
+    assert torch.load(path, weights_only=True)['state_dict']['a'].tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match='several directories of its parts'):
+        read_checkpoint(str(path))
+
+
+def test_an_array_is_not_made_by_a_call(own, tmp_path):
+    path = tmp_path / 'file.pth'
+    content = b'\x80\x02cnumpy\nndarray\n(J\x00\x00\x00\x40tR.'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('archive/data.pkl', content)
+        archive.writestr('archive/version', b'3\n')
+    with pytest.raises(pickle.UnpicklingError, match='Unsupported call'):
+        torch.load(path, weights_only=True)
 
 
 def test_order_of_bytes(own, tmp_path):

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,7 +156,14 @@ def test_unseen_images_have_one_teacher_by_name_or_the_mean(tmp_path):
 
 def test_a_mean_of_queries_is_refused():
     with pytest.raises(ValueError, match='no common order'):
-        by_image([Answer([torch.zeros(1, 2)], [queries_of()])], [Part(0, [0], [0.5])], 1, 'cls')
+        by_image([Answer([torch.zeros(1, 2)], [queries_of()])], [Part(0, [0], [0.5])], 1,
+                 SimpleNamespace(name='cls', is_prediction=True))
+
+
+def test_a_mean_of_features_is_refused():
+    with pytest.raises(ValueError, match='`neck` is a feature, .* no common order'):
+        by_image([Answer([torch.zeros(1, 2)])], [Part(0, [0], [0.5])], 1,
+                 SimpleNamespace(name='neck', is_prediction=False))
 
 
 def queries_of():

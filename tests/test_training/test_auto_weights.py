@@ -200,6 +200,25 @@ def test_wrong_settings_are_refused_before_training(weight, entry, says):
         linear(weight, **entry)
 
 
+@pytest.mark.parametrize('kind', ['MeanTeacher', 'EarlierSelf'])
+def test_a_teacher_that_equals_the_student_is_refused(kind):
+    with pytest.raises(ValueError, match=f'is a {kind}, which equals the student.*write a num'):
+        build(distiller(retinanet(), dict(type=f'mmkd.{kind}'), dict(
+            type='mmkd.MSELoss', on='neck', loss_weight='auto')))
+
+
+def test_a_resume_with_fewer_iterations_fixes_the_weight():
+    model = linear(dict(share=0.1, iters=6))
+    steps(model, 4)
+    other = linear(dict(share=0.1, iters=2))
+    weight = other.distillation.weights['loss_backbone_slope']
+    weight.load_state_dict(model.distillation.weights['loss_backbone_slope'].state_dict())
+    assert not weight.is_fixed
+    steps(other, 2, begin=4)
+    assert weight.is_fixed
+    assert weight.count == 5
+
+
 def test_the_gradient_before_a_copy_is_that_of_both_readers():
     """A value that is changed in place later is copied when it is recorded."""
     value = 2 * torch.tensor([1., -1., 1.], requires_grad=True)
