@@ -9,6 +9,7 @@ AUTO = 'auto'
 """The word for the recommended method on the command line."""
 
 DETECTION = 'docs/results/bccd'
+METHODS_OF_DETECTORS = 'docs/results/bccd_methods'
 TWO_STAGE = 'docs/results/bccd_faster_rcnn'
 SEGMENTATION = 'docs/results/camvid'
 
@@ -29,7 +30,8 @@ CHOICES: Dict[str, Sequence[Choice]] = dict(
         Choice('dist', 'DIST raised a one-stage student from 45.9 to 51.4 AP, more than KD '
                        f'(47.0) and CWD (50.4) ({DETECTION})'),
         Choice('cwd', f'CWD raised a one-stage student from 45.9 to 50.4 AP ({DETECTION})'),
-        Choice('pkd', f'PKD compares the patterns of features; {UNTESTED}'),
+        Choice('pkd', 'PKD raised a one-stage student from 47.9 to 49.9 AP with one seed '
+                      f'({METHODS_OF_DETECTORS})'),
         Choice('kd', f'KD raised a one-stage student from 45.9 to 47.0 AP ({DETECTION})')],
     roi=[
         Choice('dist+mimic', 'DIST with imitation of the neck raised a two-stage student from 51.6 '
