@@ -134,6 +134,7 @@ def test_record_of_an_earlier_version_is_the_first_of_the_history(started, shape
     assert (record['from'], record['to']) == (2, 4)
 
 
+@pytest.mark.slow
 def test_the_hook_does_the_same(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
 
@@ -147,6 +148,7 @@ def test_the_hook_does_the_same(shapes, tmp_path):
     assert [one['distill'][0]['loss_weight'] for one in (*record['history'], record)] == [2., 3.]
 
 
+@pytest.mark.slow
 def test_companions_are_named(shapes, tmp_path):
     def mutual(width, **partner):
         return dict(type='mmkd.Distiller', student=retinanet(), companions=dict(other=dict(
@@ -343,6 +345,7 @@ def test_a_schedule_that_is_not_taken_is_named(scheduled, shapes, tmp_path):
     assert 'its `start_factor` is 0.5 in the checkpoint, and 0.1 in the config' in log.read_text()
 
 
+@pytest.mark.slow
 def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tmp_path):
     hooks = [dict(type='EMAHook', momentum=0.5)]
     train(config_of(shapes, tmp_path, retinanet(), custom_hooks=hooks))

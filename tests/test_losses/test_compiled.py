@@ -18,8 +18,8 @@ NAMES = sorted(name for name, cls in LOSSES.classes.items()
                and not issubclass(cls, PreparedLoss))
 """All but those that need sets of queries, or the file of a first stage; these have tests of their
 own."""
-MINUTES = {'AfDCDLoss', 'CIRKDLoss'}
-"""What the compiler needs long for."""
+QUICK = {'CWDLoss', 'DISTLoss', 'KDLoss', 'PKDLoss'}
+"""Compiled in the fast part; the compiler needs seconds for each."""
 
 SHAPES = (2, 6, 4, 5), (2, 6, 2, 3)
 """(N, C, H, W) of two levels."""
@@ -159,7 +159,7 @@ def agree(loss, backend, is_list, has_weight):
     (True, True), *(pytest.param(*one, marks=pytest.mark.slow)
                     for one in ((False, False), (False, True), (True, False)))])
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=pytest.mark.slow if name in MINUTES else ()) for name in NAMES])
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES])
 def test_compiled_it_gives_the_same(name, is_list, has_weight):
     """By torch's own tracer, without machine code."""
     counter = CompileCounterWithBackend('aot_eager')

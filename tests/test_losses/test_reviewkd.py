@@ -213,6 +213,7 @@ def test_one_image_whose_deepest_map_has_one_position(shapes, tmp_path, teacher)
     assert all(0 < one['loss_neck_reviewkd'] < 100 for one in losses)
 
 
+@pytest.mark.slow
 def test_by_its_name_on_the_command_line(shapes, tmp_path, teacher):
     for name, model in (('small', retinanet()), ('big', retinanet(channels=24))):
         config = detector_config(shapes, model, 'unused')

@@ -61,6 +61,7 @@ def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
         assert one == pytest.approx(other, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_refused(shapes, tmp_path, cached):
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)

@@ -333,6 +333,7 @@ def test_images_that_are_joined_are_refused(shapes, tmp_path):
         train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings', [{}, dict(fuse=True, channels_last=True)])
 def test_training_is_resumed_to_the_bit(shapes, tmp_path, settings):
     entry = dict(folder_of(tmp_path, retinanet(width=12), files(shapes)), **settings)

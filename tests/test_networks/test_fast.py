@@ -61,6 +61,7 @@ def compile_by_tracing(forward, dynamic):
     return lambda *args: forward(*args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(compile=True), '`compile=True` is not used for the teacher'),
     (dict(precision='fp16'), "`precision='fp16'` is not used for the teacher")])

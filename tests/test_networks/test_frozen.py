@@ -70,6 +70,7 @@ def test_config_without_checkpoint_is_an_error_unless_none_is_written():
     assert prepared(dict(config=config, checkpoint=None)).teacher.model is not None
 
 
+@pytest.mark.slow
 def test_missing_files_are_found_before_the_first_batch(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet())
     for entry, message in (

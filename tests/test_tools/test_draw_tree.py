@@ -29,6 +29,7 @@ def drawn(folder, *options):
     return out.stdout, picture
 
 
+@pytest.mark.slow
 def test_tree_of_pixels(streets, tmp_path):
     model = segmentor()
     model['decode_head'] = with_tree(model['decode_head'])

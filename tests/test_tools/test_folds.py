@@ -94,6 +94,7 @@ def test_the_same_command_again_keeps_what_is_done(shapes, tool, tmp_path, capsy
             tool('plain.py', '--folds', 2, '--work-dir', 'out', *options)
 
 
+@pytest.mark.slow
 def test_lists_of_a_segmentor_in_nested_folders(streets, tool, tmp_path):
     config = segmentor_config(streets, segmentor(), 'unused')
     for key in ('work_dir', 'experiment_name'):

@@ -291,6 +291,7 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
     assert teacher['checkpoint'] in text
 
 
+@pytest.mark.slow
 def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, capsys):
     """The command that wrote it does not write over it, and says how to run it. (No training.)"""
     monkeypatch.syspath_prepend(TOOLS)

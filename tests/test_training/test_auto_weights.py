@@ -283,6 +283,7 @@ def measured_config(shapes, teacher, work_dir, **changes):
         'train_dataloader.dataset.pipeline.3.prob': 0., **changes})
 
 
+@pytest.mark.slow
 def test_resumed_in_the_middle_of_the_measurement_to_the_bit(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(channels=24))
 
@@ -297,6 +298,7 @@ def test_resumed_in_the_middle_of_the_measurement_to_the_bit(shapes, tmp_path):
     assert bool(end['mmkd']['weights']['loss_neck_pkd']['is_fixed'])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_the_weight_is_not_resumed(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     plain = {'model.distill': [PKD], 'train_cfg.max_epochs': 1}
@@ -307,6 +309,7 @@ def test_a_checkpoint_without_the_weight_is_not_resumed(shapes, tmp_path):
         train(config)
 
 
+@pytest.mark.slow
 def test_the_hook_measures_the_same_weights(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     entries = [dict(PKD, loss_weight=SHORT)]

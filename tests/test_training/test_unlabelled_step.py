@@ -234,6 +234,7 @@ def states(folder):
     return saved_at(folder / 'epoch_1.pth')['state_dict']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('norm', ['labelled', *(pytest.param(norm, marks=pytest.mark.slow)
                                                 for norm in ('frozen', 'both'))])
 def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher, tmp_path, norm):

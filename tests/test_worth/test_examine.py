@@ -110,6 +110,7 @@ def test_the_gradient_is_that_of_a_step_of_the_distiller(pair):
         torch.cosine_similarity(term, task, dim=0).item(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_two_stage_pair_is_measured_at_the_rois_of_the_student(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', two_stage(width=12))
     config = detector_config(shapes, two_stage(), str(tmp_path))
