@@ -13,9 +13,9 @@ import os
 from typing import Any, Dict, List
 
 import torch
-from chain import Stage, first_seed, given_options, last_checkpoint, run_chain
+from chain import Stage, first_seed, given_options, last_checkpoint, plain_config, run_chain
 from command import Parser, run
-from common import add_common_options, finish_config, read_config
+from common import add_common_options
 from fingerprint import data, differences, digest_of_source, told
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -25,7 +25,6 @@ from written import check_edited, write_kept
 
 from mmkd.files.checkpoint import read_checkpoint
 from mmkd.files.fit import load_exactly
-from mmkd.files.zoo import config_path
 from mmkd.networks.frozen import model_config
 from mmkd.points.recorder import evaluating
 
@@ -50,11 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    config = finish_config(read_config(args.config), args)
-    if 'student' in config.model:
-        raise SystemExit(f'{args.config} has a teacher; use the plain config of the members')
-    config_path(args.student or args.config)
-    args.work_dir = args.work_dir or config.work_dir
+    config = plain_config(args, 'members')
     committee = os.path.join(args.work_dir, 'committee.py')
     how_to_run = f'tools/train.py {committee}'
     check_edited(committee, how_to_run, args.overwrite)

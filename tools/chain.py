@@ -9,7 +9,7 @@ import sys
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from command import FLAG
-from common import NONE, checkpoint_of_teacher, read_config
+from common import NONE, checkpoint_of_teacher, finish_config, read_config
 from fingerprint import data, differences, digest_of_config, digest_of_source, told
 from mmengine.config import Config
 from written import check_edited, write_kept
@@ -80,6 +80,25 @@ def run_chain(args: argparse.Namespace, stages: List[Stage]) -> None:
         with open(os.path.join(folder, DONE), 'w') as file:
             file.write(last_checkpoint(folder) + '\n')
     print(f'The last checkpoint is {last_checkpoint(os.path.join(args.work_dir, stages[-1].name))}')
+
+
+def plain_config(args: argparse.Namespace, whose: str) -> Config:
+    """The config of the networks that a tool trains as teachers; sets ``args.work_dir``.
+
+    Args:
+        args (argparse.Namespace): With ``config`` and ``student``, the plain config of the student.
+        whose (str): What the networks are called, for messages.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        SystemExit: If the config has a teacher itself.
+    """
+    config = finish_config(read_config(args.config), args)
+    if 'student' in config.model:
+        raise SystemExit(f'{args.config} has a teacher; use the plain config of the {whose}')
+    config_path(args.student or args.config)
+    args.work_dir = args.work_dir or config.work_dir
+    return config
 
 
 # --- with which options ---------------------------------------------------------------------------

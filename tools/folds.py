@@ -16,9 +16,9 @@ import random
 import re
 from typing import Any, Dict, List, Tuple
 
-from chain import Stage, check_record, last_checkpoint, run_chain, write_record
+from chain import Stage, check_record, last_checkpoint, plain_config, run_chain, write_record
 from command import Parser, run
-from common import add_common_options, finish_config, read_config
+from common import add_common_options
 from label_files import write_whole
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -26,7 +26,6 @@ from written import check_edited, write_kept
 
 from mmkd.files.archive import hash_of_file
 from mmkd.files.folds import NAME, Folds, write_folds
-from mmkd.files.zoo import config_path
 
 Images = Dict[str, Tuple[int, int]]
 """Fold and bytes of each image, by path in the folder of the images."""
@@ -63,11 +62,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    config = finish_config(read_config(args.config), args)
-    if 'student' in config.model:
-        raise SystemExit(f'{args.config} has a teacher; use the plain config of the teachers')
-    config_path(args.student or args.config)
-    args.work_dir = args.work_dir or config.work_dir
+    config = plain_config(args, 'teachers')
     written = os.path.join(args.work_dir, 'cross_fit.py')
     how_to_run = f'tools/train.py {written}'
     check_edited(written, how_to_run, args.overwrite)

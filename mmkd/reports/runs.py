@@ -11,9 +11,8 @@ from mmengine.config import Config
 
 from ..files.checkpoint import read_checkpoint
 from ..files.history import KEY
+from ..worth.scores import deciding
 
-METRICS = 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', 'multi-label/mAP'
-"""The metric that decides: the first one that a run has."""
 NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
               'iter', 'step', 'grad_norm'}
 SHARES = re.compile(r'(grad(ient)?_?share|share|grad(ient)?_?ratio)')
@@ -73,8 +72,7 @@ class Run:
     @property
     def metric(self) -> str:
         """The metric that decides; '' without a validation."""
-        names = self.metrics
-        return next((name for name in METRICS if name in names), names[0] if names else '')
+        return deciding(self.metrics)
 
     @property
     def metrics(self) -> List[str]:

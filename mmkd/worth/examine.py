@@ -164,7 +164,9 @@ class _Work:
         scored = scores_of(self.config, self.model, self.teacher, self.found.classes, self.images,
                            ends)
         self.found.images['scored'] = scored.images
-        self.found.scores, self.found.metric = scored.scores, deciding(scored.scores)
+        self.found.scores = scored.scores
+        self.found.metric = deciding(list({key: None for one in scored.scores.values()
+                                           for key in one}))
         self.found.by_class, self.examples = scored.by_class, scored.examples
         self.metainfo = scored.metainfo
         if scored.agreement.images:

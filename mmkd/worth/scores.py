@@ -3,7 +3,7 @@ import copy
 import math
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -155,7 +155,6 @@ def restrict(evaluator: Any, part: Part, count: int) -> None:
                     for number in part.indices[:count]]
 
 
-def deciding(scores: Dict[str, Dict[str, float]]) -> str:
-    """The metric that decides; '' if there is none."""
-    known = list({key: None for one in scores.values() for key in one})
-    return next((name for name in METRICS if name in known), known[0] if known else '')
+def deciding(names: Sequence[str]) -> str:
+    """The metric that decides, of these; '' if there is none."""
+    return next((name for name in METRICS if name in names), names[0] if names else '')
