@@ -4,6 +4,7 @@ A new Python process needs five seconds to import torch, mmdet and mmseg. Here a
 once and forks for every run. It does not import mmkd, because this import is part of the tests.
 """
 import atexit
+import gc
 import os
 import runpy
 import signal
@@ -60,6 +61,7 @@ def _work(command: List[str], folder: str, env: Dict[str, str], outputs: List[st
     os.environ.clear()
     os.environ.update(env)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()  # as in tests/conftest.py
     sys.argv = command
     own = [path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix))]
     sys.path[:] = [os.path.dirname(command[0]),
