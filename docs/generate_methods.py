@@ -37,12 +37,13 @@ compared is written, and `if_there=True` leaves out an entry that cannot be comp
 def page() -> str:
     """The text of docs/methods.md."""
     costs = json.loads(COSTS.read_text()) if COSTS.is_file() else {}
-    rows = [_row(method, costs.get('methods', {}).get(name, {}))
-            for name, method in sorted(METHODS.items())]
+    own = [METHODS[name] for name in sorted(METHODS)
+           if METHODS[name].module.startswith('mmkd.')]  # without those of other imported modules
+    rows = [_row(method, costs.get('methods', {}).get(method.name, {})) for method in own]
     head = ['method', 'for', 'needs beside both models', 'parameters in training', 'step']
     table = '\n'.join(['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|', *rows])
     modules: Dict[str, List[Method]] = {}
-    for _, method in sorted(METHODS.items()):
+    for method in own:
         modules.setdefault(method.module, []).append(method)
     return '\n'.join([HEAD, table, '', costs.get('note', COST_NOTE), '',
                       *(_section(methods) for methods in modules.values())])
