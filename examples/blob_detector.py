@@ -1,4 +1,4 @@
-"""A detector of a third party: its head is none that mmkd knows. See blob_family.py."""
+"""A third-party detector with a head that mmkd does not know. See blob_family.py."""
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 @MODELS.register_module()
 class BlobDetector(BaseModel):
-    """Predicts a heat map per class: 1 inside of the boxes of the class, 0 elsewhere."""
+    """Predicts one heat map per class: 1 inside the boxes of the class, 0 elsewhere."""
 
     def __init__(self, width=8, num_classes=3, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -28,7 +28,7 @@ class BlobDetector(BaseModel):
         return heat if mode == 'tensor' else self.detected(heat.sigmoid(), data_samples)
 
     def detected(self, scores, data_samples):
-        """Each position above one half is a box of 8x8 pixels."""
+        """Turn each position with a score above 0.5 into a box of 8x8 pixels."""
         for image, sample in zip(scores, data_samples):
             labels, y, x = (image > 0.5).nonzero().unbind(1)
             boxes = torch.stack([x, y, x + 1, y + 1], dim=1) * 8.

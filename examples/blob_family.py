@@ -1,4 +1,4 @@
-"""A family: how mmkd observes a detector of a third party whose head it does not know.
+"""A model family: how mmkd reads a third-party detector whose head it does not know.
 
     custom_imports = dict(imports=['mmkd', 'blob_detector', 'blob_family'],
                           allow_failed_imports=False)
@@ -11,7 +11,7 @@ from mmkd import FAMILIES, ModelFamily, Point, tensors_of
 
 @FAMILIES.register_module()
 class BlobFamily(ModelFamily):
-    """Its points are 'heat', the logits of its heat map, and 'backbone'."""
+    """Provides the points 'heat' (logits of the heat map) and 'backbone'."""
 
     family = 'BlobDetector'
 

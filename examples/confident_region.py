@@ -8,10 +8,10 @@ from mmkd import MODELS, Region, inside_of
 
 @MODELS.register_module()
 class Confident(Region):
-    """The largest class probability of the teacher, to a power; 0 inside of ignored boxes.
+    """The teacher's largest class probability to a power, and 0 inside ignored boxes.
 
     Args:
-        power (float): 0 weighs all positions alike. Defaults to 1.0.
+        power (float): 0 gives all positions the same weight. Defaults to 1.0.
     """
 
     def __init__(self, power=1.0):

@@ -12,10 +12,10 @@ from mmkd import MODELS, Connector
 
 @MODELS.register_module()
 class TwoLayers(Connector):
-    """3x3, group norm, ReLU, 1x1.
+    """A 3x3 convolution, group norm, ReLU, and a 1x1 convolution.
 
     Args:
-        hidden (int): Channels between the layers. Defaults to 32.
+        hidden (int): Channels between the two convolutions. Defaults to 32.
     """
 
     def __init__(self, hidden=32):
@@ -34,7 +34,7 @@ class TwoLayers(Connector):
 
 @MODELS.register_module()
 class Masked(Connector):
-    """Drops positions at random; the layers behind must recover the teacher's features there.
+    """Drops random positions; the layers after it must restore the teacher's features there.
 
     Args:
         ratio (float): Share of positions that are dropped. Defaults to 0.5.

@@ -1,6 +1,6 @@
-"""The student's head features go on through the teacher's head, with gradient (CrossKD).
+"""Passes the student's head features through the teacher's head, with gradient (CrossKD).
 
-A config for `tools/train.py`; the weights of the teacher are downloaded by the first run.
+A config for `tools/train.py`. The first run downloads the teacher's weights.
 """
 _base_ = ['mmdet::retinanet/retinanet_r18_fpn_1x_coco.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)

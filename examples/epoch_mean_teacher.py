@@ -12,10 +12,10 @@ from mmkd import MODELS, BaseTeacher
 
 @MODELS.register_module()
 class AverageOfEpochs(BaseTeacher):
-    """The mean of the student's weights at the end of every epoch so far."""
+    """Averages the student's weights at the end of every epoch so far."""
 
-    needs_epochs = True    # training by iterations is refused
-    shares_classes = True  # its columns are the student's
+    needs_epochs = True    # training by iterations raises an error
+    shares_classes = True  # it has the classes of the student
 
     def prepare(self, student):
         self.student = student
@@ -30,7 +30,7 @@ class AverageOfEpochs(BaseTeacher):
                 mean.lerp_(own, 1 / self.epochs)
         self.is_ready = True
 
-    def state_dict(self):  # saved beside the student, for --resume
+    def state_dict(self):  # saved with the student's checkpoint, for --resume
         return {**self.model.state_dict(), 'epochs': torch.tensor(self.epochs)}
 
     def load_state_dict(self, state):

@@ -13,13 +13,13 @@ from mmkd.losses import LOSSES, DistillLoss, Method
 
 @LOSSES.register
 class TwoPartKDLoss(DistillLoss):
-    """KD of one-vs-all logits, apart for the positions of objects and for the background.
+    """KD of one-vs-all logits, computed separately for objects and for the background.
 
-    An image with many boxes counts no more than one with few: each position is divided by the
-    number of boxes of its image.
+    Each position is divided by the number of boxes in its image, so an image with many boxes
+    counts no more than an image with few.
 
     Args:
-        alpha (float): Weight of the background's part. Defaults to 0.25.
+        alpha (float): Weight of the background part. Defaults to 0.25.
         loss_weight (float): Factor of the result. Defaults to 1.0.
     """
 
@@ -30,7 +30,7 @@ class TwoPartKDLoss(DistillLoss):
     def compare(self, student, teacher, weight=None, *, labels, boxes):
         classes = student.shape[1]
         each = bce(student, teacher.sigmoid(), reduction='none').mean(1)
-        # One image has several anchors, which stand one after another.
+        # The anchors of one image are consecutive rows.
         count = torch.stack([each.new_full((), max(len(one), 1)) for one in boxes])
         each = each / count.repeat_interleave(len(each) // len(boxes)).view(-1, 1, 1)
         is_object, is_background = (labels >= 0) & (labels < classes), labels == classes

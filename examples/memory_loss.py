@@ -1,4 +1,4 @@
-"""A loss with a layer of its own for each level, and a bank of past features of all processes.
+"""A loss with one layer per level, and a bank of past features of all processes.
 
     custom_imports = dict(imports=['mmkd', 'memory_loss'], allow_failed_imports=False)
     distill=[dict(type='mmkd.PastImagesLoss', on='neck')]
@@ -12,7 +12,7 @@ from mmkd.losses import LOSSES, Bank, DistillLoss
 
 @LOSSES.register
 class PastImagesLoss(DistillLoss):
-    """The student finds the teacher's vector of its image among those of past images (InfoNCE).
+    """InfoNCE: finds the teacher's vector of the same image among the vectors of past images.
 
     Args:
         size (int): Number of past images. Defaults to 64.
@@ -20,8 +20,8 @@ class PastImagesLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
     """
 
-    must_match = frozenset()  # vectors are compared, whatever the sizes of the maps are
-    communicates = True       # a bank is equal in all processes
+    must_match = frozenset()  # vectors are compared, so the map sizes may differ
+    communicates = True       # the bank is the same in all processes
 
     def __init__(self, size=64, tau=0.1, loss_weight=1.0):
         super().__init__(loss_weight)

@@ -4,10 +4,10 @@
     python tools/make_digits.py data/digits
     python tools/train.py examples/timm_vit_teacher.py
 
-The weights are random, so that it runs without a download; write ``checkpoint='FILE'`` for those of
-`timm`, a .safetensors or .pth file. mmkd takes from timm how pixels are normalised, and that blocks
-return one class token, then patches of 16 pixels: a map of stride 16, which is compared with the
-level of the neck that has the same stride.
+The weights are random, so the example runs without a download. For the pretrained weights of
+`timm`, write ``checkpoint='FILE'`` with a .safetensors or .pth file. mmkd reads the normalisation
+of pixels from timm. The blocks return one class token, then one token per patch of 16 pixels. mmkd
+arranges the patches as a map of stride 16 and compares it with the neck level of that stride.
 """
 _base_ = ['../configs/digits/student.py']  # your own config here
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)

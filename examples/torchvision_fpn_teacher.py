@@ -4,9 +4,10 @@
     python tools/make_digits.py data/digits
     python tools/train.py examples/torchvision_fpn_teacher.py
 
-The weights are random, so that it runs without a download; write ``checkpoint='FILE'`` for those of
-torchvision. Of its detectors mmkd runs the backbone alone, which returns the levels of the pyramid
-in a dict; levels of equal stride are compared. ``points`` gives the backbone a name of one's own.
+The weights are random, so the example runs without a download. For the pretrained weights of
+torchvision, write ``checkpoint='FILE'``. mmkd runs only the detector's backbone, which returns the
+levels of the pyramid in a dict, and compares levels of the same stride. ``points`` names the
+backbone.
 """
 _base_ = ['../configs/digits/student.py']  # your own config here
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
