@@ -1,4 +1,4 @@
-"""What the tables of bad input share: what a row is, and what makes an error a good one."""
+"""The rows of the tables of bad input, and what an error message must contain."""
 import dis
 import os
 import re
@@ -20,7 +20,7 @@ LONGEST = 4, 2000
 
 
 class Parts(NamedTuple):
-    """What a message must say, each part as a regular expression; all at different places of it."""
+    """The four parts of a message as regular expressions; each must match at a different place."""
     thing: str
     """What is wrong: the argument, the file, the point."""
     found: str
@@ -32,7 +32,7 @@ class Parts(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One bad input: either it is refused, or it does no harm."""
+    """One bad input, with the expected error; without an error, the input must work."""
     name: str
     input: Any
     error: Optional[Type[Exception]] = None
@@ -43,19 +43,19 @@ class Row(NamedTuple):
 
 
 def must(name: str, expected: str, got: str, step: str = 'write') -> Parts:
-    """The parts of '`name` must be EXPECTED, but got GOT; STEP ...'; ``got`` is no pattern."""
+    """The parts of '`name` must be EXPECTED, but got GOT; STEP ...'. ``got`` is literal text."""
     return Parts(f'`{name}`', f'but got {re.escape(got)}', expected, f'; {step}')
 
 
 def rows(*tables: Any) -> Any:
-    """Parametrise a test by the rows of tables."""
+    """Parametrise a test with the rows of all tables."""
     return pytest.mark.parametrize('row', [
         pytest.param(row, id=row.name) for table in tables for row in table])
 
 
 @contextmanager
 def refused(row: Row) -> Iterator[None]:
-    """The block raises the row's error, and it is one that helps."""
+    """Assert that the block raises the error of the row, with all parts and a next step."""
     assert row.error is not None
     assert row.says is not None
     with pytest.raises(row.error) as info:
@@ -65,7 +65,7 @@ def refused(row: Row) -> Iterator[None]:
 
 
 def check_parts(message: str, parts: Parts) -> None:
-    """A message says each of the parts, and no word of it counts for two."""
+    """Assert that the message contains all parts, at places that do not overlap."""
     spans: Dict[str, List[Tuple[int, int]]] = {}
     for part, pattern in parts._asdict().items():
         spans[part] = [found.span() for found in re.finditer(f'(?s){pattern}', message)]
@@ -83,9 +83,11 @@ def _are_apart(taken: List[Tuple[int, int]], spans: List[List[Tuple[int, int]]])
 
 
 def assert_helpful(error: BaseException) -> None:
-    """Raised by a `raise` of mmkd's, of a usual type, in few words that end in what to do."""
+    """Assert that mmkd raised the error on purpose, with a common type and a short message that
+    ends in a next step.
+    """
     assert isinstance(error, KINDS), repr(error)
-    # MMEngine's Runner adds the name of the hook to a TypeError: it raises another one.
+    # MMEngine's Runner replaces a TypeError by one that contains the name of the hook.
     assert any(is_ours(one) for one in (error, error.__context__) if one), repr(error)
     message = str(error)
     assert len(message.splitlines()) <= LONGEST[0], message
@@ -96,7 +98,7 @@ def assert_helpful(error: BaseException) -> None:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether the innermost frame is mmkd's, and stands at a `raise`, not at a line that failed."""
+    """Whether a `raise` statement of mmkd raised the error, not a statement that failed."""
     trace = error.__traceback__
     assert trace is not None
     while trace.tb_next is not None:

@@ -1,4 +1,4 @@
-"""Batches, labels and images at the edge of what there is: no objects, one pixel, nothing."""
+"""Batches with unusual sizes or labels: no objects, one pixel, empty batches, missing labels."""
 import copy
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -38,7 +38,7 @@ PAIRS: Dict[str, Callable[[], Tuple[str, dict, dict]]] = {
 
 
 def eval_norms(model: dict) -> dict:
-    """A pooling to 1x1 of one image has no statistics to train a norm by, also in plain mmseg."""
+    """Return the model without padding to a fixed size, so that small images stay small."""
     return dict(model, data_preprocessor=dict(model['data_preprocessor'], size=None,
                                               size_divisor=1))
 
@@ -78,7 +78,7 @@ Result = Dict[str, float]
 
 
 def step(model: Any, data: dict) -> Tuple[Result, Dict[str, torch.Tensor]]:
-    """One training step: what is logged, and the weights after it."""
+    """Run one training step; return the log and the weights after the step."""
     torch.manual_seed(0)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
     logged = model.train().train_step(copy.deepcopy(data), wrapper)
@@ -87,7 +87,7 @@ def step(model: Any, data: dict) -> Tuple[Result, Dict[str, torch.Tensor]]:
 
 
 def outcome(config: dict, scope: str, data: dict) -> Any:
-    """What a step gives, or the error that it raises."""
+    """Return the result of one training step, or the error that it raises."""
     torch.manual_seed(0)
     model = build(config, scope)
     model.init_weights()
@@ -126,7 +126,9 @@ BATCHES: List[Row] = [
 
 @rows(BATCHES)
 def test_batch_that_the_plain_model_takes_is_taken(row):
-    """Finite wherever the plain student is finite; what that refuses may be refused."""
+    """Where the plain student's losses are finite, the distilled ones are. Both raise the same
+    error.
+    """
     pair, data = row.input
     scope, plain, distilled = PAIRS[pair]()
     expected, found = outcome(plain, scope, data), outcome(distilled, scope, data)
@@ -166,7 +168,7 @@ def test_images_as_floats_give_the_same():
 
 
 def test_image_that_is_not_a_number_is_not_the_teachers_fault():
-    """The student's own losses are what they are without a teacher; the terms are left out."""
+    """The student's own losses are those without a teacher. The terms are left out."""
     data = spoilt(detected(TWO, [1, 1]), lambda one: one.update(
         inputs=[image.float() * float('nan') for image in one['inputs']]))
     scope, plain, distilled = PAIRS['retinanet']()

@@ -1,4 +1,4 @@
-"""Mistakes in what a config says: entries, names, types, pairs that do not fit."""
+"""Mistakes in configs: entries, names, types, and pairs of models that do not fit."""
 import copy
 import importlib.util
 import math
@@ -19,19 +19,19 @@ HINT = dict(type='mmkd.MSELoss', on='neck')
 
 
 def teacher(model: Any = None, **more: Any) -> dict:
-    """A teacher of random weights; ``more`` goes into the config beside its model."""
+    """A teacher with random weights; ``more`` is added to its config."""
     return dict(config=dict(default_scope='mmdet', model=model or retinanet(width=12), **more),
                 checkpoint=None)
 
 
 def entry(says: Parts, error: type = ValueError, **changes: Any) -> Row:
-    """DIST on 'cls' with these changes is refused."""
+    """A row for DIST on 'cls' with these changes, which must raise the error."""
     shown = ', '.join(f'{key}={value!r}' for key, value in changes.items())
     return Row(f'entry: {shown}', dict(distill=[dict(DIST, **changes)]), error, says)
 
 
 def model(name: str, says: Parts, error: type = ValueError, **changes: Any) -> Row:
-    """A Distiller with these changes is refused."""
+    """A row for a Distiller with these changes, which must raise the error."""
     return Row(f'model: {name}', changes, error, says)
 
 
@@ -66,7 +66,7 @@ BETWEEN = 'must be a list of two or more networks, each once'
 LISTED = 'must be a list of dicts'
 
 ENTRIES = [
-    # --- the point
+    # --- point ---
     entry(Parts('no point `clss`', 'in the student .RetinaNet.; closest: `cls`', NO_POINT,
                 '; write one of these'), on='clss'),
     entry(Parts('no point `nekc`', 'in the student .RetinaNet.; closest: `neck`', NO_POINT,
@@ -104,7 +104,7 @@ ENTRIES = [
     entry(Parts('`bbox_head.loss_cls` of the student', 'was not computed',
                 'does not run before the points', '; choose one of them'),
           on='bbox_head.loss_cls', type='mmkd.MSELoss'),
-    # --- the loss
+    # --- loss ---
     entry(Parts('a loss of `distill`', 'no type `mmkd.DISTLos` .closest: `mmkd.DISTLoss`.',
                 NO_TYPE, 'write one of them, or register'), type='mmkd.DISTLos'),
     entry(Parts('a loss of `distill`', 'no type ``', NO_TYPE, 'write one of them'), type=''),
@@ -158,7 +158,7 @@ ENTRIES = [
             '`loss_cls_.*` gives no gradient at `cls`', 'the gradient of .*Loss is 0',
             'softmax over 1 column is always '
             '1', 'write `use_sigmoid=True`')) for loss in (DIST, KD)),
-    # --- the match
+    # --- match ---
     *(entry(must('name', "must contain 'loss', because MMEngine", repr(name),
                  "write for instance name='loss_a'"), name=name) for name in ('dist', '', 3)),
     entry(must('per_anchor', 'must be True, False or None', "'x'"), TypeError, per_anchor='x'),
@@ -218,7 +218,7 @@ ENTRIES = [
                           'both would scale', '; write `alpha` in only one')),
     Row('entry: keys that are no names', dict(distill=[{1: 2}]), TypeError, Parts(
         'an entry of `distill`', 'but got {1: 2}', 'must be strings', '; write for instance')),
-    # --- distill as a whole
+    # --- distill ----------
     model('distill misspelt', Parts('Distiller', 'no argument `distil` .closest: `distill`.',
                                     'its arguments are `student`, `teacher`, `distill`', '; write'),
           TypeError, distil=[DIST]),
@@ -427,7 +427,7 @@ NAMES = "without 'loss', because MMEngine adds up"
 PARTNER = [dict(DIST, on=dict(student='cls', teacher='other:cls')), KD]
 ITSELF = dict(DIST, on=dict(student='cls', teacher='student:cls'))
 MERGED = [
-    # MMEngine merges dicts with those of the base config, unless `_delete_` stands in them.
+    # MMEngine merges dicts with those of the base config unless they contain `_delete_`.
     model('merged with the model of the base', Parts(
         'Distiller', 'has no arguments `.*` and [0-9] more', 'which a plain model has',
         'write dict\\(_delete_=True, type=.mmkd.Distiller'), TypeError,
@@ -478,7 +478,7 @@ OWN_HOOKS = [
             dict(type='EMAHook', priority='HIHG')]),
 ]
 ALONE = [
-    # There is no teacher beside the student of which something could be said.
+    # The student is its own teacher, so the message must not mention a teacher.
     model('stage of a student that has none', Parts(
         '`stage=9`', '`cls` has', 'no stages(?!.*no teacher beside)', '; leave `stage` out'),
           teacher=None, distill=[dict(ITSELF, stage=9)]),
@@ -623,7 +623,7 @@ FINE = [
 
 
 def distilled(changes: dict) -> Any:
-    """Built and initialised as a Runner does, from DIST on 'cls' with changes."""
+    """Build and initialise DIST on 'cls' with changes, as a Runner does."""
     config = dict(distiller(retinanet(), teacher(), DIST), **changes)
     with DefaultScope.overwrite_default_scope('mmdet'):
         built = MODELS.build(config)
@@ -799,7 +799,7 @@ IN_A_RUN = [
 
 @rows(IN_A_RUN)
 def test_mistake_that_only_a_run_shows(row, shapes, tmp_path):
-    """No step of the optimizer is taken."""
+    """The error is raised before the first step of the optimizer."""
     config = detector_config(shapes, retinanet(), str(tmp_path))
     if 'model' in row.input:
         config.model = row.input['model']
@@ -830,7 +830,7 @@ def test_a_test_asks_nothing_of_a_wrong_teacher(shapes, tmp_path):
 
 
 def test_student_teaches_itself_in_a_second_copy(shapes, tmp_path):
-    """Teacher and student of one config and one file: nothing differs, nothing breaks."""
+    """Teacher and student have the same config and the same checkpoint, so the terms are 0."""
     model = build(retinanet())
     model.init_weights()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'same.pth')
@@ -846,7 +846,7 @@ def test_student_teaches_itself_in_a_second_copy(shapes, tmp_path):
 
 
 def own_config(folder: Any, **checkpoint: Any) -> Config:
-    """A distillation config whose teacher has that same file for a config."""
+    """Return a distillation config whose teacher has the same file as its config."""
     path = str(folder / 'own.py')
     config = Config(dict(default_scope='mmdet', model=distiller(retinanet(), dict(
         config=path, **checkpoint), DIST, HINT)))
@@ -855,7 +855,9 @@ def own_config(folder: Any, **checkpoint: Any) -> Config:
 
 
 def test_distillation_config_that_is_its_own_teacher(tmp_path):
-    """Its student is the teacher, with the weights of the checkpoint, or as one asks for."""
+    """The student of the config becomes the teacher. Without a checkpoint, the message asks for
+    one.
+    """
     model = build(retinanet())
     model.init_weights()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'same.pth')

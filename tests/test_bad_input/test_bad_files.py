@@ -1,4 +1,4 @@
-"""Files that are missing, cut, spoilt, somebody else's, or in the way."""
+"""Files that are missing, truncated, damaged, of another kind, or in the way of a new file."""
 import os
 import pickle
 import zipfile
@@ -32,7 +32,7 @@ def saved(path: Any) -> dict:
 
 
 def changed(change: Callable[[dict], Any]) -> Callable[[Any], None]:
-    """The checkpoint, read, changed, and written again."""
+    """Return a function that reads a checkpoint, changes it, and writes it again."""
     def write(path: Any) -> None:
         checkpoint = saved(path)
         result = change(checkpoint)
@@ -50,7 +50,7 @@ def cut(share: float) -> Callable[[Any], None]:
 
 
 def flipped(path: Any) -> None:
-    """One bit of the weights is another."""
+    """Flip one bit of the weights."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 64
     path.write_bytes(content)
@@ -103,7 +103,7 @@ def meta(value: Any) -> Callable[[Any], None]:
 
 
 def of_razor(weights: dict, teacher: dict) -> dict:
-    """As MMRazor 1.0 saves a distilled student."""
+    """The state dict of a distilled student, as MMRazor 1.0 saves it."""
     return OrderedDict(
         [(f'architecture.{key}', value) for key, value in weights.items()] +
         [(f'teacher.{key}', value) for key, value in teacher.items()] +
@@ -119,12 +119,12 @@ def as_razor(path: Any) -> None:
 
 
 def averaged(checkpoint: dict) -> None:
-    """EMAHook's: the average under its own key, too."""
+    """A checkpoint of a run with EMAHook, which has the average under its own key."""
     checkpoint['ema_state_dict'] = ExponentialMovingAverage(build(MODEL)).state_dict()
 
 
 def distilled(checkpoint: dict) -> None:
-    """A Distiller's: connectors beside the weights."""
+    """A checkpoint of a Distiller, which has connectors in addition to the weights."""
     checkpoint['mmkd'] = dict(connectors={'loss_neck_mse': {'0.weight': torch.ones(2, 2)}})
     checkpoint['optimizer'] = dict(state={}, param_groups=[dict(lr=0.1, params=[0])])
 
@@ -218,7 +218,7 @@ TEACHERS = [
     Row('MMRazor of another student', changed(lambda checkpoint: checkpoint.update(
         state_dict=of_razor(build(retinanet()).state_dict(), checkpoint['state_dict']))),
         ValueError, misfit('104 with other shapes')),
-    # What is right, if unusual.
+    # Unusual, but valid.
     Row('prefix of a wrapper', changed(lambda checkpoint: checkpoint.update(
         state_dict={f'module.{key}': value for key, value in checkpoint['state_dict'].items()}))),
     Row('bare weights', changed(lambda checkpoint: dict(checkpoint['state_dict']))),
@@ -365,7 +365,7 @@ def test_config_of_a_teacher(row, tmp_path):
         model.init_weights()
 
 
-# --- what a run starts from -----------------------------------------------------------------------
+# --- where a run starts from ----------------------------------------------------------------------
 
 NOTHING_FITS = Parts(f'no weight of the checkpoint in `load_from`, {FILE}', 'it contains fc',
                      'the student has backbone.bn1.bias, .*more',
@@ -430,7 +430,7 @@ def test_student_starts_from_the_student_of_mmrazor(shapes, tmp_path):
         Runner.from_cfg(razor).train()
 
 
-# --- resuming -------------------------------------------------------------------------------------
+# --- resume ---------------------------------------------------------------------------------------
 
 def entry_of(folder: Any, *distill: dict, **teacher: Any) -> dict:
     return distiller(retinanet(), dict(dict(
@@ -440,7 +440,7 @@ def entry_of(folder: Any, *distill: dict, **teacher: Any) -> dict:
 
 @pytest.fixture(scope='module')
 def stopped(shapes, tmp_path_factory):
-    """A run with a connector, after its first epoch."""
+    """Folder of a run with a connector, stopped after its first epoch."""
     folder = tmp_path_factory.mktemp('stopped')
     train(detector_config(shapes, entry_of(folder), str(folder)))
     return folder
@@ -506,7 +506,7 @@ def test_resume_as_another(row, stopped, shapes, tmp_path):
     assert not (tmp_path / 'epoch_2.pth').exists()
 
 
-# --- the cache ------------------------------------------------------------------------------------
+# --- cache ----------------------------------------------------------------------------------------
 
 NO_STORE = Parts('`/[^`]*cache`', 'Not a directory|File exists|Errno', 'is not a cache of',
                  '; use another folder')

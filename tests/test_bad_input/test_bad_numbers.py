@@ -1,4 +1,4 @@
-"""Logits that are huge, infinite or none, levels without a position, one class."""
+"""Logits that are huge, infinite or NaN, levels without positions, and a single class."""
 import math
 from typing import Any, Callable
 
@@ -146,7 +146,7 @@ IN_TRAINING = [
 
 @rows(IN_TRAINING)
 def test_numbers_that_go_wrong_in_training(row):
-    """Before the run stops, no weight is changed by what went wrong."""
+    """No weight has changed when the run stops with an error."""
     model = distilled(nonfinite_limit=2)
     row.input(model)
     data = model.data_preprocessor(detected([(64, 64)] * 2, [1, 1]), True)

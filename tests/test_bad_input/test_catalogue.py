@@ -1,4 +1,4 @@
-"""The catalogue as a whole: what it demands of a message, and which arguments it covers."""
+"""The tables of bad input: the requirements on messages, and the arguments that have rows."""
 import inspect
 import re
 
@@ -37,7 +37,7 @@ def test_each_row_has_a_name_of_its_own():
 
 
 def test_each_part_of_a_row_is_told_by_words():
-    """A pattern that fits anything would check nothing."""
+    """A pattern that matches anything would check nothing."""
     for row in all_rows():
         for pattern in row.says or ():
             assert len(re.sub(r'\W', '', pattern)) >= 2 or not pattern.isalpha(), row.name
@@ -46,7 +46,7 @@ def test_each_part_of_a_row_is_told_by_words():
 
 @pytest.mark.parametrize('kind', ENTRIES, ids=lambda kind: kind.__name__)
 def test_each_argument_of_an_entry_has_a_row(kind):
-    """Whoever adds an argument adds what is said where it is wrong."""
+    """Every new argument needs a row with its error message."""
     said = ' '.join(str(row.says[:3]) for row in all_rows() if row.says)
     for name, one in inspect.signature(kind).parameters.items():
         is_named = one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
@@ -94,7 +94,7 @@ def test_rows_are_compared_with_what_mmkd_raises(says, error, why):
     ('`tau` is wrong\nas\nis\nall\nof it; write another', 'all'),
     ('`tau` is wrong; write another ' + 'one ' * 600, 'one one')])
 def test_what_is_said_of_any_entry_is_short_and_ends_in_a_step(text, why, monkeypatch):
-    """Also where no row says what it should be, as in the fuzz test."""
+    """These checks do not need the patterns of a row; the fuzz test uses them alone."""
     import catalogue
     monkeypatch.setattr(catalogue, 'is_ours', lambda error: True)
     with pytest.raises(AssertionError, match=why):

@@ -1,4 +1,4 @@
-"""Right entries that are spoilt at random places: they work, or are refused by name."""
+"""Valid entries with random changes either work or raise a helpful error."""
 import copy
 import functools
 import math
@@ -79,7 +79,7 @@ RIGHT = dict(
 
 
 def paths_of(thing: Any, depth: int) -> List[tuple]:
-    """Every place inside of nested dicts and lists, down to a depth."""
+    """Return the paths of all items in nested dicts and lists, down to a depth."""
     items = list(thing.items()) if isinstance(thing, dict) else list(
         enumerate(thing)) if isinstance(thing, list) else []
     return [(key, *rest) for key, value in items if depth
@@ -88,7 +88,7 @@ def paths_of(thing: Any, depth: int) -> List[tuple]:
 
 @st.composite
 def spoilt(draw: Any, examples: List[dict], depth: int) -> dict:
-    """One of the examples, spoilt at up to two places."""
+    """Draw one of the examples and change it at up to two places."""
     entries = copy.deepcopy(draw(st.sampled_from(examples)))
     for _ in range(draw(st.integers(0, 2))):
         paths = paths_of(entries, depth)
@@ -124,9 +124,9 @@ def student() -> nn.Module:
 
 
 def prepare(entries: dict) -> None:
-    """What a Runner does with them before the first batch."""
+    """Build and initialise the model, as a Runner does before the first batch."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        entries.pop('_scope_', None)  # is MMEngine's
+        entries.pop('_scope_', None)  # MMEngine reads this key
         MODELS.build({**entries, 'type': 'mmkd.Distiller', 'student': student()}).init_weights()
 
 
