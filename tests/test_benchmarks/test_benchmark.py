@@ -1,4 +1,4 @@
-"""The benchmark: what it times is what it says, and its tables are its figures."""
+"""benchmarks/benchmark.py: what it measures, and that its tables contain these figures."""
 import json
 import os
 import subprocess
@@ -69,7 +69,7 @@ def test_medians_of_what_takes_turns(benchmark):
 
     args = Namespace(rounds=3, device='cpu')
     found = benchmark.timed(dict(slow=part('slow', 0.03), fast=part('fast', 0.003)), args)
-    assert order == ['slow', 'fast'] * 5  # two rounds do not count
+    assert order == ['slow', 'fast'] * 5  # the first two rounds do not count
     assert [len(found[name]) for name in ('slow', 'fast')] == [3, 3]
     assert min(found['slow']) >= 0.03
     assert sorted(found['fast'])[1] < 0.03
@@ -121,7 +121,7 @@ def test_no_part_wants_weights_from_elsewhere(benchmark):
 
 @pytest.mark.slow
 def test_memory_is_the_peak_of_the_process(tmp_path):
-    """Eight tensors of the size of the logits, in MiB, are there at once, or more."""
+    """At least eight tensors of the size of the logits (16 MiB each) exist at the same time."""
     found = subprocess.run(
         [sys.executable, '-W', 'ignore', os.path.join(BENCHMARKS, 'benchmark.py'), '--losses',
          '--loss-shape', '2', '64', '128', '256', '--only', 'KD/straightforward'],

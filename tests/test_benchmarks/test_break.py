@@ -1,4 +1,4 @@
-"""Ten rounds of the tool that hurts runs: every promise holds, and one that is broken is found."""
+"""Runs benchmarks/break.py for ten rounds. All checks pass, and an injected fault is detected."""
 import os
 
 import pytest
@@ -15,7 +15,7 @@ def test_ten_rounds_break_no_promise(tmp_path):
 
 @pytest.mark.slow
 def test_broken_promise_is_found(tmp_path):
-    """Here weights of every kind pass for finite when the newest checkpoint is looked for."""
+    """The fault: the search for the newest checkpoint treats all weights as finite."""
     (tmp_path / 'trusting.py').write_text(f'''
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""The cost of methods and the growth of losses: what is measured is what the tables say."""
+"""The measured costs of methods and the growth of losses, and the tables of these figures."""
 import json
 import os
 
@@ -65,7 +65,7 @@ def test_losses_that_can_be_called_alone(calls):
     names = calls.names_of_losses()
     assert {'MSE', 'CIRKD', 'AfDCD', 'PGDCls'} <= set(names)
     assert calls.loss_of('AfDCD') is not None
-    assert calls.loss_of('PGDCls') is None  # it asks for further points
+    assert calls.loss_of('PGDCls') is None  # it needs the values of further points
     assert not calls.has_two_forms(calls.loss_of('MSE'))
 
 

@@ -1,4 +1,4 @@
-"""A slice of docs/zoo.md: of head after head one config, tried as the page says it was."""
+"""A sample of docs/zoo.md: one config per head has the points that the page lists, and learns."""
 import copy
 import os
 import sys
@@ -13,7 +13,7 @@ import cover_zoo
 
 
 def rows():
-    """(package, folder, config, head, points) of every line of the tables."""
+    """Yield package, folder, config, head and points of every line of the tables."""
     package = ''
     with open(os.path.join(ROOT, 'docs', 'zoo.md')) as file:
         for line in file:
@@ -25,24 +25,24 @@ def rows():
 
 
 LEFT_TO_THE_TOOL = (
-    # As CornerHead, ATSSHead, RetinaHead to mmkd.
+    # mmkd treats these like CornerHead, ATSSHead and RetinaHead.
     'CentripetalHead', 'DDODHead', 'VFNetHead', 'FreeAnchorRetinaHead', 'FSAFHead',
     'RetinaSepBNHead', 'SSDHead', 'GFLHead', 'RepPointsHead', 'YOLOXHead',
-    # As FCNHead to mmkd.
+    # mmkd treats these like FCNHead.
     'EncHead', 'OCRHead',
     'ANNHead', 'APCHead', 'CCHead', 'DMHead', 'DNLHead', 'DPTHead', 'EMAHead', 'GCHead', 'ISAHead',
     'LRASPPHead', 'NLHead', 'PSAHead', 'SETRMLAHead', 'UPerHead', 'DAHead',
-    # As the same RoI heads with Shared2FCBBoxHead, and as StandardRoIHead.
+    # mmkd treats these like the same RoI heads with Shared2FCBBoxHead, or like StandardRoIHead.
     'CascadeRoIHead / Shared4Conv1FCBBoxHead', 'StandardRoIHead / Shared4Conv1FCBBoxHead',
     'DynamicRoIHead / Shared2FCBBoxHead', 'GridRoIHead / Shared2FCBBoxHead',
     'MaskScoringRoIHead / Shared2FCBBoxHead', 'PISARoIHead / Shared2FCBBoxHead',
     'PointRendRoIHead / Shared2FCBBoxHead', 'StandardRoIHead / BBoxHead',
     'DoubleHeadRoIHead / DoubleConvFCBBoxHead',
-    # Tried at length in tests/test_points.
+    # tests/test_points tests these in detail.
     'CascadeRoIHead / SABLHead', 'CornerHead', 'HybridTaskCascadeRoIHead / Shared2FCBBoxHead',
     'IterativeDecodeHead', 'SCNetRoIHead / SCNetBBoxHead', 'SOLOHead', 'SparseRoIHead / DIIHead',
     'TridentRoIHead / BBoxHead', 'Mask2FormerHead',
-    # SAN, with CLIP's two encoders: by itself a tenth of the suite's time.
+    # SAN, with the two encoders of CLIP, would take a tenth of the suite's time.
     'SideAdapterCLIPHead')
 """Heads that only the tool tries, for time."""
 
@@ -58,7 +58,7 @@ FAMILIES = {(package, head): (f'{package}::{folder}', config, points)
     ('mmdet-RetinaHead', 'mmdet-DINOHead', 'mmseg-ASPPHead'),
     ((f'{package}-{head}', row) for (package, head), row in FAMILIES.items())))
 def test_every_kind_of_head_learns(folder, config, points, monkeypatch):
-    """As the tool does it but for time: a teacher of the student's depth, one backward less."""
+    """The same checks as the tool, but faster: a shallower teacher and one backward pass less."""
     monkeypatch.setattr(cover_zoo, 'deeper', copy.deepcopy)
     monkeypatch.setattr(cover_zoo, 'TRACED', ('loss_cls_dist', ))
     package, _, name = folder.partition('::')
@@ -74,7 +74,7 @@ def test_page_covers_what_it_should():
 
 
 def test_a_broken_pair_does_not_pass(tmp_path):
-    """A checkpoint of another model, a teacher that is the student: each check can fail."""
+    """Each check can fail: the teacher is the student, or the checkpoint is of another model."""
     path = os.path.join(cover_zoo.config_root('mmdet'), 'retinanet', 'retinanet_r18_fpn_1x_coco.py')
     outcome = cover_zoo.Outcome('mmdet::retinanet', 'retinanet_r18_fpn_1x_coco.py')
 

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends with the weights of one that was left alone."""
+"""A run that is killed several times ends with the weights of an uninterrupted run."""
 import os
 import random
 import signal
@@ -48,7 +48,7 @@ def detector_run(shapes, tmp_path, kind, work_dir, **changes):
 
 
 def segmentor_run(streets, tmp_path, work_dir, **changes):
-    """By iterations, with dropout, crops and flips."""
+    """A run by iterations, with dropout, crops and flips."""
     teacher = save_teacher(tmp_path / 'teacher.pth', segmentor(width=12), classes=(),
                            scope='mmseg')
     return segmentor_config(streets, distiller(segmentor(), teacher, KD), work_dir, **{
@@ -57,14 +57,14 @@ def segmentor_run(streets, tmp_path, work_dir, **changes):
 
 
 def go_on(config):
-    """As ``tools/train.py --resume``."""
+    """Continue a run as ``tools/train.py --resume`` does."""
     config.load_from = latest_whole(config.work_dir)
     config.resume = config.load_from is not None
     Runner.from_cfg(config).train()
 
 
 def go_on_until_half_a_checkpoint_is_written(config, number):
-    """The first save but ``number`` ends in the middle of the file."""
+    """Kill the process halfway through the checkpoint that follows the first ``number`` ones."""
     put, saves = LocalBackend.put, []
 
     def cut(self, content, path):
@@ -79,7 +79,7 @@ def go_on_until_half_a_checkpoint_is_written(config, number):
 
 
 def in_another_process(function, *args, kill_after=None):
-    """Its exit code; killed after some seconds, if it is still at work."""
+    """Run a function in a process that is killed after some seconds; return its exit code."""
     process = get_context('fork').Process(target=function, args=args)
     process.start()
     process.join(kill_after)
@@ -114,7 +114,7 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(shapes, tmp_path, kind):
     assert in_another_process(go_on, detector_run(shapes, tmp_path, kind, whole)) == 0
     moments, kills = random.Random(kind), 0
     config = detector_run(shapes, tmp_path, kind, broken)
-    for number in (0, 1):  # while the first is saved, and once there is one to lose
+    for number in (0, 1):  # while the first checkpoint is written, and while the second one is
         code = in_another_process(go_on_until_half_a_checkpoint_is_written, config, number)
         assert code == -signal.SIGKILL
         assert (latest_whole(broken) is None) == (number == 0)

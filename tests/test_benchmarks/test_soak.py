@@ -1,4 +1,4 @@
-"""A long run holds on to nothing, and the tool that looks for it would notice."""
+"""A long run keeps no tensors, files or threads, and benchmarks/soak.py detects a leak."""
 import os
 
 import pytest
