@@ -1,4 +1,4 @@
-"""Processes of a run that would not train the same end together, and say in what they differ."""
+"""Processes that would train differently all stop with an error that names the difference."""
 import os
 import re
 
@@ -23,7 +23,7 @@ def test_differences_of_nested_values_have_their_place():
 
 
 class Nudge(Hook):
-    """One process begins with other weights."""
+    """Changes a weight in one of the processes."""
     priority = 'HIGHEST'
 
     def before_train(self, runner):
@@ -70,7 +70,7 @@ def work(rank, folder, shapes):
 
 
 def outcome(rank, folder, shapes, case):
-    """Train; what a process said in the end, '' if nothing was wrong."""
+    """Train; return the error message of the process, or '' if there was none."""
     teacher = dict(config=dict(default_scope='mmdet', model=retinanet(width=12)),
                    checkpoint=str(folder / 'teacher.pth'))
     config = detector_config(
@@ -96,7 +96,7 @@ def outcome(rank, folder, shapes, case):
 
 @pytest.fixture(scope='module')
 def processes(shapes, tmp_path_factory):
-    """Folder of what two processes said that met in every case, one after the other."""
+    """Run all cases in two processes; return the folder with their error messages."""
     folder = tmp_path_factory.mktemp('processes')
     save_teacher(folder / 'teacher.pth', retinanet(width=12))
     os.makedirs(folder / 'other')
@@ -107,7 +107,7 @@ def processes(shapes, tmp_path_factory):
             return folder
     for process in context.processes:
         process.kill()
-    return folder  # the tests of those cases fail that nobody came to
+    return folder  # tests of the cases that did not run fail: they find no messages
 
 
 @pytest.mark.slow

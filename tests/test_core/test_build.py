@@ -1,4 +1,4 @@
-"""An entry of the config is built, or what is wrong with it is told."""
+"""Entries of a config are built, or the error message names the mistake."""
 import pytest
 
 from mmkd.core.build import build_entry

@@ -1,4 +1,4 @@
-"""The check at import says what to install, and never installs."""
+"""The check at import names what must be installed, and never installs it."""
 import pytest
 
 from mmkd.core import requirements

@@ -1,4 +1,4 @@
-"""Building a teacher, or drawing for a loss, must not move the student's random numbers."""
+"""Building a teacher or drawing for a loss must not change the student's random numbers."""
 import random
 
 import numpy as np
@@ -31,7 +31,7 @@ def test_a_loss_draws_by_the_seed_of_the_run_and_its_numbers():
     first = [of_loss(iteration, level) for iteration in (0, 1) for level in (0, 1)]
     assert len({*first, of_loss(), of_loss(0), of_loss(0, 0, 0)}) == 7
     before = torch.get_rng_state()
-    torch.rand(3)  # a student that draws
+    torch.rand(3)  # as if the student drew numbers
     with preserved_rng():
         torch.manual_seed(99)
         assert of_loss(0, 0) != first[0]
@@ -39,7 +39,7 @@ def test_a_loss_draws_by_the_seed_of_the_run_and_its_numbers():
     torch.set_rng_state(before)
     of_loss(0)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(-1)  # a seed may be negative
+    torch.manual_seed(-1)  # seeds may be negative
     assert 0 <= of_loss(0) < 1
 
 

@@ -1,4 +1,4 @@
-"""The Runner is found among the callers, and only there."""
+"""The current Runner is found among the callers on the stack, and nowhere else."""
 from mmengine.runner import Runner
 
 from mmkd.core.runner import current_runner
@@ -6,7 +6,7 @@ from mmkd.core.runner import current_runner
 
 class Caller(Runner):
 
-    def __init__(self):  # nothing of a Runner but its type
+    def __init__(self):  # only the type of a Runner is needed
         pass
 
     def ask(self):
