@@ -1,4 +1,4 @@
-"""Which predictions become labels, and which images two sets share."""
+"""The predictions that become labels, and the images that two data sets share."""
 import math
 
 import numpy as np
@@ -138,7 +138,7 @@ def test_thresholds_must_fit_the_classes():
 
 
 class Images:
-    """A data set as `overlap` reads it."""
+    """A data set with the methods that `overlap` calls."""
 
     def __init__(self, *paths):
         self.paths = [str(path) for path in paths]
@@ -160,6 +160,6 @@ def test_overlap_finds_copies_under_other_names(tmp_path):
         (tmp_path / name).write_bytes(content)
     a, b, c, d = (tmp_path / name for name in 'abcd')
     assert overlap(Joined(Images(a), Images(d)), Images(b, c, tmp_path / 'missing', c)) == [str(c)]
-    assert overlap([str(a)], [str(b), str(d)]) == []  # b has the size of a
+    assert overlap([str(a)], [str(b), str(d)]) == []  # a and b have the same size but other content
     with pytest.raises(TypeError, match='int is not a data set'):
         overlap(3, [])

@@ -1,4 +1,4 @@
-"""Augmentation that comes again: a few forms of every image; the run's own numbers untouched."""
+"""Replay repeats a few augmentations of every image and does not change the random state."""
 import random
 
 import numpy as np
@@ -11,7 +11,7 @@ from mmkd.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class DrawNumbers:
-    """What any transform may draw from."""
+    """Draws a number from each generator that a transform may use."""
 
     def __call__(self, results):
         numbers = random.random(), float(np.random.rand()), float(torch.rand(()))

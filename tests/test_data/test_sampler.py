@@ -1,4 +1,4 @@
-"""Images are drawn as often as their weights say."""
+"""The sampler draws images with frequencies proportional to their weights."""
 import json
 
 import pytest

@@ -1,4 +1,5 @@
-"""Views: one geometry, colours of their own, each network its view."""
+"""PackViews: all views share the geometry but not the colours, and each network gets its own view.
+"""
 import numpy as np
 import pytest
 import torch
@@ -56,7 +57,7 @@ def run(package, data, work_dir, model, pack):
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
 def test_each_network_sees_its_view(package, shapes, streets, tmp_path):
-    """A brighter view, taken darker again by the teacher's mean, is the student's to the bit."""
+    """The teacher's input is brighter by 14 gray values, with the same geometry."""
     plain, data, pack, classes = dict(
         mmdet=(retinanet, shapes, 'PackDetInputs', ('disc', 'square', 'cross')),
         mmseg=(segmentor, streets, 'PackSegInputs', None))[package]
@@ -85,7 +86,7 @@ def test_each_network_sees_its_view(package, shapes, streets, tmp_path):
         for own, other, sample in zip(inputs, told, samples):
             height, width = sample.img_shape[:2]
             inside = ((other - own) * std)[:, :height, :width]
-            # Student and view are 14 apart, less where they were cut at 0.
+            # The difference is 14, or less where values were clipped at 0.
             assert inside.max() == pytest.approx(14, abs=1e-3)
             assert inside.min() >= 9 - 1e-3
             outside = torch.ones_like(own, dtype=torch.bool)

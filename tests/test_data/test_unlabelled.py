@@ -1,4 +1,4 @@
-"""Which unlabelled images come in which step, and what their pipeline keeps."""
+"""The order of the unlabelled images, and the parts of the pipeline that are kept for them."""
 import random
 
 import cv2
