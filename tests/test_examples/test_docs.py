@@ -1,4 +1,4 @@
-"""docs/your_own.md names what there is: values to ask for, attributes of a loss, examples."""
+"""docs/your_own.md explains every value that a loss may request, every attribute, every example."""
 import os
 import re
 
@@ -15,7 +15,7 @@ def page():
 
 
 def first_cells(heading):
-    """The first column of the table behind a heading, word by word."""
+    """Return the code words in the first column of the table after a heading."""
     table = page().split(heading, 1)[1].split('\n\n')
     rows = next(part for part in table if part.startswith('|')).splitlines()[2:]
     return [name for row in rows for name in re.findall(r'`(\w+)`', row.split('|')[1])]

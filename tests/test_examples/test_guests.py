@@ -1,4 +1,4 @@
-"""The guests of examples/: what a user may write, trained, killed, resumed, and exported."""
+"""The extensions in examples/ are trained, killed, resumed and exported."""
 import ast
 import importlib
 import os
@@ -26,7 +26,7 @@ FILES = sorted(name for name in os.listdir(EXAMPLES) if name.endswith('.py'))
 
 @pytest.fixture(autouse=True)
 def beside_the_examples(monkeypatch):
-    """As in the project of a user, whose folder is on PYTHONPATH."""
+    """Put examples/ on PYTHONPATH, as a user does with the folder of a project."""
     monkeypatch.syspath_prepend(EXAMPLES)
     for name in ('label_loss', 'memory_loss', 'connectors', 'confident_region',
                  'epoch_mean_teacher', 'blob_detector', 'blob_family'):
@@ -36,7 +36,7 @@ def beside_the_examples(monkeypatch):
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
-    """Its neck is wider than the student's."""
+    """A teacher with a wider neck than the student's."""
     return save_teacher(tmp_path_factory.mktemp('teacher') / 't.pth', retinanet(channels=24))
 
 
@@ -58,12 +58,12 @@ def go(shapes, tmp_path, teacher, *entries, student=None, **changes):
 
 
 def config_of(name):
-    """The model of a config of mmdet."""
+    """Return the model of a config of mmdet."""
     from mmkd.files.zoo import read_config_file
     return read_config_file(name, 'teacher').model
 
 
-# --- what a guest may import --------------------------------------------------------------------
+# --- imports ------------------------------------------------------------------------------------
 
 PUBLIC = {'mmkd': set(mmkd.__all__), 'mmkd.losses': set(mmkd.losses.__all__)}
 
@@ -100,7 +100,7 @@ def test_loss_that_asks_for_labels_and_boxes(shapes, tmp_path, teacher):
 
 
 def test_parts_are_those_of_the_labels(shapes, tmp_path, teacher):
-    """Worked out from mmdet's own targets, without mmkd."""
+    """Compare with a computation from mmdet's own targets, without mmkd."""
     from mmengine.runner import Runner
     make = maker(shapes, teacher, dict(type='mmkd.TwoPartKDLoss', on='cls'))
     runner = Runner.from_cfg(make(tmp_path / 'run'))
@@ -140,7 +140,8 @@ def test_loss_with_layers_and_a_bank(shapes, tmp_path, teacher):
     state = saved['mmkd']['losses']['loss_neck_pastimages']
     assert state['0.project.weight'].shape == (24, 16)
     assert [state[f'{level}.bank.memory'].shape[0] - 1 for level in range(5)] == [64, 32, 16, 8, 4]
-    assert int(state['0.bank.counts']) == 3 * 4  # every image of every epoch, and no blank one
+    # the images of all epochs, without the blank image of the dry run
+    assert int(state['0.bank.counts']) == 3 * 4
     assert not any('project' in name or 'bank' in name for name in saved['state_dict'])
     assert all(one['loss_neck_pastimages'] > 0 for one in losses)
 
@@ -177,7 +178,7 @@ def test_region(shapes, tmp_path, teacher):
 
 
 def test_value_that_goes_on_through_the_teacher(shapes, tmp_path):
-    """The config of the examples, its layer in a shallower tower."""
+    """The config of the example, at another layer because the towers of the tests are shallower."""
     config = Config.fromfile(os.path.join(EXAMPLES, 'cross_head.py'))
     student, other = build(config.model.student), build(config_of(config.model.teacher.config))
     entry, = config.model.distill
@@ -198,7 +199,7 @@ def test_scheme_with_a_state_of_its_own(shapes, tmp_path):
 
 
 def test_family_of_a_third_party(shapes, tmp_path):
-    """Images are three channels of uint8; mmdet's data preprocessor packs them."""
+    """Images are uint8 with three channels, packed by mmdet's data preprocessor."""
     processor = dict(type='mmdet.DetDataPreprocessor', mean=[100.] * 3, std=[50.] * 3)
     student, other = (dict(type='BlobDetector', width=width, data_preprocessor=processor)
                       for width in (4, 8))

@@ -1,4 +1,4 @@
-"""Mistakes in what a user adds are named before the first batch, with what to write."""
+"""Mistakes in extensions raise an error before the first batch, with what to write instead."""
 import pytest
 from conftest import build, distiller, retinanet, save_teacher, two_stage
 from torch import nn
@@ -64,7 +64,7 @@ def test_name_that_this_student_lacks(teacher):
 
 
 def test_further_points_that_the_loss_names_itself(teacher):
-    """Of other levels, of another number, of no model, and as they are."""
+    """A different number of levels, a missing point and an unknown point raise an error."""
     seen = []
 
     def compare(self, student, teacher, *, teacher_also, also_sigmoid):
@@ -86,7 +86,7 @@ def test_further_points_that_the_loss_names_itself(teacher):
                                   lambda context: len(context.batch.data_samples)])
 @pytest.mark.parametrize('levels', ['each', 'all'])
 def test_name_of_ones_own_is_no_obstacle_before_training(teacher, read, levels):
-    """Nor if it needs samples, which the blank image has none of."""
+    """The value is not computed for the blank image, which has no samples."""
     from loops import images
 
     def compare(self, student, teacher, *, own):

@@ -1,7 +1,7 @@
-"""The guests whose teachers are modules of timm and torchvision.
+"""The examples with teachers from timm and torchvision.
 
-Where a package is not installed, a small module stands in for its model, so that the file itself is
-always read and trained.
+Where a package is not installed, a small module replaces its model, so the example is always read
+and trained.
 """
 import os
 import sys
@@ -42,7 +42,7 @@ def torchvision_without_torchvision():
     models.list_models = lambda: ['fasterrcnn_resnet50_fpn']
     models.get_model_builder = lambda name: lambda weights, weights_backbone: FasterRCNN()
     module = types.ModuleType('torchvision')
-    module.models, module.__version__ = models, '0'  # which MMEngine logs
+    module.models, module.__version__ = models, '0'  # MMEngine logs the version
     return {'torchvision': module, 'torchvision.models': models}
 
 
