@@ -1,4 +1,4 @@
-"""Further points of an entry, whose values the loss asks for."""
+"""`also`: further points of an entry, whose values the loss requests by name."""
 import pytest
 import torch
 from conftest import CLASSES, build, distiller, observe, retinanet, save_teacher, segmentor

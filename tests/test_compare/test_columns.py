@@ -1,4 +1,4 @@
-"""The teacher's columns mean what the student's do: by probabilities, not by our own sums."""
+"""The teacher's columns are converted to the meaning of the student's columns."""
 import copy
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def raw(model, inputs):
 @pytest.mark.parametrize('tau', [1., 3.])
 @pytest.mark.parametrize('names', [CELL, CELL[::-1], None])
 def test_two_softmax_columns_become_one_logit(tmp_path, names, tau):
-    """mmseg: the one output is the logit of the second class."""
+    """The single output of a head in mmseg is the logit of the second class."""
     teacher = save_teacher(tmp_path / 't.pth', binary(False), names or (), scope='mmseg')
     model = prepared(binary(True), teacher, CELL, dict(KD, tau=tau), scope='mmseg')
     inputs = torch.randn(2, 3, 64, 64)
@@ -61,11 +61,11 @@ def test_one_logit_becomes_two_softmax_columns(tmp_path, names):
     inputs = torch.randn(2, 3, 64, 64)
     (own, ), (told, ) = model.terms[0].levels(*observe(model, inputs))
     yes = raw(model, inputs).sigmoid()
-    # The teacher's one output is the logit of its second class.
+    # The teacher's single output is the logit of its second class.
     cell = yes if (names or CELL)[1] == 'cell' else 1 - yes
     torch.testing.assert_close(told.softmax(1), torch.cat([1 - cell, cell], 1))
     assert own.shape == told.shape
-    # The divergence of a softmax of two is that of the Bernoulli variable.
+    # The KL divergence of a softmax over two classes is that of a Bernoulli variable.
     s, t = own.softmax(1).double()[:, 1], cell.double()[:, 0]
     by_hand = (t * (t / s).log() + (1 - t) * ((1 - t) / (1 - s)).log()).mean()
     torch.testing.assert_close(KDLoss()(own, told).double(), by_hand, rtol=1e-4, atol=1e-8)
@@ -101,7 +101,7 @@ def test_a_sigmoid_that_the_entry_asks_for_holds_for_both_columns(tmp_path):
 
 @pytest.mark.parametrize('is_student_one', [True, False])
 def test_dense_heads_of_one_class(tmp_path, is_student_one):
-    """mmdet: class first, background last, for every anchor."""
+    """In mmdet the class comes first and the background last, for every anchor."""
     kinds = [retinanet(classes=1), softmax(classes=1)]
     student, other = kinds if is_student_one else kinds[::-1]
     teacher = save_teacher(tmp_path / 't.pth', other, ('disc', ))
@@ -150,7 +150,7 @@ def test_softmax_of_more_classes_stays_refused(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', softmax())
     with pytest.raises(ValueError, match="by sigmoid.*by softmax.*compare 'neck' or 'backbone'"):
         prepared(retinanet(), teacher, None)
-    # Not even by the word of the entry: the background's column has no partner.
+    # `use_sigmoid` does not help: no student column corresponds to the background.
     with pytest.raises(ValueError, match="by sigmoid.*by softmax.*compare 'neck' or 'backbone'"):
         prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=True))
 
@@ -159,11 +159,13 @@ def test_activation_in_the_entry_decides_how_anchors_are_compared(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=False))
     own, told = model.terms[0].levels(*observe(model, torch.randn(2, 3, 64, 64)))
-    assert own[0].shape == told[0].shape == (2 * 9, 3, 8, 8)  # softmax over classes, not anchors
+    # softmax over classes, not over anchors
+    assert own[0].shape == told[0].shape == (2 * 9, 3, 8, 8)
 
 
 def test_two_activations_need_the_word_of_the_entry(tmp_path, monkeypatch):
-    """Columns that have partners, as those of a head of one's own may."""
+    """Every column has a counterpart on the other side, as can be the case for a user's own head.
+    """
     find = mmkd.compare.alignment.find_point
 
     def found(model, name, side):
@@ -189,12 +191,12 @@ def test_what_is_no_binary_pair():
     assert not is_binary_pair(one, one)
     assert not is_binary_pair(two, two)
     assert not is_binary_pair(one, kind(2, 2, True))
-    assert not is_binary_pair(kind(1, 0, True), two)  # objects against classes
+    assert not is_binary_pair(kind(1, 0, True), two)  # objectness and a class
 
 
 def test_columns_by_name_are_taken_as_they_are():
     found = columns_between(kind(3, 2, False), kind(4, 3, False), ['b', 'a'], ['a', 'x', 'b'])
-    assert found.order == [2, 0, 3]  # the background's column stays the last
+    assert found.order == [2, 0, 3]  # the column of the background stays last
     level = torch.randn(2, 8, 5)
     assert torch.equal(found.of(level, 4),
                        level.view(2, 2, 4, 5)[:, :, [2, 0, 3]].reshape(2, 6, 5))

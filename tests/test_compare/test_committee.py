@@ -1,4 +1,4 @@
-"""A committee: the mean of its members, worked out by hand."""
+"""A committee returns the mean of its members, compared with a separate computation."""
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def test_mean_of_losses(tmp_path, loss):
             values = MSELoss()(list(sides), list(features))
         expected = expected + weight * sum(values)
     torch.testing.assert_close(sum(losses), expected, rtol=1e-4, atol=1e-6)
-    assert (layers is None) is (loss['on'] == 'cls')  # a connector for the wide one alone
+    assert (layers is None) is (loss['on'] == 'cls')  # only the wide member needs a connector
 
 
 def average_warnings(monkeypatch, tmp_path, *entries, **arguments):

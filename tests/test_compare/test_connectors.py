@@ -1,4 +1,4 @@
-"""Feature points and what is learned between them: trained, saved apart, restored."""
+"""Connectors between feature points: training, checkpoints, and resume."""
 import copy
 import shutil
 
@@ -28,7 +28,7 @@ MIMIC = dict(type='mmkd.MSELoss', on='neck')
 
 @pytest.fixture
 def wide(tmp_path):
-    """A teacher whose neck has 24 channels, the student's has 16."""
+    """A teacher whose neck has 24 channels; the student's has 16."""
     return save_teacher(tmp_path / 'wide.pth', retinanet(channels=24))
 
 
@@ -48,7 +48,7 @@ def connectors_of(model):
     return model.distillation.side_modules.of('connectors')
 
 
-# --- which connector ----------------------------------------------------------------------------
+# --- which connector is used --------------------------------------------------------------------
 
 
 def test_unequal_channels_get_a_convolution_per_level(wide):
@@ -89,7 +89,7 @@ def test_unequal_channels_without_a_connector_are_refused(wide):
 
 
 def test_levels_are_paired_by_their_stride(tmp_path):
-    """P3 to P7 learn from P2 to P5: P3, P4 and P5 have a partner."""
+    """The student has P3 to P7, the teacher P2 to P5: P3, P4 and P5 are paired."""
     other = retinanet()
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32])
@@ -107,7 +107,7 @@ def test_levels_are_paired_by_their_stride(tmp_path):
 
 
 def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
-    """P2 to P7 learn from P3 to P8, of which two are 1x1 for the first blank image."""
+    """The student has P2 to P7, the teacher P3 to P8. On a small image two of them are 1x1."""
     student, other = retinanet(), retinanet()
     student['neck'].update(start_level=0, num_outs=6)
     student['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32, 64, 128])
@@ -118,7 +118,7 @@ def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
 
 
 def test_levels_of_a_single_stride_have_one_partner(tmp_path):
-    """P3 to P7 and four maps of stride 4: no partner. P2 to P6: the last."""
+    """P3 to P7 have no stride in common with four maps of stride 4. P2 to P6 use the last map."""
     other = retinanet()
     other['backbone']['strides'] = (1, 1, 1, 1)
     other['backbone']['dilations'] = (1, 1, 1, 1)
@@ -142,7 +142,7 @@ def test_levels_of_a_single_stride_have_one_partner(tmp_path):
 
 
 def test_backbone_of_another_depth_and_stride(tmp_path):
-    """DeepLabV3-R50 at stride 8 teaches the last stage of a plain R18 at stride 32."""
+    """DeepLabV3-R50 at stride 8 teaches the last stage of a ResNet-18 at stride 32."""
     teacher = save_teacher(tmp_path / 't.pth', segmentor('deeplabv3', 50), (), scope='mmseg')
     student = segmentor()
     student['backbone'].update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
@@ -178,7 +178,7 @@ def test_the_log_says_what_was_chosen(wide, monkeypatch):
     assert 'Conv2d 16 -> 24 on the student' in lines[0]
 
 
-# --- trained, and nowhere in the student --------------------------------------------------------
+# --- training and checkpoints -------------------------------------------------------------------
 
 
 def run(shapes, work_dir, teacher, entry=MIMIC, epochs=1, **changes):
@@ -269,7 +269,7 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(shapes, tmp_path, wide)
 
 @pytest.mark.slow
 def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide):
-    """The state of an optimizer goes by number, and the two connectors are of equal shapes."""
+    """An optimizer stores its state by index, and both connectors have the same shapes."""
     entries = [dict(MIMIC, name='loss_one'), dict(MIMIC, name='loss_other', loss_weight=50.)]
 
     def go_on(name, *order, epochs):
@@ -291,7 +291,7 @@ def test_entries_in_another_order_keep_their_own_momentum(shapes, tmp_path, wide
         torch.testing.assert_close(other[name], kept[name], rtol=1e-3, atol=1e-6)
     with pytest.raises(AssertionError):
         torch.testing.assert_close(kept['loss_one'], kept['loss_other'], rtol=1e-3, atol=1e-6)
-    # And once more, from a checkpoint of the other order.
+    # Again, from a checkpoint of the other order.
     shutil.copytree(tmp_path / 'second', tmp_path / 'third')
     last = [momentum(go_on(name, *order, epochs=4)) for name, order in (
         ('second', (1, 0)), ('third', (0, 1)))]

@@ -1,4 +1,4 @@
-"""Labels that a loss asks for, where levels are left out, chosen, or of several anchors."""
+"""Labels that a loss requests, for chosen or unpaired levels and for several anchors."""
 from functools import wraps
 
 import pytest
@@ -15,7 +15,7 @@ LEFT_OUT = []
 
 @pytest.fixture(autouse=True)
 def asking():
-    """A loss that keeps what it is given."""
+    """Registers a loss that stores its arguments."""
 
     @LOSSES.register
     class AskingLoss(DistillLoss):
@@ -32,7 +32,7 @@ def asking():
 
 
 def stepped(model, data, scope='mmdet'):
-    """The model after a step, what the loss saw, and what mmdet gave the student's own loss."""
+    """Run a step; return the model, the arguments of the loss, and those of mmdet's own loss."""
     torch.manual_seed(3)
     model = build(model, scope)
     model.init_weights()
@@ -50,7 +50,7 @@ def stepped(model, data, scope='mmdet'):
 
 @pytest.mark.parametrize('levels', [None, [1], [2, 0]])
 def test_levels_that_are_left_out_take_their_labels_along(tmp_path, levels):
-    """P3 to P7 learn from P2 to P5: P6 and P7 have no partner."""
+    """The student has P3 to P7, the teacher P2 to P5: P6 and P7 have no counterpart."""
     other = retinanet()
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
     other['bbox_head']['anchor_generator'].update(strides=[4, 8, 16, 32])
@@ -64,7 +64,7 @@ def test_levels_that_are_left_out_take_their_labels_along(tmp_path, levels):
         (_, target, weight, *_), _ = given[level]
         size = student.shape[2:]
         assert labels.shape == (2 * 9, *size)
-        # In mmdet's order: image, height, width, anchor.
+        # in mmdet's order: image, height, width, anchor
         mine = labels.view(2, 9, *size).permute(0, 2, 3, 1).flatten()
         ours = torch.where(weight.flatten() == 0, -1, target.flatten())
         assert torch.equal(mine, ours)
@@ -102,7 +102,7 @@ def test_labels_of_a_segmentor_are_at_the_size_of_its_logits(tmp_path):
 
 @pytest.mark.parametrize('point', ['boxes', 'reg'])
 def test_boxes_have_the_labels_of_their_class_logits(tmp_path, point):
-    """Anchor by anchor; the class logits are a further point of the entry."""
+    """Each anchor has the labels of its class logits, which are a further point of the entry."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     entries = [dict(type='mmkd.AskingLoss', on='cls'),
                dict(type='mmkd.AskingLoss', on=point, also=['cls'], levels=[2, 0])]
@@ -124,7 +124,7 @@ def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
 
 
 def test_a_value_that_all_levels_share_is_found_once(tmp_path, monkeypatch):
-    """Processes exchange the number of positives: not once for each level."""
+    """Processes exchange the number of positives once, not once per level."""
     calls, find = [], PROVIDERS['num_positives']
 
     @wraps(find)

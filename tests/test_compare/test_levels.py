@@ -1,4 +1,4 @@
-"""Levels are paired by their stride: the rule on its own, and in pairs whose lists differ."""
+"""Levels are paired by stride: the rule alone, and pairs of models with different levels."""
 import pytest
 import torch
 from conftest import _mmseg, build, distiller, observe, segmentor
@@ -15,7 +15,7 @@ def squares(*sides):
 
 
 def paired(student, teacher, **kind):
-    """Pairs and what is left out, of square maps."""
+    """Return the pairs and the unpaired levels for square maps."""
     found = pair_levels(squares(*student), squares(*teacher), **kind)
     return found and (found.pairs, *found.left_out)
 
@@ -26,28 +26,28 @@ def paired(student, teacher, **kind):
 @pytest.mark.parametrize(('student', 'teacher', 'expected'), [
     # P3 to P7 and P2 to P6
     ((64, 32, 16, 8, 4), (128, 64, 32, 16, 8), ([(0, 1), (1, 2), (2, 3), (3, 4)], [4], [0])),
-    # STDC and DeepLabV3+: as many of a stride, in order
+    # STDC and DeepLabV3+: equal numbers of maps of a stride are paired in order
     ((64, 32, 64, 64), (128, 64, 64, 64), ([(0, 1), (2, 2), (3, 3)], [1], [0])),
-    # not as many of a stride: the last ones
+    # unequal numbers of maps of a stride: only the last ones are paired
     ((128, 64, 32, 16), (128, 64, 64, 64), ([(0, 0), (1, 3)], [2, 3], [1, 2])),
-    # the lists run in other directions
+    # lists in opposite order
     ((16, 32, 64), (64, 32, 16), ([(0, 2), (1, 1), (2, 0)], [], [])),
-    # pairs come in the student's order
+    # pairs have the order of the student's levels
     ((16, 32, 16), (32, 16, 16), ([(0, 1), (1, 0), (2, 2)], [], [])),
-    # a position more by padding; of few positions it is another stride
+    # padding may add one position, but on small maps one position is another stride
     ((65, 33, 17), (64, 32, 16), ([(0, 0), (1, 1), (2, 2)], [], [])),
     ((3, 5), (2, 4), ([(1, 1)], [0], [0])),
-    # an exact partner comes before one by padding
+    # an exact match precedes a match by padding
     ((33, 17), (33, 32, 16), ([(0, 0), (1, 2)], [], [1])),
     ((16, 17), (17, 16), ([(0, 1), (1, 0)], [], [])),
-    # a partner by padding is taken once
+    # a padded map is paired only once
     ((17, 15, 8), (16, 8), ([(0, 0), (2, 1)], [1], [])),
-    # two positions more are no padding
+    # a difference of two positions is not padding
     ((18, 8), (16, 8), ([(1, 1)], [0], [0])),
-    # a single stride on both sides: interpolated
+    # a single stride on both sides: maps are interpolated
     ((64, ), (8, ), ([(0, 0)], [], [])),
     ((37, 37), (32, 32), ([(0, 0), (1, 1)], [], [])),
-    # nothing in common
+    # no stride in common
     ((64, 32), (128, ), None),
     ((64, 64), (32, ), None),
     ((10, 20), (40, 80), None),
@@ -57,7 +57,7 @@ def test_levels_of_one_stride_are_paired(student, teacher, expected):
 
 
 def test_predictions_of_one_stride_are_paired_only_where_both_sides_have_as_many():
-    """CornerNet's corners: top left, then bottom right, so the last two are no pair of the four."""
+    """CornerNet's heads are top left and bottom right, so the last two of four are no pair."""
     assert paired((64, 64, 32), (64, 32), is_prediction=True) == ([(2, 1)], [0, 1], [0])
     assert paired((64, 64, 64, 64), (64, 64), is_prediction=True) is None
     assert paired((64, 64, 64), (64, 64)) == ([(1, 0), (2, 1)], [0], [])
@@ -85,7 +85,7 @@ def test_of_several_heads_the_first_with_a_partner_is_taken(student, teacher, ex
     (16, 128, 8), (1, 128, 128), (17, 128, 8), (9, 128, 14), (36, 512, 14), (3, 320, 128),
     (2, 320, 256), (10, 320, 32), (9, 320, 36), (65, 512, 8), (1, 1, 1), (256, 128, 0.5),
     (85, 512, 6), (512, 512, 1),
-    (15, 128, 9), (7, 64, 9),  # of few positions, one fewer is another stride
+    (15, 128, 9), (7, 64, 9),  # on small maps, one position less is another stride
 ])
 def test_stride_of_a_map(side, image, stride):
     assert stride_of((side, side), (image, image)) == (stride, stride)
@@ -98,15 +98,16 @@ def test_strides_as_they_are_shown():
 def test_a_larger_image_is_asked_for_where_it_tells_more():
     assert is_ambiguous(squares(4, 2, 1, 1), squares(4, 2, 1))
     assert not is_ambiguous(squares(4, 2, 1, 1), squares(4, 2, 1, 1))
-    assert not is_ambiguous(squares(16, 16, 16), squares(32, 16, 16))  # truly of one stride
-    assert is_ambiguous(squares(1), squares(1))  # pooled, or small only here
+    # all maps have the same stride
+    assert not is_ambiguous(squares(16, 16, 16), squares(32, 16, 16))
+    assert is_ambiguous(squares(1), squares(1))  # pooled, or 1x1 only at this size
 
 
-# --- in pairs -----------------------------------------------------------------------------------
+# --- pairs of models ----------------------------------------------------------------------------
 
 
 def stdc():
-    """mmseg's STDC1, an eighth as wide; its backbone gives strides 8, 16, 8, 8."""
+    """mmseg's STDC1 with an eighth of the width. Its backbone has strides 8, 16, 8, 8."""
     model = Config.fromfile(_mmseg('_base_/models/stdc.py')).model.to_dict()
     model['backbone'].update(last_in_channels=(128, 64), out_channels=16,
                              ffm_cfg=dict(in_channels=48, out_channels=32, scale_factor=4))
@@ -118,7 +119,9 @@ def stdc():
 
 
 def bisenet():
-    """mmseg's BiSeNetV2, an eighth as wide; its auxiliary heads have strides 4, 8, 16, 32."""
+    """mmseg's BiSeNetV2 with an eighth of the width. Its auxiliary heads have strides 4, 8, 16,
+    32.
+    """
     model = Config.fromfile(_mmseg('_base_/models/bisenetv2.py')).model.to_dict()
     model['backbone'].update(detail_channels=(8, 8, 16), semantic_channels=(4, 8, 16, 16),
                              bga_channels=16)
@@ -144,7 +147,7 @@ def table(student, teacher):
 
 
 def test_backbone_whose_list_is_in_another_order():
-    """STDC at strides 8, 16, 8, 8 learns from a dilated ResNet at 4, 8, 8, 8."""
+    """The student STDC has strides 8, 16, 8, 8; the teacher, a dilated ResNet, has 4, 8, 8, 8."""
     model = prepared(stdc(), segmentor(depth=50), HINT)
     match, = model.terms
     inputs = torch.randn(1, 3, 64, 64)
@@ -152,7 +155,7 @@ def test_backbone_whose_list_is_in_another_order():
     levels, others = match.levels(seen, told)
     theirs = model.teacher.model.backbone(inputs)
     assert len(levels) == 3
-    assert all(map(torch.equal, others, theirs[1:]))  # nothing is interpolated
+    assert all(map(torch.equal, others, theirs[1:]))  # no map is interpolated
     own = model.student.backbone(inputs)
     for level, connector, mine in zip(levels, match.connectors, (own[0], own[2], own[3])):
         torch.testing.assert_close(level, connector(mine))
@@ -163,7 +166,9 @@ def test_backbone_whose_list_is_in_another_order():
 
 
 def test_auxiliary_head_of_the_partners_stride():
-    """Of BiSeNetV2's four heads the one at stride 8 learns from PSPNet's, not the first one."""
+    """The second of BiSeNetV2's four heads has stride 8, as PSPNet's head, and is compared with
+    it.
+    """
     entry = dict(type='mmkd.DISTLoss', on='aux')
     model = prepared(bisenet(), segmentor(depth=50), entry)
     inputs = torch.randn(1, 3, 64, 64)
@@ -177,7 +182,7 @@ def test_auxiliary_head_of_the_partners_stride():
 
 
 def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
-    """The first with the first. Where the teacher alone has several, the choice is among those."""
+    """The first heads are compared. If only the teacher has several, the stride decides."""
     entry = dict(type='mmkd.KDLoss', on='aux')
     match, = prepared(bisenet(), bisenet(), entry).terms
     assert (match.student_point.paths, match.teacher_point.paths) == (
@@ -187,7 +192,9 @@ def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
 
 
 def test_heads_for_other_classes_are_no_choice():
-    """STDC's last auxiliary head predicts edges, at stride 8, too; it may as well stand first."""
+    """STDC's last auxiliary head predicts edges at stride 8. It is never chosen, even if it is
+    first.
+    """
     entry, student = dict(type='mmkd.KDLoss', on='aux'), stdc()
     match, = prepared(student, segmentor(), entry).terms
     assert match.student_point.paths == ('auxiliary_head.0', )
@@ -240,7 +247,7 @@ def test_table_shows_strides_of_both_sides():
 
 
 def test_module_that_returns_more_in_training_is_refused():
-    """DDRNet's backbone returns another map first when it is trained: it must not be paired."""
+    """In training, DDRNet's backbone returns another map first, which must not be paired."""
     student = Config.fromfile(_mmseg('ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024'
                                      '.py')).model.to_dict()
     student['backbone'].update(norm_cfg=dict(type='BN'), init_cfg=None, channels=8)

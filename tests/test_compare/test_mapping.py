@@ -1,4 +1,4 @@
-"""A teacher of other classes: which of its columns teach which class, worked out by loops."""
+"""Mappings from the teacher's classes to the student's, compared with loops."""
 import json
 import math
 
@@ -34,7 +34,7 @@ def mapping_of(**classes):
     return stated_mapping(classes, 'teacher.classes')[1]
 
 
-# --- probabilities that add up --------------------------------------------------------------------
+# --- sums of probabilities ------------------------------------------------------------------------
 
 
 def test_softmax_adds_up_exactly():
@@ -66,7 +66,7 @@ def test_any_logit_gives_a_finite_one_with_a_finite_gradient(value):
     found.backward()
     assert found.isfinite()
     assert logits.grad.isfinite().all()
-    # Small probabilities add up to three times one; large ones leave a third of none.
+    # Three small probabilities add up; for large logits, the probabilities of "none" multiply.
     expected = value + math.log(3) if value < -10 else 3 * value if value > 10 else math.log(7)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
@@ -88,9 +88,10 @@ def test_names_that_differ_in_spelling_match_with_a_note():
     assert found.notes == (
         "'traffic_light' is matched with 'traffic light', which differs in spelling only",
         "'Stop-Sign' is matched with 'stop sign', which differs in spelling only")
-    assert partners_of(['car', 'Car'], ['Car', 'car']).groups == ((1, ), (0, ))  # exact ones first
+    # exact matches come first
+    assert partners_of(['car', 'Car'], ['Car', 'car']).groups == ((1, ), (0, ))
     with pytest.raises(ValueError, match='classes: CAR;'):
-        partners_of(['CAR'], ['Car', 'car'])  # which one?
+        partners_of(['CAR'], ['Car', 'car'])  # ambiguous
 
 
 @pytest.mark.parametrize(('classes', 'message'), [
@@ -142,7 +143,7 @@ def test_files_that_hold_no_mapping(tmp_path, text, error, message):
         stated_mapping(str(tmp_path / 'm.json'), 'teacher.classes')
 
 
-# --- columns of all kinds -------------------------------------------------------------------------
+# --- all kinds of columns -------------------------------------------------------------------------
 
 
 def mapped(student, teacher, own, other, **classes):
@@ -150,7 +151,8 @@ def mapped(student, teacher, own, other, **classes):
 
 
 def test_softmax_with_background():
-    """Student a, b, c and background; c has no teacher. The rest of the teacher is background."""
+    """The student has a, b, c and background, and c has no teacher. Other columns are background.
+    """
     columns = mapped(Kind(4, 3, False), Kind(6, 5, False), ['a', 'b', 'c'], STREETS,
                      a='sky', b=['car', 'truck'], c=None)
     torch.manual_seed(0)
@@ -160,7 +162,7 @@ def test_softmax_with_background():
     expected = torch.stack([p[:, :, 4], p[:, :, 1] + p[:, :, 2],
                             p[:, :, 5] + p[:, :, 0] + p[:, :, 3]], 2)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
-    # The student's probabilities are those, given that the class is one of the compared ones.
+    # The student's probabilities are renormalised over the compared classes.
     q = own.unflatten(1, (2, 4)).softmax(2)[:, :, [0, 1, 3]]
     torch.testing.assert_close(
         columns.of_student(own, 4).unflatten(1, (2, 3)).softmax(2), q / q.sum(2, keepdim=True))
@@ -189,7 +191,7 @@ def test_sigmoid_columns():
 
 @pytest.mark.parametrize('named', [1, 2])
 def test_one_logit_learns_from_several_softmax_columns(named):
-    """A binary student: the sum of some classes against all others."""
+    """The output of a binary student is compared with the sum of several classes."""
     own = ['vehicle'] if named == 1 else ['ground', 'vehicle']
     classes = dict(vehicle=['car', 'truck'])
     if named == 2:
@@ -211,7 +213,7 @@ def test_two_columns_learn_from_several_sigmoids():
 
 @pytest.mark.parametrize('crack', [0, 1])
 def test_one_logit_of_the_teacher(crack):
-    """mmseg: the one output is the logit of the second class."""
+    """The single output of a head in mmseg is the logit of the second class."""
     names = ['crack', 'wall'] if crack == 0 else ['wall', 'crack']
     told = torch.randn(2, 1, 3).double()
     yes = told.sigmoid() if crack else 1 - told.sigmoid()
@@ -283,7 +285,7 @@ def test_dense_heads(tmp_path):
 
 
 def test_labels_without_partner_are_ignored(tmp_path):
-    """What a loss is given: labels of the compared columns, -1 where the class has no teacher."""
+    """A loss gets labels of the compared columns, and -1 where the class has no teacher."""
     seen = {}
 
     def watch(self, student, teacher, weight=None, *, labels, num_positives, boxes, box_labels,
@@ -324,7 +326,7 @@ def test_labels_without_partner_are_ignored(tmp_path):
 
 
 def labels_of_student(student, inputs, samples):
-    """Labels that the student's own loss is given, -1 where their weight is 0."""
+    """Return the labels that the student's own loss gets, with -1 where the weight is 0."""
     found = []
     forward = student.bbox_head.loss_cls.forward
 
@@ -353,7 +355,7 @@ def test_box_heads_of_two_stages(tmp_path):
     losses['loss_cls_kd'][0].backward()
     gradient = model.student.roi_head.bbox_head.fc_cls.weight.grad
     assert gradient[[0, 1, 3]].abs().sum() > 0
-    assert gradient[2].abs().sum() == 0  # cross learns from its labels alone
+    assert gradient[2].abs().sum() == 0  # cross learns only from its labels
 
 
 def test_boxes_of_each_class_have_no_sum(tmp_path):
@@ -416,7 +418,7 @@ def test_a_mapping_is_checked_where_no_classes_are_compared(tmp_path):
 
 
 def test_members_of_a_committee_have_their_own(tmp_path):
-    """One has a mapping, the other knows the student's classes; both compare the same columns."""
+    """One member has a mapping, the other has the student's classes."""
     members = [dict(save_teacher(tmp_path / 'a.pth', retinanet(classes=4), OTHERS),
                     classes=dict(SHAPES, cross='dog')),
                save_teacher(tmp_path / 'b.pth', retinanet(), CLASSES)]
@@ -450,6 +452,6 @@ def test_train_resume_and_a_cache_that_serves_two_mappings(shapes, tmp_path):
     assert first == pytest.approx(whole[:2], rel=1e-5)
     assert losses(dict(plain, classes=SHAPES), 'run', hooks, resume=True,
                   **{'train_cfg.max_epochs': 2}) == pytest.approx(whole[2:], rel=1e-5)
-    # The cache has the teacher's own columns, so another mapping finds the same answers.
+    # The cache stores the teacher's own columns, so another mapping can use the same entries.
     other = dict(SHAPES, disc='dog')
     assert losses(dict(cached, classes=other, on_miss='error'), 'other', hooks) != first

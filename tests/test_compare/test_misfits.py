@@ -1,4 +1,4 @@
-"""Why two points cannot be compared is said of what differs, and the step helps there."""
+"""Messages for points that cannot be compared name the difference and a step that helps."""
 import re
 
 import pytest
@@ -19,7 +19,7 @@ def refusal(own, other, student, teacher):
 
 
 def test_objectness_is_not_compared_with_classes():
-    """Both models know the same classes; a teacher with the same classes would change nothing."""
+    """Both models have the same classes, so another teacher with these classes would not help."""
     assert refusal(retinanet(), two_stage(), student='cls', teacher='rpn_cls') == (
         '`cls` of the student has columns for 3 classes, `rpn_cls` of the teacher has 1 column '
         'that represents no class of the data (objects against background, or all classes in one); '
@@ -39,7 +39,7 @@ def test_one_head_has_a_column_for_the_background():
 
 
 def test_masks_of_rois_differ_in_size():
-    """28x28 and 7x7: neither levels, nor anchors, nor classes differ."""
+    """Maps of 28x28 and 7x7, with the same levels, anchors and classes."""
     masks = two_stage('mask-rcnn'), two_stage('mask-rcnn', width=12)
     masks[1]['roi_head']['mask_roi_extractor']['roi_layer']['output_size'] = 7
     masks[1]['roi_head']['mask_head']['upsample_cfg'] = dict(type=None)

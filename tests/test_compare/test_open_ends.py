@@ -1,4 +1,4 @@
-"""Where what a user adds meets committees, copies, cascades, faster teachers, old classes."""
+"""User extensions with committees, copies, cascades, faster teachers, and old classes."""
 import copy
 import warnings
 
@@ -34,7 +34,7 @@ def stepped(model, numbers=(0, 1)):
 
 @pytest.fixture
 def registered():
-    """Registers losses for one test."""
+    """Return a decorator that registers losses for one test."""
     names = []
 
     def register(kind):

@@ -1,4 +1,4 @@
-"""Losses of mmdet that are given positions image by image, not level by level."""
+"""Heads of mmdet whose losses get the positions by image instead of by level."""
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher
@@ -26,7 +26,7 @@ def asking():
 
 
 def shrunken(name, **head):
-    """A detector of the zoo on the backbone and neck of the tests' RetinaNet."""
+    """Return a detector of the zoo with the backbone and neck of the tests' RetinaNet."""
     config = Config.fromfile(config_path(f'mmdet::{name}')).model.to_dict()
     plain = retinanet()
     config.update(backbone=plain['backbone'], neck=dict(

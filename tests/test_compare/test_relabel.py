@@ -1,4 +1,4 @@
-"""Predictions of a teacher in the student's classes, and the report of a mapping."""
+"""Conversion of a teacher's predictions to the student's classes, and the report of a mapping."""
 import doctest
 import importlib
 
@@ -35,13 +35,13 @@ def instances(boxes, labels, scores):
 
 
 def test_classes_that_become_one_leave_one_box_of_an_object():
-    """The teacher's car 0, truck 1, dog 2, person 3, for rider, vehicle, walker."""
+    """Teacher: car 0, truck 1, dog 2, person 3. Student: rider, vehicle, walker."""
     box, near, far = [0., 0, 10, 10], [0., 0, 10, 9], [0., 0, 10, 5]
     prediction = instances([box, near, far, box, box, near], [1, 0, 0, 2, 3, 1],
                            [.5, .9, .4, .8, .7, .3])
     family = family_of(build(retinanet()))
     got = family.relabel(prediction, [(), (0, 1), 3]).pred_instances
-    # The car of .9 hides both trucks (IoU 0.9 and 1), not the far car, nor the person.
+    # The car with score .9 suppresses both trucks (IoU 0.9 and 1), but no other object.
     assert got.labels.tolist() == [1, 1, 2]
     assert got.scores.tolist() == pytest.approx([.9, .4, .7])
 
@@ -55,7 +55,7 @@ def test_two_boxes_of_one_class_stay():
 
 @pytest.mark.parametrize(('are_logits', 'expected'), [(True, 2), (False, 2)])
 def test_the_largest_sum_wins_in_a_map(are_logits, expected):
-    """The teacher's best class alone is 0, but 1 and 2 together are more probable."""
+    """The most probable class of the teacher is 0, but the sum of 1 and 2 is larger."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     sample = SegDataSample()

@@ -1,4 +1,4 @@
-"""A value of the student that goes on through its teacher."""
+"""`through`: a value of the student that is passed through the teacher's layers."""
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher, step, two_stage
@@ -28,7 +28,7 @@ def batch(model):
 
 
 def test_it_is_the_teachers_head_on_the_students_tower(teacher):
-    """Worked out layer by layer: RetinaNet's tower has one layer here, its last is retina_cls."""
+    """Compared layer by layer. RetinaNet's tower has one layer here, and retina_cls follows it."""
     model = prepared(retinanet(), teacher, ENTRY)
     inputs, samples = batch(model)
     losses = model(inputs, samples, mode='loss')['loss_cls_kd']
@@ -50,7 +50,7 @@ def test_gradient_reaches_the_tower_alone_and_no_teacher(teacher):
     sum(model(inputs, samples, mode='loss')['loss_cls_kd']).backward()
     head = model.student.bbox_head
     assert head.cls_convs[0].conv.weight.grad.abs().sum() > 0
-    assert head.retina_cls.weight.grad is None  # the teacher's layer took its place
+    assert head.retina_cls.weight.grad is None  # replaced by the teacher's layer
     assert head.reg_convs[0].conv.weight.grad is None
     assert all(p.grad is None for p in model.teacher.model.parameters())
 
@@ -90,7 +90,7 @@ def test_other_channels_at_the_place_are_named(tmp_path):
 
 @pytest.mark.parametrize(('rescale', 'path'), [(True, f'{PATH}.conv'), ('relu', PATH)])
 def test_it_gets_the_mean_and_deviation_of_the_teachers(teacher, rescale, path):
-    """Before a ReLU, which changes the recorded value in place, and after it."""
+    """At a layer before a ReLU, which changes the value in place, and after the ReLU."""
     model = prepared(retinanet(), teacher, dict(
         ENTRY, through=dict(student=path, teacher=path, rescale=rescale)))
     inputs, samples = batch(model)
@@ -111,7 +111,7 @@ def test_it_gets_the_mean_and_deviation_of_the_teachers(teacher, rescale, path):
 
 
 def test_a_channel_without_deviation_gets_the_mean():
-    """Of one value, or of equal ones: finite, with a gradient of 0."""
+    """With one position, or with equal values, the result is finite and the gradient is 0."""
     for own in (torch.full((1, 2, 1, 1), 3.), torch.full((2, 2, 4, 4), 5.)):
         own.requires_grad_()
         other = torch.randn(own.shape)
