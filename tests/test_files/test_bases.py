@@ -1,4 +1,4 @@
-"""What a distillation config leaves out of the lists of its base is named, and nothing else is."""
+"""Hooks and imports of the base that a distillation config loses are reported, and no others."""
 import glob
 import os
 import sys
@@ -37,7 +37,8 @@ def lost(folder, name, **options):
     (None, '', []),
     (f'[{HOOK}]', '', ['EMAHook', 'EmptyCacheHook']),
     (f'[*_base_.custom_hooks, {HOOK}]', '', []),
-    # With other arguments, by a longer name, in the list of the Distiller: it is there.
+    # Hooks count as kept with other arguments, by their full name, and in the list of the
+    # Distiller.
     (f"[dict(type='mmengine.EMAHook', momentum=0.5), {HOOK}]", '', ['EmptyCacheHook']),
     (f'[{HOOK}]', "dict(type='EMAHook')", ['EmptyCacheHook']),
     (None, HOOK, []),
@@ -101,7 +102,7 @@ def test_imports_that_are_lost(tmp_path):
     write(tmp_path, student=STUDENT + imports.format(['my_heads', 'json']),
           distill=text + imports.format(['mmkd']),
           kept=text + imports.format(['mmkd', 'my_heads']))
-    assert 'json' in sys.modules  # by another way, so nothing of it is lost
+    assert 'json' in sys.modules  # imported elsewhere, so it is not lost
     assert lost(tmp_path, 'distill') == [('custom_imports', ['my_heads'], 'student.py')]
     assert lost(tmp_path, 'kept') == []
 
@@ -143,7 +144,8 @@ def test_no_config_of_ours_loses_anything(path):
     try:
         config = Config.fromfile(path)
     except ModuleNotFoundError as error:
-        # A base of mmpretrain, which may be absent. tests/test_configs.py reads all other configs.
+        # The base is a config of mmpretrain, which need not be installed. tests/test_configs.py
+        # reads the other configs.
         if 'mmpretrain' not in str(error):
             raise
         pytest.skip(str(error))
@@ -151,7 +153,7 @@ def test_no_config_of_ours_loses_anything(path):
 
 
 def written(shapes, tmp_path, plain, distilled):
-    """The config of a run whose base has hooks or imports."""
+    """Return the config of a run whose base has hooks or imports."""
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'))
     config.merge_from_dict(plain)
     if not any(key.startswith('custom_imports') for key in plain):
@@ -187,7 +189,7 @@ def test_run_names_them_once_before_its_first_batch(shapes, tmp_path, way):
 
 
 def test_student_whose_import_is_lost_is_refused_with_its_name(shapes, tmp_path, monkeypatch):
-    """The class that the base config imports is not there."""
+    """The error names the lost import that registers the student's class."""
     monkeypatch.syspath_prepend(str(tmp_path))
     write(tmp_path, my_detector="""
 from mmdet.models import RetinaNet

@@ -1,4 +1,4 @@
-"""Files: read without running their code, loaded only if they fit."""
+"""Checkpoints: reading them runs no code, and weights must fit the model."""
 import copy
 import os
 import pickle
@@ -18,7 +18,7 @@ from mmkd.files.whole import is_whole
 
 
 class Payload:
-    """A pickle that would create a file when it is opened."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -128,7 +128,7 @@ def test_file_that_would_grow_is_refused(tmp_path):
 
 
 def test_file_whose_parts_overlap_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    """1 MB that claims 100 MB: a hundred entries of the directory lead to one part."""
+    """A file of 1 MB that claims 100 MB: a hundred entries of its directory share one part."""
     path = tmp_path / 'overlap.pth'
     with zipfile.ZipFile(path, 'w') as file:
         file.writestr('archive/data/0', bytes(10**6))
@@ -201,7 +201,7 @@ def test_numbers_that_a_mask_cannot_hold_are_named(given, is_fine):
 
 @pytest.mark.parametrize('kind', [torch.int8, torch.bool])
 def test_mmengine_loads_no_integers_into_weights(tmp_path, kind):
-    """Also where nobody knows the model: pretrained backbones, inferencers."""
+    """mmkd does not know the model here, as for pretrained backbones and inferencers."""
     weights = {key: value.to(kind) for key, value in nn.Linear(2, 3).state_dict().items()}
     torch.save(dict(state_dict=weights), tmp_path / 'quantised.pth')
     with pytest.raises(ValueError, match=rf'quantised.pth` contains weights that are not floating.*'
@@ -210,7 +210,7 @@ def test_mmengine_loads_no_integers_into_weights(tmp_path, kind):
 
 
 def test_mmengine_names_the_way_of_loading(tmp_path, monkeypatch):
-    """It takes the word from the name of the function, behind 'load_from_'."""
+    """MMEngine logs the part of the function name that follows 'load_from_'."""
     path = str(tmp_path / 'file.pth')
     torch.save(dict(state_dict={}), path)
     lines = []

@@ -1,4 +1,4 @@
-"""Classes are matched by name."""
+"""Classes of student and teacher are matched by name."""
 from types import SimpleNamespace
 
 import pytest
@@ -80,7 +80,7 @@ def test_matching_thousands_of_classes_takes_no_time():
     assert match_classes(names, names[::-1])[:2] == [19999, 19998]
 
 
-# --- names that the config states -----------------------------------------------------------------
+# --- names in the config --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(('classes', 'error', 'message'), [
@@ -103,7 +103,7 @@ def test_stated_classes_come_as_they_are():
 
 
 def prepared(monkeypatch, model):
-    """A Distiller that is ready, and what it warned of."""
+    """Return an initialised Distiller and its warnings about class names."""
     said = []
     monkeypatch.setattr(mmkd.compare.unknown_names, 'warn', said.append)
     torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_one_warning_where_names_are_unknown(tmp_path, monkeypatch, student, tea
     (None, dict(type='mmkd.MSELoss', on='reg')),
 ])
 def test_no_warning_where_no_names_are_needed(tmp_path, monkeypatch, teacher, entry):
-    """Who was the student has its columns; features have none."""
+    """A teacher made from the student has the same columns, and features have no columns."""
     teacher = teacher or save_teacher(tmp_path / 't.pth', retinanet(width=12), ())
     assert prepared(monkeypatch, distiller(retinanet(), teacher, entry))[1] == []
 
@@ -198,14 +198,14 @@ def test_stated_names_for_another_number_of_columns_are_refused(tmp_path, monkey
     (dict(classes=('a', )), ['a']),
     (None, None)])
 def test_names_of_a_concatenation_whose_parts_differ(monkeypatch, metainfo, expected):
-    """mmdet's ConcatDataset then has a list of what its parts have."""
+    """If the parts differ, the `metainfo` of mmdet's ConcatDataset is a list."""
     monkeypatch.setattr('mmkd.files.classes.training_set',
                         lambda: SimpleNamespace(metainfo=metainfo))
     assert classes_of_run() == expected
 
 
 def test_a_network_of_the_students_own_is_not_held_against_names():
-    """A head of two columns for one named class, as a binary segmentor may have it."""
+    """A head with two columns and one named class, as binary segmentors can have."""
     model = build(dict(distiller(segmentor(classes=2), dict(type='mmkd.MeanTeacher'),
                                  dict(type='mmkd.KDLoss', on='cls')), classes=['crack']), 'mmseg')
     model.prepare()

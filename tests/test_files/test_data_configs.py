@@ -1,4 +1,4 @@
-"""Configs in YAML and JSON run no code, whatever they name; those that MMEngine writes are read."""
+"""Configs in YAML and JSON never run code. Configs that MMEngine writes can be read."""
 import json
 import sys
 
@@ -94,7 +94,7 @@ def test_no_file_of_data_runs_code(tmp_path, monkeypatch, name):
 
 
 def test_no_yaml_that_mmengine_reads_runs_code(tmp_path):
-    """Students' configs, indexes and annotations, too."""
+    """Also for students' configs, model indexes and annotations."""
     mark = tmp_path / 'mark'
     (tmp_path / 'any.yml').write_text(f'x: !!python/object/apply:os.system ["touch {mark}"]')
     for read in (mmengine.load, Config.fromfile):

@@ -1,4 +1,4 @@
-"""Of several processes one downloads; the others wait for it, and are told what went wrong."""
+"""If several processes need a file, one downloads it, and the others wait and get its error."""
 import os
 import signal
 import time
@@ -29,7 +29,7 @@ def ended(process):
 
 @pytest.mark.parametrize('ranks', [('0', '1', '2'), ('0', '0', '0'), ('1', '2', '3')])
 def test_of_several_processes_one_downloads(server, tmp_path, monkeypatch, ranks):
-    """Also where nobody says who is the first, or the first does not come."""
+    """Also if all have local rank 0, or no process has it."""
     monkeypatch.setattr(download_lock, 'YIELD_SECONDS', 0.5)
     server.pace = 0.02
     url = server.url('good/net.pth')
@@ -75,7 +75,7 @@ def test_a_failure_is_told_to_those_that_wait(server, tmp_path):
     assert [ended(process) for process in processes] == [0] * 4
     assert len(server.asked) == 1
     assert time.monotonic() - start < 20
-    with pytest.raises(FileNotFoundError, match='could not download'):  # later ones try again
+    with pytest.raises(FileNotFoundError, match='could not download'):  # a later call tries again
         read_checkpoint(url)
     assert len(server.asked) == 2
 

@@ -1,5 +1,7 @@
-"""Downloads from a server on this machine: whole and checked, or refused in a line that names
-address and file; never half a file under the final name."""
+"""Downloads are complete and verified, or the error names address and file.
+
+No partial file ever has the final name.
+"""
 import hashlib
 import os
 import time

@@ -1,4 +1,4 @@
-"""Labels stand for the class names that the training data gives, or the run stops."""
+"""A run stops if its labels do not have the meaning that its class names state."""
 import copy
 import json
 import shutil
@@ -33,7 +33,7 @@ from mmkd.files.labels import (
 
 @pytest.fixture(scope='module')
 def renumbered(shapes, tmp_path_factory):
-    """The shapes, and a copy of their annotations whose categories stand in reversed order."""
+    """The `shapes` data set with annotation files whose categories are reversed or incomplete."""
     folder = tmp_path_factory.mktemp('reversed') / 'shapes'
     shutil.copytree(shapes, folder)
     content = json.loads((folder / 'instances.json').read_text())
@@ -88,7 +88,7 @@ WRAPPERS = {
 def test_labels_numbered_otherwise_are_found_in_every_wrapper(renumbered, monkeypatch, wrap):
     bad = coco(renumbered)
     dataset = built(wrap(coco(renumbered, 'instances.json'), bad))
-    assert built(bad).cat2label == {3: 0, 2: 1, 1: 2}  # as mmdet numbers them
+    assert built(bad).cat2label == {3: 0, 2: 1, 1: 2}  # mmdet's numbering
     with pytest.raises(ValueError, match=r"\['disc', 'square', 'cross'\] by its `metainfo`, but "
                        r"mmdet numbers them in the order of .*reversed.json, \['cross', 'square', "
                        r"'disc'\]: label 0 is 'cross', not 'disc'.*2 of the classes.*write "
@@ -115,7 +115,8 @@ def test_a_class_that_the_file_lacks_moves_the_labels_of_those_after_it(renumber
         check(monkeypatch, dataset)
     check(monkeypatch, built(coco(renumbered, 'fewer.json', ('disc', 'cross', 'square'))),
           ('disc', 'cross', 'square'))
-    check(monkeypatch, built(coco(renumbered, 'first_two.json')))  # the last one moves nothing
+    # without the last category, the others keep their labels
+    check(monkeypatch, built(coco(renumbered, 'first_two.json')))
 
 
 def test_a_subset_of_the_files_classes_is_no_alarm(renumbered, monkeypatch):
@@ -126,7 +127,7 @@ def test_a_subset_of_the_files_classes_is_no_alarm(renumbered, monkeypatch):
 
 
 def test_default_names_of_a_data_set_are_looked_at_too(renumbered, monkeypatch):
-    """Without `metainfo`: the names are those of the class."""
+    """Without `metainfo`, the names are those of the data set's class."""
     monkeypatch.setattr(CocoDataset, 'METAINFO', dict(classes=CLASSES))
     good, bad = (built(dict(coco(renumbered, file), metainfo=None))
                  for file in ('instances.json', 'reversed.json'))
@@ -137,8 +138,9 @@ def test_default_names_of_a_data_set_are_looked_at_too(renumbered, monkeypatch):
 
 def test_stated_classes_are_held_against_the_labels(renumbered, monkeypatch):
     dataset = built(coco(renumbered))
-    check(monkeypatch, dataset, CLASSES[::-1], is_stated=True)  # the truth, whatever `metainfo`
-    check(monkeypatch, dataset, ('a', 'b', 'c'), is_stated=True)  # other words for them
+    # the actual order, whatever `metainfo` states
+    check(monkeypatch, dataset, CLASSES[::-1], is_stated=True)
+    check(monkeypatch, dataset, ('a', 'b', 'c'), is_stated=True)  # synonyms
     with pytest.raises(ValueError, match='by `classes` of the config.*write `classes` in the'):
         check(monkeypatch, dataset, is_stated=True)
 
@@ -191,7 +193,7 @@ def test_leaves_stand_in_the_order_of_the_config(renumbered):
 
 
 def test_run_with_equal_names_and_other_numbers_is_refused(renumbered, tmp_path):
-    """Names are equal on both sides; by iterations, in a concatenation."""
+    """Class names are equal on both sides. Training is by iterations, on a concatenation."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     config = detector_config(renumbered, distiller(retinanet(), teacher), str(tmp_path / 'run'))
     one = config.train_dataloader.dataset
@@ -213,19 +215,20 @@ def test_order_matters_only_where_classes_are_compared(renumbered, tmp_path):
 
 
 def test_with_true_names_columns_are_matched_by_what_labels_mean(renumbered, tmp_path):
-    """A teacher trained on the same file, whose checkpoint names its columns wrongly."""
-    teacher = save_teacher(tmp_path / 't.pth', retinanet())  # disc, square, cross: not the truth
+    """A teacher that was trained on the same file; its checkpoint has the names in a wrong order.
+    """
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())  # disc, square, cross: the wrong order
     order = list(CLASSES[::-1])
     config = detector_config(renumbered, distiller(retinanet(), dict(teacher, classes=order)),
                              str(tmp_path / 'run'), classes=order)
     config.train_dataloader.dataset.ann_file = config.train_dataloader.dataset.ann_file.replace(
         'instances', 'reversed')
     runner, _ = train(config)
-    assert runner.model.terms[0].alignment.columns is None  # column by column
+    assert runner.model.terms[0].alignment.columns is None  # columns are not reordered
     assert runner.model.teacher.classes == order
 
 
-# --- where labels begin -------------------------------------------------------------------------
+# --- `reduce_zero_label` ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'is_refused'), [
@@ -245,7 +248,7 @@ def test_settings_that_differ_are_refused_and_unknown_ones_not(student, teacher,
 
 
 @pytest.mark.parametrize(('dataset', 'expected'), [
-    (dict(type='ADE20KDataset'), [True]),  # the default of the class
+    (dict(type='ADE20KDataset'), [True]),  # default of the class
     (dict(type='ADE20KDataset', reduce_zero_label=False), [False]),
     (dict(type='CityscapesDataset'), [False]),
     (dict(type='RepeatDataset', dataset=dict(type='PotsdamDataset')), [True]),
@@ -294,7 +297,7 @@ def test_run_of_one_side_without_label_zero_is_refused(streets, tmp_path):
                        r'\(CityscapesDataset of .*\) and True for `teacher` \(CityscapesDataset in '
                        '`train_dataloader` of its config'):
         train(config)
-    # The user's word for what its columns mean comes before the setting.
+    # `classes` in the config takes precedence over the setting.
     names = list(streets_classes())
     config.model.teacher['classes'] = names
     config.work_dir = str(tmp_path / 'stated')
@@ -319,7 +322,7 @@ def test_a_pair_of_configs_is_looked_at_too():
 
 
 def test_names_that_explain_another_setting_are_enough(monkeypatch):
-    """Beside a teacher with a column for the background, each name says which column is meant."""
+    """The teacher has a column for the background, but each column is known by its name."""
     from mmkd.inspection import inspect_pair
     names = ['road', 'sky']
     pair = [Config(dict(default_scope='mmseg', model=segmentor(width=width, classes=len(classes)),

@@ -1,4 +1,4 @@
-"""Which checkpoint of a folder is gone on from: by what files say of themselves, not by names."""
+"""The checkpoint from which a run resumes is chosen by the content of the files, not by names."""
 import os
 import time
 
@@ -26,7 +26,7 @@ def save(folder, name, iteration, epoch=0, weight=1., started=None, **meta):
 
 
 def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
-    """A folder is used twice: six epochs, then two, which the second run has written over."""
+    """A run of six epochs, and a later one of two epochs that overwrote files of the first."""
     for epoch in range(1, 7):
         save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=100.)
     for epoch in (1, 2):
@@ -42,7 +42,8 @@ def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
 
 @pytest.mark.parametrize('clock', ['meta', 'file'])
 def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, clock):
-    """As plain MMEngine saves: the time stands in `meta`, or nowhere but on the file."""
+    """Plain MMEngine stores the time of saving in `meta`. Without it, the time of the file counts.
+    """
     now = time.time()
     for name, epoch, age in (('epoch_4.pth', 4, 5000), ('epoch_2.pth', 2, 50),
                              ('epoch_1.pth', 1, 90)):
@@ -56,13 +57,13 @@ def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, 
 
 
 def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):
-    """6 is more than 3, but the third epoch ends with iteration 30."""
+    """6 is greater than 3, but the third epoch ends with iteration 30."""
     third = save(tmp_path, 'epoch_3.pth', 30, 3, started=1.)
     save(tmp_path, 'iter_6.pth', 6, 0, started=1.)
     assert latest_whole(str(tmp_path)) == third
     later = save(tmp_path, 'iter_36.pth', 36, 3, started=1.)
     assert latest_whole(str(tmp_path)) == later
-    # Saved at the same iteration, the one behind the end of the epoch.
+    # At the same iteration, the file that was saved after the end of the epoch is chosen.
     fourth = save(tmp_path, 'epoch_4.pth', 40, 4, started=1.)
     save(tmp_path, 'iter_40.pth', 40, 3, started=1.)
     assert latest_whole(str(tmp_path)) == fourth
@@ -70,7 +71,7 @@ def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):
 
 
 def test_of_resumed_runs_the_last_counts(tmp_path, said):
-    """One goes on from epoch 2 on purpose, though there are three."""
+    """The second run was resumed from epoch 2, although epoch 3 exists."""
     for epoch in (1, 2, 3):
         save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=1.)
     assert latest_whole(str(tmp_path)).endswith('epoch_3.pth')
@@ -109,14 +110,14 @@ def test_a_broken_optimizer_is_passed_by(tmp_path, said):
 @pytest.mark.parametrize('meta', [None, 3, dict(iter='9', epoch=[]), {RUN: 'x', 'iter': True},
                                   {RUN: dict(started='soon'), 'iter': 10**30, 'time': 3}])
 def test_what_a_file_says_may_be_nonsense(tmp_path, meta):
-    """Then it is found all the same, and refused where it is loaded."""
+    """The file is chosen all the same; loading it raises an error."""
     path = str(tmp_path / 'epoch_1.pth')
     torch.save(dict(meta=meta, state_dict=dict(weight=torch.ones(2))), path)
     assert latest_whole(str(tmp_path)) == path
 
 
 def test_weights_of_files_that_are_passed_over_are_not_read(tmp_path):
-    """They are mapped: to look at many large files costs no memory."""
+    """Files are memory-mapped, so inspecting many large files needs little memory."""
     for number in range(8):
         path = tmp_path / f'epoch_{number}.pth'
         torch.save(dict(meta=dict(iter=number, epoch=number),
@@ -129,4 +130,4 @@ def test_weights_of_files_that_are_passed_over_are_not_read(tmp_path):
     before = resident()
     looked = [latest.look_at(str(tmp_path / f'epoch_{number}.pth')) for number in range(8)]
     assert [one.iteration for one in looked] == list(range(8))
-    assert resident() - before < 32 * 2**20  # of 128 MiB
+    assert resident() - before < 32 * 2**20  # of 128 MiB in total

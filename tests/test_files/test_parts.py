@@ -1,4 +1,4 @@
-"""A file is whole under its name, or not there; parts tell whose they are; one run per folder."""
+"""Files get their name when they are complete, parts name their process, one run per folder."""
 import errno
 import json
 import os
@@ -33,7 +33,7 @@ def test_parts_of_processes_at_work_stay(tmp_path):
     old = time.time() - parts.STALE - 1
     kept = [part_of(str(tmp_path / 'epoch_1.pth')),
             part_of(str(tmp_path / 'epoch_2.pth'), own._replace(host='elsewhere')),
-            str(tmp_path / f'epoch_3.pth{PART}'),  # as earlier versions called it
+            str(tmp_path / f'epoch_3.pth{PART}'),  # the name in earlier versions
             str(tmp_path / 'notes.part.txt'), str(tmp_path / f'data.bin{PART}')]
     gone = [part_of(str(tmp_path / 'epoch_4.pth'), own._replace(started=own.started + 1)),
             part_of(str(tmp_path / 'epoch_5.pth'), own._replace(host='elsewhere', pid=7)),
@@ -81,7 +81,7 @@ def test_a_part_that_is_gone_is_an_error(tmp_path):
 
 
 def test_disk_that_is_full_is_named(tmp_path):
-    """By a limit on the size of files, which the system answers in the same way."""
+    """A limit on the file size causes the same error as a full disk."""
     for number, size in ((1, 300), (2, 200), (3, 100)):
         (tmp_path / f'epoch_{number}.pth').write_bytes(bytes(size))
         os.utime(tmp_path / f'epoch_{number}.pth', (number, number))
@@ -105,12 +105,12 @@ def test_disk_that_is_full_is_named(tmp_path):
     assert 'are free, about 3.0 MiB are needed' in text
     assert 'epoch_1.pth (300 bytes), epoch_2.pth (200 bytes) could be removed' in text
     assert 'teacher.pth' not in text
-    assert 'epoch_3.pth' not in text  # the run goes on from it
+    assert 'epoch_3.pth' not in text  # the newest one, from which the run would resume
     assert not list(tmp_path.glob(f'*{PART}*'))
 
 
 def test_what_a_run_goes_on_from_is_not_among_what_could_go(tmp_path):
-    """Also where newer ones hold no numbers: the note names the last that does."""
+    """The checkpoint that `last_checkpoint` names is kept, even if it is not the newest."""
     for number in (1, 2, 3, 4):
         (tmp_path / f'epoch_{number}.pth').write_bytes(bytes(number))
         os.utime(tmp_path / f'epoch_{number}.pth', (number, number))
@@ -145,14 +145,14 @@ def test_one_run_at_a_time_has_a_folder(tmp_path):
     with pytest.raises(ValueError, match=rf'is in use: process {process.pid} on .*, since '
                        r'\d.*is training there.*use another folder'):
         HeldFolder(str(tmp_path))
-    process.kill()  # whatever way it ends, nothing has to be cleaned up
+    process.kill()  # the lock is released however the process ends
     process.join()
     HeldFolder(str(tmp_path)).release()
     HeldFolder(str(tmp_path)).release()
 
 
 def test_a_process_may_hold_its_folder_twice(tmp_path):
-    """A run that failed, whose Runner is still there, and the next one."""
+    """A failed run whose Runner still exists, and the next run in the same process."""
     first, second = HeldFolder(str(tmp_path)), HeldFolder(str(tmp_path))
     first.release()
     first.release()

@@ -1,4 +1,4 @@
-"""Paths and addresses: read where something can, named where nothing does."""
+"""Paths and addresses of checkpoints are read if a backend exists, and otherwise refused."""
 import hashlib
 
 import pytest
@@ -25,7 +25,7 @@ def same(found, path):
 def test_files(weights, form):
     source = form.format(str(weights).replace(' ', '%20') if '://' in form else weights)
     assert same(read_checkpoint(source)['state_dict'], weights)
-    if not source.startswith('FILE'):  # MMEngine's table has lower case
+    if not source.startswith('FILE'):  # MMEngine knows only lower-case schemes
         model = build(retinanet())
         load_checkpoint(model, source)
         assert same(model.state_dict(), weights)

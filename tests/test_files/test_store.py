@@ -1,4 +1,4 @@
-"""Answers on disk: what is read is what was written, whatever happens to the writers."""
+"""The store of teacher outputs returns what was written, even if writers are killed."""
 import errno
 import os
 import random
@@ -53,7 +53,7 @@ def test_what_is_read_is_what_was_written(folder, precision, size):
     assert beside == dict(note=[1, 'two'])
     for one, other in zip(found, tensors()):
         assert one.shape == other.shape
-        if precision == 'uint8':  # half a step of 255 in each channel
+        if precision == 'uint8':  # half a step of 1/255 of each channel's range
             flat = other.flatten(1) if other.dim() > 1 else other.unsqueeze(1)
             step = (flat.amax(1) - flat.amin(1)) / 255 if flat.numel() else torch.zeros(len(flat))
             error = (one - other).abs().reshape(flat.shape)
@@ -76,7 +76,7 @@ def test_a_damaged_record_is_not_believed():
         unpacked(bytes(record), 'here')
 
 
-# --- whose answers they are -----------------------------------------------------------------------
+# --- which teacher the outputs belong to ----------------------------------------------------------
 
 def test_another_teacher_is_refused_by_name(folder):
     AnswerStore(folder, TEACHER)
@@ -125,7 +125,7 @@ def filled(folder, count=50):
 
 
 def found_in(store, count=50):
-    """Numbers of the records that are there; each must be the right one."""
+    """Return the numbers of the records that can be read; each must have its own content."""
     numbers = []
     for n in range(count):
         record = store.get(f'{n}'.encode())
@@ -138,7 +138,7 @@ def found_in(store, count=50):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged."""
+    """Collect the messages of the log."""
     lines = []
     monkeypatch.setattr('mmkd.files.store.print_log', lambda text, *args: lines.append(text))
     return lines
@@ -165,7 +165,7 @@ def test_a_cut_index_gives_what_is_left(folder):
 
 
 def test_flips_anywhere_lose_what_they_hit_and_nothing_else(folder, tmp_path):
-    """Each in a copy; a batch of the index has three entries and is kept or lost as a whole."""
+    """A damaged batch of the index loses its three entries; other damage loses one record."""
     store = AnswerStore(folder, TEACHER)
     for n in range(0, 48, 3):
         store.put({f'{n + part}'.encode(): one(n + part, 500) for part in range(3)})
@@ -192,7 +192,7 @@ def test_a_damaged_record_is_put_anew(folder):
 # --- several processes ----------------------------------------------------------------------------
 
 def forked(act):
-    """Run a function in a process of its own; returns its number."""
+    """Run a function in a child process; return the process id."""
     process = os.fork()
     if process == 0:
         code = 1
@@ -205,7 +205,7 @@ def forked(act):
 
 
 def writer(folder, name):
-    """Puts batches of three for ever."""
+    """Start a process that writes batches of three records until it is killed."""
     def work():
         store = AnswerStore(folder, TEACHER)
         for number in range(10**6):
@@ -222,7 +222,7 @@ def end(process):
 
 
 def test_writers_killed_at_any_moment_leave_whole_batches(folder):
-    """Two writers at once, killed three times in the middle of their work, and started again."""
+    """Two writers at a time are killed while they write, three times."""
     draw = random.Random(0)
     for turn in range(3):
         writers = [writer(folder, f'{turn}{side}') for side in 'ab']
@@ -235,7 +235,7 @@ def test_writers_killed_at_any_moment_leave_whole_batches(folder):
         for side in 'ab':
             number = 0
             while store.get(f'{turn}{side}/{number}/0'.encode()) is not None:
-                for part in range(3):  # all of a batch, and of each the right one
+                for part in range(3):  # the whole batch, with the right content
                     (found, ), _ = store.get(f'{turn}{side}/{number}/{part}'.encode())
                     assert found.shape == (50, 40)
                     assert found.eq(number % 1000).all()
@@ -245,7 +245,7 @@ def test_writers_killed_at_any_moment_leave_whole_batches(folder):
 
 
 def test_a_suspended_writer_stops_nobody(folder):
-    """Stopped at random moments, also in the middle of a write, while another one works."""
+    """The writer is suspended at random moments, also during a write, while another one works."""
     process = writer(folder, 'other')
     store = AnswerStore(folder, TEACHER)
     draw = random.Random(0)
@@ -264,7 +264,7 @@ def test_a_suspended_writer_stops_nobody(folder):
 
 
 def test_what_another_process_writes_is_found(folder):
-    """Also where its files are found half written."""
+    """Incomplete batches of the other process are not read."""
     reader, other = AnswerStore(folder, TEACHER), AnswerStore(folder, TEACHER)
     assert reader.get(b'a') is None
     other.put({b'a': one(1), b'b': one(2)})
@@ -272,7 +272,7 @@ def test_what_another_process_writes_is_found(folder):
     with open(index, 'rb') as file:
         whole = file.read()
     assert len(whole) == 2 * ENTRY.size
-    for size in (ENTRY.size - 1, ENTRY.size, 2 * ENTRY.size - 1):  # not the whole batch yet
+    for size in (ENTRY.size - 1, ENTRY.size, 2 * ENTRY.size - 1):  # an incomplete batch
         os.truncate(index, size)
         assert reader.get(b'a') is None
         assert reader.get(b'b') is None
@@ -282,7 +282,7 @@ def test_what_another_process_writes_is_found(folder):
     assert reader.damaged == 0
 
 
-# --- the disk and the folder ----------------------------------------------------------------------
+# --- disk and folder ------------------------------------------------------------------------------
 
 def fill(store):
     for number in range(100):
@@ -290,7 +290,7 @@ def fill(store):
 
 
 def test_a_full_disk_loses_nothing(folder):
-    """A file may grow to 200 kB: what no longer fits is refused, what is there stays."""
+    """Files are limited to 200 kB: writing more fails, and existing records stay readable."""
     store = AnswerStore(folder, TEACHER)
     store.put({b'first': one()})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -333,7 +333,7 @@ def test_a_disk_that_is_full_for_the_index_alone(folder, monkeypatch):
 
 
 def test_a_folder_that_may_only_be_read_is_read():
-    """Root, who may write everywhere, becomes nobody for it."""
+    """Root can write everywhere, so the test changes to the user `nobody`."""
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)
         folder = os.path.join(parent, 'cache')
@@ -363,13 +363,14 @@ def test_a_folder_removed_and_filled_anew_in_one_process(folder):
     store = AnswerStore(folder, TEACHER)
     store.put({b'key': one(1)})
     shutil.rmtree(folder)
-    again = AnswerStore(folder, dict(TEACHER, weights='other'))  # it belongs to nobody any more
+    # the folder belongs to no teacher any more
+    again = AnswerStore(folder, dict(TEACHER, weights='other'))
     again.put({b'key': one(2)})
     assert again.get(b'key')[0][0].eq(2).all()
     assert AnswerStore(folder, dict(TEACHER, weights='other')).get(b'key')[0][0].eq(2).all()
     with pytest.raises(Full, match='outputs of another teacher: weights other, now abc'):
         store.put({b'new': one(3)})
-    assert store.get(b'key') is None  # not the other teacher's
+    assert store.get(b'key') is None  # not the record of the other teacher
     assert len(AnswerStore(folder, dict(TEACHER, weights='other'))) == 1
 
 

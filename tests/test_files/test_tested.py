@@ -1,4 +1,4 @@
-"""A test, a validation and an inference want all weights; training may start from some."""
+"""Test, validation and inference require all weights. Training may start from a part of them."""
 import copy
 
 import pytest
@@ -11,7 +11,7 @@ from mmkd.files.tested import fit_for_test
 
 
 def of(model, change=None):
-    """A checkpoint of a model, changed."""
+    """Return a checkpoint of a model, with changed weights."""
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     return dict(meta={}, state_dict=weights if change is None else change(weights))
 
@@ -93,7 +93,7 @@ def test_a_runner_does_not_score_random_weights(shapes, tmp_path, way):
 
 @pytest.mark.slow
 def test_an_average_is_tested_by_a_config_that_averages(shapes, tmp_path):
-    """Its checkpoint has the average in the place of the weights, and the weights beside."""
+    """Its checkpoint has the average as weights, and stores the current weights separately."""
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), custom_hooks=[
         dict(type='EMAHook')])
     train(config)
@@ -125,7 +125,7 @@ def test_init_model_refuses_what_does_not_fit(streets, tmp_path):
 
 
 def test_training_may_start_from_a_part(shapes, tmp_path):
-    """Another number of classes, as fine-tuning has it."""
+    """The checkpoint has another number of classes, as in fine-tuning."""
     path = tmp_path / 'start.pth'
     torch.save(of(build(retinanet(classes=4))), path)
     runner, losses = train(detector_config(

@@ -1,4 +1,4 @@
-"""No entry that reads a file runs code from it, unless the config says that it is trusted."""
+"""No setting that reads a file runs code from it unless the config trusts the file."""
 import json
 import os
 import pickle
@@ -18,7 +18,7 @@ from mmkd.files.checkpoint import read_checkpoint
 
 
 class Calls:
-    """Pickled, it is a call of a function."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -28,7 +28,7 @@ class Calls:
 
 
 class Builds:
-    """A call in the state of an object."""
+    """Calls a function when the state of the unpickled object is set."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -38,7 +38,7 @@ class Builds:
 
 
 def hostile(kind, mark):
-    """A checkpoint that leaves a mark where it is unpickled."""
+    """A checkpoint that would create the file `mark` when it is unpickled."""
     payload = {
         'os.system': lambda: Calls(os.system, f'touch {mark}'),
         'exec': lambda: Calls(exec, f'open({str(mark)!r}, "w")'),
@@ -115,7 +115,7 @@ def test_no_entry_of_a_config_runs_it(shapes, tmp_path, entry):
     'torchvision://resnet18', 'open-mmlab://msra/hrnetv2_w18', 'mmcls://vgg11', 'file://'])
 @pytest.mark.parametrize('user', [{}, {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}])
 def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user):
-    """As the download would lie there; also where torch 2.6 and later was told to trust."""
+    """The download is a hostile file. Also with the variable that makes torch trust all files."""
     path, mark = written(tmp_path)
     asked = []
     monkeypatch.setattr('mmkd.files.sources.downloaded',
@@ -167,7 +167,7 @@ def test_what_a_store_of_objects_holds_runs_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize('entry', [
     'resume', pytest.param('load_from', marks=pytest.mark.slow)])
 def test_text_of_a_config_is_not_executed(shapes, tmp_path, entry):
-    """MMEngine executes it when it resumes; the file itself holds nothing but text and numbers."""
+    """MMEngine executes this text on resume. The file contains only text and numbers."""
     config = detector_config(shapes, distiller(retinanet(), save_teacher(
         tmp_path / 'teacher.pth', retinanet())), str(tmp_path / 'run'))
     train(config)
@@ -181,7 +181,8 @@ def test_text_of_a_config_is_not_executed(shapes, tmp_path, entry):
         **{'train_cfg.max_epochs': 2}))
     assert not mark.exists()
     again = saved_at(runner.message_hub.get_info('last_ckpt'))
-    assert 'mmkd.Distiller' in again['message_hub']['runtime_info']['cfg']  # the run's own
+    # the config of the new run
+    assert 'mmkd.Distiller' in again['message_hub']['runtime_info']['cfg']
 
 
 def test_inferencers_that_are_given_weights_alone_execute_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""The reader for torch before 2.6: what the reader of later versions accepts, and nothing else."""
+"""The reader for torch before 2.6 accepts exactly what the reader of later versions accepts."""
 import io
 import os
 import pickle
@@ -29,7 +29,7 @@ REFUSED = r'contains more than weights.*Unsupported.*trust_checkpoint=True'
 
 @pytest.fixture
 def own(monkeypatch):
-    """torch reads as it does before 2.6, where mmkd's unpickler replaces torch's."""
+    """Make torch read as before 2.6, with mmkd's unpickler in place of torch's."""
     monkeypatch.setattr(torch._weights_only_unpickler, 'Unpickler', WeightsUnpickler)
     monkeypatch.setattr(safe_types, 'is_teachable', lambda: False)
     monkeypatch.setattr(unpickler, '_of_user', dict)
@@ -61,7 +61,7 @@ class Line(BaseModel):
 
 
 def run(folder, epochs, **settings):
-    """A run of MMEngine's Runner with all that its checkpoints may have."""
+    """Train with MMEngine's Runner; its checkpoint has all optional parts."""
     torch.manual_seed(0)
     rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
     runner = Runner(
@@ -80,7 +80,7 @@ def run(folder, epochs, **settings):
 def test_checkpoint_of_a_run_is_read_as_by_torch(tmp_path, request, archive):
     path = run(tmp_path / 'run', 2, custom_hooks=[dict(type='EMAHook')])
     expected = torch.load(path, weights_only=True)
-    if not archive:  # as torch wrote it before 1.6
+    if not archive:  # the format of torch before 1.6
         path = str(tmp_path / 'old.pth')
         torch.save(expected, path, _use_new_zipfile_serialization=False)
     request.getfixturevalue('own')
@@ -94,7 +94,7 @@ def test_checkpoint_of_a_run_is_read_as_by_torch(tmp_path, request, archive):
     assert equal(read_checkpoint(path)['state_dict'], expected['state_dict'])
     load_checkpoint(Line(), path, strict=True)
     if archive:
-        assert latest_whole(str(tmp_path / 'run')) == path  # memory-mapped
+        assert latest_whole(str(tmp_path / 'run')) == path  # this reads the file memory-mapped
 
 
 def test_run_is_resumed(own, tmp_path):
@@ -135,7 +135,7 @@ def test_hostile_files_are_refused(own, tmp_path, kind, archive):
 
 
 def state_of(kind, state):
-    """A pickle that makes an object and then sets its state."""
+    """Return a pickle that makes an object and then sets its state."""
     class Built:
         def __reduce__(self):
             return (*kind, state)
@@ -144,7 +144,7 @@ def state_of(kind, state):
 
 
 TRICKS = {
-    # Allowed names in places where they do harm.
+    # Allowed names, used to do harm.
     'attribute of a class': lambda: state_of((getattr, (HistoryBuffer, 'mean')),
                                              (None, dict(__defaults__=(1, )))),
     'state of a tensor': lambda: state_of((torch.Tensor, ()), dict(a=1)),
@@ -180,7 +180,7 @@ def test_allowed_names_do_no_harm(own, tmp_path, trick):
     b'\x80\x02cbuiltins\nset\n)\x81K\x01a.', b'\x80\x02}K\x01a.', b'\x80\x02]K\x01K\x02s.',
     b'\x80\x02X\x01\x00\x00\x00aQ.'])
 def test_instructions_of_a_pickle(code):
-    """GLOBAL, INST, OBJ, EXT1, STACK_GLOBAL, and items of what is no list or dict."""
+    """GLOBAL, INST, OBJ, EXT1, STACK_GLOBAL, and items that are added to the wrong type."""
     with pytest.raises(pickle.UnpicklingError, match='Unsupported|items'):
         WeightsUnpickler(io.BytesIO(code)).load()
 
@@ -202,7 +202,7 @@ def test_file_cut_short_is_reported_as_such(tmp_path, request, reader, archive, 
 
 
 @pytest.mark.parametrize('said', [
-    # torch 2.1 to 2.5 name `weights_only` whatever is wrong; these are two of their messages.
+    # torch 2.1 to 2.5 mention `weights_only` in every error; these are two of the messages.
     'Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` ... '
     'unexpected EOF, expected 1234 more bytes. The file might be corrupted.',
     'Weights only load failed. ... `weights_only` ... PytorchStreamReader failed reading file'])
@@ -227,7 +227,7 @@ def test_program_of_torchscript_is_named(tmp_path):
 
 
 def test_second_directory_of_an_archive_is_found(tmp_path):
-    """Python's reader takes the directory in front of the end, torch's the one at the offset."""
+    """Python reads the directory before the end record, torch the one at the stored offset."""
     path = tmp_path / 'file.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(3))), path)
     data = path.read_bytes()
@@ -267,7 +267,7 @@ def test_types_that_a_user_allows_are_read(own, tmp_path, monkeypatch):
 
 
 def test_stub_of_opencv_for_numpy_1_does_no_harm(monkeypatch):
-    """With NumPy 1, OpenCV adds a module `numpy._core` that is all but empty."""
+    """With NumPy 1, OpenCV adds an almost empty module `numpy._core`."""
     import runpy
     monkeypatch.setattr(np, '_core', SimpleNamespace(), raising=False)
     found = runpy.run_path(safe_types.__file__)

@@ -1,4 +1,4 @@
-"""Configs of installed packages are found without installing anything."""
+"""Configs of installed packages are found, and nothing is installed."""
 import os
 
 import pytest
