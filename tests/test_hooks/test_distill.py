@@ -1,4 +1,4 @@
-"""The hook gives the Distiller's numbers and leaves no trace."""
+"""DistillHook computes the losses of the Distiller and leaves the model unchanged."""
 import copy
 
 import pytest
@@ -27,7 +27,7 @@ DIST = dict(type='mmkd.DISTLoss', on='cls')
 
 @HOOKS.register_module()
 class KeepLosses(Hook):
-    """Every iteration's losses, as the training loop got them."""
+    """Stores the losses of every iteration that the training loop receives."""
 
     def __init__(self):
         self.losses = []
@@ -125,7 +125,7 @@ def test_mistakes_are_named_before_the_first_batch(shapes, tmp_path, entry, erro
 
 
 class PastLoss(DistillLoss):
-    """With a memory, and nothing to train."""
+    """A loss with a bank and without parameters."""
 
     communicates = True
 
@@ -156,7 +156,7 @@ def test_a_memory_is_saved_and_resumed_by_the_hook(shapes, tmp_path):
     run('parts', 1)
     assert run('parts', 2, resume=True) == whole[2:]
     state = saved_at(tmp_path / 'parts' / 'epoch_2.pth')['mmkd']['losses']['loss_neck_past']
-    assert int(state['0.bank.counts']) == 8 * 5  # five levels share it
+    assert int(state['0.bank.counts']) == 8 * 5  # all five levels use the same bank
 
 
 def test_model_that_is_distilled_already_is_refused(shapes, tmp_path):

@@ -1,4 +1,4 @@
-"""Hooks that the Distiller brings along: registered once, in order, and only to train."""
+"""`hooks` of the Distiller are registered once, in order, and only for training."""
 import pytest
 import torch
 from conftest import (
@@ -17,13 +17,13 @@ CALLS = []
 
 
 class Noting(Hook):
-    """Notes its calls, in the order in which a Runner makes them."""
+    """Records its calls in the order in which a Runner makes them."""
 
     def before_run(self, runner):
         CALLS.append((type(self).__name__, 'before_run'))
 
     def before_train(self, runner):
-        runner.model.prepare()  # once more: nothing is registered twice
+        runner.model.prepare()  # a second call registers nothing twice
         CALLS.append((type(self).__name__, 'before_train'))
 
     def after_val_epoch(self, runner, metrics=None):
@@ -32,7 +32,7 @@ class Noting(Hook):
 
 @HOOKS.register_module(force=True)
 class NotingFirst(Noting):
-    priority = 'LOWEST'  # the entry has another
+    priority = 'LOWEST'  # the entry has another priority
 
 
 @HOOKS.register_module(force=True)
@@ -60,7 +60,7 @@ def test_take_part_in_training_as_the_configs_own_do(shapes, tmp_path, kind):
     assert CALLS == EXPECTED
     names = [type(hook).__name__ for hook in runner.hooks]
     assert names.count('NotingFirst') == names.count('NotingLast') == 1
-    # Beside those of the config, and before our own that keep the state.
+    # after those of the config, and before mmkd's hooks that save the state
     assert names.index('NotingFirst') < names.index('StateHook') < names.index('NotingLast')
 
 

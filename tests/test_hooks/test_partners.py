@@ -1,4 +1,4 @@
-"""Partners that diverge, or have names that a run writes, harm nobody."""
+"""A partner that diverges, or whose name is a key of the run, does not affect the student."""
 import os
 
 import pytest
@@ -30,7 +30,7 @@ def changed(shapes, folder, model, epochs=2):
 
 
 class Spoil(Hook):
-    """Has the partner's weights be no numbers from a step on."""
+    """Sets weights of the partner to NaN at a step."""
 
     def __init__(self, step):
         self.step = step
@@ -57,7 +57,7 @@ def log_of(folder):
 
 
 def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tmp_path):
-    """To the bit, under one norm of gradients for all networks."""
+    """Bit for bit, although gradients are clipped by their norm over all networks."""
     plain, _ = run(changed(shapes, tmp_path / 'plain', retinanet()))
     runner, losses = run(config_of(shapes, tmp_path / 'run'), Spoil(0))
     expected = plain.model.state_dict()
@@ -76,12 +76,12 @@ def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tm
 
 
 def test_gradients_that_overflow_stay_out_of_the_common_norm(shapes, tmp_path, monkeypatch):
-    """The losses are finite, their gradients are not: the student's step is as without them."""
+    """The losses are finite, but their gradients are not. The student is not affected."""
     @MODELS.register_module(force=True)
     class Steep(MODELS.get('mmkd.Partner')):
 
         def learn_from(self, *args):
-            # The root of 0 is 0, its slope infinite.
+            # The root of 0 is 0, with an infinite derivative.
             root = (self.model.backbone.conv1.weight.sum() * 0).sqrt()
             return dict(super().learn_from(*args), loss_root=root)
 

@@ -1,4 +1,4 @@
-"""A resumed run draws the random numbers that it would have drawn without a break."""
+"""A resumed run draws the same random numbers as an uninterrupted one."""
 import random
 
 import numpy as np
@@ -35,7 +35,7 @@ def segmentor_run(streets, tmp_path, name, **changes):
 
 
 def train(config):
-    """Workers are stopped, which takes seconds where it is left to the garbage collector."""
+    """Stop the workers of the data loader; the garbage collector would take seconds."""
     runner, losses = train_and_leave(config)
     runner.train_dataloader._iterator = None
     getattr(runner.train_loop, 'dataloader_iterator', runner).batches = None
@@ -95,7 +95,7 @@ def test_a_run_without_a_seed_is_refused(shapes, tmp_path):
 
 
 class Numbers(torch.utils.data.Dataset):
-    """What a worker draws for each of 4 items."""
+    """The numbers that a worker draws for each of 4 items."""
 
     def __len__(self):
         return 4
@@ -115,7 +115,7 @@ def test_workers_and_epochs_differ_and_what_the_config_calls_is_called():
     assert len(set(items)) == 8
     StartWorker(called.append, 7, 1)(1)
     assert called == [1]
-    assert drawn[1][1] == Numbers()[0]  # the second item is the second worker's first
+    assert drawn[1][1] == Numbers()[0]  # the second item is the first one of the second worker
 
 
 def test_any_other_number_gives_other_numbers():

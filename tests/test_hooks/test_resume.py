@@ -1,4 +1,4 @@
-"""What resumes is what ran: exactly, or it is refused by name; what is otherwise is said."""
+"""A resumed run is exact or raises an error; differences from the checkpoint are logged."""
 import copy
 import shutil
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def config_of(shapes, folder, model, epochs=1, **changes):
 
 @pytest.fixture(scope='module')
 def first(shapes, tmp_path_factory):
-    """A run of one epoch, by two teachers' points."""
+    """Folder of a run of one epoch with two terms."""
     folder = tmp_path_factory.mktemp('first')
     teacher = save_teacher(folder / 'teacher.pth', retinanet(width=12))
     train(config_of(shapes, folder, distiller(retinanet(), teacher, KD, HINT)))
@@ -36,19 +36,19 @@ def first(shapes, tmp_path_factory):
 
 @pytest.fixture
 def started(first, tmp_path):
-    """A copy of it, and the entry of its teacher."""
+    """Copy the first run; return the entry of its teacher."""
     shutil.copytree(first, tmp_path, dirs_exist_ok=True)
     return dict(config=dict(default_scope='mmdet', model=retinanet(width=12)),
                 checkpoint=str(tmp_path / 'teacher.pth'))
 
 
 def go_on(shapes, folder, model, epoch=1, **changes):
-    """Resume and train one more epoch; what was warned of, and the checkpoint's record."""
+    """Resume and train one more epoch; return the warnings and the record in the checkpoint."""
     before = {path: path.read_text() for path in (folder / 'run').rglob('*.log')}
     config = config_of(shapes, folder, model, epoch + 1, resume=True,
                        load_from=str(folder / 'run' / f'epoch_{epoch}.pth'), **changes)
     train(config)
-    # Runs that begin in the same second share a file.
+    # Runs that start in the same second write to the same log file.
     text = ''.join(path.read_text().removeprefix(before.get(path, ''))
                    for path in (folder / 'run').rglob('*.log'))
     lines = [line.split('iteration 2: ' if epoch == 1 else 'iteration 4: ')[1]
@@ -66,7 +66,7 @@ def test_the_same_again_is_no_difference(started, shapes, tmp_path):
 
 
 def test_another_teacher_and_other_entries_are_named(started, shapes, tmp_path):
-    """Its file replaced under its name, a weight changed, an entry removed, one added."""
+    """The teacher's file is replaced, a weight is changed, an entry is removed and one is added."""
     before = saved_at(tmp_path / 'run' / 'epoch_1.pth')['meta']['mmkd']
     save_teacher(tmp_path / 'teacher.pth', retinanet(width=12), seed=2)
     entries = [dict(KD, loss_weight=200., tau=4.), dict(type='mmkd.DISTLoss', on='cls')]
@@ -84,12 +84,12 @@ def test_another_teacher_and_other_entries_are_named(started, shapes, tmp_path):
 
 
 def test_as_the_plain_student_the_history_stays(started, shapes, tmp_path):
-    """By MMEngine's own hook, with mmkd imported alone; then with a teacher again."""
+    """Resume as the plain student with MMEngine's own hook, then with a teacher again."""
     path = tmp_path / 'run' / 'epoch_1.pth'
     before = saved_at(path)['meta']['mmkd']
     distilled = copy.deepcopy(before)
     checkpoint = saved_at(path)
-    # Connectors have momentum, which a plain run has no place for.
+    # The momentum of the connectors does not fit the optimizer of a plain run.
     group, = checkpoint['optimizer']['param_groups']
     own = len([one for one in checkpoint['state_dict'] if 'running' not in one
                and 'num_batches' not in one])
@@ -129,7 +129,7 @@ def test_record_of_an_earlier_version_is_the_first_of_the_history(started, shape
     checkpoint['meta']['mmkd'] = old
     torch.save(checkpoint, path)
     lines, record = go_on(shapes, tmp_path, distiller(retinanet(), started, KD, HINT))
-    assert lines == []  # another version of mmkd is no difference, but another record
+    assert lines == []  # another version of mmkd is not reported, but it adds a record
     assert record['history'] == [{**old, 'from': 0, 'to': 2}]
     assert (record['from'], record['to']) == (2, 4)
 
@@ -158,7 +158,7 @@ def test_companions_are_named(shapes, tmp_path):
     train(config_of(shapes, tmp_path, mutual(12)))
     lines, _ = go_on(shapes, tmp_path, mutual(12, loss_weight=0.5))
     assert lines == ['`loss_weight` of `other` was 1.0 and is 0.5 now']
-    # What cannot be exact is refused, and before that it is said what is another.
+    # A state that does not fit is an error.
     with pytest.raises(ValueError, match='the checkpoint contains another partner: .* differ in '
                                          'name '
                        'or shape'):
@@ -169,7 +169,7 @@ def test_companions_are_named(shapes, tmp_path):
 
 @pytest.mark.parametrize('way', ['distilled', 'protected', 'imported'])
 def test_a_student_of_other_shapes_is_refused(started, shapes, tmp_path, way):
-    """MMEngine would train on with a new backbone, "at epoch 1"."""
+    """MMEngine alone would continue with random weights of the backbone."""
     model = retinanet(width=16) if way != 'distilled' else distiller(
         retinanet(width=16), started, KD, HINT)
     config = config_of(shapes, tmp_path, model, 2, resume=True, **{
@@ -186,12 +186,12 @@ def test_a_student_of_other_shapes_is_refused(started, shapes, tmp_path, way):
 
 
 def test_load_from_stays_lenient(started, shapes, tmp_path):
-    """Another neck: what fits is taken, the rest begins anew."""
+    """With another neck, weights that fit are loaded, and the others stay random."""
     train(config_of(shapes, tmp_path, retinanet(channels=24), 1, **{
         'load_from': str(tmp_path / 'run' / 'epoch_1.pth')}))
 
 
-# --- numbers of the wrong kind -------------------------------------------------------------------
+# --- values of a wrong type ----------------------------------------------------------------------
 
 def put(value, *keys):
     def change(checkpoint):
@@ -276,7 +276,7 @@ KINDS = {
 
 @pytest.fixture(scope='module')
 def scheduled(shapes, tmp_path_factory):
-    """A run of one epoch with a schedule."""
+    """A run of one epoch with a learning rate schedule."""
     folder = tmp_path_factory.mktemp('scheduled')
     teacher = dict(config=dict(default_scope='mmdet', model=retinanet(width=12)), checkpoint=None)
     model = distiller(retinanet(), teacher, KD)
@@ -311,7 +311,7 @@ def test_a_schedule_that_the_config_has_not_is_refused(scheduled, shapes, tmp_pa
 
 
 def test_random_teacher_that_is_another_is_told(scheduled, shapes, tmp_path, capsys):
-    """Its weights are in no file, so only the same seed makes them again."""
+    """The weights are in no file, so only the same seed gives the same teacher."""
     folder, model, schedule = scheduled
     config = config_of(shapes, tmp_path, model, 2, resume=True, param_scheduler=schedule,
                        load_from=str(folder / 'run' / 'epoch_1.pth'))
@@ -355,7 +355,7 @@ def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tm
     log = max((tmp_path / 'run').rglob('*.log'), key=lambda path: path.stat().st_mtime)
     assert 'trained with EMAHook, but this run has none: it continues from the moving average' in (
         log.read_text())
-    # And with it, it is exact, and nothing is said.
+    # With the hook, the resume is exact, and no message is logged.
     shutil.rmtree(tmp_path / 'run')
     train(config_of(shapes, tmp_path, retinanet(), custom_hooks=hooks))
     train(config_of(shapes, tmp_path, retinanet(), 2, custom_hooks=hooks, resume=True,

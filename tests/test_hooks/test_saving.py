@@ -1,4 +1,4 @@
-"""At every moment a whole checkpoint is on disk, and a run that was cut off finds it."""
+"""A complete checkpoint is on disk at every moment, and an interrupted run resumes from it."""
 import os
 import re
 import resource
@@ -37,7 +37,7 @@ class PowerCut(Exception):
 @pytest.mark.parametrize('written', [0, 2000, 10**9])
 def test_run_that_dies_while_it_saves_keeps_the_last_whole_one(
         shapes, tmp_path, monkeypatch, written):
-    """In the third epoch nothing, a part, or all is written when the end comes."""
+    """In the third epoch, nothing, a part, or everything is written before the run ends."""
     from mmengine.fileio import LocalBackend
     put = LocalBackend.put
 
@@ -78,14 +78,15 @@ def test_what_a_killed_run_left_half_written_is_removed(shapes, tmp_path):
     for name in (f'epoch_9.pth.part.{gone}', f'epoch_8.pth.part.{own._replace(host="elsewhere")}',
                  'epoch_7.pth.part'):
         (tmp_path / 'run' / name).write_bytes(b'half')
-    os.utime(tmp_path / 'run' / 'epoch_7.pth.part', (1, 1))  # of an earlier version, long ago
+    # written long ago by an earlier version
+    os.utime(tmp_path / 'run' / 'epoch_7.pth.part', (1, 1))
     train(config_of(shapes, tmp_path, **{'train_cfg.max_epochs': 1}))
     assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == [
         'epoch_1.pth', f'epoch_8.pth.part.{own._replace(host="elsewhere")}']
 
 
 class At(Hook):
-    """Does something at the begin of an epoch."""
+    """Calls a function at the start of an epoch."""
 
     def __init__(self, epoch, act):
         self.epoch, self.act = epoch, act
@@ -103,7 +104,7 @@ def run_with(config, *hooks):
 
 
 def test_a_save_whose_part_is_gone_is_an_error(shapes, tmp_path, monkeypatch):
-    """Another process cleans up while it is written; the checkpoint before stays."""
+    """Another process removes the part while it is written. The previous checkpoint is kept."""
     from mmengine.fileio import LocalBackend
     put = LocalBackend.put
 
@@ -121,7 +122,7 @@ def test_a_save_whose_part_is_gone_is_an_error(shapes, tmp_path, monkeypatch):
 
 
 def in_another_process(act, *args):
-    """What it says; it has this process's modules."""
+    """Run a function in a forked process; return its error message, or 'ended'."""
     context = get_context('fork')
     answers = context.Queue()
 
@@ -141,7 +142,7 @@ def in_another_process(act, *args):
 
 @pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
-    """In the middle of the second epoch of the first."""
+    """The second run starts during the second epoch of the first."""
     said = []
 
     def start_another(runner):
@@ -153,7 +154,7 @@ def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
     assert re.match(rf'ValueError: `.*run` is in use: process {os.getpid()} on .*is training there',
                     said[0])
     assert [one.name for one in (tmp_path / 'run').glob('*.pth*')] == ['epoch_2.pth']
-    # When the first has ended, its folder is free, in whatever way it ended.
+    # When the first run ends, its folder is free again.
     for number in (1, 2):
         assert in_another_process(lambda number=number: run_with(
             config_of(shapes, tmp_path, experiment_name=f'third{number}',
@@ -163,7 +164,7 @@ def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, tmp_path):
-    """A limit on the size of files: the system answers as a full disk does."""
+    """A limit on the file size causes the same error as a full disk."""
     def limited(runner):
         size = os.path.getsize(tmp_path / 'run' / 'epoch_1.pth') // 2
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -175,7 +176,7 @@ def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, t
     assert 'are needed; epoch_1.pth (' in answer
     assert sorted(one.name for one in (tmp_path / 'run').glob('*.pth*')) == [
         'epoch_1.pth', 'epoch_2.pth']
-    # The next start is not blocked.
+    # The next run can resume.
     config.update(resume=True, load_from=latest_whole(str(tmp_path / 'run')))
     assert config.load_from.endswith('epoch_2.pth')
     _, losses = train(config)
@@ -193,7 +194,7 @@ def spoil(number):
 @pytest.mark.parametrize('kind', ['last', 'best'])
 def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
         shapes, tmp_path, monkeypatch, kind):
-    """From the third epoch on nothing is a number; one checkpoint is kept."""
+    """All weights are NaN from the third epoch on, and only one checkpoint is kept."""
     best = {'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
             'default_hooks.checkpoint.rule': 'greater'} if kind == 'best' else {}
     from mmdet.evaluation import CocoMetric
@@ -207,7 +208,7 @@ def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
     folder = tmp_path / 'run'
     assert {one.name for one in folder.glob('epoch*')} == {'epoch_2.pth', 'epoch_4.pth'}
     assert latest_whole(str(folder)) == str(folder / 'epoch_2.pth')
-    # What MMEngine's own `resume=True` reads.
+    # MMEngine's own `resume=True` reads this file.
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
     log, = folder.rglob('*.log')
     assert 'epoch_3.pth contains' in log.read_text()
@@ -230,7 +231,7 @@ def test_once_weights_are_finite_again_no_more_are_kept_than_asked_for(shapes, t
 
 
 def test_best_checkpoint_of_another_folder_stays(shapes, tmp_path):
-    """A work dir that was copied goes on without touching the one it was copied from."""
+    """A run in a copied work dir does not change the original folder."""
     best = {'default_hooks.checkpoint.save_best': 'coco/bbox_mAP', 'train_cfg.val_interval': 1,
             'default_hooks.checkpoint.rule': 'greater'}
     runner, _ = train(config_of(shapes, tmp_path, **best, **{'train_cfg.max_epochs': 1}))
@@ -313,9 +314,9 @@ def test_half_a_file_is_passed_by(tmp_path):
         assert not is_whole(second)
         assert latest_whole(str(tmp_path)) == first
     (tmp_path / 'epoch_2.pth').write_bytes(content)
-    (tmp_path / 'last_checkpoint').write_text('')  # cut off while it was written
+    (tmp_path / 'last_checkpoint').write_text('')  # cut off during the write
     assert latest_whole(str(tmp_path)) == second
-    # Cut off between the two files: the newer one is whole, and only not named yet.
+    # The run ended between the two writes: the newer checkpoint is complete, but not named yet.
     (tmp_path / 'last_checkpoint').write_text(first)
     assert latest_whole(str(tmp_path)) == second
 

@@ -1,4 +1,4 @@
-"""Schedules: the factor of every step, a teacher that rests, and what is in the log."""
+"""Schedules: the factor of every step, steps without a teacher, and the log."""
 import math
 
 import pytest
@@ -58,7 +58,8 @@ def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
         BaseTeacher.observe = look
     assert [one['factor_cls_dist'] for one in losses] == [0.5, 0.5, 0., 0.]
     assert [one['loss_cls_dist'] > 0 for one in losses] == [True, True, False, False]
-    assert [shape[0] for shape in looks if shape[0] == 4] == [4, 4]  # the rest is the dry run
+    # smaller batches belong to the dry run
+    assert [shape[0] for shape in looks if shape[0] == 4] == [4, 4]
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_factor_is_a_factor_and_comes_back_on_resume(shapes, tmp_path):
 
 
 def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
-    """They have no gradient then; the optimizer goes on, and they with it once the term is back."""
+    """With a factor of 0 connectors have no gradient. Later they train again."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(channels=24))
     entry = dict(type='mmkd.MSELoss', on='neck')
     runner, losses = train(run(shapes, tmp_path / 'run', teacher, dict(

@@ -1,4 +1,4 @@
-"""The teacher is scored once, fairly, and without a trace in the training run."""
+"""The teacher is evaluated once, as in its own test, without any effect on training."""
 import json
 
 import pytest
@@ -56,7 +56,7 @@ def test_training_is_the_same_with_and_without(shapes, tmp_path):
 
 
 def warnings_of(monkeypatch, config, scores):
-    """The hook's warnings when the two models score as given."""
+    """Return the hook's warnings for given scores of both models."""
     import mmkd.hooks.teacher_eval as module
     lines, answers = [], iter(scores)
     monkeypatch.setattr(module, 'score', lambda *args: next(answers))
@@ -83,7 +83,7 @@ def test_warns_of_a_poor_teacher(shapes, tmp_path, monkeypatch, scores, expected
 
 @pytest.mark.slow
 def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
-    """mmdet's metric has no figures then; the useless teacher is what the hook is for."""
+    """mmdet's metric returns no figures then. The hook must warn about such a teacher."""
     silent = retinanet()
     silent['test_cfg'] = dict(silent['test_cfg'], score_thr=0.99)
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
@@ -128,7 +128,7 @@ def test_predictions_of_a_teacher_with_other_classes_are_translated():
     prediction.pred_instances = InstanceData(
         labels=torch.tensor([0, 1, 2, 3]), scores=torch.tensor([.9, .8, .7, .6]))
     adapter = family_of(build(retinanet()))
-    # The teacher's (cross, extra, disc, square) for (disc, square, cross).
+    # Teacher: cross, extra, disc, square. Student: disc, square, cross.
     got = adapter.relabel(prediction, [2, 3, 0]).pred_instances
     assert got.labels.tolist() == [2, 0, 1]
     assert got.scores.tolist() == pytest.approx([.9, .7, .6])
@@ -143,7 +143,7 @@ def test_predictions_of_a_teacher_with_other_classes_are_translated():
 
 
 def test_classes_in_another_order_score_the_same(shapes, tmp_path):
-    """The teacher's columns are permuted, and so are its names: its score stays."""
+    """The teacher's columns and names are permuted alike, so its score does not change."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     saved = saved_at(teacher['checkpoint'])
     order = [2, 0, 1]

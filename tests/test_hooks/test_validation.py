@@ -1,4 +1,4 @@
-"""A validation that was cut off is made up for, and the run ends as one that was left alone."""
+"""An interrupted validation is repeated on resume, and the run ends like an uninterrupted one."""
 import glob
 import json
 import os
@@ -31,7 +31,7 @@ CHECKPOINT = {'default_hooks.checkpoint.type': 'mmkd.CheckpointHook',
 
 
 def by_epochs(shapes, streets, folder, name, **changes):
-    """Distilled, with an average, validated after epochs 2 and 4 by two batches each."""
+    """A distilled detector with averaged weights, validated after epochs 2 and 4 in two batches."""
     teacher = save_teacher(folder / 'teacher.pth', retinanet(channels=24))
     model = dict(distiller(retinanet(), teacher), hooks=[RESEED, EMA])
     return detector_config(shapes, model, str(folder / name), **CHECKPOINT, **{
@@ -41,7 +41,7 @@ def by_epochs(shapes, streets, folder, name, **changes):
 
 
 def by_iterations(shapes, streets, folder, name, **changes):
-    """A plain segmentor, validated after iterations 3 and 5 by four batches each."""
+    """A plain segmentor, validated after iterations 3 and 5 in four batches."""
     return segmentor_config(streets, segmentor(), str(folder / name), **CHECKPOINT, **{
         'train_cfg.max_iters': 5, 'train_cfg.val_interval': 3, 'custom_hooks': [RESEED],
         'default_hooks.checkpoint.interval': 1,
@@ -49,7 +49,7 @@ def by_iterations(shapes, streets, folder, name, **changes):
 
 
 def go_on(config, cut_off=0):
-    """As ``tools/train.py --resume``; killed in the step of a validation that has this number."""
+    """Continue as ``tools/train.py --resume`` does; kill it at validation step ``cut_off``."""
     steps = []
 
     def counted(val_step):
@@ -75,7 +75,7 @@ def in_another_process(*args):
 
 
 def outcome(work_dir, metric):
-    """What a run leaves: its last and its best checkpoint, and its scores by epoch or iteration."""
+    """Return the last and the best checkpoint, and the scores by epoch or iteration."""
     best, = glob.glob(os.path.join(work_dir, 'best_*.pth'))
     last = saved_at(latest_whole(work_dir))
     scores = {}
@@ -104,7 +104,8 @@ def assert_equal(one, other, where=''):
         assert one == other, where
 
 
-# In the middle of each validation: the second process begins with all steps of the first one.
+# The run is killed during both validations. The second process first repeats the steps of the first
+# validation.
 @pytest.mark.slow
 @pytest.mark.parametrize(('config_of', 'metric', 'cuts'), [
     (by_epochs, METRIC['detector'], [2, 2 + 2]),
@@ -121,7 +122,7 @@ def test_killed_in_each_validation_it_ends_as_if_left_alone(
 
 
 def resumed(config, path, **state):
-    """A Runner that is about to go on from a checkpoint."""
+    """Return a Runner that is about to resume from a checkpoint."""
     runner = Runner.from_cfg(config)
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     for name, value in state.items():
@@ -130,14 +131,14 @@ def resumed(config, path, **state):
 
 
 @pytest.mark.parametrize(('state', 'validated', 'expected'), [
-    (dict(_epoch=0), None, None),      # from the beginning
+    (dict(_epoch=0), None, None),      # the start
     (dict(_epoch=3), None, None),      # none is due
     (dict(_epoch=4), None, 4),
-    (dict(_epoch=4), 4, None),         # saved again after it
+    (dict(_epoch=4), 4, None),         # saved again after the validation
     (dict(_epoch=4), 2, 4),
     (dict(_epoch=4, val_begin=5), None, None),
-    (dict(_epoch=7), None, 7),         # the last one is validated in any case
-    (dict(_epoch=6), 'x', 6),          # what a damaged file says
+    (dict(_epoch=7), None, 7),         # always validated at the end
+    (dict(_epoch=6), 'x', 6),          # value in a damaged file
 ])
 def test_which_validation_is_due(shapes, tmp_path, state, validated, expected):
     runner = resumed(detector_config(shapes, retinanet(), str(tmp_path / 'run'), **{
@@ -167,7 +168,7 @@ def test_a_run_without_validation_has_none_to_make_up(shapes, tmp_path):
 @pytest.mark.parametrize(('save_best', 'expected'), [(METRIC['detector'], 0), (None, 2)])
 def test_is_made_up_for_unless_the_checkpoint_knows_of_it(
         shapes, tmp_path, monkeypatch, save_best, expected):
-    """One that was the best so far was saved again, with what it found."""
+    """If the checkpoint was the best so far, it was saved again after the validation."""
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), **CHECKPOINT, **{
         'default_hooks.checkpoint.save_best': save_best})
     Runner.from_cfg(config).train()
