@@ -1,4 +1,4 @@
-"""Af-DCD against loops and the authors' numbers; its mask, its maps, its own clipping."""
+"""Af-DCD compared with loops and the authors' numbers; its mask, map sizes and clipping."""
 import math
 
 import pytest
@@ -24,7 +24,7 @@ def made(student=3, teacher=4, **settings):
 
 
 def contrast(made, teacher, groups, patch, tau):
-    """Over patches, positions and groups of (N, C, H, W), as the paper writes it."""
+    """The contrast of maps (N, C, H, W) over patches, positions and groups, as in the paper."""
     n, channels, height, width = made.shape
     each = channels // groups
     total = 0.
@@ -85,7 +85,8 @@ def test_the_mask_is_that_of_the_iteration():
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
     masked = (seen[0] == 0)
-    assert torch.equal(masked, masked[:, :1].expand_as(masked))  # all channels of a position
+    # the same for all channels of a position
+    assert torch.equal(masked, masked[:, :1].expand_as(masked))
     assert not torch.equal(masked[0], masked[1])
     assert masked.double().mean().item() == pytest.approx(0.75, abs=0.03)
     assert torch.equal(seen[0][~masked], loss.align(s)[~masked])
@@ -167,7 +168,7 @@ def test_the_authors_values():
     assert kd == dict(type='mmkd.KDLoss', on='cls')
 
 
-# --- its own clipping ---------------------------------------------------------------------------
+# --- gradient clipping --------------------------------------------------------------------------
 
 
 def test_each_loss_is_clipped_by_itself():
@@ -200,7 +201,7 @@ def test_in_a_run_its_layers_are_clipped_in_each_step(streets, tmp_path, monkeyp
         **{'train_cfg.val_interval': 9}))
     assert all(one['loss_backbone_afdcd_contrast'] > 0 for one in losses)
     side = runner.model.distillation.side_modules
-    side.join(runner)  # a second time changes nothing
+    side.join(runner)  # a second call changes nothing
     own, = side.of('losses').values()
     assert [norm for _, norm in clipped] == [0.5, 0.5]
     assert all(a is b for a, b in zip(clipped[1][0], own.parameters()))

@@ -1,4 +1,4 @@
-"""The losses need torch alone."""
+"""The losses require only torch."""
 import os
 import subprocess
 import sys
@@ -81,7 +81,7 @@ def test_losses_without_mmengine(tmp_path):
 def test_mmengine_knows_what_is_registered_later():
     from mmkd.losses import LOSSES, MSELoss
     from mmkd.registry import MODELS
-    for _ in range(2):  # also one that is defined anew
+    for _ in range(2):  # defining the class again replaces it
         cls = LOSSES.register(type('LaterLoss', (MSELoss, ), {}))
         assert MODELS.get('mmkd.LaterLoss') is cls is LOSSES.classes['LaterLoss']
     del MODELS.module_dict['LaterLoss'], LOSSES.classes['LaterLoss']

@@ -1,4 +1,4 @@
-"""ATLoss against loops, the authors' numbers, and at the points of its method."""
+"""ATLoss compared with loops and the authors' numbers, and at the points of its method."""
 import pytest
 import torch
 from conftest import retinanet, segmentor
@@ -66,7 +66,7 @@ def test_image_without_activity_has_a_finite_gradient():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_single(dtype):
-    student, teacher = (side.detach().to(dtype) * 300 for side in drawn())  # squares overflow
+    student, teacher = (side.detach().to(dtype) * 300 for side in drawn())  # the squares overflow
     student.requires_grad_()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         value = ATLoss()(student, teacher)

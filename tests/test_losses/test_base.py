@@ -1,4 +1,4 @@
-"""What every loss keeps: precision, edges of the input, levels, messages."""
+"""Properties of every loss: precision, edge cases of the input, levels, and error messages."""
 import inspect
 from functools import partial
 
@@ -61,7 +61,7 @@ def test_everything_masked_is_zero_and_attached(make):
 
 
 def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
-    """It may divide by the sum of the weights, and NaN may stand at every position."""
+    """The formula may divide by the sum of the weights, and every value may be NaN."""
     sums = []
 
     class Formula(LogitLoss):
@@ -76,7 +76,7 @@ def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
     value.backward()
     assert value == 0
     assert not student.grad.any()
-    assert sums == [6]  # never weights that are all 0
+    assert sums == [6]  # the formula never gets weights that are all 0
 
 
 def test_weights_that_mmkd_has_made_are_not_looked_at():
@@ -190,7 +190,7 @@ def test_arguments_are_checked(arguments, error, message):
     (CWDLoss, dict(tau=4., loss_weight=1.)),
     (MSELoss, dict(loss_weight=1.))], ids=lambda one: getattr(one, '__name__', ''))
 def test_defaults_are_those_of_the_papers(loss, defaults):
-    """Configs that leave them out must go on meaning the same."""
+    """Configs rely on the default values."""
     made = loss()
     assert {name: getattr(made, name) for name in defaults} == defaults
     assert list(inspect.signature(loss).parameters) == list(defaults)

@@ -1,4 +1,4 @@
-"""BCKD against loops, the authors' numbers, and where there is nothing to compare."""
+"""BCKD compared with loops and the authors' numbers, and on empty input."""
 import math
 
 import pytest
@@ -58,7 +58,7 @@ def test_by_loops(monkeypatch, size):
     found = BCKDLoss()(student, teacher, **named)
     assert abs(found.item() - expected) < 1e-10
     own = torch.rand(2, 3, 4).double()
-    torch.testing.assert_close(  # the weights of a region are a further factor
+    torch.testing.assert_close(  # the weights of a region are multiplied with the label weights
         BCKDLoss()(student, teacher, own, **named),
         BCKDLoss()(student, teacher, **dict(named, label_weights=named['label_weights'] * own)))
 
@@ -101,19 +101,19 @@ def test_boxes_by_loops():
     assert abs(found.item() - expected / 5) < 1e-10
     found.backward()
     assert student.grad.abs().sum() > 0
-    assert s.grad is None  # the gap only weighs
+    assert s.grad is None  # the scores are only weights
 
 
 @pytest.mark.parametrize(('settings', 'inputs', 'outputs'), cases('bckd'))
 def test_as_the_authors(settings, inputs, outputs):
-    """Their LDHead.loss_single, with positives and without."""
+    """Compared with LDHead.loss_single of the authors, with and without positives."""
     student, named = inputs['student'].requires_grad_(), {
         name: inputs[name] for name in ('labels', 'label_weights', 'num_positives')}
     found = BCKDLoss(**settings)(student, inputs['teacher'], **named)
     torch.testing.assert_close(found, outputs['classes'], rtol=1e-6, atol=0)
     torch.testing.assert_close(torch.autograd.grad(found, student)[0], outputs['gradient'],
                                rtol=1e-6, atol=1e-9)
-    # Their GIoU is in units of the stride, of boxes that are decoded from bins.
+    # The authors compute the GIoU in units of the stride, of boxes decoded from bins.
     bins = inputs['student_bins'].requires_grad_()
     flat = bins.permute(0, 2, 3, 1).unflatten(3, (4, -1)).softmax(4)
     sides = (flat @ torch.arange(flat.shape[4]).double()) * inputs['stride']
@@ -152,7 +152,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 def test_extremes_and_what_is_left_out():
-    """Logits far away stay exact; NaN at positions of weight 0 does not count."""
+    """Large logits are exact, and NaN at positions of weight 0 is ignored."""
     student = torch.tensor([[[100., -100, 60]]], requires_grad=True)
     teacher = torch.tensor([[[-100., 100, 60]]])
     named = dict(labels=torch.zeros(1, 3).long(), num_positives=torch.tensor(1.))

@@ -1,4 +1,4 @@
-"""Box imitation against loops and mmdet's loss with the authors' settings; at which heads."""
+"""Box imitation compared with loops and with mmdet's loss; the heads that support it."""
 import pytest
 import torch
 from conftest import retinanet, two_stage
@@ -10,7 +10,7 @@ from mmkd.inspection import entries_of, inspect_pair
 
 
 def by_loops(student, teacher, beta, weight=None):
-    """Of rows (M, C)."""
+    """The loss of rows (M, C)."""
     total = count = 0.
     for m, (s, t) in enumerate(zip(student.tolist(), teacher.tolist())):
         w = 1. if weight is None else weight[m].item()
@@ -104,7 +104,7 @@ def test_a_wrong_beta():
 
 
 def test_bins_of_distances_are_refused():
-    """68 values of a position are 4 sides of 17 bins, no offsets; 8 are those of two anchors."""
+    """68 values per position are 4 sides of 17 bins, not offsets; 8 values are two anchors."""
     points, anchors = torch.zeros(20, 2), torch.zeros(40, 4)
     with pytest.raises(ValueError, match='4 for each of 20 anchors or points, but got 1360 values.*'
                        'use mmkd.LDLoss'):

@@ -1,4 +1,4 @@
-"""Overlaps of boxes against mmdet's, and where a box has no area."""
+"""Overlaps of boxes compared with mmdet's, and boxes without an area."""
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
@@ -28,7 +28,7 @@ def test_as_mmdet():
 
 def test_diou_by_hand():
     one, other = torch.tensor([[0., 0, 2, 2]]), torch.tensor([[1., 1, 5, 3], [0., 0, 2, 2]])
-    # Overlap 1 of 4 + 8 - 1; centres 2 and 1 apart; around them 5 x 3.
+    # intersection 1, union 4 + 8 - 1; centres differ by (2, 1); the enclosing box is 5x3
     torch.testing.assert_close(diou(one, other), torch.tensor([[1 / 11 - 5 / 34, 1.]]))
 
 
@@ -54,5 +54,5 @@ def test_same_and_apart(mode):
     one = boxes(9, 2)
     torch.testing.assert_close(mode(one, one), torch.ones(9).double())
     assert (mode(one, one + 500) <= 0).all()
-    # A shift and another unit change nothing.
+    # Shifting and scaling both boxes changes nothing.
     torch.testing.assert_close(mode(8 * one + 3, 8 * boxes(9, 3) + 3), mode(one, boxes(9, 3)))

@@ -1,4 +1,4 @@
-"""BPKD against loops. The authors' code of the losses is not public."""
+"""BPKD compared with loops. The authors have not published the code of the losses."""
 import math
 
 import pytest
@@ -9,7 +9,7 @@ from mmkd.losses.bpkd import edges
 
 
 def batch(classes=3, seed=0):
-    """Logits at half of the size of the labels; some labels are ignored."""
+    """Logits of half the size of the labels, some of which are ignored."""
     rng = torch.Generator().manual_seed(seed)
     student, teacher = (torch.randn(2, classes, 4, 6, dtype=torch.float64, generator=rng)
                         for _ in range(2))
@@ -73,7 +73,7 @@ def test_edges_agree_with_loops(width):
 
 
 def test_many_classes_agree_with_loops():
-    """More than fit into one number; classes 30 and 31 are in two."""
+    """An integer holds 31 classes as bits, so classes 30 and 31 are in different integers."""
     rng = torch.Generator().manual_seed(0)
     label_map = torch.randint(28, 65, (2, 3, 4), generator=rng).repeat_interleave(4, 1)
     label_map = label_map.repeat_interleave(4, 2)
@@ -82,12 +82,13 @@ def test_many_classes_agree_with_loops():
 
 
 def test_edges_by_hand():
-    """Two halves: the window of 3 sees both in the two columns at the edge; both classes count."""
+    """Two halves: a window of 3 contains both classes in the two columns at the boundary."""
     label_map = torch.tensor([[0, 0, 0, 1, 1, 1]] * 3)[None]
     expected = torch.tensor([[0., 0, 1, 1, 0, 0]] * 3)
     found = edges(label_map, 3, 3, (3, 6))
     torch.testing.assert_close(found[0], torch.stack([expected, expected, 0 * expected]))
-    # An ignored stripe is no class: the classes at its sides do not touch in a window of 3.
+    # Ignored labels are not a class: with a gap of two columns, no window of 3 contains both
+    # classes.
     label_map[..., 2:4] = -1
     assert edges(label_map, 3, 3, (3, 6)).sum() == 0
 
@@ -106,7 +107,7 @@ def test_it_agrees_with_loops(width, tau):
 
 
 def test_each_part_has_its_region():
-    """What lies in no edge does not move the edge part; what is all edge does not move the body."""
+    """The edge part has no gradient where the mask is 0, the body part none where it is 1."""
     student, teacher, label_map = batch()
     mask = mask_by_loops(label_map, 3, 3)
     parts = BPKDLoss(3)(student, teacher, label_map=label_map)

@@ -1,4 +1,4 @@
-"""Every method has a doc card, and docs/methods.md is what the cards say."""
+"""Every method has a doc card, and docs/methods.md contains the cards."""
 import runpy
 import sys
 import types

@@ -1,4 +1,4 @@
-"""CIRKD against loops and the authors' numbers; what it stores, and in several processes."""
+"""CIRKD compared with loops and the authors' numbers; its banks, and several processes."""
 import copy
 import math
 
@@ -69,7 +69,7 @@ def test_every_ordered_pair_of_images():
 
 
 def test_past_pixels_and_regions(monkeypatch):
-    """Positions without a label are left out, and labels are those of the nearest pixels."""
+    """Positions without a label are ignored. Labels are reduced to the nearest pixels."""
     s, t, truth = some(2, 4, 2, 3), some(2, 6, 2, 3, seed=1), labels(2, 4, 9)
     loss = made(lambda_pixel=0.5, lambda_region=0.25, tau=0.3)
     keys = dict(pixel=rows_of(some(6, 6, seed=2)), region=rows_of(some(3, 6, seed=3)))
@@ -111,7 +111,7 @@ def test_the_authors_numbers(case, monkeypatch):
             torch.testing.assert_close(one.grad, theirs, rtol=1e-7, atol=1e-10)
         for label in range(3):
             torch.testing.assert_close(loss.region_bank.read(label)[0], outputs['regions'][label])
-        for label in (1, 2):  # in any order
+        for label in (1, 2):  # the order may differ
             own, theirs = ([sorted(rows.tolist()) for rows in (
                 loss.pixel_bank.read(label), outputs['pixels'][label - 1])])
             torch.testing.assert_close(torch.tensor(own), torch.tensor(theirs))
@@ -133,7 +133,7 @@ def test_value_and_gradient_in_chunks(monkeypatch, weight, chunk):
     for found, one in zip(torch.autograd.grad(3 * value, (s, keys)),
                           torch.autograd.grad(3 * expected, (s, keys))):
         torch.testing.assert_close(found, one, rtol=1e-10, atol=1e-14)
-    same = similarity_divergence(s, t, s, t, 0.4)  # rows that are the keys, too
+    same = similarity_divergence(s, t, s, t, 0.4)  # rows that are also the keys
     log_p, log_q = ((a @ a.T / 0.4).log_softmax(1) for a in (t, s))
     expected = (log_p.exp() * (log_p - log_q)).sum(1).mean()
     torch.testing.assert_close(torch.autograd.grad(same, s), torch.autograd.grad(expected, s),
@@ -144,7 +144,7 @@ def test_value_and_gradient_in_chunks(monkeypatch, weight, chunk):
 
 
 class Largest(TorchDispatchMode):
-    """Number of elements of the largest tensor."""
+    """Records the number of elements of the largest tensor."""
     numel = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -160,7 +160,7 @@ def test_never_all_similarities_at_once(monkeypatch):
     loss, s, t = made(pixel_keys=600), some(2, 4, 16, 16).requires_grad_(), some(2, 6, 16, 16)
     with Largest() as largest:
         sum(loss(s, t, label_map=labels(2, 16, 16), iteration=0).values()).backward()
-    assert largest.numel <= 2 * 6 * 16 * 16  # a row more than 2000 similarities, or the features
+    assert largest.numel <= 2 * 6 * 16 * 16  # more than 2000 similarities per row, or the features
     assert 40 * largest.numel < (2 * 16 * 16)**2
 
 
@@ -171,7 +171,7 @@ def test_no_wait_for_a_gpu():
         loss(s, t, label_map=truth, iteration=0)
 
 
-# --- what it stores -----------------------------------------------------------------------------
+# --- banks --------------------------------------------------------------------------------------
 
 
 def test_pixels_are_chosen_at_random_of_each_class_and_image():
@@ -189,12 +189,12 @@ def test_pixels_are_chosen_at_random_of_each_class_and_image():
                 assert all(truth.flatten()[one] == label for one in own)
         seen |= set(index[of >= 0].tolist())
     is_known = (truth.flatten() >= 0) & (truth.flatten() < 3)
-    assert len(seen) > 0.8 * is_known.sum()  # none is preferred
+    assert len(seen) > 0.8 * is_known.sum()  # all pixels are drawn with the same probability
     assert all(is_known[one] for one in seen)
 
 
 def test_the_batch_is_stored_before_it_is_compared():
-    """As in the authors' code; the teacher is stored, in unit length."""
+    """As in the authors' code. The bank stores the teacher's features, normalised to length 1."""
     loss, t = made(saved='float32'), some(2, 6, 2, 2)
     truth = torch.tensor([[[0, 0], [1, -1]], [[1, 1], [1, 1]]])
     loss(some(2, 4, 2, 2), t, label_map=truth, iteration=0)
@@ -220,7 +220,7 @@ def test_keys_are_evenly_of_the_classes_and_random_where_a_class_is_absent():
     assert torch.equal(found, keys(0))
     assert not torch.equal(found[4:], keys(1)[4:])
     every = made(classes=2, pixel_keys=99, pixels=5).keys('pixel', torch.Generator())
-    assert every.shape == (10, 6)  # no slot twice
+    assert every.shape == (10, 6)  # no slot occurs twice
 
 
 def test_random_numbers_are_its_own_and_those_of_the_iteration():
@@ -336,7 +336,7 @@ def test_the_authors_values():
     assert kd == dict(type='mmkd.KDLoss', on='cls')
 
 
-# --- over processes -----------------------------------------------------------------------------
+# --- several processes --------------------------------------------------------------------------
 
 
 def batch():
@@ -344,7 +344,7 @@ def batch():
 
 
 def work(rank, world):
-    loss = made(stored=9, saved='float32')  # 9: all pixels, whatever is drawn
+    loss = made(stored=9, saved='float32')  # with 9, all pixels are stored
     s, t, truth = (one[2 * rank:2 * rank + 2] for one in batch())
     loss(s, t, label_map=truth, iteration=0)
     loss(s[:0], t[:0], label_map=truth[:0], iteration=1) if rank else \

@@ -1,4 +1,4 @@
-"""CKALoss against the kernels of its paper."""
+"""CKALoss compared with the kernels of its paper."""
 import numpy as np
 import pytest
 import torch
@@ -7,7 +7,7 @@ from mmkd import CKALoss
 
 
 def by_kernels(student, teacher):
-    """HSIC with the centring matrix, as in equation 3 of the paper."""
+    """HSIC with the centring matrix, equation 3 of the paper."""
     count = len(student)
     centring = np.eye(count) - np.ones((count, count)) / count
     kernels = [side @ side.T for side in (student, teacher)]

@@ -1,4 +1,4 @@
-"""Every loss of the table runs in a plain loop of torch, and compiled it gives the same."""
+"""Every loss trains in a plain torch loop, and returns the same values when compiled."""
 import copy
 import inspect
 import shutil
@@ -37,16 +37,16 @@ IMAGES = dict(RKDLoss=4, CKALoss=4)
 
 @pytest.fixture(autouse=True)
 def compiler():
-    """What other tests have compiled counts towards torch's limit of recompilations."""
+    """Functions compiled by other tests count towards torch's recompilation limit."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
 
 
 def losses(name):
-    """With the defaults, and at other temperatures and activations, where it has any.
+    """Return the loss with default arguments, and with other temperatures and activations.
 
-    Of several, torch traces the temperature as a value that changes.
+    With several temperatures, torch traces the temperature as a dynamic value.
     """
     cls = LOSSES.classes[name]
     known = inspect.signature(cls).parameters
@@ -69,7 +69,7 @@ def logits(n, c, *size):
 
 
 def classes_and_boxes(n, c, height, width):
-    """Logits of three classes, and a box at each position."""
+    """Return logits of three classes, and one box per position."""
     corners = torch.rand(n, 2, height, width) * 20
     return [torch.randn(n, 3, height, width), torch.cat([corners, corners + 9], dim=1)]
 
@@ -97,7 +97,7 @@ OF_BATCH = dict(boxes=lambda: [torch.tensor([[2., 2., 22., 20.]]), torch.zeros(0
 
 
 def named_values(loss, shapes):
-    """What its formula asks for by name, for each level where it belongs to a level."""
+    """Return the named arguments of the loss, as a list if they are per level."""
     asked = loss.asked().required
     missing = set(asked) - {*OF_LEVEL, *OF_BATCH}
     assert not missing, f'{type(loss).__name__} asks for {missing}; give it here'
@@ -109,7 +109,7 @@ def named_values(loss, shapes):
 
 
 def arguments(loss, is_list, has_weight):
-    """Student, teacher, weights or None, and what is asked for by name."""
+    """Return student, teacher, weights or None, and the named arguments."""
     torch.manual_seed(0)
     shapes = SHAPES if is_list or loss.levels == 'all' else SHAPES[:1]
     name = type(loss).__name__
@@ -117,7 +117,7 @@ def arguments(loss, is_list, has_weight):
     are_boxes = CHANNELS.get(type(loss).__name__) == 4
     make = (lambda *shape: classes_and_boxes(*shape)[1]) if are_boxes else torch.randn
     student, teacher = ([make(*shape) for shape in shapes] for _ in range(2))
-    # A position of weight 0 is one that a mask leaves out.
+    # A weight of 0 stands for a position that a mask excludes.
     weight = [torch.rand(n, *size).sub(0.2).clamp(min=0) for n, _, *size in shapes]
     named = named_values(loss, shapes)
     if not is_list and loss.levels == 'each':
@@ -128,14 +128,14 @@ def arguments(loss, is_list, has_weight):
 
 
 def summed(found):
-    """The sum of what a loss returns: a scalar, or dicts and lists of such."""
+    """Sum the result of a loss: a scalar, or nested dicts and lists of scalars."""
     if isinstance(found, dict):
         found = list(found.values())
     return sum(map(summed, found)) if isinstance(found, list) else found
 
 
 def value_and_gradients(function, loss, student, teacher, weight, named):
-    """Those of the student's levels and of the loss's own layers."""
+    """Return the value, and the gradients of the student's levels and of the loss's parameters."""
     leaves = [one.clone().requires_grad_()
               for one in (student if isinstance(student, list) else [student])]
     given = leaves if isinstance(student, list) else leaves[0]
@@ -147,7 +147,7 @@ def value_and_gradients(function, loss, student, teacher, weight, named):
 
 def agree(loss, backend, is_list, has_weight):
     given = arguments(loss, is_list, has_weight)
-    same = copy.deepcopy(loss)  # a memory changes with each call
+    same = copy.deepcopy(loss)  # a bank changes with each call
     plain = value_and_gradients(same, same, *given)
     compiled = value_and_gradients(torch.compile(loss, backend=backend), loss, *given)
     torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=ROUNDING.get(
@@ -161,11 +161,11 @@ def agree(loss, backend, is_list, has_weight):
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES])
 def test_compiled_it_gives_the_same(name, is_list, has_weight):
-    """By torch's own tracer, without machine code."""
+    """Compiled with AOTAutograd, without code generation."""
     counter = CompileCounterWithBackend('aot_eager')
     for loss in losses(name):
         agree(loss, counter, is_list, has_weight)
-    assert counter.frame_count  # else nothing was compiled
+    assert counter.frame_count  # otherwise nothing was compiled
 
 
 @pytest.mark.slow
@@ -173,13 +173,13 @@ def test_compiled_it_gives_the_same(name, is_list, has_weight):
                     reason='machine code for a CPU needs a compiler of C++')
 @pytest.mark.parametrize('name', NAMES)
 def test_as_machine_code_it_gives_the_same(name):
-    """By the compiler that users get."""
+    """Compiled with Inductor, torch's default backend."""
     agree(losses(name)[-1], 'inductor', is_list=True, has_weight=True)
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_it_teaches_in_a_plain_loop(name):
-    """With an optimizer of torch, on one map and on levels."""
+    """With an optimizer of torch, for a single map and for several levels."""
     for loss in losses(name):
         for is_list in (False, True):
             student, *given, named = arguments(loss, is_list, has_weight=True)
@@ -194,13 +194,13 @@ def test_it_teaches_in_a_plain_loop(name):
                 value.backward()
                 optimizer.step()
                 values.append(value.item())
-            # The value of NKD includes the teacher's entropy, which stays.
+            # The teacher's entropy is part of the value of NKD and does not decrease.
             assert values[-1] < (0.99 if name == 'NKDLoss' else 0.95) * values[0], values
 
 
 @pytest.mark.slow
 def test_pieces_are_not_traced(monkeypatch):
-    """As many operations are traced for many pieces as for few, or it would take minutes."""
+    """The number of traced operations must not depend on the number of pieces."""
     for name in ('CWDLoss', 'DISTLoss', 'KDLoss'):
         counts = []
         for size in (1 << 18, 20):

@@ -1,5 +1,4 @@
-"""CrossKD against loops and the authors' numbers, in a detector layer by layer, and by its method.
-"""
+"""CrossKD compared with loops and the authors' numbers, layer by layer, and by its method."""
 import copy
 import math
 
@@ -20,14 +19,14 @@ AUTHORS = {settings['head']: (inputs, outputs) for settings, inputs, outputs in 
 
 
 def tower(convs=4, channels=16, **more):
-    """A RetinaNet with so many convolutions in each tower."""
+    """A RetinaNet with ``convs`` convolutions in each tower."""
     model = retinanet(channels=channels, **more)
     model['bbox_head']['stacked_convs'] = convs
     return model
 
 
 def other_head(config, channels=16):
-    """A detector of the zoo with the body of :func:`retinanet`."""
+    """A detector of the zoo with the backbone and neck of :func:`retinanet`."""
     found = Config.fromfile(config_path(f'mmdet::{config}')).model.to_dict()
     norm = dict(type='GN', num_groups=4, requires_grad=True)
     model = dict(retinanet(channels=channels), type=found['type'], bbox_head=dict(
@@ -56,7 +55,7 @@ def named_of(inputs, number):
 
 @pytest.mark.parametrize('head', ['GFL', 'RetinaNet', 'ATSS', 'FCOS'])
 def test_as_the_authors(head):
-    """The functions of their detectors, level by level."""
+    """Compared with the loss functions of the authors' detectors, level by level."""
     inputs, outputs = AUTHORS[head]
     student = [one.requires_grad_() for one in inputs['student']]
     more = {}
@@ -128,7 +127,7 @@ def test_bins_by_loops():
 
 
 def test_nothing_to_compare():
-    """Positions without a label weight, no positives, no positions."""
+    """Label weights of 0, no positives, and no positions."""
     bins, boxes = torch.randn(2, 1, 12, 2, 2), torch.rand(2, 1, 4, 2, 2)
     logits, none = torch.randn(1, 3, 2, 2), torch.zeros(1, 2, 2)
     one = dict(label_weights=none, num_positives=torch.tensor(1.))
@@ -183,7 +182,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_it_is_the_teachers_head_on_the_students_scaled_features(tmp_path):
-    """Worked out layer by layer, for the box part; the tower has two convolutions here."""
+    """The box part, compared layer by layer. The tower has two convolutions here."""
     teacher = save_teacher(tmp_path / 't.pth', tower(2, width=12))
     torch.manual_seed(3)
     model = build(distiller(tower(2), teacher, *entries(tower(2))))
@@ -226,14 +225,14 @@ def test_the_students_own_prediction_gets_no_gradient_of_it(tmp_path):
     head = model.student.bbox_head
     for branch in (head.cls_convs, head.reg_convs):
         assert all(branch[n].conv.weight.grad.abs().sum() > 0 for n in range(3))
-        assert branch[3].conv.weight.grad is None  # the teacher's layers took their place
+        assert branch[3].conv.weight.grad is None  # replaced by the teacher's layers
     assert head.retina_cls.weight.grad is head.retina_reg.weight.grad is None
     assert all(p.grad is None for p in model.teacher.model.parameters())
 
 
 @pytest.mark.parametrize('head', list(HEADS))
 def test_by_its_method(head, tmp_path):
-    """Its entries by head, and that each of them is trained."""
+    """The method has the entries for each head, and all of them are trained."""
     model = other_head(HEADS[head])
     found = entries(model)
     path = 'bbox_head.cls_convs.1' if head == 'FCOS' else 'bbox_head.cls_convs.2'
@@ -258,7 +257,7 @@ def test_by_its_method(head, tmp_path):
 
 
 def test_divided_by_the_sum_of_the_centerness(tmp_path):
-    """That of the student's own loss of FCOS, averaged over processes."""
+    """The sum is that of the student's own FCOS loss, averaged over processes."""
     model = other_head(HEADS['FCOS'])
     torch.manual_seed(3)
     built = build(distiller(model, save_teacher(tmp_path / 't.pth', model), *entries(model)))

@@ -1,4 +1,4 @@
-"""CWD against loops and known values, its invariances, and both forms against each other."""
+"""CWD compared with loops and known values; its invariances, and its two implementations."""
 import math
 
 import pytest
@@ -17,7 +17,7 @@ T = torch.tensor([[2., 1, 0, -1], [0, 0, 4, 1], [-1, 2, 0, 0]], dtype=torch.floa
 
 
 def by_loops(student, teacher, tau, weight=None):
-    """The formula by hand, of (N, C, H, W); a weight counts a position that many times."""
+    """The formula on maps (N, C, H, W); a weight is the number of times that a position counts."""
     total, maps = 0., 0
     for n in range(len(student)):
         w = [1.] * student[n, 0].numel() if weight is None else weight[n].flatten().tolist()
@@ -37,7 +37,7 @@ def maps(*shape, dtype=torch.float64, seed=0):
 
 
 def test_the_papers_number():
-    """Of the matrix as 3 channels of 4 positions."""
+    """The matrix has 3 channels with 4 positions."""
     value = CWDLoss(tau=1)(S.reshape(1, 3, 2, 2), T.reshape(1, 3, 2, 2))
     assert value.item() == pytest.approx(0.254935, abs=1e-6)
 
@@ -52,7 +52,7 @@ def test_mmrazors_numbers():
 
 
 def test_values_of_the_families():
-    """mmrazor's for the logits of dense heads, the authors' for segmentors."""
+    """mmrazor's values for the logits of dense heads, the authors' values for segmentors."""
     found = {kind: [(one['on'], one['tau'], one['loss_weight'])
                     for one in METHODS['cwd'].entries(kind)] for kind in (
                         'dense', 'segmentor', 'roi')}

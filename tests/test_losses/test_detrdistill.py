@@ -1,4 +1,4 @@
-"""DETRDistill: by loops, by the authors' numbers, and what it is equal to."""
+"""DETRDistill compared with loops and the authors' numbers, and in special cases."""
 import itertools
 import math
 from functools import partial
@@ -15,7 +15,7 @@ LAYERS, FEATURES = cases('detrdistill')[:2], cases('detrdistill')[2:]
 
 
 def random_set(seed, queries=4, classes=3, images=2, dtype=torch.float64):
-    """Logits (N, C, Q), and boxes (N, 4, Q) inside of the image."""
+    """Random logits (N, C, Q), and boxes (N, 4, Q) inside the image."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(images, classes, queries, generator=generator, dtype=dtype)
     boxes = torch.rand(images, 4, queries, generator=generator, dtype=dtype)
@@ -27,7 +27,7 @@ def compared(loss, one, other, **named):
 
 
 def giou(a, b):
-    """Of two boxes (cx, cy, w, h), by areas of rectangles."""
+    """GIoU of two boxes (cx, cy, w, h), from areas of rectangles."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a.tolist(), b.tolist()
     left, right = max(ax - aw / 2, bx - bw / 2), min(ax + aw / 2, bx + bw / 2)
     top, bottom = max(ay - ah / 2, by - bh / 2), min(ay + ah / 2, by + bh / 2)
@@ -39,7 +39,7 @@ def giou(a, b):
 
 
 def entropy_of_pair(s, t, use_sigmoid):
-    """Cross entropy of two lists of logits, summed over the classes."""
+    """Cross entropy between two lists of logits, summed over the classes."""
     if use_sigmoid:
         p, q = s.sigmoid().tolist(), t.sigmoid().tolist()
         return -sum(b * math.log(a) + (1 - b) * math.log(1 - a) for a, b in zip(p, q))
@@ -80,7 +80,7 @@ def test_targets_are_those_of_the_authors(number):
     got = compared(DETRDistillLoss(use_sigmoid=True, **settings), leaves,
                    (inputs['teacher'], inputs['teacher_boxes']))
     for name in ('cls', 'l1', 'giou'):
-        # Their GIoU adds 1e-6 to areas in pixels.
+        # The authors' GIoU adds 1e-6 to areas in pixels.
         torch.testing.assert_close(got[name], outputs[name], rtol=1e-7, atol=0)
     sum(got.values()).backward()
     for leaf, name in zip(leaves, ('logits', 'boxes')):
@@ -105,7 +105,7 @@ def test_order_of_the_queries_has_no_meaning():
 
 
 def loops_of_group(mine, theirs, boxes, labels, size, use_sigmoid, assigned_by='teacher'):
-    """The group of one image, by all assignments of objects to queries."""
+    """The loss of a query group for one image, by trying all assignments of objects to queries."""
     z, b = (one[0] for one in (theirs if assigned_by == 'teacher' else mine))
     truth = [torch.tensor([(x + u) / 2 / size[1], (y + v) / 2 / size[0], (u - x) / size[1],
                            (v - y) / size[0]]).double() for x, y, u, v in boxes.tolist()]
@@ -161,7 +161,7 @@ def test_group_of_an_image_without_objects_is_background():
     got = compared(DETRDistillGroupLoss(use_sigmoid=True), mine, theirs, **nothing)
     assert got['l1'].item() == got['giou'].item() == 0
     got['cls'].backward()
-    assert (mine[0].grad > 0).all()  # every score falls
+    assert (mine[0].grad > 0).all()  # all scores decrease
 
 
 def values_of(inputs, level):
@@ -214,7 +214,7 @@ def test_features_by_loops():
 
 
 def test_features_where_the_teacher_sees_nothing_count_little():
-    """A position along the query is 1, one across it the least."""
+    """A feature parallel to the query has the largest weight, an orthogonal one the smallest."""
     teacher = torch.eye(2).view(1, 2, 1, 2)
     layers = [[torch.tensor([[[1.], [0.]]])], [torch.full((1, 1, 1), 9.)],
               [torch.full((1, 4, 1), .5)]]
@@ -262,7 +262,7 @@ def test_no_images_and_no_queries_are_0():
 
 
 def test_a_prediction_that_is_no_number_reaches_the_value():
-    """The check of terms leaves the step out; the assignment must not stop it."""
+    """The assignment must not raise an error, because NaN terms are excluded later."""
     mine, theirs = random_set(0), random_set(1)
     mine[0][0, 0, 0] = float('nan')
     assert compared(DETRDistillLoss(use_sigmoid=True), mine, theirs)['cls'].isnan()
@@ -303,7 +303,7 @@ def test_a_map_of_another_width_is_named():
 
 
 def test_the_gradient_of_boxes_does_not_wait_for_a_gpu():
-    """That of `prod` reads how many factors are 0."""
+    """The gradient of `prod` counts the factors that are 0, which needs a synchronisation."""
     boxes = torch.rand(3, 4, requires_grad=True)
     both = generalized_iou(corners(boxes), torch.rand(3, 4), TINY)
     waiting, found = [sum(both).sum().grad_fn], set()

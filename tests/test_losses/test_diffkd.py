@@ -1,4 +1,4 @@
-"""DiffKD against the formula in steps and the authors' numbers; its noise is that of the run."""
+"""DiffKD compared with the formula in steps and with the authors' numbers; its random noise."""
 import itertools
 
 import pytest
@@ -27,7 +27,7 @@ def made(student=4, teacher=8, kind=DiffKDLoss, **arguments):
 
 
 def test_denoising_is_ddim_with_the_schedule_of_ddpm():
-    """x_t to the clean features that the noise means, and back to the noise of the next time."""
+    """Each step predicts the clean features from x_t, then adds the noise of the next time."""
     torch.manual_seed(0)
     denoiser = Denoiser(4, 8, 5).double().eval()
     betas = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
@@ -81,7 +81,7 @@ def test_numbers_of_the_authors(monkeypatch, number):
     student = given['student'].requires_grad_()
     parts = loss(student, given['teacher'], iteration=0)
     gradient, = torch.autograd.grad(parts['denoised'], student)
-    for part, value in parts.items():  # their schedule is in float32
+    for part, value in parts.items():  # the authors' schedule is float32
         torch.testing.assert_close(value, outputs[part], rtol=1e-5, atol=0)
     torch.testing.assert_close(gradient, outputs['gradient'], rtol=1e-4, atol=1e-8)
 
@@ -95,7 +95,7 @@ def test_noise_depends_on_iteration_and_level_alone(kind):
     shared = [dict(iteration=i, level=level) for i in (0, 7) for level in (0, 1)]
     found = [loss(student, teacher, **one)['noise'].item() for one in shared]
     assert len(set(found)) == 4
-    assert torch.equal(torch.get_rng_state(), before)  # the run draws what it would draw without
+    assert torch.equal(torch.get_rng_state(), before)  # the random state of the run does not change
     torch.rand(9)
     assert [loss(student, teacher, **one)['noise'].item() for one in shared] == found
     torch.manual_seed(1)
@@ -125,7 +125,7 @@ def test_shapes_precision_and_empty_input(kind, shape):
         mixed = loss(student, teacher, iteration=0)
     for part, value in expected.items():
         assert half[part].dtype == mixed[part].dtype == torch.float32
-        assert mixed[part] != value  # its layers run in the precision of the run
+        assert mixed[part] != value  # under autocast, the layers run in low precision
         torch.testing.assert_close(half[part], value, rtol=0.02, atol=0)
         torch.testing.assert_close(mixed[part], value, rtol=0.1, atol=0)
     one = loss(student[:1], teacher[:1], iteration=0)  # one row: no batch statistics

@@ -1,4 +1,4 @@
-"""DISTLoss against the definition written as slow loops, and against numbers worked out apart."""
+"""DISTLoss compared with its definition in slow loops and with numbers computed separately."""
 import numpy as np
 import pytest
 import torch
@@ -18,7 +18,7 @@ def slow_pearson(a, b):
 
 
 def slow_dist(student, teacher, beta=1., gamma=1., tau=1., use_sigmoid=False):
-    """The definition in NumPy, one row and one column at a time; rows are positions."""
+    """The definition in NumPy, one row and one column at a time. Rows are positions."""
     def act(x):
         x = x / tau
         if use_sigmoid:
@@ -33,7 +33,7 @@ def slow_dist(student, teacher, beta=1., gamma=1., tau=1., use_sigmoid=False):
 
 
 def rows_of(x):
-    """(N, C, H, W) to rows, by loops."""
+    """Convert (N, C, H, W) to rows with loops."""
     n, _, h, w = x.shape
     return np.stack([x[i, :, y, z] for i in range(n) for y in range(h) for z in range(w)])
 
@@ -96,7 +96,7 @@ def test_integer_weight_equals_repeated_rows():
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(0.1, 0.9), seed=st.integers(0, 1000))
 def test_affine_map_of_the_probabilities_costs_nothing(scale, seed):
-    """The paper's claim: matched is what is left of P when scale and shift are taken away."""
+    """As the paper states, an affine map of the probabilities with positive scale has no loss."""
     rng = torch.Generator().manual_seed(seed)
     p = torch.rand(6, 5, generator=rng, dtype=torch.float64) * 0.9 + 0.05
     teacher, student = torch.logit(p), torch.logit(scale * p + 0.02)
@@ -116,7 +116,7 @@ def test_bounds_are_met_by_equal_and_opposite_tables():
 @pytest.mark.parametrize('weighted', [False, True])
 @pytest.mark.parametrize(('use_sigmoid', 'columns'), [(True, 1), (True, 2), (False, 2)])
 def test_over_fewer_than_three_columns_only_classes_are_compared(use_sigmoid, columns, weighted):
-    """Pearson's correlation of two numbers is 1 or -1, of one it is 0, whatever they are."""
+    """Pearson's correlation of two numbers is always 1 or -1, that of one number is 0."""
     generator = torch.Generator().manual_seed(columns)
     student, teacher = torch.randn(2, 7, columns, generator=generator, dtype=torch.float64)
     weight = torch.arange(7) % 3 if weighted else None
@@ -171,7 +171,7 @@ def test_notes_say_what_is_left_out(arguments, columns, says):
 
 
 def test_the_authors_numbers():
-    """Of rows and of maps."""
+    """For rows and for maps."""
     for setting, inputs, outputs in cases('dist'):
         student = inputs['student'].requires_grad_()
         value = DISTLoss(**setting)(student, inputs['teacher'])

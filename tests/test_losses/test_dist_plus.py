@@ -1,4 +1,4 @@
-"""DIST+ on features against loops, its invariances, what is constant, and by its method."""
+"""DIST+ on features compared with loops; its invariances, constant input, and its method."""
 import math
 
 import pytest
@@ -12,7 +12,7 @@ from mmkd.losses.fast.pieces import PIECE
 
 
 def rho(a, b, weight=None):
-    """Pearson's correlation of two lists of numbers, of which one counts w times."""
+    """Pearson's correlation of two lists of numbers, with optional weights."""
     w = [1.] * len(a) if weight is None else weight
     mean_a, mean_b = (sum(k * one for k, one in zip(w, x)) / sum(w) for x in (a, b))
     a, b = [one - mean_a for one in a], [one - mean_b for one in b]
@@ -75,11 +75,11 @@ def test_affine_maps_with_positive_scale_do_not_matter():
     expected = DISTPlusLoss()(student, teacher)
     scale, shift = torch.rand(2, 2, 1, 4, 4, dtype=torch.float64) + 0.5
     found = DISTPlusLoss()(student * scale + shift, teacher)
-    torch.testing.assert_close(found['channel'], expected['channel'])  # of a position
+    torch.testing.assert_close(found['channel'], expected['channel'])  # per position
     scale, shift = torch.rand(2, 2, 1, 1, 1, dtype=torch.float64) + 0.5
     torch.testing.assert_close(DISTPlusLoss()(student * scale + shift, teacher), expected)
     assert all(value < 1e-7 for value in DISTPlusLoss()(teacher * scale + shift, teacher).values())
-    # The opposite is as far as it can be: both parts are distances, not correlations.
+    # Negated features have the largest distance, 2, in both parts.
     assert all(value.item() == pytest.approx(2) for value in
                DISTPlusLoss()(-teacher, teacher).values())
 
@@ -140,7 +140,7 @@ def test_notes_and_arguments():
 
 
 def test_by_its_method():
-    """With DIST on the logits; other channels get a convolution."""
+    """The method adds DIST on the logits. Unequal channels need a convolution."""
     pair = inspect_pair(*(Config(dict(default_scope='mmdet', model=one))
                           for one in (retinanet(), retinanet(channels=24))))
     assert entries_of('dist_plus', pair) == [

@@ -1,6 +1,6 @@
-"""DKD against loops, known numbers and the authors' code; where there is no label; what it refuses.
+"""DKD compared with loops, known numbers and the authors' code; missing labels and errors.
 
-NKD has the same closed form, so the tests of both are here.
+NKD has the same closed form, so it is also tested here.
 """
 import math
 
@@ -25,7 +25,7 @@ def softmax(logits, tau):
 
 
 def dkd_by_loops(student, teacher, labels, alpha, beta, tau, weight=None):
-    """The formula, one position at a time, in Python's floats."""
+    """The formula for one position at a time, with Python floats."""
     total, count = 0., 0.
     for m, (s, t, g) in enumerate(zip(student.tolist(), teacher.tolist(), labels.tolist())):
         if not 0 <= g < len(s):
@@ -54,7 +54,7 @@ def nkd_by_loops(student, teacher, labels, gamma, tau, weight=None):
 
 
 def batch(*shape, seed=0):
-    """Logits of both sides, labels of which some are -1, and weights of which some are 0."""
+    """Logits of both sides, labels that include -1, and weights that include 0."""
     rng = torch.Generator().manual_seed(seed)
     sides = 2 * torch.randn(2, *shape, dtype=torch.float64, generator=rng)
     positions = (shape[0], *shape[2:])
@@ -126,7 +126,7 @@ def test_maps_and_pieces_are_rows(loss, monkeypatch):
 
 
 def test_with_equal_parts_it_is_kd():
-    """Equation 6: KD is the part of the target plus (1 - p_g) times that of the others."""
+    """Equation 6: KD is the target part plus (1 - p_g) times the part of the other classes."""
     student, teacher, labels, _ = batch(6, 5)
     labels = labels.clamp(min=0)
     parts = [[DKDLoss(*w, tau=2.)(s[None], t[None], labels=g[None]) for w in ((1., 0.), (0., 1.))]
@@ -209,7 +209,7 @@ def test_sigmoid_is_refused_by_name(kind):
     assert (f'`cls` of the student is activated by sigmoid, but {kind.__name__} ' in
             pair.problem(entry))
     assert 'use mmkd.BCKDLoss' in pair.problem(entry)
-    # By softmax over the classes of an anchor, where the user says so: at positive anchors.
+    # With `use_sigmoid=False`, softmax is over the classes of an anchor.
     assert not pair.problem(dict(entry, use_sigmoid=False))
 
 

@@ -1,4 +1,4 @@
-"""DSD against loops and the numbers of CIRKD's implementation."""
+"""DSD compared with loops and the numbers of CIRKD's implementation."""
 import math
 
 import pytest
@@ -100,7 +100,7 @@ def test_scale_of_a_layer_and_offset_of_a_class_do_not_count():
 
 
 def test_maps_of_other_sizes_and_channels():
-    """The layers of the student and the teacher may have other channels."""
+    """Student and teacher may have different channels."""
     student = [one.requires_grad_() for one in maps(((2, 3), (8, 12), (4, 6)))]
     teacher = maps(((2, 3), (4, 6), (4, 6)), widths=(7, 4, 3), seed=1)
     sum(called(student, teacher).values()).backward()

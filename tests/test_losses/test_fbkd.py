@@ -1,4 +1,4 @@
-"""FBKD against loops and OpenMMLab's port; norms whose difference is 0; layers by level."""
+"""FBKD compared with loops and OpenMMLab's port; zero differences; layers per level."""
 import itertools
 import math
 
@@ -27,12 +27,12 @@ def made(channels=4, level=0, **arguments):
     torch.manual_seed(0)
     loss = FBKDLoss(**arguments)
     loss.setup(channels, channels, level=level)
-    for parameter in loss.parameters():  # a norm starts with a scale of 0
+    for parameter in loss.parameters():  # the scale of a norm starts at 0
         parameter.data += 0.3 * torch.randn_like(parameter)
     return loss.double()
 
 
-# --- by loops -------------------------------------------------------------------------------------
+# --- in loops -------------------------------------------------------------------------------------
 
 
 def norm(values):
@@ -40,7 +40,7 @@ def norm(values):
 
 
 def attended(features, tau):
-    """Of (C, H, W), by position and by channel."""
+    """Return the attention of features (C, H, W) by position and by channel."""
     count, height, width = features.shape
     places = list(itertools.product(range(height), range(width)))
     spatial = [math.exp(sum(abs(float(features[(c, *at)])) for c in range(count)) / count / tau)
@@ -52,14 +52,14 @@ def attended(features, tau):
 
 
 def applied(layer, vector):
-    """A 1x1 convolution, or a linear layer, to a list of channels."""
+    """Apply a 1x1 convolution or a linear layer to a list of channels."""
     weight = layer.weight.flatten(1)
     bias = [0.] * len(weight) if layer.bias is None else layer.bias
     return [sum(w * v for w, v in zip(row, vector)) + bias[i] for i, row in enumerate(weight)]
 
 
 def non_local(block, features):
-    """Of (N, C, H, W), with the affinity of all pairs of positions; by image, channel, place."""
+    """The non-local block on (N, C, H, W), with affinities of all pairs of positions."""
     n, count, height, width = features.shape
     pool = block.pool
     outs = {}
@@ -181,11 +181,11 @@ def test_a_block_is_the_identity_at_first_and_takes_small_maps():
         block = NonLocal(8, 4, 8).double()
         assert torch.equal(block(one), one)
     assert torch.equal(NonLocal(8, 4, 8).double()(features[:1, :, :1, :1]),
-                       features[:1, :, :1, :1])  # one value of each channel: no batch statistics
+                       features[:1, :, :1, :1])  # one value per channel: no batch statistics
 
 
 def test_no_matrix_of_all_pairs_of_positions():
-    """A map of 128² would have one of 128² x 16² numbers, 16 MiB; the features are 1 MiB."""
+    """For a map of 128x128 the affinity would take 16 MiB, the features take 1 MiB."""
     block = NonLocal(16, 4, 8)
     sizes = []
 
@@ -205,7 +205,7 @@ def test_no_matrix_of_all_pairs_of_positions():
 
 
 def test_a_difference_of_0_has_a_gradient_of_0():
-    """As of un-squared norms: the derivative of a root is infinite there."""
+    """The loss uses norms that are not squared, whose derivative is infinite at 0."""
     loss = FBKDLoss()
     loss.setup(4, 4, level=2)
     for layer in (loss.adapt_features, loss.adapt_channels, loss.adapt_relations,
@@ -225,7 +225,8 @@ def test_gradients_reach_the_student_and_all_layers():
     sum(loss(student, teacher).values()).backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
-    assert all(one.grad.abs().sum() > 0 for one in loss.parameters())  # the teacher's block, too
+    # also the block on the teacher's features
+    assert all(one.grad.abs().sum() > 0 for one in loss.parameters())
 
 
 def test_it_grows_with_the_root_of_the_batch():

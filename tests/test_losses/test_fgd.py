@@ -1,4 +1,4 @@
-"""FGD against loops and the authors' numbers, at the borders of boxes, and without boxes."""
+"""FGD compared with loops and the authors' numbers, at the borders of boxes, and without boxes."""
 import itertools
 import math
 
@@ -27,7 +27,7 @@ def made(channels=4, **arguments):
     torch.manual_seed(0)
     loss = FGDLoss(**arguments)
     loss.setup(channels, channels)
-    for parameter in loss.parameters():  # the last layers are 0 at first
+    for parameter in loss.parameters():  # the last layers start at 0
         parameter.data += 0.3 * torch.randn_like(parameter)
     return loss.double()
 
@@ -37,7 +37,7 @@ def batch(height=4, width=5, seed=0):
             some(3, 4, height, width, seed=seed + 1))
 
 
-# --- by loops -------------------------------------------------------------------------------------
+# --- in loops -------------------------------------------------------------------------------------
 
 
 def soft(values):
@@ -46,7 +46,7 @@ def soft(values):
 
 
 def attended(features, tau):
-    """Of (C, H, W), by position and by channel."""
+    """Return the attention of features (C, H, W) by position and by channel."""
     count, height, width = features.shape
     places = list(itertools.product(range(height), range(width)))
     spatial = soft([sum(features[(c, *at)].abs() for c in range(count)) / count / tau
@@ -58,7 +58,7 @@ def attended(features, tau):
 
 
 def related(block, features):
-    """R(F) of (C, H, W), equation 13."""
+    """The relation R(F) of features (C, H, W), equation 13."""
     count, height, width = features.shape
     places = list(itertools.product(range(height), range(width)))
     share = soft([sum(block.attend.weight[0, c, 0, 0] * features[(c, *at)] for c in range(count)) +
@@ -78,7 +78,7 @@ def related(block, features):
 
 
 def masks(of_image, size, input_size):
-    """Of one image, by position: the share of the smallest box, and whether there is none."""
+    """Return, for one image, 1 / area of the smallest box at each position, and the background."""
     objects = dict.fromkeys(itertools.product(*map(range, size)), 0.)
     for box in of_image:
         left, up, right, down = (one / input_size[1 - k % 2] * size[1 - k % 2]
@@ -121,7 +121,7 @@ def test_value_and_gradient_by_loops(tau):
     for part in PARTS:
         torch.testing.assert_close(found[part], expected[part])
         inputs = [student, *(loss.parameters() if part == 'relation' else ())]
-        # Each layer's bias before a softmax has no gradient.
+        # The bias before a softmax has no gradient.
         for mine, wanted in zip(*(torch.autograd.grad(one[part], inputs, retain_graph=True)
                                   for one in (found, expected))):
             torch.testing.assert_close(mine, wanted, atol=1e-10, rtol=1e-6)
@@ -139,7 +139,7 @@ def test_numbers_of_the_authors(number):
     parts = loss(student, given['teacher'], boxes=given['boxes'],
                  input_size=tuple(given['input_size']), image_sizes=given['image_sizes'])
     value = sum(parts.values())
-    # Theirs computes 1 / area in float32.
+    # The authors compute 1 / area in float32.
     torch.testing.assert_close(value, outputs['value'], rtol=1e-8, atol=0)
     torch.testing.assert_close(torch.autograd.grad(value, student)[0], outputs['gradient'],
                                rtol=1e-6, atol=1e-8)
@@ -156,7 +156,7 @@ def test_numbers_of_the_authors(number):
 
 
 def test_a_box_covers_its_pixels_whatever_the_padding():
-    """A box on pixels 8 to 23 of an input of 64: positions 1 to 3 (its corner is inclusive)."""
+    """A box on pixels 8 to 23 of an input of 64 covers positions 1 to 3, with inclusive corners."""
     features = torch.zeros(1, 4, 8, 8)
     of_image = [torch.tensor([[8., 8, 23, 23]])]
     sizes = torch.tensor([[32, 48]])
@@ -164,7 +164,7 @@ def test_a_box_covers_its_pixels_whatever_the_padding():
     found = coverage(loss.on_map(of_image, features, (64, 64), sizes), (8, 8))
     assert found[0].nonzero().tolist() == [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)]
     assert found.max().item() == pytest.approx(1 / 9)
-    # The authors': 8 / 32 * 8 = 2 to 5.75, and 8 / 48 * 8 = 1.33 to 3.83.
+    # The authors' scaling by the image: 8 / 32 * 8 = 2 to 5.75, and 8 / 48 * 8 = 1.33 to 3.83.
     theirs = coverage(FGDLoss(boxes_by='image').on_map(of_image, features, (64, 64), sizes),
                         (8, 8))
     assert theirs[0].nonzero().tolist() == [[y, x] for y in range(2, 7) for x in range(1, 5)]
@@ -221,7 +221,7 @@ def test_the_relation_is_the_plain_difference_at_first():
     found = loss(student, teacher, boxes=boxes(), input_size=(32, 40))['relation']
     torch.testing.assert_close(found, (student - teacher).square().sum() / 3)
     found.backward()
-    for block in loss.relations:  # both sides are trained
+    for block in loss.relations:  # the blocks of both sides are trained
         assert block.transform[-1].weight.grad.abs().sum() > 0
 
 
@@ -292,7 +292,7 @@ def test_the_values_of_the_authors_by_family():
         type='mmkd.FGDLoss', on='neck', foreground=1.6e-3, background=8e-4, attention=8e-4,
         relation=8e-6, tau=0.8)]
     assert of_fcos.around('dense') == method.around('dense')
-    # The class of a dense head is taken before its family.
+    # The entry for the class of a dense head precedes the entry for its family.
     for kinds, tau in (('FCOSHead', dict(tau=0.8)), ('RepPointsHead', {})):
         assert method.entries(kinds, 'dense') == [dict(
             type='mmkd.FGDLoss', on='neck', foreground=1.6e-3, background=8e-4, attention=8e-4,

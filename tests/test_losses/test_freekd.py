@@ -1,4 +1,4 @@
-"""FreeKD against the authors' numbers and loops, its wavelet transform, and empty input."""
+"""FreeKD compared with the authors' numbers and loops; its wavelet transform, and empty input."""
 import pytest
 import torch
 from support.authors import cases
@@ -49,7 +49,7 @@ def test_the_transform_is_that_of_pytorch_wavelets():
         low, high = haar(inputs['features'])
         torch.testing.assert_close(low, outputs['low'], rtol=1e-9, atol=1e-9)
         for mine, wanted in zip(high, outputs['high']):
-            for band in wanted.unbind(2):  # orientations may be in another order
+            for band in wanted.unbind(2):  # the order of the orientations may differ
                 assert any(torch.allclose(band, own, rtol=1e-9, atol=1e-9)
                            for own in mine.unbind(2))
 
@@ -90,7 +90,7 @@ def test_by_loops(tmp_path):
 
 
 def test_low_frequencies_do_not_count(tmp_path):
-    """A constant of each channel may be added; the transform needs blocks of 8 for it."""
+    """Adding a constant per channel does not change the loss. This needs sizes divisible by 8."""
     loss = set_up(tmp_path / 'p.pth', torch.randn(4, 2, 3).double())
     student, teacher = (torch.randn(2, 3, 8, 16).double() for _ in range(2))
     torch.testing.assert_close(loss(student + torch.randn(2, 3, 1, 1), teacher),

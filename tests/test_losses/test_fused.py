@@ -1,7 +1,7 @@
-"""The GPU's kernels: what they are compared with, and what happens where they fail.
+"""GPU kernels compared with the formulas, and the fallback when they fail.
 
-Triton's interpreter runs them on a CPU, slowly, so the logits are small: but there are more
-positions, and more classes, than one program looks at together.
+Triton's interpreter runs the kernels on a CPU. It is slow, so the logits are small, but they have
+more positions and classes than one program processes.
 """
 import os
 import subprocess

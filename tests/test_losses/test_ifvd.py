@@ -1,4 +1,4 @@
-"""IFVDLoss against loops, the authors' numbers, and in a segmentor."""
+"""IFVDLoss compared with loops and the authors' numbers, and in a segmentor."""
 import pytest
 import torch
 from conftest import segmentor
@@ -10,7 +10,7 @@ from mmkd.inspection import entries_of, inspect_pair
 
 
 def by_loops(student, teacher, labels):
-    """Labels of the size of the maps."""
+    """The definition, for labels of the size of the maps."""
     def cosine(a, b):
         return float(a @ b / (a.norm() * b.norm()))
 
@@ -71,7 +71,7 @@ def test_ignored_pixels_add_nothing_and_have_no_gradient():
     assert not (gradient * is_ignored).any()
     other = torch.where(is_ignored, 100 * teacher, teacher)
     torch.testing.assert_close(IFVDLoss()(student, other, **named), value)
-    # Labels that are no class are ignored as well.
+    # Labels outside of the classes are also ignored.
     named['label_map'] = torch.where(named['label_map'] < 0, 7, named['label_map'])
     torch.testing.assert_close(IFVDLoss()(student, teacher, **named), value)
 
@@ -86,7 +86,7 @@ def test_turned_and_scaled_features_vary_alike():
 
 
 def test_features_of_zeros_have_finite_gradients():
-    """After a ReLU a pixel may have none; a dropout may clear whole channels."""
+    """After a ReLU all features of a pixel may be 0, and dropout may clear whole channels."""
     student, teacher, named = (drawn(torch.float32))
     student = student.detach()
     student[:, :, :2], teacher[:, :, 1] = 0, 0

@@ -1,4 +1,4 @@
-"""What all losses of relations between images have in common; two processes equal one."""
+"""Common properties of the losses on relations between images; two processes equal one."""
 import pytest
 import torch
 from support.processes import in_processes
@@ -45,7 +45,7 @@ def test_rows_are_averages_of_the_maps(kind, grid):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_equal_relations_cost_nothing(kind):
-    """Features that are turned and scaled are other features with the same relations."""
+    """Rotating and scaling features does not change their relations."""
     student, teacher = drawn(5, (4,), (4,))
     turn, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
     assert total(kind()(3 * teacher @ turn[:4], teacher)).item() == pytest.approx(0, abs=1e-10)
@@ -95,7 +95,7 @@ def test_nothing_to_compare(kind, grid, size, recwarn):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_equal_images_have_finite_gradients(kind):
-    """All features equal, of one side or of both; and two equal images among others."""
+    """All features are equal, on one side or both, or two images are equal."""
     for seed in range(3):
         student, teacher = (one.detach().float() for one in drawn(4, (3,), (5,), seed=seed))
         for own, other in ((student[:1], teacher), (student, teacher[:1]),
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_named():
     assert 'exchange between processes' in needs_of(METHODS['sp'])
 
 
-# --- processes ----------------------------------------------------------------------------------
+# --- several processes --------------------------------------------------------------------------
 
 
 BATCH = [(3, 2), (2, 3), (4, 1), (1, 1)]
@@ -171,7 +171,7 @@ def in_one_process_of(rank, world):
 
 
 def refused_sizes(rank):
-    """What is said of maps of other sizes in each process."""
+    """Return the error messages for maps whose size differs between processes."""
     said = []
     for kind in KINDS:
         maps = torch.ones(2, 3, 2 + rank, 2)
@@ -196,7 +196,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
             value = total(kind()(student, teacher))
             value.backward()
             expected = student.grad
-            # A distributed wrapper takes the mean over processes.
+            # A distributed wrapper averages gradients over processes.
             assert values == pytest.approx([value.item()] * 2, rel=1e-9)
             torch.testing.assert_close(torch.cat(gradients) / 2, expected)
         else:

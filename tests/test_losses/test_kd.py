@@ -1,4 +1,4 @@
-"""KDLoss against the definition written as slow loops, and against numbers worked out apart."""
+"""KDLoss compared with its definition in slow loops and with numbers computed separately."""
 import math
 
 import numpy as np
@@ -12,7 +12,7 @@ TEACHER = torch.tensor([[2, 1, 0, -1], [0, 0, 4, 1], [-1, 2, 0, 0]], dtype=torch
 
 
 def slow_kd(student, teacher, tau, use_sigmoid):
-    """One position and one class at a time, in Python floats."""
+    """The definition for one position and one class at a time, with Python floats."""
     total = 0.
     for s, t in zip(student / tau, teacher / tau):
         if use_sigmoid:

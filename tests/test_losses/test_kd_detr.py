@@ -1,4 +1,4 @@
-"""KD-DETR's loss, by loops; how both networks are asked is in test_training."""
+"""KD-DETR's loss compared with loops. tests/test_training tests the queries of both networks."""
 import math
 
 import pytest
@@ -55,7 +55,7 @@ def test_equal_predictions_cost_nothing_and_the_order_counts():
 
 
 def test_background_of_the_teacher_counts_little():
-    """Softmax: the last column is the background."""
+    """With softmax, the last column is the background."""
     logits = torch.full((1, 3, 2), -8.)
     logits[0, 0, 0] = logits[0, 2, 1] = 8.
     mine, boxes = torch.zeros(1, 3, 2, requires_grad=True), torch.full((1, 4, 2), 0.5)

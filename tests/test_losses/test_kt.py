@@ -1,4 +1,4 @@
-"""KT against loops, and in runs that are killed and resumed, before and after its tuning point."""
+"""KT compared with loops, and in runs that are killed and resumed around its tuning point."""
 import pytest
 import torch
 from conftest import distiller, save_teacher, saved_at, segmentor, segmentor_config, train
@@ -20,7 +20,7 @@ def soft(values, tau):
 
 
 def divergence(s, t, tau):
-    """Of nested lists (N, C, positions)."""
+    """The divergence of nested lists (N, C, positions)."""
     each = []
     for s_map, t_map in zip((row for one in s for row in one), (row for one in t for row in one)):
         p, q = soft(t_map, tau), soft(s_map, tau)
@@ -29,12 +29,12 @@ def divergence(s, t, tau):
 
 
 def maps(x):
-    """As nested lists (N, C, positions)."""
+    """Convert to nested lists (N, C, positions)."""
     return [[list(row.flatten()) for row in one] for one in x]
 
 
 def cut(row, inside):
-    """The two tailored maps of one class."""
+    """Return the two tailored maps of one class."""
     high = [v for v, here in zip(row, inside) if here and v > 0]
     mean = sum(high) / len(high) if high else None
     own = [(v if mean is None or v > mean else mean) if here else v * 0
@@ -45,7 +45,7 @@ def cut(row, inside):
 
 
 def enlarged(x, height, width):
-    """Nearest neighbours."""
+    """Enlarge by nearest neighbours."""
     return [[[row[y * row.shape[0] // height, x * row.shape[1] // width]
               for y in range(height) for x in range(width)] for row in one] for one in x]
 
@@ -135,7 +135,7 @@ LABELS = torch.tensor([[[0, 0, 1, 1], [0, -1, 1, 1], [2, 2, 1, 0], [2, 2, -1, 0]
 @pytest.mark.parametrize('size', [4, 2])
 @pytest.mark.parametrize('tau', [4., 1.])
 def test_logit_tailoring(size, tau):
-    """Class 2 has no positive logit in the first image, and no pixel in the second one."""
+    """Class 2 has no positive logit in the first image and no pixel in the second."""
     s, t = (3 * some(2, 3, size, size, seed=seed) for seed in (0, 1))
     s[0, 2], t[0, 2] = -s[0, 2].abs(), -t[0, 2].abs()
     s.requires_grad_()
@@ -184,7 +184,7 @@ def test_the_whole_is_its_parts():
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
-    """Its head is wider than the student's."""
+    """A teacher with a wider head than the student's."""
     from mmseg.datasets import CityscapesDataset
     return save_teacher(tmp_path_factory.mktemp('teacher') / 't.pth', segmentor(channels=24),
                         CityscapesDataset.METAINFO['classes'], scope='mmseg')

@@ -1,4 +1,4 @@
-"""LD against loops, the authors' numbers and mmdet's LDHead, and where there is nothing."""
+"""LD compared with loops, the authors' numbers and mmdet's LDHead, and on empty input."""
 import copy
 import math
 import statistics
@@ -28,7 +28,7 @@ def grid(height, width, stride, anchors=1):
 
 
 def batch(anchors=1, seed=0, dtype=torch.float64):
-    """Two levels of two images: two objects, and none."""
+    """Two levels and two images, one with two objects and one without objects."""
     rng = torch.Generator().manual_seed(seed)
 
     def random(channels):
@@ -47,14 +47,14 @@ def batch(anchors=1, seed=0, dtype=torch.float64):
 
 
 def kl(t, s, tau):
-    """τ² times the mean over the entries of KL, of lists of logits."""
+    """τ² times the mean over the entries of the KL divergence of two lists of logits."""
     p, q = ([math.exp(x / tau) for x in side] for side in (s, t))
     p, q = ([x / sum(side) for x in side] for side in (p, q))
     return tau**2 * sum(b * math.log(b / a) for a, b in zip(p, q)) / len(p)
 
 
 def overlaps(a, b):
-    """IoU and DIoU."""
+    """Return the IoU and the DIoU of two boxes."""
     common = math.prod(max(0., min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
     union = sum(math.prod(one[k + 2] - one[k] for k in (0, 1)) for one in (a, b)) - common
     between = sum((a[k] + a[k + 2] - b[k] - b[k + 2])**2 / 4 for k in (0, 1))
@@ -63,7 +63,7 @@ def overlaps(a, b):
 
 
 def region_by_loops(priors, boxes, used, topk, gamma):
-    """By level and number of the anchor."""
+    """Return the region by level and index of the anchor."""
     found = {}
     for box in boxes.tolist():
         middle = [(box[k] + box[k + 2]) / 2 for k in (0, 1)]
@@ -138,7 +138,7 @@ def test_levels_that_are_left_out_count_for_the_threshold():
 
 @pytest.mark.parametrize(('settings', 'inputs', 'outputs'), cases('ld'))
 def test_as_the_authors(settings, inputs, outputs):
-    """Their LDHead.loss_single and ATSSAssigner.get_vlr_region, which they compute in float32."""
+    """Compared with the authors' LDHead.loss_single and ATSSAssigner.get_vlr_region, in float32."""
     student, scores = ([one.requires_grad_() for one in inputs[name]]
                        for name in ('student', 'student_cls'))
     loss, labels = LDLoss(**settings), inputs['labels']
@@ -159,7 +159,7 @@ def test_as_the_authors(settings, inputs, outputs):
 
 
 def test_main_region_as_in_mmdet():
-    """Its LDHead, which has no other region."""
+    """mmdet's LDHead has only the main region."""
     torch.manual_seed(0)
     height, width = SIZES[0]
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -175,7 +175,7 @@ def test_main_region_as_in_mmdet():
         key: value[:1] if key != 'boxes' else value for key, value in one.items()}
         for one in batch())
     labels = named['labels'][0]
-    # An ignored position has the label of the background, and weight 0, there.
+    # mmdet gives ignored positions the label of the background, with weight 0.
     expected = head.loss_by_feat_single(
         named['priors'][0].expand(2, -1, -1), named['student_also'][0][0], student[0],
         labels.flatten(1) % (CLASSES + 1), named['label_weights'][0].flatten(1),
@@ -199,7 +199,7 @@ def test_the_scores_of_the_main_part_only_weigh():
 
 
 def test_nothing_to_find():
-    """No objects and no positives; equal networks; weights of 0 are not computed."""
+    """No objects and no positives, weights of 0, and equal networks."""
     student, teacher, named = batch()
     none = dict(named, boxes=[torch.zeros(0, 4).double()] * 2,
                 labels=[torch.full_like(one, CLASSES) for one in named['labels']])
@@ -216,10 +216,10 @@ def test_nothing_to_find():
 
 
 def test_a_single_anchor_has_a_threshold():
-    """Whose IoU has no deviation."""
+    """The IoU of a single anchor has no standard deviation."""
     one = torch.tensor([[0., 0, 10, 10]])
     found = valuable_region(one, [1], torch.tensor([[0., 0, 10, 8]]), torch.ones(1).bool(), 9, 0.25)
-    assert found.tolist() == [pytest.approx(0.8)]  # its DIoU is a little lower than its IoU
+    assert found.tolist() == [pytest.approx(0.8)]  # the DIoU is a little lower than the IoU
 
 
 def test_a_constant_added_to_the_bins_of_a_side_changes_nothing():

@@ -1,4 +1,4 @@
-"""Standardised logits in KD and DKD: loops, known number, authors' code, invariances, refusals."""
+"""Standardised logits in KD and DKD: loops, known numbers, authors' code, invariances, errors."""
 import math
 import statistics
 
@@ -46,7 +46,7 @@ def test_kd_by_loops(tau):
     rows = [x.flatten(2).transpose(1, 2).reshape(-1, 6) for x in (student, teacher)]
     found = KDLoss(tau, standardize=True)(student, teacher)
     assert found.item() == pytest.approx(by_loops(*rows, tau))
-    loss = KDLoss(tau, standardize=True)  # the formula on rows, by autograd
+    loss = KDLoss(tau, standardize=True)  # the formula on rows, with autograd
     torch.testing.assert_close(LogitLoss.compare(loss, student, teacher), found)
 
 
@@ -75,7 +75,7 @@ def test_positive_affine_maps_of_a_position_do_not_matter():
 
 @pytest.mark.parametrize('weighted', [False, True])
 def test_gradient(weighted):
-    """Through mean and deviation of the student, too."""
+    """The gradient includes the student's mean and standard deviation."""
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 2, 4, 2, 3, dtype=torch.float64)
     weight = torch.tensor([[[1, 0, 2], [.5, 1, 1]], [[0] * 3] * 2]).double() if weighted else None
@@ -94,7 +94,7 @@ def test_masked_and_constant_positions():
     value.backward()
     torch.testing.assert_close(value, expected)
     assert student.grad.isfinite().all()
-    # Equal logits: of which the mean is not quite one of them, in floats.
+    # The mean of equal floats may differ from them by rounding.
     student = torch.full((3, 7), 0.1).requires_grad_()
     assert (standardized(student) == 0).all()
     KDLoss(standardize=True)(student, teacher[:3]).backward()

@@ -1,4 +1,4 @@
-"""MasKD against the authors' numbers and loops, and where there is nothing to compare."""
+"""MasKD compared with the authors' numbers and loops, and on empty input."""
 import math
 
 import pytest
@@ -16,13 +16,13 @@ NAMES = {'mask_token': 'tokens', 'prob.0.weight': 'mix.weight', 'prob.0.bias': '
 
 
 def ours(state, prefix=''):
-    """The authors' state of a module, by our names."""
+    """Return the authors' state dict of a module, with the names of mmkd."""
     return {NAMES[name.removeprefix(prefix)]: value for name, value in state.items()
             if name.startswith(prefix)}
 
 
 def file_of(path, states, **arguments):
-    """The file of a first stage with given weights."""
+    """Write the file of a first stage with given weights; return its path."""
     about = dict(type='MaskTokens', arguments=arguments, teacher={}, on='neck', paths=['neck'],
                  channels=[state['tokens'].shape[-1] for state in states])
     write_prepared(str(path), about, states)
@@ -60,7 +60,8 @@ def test_the_authors_numbers(tmp_path):
             student.requires_grad_()
             values.append(loss.double()(student, teacher, iteration=inputs.get('iteration', 0)))
             gradients += torch.autograd.grad(values[-1], student)
-        exact = dict(rtol=1e-9, atol=0) if is_detector else dict(rtol=1e-5, atol=0)  # their 1e-5
+        # the authors' code has an eps of 1e-5
+        exact = dict(rtol=1e-9, atol=0) if is_detector else dict(rtol=1e-5, atol=0)
         torch.testing.assert_close(sum(values), outputs['value'], **exact)
         expected = outputs['gradients'] if is_detector else [outputs['gradient']]
         for mine, wanted in zip(gradients, expected):
@@ -126,7 +127,7 @@ def test_gradient_belongs_to_the_student_alone(tmp_path):
     assert teacher.grad is None
     assert not list(loss.parameters())
     assert not loss.state_dict()
-    # The student's masks are constants: the gradient is that of the error alone.
+    # The student's masks are constants, so the gradient is that of the squared error.
     own = loss.frozen
     with torch.no_grad():
         masks = (own.masks(teacher) * own.masks(student)).flatten(2)
@@ -136,7 +137,7 @@ def test_gradient_belongs_to_the_student_alone(tmp_path):
 
 
 def test_equal_features_and_signs(tmp_path):
-    """0 for equal features; a sign of a difference does not matter."""
+    """Equal features have a loss of 0, and the sign of a difference does not matter."""
     loss = set_up(tmp_path / 'p.pth', random_state(), tokens=2)
     teacher, difference = (torch.randn(1, 3, 4, 4).double() for _ in range(2))
     assert loss(teacher, teacher, iteration=0) == 0
@@ -165,7 +166,7 @@ def test_nothing_to_compare(tmp_path, shape):
 
 
 def test_large_features_are_finite(tmp_path):
-    """Masks of 0 everywhere divide nothing by 0."""
+    """Masks that are 0 everywhere do not cause a division by 0."""
     state = {name: value * 0 - 100 * (name == 'tokens') for name, value in random_state().items()}
     loss = set_up(tmp_path / 'p.pth', state, 0, tokens=2)
     student = torch.full((1, 3, 2, 2), 1e4).double().requires_grad_()

@@ -1,4 +1,4 @@
-"""Rows of past batches and of other processes, against lists and against one process."""
+"""Banks of past rows and rows of other processes, compared with lists and with one process."""
 import copy
 import doctest
 import importlib
@@ -19,7 +19,7 @@ NAN = float('nan')
 
 
 def row(*numbers):
-    """Rows (M, 2), each of one number twice."""
+    """Return rows (M, 2) that contain each number twice."""
     return torch.tensor(numbers, dtype=torch.float32)[:, None].expand(-1, 2)
 
 
@@ -69,7 +69,7 @@ def test_what_is_read_is_a_constant_copy():
     assert not any(one.requires_grad for one in (read, table, found))
     loss = (x @ read.T + x @ table.T).sum()
     bank.push(row(3, 4))
-    loss.backward()  # what autograd has kept was not changed in place
+    loss.backward()  # tensors saved by autograd were not changed in place
     assert numbers(read) == [1, 2]
 
 
@@ -143,7 +143,7 @@ def test_the_newest_row_of_a_sample(classes):
 
 
 class Remembering(DistillLoss):
-    """Pulls the student to what it has seen of the teacher."""
+    """Pulls the student towards stored rows of the teacher."""
     communicates = True
 
     def __init__(self, **settings):
@@ -195,7 +195,7 @@ def test_how_much_of_a_checkpoint_it_takes():
     sizes = {saved: sum(one.numel() * one.element_size()
                         for one in Bank(99, 256, saved=saved).state_dict().values())
              for saved in ('float32', 'float16', False)}
-    beside = 100 * 2 * 8 + 8  # two whole numbers a row
+    beside = 100 * 2 * 8 + 8  # two integers per row
     assert sizes == {'float32': 100 * 256 * 4 + beside, 'float16': 100 * 256 * 2 + beside, False: 0}
 
 
@@ -231,13 +231,13 @@ def test_precision_is_never_lost():
 
 
 class NoWait(torch.utils._python_dispatch.TorchDispatchMode):
-    """Nothing whose result's shape, or a number of Python, depends on values."""
+    """Fails for operations whose result shape or Python value depends on the data."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert not any(name in str(func) for name in (
             '_local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'bincount', 'is_nonzero',
             'equal.default', 'repeat_interleave')), func
-        if 'index_copy' in str(func):  # of rows for one slot, a GPU would keep any
+        if 'index_copy' in str(func):  # with several rows for one slot, a GPU may store any of them
             slots = [one for one in args[2].tolist() if one < len(args[0]) - 1]
             assert len(slots) == len(set(slots))
         return func(*args, **(kwargs or {}))
@@ -273,7 +273,7 @@ def test_a_trial_communicates_with_nobody_and_leaves_no_trace(monkeypatch):
 
         def compare(self, *args):
             value = super().compare(*args)
-            tried.append(self.bank)  # an error would end the trial, without a word
+            tried.append(self.bank)  # errors in a trial are not raised
             return value
 
     loss = Watched()
@@ -296,7 +296,7 @@ def test_one_process_is_the_identity():
     assert all_rows(x, note=3).notes == [3]
 
 
-# --- over processes -----------------------------------------------------------------------------
+# --- several processes --------------------------------------------------------------------------
 
 BATCHES = {2: dict(even=(3, 3), uneven=(5, 1), nothing=(0, 6)),
            3: dict(even=(2, 2, 2), uneven=(1, 0, 5), nothing=(0, 6, 0))}
@@ -313,18 +313,18 @@ def model():
 
 
 def relations(own, everyone):
-    """Of every row of one's own to those of all, summed."""
+    """The sum of the relations between own rows and all rows."""
     return (own[:, None] - everyone).square().sum(-1).add(1).log().sum()
 
 
 def one_loss(own, count):
-    """All processes compute the same."""
+    """A loss that is the same in all processes."""
     everyone = gathered(own)
     return relations(everyone, everyone) / count**2
 
 
 def own_loss(own, count):
-    """The mean over one's own rows, which are a part of all that is equal in each process."""
+    """The mean over the process's own rows, relative to all rows."""
     return relations(own, gathered(own)) / (len(own) * count)
 
 
@@ -345,18 +345,19 @@ def part_of(rank, sizes):
 
 def work(rank, world):
     found = {}
-    # torch's wrapper imports its compiler, which takes a second; with two processes by hand.
+    # DistributedDataParallel imports torch's compiler, which takes a second. With two processes,
+    # gradients are averaged manually.
     wrapped = DistributedDataParallel(model()) if world == 3 else model()
     for name, sizes in BATCHES[world].items():
         rows = images()[part_of(rank, sizes)]
         found[name] = value_and_gradients(wrapped, rows, one_loss)
     found['own'] = value_and_gradients(wrapped, images()[part_of(rank, BATCHES[world]['even'])],
                                        own_loss)
-    # A process whose rows have no gradient answers the others, too.
+    # A process whose rows have no gradient takes part in the exchange, too.
     rows = images()[:2].requires_grad_(rank == 0)
     (gathered(rows) * torch.arange(2. * world)[:, None] * (1 + rank)).sum().backward()
     found['constant'] = [rows.grad[:, 0] if rank == 0 else torch.zeros(2)]
-    # Nobody has a gradient, other dtypes, more dimensions.
+    # Tensors without gradient, of other dtypes, with more dimensions.
     found['kinds'] = [gathered(torch.full((rank, 2), rank, dtype=dtype)) for dtype in (
         torch.bool, torch.bfloat16, torch.int64)] + [gathered(torch.zeros(rank, 0, 3))]
     found['refused'] = []
@@ -399,7 +400,7 @@ def check(folder, world):
     for part in parts:
         for one, other in zip(part['own'][1:], own[1:]):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-        total = sum(range(1, world + 1))  # each process weighs the rows by its number
+        total = sum(range(1, world + 1))  # each process multiplies by 1 + its rank
         assert parts[0]['constant'][0].tolist() == [0, total]
         numbers = torch.tensor([number for number in range(world) for _ in range(number)])
         for one in part['kinds'][:-1]:
@@ -408,10 +409,10 @@ def check(folder, world):
         assert len(part['refused']) == 3
         assert 'without the first dimension' in part['refused'][0]
         assert 'inside `torch.no_grad()` in process 1, but process 0' in part['refused'][2]
-        for kind in ('bank', 'classed'):  # equal in all
+        for kind in ('bank', 'classed'):  # equal in all processes
             for one, other in zip(part[kind], parts[0][kind]):
                 assert torch.equal(one, other)
-    # As one process that is given the rows of all: those of the last batch come last.
+    # The banks equal those of one process that gets the rows of all, in the order of the ranks.
     bank, sizes = Bank(4, 4), list(BATCHES[world].values())
     classed = Bank(2, 4, classes=2)
     for counts in sizes:
@@ -430,7 +431,7 @@ def check(folder, world):
 
 
 def first_of_each(labels, features):
-    """Labels of the first finite row of each class, -1 for the others."""
+    """Return the labels of the first finite row of each class, and -1 for the other rows."""
     seen, found = set(), []
     for label, features_of_row in zip(labels.tolist(), features):
         is_first = label not in seen and features_of_row.isfinite().all()

@@ -1,4 +1,4 @@
-"""What a method compares, by family, and what it needs around."""
+"""Method: the entries by model family, and the other settings that a method needs."""
 import pytest
 
 from mmkd.losses import METHODS, Method

@@ -1,4 +1,4 @@
-"""Each method of --method is trained, killed, resumed and exported, for each family it knows."""
+"""Each method of --method is trained, killed, resumed and exported, for each family it supports."""
 import copy
 import math
 
@@ -31,7 +31,7 @@ def _convs(model):
 
 
 def gfl(channels=16):
-    """mmdet's GFL on the body of :func:`retinanet`."""
+    """mmdet's GFL with the backbone and neck of :func:`retinanet`."""
     model = retinanet(channels=channels)
     head = Config.fromfile(config_path('mmdet::gfl/gfl_r50_fpn_1x_coco.py')).model
     model['bbox_head'] = dict(head.bbox_head.to_dict(), num_classes=3, in_channels=channels,
@@ -42,7 +42,7 @@ def gfl(channels=16):
 
 
 def deformable():
-    """Deformable DETR whose queries are embeddings, not proposals of the encoder."""
+    """Deformable DETR with learned query embeddings instead of proposals of the encoder."""
     return dict(detector('deformable'), as_two_stage=False, test_cfg=dict(max_per_img=6))
 
 
@@ -57,8 +57,10 @@ PAIRS = {
 
 
 def found_pair(method, kind, make_file=None):
-    """The first pair that the method fits, with its entries and the files of its first stage, which
-    ``make_file`` makes for a teacher."""
+    """Return the first pair that the method supports, its entries, and its first-stage files.
+
+    ``make_file`` makes these files for a teacher.
+    """
     scope = 'mmseg' if kind == 'segmentor' else 'mmdet'
     problems = []
     for make_student, make_teacher in PAIRS[kind]:
@@ -119,5 +121,5 @@ def test_it_is_trained_killed_resumed_and_exported(method, kind, shapes, streets
 
 
 def is_ours(name, entries):
-    """Whether a loss of the log is that of an entry, or a part of it."""
+    """Whether a loss in the log belongs to an entry, as a whole or as a part."""
     return any(name.startswith(TermSpec.of(entry).name) for entry in entries)

@@ -1,4 +1,4 @@
-"""MGD against loops and the authors' numbers; its mask is random, and the same in a resumed run."""
+"""MGD compared with loops and the authors' numbers. Its random mask is repeated on resume."""
 import itertools
 
 import pytest
@@ -21,7 +21,7 @@ def made(channels=4, **arguments):
 
 
 def convolved(x, weight, bias):
-    """A 3x3 convolution of (C, H, W) by loops, with zeros around the map."""
+    """A 3x3 convolution of (C, H, W) in loops, with zero padding."""
     _, height, width = x.shape
     out = []
     for o, y, col in itertools.product(range(len(weight)), range(height), range(width)):
@@ -61,7 +61,7 @@ def test_numbers_of_the_authors(monkeypatch, number):
     settings, given, outputs = cases('mgd')[number]
     loss = made(**settings)
     loss.load_state_dict(renamed(given['state'], {'generation.': 'generator.'}))
-    # Theirs is 0 where the number lies above 1 - λ, and for classification where it lies below λ.
+    # The authors' mask is 0 where the random number is above 1 - λ; for classification, below λ.
     drawn = given['drawn'] if settings['mask'] == 'channels' else 1 - given['drawn']
     monkeypatch.setattr(torch, 'rand', lambda shape, **more: drawn.reshape(shape))
     student = given['student'].requires_grad_()
@@ -72,7 +72,7 @@ def test_numbers_of_the_authors(monkeypatch, number):
 
 
 def masks(loss, shape=(2, 4, 40, 50), **named):
-    """The mask of a call, read from what the generator is given."""
+    """Return the mask of a call, read from the input of the generator."""
     seen = []
     loss.generator.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     one = torch.ones(*shape)
@@ -86,7 +86,8 @@ def test_the_fraction_is_what_is_zeroed(fraction):
     found = masks(loss)
     assert set(found.unique().tolist()) <= {0., 1.}
     assert 1 - found.mean().item() == pytest.approx(fraction, abs=0.03)
-    assert torch.equal(found, found[:, :1].expand_as(found))  # all channels of a position
+    # the same for all channels of a position
+    assert torch.equal(found, found[:, :1].expand_as(found))
     if 0 < fraction < 1:
         assert not torch.equal(found[0], found[1])
     by_channel = masks(made(100, masked=fraction, mask='channels').float(), (20, 100, 2, 2))
@@ -110,7 +111,7 @@ def test_a_mask_depends_on_iteration_and_level_alone():
     loss = made().float()
     before = torch.get_rng_state()
     masks(loss)
-    assert torch.equal(torch.get_rng_state(), before)  # the run draws what it would draw without
+    assert torch.equal(torch.get_rng_state(), before)  # the random state of the run does not change
 
 
 def test_gradients_precision_and_empty_input():
@@ -127,7 +128,7 @@ def test_gradients_precision_and_empty_input():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         mixed = loss(student, teacher, iteration=0)
     assert mixed.dtype == torch.float32
-    assert mixed != value  # its layers run in the precision of the run
+    assert mixed != value  # under autocast, the layers run in low precision
     torch.testing.assert_close(mixed, value, rtol=0.02, atol=0)
     for empty in (torch.zeros(0, 4, 5, 5), torch.zeros(2, 4, 0, 5)):
         empty.requires_grad_()

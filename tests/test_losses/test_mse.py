@@ -1,4 +1,4 @@
-"""MSE against loops, and where there is nothing to compare."""
+"""MSE compared with loops, and on empty input."""
 import torch
 
 from mmkd import MSELoss

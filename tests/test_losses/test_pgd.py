@@ -1,4 +1,4 @@
-"""PGD against loops, where there is nothing to compare, and in a run."""
+"""PGD compared with loops, on empty input, and in a run."""
 import math
 
 import numpy as np
@@ -16,7 +16,7 @@ SIZES, STRIDES, CLASSES = ((4, 5), (2, 3)), (8, 16), 3
 
 
 def batch(anchors=2, are_points=False, seed=0):
-    """Two levels of three images: two boxes that overlap, none, and one."""
+    """Two levels and three images, with two overlapping boxes, no box, and one box."""
     rng = torch.Generator().manual_seed(seed)
 
     def random(*shape):
@@ -31,7 +31,7 @@ def batch(anchors=2, are_points=False, seed=0):
         centres = at[:, None].expand(-1, anchors, -1)
         priors.append(at if are_points else torch.cat(
             [centres - stride, centres + stride], 2).flatten(0, 1))
-        # Far from each other, so that an order by quality is clear: boxes of some tens of pixels.
+        # The decoded boxes are some tens of pixels wide and differ clearly in quality.
         middle = at.T.reshape(2, height, width).repeat(2 * anchors, 1, 1)
         sides = torch.tensor([-1., -1, 1, 1]).repeat(anchors).view(-1, 1, 1)
         decoded = middle + sides * 12 + 6 * random(3, 4 * anchors, height, width)
@@ -50,7 +50,7 @@ def overlap(one, other):
 
 
 def importances_by_loops(named, xi, topk, act='sigmoid'):
-    """By (image, level, y, x): importance, and whether it lies in no box."""
+    """Return, by (image, level, y, x), the importance and whether the position is in no box."""
     weights, outside = {}, {}
     for n, boxes in enumerate(named['boxes']):
         for level, (height, width) in enumerate(SIZES):
@@ -89,7 +89,7 @@ def importances_by_loops(named, xi, topk, act='sigmoid'):
 
 
 def attentions_by_loops(features, tau):
-    """Of (C, H, W): by position, and by channel and position."""
+    """Return the attention of features (C, H, W) by position, and by channel and position."""
     count, height, width = features.shape
     places = [(y, x) for y in range(height) for x in range(width)]
     means = {at: (sum(features[(c, *at)].abs() for c in range(count)) / count / tau).exp()
@@ -187,13 +187,13 @@ def test_level_weights_are_those_of_the_levels_numbers():
 
 
 def test_importance_of_positions_by_hand():
-    """Four at the corners of a square around 5, 5, each at a distance of √2 deviations."""
+    """Four corners of a square around (5, 5), each at a distance of √2 standard deviations."""
     centres = torch.tensor([[0., 0], [10, 0], [0, 10], [10, 10], [5, 5]], dtype=torch.float64)
     quality = torch.tensor([[.9], [.8], [.7], [.6], [.1]], dtype=torch.float64)
     found = importance(quality, centres, 4)
     torch.testing.assert_close(found, torch.tensor([math.exp(-1)] * 4 + [0.]).double(),
                                rtol=1e-4, atol=0)
-    # One alone, and those in one line, have no area; nothing is divided by 0.
+    # One point, or points on one line, have no area; nothing is divided by 0.
     assert importance(quality, centres, 1).tolist() == [1, 0, 0, 0, 0]
     assert importance(quality, centres, 2).isfinite().all()
     assert importance(quality * 0, centres, 4).tolist() == [0] * 5
@@ -201,7 +201,7 @@ def test_importance_of_positions_by_hand():
 
 @pytest.mark.parametrize('kind', [PGDClsLoss, PGDRegLoss])
 def test_nothing_to_find(kind):
-    """No objects, boxes of no size, features of one channel: 0 or more, finite, with gradient."""
+    """No objects, boxes without size, and one channel: values and gradients are finite."""
     student, teacher, named = batch()
     more = dict(level=[0, 1]) if kind is PGDClsLoss else {}
     for boxes in ([torch.zeros(0, 4)] * 3, [torch.zeros(1, 4)] * 3):

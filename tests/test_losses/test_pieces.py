@@ -1,4 +1,4 @@
-"""Losses in closed form, piece by piece, against the same formulas by autograd."""
+"""Losses in closed form, computed in pieces, compared with the same formulas by autograd."""
 from functools import partial
 
 import pytest
@@ -13,7 +13,7 @@ LOSSES = dict(dist=partial(DISTLoss, 0.5, 2.), kd=KDLoss)
 
 
 def straightforward(loss, student, teacher, weight=None):
-    """By autograd, as LogitLoss computes any formula on rows."""
+    """Compute the loss by autograd, as LogitLoss does for any formula on rows."""
     return loss.loss_weight * LogitLoss.compare(loss, student, teacher, weight)
 
 
@@ -24,7 +24,7 @@ def straightforward(loss, student, teacher, weight=None):
        shape=st.sampled_from([(3, 5), (2, 3, 4, 5), (1, 7, 11), (2, 1, 3, 3), (4, 6, 1, 1)]))
 def test_value_and_gradient_are_the_straightforward_ones(name, seed, use_sigmoid, tau, masked,
                                                          channels_last, piece, shape):
-    """Whatever the pieces: one position, odd ones, all at once; whatever the order in memory."""
+    """For any size of the pieces and any memory layout."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (3 * torch.randn(shape, generator=generator, dtype=torch.float64)
                         for _ in range(2))
@@ -45,7 +45,7 @@ def test_value_and_gradient_are_the_straightforward_ones(name, seed, use_sigmoid
             found.append((value.detach(), x.grad))
     finally:
         pieces.PIECE['cpu'] = before
-    # A correlation is 0 / 0 where a class is constant, and its gradient of the size of 1 / eps.
+    # The correlation of a constant class is 0 / 0, with a gradient of the order of 1 / eps.
     scale = found[1][1].abs().max().clamp(min=1e-3)
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found[0][1] / scale, found[1][1] / scale, rtol=1e-7, atol=1e-7)
@@ -54,7 +54,7 @@ def test_value_and_gradient_are_the_straightforward_ones(name, seed, use_sigmoid
 @pytest.mark.parametrize('name', LOSSES)
 @pytest.mark.parametrize('use_sigmoid', [False, True])
 def test_in_float32_they_are_near_the_straightforward_one_in_float64(name, use_sigmoid):
-    """Many positions of nearly equal, small probabilities, as a new detector gives them."""
+    """Many positions with small, nearly equal probabilities, as an untrained detector predicts."""
     torch.manual_seed(0)
     student, teacher = (torch.randn(2, 80, 40, 50) * 0.1 - 4.6 for _ in range(2))
     loss = LOSSES[name](use_sigmoid=use_sigmoid)
@@ -72,7 +72,7 @@ def test_in_float32_they_are_near_the_straightforward_one_in_float64(name, use_s
 @pytest.mark.parametrize('shape', [(2, 1, 40, 40), (1, 80, 1, 1), (2, 4, 1, 1), (1, 3, 1, 7)])
 @pytest.mark.parametrize('use_sigmoid', [False, True])
 def test_gradient_of_one_class_and_of_one_position_is_not_drowned(shape, use_sigmoid):
-    """There one of the relations is constant on both sides: 0 / eps, beside the other one."""
+    """In these shapes one relation is constant on both sides, so its correlation is 0 / eps."""
     torch.manual_seed(0)
     student, teacher = torch.randn(2, *shape)
     loss = DISTLoss(use_sigmoid=use_sigmoid)
@@ -97,8 +97,8 @@ def test_nothing_is_kept_but_the_logits_and_a_few_vectors(name):
 
 
 def test_sums_over_many_pieces_keep_their_digits(monkeypatch):
-    """The first piece is large, thousands follow that are lost beside it in a float32 sum."""
-    monkeypatch.setitem(pieces.PIECE, 'cpu', 2)  # a position of two classes at a time
+    """The first piece is large; a float32 sum would lose the thousands of small ones after it."""
+    monkeypatch.setitem(pieces.PIECE, 'cpu', 2)  # one position of two classes at a time
     torch.manual_seed(0)
     student, teacher = torch.randn(1, 2, 4000) * 1e-2, torch.randn(1, 2, 4000) * 1e-2
     student[..., 0] *= 3e4
@@ -108,7 +108,7 @@ def test_sums_over_many_pieces_keep_their_digits(monkeypatch):
 
 
 def test_moments_of_many_pieces_keep_their_digits(monkeypatch):
-    """Probabilities near 0.5 that deviate by thousandths, which float32 sums round off."""
+    """Probabilities near 0.5 deviate by thousandths, which float32 sums would lose."""
     monkeypatch.setitem(pieces.PIECE, 'cpu', 2)
     torch.manual_seed(0)
     student, teacher = torch.randn(1, 2, 3000) * 4e-3, torch.randn(1, 2, 3000) * 4e-3

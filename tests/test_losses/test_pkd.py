@@ -1,4 +1,4 @@
-"""PKDLoss against the standardized features, the authors' numbers, and what its paper claims."""
+"""PKDLoss compared with standardised features, the authors' numbers, and claims of its paper."""
 import numpy as np
 import pytest
 import torch
@@ -27,7 +27,7 @@ def by_loops(student, teacher):
 
 
 def by_autograd(student, teacher):
-    """The definition, of which torch finds the gradient."""
+    """The definition, differentiated by autograd."""
     def standardized(x):
         x = x.transpose(0, 1).flatten(1)
         return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6)
@@ -57,7 +57,7 @@ def test_closed_form_has_the_gradient_of_the_definition(offset, scale):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_constant_channels(dtype):
-    """Of the student, of the teacher, and of both: the definition, finite, no gradient of NaN."""
+    """Constant channels of the student, the teacher, or both have finite gradients."""
     student, teacher = (side.detach().to(dtype) for side in drawn(2, 4, 3, 3))
     student[:, :2], teacher[:, 1:3] = 0.5, 0.25
     student.requires_grad_()
@@ -70,7 +70,7 @@ def test_constant_channels(dtype):
 
 
 def test_gradient_is_the_derivative_in_chunks(monkeypatch):
-    """More than one chunk of channels in an image."""
+    """An image has more than one chunk of channels."""
     monkeypatch.setitem(PIECE, 'cpu', 25)
     student, teacher = drawn(2, 5, 3, 4)
     assert torch.autograd.gradcheck(lambda x: PKDLoss()(x, teacher), student)
@@ -102,7 +102,7 @@ def test_scale_and_offset_of_a_channel_do_not_matter():
 def test_numbers_of_the_authors(settings, inputs, outputs):
     student = inputs['student'].requires_grad_()
     value = PKDLoss(**settings)(student, inputs['teacher'])
-    # The numbers are written with 12 digits, or 7.
+    # The numbers have 12 digits for float64, 7 for float32.
     is_double = student.dtype == torch.float64
     tight = dict(rtol=1e-10, atol=1e-12) if is_double else dict(rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(value, outputs['value'], **tight)

@@ -1,4 +1,4 @@
-"""The rule of `--method auto`: it names methods that exist, and follows the results."""
+"""The rule of `--method auto` chooses existing methods, in the order of the results."""
 import os
 
 import pytest

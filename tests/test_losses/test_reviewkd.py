@@ -1,4 +1,4 @@
-"""Knowledge review against loops over positions, by hand, and in runs."""
+"""Knowledge review compared with loops over positions and known values, and in runs."""
 import itertools
 
 import pytest
@@ -14,7 +14,7 @@ SIZES = [(6, 5), (3, 2), (1, 1)]
 """Of the maps: all sizes of HCL, some of them, none."""
 
 
-# --- the formula, written as loops over positions -----------------------------------------------
+# --- the formula, in loops over positions -------------------------------------------------------
 
 
 def places(tensor):
@@ -54,7 +54,7 @@ def pooled(x, size):
     (n, channels, h, w) = x.shape
 
     def cells(number, length):
-        """From the last whole position at or before the share, to the first at or behind it."""
+        """Return the input positions that the pooled cell covers at least in part."""
         return range(number * length // size, -(-(number + 1) * length // size))
 
     def at(i, c, row, col):
@@ -69,7 +69,7 @@ def difference(a, b):
 
 
 def by_loops(student, teacher, layers):
-    """Sum over levels of HCL, of the fusion from the deepest level to the shallowest."""
+    """The sum over levels of HCL, with fusion from the deepest to the shallowest level."""
     total, deeper = 0, None
     for level in range(len(student) - 1, -1, -1):
         mine = {name.split('.', 2)[2]: value for name, value in layers.items()
@@ -108,7 +108,7 @@ def made(**arguments):
     torch.manual_seed(0)
     loss = ReviewKDLoss(**{'mid_channels': 2, **arguments})
     loss.setup([2] * len(SIZES), [3] * len(SIZES))
-    for parameter in loss.parameters():  # not only ones and zeros in the norms
+    for parameter in loss.parameters():  # other values than ones and zeros in the norms
         parameter.data += 0.1 * torch.randn_like(parameter)
     return loss.double()
 
@@ -174,7 +174,7 @@ def test_mistakes_are_named(arguments, error, message):
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
-    """Its neck is wider than the student's."""
+    """A teacher with a wider neck than the student's."""
     return save_teacher(tmp_path_factory.mktemp('teacher') / 't.pth', retinanet(channels=24))
 
 
@@ -200,7 +200,8 @@ def test_trained_killed_resumed_and_exported(shapes, tmp_path, teacher):
     assert [state[f'0.fusions.{level}.leave.0.weight'].shape for level in range(5)] == [
         (24, 8, 3, 3)] * 5
     assert '0.fusions.4.attention.weight' not in state
-    assert int(state['0.fusions.0.enter.1.num_batches_tracked']) == 6  # and no blank image
+    # without the blank image of the dry run
+    assert int(state['0.fusions.0.enter.1.num_batches_tracked']) == 6
     before = saved_at(tmp_path / 'whole' / 'epoch_1.pth')['mmkd']['losses']['loss_neck_reviewkd']
     for name, value in state.items():
         assert not torch.equal(value, before[name]), f'{name} is not trained'

@@ -1,4 +1,4 @@
-"""RKDLoss against loops and the authors' numbers."""
+"""RKDLoss compared with loops and the authors' numbers."""
 import math
 
 import pytest
@@ -13,7 +13,7 @@ def huber(x):
 
 
 def by_loops(student, teacher):
-    """Distances and angles of all pairs and triples, by points."""
+    """The distances of all pairs of points and the angles of all triples."""
     def distance(a, b):
         return math.dist(a.tolist(), b.tolist())
 
@@ -65,7 +65,7 @@ def test_weights_of_the_parts():
 
 
 def test_two_equal_images_have_no_direction():
-    """Their difference is rounding; divided by its length it would be a random direction."""
+    """Their difference is a rounding error; normalising it would give a random direction."""
     torch.manual_seed(0)
     student, teacher = torch.randn(4, 3), torch.randn(4, 5)
     student[1] = student[0]

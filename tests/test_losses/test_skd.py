@@ -1,4 +1,4 @@
-"""SKD against loops and the authors' numbers."""
+"""SKD compared with loops and the authors' numbers."""
 import math
 
 import pytest
@@ -15,7 +15,7 @@ def maps(*shape, seed=0):
 
 
 def by_loops(student, teacher, height, width):
-    """Parts in windows; norms are constant."""
+    """The maximum of each window, normalised by its norm, which is treated as a constant."""
     total = 0.
     for n in range(len(student)):
         similarity = []
@@ -45,7 +45,7 @@ def test_it_agrees_with_loops(window, size, steps):
 
 @pytest.mark.parametrize('case', range(2))
 def test_numbers_of_the_authors(case):
-    """A sum over images there, a mean over them here."""
+    """The authors sum over images, mmkd averages."""
     _, inputs, outputs = cases('skd')[case]
     student, teacher = inputs['student'].requires_grad_(), inputs['teacher']
     value = SKDLoss()(student, teacher)
@@ -67,7 +67,7 @@ def test_channels_and_scale_may_differ():
 
 
 def test_what_has_nothing_to_compare():
-    """Zeros have no direction: the value and the gradient are finite. No images: 0."""
+    """For zero vectors the value and the gradient are finite. Without images the loss is 0."""
     student = torch.zeros(1, 3, 4, 4, requires_grad=True)
     value = SKDLoss()(student, torch.randn(1, 3, 4, 4))
     value.backward()

@@ -1,4 +1,4 @@
-"""SPLoss against loops, RepDistiller's numbers, and the shape of its authors' maps."""
+"""SPLoss compared with loops, RepDistiller's numbers, and the map size of its authors."""
 import pytest
 import torch
 from support.authors import cases

@@ -1,4 +1,4 @@
-"""Which losses are found to be constant where they are used, and which are not."""
+"""The trial detects losses that are constant at their point, without false alarms."""
 import pytest
 import torch
 from conftest import build, distiller, retinanet, segmentor
@@ -8,7 +8,7 @@ from mmkd.losses.trial import is_constant, limits_of
 
 
 class OfTheConfident(DistillLoss):
-    """Looks at positions alone where the teacher is sure."""
+    """Compares only positions where the teacher is confident."""
 
     def compare(self, student, teacher, weight):
         sure = teacher.softmax(1).amax(1, keepdim=True) > 0.9
@@ -16,14 +16,14 @@ class OfTheConfident(DistillLoss):
 
 
 class OfRoots(DistillLoss):
-    """Wants numbers of 0 or more."""
+    """Requires values of 0 or more."""
 
     def compare(self, student, teacher, weight):
         return (student.sqrt() - teacher.sqrt()).square().mean()
 
 
 class OfNorms(DistillLoss):
-    """Normalises away all that there is in one channel."""
+    """Normalisation leaves nothing to compare in a single channel."""
 
     def compare(self, student, teacher, weight):
         student, teacher = (one / one.norm(dim=1, keepdim=True) for one in (student, teacher))
@@ -31,7 +31,7 @@ class OfNorms(DistillLoss):
 
 
 class OfPairs(DistillLoss):
-    """Correlates what a position says: of two numbers always by 1 or -1, up to rounding."""
+    """Correlates the columns of a position; with two columns the correlation is 1 or -1."""
 
     def compare(self, student, teacher, weight):
         student, teacher = (one - one.mean(1, keepdim=True) for one in (student, teacher))
@@ -40,14 +40,14 @@ class OfPairs(DistillLoss):
 
 
 class Detached(DistillLoss):
-    """Its author forgot what is trained."""
+    """Detaches the student by mistake."""
 
     def compare(self, student, teacher, weight):
         return (student.detach() - teacher).square().mean()
 
 
 class Strange(DistillLoss):
-    """Takes what its model gives, and nothing else."""
+    """Accepts only the values that its model returns."""
 
     def compare(self, student, teacher, weight):
         if (teacher < 0).any():
@@ -56,7 +56,7 @@ class Strange(DistillLoss):
 
 
 class Bank(MSELoss):
-    """Remembers what it has seen."""
+    """Stores every teacher output and changes a buffer."""
 
     def __init__(self):
         super().__init__()
@@ -109,7 +109,7 @@ def test_constant_by_construction(loss, shapes):
     (OfRoots(), [MAP]),
     (OfNorms(), [MAP]),
     (OfPairs(), [MAP]),
-    (Strange(), [MAP]),  # it cannot be told
+    (Strange(), [MAP]),  # the trial raises an error, so the result is unknown
     (DISTLoss(), []),
 ])
 def test_no_false_alarm(loss, shapes):
@@ -156,7 +156,7 @@ def prepared(model, entry, scope):
 
 
 def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(monkeypatch):
-    """DeepLabV3's pooled features are one position of every image; P7 is so of 128 pixels only."""
+    """DeepLabV3's pooled features always have one position; P7 has one only for small images."""
     with pytest.raises(ValueError, match=(
             r'`loss_decode_head_image_pool_cwd` gives no gradient at `decode_head.image_pool` '
             r'of the student \(1x16x1x1\): the gradient of CWDLoss is 0.*use another loss')):
@@ -178,7 +178,7 @@ def test_what_is_left_out_is_said_once_before_training(monkeypatch):
                     'over 2 columns, and only compares within classes; mmkd.KDLoss has no such '
                     'limit']
     said.clear()
-    # Nine anchors of one class are nine columns, and are compared as DIST's authors do it.
+    # The nine anchors of one class are nine columns, compared as by DIST's authors.
     prepared(retinanet(classes=1), dict(type='mmkd.DISTLoss', on='cls'), 'mmdet')
     assert not said
     prepared(retinanet(classes=1), dict(type='mmkd.DISTLoss', on='cls', per_anchor=True), 'mmdet')
