@@ -1,4 +1,4 @@
-"""A teacher that is quoted: the same losses, no forward, and refusal of whatever has changed."""
+"""A cached teacher gives the same losses without a forward pass, and detects any change."""
 import os
 import re
 import shutil
@@ -35,7 +35,7 @@ def cached(tmp_path):
 
 
 def config_with(shapes, teacher, work_dir, variants=2, epochs=3):
-    """The pipeline flips by chance; replayed, or not at all wrapped."""
+    """A config whose pipeline flips at random, with or without Replay."""
     model = distiller(retinanet(), teacher, dict(type='mmkd.DISTLoss', on='cls'))
     config = detector_config(shapes, model, str(work_dir))
     config.train_cfg.max_epochs = epochs
@@ -101,7 +101,7 @@ def test_compact_answers_change_the_loss_a_little(shapes, tmp_path, cached, stor
 
 
 def asked_images(model):
-    """Numbers of images that the teacher's network sees, batch by batch."""
+    """Record the number of images that the teacher's network gets in each batch."""
     seen, extract = [], model.teacher.model.extract_feat
     model.teacher.model.extract_feat = lambda inputs, *rest: seen.append(
         len(inputs)) or extract(inputs, *rest)
@@ -113,7 +113,7 @@ def term_of(model, inputs, samples):
 
 
 def test_only_what_is_missing_is_asked_and_counted(cached):
-    """Whatever comes from the cache and what does not: the terms are a frozen teacher's."""
+    """With any mixture of cached and missing images, the terms are those of a frozen teacher."""
     teacher = {key: value for key, value in cached.items()
                if key not in ('type', 'cache', 'stored_as')}
     kd = dict(type='mmkd.KDLoss', on='cls')
@@ -147,7 +147,7 @@ def test_only_what_is_missing_is_asked_and_counted(cached):
 
 
 def test_a_folder_removed_in_the_middle_of_a_run(shapes, tmp_path, cached):
-    """The answers go on being right, and the folder is filled anew."""
+    """The losses stay correct, and the cache is filled again."""
     frozen = {key: value for key, value in cached.items()
               if key not in ('type', 'cache', 'stored_as')}
     _, expected = train(config_with(shapes, frozen, tmp_path / 'frozen'))
@@ -221,7 +221,7 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
     config = config_with(shapes, dict(cached, on_miss='error'), tmp_path / 'run', variants=3)
     filling = config_with(shapes, cached, tmp_path / 'fill', variants=3)
     filling.dump(str(tmp_path / 'config.py'))
-    # Of three variants two at least are flipped alike, and are one image.
+    # At least two of the three variants have the same flip and are one entry.
     for expected in (r'\d+ outputs were cached before, [4-8] are '
                      r'new', '12 outputs were cached before, 0 are new'):
         done = run_tool('cache_teacher.py', 'config.py', cwd=tmp_path)
@@ -231,7 +231,7 @@ def test_tool_fills_it_for_every_variant(shapes, tmp_path, cached):
 
 
 def test_answers_of_queries_are_kept_whole(tmp_path):
-    """Predictions without an order are paired by what is told beside them."""
+    """Queries have no order: they are paired by the boxes that are stored with them."""
     teacher = save_teacher(tmp_path / 't.pth', detector('detr', queries=9))
     entry = dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'),
                  stored_as='float32')
@@ -248,7 +248,7 @@ def test_answers_of_queries_are_kept_whole(tmp_path):
 
 
 def other_family(monkeypatch):
-    """One of the user's own, which reads the head in another way."""
+    """Replace the family by a user's own, which may read the head differently."""
     monkeypatch.setattr(cached_module, 'family_of', lambda model: type('OwnHead', (), {})())
 
 

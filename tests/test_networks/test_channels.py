@@ -1,4 +1,4 @@
-"""Images of other than three channels: grayscale, with depth, multispectral."""
+"""Images without three channels: grayscale, with depth, multispectral."""
 import sys
 
 import numpy as np
@@ -31,7 +31,7 @@ STDS = [57., 58., 59., 20.]
 
 @TRANSFORMS.register_module()
 class AddBands:
-    """Further bands of an image, uint16: functions of the first three, with values above 255."""
+    """Adds uint16 bands that are functions of the first three, with values above 255."""
 
     def __init__(self, count):
         self.count = count
@@ -44,7 +44,7 @@ class AddBands:
 
 
 def of_channels(model, count, means=None):
-    """The same model for images of so many channels, with a mean for each unless told."""
+    """Change the model to images of ``count`` channels, with one mean per channel by default."""
     means = MEANS[:count] if means is None else means
     model['backbone']['in_channels'] = count
     model['data_preprocessor'].update(
@@ -60,7 +60,7 @@ def streets_classes():
 
 
 def run(package, shapes, streets, work_dir, model, count, **changes):
-    """A run whose images are loaded with so many channels."""
+    """A run whose images have ``count`` channels."""
     config = detector_config(shapes, model, str(work_dir), **changes) if package == 'mmdet' else (
         segmentor_config(streets, model, str(work_dir), **changes))
     for loader in (config.train_dataloader, config.val_dataloader):
@@ -82,7 +82,7 @@ def saved(path, package, model):
 
 
 def seen_by_both(config):
-    """Train; return every batch of the student's and what its teacher's backbone was given."""
+    """Train; return all batches, the input of the teacher's backbone, and the losses."""
     from mmengine.runner import Runner
     runner = Runner.from_cfg(config)
     distillation, batches = runner.model.distillation, []
@@ -101,13 +101,13 @@ def seen_by_both(config):
 
 @pytest.mark.parametrize(('package', 'count', 'means', 'other'), [
     ('mmdet', 1, [100.], [90.]),         # grayscale
-    ('mmseg', 1, [100.], None),          # one side without any normalization
-    ('mmseg', 4, MEANS, [50.]),          # colours and depth, one mean for all in the teacher
+    ('mmseg', 1, [100.], None),          # one side without normalisation
+    ('mmseg', 4, MEANS, [50.]),          # RGB and depth; the teacher has one mean for all channels
     ('mmseg', 6, [100.], [50.]),         # multispectral
     ('mmdet', 6, [100.], []),
 ])
 def test_pair_of_other_channels_is_trained(package, count, means, other, shapes, streets, tmp_path):
-    """The teacher gets its own normalization of the same pixels."""
+    """The teacher gets the same pixels with its own normalisation."""
     teacher = saved(tmp_path / 't.pth', package,
                     of_channels(plain(package, width=12), count, other or []))
     model = distiller(of_channels(plain(package), count, means), teacher, DIST)
@@ -125,13 +125,13 @@ def test_pair_of_other_channels_is_trained(package, count, means, other, shapes,
             pixels = (one * std + mean)[:, :height, :width]
             torch.testing.assert_close(image[:, :height, :width], (pixels - minus) / by,
                                        atol=1e-4, rtol=1e-4)
-    if count == 6:  # bands above 255 have come through
+    if count == 6:  # values above 255 are kept
         assert pixels.max() > 300
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
 def test_one_channel_is_repeated_for_a_teacher_of_three(package, shapes, streets, tmp_path):
-    """Each of its channels is the gray value, normalised by its own mean, whatever their order."""
+    """Each channel is the gray value, normalised by the teacher's mean of that channel."""
     teacher = dict(saved(tmp_path / 't.pth', package, plain(package, width=12)), channels='repeat')
     model = distiller(of_channels(plain(package), 1, [100.]), teacher, DIST)
     config = run(package, shapes, streets, tmp_path / 'run', model, 1,
@@ -150,7 +150,7 @@ def test_one_channel_is_repeated_for_a_teacher_of_three(package, shapes, streets
 
 
 def prepared(student, teacher, *, kind=None, **more):
-    """A pair with a teacher of random weights, ready to be trained."""
+    """Build a Distiller whose teacher has random weights, and initialise it."""
     entry = dict(config=dict(default_scope='mmdet', model=teacher), checkpoint=None, **more)
     model = build(distiller(student, entry if kind is None else kind(entry), DIST))
     model.init_weights()
@@ -181,7 +181,7 @@ def test_channels_that_differ_are_refused(student, teacher, more, says):
 
 
 def test_means_must_fit_the_model():
-    """In place of what torch says of the first convolution."""
+    """The message replaces torch's error in the first convolution."""
     student = of_channels(retinanet(), 1, MEANS[:3])
     with pytest.raises(ValueError, match='`mean` in the `data_preprocessor` of the student has 3 '
                        'values, but its first layer takes images of 1 channel; write one value'):
@@ -191,7 +191,7 @@ def test_means_must_fit_the_model():
 
 
 def test_members_of_a_committee_are_fed_one_by_one():
-    """One takes the channel, the other three of them."""
+    """One member takes the gray image, the other a copy in three channels."""
     def committee(entry):
         gray = dict(config=dict(default_scope='mmdet', model=ONE()), checkpoint=None)
         return dict(type='mmkd.Committee', members=[gray, entry])
@@ -212,14 +212,14 @@ def test_partner_sees_the_images_of_the_student():
                 dict(DIST, on=dict(student='cls', teacher='partner:cls'))]))
         model.init_weights()
 
-    with_partner(ONE(), shared=['backbone.layer1'])  # it is run to learn what comes before
+    with_partner(ONE(), shared=['backbone.layer1'])  # finding the shared layers runs the partner
     with pytest.raises(ValueError, match='images of the student have 1 channel, but those of the '
                        'partner 3; use a partner of 1 channel$'):
         with_partner(THREE())
 
 
 def test_answers_are_kept_apart(shapes, tmp_path):
-    """Those of a channel that is repeated, and those of three."""
+    """The cache distinguishes a repeated channel from images of three channels."""
     teacher = dict(save_teacher(tmp_path / 't.pth', retinanet()), type='mmkd.CachedTeacher',
                    cache=str(tmp_path / 'cache'))
     model = distiller(ONE(), dict(teacher, channels='repeat'), DIST)
@@ -231,7 +231,7 @@ def test_answers_are_kept_apart(shapes, tmp_path):
 
 
 def test_channels_are_counted_where_pixels_are_put_side_by_side():
-    """YOLOX gives its first convolution four pixels of each channel."""
+    """YOLOX stacks four pixels of each channel before its first convolution."""
     from mmdet.models.backbones.csp_darknet import Focus
     from mmengine.config import Config
 
@@ -251,7 +251,7 @@ def test_channels_are_counted_where_pixels_are_put_side_by_side():
 
 
 def test_views_keep_channels_and_values():
-    """A gray image without a dimension for its channel; bands of 16 bits."""
+    """A gray image without a channel dimension, 16-bit bands, and float bands."""
     from mmdet.models import DetDataPreprocessor
     pack = dict(type='mmdet.PackDetInputs', meta_keys=('img_shape', ))
     for image in (np.arange(80, dtype=np.uint8).reshape(8, 10),

@@ -32,7 +32,7 @@ KD = dict(type='mmkd.KDLoss', on='cls')
 
 
 def folder_of(folder, model, images, count=2, scope='mmdet', with_teachers=True):
-    """Teachers of random weights, and `folds.json`: image i is of fold i modulo the count."""
+    """Write teachers with random weights and `folds.json`; image i has fold i modulo ``count``."""
     teachers = []
     for number in range(count):
         entry = save_teacher(folder / f'fold{number}.pth', model, seed=number, scope=scope,
@@ -65,7 +65,7 @@ PAIRS = dict(
 
 @pytest.mark.parametrize('pair', PAIRS)
 def test_each_image_is_taught_by_the_teacher_that_has_not_seen_it(pair, tmp_path):
-    """In a batch of both folds, and in either order."""
+    """A batch with images of both folds, in either order."""
     make, of_teacher, batch_of, scope, point = PAIRS[pair]
     entry = folder_of(tmp_path, of_teacher(), ['a.png', 'b.png'], scope=scope)
     loss = dict(type='mmkd.MSELoss', on=point)
@@ -101,7 +101,7 @@ def test_each_image_is_taught_by_the_teacher_that_has_not_seen_it(pair, tmp_path
                 assert rows
                 torch.testing.assert_close(one[rows], its[rows], rtol=1e-4, atol=1e-5)
                 differs.append(not torch.allclose(one[rows], wrong[rows], rtol=1e-4, atol=1e-5))
-            assert any(differs)  # the logits of a coarse level may be the bias alone
+            assert any(differs)  # on a coarse level the bias may dominate the logits
 
 
 def prepared(entry, student=retinanet, point='cls', **changes):
@@ -113,7 +113,7 @@ def prepared(entry, student=retinanet, point='cls', **changes):
 
 
 class Sample(dict):
-    """A sample with its path alone."""
+    """A sample that has only a path."""
 
 
 def paths(*names):
@@ -129,11 +129,11 @@ def test_a_teacher_runs_only_on_its_images(tmp_path, monkeypatch):
         monkeypatch.setattr(one.model, 'extract_feat', lambda inputs, number=number, run=extract: (
             sizes.setdefault(number, []).append(len(inputs)), run(inputs))[1])
     point = points_of(fitted.model, 'teacher')['cls']
-    for one in fitted.teachers:  # which modules are idle is known
+    for one in fitted.teachers:  # skip the search for idle modules
         one.runs_whole = True
     sizes.clear()
     fitted.observe(torch.zeros(3, 3, 64, 64), paths('d', 'b', 'a'), {'': Question((point, ))})
-    assert sizes == {0: [2], 1: [1]}  # d and a; b; none of the third fold
+    assert sizes == {0: [2], 1: [1]}  # d and a have fold 0, b has fold 1, none has fold 2
 
 
 def test_unseen_images_have_one_teacher_by_name_or_the_mean(tmp_path):
@@ -192,11 +192,11 @@ def samples(*names):
             for name in names]
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_teachers_in_another_order_are_refused(tmp_path):
-    """The split is verified by the SHA-256 of the weights."""
+    """The order of the teachers is verified by the SHA-256 of the weights."""
     entry = folder_of(tmp_path, retinanet(), ['a', 'b'])
     swapped = [dict(config=f'{tmp_path}/fold{n}.py', checkpoint=f'{tmp_path}/fold{n}.pth')
                for n in (1, 0)]

@@ -1,4 +1,4 @@
-"""PS-KD: who the earlier self is, and how much it counts in each epoch."""
+"""PS-KD: the earlier student that teaches, and its weight in each epoch."""
 import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, segmentor, segmentor_config, train
@@ -13,7 +13,7 @@ WEIGHT = 'bbox_head.retina_cls.weight'
 
 @HOOKS.register_module(force=True)
 class KeepSelves(Hook):
-    """The student at the end of each epoch, and the teacher in it."""
+    """Stores a weight of the student after each epoch and of the teacher after each iteration."""
     priority = 'LOWEST'
 
     def before_train(self, runner):
@@ -40,18 +40,18 @@ def test_teacher_is_the_student_of_the_last_epochs_end(shapes, tmp_path):
     for epoch in (1, 2):
         for step in (2 * epoch, 2 * epoch + 1):
             assert torch.equal(keeper.teachers[step], keeper.students[epoch - 1])
-    # alpha_t = 0.8 * t / T; the first epoch has no earlier one.
+    # alpha_t = 0.8 * t / T, and no earlier student in the first epoch
     assert [one['factor_cls_kd'] for one in losses] == pytest.approx(
         [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1, 1])
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, False] + [True] * 4
 
 
 def test_hard_targets_keep_what_soft_ones_leave(shapes, tmp_path):
-    """The classification loss is the plain run's times 1 - alpha, until weights part ways."""
+    """The classification loss is (1 - alpha) times that of the plain run."""
     _, plain = train(detector_config(shapes, retinanet(), str(tmp_path / 'plain'), **{
         'train_cfg.max_epochs': 2}))
     _, losses = train(run(shapes, tmp_path / 'run', dict(type='mmkd.EarlierSelf'), epochs=2))
-    for step in range(2):  # there is no earlier self yet, so labels are whole
+    for step in range(2):  # no earlier student yet, so labels have their full weight
         assert losses[step]['loss_cls'] == plain[step]['loss_cls']
     assert losses[2]['loss_cls'] == pytest.approx((1 - 0.8) * plain[2]['loss_cls'], rel=1e-5)
     assert losses[2]['loss_bbox'] == plain[2]['loss_bbox']

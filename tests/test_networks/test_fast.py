@@ -1,4 +1,4 @@
-"""Faster settings of a frozen teacher: how far its answers move, and what is left out where."""
+"""Faster settings of a frozen teacher: the change of its outputs, and unsupported settings."""
 import pytest
 import torch
 from conftest import build, detector_config, distiller, retinanet, save_teacher, train
@@ -21,7 +21,7 @@ def teacher(tmp_path):
     (dict(precision='bf16'), 0.05), (dict(fuse=True, channels_last=True, precision='bf16'), 0.05)],
     ids=['fuse', 'channels_last', 'bf16', 'all'])
 def test_losses_stay_close(shapes, tmp_path, teacher, monkeypatch, settings, rel):
-    # Half precision is tried also where this machine would only imitate it.
+    # Try half precision even if this machine only emulates it.
     monkeypatch.setattr(fast, 'supported', lambda dtype, said: dtype)
     _, exact = train(detector_config(shapes, distiller(retinanet(), teacher, DIST),
                                      str(tmp_path / 'exact')))
@@ -56,7 +56,7 @@ def test_compiled_it_says_the_same(teacher, monkeypatch):
 
 
 def compile_by_tracing(forward, dynamic):
-    """Stands in for the compiler, which takes a minute."""
+    """Replaces the compiler, which takes a minute."""
     assert dynamic
     return lambda *args: forward(*args)
 
@@ -82,7 +82,7 @@ def test_what_the_device_cannot_is_left_out_with_a_warning(
 
 
 class NormBeforeConv(nn.Module):
-    """A convolution in front of a norm that is not applied to it: folding both would be wrong."""
+    """The norm precedes the convolution, so folding the norm into it would be wrong."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The frozen teacher: fed what it was trained on, same classes, nothing silent about its files."""
+"""FrozenTeacher: its normalisation, its classes, and errors about its config and checkpoint."""
 import copy
 import hashlib
 import os
@@ -39,7 +39,7 @@ def classes_of(entry):
 
 
 def stops(shapes, tmp_path, model, **changes):
-    """A training run that must stop before its first batch."""
+    """A training run that must raise an error before its first batch."""
     runner = Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes))
     runner.model.__dict__['train_step'] = lambda *args, **kwargs: pytest.fail('a batch was trained')
     runner.train()
@@ -118,7 +118,7 @@ def test_another_number_of_classes_is_refused_where_names_are_unknown(tmp_path):
 
 
 def test_classes_in_another_order_are_remapped(shapes, tmp_path, monkeypatch):
-    """Teacher columns (cross, extra, disc, square) for the student's (disc, square, cross)."""
+    """Teacher columns: cross, extra, disc, square. Student columns: disc, square, cross."""
     names = ('cross', 'extra', 'disc', 'square')
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=4), classes=names)
     monkeypatch.setattr('mmkd.training.probe.classes_of_run', lambda: list(CLASSES))
@@ -134,15 +134,15 @@ def test_classes_in_another_order_are_remapped(shapes, tmp_path, monkeypatch):
 
 
 def test_names_in_another_order_than_the_labels_are_refused(shapes, tmp_path):
-    """mmdet numbers labels as the annotation file does, whatever `metainfo` says."""
+    """mmdet numbers labels in the order of the annotation file, not of `metainfo`."""
     swapped = ('cross', 'disc', 'square')
-    teacher = save_teacher(tmp_path / 't.pth', retinanet())  # disc, square, cross, as the file
+    teacher = save_teacher(tmp_path / 't.pth', retinanet())  # disc, square, cross, as in the file
     config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
                              classes=swapped)
     with pytest.raises(ValueError, match=r"\['cross', 'disc', 'square'\] by its `metainfo`.*"
                        r"\['disc', 'square', 'cross'\]: label 0 .*; write `metainfo` in the order"):
         train(config)
-    # Equal names on both sides do not help: nothing tells in which order the teacher's stand.
+    # Equal names on both sides do not help, because the order of the teacher's columns is unknown.
     same = save_teacher(tmp_path / 's.pth', retinanet(), classes=swapped)
     with pytest.raises(ValueError, match="label 0 is 'disc', not 'cross'"):
         train(detector_config(shapes, distiller(retinanet(), same), str(tmp_path / 'same'),
@@ -160,7 +160,7 @@ def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path
 
 
 def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
-    """BGR, std 1, under an RGB student: its logits on the student's batch are its own."""
+    """The teacher takes BGR with std 1, the student RGB. Logits are those of the teacher alone."""
     caffe = dict(type='DetDataPreprocessor', mean=[103.53, 116.28, 123.675], std=[1., 1., 1.],
                  bgr_to_rgb=False, pad_size_divisor=32)
     other = retinanet()
@@ -327,7 +327,7 @@ def test_checkpoint_address_comes_from_the_model_index(monkeypatch):
     assert asked[0].endswith('retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth')
 
 
-# --- where its weights come from ------------------------------------------------------------------
+# --- source of the weights ------------------------------------------------------------------------
 
 def digest_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -349,7 +349,7 @@ def half_written(path):
 @pytest.mark.parametrize('change', [removed, replaced, half_written])
 @pytest.mark.parametrize('kind', ['mmkd.FrozenTeacher', 'mmkd.CachedTeacher'])
 def test_what_is_recorded_is_what_taught(shapes, tmp_path, change, kind):
-    """Also where the files are others by the time of the first save."""
+    """Files may change before the first checkpoint is saved."""
     entry = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     config = tmp_path / 'teacher.py'
     Config(entry['config']).dump(str(config))
@@ -385,7 +385,7 @@ def test_what_is_recorded_is_what_taught(shapes, tmp_path, change, kind):
 
 
 def test_hash_and_weights_are_of_one_file(tmp_path, monkeypatch):
-    """Replaced under its name between hashing and loading, and written to meanwhile."""
+    """The file is replaced between hashing and loading, or changed during loading."""
     save_teacher(tmp_path / 'teacher.pth', retinanet())
     save_teacher(tmp_path / 'other.pth', retinanet(), seed=5)
     path, weights = tmp_path / 'teacher.pth', saved_at(tmp_path / 'teacher.pth')['state_dict']

@@ -1,4 +1,4 @@
-"""What has no part in an answer does not run, and the answer stays the same to the bit."""
+"""Modules that do not contribute to the output are skipped, and the output is bitwise equal."""
 import pytest
 import torch
 from conftest import build, distiller, observe, retinanet, save_teacher, segmentor, two_stage
@@ -9,7 +9,7 @@ from mmkd.points.recorder import recording
 
 
 def told_and_calls(model, image, watched):
-    """What the teacher says of an image that it has met before, and how often modules ran."""
+    """Return the teacher's output at a known shape, and the number of calls of some modules."""
     observe(model, image)
     with recording(model.teacher.model, watched) as calls:
         _, told = observe(model, image)
@@ -57,7 +57,7 @@ def test_two_points_need_what_either_needs(tmp_path):
     both = ['bbox_head.retina_cls', 'bbox_head.retina_reg', 'backbone.layer4.0']
     _, calls = told_and_calls(model, torch.randn(1, 3, 64, 64), both)
     assert min(calls.values()) > 0
-    model.terms[1].factor = 0.  # a schedule has stopped the boxes
+    model.terms[1].factor = 0.  # as if a schedule had stopped the boxes
     distillation = model.distillation
     inputs = torch.randn(1, 3, 64, 64)
     seen = {'student': distillation.probe.predicted('student', inputs)}
@@ -79,7 +79,7 @@ def test_auxiliary_head_of_a_segmentor_needs_no_last_stage(tmp_path):
 
 
 def test_box_offsets_at_rois_do_not_run_and_rare_layers_do(tmp_path):
-    """On noise there is one large RoI; the layer for small ones, unheard of then, answers, too."""
+    """The search for idle modules uses one large RoI; layers for small RoIs must still run."""
     model = prepared(two_stage(), save_teacher(tmp_path / 't.pth', two_stage(width=12)),
                      dict(type='mmkd.DISTLoss', on='cls'))
     network, point = model.teacher.model, model.terms[0].teacher_point
@@ -100,7 +100,7 @@ def test_box_offsets_at_rois_do_not_run_and_rare_layers_do(tmp_path):
 
 
 class Hidden(nn.Module):
-    """Its answer depends on `chooses` by numbers alone, on `unused` not at all."""
+    """`chooses` affects the output without a gradient, `unused` not at all."""
 
     def __init__(self):
         super().__init__()
@@ -149,7 +149,7 @@ def test_outermost():
 
 
 class Moody(nn.Module):
-    """Whatever may deceive who looks at one image: each part has one way of its own."""
+    """Each kind has a part that a search with one image could wrongly consider idle."""
 
     def __init__(self, kind):
         super().__init__()

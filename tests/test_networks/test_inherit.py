@@ -1,4 +1,4 @@
-"""What a student takes over from its teacher."""
+"""The weights that a student inherits from its teacher."""
 import pytest
 import torch
 from conftest import build, detector_config, distiller, retinanet, save_teacher, saved_at, train
@@ -10,7 +10,7 @@ DIST = dict(type='mmkd.DISTLoss', on='cls')
 
 
 class Blocks(nn.Module):
-    """Two stages of blocks, as a backbone has them, and a head."""
+    """Two stages of blocks, as in a backbone, and a head."""
 
     def __init__(self, depths, width=4):
         super().__init__()
@@ -65,7 +65,7 @@ def test_student_begins_with_neck_and_head(shapes, tmp_path):
     assert {name for name in own if name.startswith('bbox_head')} <= same
     assert 'neck.fpn_convs.0.conv.weight' in same
     assert 'backbone.conv1.weight' not in same
-    # Copies, not the same tensors: the teacher stays as it is when the student is trained.
+    # Weights are copied: training the student does not change the teacher.
     with torch.no_grad():
         model.bbox_head.retina_cls.weight.add_(1)
     assert not torch.equal(model.bbox_head.retina_cls.weight,

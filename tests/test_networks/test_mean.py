@@ -1,4 +1,4 @@
-"""The mean teacher: arithmetic of the average, its warm-up, and company of an EMAHook."""
+"""MeanTeacher: the average, its warm-up, and its use with an EMAHook."""
 import copy
 
 import pytest
@@ -27,7 +27,7 @@ def test_average_is_that_of_the_formula(momentum, warmup):
     student = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     teacher = MeanTeacher(momentum, warmup)
     teacher.prepare(student)
-    for parameter in student.parameters():  # weights that were loaded after the teacher was built
+    for parameter in student.parameters():  # other weights than at the time of `prepare`
         parameter.data.normal_()
     teacher.begin()
     expected = {name: value.double() for name, value in student.state_dict().items()}
@@ -97,7 +97,7 @@ def test_follows_the_student_in_a_run(shapes, tmp_path):
 
 
 def bernoulli_divergence(student, teacher):
-    """KD of sigmoid heads as its docstring has it: mean over positions, sum over levels."""
+    """KD of sigmoid heads as documented: mean over positions, sum over levels."""
     total = 0.
     for one, other in zip(student, teacher):
         p, q = one.double().sigmoid(), other.double().sigmoid()
@@ -107,7 +107,7 @@ def bernoulli_divergence(student, teacher):
 
 
 def keep_terms(momentum):
-    """A hook that works out every step's term with an average of its own, and what it found."""
+    """Return a hook that computes the term of every step with its own average, and its results."""
     found = []
 
     @HOOKS.register_module(force=True)
@@ -131,7 +131,8 @@ def keep_terms(momentum):
         def after_train_iter(self, runner, *args, **kwargs):
             parameters = {name for name, _ in runner.model.named_parameters()}
             for name, value in runner.model.state_dict().items():
-                if name in parameters and self.is_begun:  # EMAHook's first is the student itself
+                # EMAHook starts with a copy of the student
+                if name in parameters and self.is_begun:
                     self.average[name].lerp_(value, momentum)
                 else:
                     self.average[name].copy_(value)
@@ -157,7 +158,7 @@ def test_every_step_is_taught_by_the_average_of_an_ema_hook(shapes, tmp_path, pl
     assert len(losses) == 4
     for step, value in zip(losses, expected):
         assert step['loss_cls_kd'] == pytest.approx(value, rel=1e-3, abs=1e-9)
-    # It is the hook's own, and there is no second one.
+    # The teacher uses the hook's average and has none of its own.
     average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
     assert runner.model.teacher.average is None
     own = dict(average.module.named_parameters())
@@ -174,13 +175,13 @@ def test_member_of_a_committee_begins_as_the_student_too(shapes, tmp_path):
         **changes))[1]
     assert [one['loss_cls_kd'] for one in found] == pytest.approx(
         [one['loss_cls_kd'] for one in alone], rel=1e-4)
-    assert found[0]['loss_cls_kd'] < 1  # with weights that nobody initialised it is over 100
+    assert found[0]['loss_cls_kd'] < 1  # with uninitialised weights the loss would be over 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('begin', [0, 3])
 def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
-    """Also from a checkpoint at which the average has not begun yet."""
+    """Also from a checkpoint before the averaging begins."""
     ema = dict(type='EMAHook', momentum=0.3, begin_epoch=begin)
 
     def losses_of(name, **more):

@@ -1,4 +1,4 @@
-"""Any module as a teacher of features: what it sees, where it is observed, which files it takes."""
+"""ModuleTeacher: any module as a teacher of features. Its input, its points, and its files."""
 import os
 import sys
 import types
@@ -47,7 +47,7 @@ def image_call(given, seen=None):
 
 
 def test_tokens_become_a_map_row_by_row():
-    """Worked out by hand: 2 extra tokens, then the patches of a 32x48 image from left to right."""
+    """Two extra tokens, then the patches of a 32x48 image from left to right."""
     tokens = torch.tensor([-1., -2, 0, 1, 2, 10, 11, 12]).view(1, 8, 1).repeat(1, 1, 2)
     tokens[..., 1] += 100
     found, = Layout('NLC', 2, (16, 16)).maps([tokens], image_call((32, 48)), 'point')
@@ -76,7 +76,7 @@ def test_channels_last_come_second():
 def test_a_map_of_a_resized_image_gets_the_size_that_it_would_have_had():
     level = torch.rand(1, 4, 14, 14)
     found, = Layout().maps([level], image_call((128, 192), (224, 224)), '')
-    assert torch.equal(found, interpolate(level, (8, 12), mode='bilinear'))  # stride 16, as before
+    assert torch.equal(found, interpolate(level, (8, 12), mode='bilinear'))  # stride 16 as before
     vector = torch.rand(1, 7)
     assert Layout().maps([vector], image_call((128, 192), (224, 224)), '')[0] is vector
 
@@ -91,19 +91,19 @@ def test_tokens_that_do_not_fit_the_image_are_refused():
 def test_images_are_resized_only_where_they_must_be():
     images = torch.rand(1, 3, 30, 45)
     assert ToSize()(images) is images
-    assert ToSize(None, (14, 14))(images).shape[2:] == (28, 42)  # the nearest multiples
+    assert ToSize(None, (14, 14))(images).shape[2:] == (28, 42)  # nearest multiples
     assert ToSize(None, (15, 15))(images) is images
-    assert ToSize(None, (64, 64))(images).shape[2:] == (64, 64)  # one patch at least
+    assert ToSize(None, (64, 64))(images).shape[2:] == (64, 64)  # at least one patch
     assert ToSize((24, 24))(images).shape[2:] == (24, 24)
 
 
-# --- what the teacher says ------------------------------------------------------------------------
+# --- output of the teacher ------------------------------------------------------------------------
 
 
 def test_tokens_of_a_block_are_compared_as_a_map():
     model = prepared(VIT, mse('neck', 'last'))
     match, = model.terms
-    assert match.fitting.shapes == ([(1, 16, 8, 8)], [(1, 12, 8, 8)])  # P4 of five levels
+    assert match.fitting.shapes == ([(1, 16, 8, 8)], [(1, 12, 8, 8)])  # P4 of the five levels
     assert match.fitting.strides[1] == [(16, 16)]
     images = torch.randn(2, 3, 64, 96)
     _, told = observe(model, images)
@@ -132,7 +132,7 @@ def test_a_part_may_have_its_channels_last():
 
 
 def test_channels_last_are_not_taken_for_height():
-    """(1, 4, 5, 12) of an image of 128x160: 12 channels, not 4."""
+    """(1, 4, 5, 12) for an image of 128x160 has 12 channels, not 4."""
     refused(r"`last` of the teacher returns \(1, 4, 5, 12\) .* is NHWC, not NCHW; write points=.*"
             "path='last', layout='NHWC'", FPN, mse('neck', 'last'))
     refused('is NCHW, not NHWC', dict(FPN, points=dict(p=dict(path='down.0', layout='NHWC'))))
@@ -153,7 +153,7 @@ def test_a_part_is_called_where_the_module_takes_no_images():
 
 
 def test_it_is_fed_what_it_was_trained_on():
-    """The student takes RGB as mmdet's ResNets do; this teacher pixels from 0 to 1."""
+    """The student takes RGB like mmdet's ResNets, the teacher values from 0 to 1."""
     teacher = dict(FPN, mean=[0., 0, 0], std=[255., 255, 255])
     model = prepared(teacher)
     pixels = torch.randint(0, 256, (1, 3, 64, 64)).float()
@@ -168,7 +168,8 @@ def test_it_is_fed_what_it_was_trained_on():
     came = []
     model.teacher.model.module.register_forward_pre_hook(lambda module, args: came.append(args[0]))
     observe(model, (pixels - known.mean) / known.std)
-    torch.testing.assert_close(came[0], pixels / 255)  # then noise, to find out what may be idle
+    # the second input is noise, to find idle modules
+    torch.testing.assert_close(came[0], pixels / 255)
 
 
 def test_a_module_of_one_size_sees_images_in_it():
@@ -178,7 +179,7 @@ def test_a_module_of_one_size_sees_images_in_it():
     _, told = observe(model, images)
     (answer, ), = [list(one.values()) for one in told.values()]
     assert answer.levels[0].shape == (1, 12, 4, 8)
-    # Unasked, the images are left as they are, and the module says what is wrong.
+    # Without `input_size` images are not resized, and the module's own error is shown.
     refused('does not run on images: ValueError: images of 64 pixels alone.*`input_size=`',
             dict(teacher, input_size=None), mse('neck', 'last'))
 
@@ -193,10 +194,10 @@ def test_what_has_no_part_in_the_answer_does_not_run():
     for _ in range(3):
         observe(model, torch.randn(1, 3, 64, 64))
     assert ran.count('blocks.0') == 3
-    assert ran.count('blocks.1') <= 1  # once, for the shape of its zeros
+    assert ran.count('blocks.1') <= 1  # once, for the shape of its output
 
 
-# --- in training ----------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(('teacher', 'entry'), [
@@ -339,7 +340,7 @@ def test_a_module_of_other_channels_than_the_students_images_is_refused():
 
 
 def test_no_other_model_is_of_the_family():
-    """A student of another kind is refused with the list of families, as before."""
+    """The error for another student lists the supported families."""
     with pytest.raises(ValueError, match='a Sequential; it supports .*single-stage detectors of '
                                          'mmdet.*mmkd.ModuleTeacher'):
         family_of(nn.Sequential(nn.Conv2d(3, 3, 1)), 'student')
@@ -352,7 +353,7 @@ def test_no_other_model_is_of_the_family():
 
 
 def library(name):
-    """An optional package; one that cannot be imported with this torch is not there either."""
+    """Import an optional package; skip the test if it is missing or does not fit torch."""
     try:
         __import__(name)
     except Exception as error:
@@ -366,7 +367,7 @@ def test_a_transformer_of_timm_needs_its_name_alone():
                    arguments=dict(depth=2, embed_dim=12))
     model = prepared(teacher, mse('neck', 'blocks.1'))
     assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]
-    assert model.teacher.model.image.size is None  # positions are interpolated
+    assert model.teacher.model.image.size is None  # position embeddings are interpolated
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused(r'timm has no model `vit_tiny_patch16_242` \(closest: `vit_tiny_patch16_224`',
             dict(teacher, build='timm:vit_tiny_patch16_242'))
@@ -379,7 +380,8 @@ def test_a_network_of_timm_for_one_size_sees_images_in_it():
         type='mmkd.ModuleTeacher', build='timm:beit_base_patch16_224', checkpoint=None,
         arguments=dict(embed_dim=12, depth=1, num_heads=1)), mse('neck', 'blocks.0'))
     assert model.teacher.model.image.size == (224, 224)
-    assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]  # stride 16 of the student's image
+    # stride 16 relative to the student's image
+    assert model.terms[0].fitting.shapes[1] == [(1, 12, 8, 8)]
 
 
 def test_stages_of_timms_swin_have_their_channels_last():
@@ -428,7 +430,7 @@ def test_a_library_that_is_missing_or_of_another_torch_is_named(monkeypatch, tmp
 
 
 class WithoutClassToken(Block):
-    """A block that looks at the patches alone."""
+    """A block that applies a module to the patches only."""
 
     def __init__(self, width):
         super().__init__(width)
@@ -439,7 +441,7 @@ class WithoutClassToken(Block):
 
 
 def test_what_timm_tells_is_taken(monkeypatch):
-    """Without timm itself: dynamic size asked for, 0 to 1 made 0 to 255, tokens known."""
+    """Replaces timm: dynamic image size, normalisation, and the number of extra tokens."""
     asked = []
 
     class Patches(nn.Conv2d):
@@ -505,7 +507,7 @@ def test_what_a_folder_of_transformers_tells_is_taken(monkeypatch, tmp_path):
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused('is not on this machine: OSError: not cached; write the folder',
             dict(teacher, build='transformers:someone/something'), mse('neck', 'last'))
-    # Files keep the names of the past.
+    # Checkpoint files may have older parameter names.
     weights = {key.replace('blocks.', 'layer.'): one for key, one in TinyViT().state_dict().items()}
     teacher['checkpoint'] = str(tmp_path / 'model.pth')
     torch.save(weights, teacher['checkpoint'])
@@ -523,6 +525,6 @@ def test_it_can_be_a_member_of_a_committee():
 
 
 def test_a_config_may_hold_it():
-    """MMEngine's Config makes dicts of its own kind, and lists of tuples."""
+    """MMEngine's Config converts dicts to its own type, and tuples to lists."""
     config = Config(dict(teacher=VIT))
     assert isinstance(prepared(config.teacher, mse('neck', 'last')).teacher, ModuleTeacher)

@@ -1,4 +1,4 @@
-"""Partners: what is taught moves nobody, everything is trained."""
+"""Partners: the student's hints do not change them, and all their parameters are trained."""
 import copy
 import os
 
@@ -21,7 +21,7 @@ def gradients(model, losses):
 
 
 def test_hint_does_not_move_the_booster():
-    """The gradient block: its gradient is the same with the hint and without."""
+    """The gradients of the booster are the same for any weight of the hint."""
     for shared in ([], ['backbone.conv1', 'backbone.layer1.1']):
         found = []
         for weight in (1e-30, 5.):
@@ -37,13 +37,13 @@ def test_hint_does_not_move_the_booster():
             is_shared = bool(shared) and name.startswith(below)
             if not is_shared:
                 assert torch.equal(gradient, found[1][name]), name
-        # What is shared learns from the hint by way of the student.
+        # Shared layers get the gradient of the hint through the student.
         name = 'backbone.conv1.weight'
         assert torch.equal(found[0][name], found[1][name]) is not bool(shared)
 
 
 def test_partners_are_trained_as_the_config_trains_a_model(shapes, tmp_path):
-    """paramwise_cfg holds for them, their learning rates follow the schedule."""
+    """paramwise_cfg and the learning rate schedule apply to partners."""
     config = detector_config(shapes, with_booster(retinanet(width=12)), str(tmp_path / 'run'), **{
         'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0., custom_keys=dict(
             layer2=dict(lr_mult=0.1))),
@@ -73,7 +73,7 @@ def test_partners_are_trained_as_the_config_trains_a_model(shapes, tmp_path):
         for setting in ('initial_lr', 'lr', 'weight_decay', 'momentum'):
             assert found[0][setting] == mine[setting], (name, setting)
         changed.append(not torch.equal(parameter, before[name]))
-    assert sum(changed) > len(changed) / 2  # residual branches begin as zeros, and move later
+    assert sum(changed) > len(changed) / 2  # residual branches start at zero and change later
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_hook_trains_no_partner():
 
 
 def test_last_stage_of_a_cascade_teaches_the_others():
-    """The student's own last stage is asked at the places of each stage, without gradient."""
+    """The student's last stage predicts at the RoIs of each stage, without gradient."""
     from conftest import two_stage
     entry = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='student:cls'), stage=2)
     model = prepared(dict(type='mmkd.Distiller', student=two_stage('cascade-rcnn'),
@@ -157,7 +157,7 @@ def test_last_stage_of_a_cascade_teaches_the_others():
     values = losses['loss_cls_kd_from_student']
     sizes = [value.item() for value in values]
     assert min(sizes[:2]) > 0
-    # From itself there is nothing to learn.
+    # The last stage compared with itself has a loss of 0.
     assert sizes[2:] == pytest.approx([0.], abs=1e-6)
     assert len(calls['roi_head.bbox_head.2']) == 4
     gradient, = torch.autograd.grad(values[0], model.roi_head.bbox_head[2].fc_cls.weight,

@@ -1,4 +1,4 @@
-"""What partner and student share is computed once, and changes nothing that is computed."""
+"""Layers that partner and student share run once, and all losses stay the same."""
 import copy
 
 import pytest
@@ -8,7 +8,7 @@ from support.partners import batch, prepared, with_booster
 
 
 def count_convolutions(layer, name, counts):
-    """Hooks would fire where a forward is remembered, too."""
+    """Forward hooks would also be called when a stored output is returned."""
     convolve = layer._conv_forward
 
     def counted(*args):
@@ -36,7 +36,7 @@ def test_shared_layers_run_once_per_batch():
 
 
 def test_shared_layers_change_nothing_that_is_computed():
-    """The booster's losses are those of a whole network with the same weights."""
+    """The booster's losses equal those of a separate network with the same weights."""
     model = prepared(with_booster(retinanet(depth=34), shared=['backbone.layer1.1']))
     alone = copy.deepcopy(model.distillation.partners['booster'].model)
     data = batch(model)
@@ -56,7 +56,8 @@ def test_norms_of_its_own_share_convolutions_alone():
     count_convolutions(model.backbone.conv1, 'conv1', counts)
     count_convolutions(model.backbone.layer1[0].conv1, 'layer1', counts)
     model(**batch(model), mode='loss')
-    assert counts == {'conv1': 1, 'layer1': 2}  # behind norms of their own inputs differ
+    # with separate norms, the inputs of the later layers differ
+    assert counts == {'conv1': 1, 'layer1': 2}
     own = {id(p) for p in booster.own_parameters()}
     assert id(model.backbone.conv1.weight) not in own
     assert id(booster.model.backbone.layer1[0].bn1.weight) in own

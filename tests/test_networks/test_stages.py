@@ -1,4 +1,4 @@
-"""`backbone` of a module of another library: which of its maps teach, in which size."""
+"""Point `backbone` of a module from another library: the maps that are compared, and their size."""
 import os
 import sys
 
@@ -20,7 +20,7 @@ MSE = dict(type='mmkd.MSELoss', on='backbone')
 
 
 class Stage(nn.Sequential):
-    """A stage of a ResNet with bottlenecks: its first layer runs at the stride before."""
+    """A ResNet stage with bottlenecks. Its first layer has the stride of the previous stage."""
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__(nn.Conv2d(before, width, 1), nn.BatchNorm2d(width), nn.ReLU(),
@@ -60,7 +60,7 @@ def test_the_last_map_of_each_stride(monkeypatch):
     monkeypatch.setattr(sys.modules['support.modules'], 'Network', Network, raising=False)
     model = prepared(dict(build='support.modules.Network'))
     point = points_of(model.teacher.model)['backbone']
-    # Not `stages.1.0.0`, which still runs at the stride of the stage before.
+    # Not `stages.1.0.0`, which has the stride of the previous stage.
     assert point.paths == tuple(f'module.{path}' for path in (
         'stages.0', 'stages.1', 'stages.2', 'norm'))
     term, = model.terms
@@ -79,7 +79,7 @@ def test_the_last_map_of_each_stride(monkeypatch):
 
 
 def tokens_of_timm(monkeypatch):
-    """Without timm: a transformer whose tokens are known, as those of its library are."""
+    """Replaces timm by a transformer with known tokens."""
     from mmkd.networks import libraries
     from mmkd.points.layout import Layout
 
@@ -151,13 +151,13 @@ def test_the_config_that_is_written():
 
 @pytest.mark.slow
 def test_faster_settings_and_a_cache(shapes, tmp_path, monkeypatch):
-    """It trains, is killed, resumes to the bit, and finds its answers in the cache."""
+    """The teacher trains a student, resumes bit for bit, and reads its outputs from the cache."""
     monkeypatch.setattr(sys.modules['support.modules'], 'Network', Network, raising=False)
     teacher = dict(type='mmkd.ModuleTeacher', build='support.modules.Network', checkpoint=None,
                    **PIXELS)
 
     def losses(changes, name, epochs, **settings):
-        torch.manual_seed(5)  # the teacher's random weights
+        torch.manual_seed(5)  # the same random weights of the teacher
         entry = dict(teacher, **changes)
         config = detector_config(shapes, dict(
             distiller(retinanet(), entry, MSE), hooks=[dict(type='mmkd.ReseedHook')]),
@@ -184,6 +184,6 @@ def test_faster_settings_and_a_cache(shapes, tmp_path, monkeypatch):
     _, found = losses(dict(cached, on_miss='error'), 'd', 1)
     assert found == pytest.approx(first, rel=1e-5)
     assert len(os.listdir(cached['cache'])) > 0
-    # Another input is another teacher.
+    # Another input size counts as another teacher.
     with pytest.raises(ValueError, match='another teacher|other'):
         losses(dict(cached, input_size=64), 'e', 1)
