@@ -1,4 +1,4 @@
-"""Points of mmpretrain's classifiers, compared with what mmpretrain itself computes."""
+"""Points of mmpretrain's classifiers, compared with mmpretrain's own results."""
 import numpy as np
 import pytest
 import torch
@@ -17,7 +17,7 @@ KD = dict(type='mmkd.KDLoss', on='cls')
 
 
 def levels_at(model, name, inputs):
-    """What a point reads in a plain forward pass."""
+    """Return the point, and its levels in a plain forward pass."""
     point = find_point(model, name)
     modules = {path: model.get_submodule(path) for path in point.watched}
     with torch.no_grad(), recording(model, modules) as records:
@@ -76,7 +76,7 @@ def test_tokens_of_swin_become_maps():
     _, levels = levels_at(model, 'backbone', inputs)
     assert [tuple(one.shape) for one in levels] == [
         (1, 8, 16, 24), (1, 16, 8, 12), (1, 32, 4, 6), (1, 64, 2, 3)]
-    # Between the stages the patches are merged, so a stage returns half the size, without a norm.
+    # Patches are merged between stages, so a stage returns half the size, without the norm.
     _, (stage, ) = levels_at(model, 'backbone.stages.3', inputs)
     assert stage.shape == (1, 64, 2, 3)
     torch.testing.assert_close(model.backbone.norm3(stage.permute(0, 2, 3, 1)),
@@ -120,7 +120,7 @@ def test_a_teacher_sees_its_own_normalisation():
 
 
 def dkd(student, teacher, labels, beta=0.5):
-    """Equation 7 of DKD as it is written, in float64."""
+    """Equation 7 of DKD in float64."""
     p, q = (softmax(one.double(), 1) for one in (student, teacher))
     total = 0.
     for one, other, label in zip(p, q, labels):
@@ -148,11 +148,11 @@ def test_labels_reach_a_loss_that_asks_for_them(settings):
 def test_mixed_images_have_the_label_of_the_greater_share():
     mixup = dict(batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))
     model = pair(resnet(pre=mixup), resnet(16), dict(type='mmkd.DKDLoss', on='cls', beta=0.5))
-    torch.manual_seed(5)  # Mixup draws the partners by torch, the share by numpy
+    torch.manual_seed(5)  # Mixup draws the permutation with torch, the ratio with numpy
     np.random.seed(3)
     data = batch(model, (3, 1, 0, 0))
     scores = torch.stack([one.gt_score for one in data['data_samples']])
-    assert (scores.max(1).values < 1).any()  # some are mixed
+    assert (scores.max(1).values < 1).any()  # some images are mixed
     losses, seen, told = step(model, *data.values())
     teacher = next(iter(told[''].values())).levels[0]
     student = model.terms[0].student_point.levels(seen)[0]
@@ -209,7 +209,7 @@ def test_bad_entries_are_refused_before_the_first_batch(student, teacher, entry,
         pair(student, teacher, entry).prepare()
 
 
-# --- predictions in other classes -----------------------------------------------------------------
+# --- predictions for other classes ----------------------------------------------------------------
 
 
 def predicted(score, label):
@@ -227,7 +227,7 @@ def test_predictions_are_converted_to_other_classes():
 
 
 def test_equal_lists_of_classes_may_have_one_name_twice():
-    """As ImageNet's, with two cranes; in another order it is not known which is which."""
+    """ImageNet has two classes named crane. In another order they cannot be matched."""
     assert match_classes(['crane', 'ox', 'crane'], ['crane', 'ox', 'crane']) is None
     with pytest.raises(ValueError, match='of one name, crane'):
         match_classes(['ox', 'crane', 'crane'], ['crane', 'ox', 'crane'])

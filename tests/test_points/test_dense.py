@@ -1,4 +1,4 @@
-"""Point 'cls' on every dense head of mmdet that keeps its convention, without a module path."""
+"""Point 'cls' of every dense head of mmdet with the usual convention, without a module path."""
 import copy
 import importlib
 from unittest.mock import patch
@@ -21,7 +21,7 @@ SMALL_RESNET = dict(depth=18, base_channels=8, frozen_stages=-1, init_cfg=None)
 SMALL_NECK = dict(in_channels=[8, 16, 32, 64], out_channels=16)
 SMALL_HEAD = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1)
 
-# Config of the zoo, what shrinks it, and the activation its head has.
+# Config of the zoo: (changes for a small model, whether it uses sigmoid, anchors per position).
 ZOO = {
     'retinanet/retinanet_r50_fpn_1x_coco.py': (
         dict(backbone=SMALL_RESNET, neck=SMALL_NECK, bbox_head=SMALL_HEAD), True, 9),
@@ -89,7 +89,7 @@ def batch(size):
 
 
 def look(model, inputs):
-    """As a teacher does."""
+    """Run the model as a teacher runs."""
     DenseHead.predict(model, DenseHead.extract(model, inputs), ['bbox_head'])
 
 
@@ -102,7 +102,7 @@ def test_cls_needs_no_module_path(path):
     assert point.use_sigmoid is use_sigmoid
     assert point.num_classes == (3 if use_sigmoid else 4)
 
-    MessageHub.get_instance('dense').update_info('epoch', 0)  # TOOD asks for it
+    MessageHub.get_instance('dense').update_info('epoch', 0)  # TOOD reads the epoch
     inputs, samples = batch(300 if path.startswith('ssd') else 128)
     model.train()
     with recording(model, point.paths) as seen:
@@ -112,7 +112,7 @@ def test_cls_needs_no_module_path(path):
     if anchors:
         assert {level.shape[1] for level in levels} == {anchors * point.num_classes}
 
-    # Whoever asks the teacher gets the same levels, and the loss reaches the backbone.
+    # The teacher's levels are the same, and the loss reaches the backbone.
     model.zero_grad()
     sum(level.sum() for level in levels).backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.backbone.parameters())
@@ -158,7 +158,7 @@ def test_corner_heatmaps_are_logits():
     levels = point.levels(seen)
     assert [tuple(level.shape) for level in levels] == [(1, 3, 16, 16)] * 4
     assert all(torch.equal(a, b) for a, b in zip(levels, [*outputs[0], *outputs[1]]))
-    assert min(level.min() for level in levels) < 0  # not activated yet
+    assert min(level.min() for level in levels) < 0  # before the activation
 
 
 @pytest.mark.parametrize('path', ['solo/solo_r50_fpn_1x_coco.py',
@@ -175,7 +175,7 @@ def test_solo_gives_logits_in_training_and_test(path):
     both = []
     for mode in (True, False):
         model.train(mode)
-        for module in model.modules():  # the same statistics in both modes
+        for module in model.modules():  # so that both modes use the same statistics
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
         with torch.no_grad(), recording(model, point.paths) as seen:
@@ -200,7 +200,7 @@ def test_named_point_and_module_path_are_the_same_tensors():
 @pytest.mark.parametrize('path', ['backbone.layer1', 'bbox_head.cls_convs.0.conv',
                                   'bbox_head.retina_reg'])
 def test_only_class_logits_have_an_activation(path):
-    # 12 classes and 9 anchors: 108 channels of scores, and a tower of as many; 36 of boxes.
+    # 12 classes and 9 anchors: the scores and the tower have 108 channels, the boxes 36.
     model = retinanet(classes=12, channels=108)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(Config(dict(model=model)).model)
@@ -225,7 +225,7 @@ def test_misspelt_path_names_the_nearest():
 
 
 def test_objectness_is_no_class_of_the_data_set():
-    """A region proposal network alone: one column, whatever the data set's classes are called."""
+    """A region proposal network has one column, whatever the class names of the data."""
     model = build('rpn/rpn_r50_fpn_1x_coco.py', dict(
         backbone=SMALL_RESNET, neck=SMALL_NECK,
         rpn_head=dict(in_channels=16, feat_channels=16)))
@@ -246,9 +246,9 @@ def test_boxes_are_a_point_where_training_and_test_write_them_alike(path):
     assert ('reg' in points) == REG[path.split('/')[0]]
     if 'reg' not in points:
         return
-    for parameter in model.parameters():  # SSD's norm has whatever lay in memory
+    for parameter in model.parameters():  # the parameter of SSD's norm is not initialised
         torch.nn.init.normal_(parameter, std=0.02)
-    # norms and dropout behave differently in training; here only the head's output is looked at
+    # Norms and dropout behave differently in training. This test is about the output of the head.
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
@@ -270,14 +270,14 @@ DECODED = dict(REG, fcos=True)
 
 @pytest.mark.parametrize('path', [path for path in ZOO if path.split('/')[0] in DECODED])
 def test_decoded_boxes_are_those_that_a_test_finds(path):
-    """Of mmdet's own prediction, unfiltered, each box once; it ends them at the image's edges."""
+    """Compared with mmdet's predictions without threshold and NMS, clipped to the image."""
     torch.manual_seed(0)
     model = build(path, ZOO[path][0]).eval()
     points, head = DenseHead.points(model), model.bbox_head
     assert ('boxes' in points) == DECODED[path.split('/')[0]]
     if 'boxes' not in points:
         return
-    for parameter in model.parameters():  # SSD's norm has whatever lay in memory
+    for parameter in model.parameters():  # the parameter of SSD's norm is not initialised
         torch.nn.init.normal_(parameter, std=0.02)
     size = 300 if 'ssd' in path else 256
     with torch.no_grad(), recording(model, points['boxes'].paths) as records:
@@ -297,7 +297,7 @@ def test_decoded_boxes_are_those_that_a_test_finds(path):
 
 
 def boxes_of_a_test(head, outputs, priors, number, config):
-    head.loss_cls = getattr(head, 'loss_cls', None)  # mmdet 3.3 reads SSD's, which has none
+    head.loss_cls = getattr(head, 'loss_cls', None)  # mmdet 3.3 reads it, but SSD has none
     strides = head.prior_generator.strides[number:number + 1]
     with patch.object(head.prior_generator, 'strides', strides), patch.object(
             type(head), '_bbox_post_process', lambda self, results, *_, **__: results):
@@ -329,7 +329,7 @@ def test_boxes_of_another_coding_are_refused():
 
 
 def test_guided_anchors_predict_classes_everywhere():
-    """In a test the head leaves out where it expects nothing; in training it does not."""
+    """In tests the head skips positions without expected objects, but not in training."""
     config = Config.fromfile(config_path(
         'mmdet::guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py'))
     config.merge_from_dict(dict(model=dict(

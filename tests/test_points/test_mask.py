@@ -1,4 +1,4 @@
-"""Mask transformers: queries of both sides are paired by class and mask, and then compared."""
+"""Mask transformers: the queries of both models are paired by class and mask, then compared."""
 import numpy as np
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_queries_learn_from_those_with_the_nearest_class_and_mask(tmp_path, kind
     torch.testing.assert_close(losses['loss_mask_kd'][0],
                                KDLoss(use_sigmoid=True)(own_masks, told_masks))
 
-    # A pair's class logits and masks are of one query on either side.
+    # Class logits and masks of a pair belong to the same query.
     network, path = model.teacher.model, 'panoptic_head' if package == 'mmdet' else 'decode_head'
     with torch.no_grad():
         classes, masks = (output[-1] for output in network.get_submodule(path).forward(
@@ -102,7 +102,7 @@ def test_queries_learn_from_those_with_the_nearest_class_and_mask(tmp_path, kind
             numbers.append(int(distances.argmin()))
         assert len(set(numbers)) == 6
         torch.testing.assert_close(told_masks[image], masks[image, numbers], atol=1e-4, rtol=1e-4)
-    # The first layer speaks for itself.
+    # Each layer has its own predictions.
     _, (first, ) = sides[2]
     assert not torch.allclose(first, told)
     sum(loss for name, value in losses.items() if name.endswith(('kd', 'dist'))
@@ -136,10 +136,10 @@ def test_semantic_is_what_predict_returns(kind):
     level, = find_point(model, 'semantic').levels(records)
     size = tuple(level.shape[2:])
     if package == 'mmseg':
-        # Predict in the size of the masks does not interpolate them.
+        # With this size, `predict` does not interpolate the masks.
         head.forward = lambda *_: outputs
         scores = head.predict(None, [dict(img_shape=size, batch_input_shape=size)] * 2, None)
-    else:  # mmdet returns the queries alone
+    else:  # mmdet returns only the queries
         classes, masks = (output[-1] for output in outputs)
         scores = torch.zeros(2, 3, *size)
         for query in range(6):

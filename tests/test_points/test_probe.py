@@ -1,4 +1,4 @@
-"""Backbones of one image size: tried at it, trained at it, refused at another."""
+"""Backbones of a fixed image size: the dry run, training, and errors for other sizes."""
 import copy
 
 import pytest
@@ -27,7 +27,7 @@ DIST = dict(type='mmkd.DISTLoss', on='cls')
 
 
 def transformer(size, kind='mae', width=24):
-    """mmseg's MAE or BEiT with UPerNet, narrow, for images of one size."""
+    """Return mmseg's MAE or BEiT with UPerNet, narrow, for images of a fixed size."""
     model = Config.fromfile(config_path(f'mmseg::_base_/models/upernet_{kind}.py')).model
     norm = dict(type='BN')
     model.backbone.update(img_size=size, embed_dims=width, num_heads=3, num_layers=4,
@@ -49,7 +49,7 @@ def saved(path, model):
 
 
 def run(streets, model, work_dir, height, width):
-    """Images of one size by cropping."""
+    """A run that crops its images to a fixed size."""
     config = segmentor_config(streets, model, str(work_dir), val_dataloader=None, val_cfg=None,
                               val_evaluator=None)
     pipeline = config.train_dataloader.dataset.pipeline
@@ -60,14 +60,14 @@ def run(streets, model, work_dir, height, width):
 
 @pytest.mark.parametrize(('kind', 'size'), [('mae', 160), ('beit', (96, 160))])
 def test_student_of_one_size_is_trained(kind, size, streets, tmp_path):
-    """Neither 128, nor 320, nor 512 pixels fit it; the teacher takes any size."""
+    """None of the usual sizes 128, 320 and 512 fits the student. The teacher takes any size."""
     height, width = (size, size) if isinstance(size, int) else size
     teacher = saved(tmp_path / 't.pth', segmentor())
     model = distiller(transformer(size, kind), teacher, DIST, dict(DIST, on='aux'))
     runner, losses = train(run(streets, model, tmp_path / 'run', height, width))
     assert len(losses) == 2
     assert all(step['loss_cls_dist'] > 0 and step['loss_aux_dist'] > 0 for step in losses)
-    # The trial was at that size: a quarter of it is UPerNet's.
+    # The dry run used this size; UPerNet's output has a quarter of it.
     assert runner.model.terms[0].fitting.shapes[0] == [(1, 19, height // 4, width // 4)]
 
 
@@ -81,7 +81,7 @@ def test_teacher_of_one_size_teaches_at_it(streets, tmp_path):
 
 @pytest.mark.parametrize('size', [160, 128])
 def test_teacher_of_another_size_is_refused_before_training(size, streets, tmp_path):
-    """Be its size one of those that are tried first or not."""
+    """For a size that is among the usual ones, and for another."""
     teacher = saved(tmp_path / 't.pth', transformer(size))
     runner = Runner.from_cfg(run(streets, distiller(segmentor(), teacher, DIST),
                                  tmp_path / 'run', 64, 64))
@@ -108,7 +108,7 @@ def test_two_sizes_cannot_be_one():
 
 
 def test_sizes_that_differ_are_named_in_the_first_batch(streets, tmp_path):
-    """A crop may be smaller where the image is, so that the config does not tell for certain."""
+    """Crops of small images are smaller, so the config does not determine the size."""
     teacher = saved(tmp_path / 't.pth', transformer(160))
     student = segmentor()
     student['data_preprocessor'].update(size=None, size_divisor=32)
@@ -121,7 +121,7 @@ def test_sizes_that_differ_are_named_in_the_first_batch(streets, tmp_path):
 
 
 def by_hand(model, size):
-    """One step in a loop of one's own."""
+    """Run one step without a Runner."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
@@ -133,7 +133,7 @@ def by_hand(model, size):
 
 
 def test_without_a_config_the_first_batch_tells_the_size():
-    """A size that stands in no attribute of the model."""
+    """The model has no attribute with its size."""
     teacher = dict(config=dict(default_scope='mmseg', model=segmentor()), checkpoint=None)
     model = build(distiller(transformer(160), teacher, DIST), 'mmseg')
     del model.student.backbone.img_size
@@ -150,7 +150,7 @@ def test_without_a_config_the_first_batch_tells_the_size():
 
 
 def test_pair_is_tried_at_the_size_of_its_config():
-    """The size stands in the pipeline alone."""
+    """Only the pipeline determines the size."""
     pair = Config(dict(default_scope='mmseg', model=transformer(160), train_dataloader=dict(
         dataset=dict(type='CityscapesDataset', pipeline=[
             dict(type='Resize', scale=(160, 160)), dict(type='PackSegInputs')]))))
@@ -167,10 +167,10 @@ def test_partner_of_one_size_shares_parts():
         'mmseg')
     model.init_weights()
     shared = model.distillation.partners['partner'].shared_modules
-    assert model.student.backbone.layers[0] in shared  # which it is run to find out
+    assert model.student.backbone.layers[0] in shared  # finding the shared layers runs the partner
 
 
-# --- what models and configs say ----------------------------------------------------------------
+# --- sizes in models and configs ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
@@ -183,7 +183,7 @@ def test_partner_of_one_size_shares_parts():
     [dict(type='Resize', scale=(90, 70)), dict(type='RandomFlip', prob=1.)],
 ])
 def test_size_after_a_pipeline_is_what_it_gives(package, steps, streets, shapes, tmp_path):
-    """As width and height are written by each package, found out by running it."""
+    """Packages differ in the order of width and height. Compared with the loaded images."""
     config = segmentor_config(streets, {}, str(tmp_path)) if package == 'mmseg' else (
         detector_config(shapes, {}, str(tmp_path)))
     dataset = config.train_dataloader.dataset
@@ -247,7 +247,7 @@ def test_size_of_a_model(written, means):
 
 
 def test_sizes_are_tried_from_the_cheapest():
-    """Those of model and config only where the usual ones do not fit."""
+    """The sizes of model and config are tried only if the usual ones fail."""
     def tried(fits, ambiguous=(), exact=None):
         sizes = []
 

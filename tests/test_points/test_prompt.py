@@ -1,4 +1,4 @@
-"""Detectors with a text prompt as teachers: scores, boxes and labels of the student's classes.
+"""Teachers with a text prompt: scores, boxes and labels for the student's classes.
 
 Real models of mmdet with a tiny random BERT of `transformers`; nothing is downloaded.
 """
@@ -52,12 +52,13 @@ def entries(bert, tmp_path_factory):
         entry = save_teacher(folder / f'{kind}.pth', model, classes='abcdefg')
         checkpoint = saved_at(entry['checkpoint'])
         generator = torch.Generator().manual_seed(3)
-        for name, tensor in checkpoint['state_dict'].items():  # random boxes and texts of effect
+        # random boxes, and scores that depend on the text
+        for name, tensor in checkpoint['state_dict'].items():
             if 'reg_branches' in name or 'text_feat_map' in name or 'projection_text' in name:
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) / (
                     20 if 'reg_branches' in name else 4))
             if 'reg_branches' in name and len(tensor) == 4 == tensor.numel():
-                tensor[2:] += 1.  # large enough for a point of the student's grid
+                tensor[2:] += 1.  # large enough for a position of the student's map
         torch.save(checkpoint, entry['checkpoint'])
         model.get('encoder', {}).update(num_cp=6)  # as in mmdet's config; needs fairscale
         found[kind] = entry
@@ -91,7 +92,7 @@ def answer_of(teacher, inputs, samples, *names):
 
 @pytest.mark.parametrize('kind', ['grounding_dino', 'mm_grounding_dino'])
 def test_classes_and_boxes_are_those_that_mmdet_predicts(entries, kind):
-    """All queries of all classes, also for words of several tokens; the second time from memory."""
+    """All queries and classes, with texts of several tokens. The second call uses stored texts."""
     prompts = dict(square='a red square', cross='x')
     teacher, _ = teacher_of(entries[kind], prompts=prompts)
     model = teacher.model
@@ -105,7 +106,7 @@ def test_classes_and_boxes_are_those_that_mmdet_predicts(entries, kind):
             torch.testing.assert_close(scores, one.scores)
             cx, cy, w, h = (96 * places[:, order // 3])
             got = torch.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1).clamp(0, 96)
-            # Equal scores may stand in another order.
+            # Equal scores may have another order.
             key = [sorted(zip(labels.tolist(), *box.round(decimals=2).T.tolist()))
                    for labels, box in ((order % 3, got), (one.labels, one.bboxes))]
             torch.testing.assert_close(torch.tensor(key[0]), torch.tensor(key[1]), rtol=0,
@@ -114,7 +115,7 @@ def test_classes_and_boxes_are_those_that_mmdet_predicts(entries, kind):
 
 
 def test_classes_of_glip_are_those_that_mmdet_predicts(entries):
-    """Position by position, by mmdet's conversion of the scores of tokens."""
+    """Position by position, with mmdet's conversion of token scores."""
     from mmdet.models.dense_heads.atss_vlfusion_head import convert_grounding_to_cls_scores
     texts = ['a disc', 'square', 'ab']
     teacher, _ = teacher_of(entries['glip'], prompts=texts)
@@ -137,7 +138,7 @@ def test_text_is_encoded_once_and_scores_are_finite_for_any_logit(entries):
     for count in (1, 2):
         inputs, samples = batch()
         answer_of(teacher, inputs[:count], samples[:count], 'cls', 'reg')
-    assert len(calls) <= 3  # the first batch, and the search for modules of no use at each point
+    assert len(calls) <= 3  # the first batch, and a search for idle modules at each point
     before = len(calls)
     answer_of(teacher, *batch(), 'cls', 'reg')
     assert len(calls) == before
@@ -201,7 +202,7 @@ def test_pseudo_labels_train_another_family(entries, shapes, tmp_path, kind):
 
 @pytest.mark.parametrize('chunked', [-1, 2])
 def test_pseudo_labels_are_what_mmdet_predicts(entries, bert, chunked):
-    """Also where it asks for two classes at a time."""
+    """Also with `chunked_size`, where mmdet predicts two classes at a time."""
     from mmkd import PseudoLabels
     entry = dict(entries['grounding_dino'])
     model = dict(entry['config']['model'])
@@ -283,7 +284,7 @@ def test_features_of_a_teacher_do_not_need_a_prompt(entries, shapes, tmp_path):
      "GroundingDINO, 'cross'; write different `prompts`"),
 ])
 def test_bad_prompts(entries, prompts, said):
-    """Also where the teacher makes labels."""
+    """Also for a teacher that makes pseudo-labels."""
     from mmkd import PseudoLabels
 
     def asked():

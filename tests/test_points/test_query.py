@@ -37,14 +37,14 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
         losses['loss_cls_kd'][0],
         KDLoss(use_sigmoid=bool(model.bbox_head.loss_cls.use_sigmoid))(own, told))
 
-    # The student's are its own matching queries, in some order; denoising ones, which come first,
-    # and the dense ones of DDQ, 1.5 times as many, are not among them.
+    # The student's queries are its matching queries in some order, without the denoising queries,
+    # which come first, and without DDQ's dense queries, of which it has 1.5 times as many.
     raw = seen['bbox_head'][0].output[0][-1][:, slice(-15, -9) if kind == 'ddq' else
                                                      slice(-6, None)]
     for image in range(2):
         assert {tuple(row) for row in own[image].T.tolist()} == {
             tuple(row) for row in raw[image].tolist()}
-    # The teacher's are those that it gives alone.
+    # The teacher's queries are those of a separate forward pass.
     network = model.teacher.model
     with torch.no_grad():
         outputs = network.bbox_head.forward(**{
@@ -60,7 +60,7 @@ def test_learns_from_a_teacher_with_more_queries(tmp_path, kind):
 
 
 def pairs_by_trying(costs):
-    """The best partner of each row, of all assignments."""
+    """Return the best partner of each row, by trying all assignments."""
     rows, columns = len(costs), len(costs[0])
     best = min(itertools.permutations(range(columns), rows),
                key=lambda order: sum(costs[i][k] for i, k in enumerate(order)))
@@ -117,7 +117,7 @@ def test_boxes_are_not_paired_with_masks():
 
 
 def giou(a, b):
-    """By the areas of rectangles, one pair."""
+    """GIoU of two boxes, from areas of rectangles."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a.tolist(), b.tolist()
     left, right = max(ax - aw / 2, bx - bw / 2), min(ax + aw / 2, bx + bw / 2)
     top, bottom = max(ay - ah / 2, by - bh / 2), min(ay + ah / 2, by + bh / 2)
@@ -153,7 +153,7 @@ def test_same_set_in_another_order_is_no_difference():
 def test_boxes_of_the_pairs_are_a_point_too(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', detector('dab', queries=9))
     model = build(distiller(detector('detr'), teacher, dict(type='mmkd.MSELoss', on='reg')))
-    # DETR predicts by softmax, DAB by sigmoid: as boxes they are of one coding.
+    # DETR uses softmax, DAB sigmoid. Their boxes have the same coding.
     with pytest.raises(ValueError, match="have 4 class columns, the teacher's 3"):
         model.init_weights()
     teacher = save_teacher(tmp_path / 't.pth', detector('detr', queries=9))
@@ -200,7 +200,7 @@ def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
     (loss, ) = losses['loss_cls_kd']
     torch.testing.assert_close(loss, KDLoss(use_sigmoid=True)(own, told))
 
-    # The teacher's logits and boxes are those of mmdet's own test, stage after stage.
+    # The teacher's logits and boxes are those of mmdet's own test, stage by stage.
     network = model.teacher.model
     with torch.no_grad():
         features = network.extract_feat(inputs)
@@ -265,7 +265,7 @@ def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
 
 @pytest.mark.slow
 def test_boxes_in_parts_of_other_sizes_are_not_paired(tmp_path):
-    """Sparse R-CNN's boxes are known in parts of the padded batch, DETR's of the image."""
+    """Sparse R-CNN's boxes are relative to the padded batch, DETR's to the image."""
     teacher = save_teacher(tmp_path / 't.pth', detector('deformable', queries=9))
     model = build(distiller(sparse('sparse'), teacher, dict(type='mmkd.KDLoss', on='cls')))
     with pytest.raises(ValueError, match='parts of the padded image, the teacher.*of the image'):
@@ -303,7 +303,7 @@ def test_boxes_are_no_logits(tmp_path):
 
 @pytest.mark.parametrize('is_student_one', [True, False])
 def test_queries_of_one_class(tmp_path, is_student_one):
-    """DETR has a column for no object, Deformable DETR none; boxes and classes are both pairs."""
+    """DETR has a column for "no object", Deformable DETR has none."""
     models = [detector('deformable'), detector('detr', queries=9)]
     for model in models:
         model['bbox_head']['num_classes'] = 1

@@ -1,4 +1,4 @@
-"""Recording leaves no trace and touches one instance only."""
+"""Recording is removed completely afterwards and affects only one instance."""
 import pytest
 import torch
 from conftest import build, distiller, observe, retinanet
@@ -57,12 +57,12 @@ def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
             output = model(x)
     assert torch.equal(seen['0'][0].output, before)
     assert torch.equal(output, after)
-    assert seen['2'][0].output is output  # nothing is copied without need
+    assert seen['2'][0].output is output  # nothing is copied unless necessary
     seen['0'][0].output.sum().backward()
     torch.testing.assert_close(model[0].weight.grad, x.sum(0).expand(3, 2))
 
 
-@pytest.mark.parametrize('layer', ['bn1', 'bn2'])  # before a ReLU, before the sum of a block
+@pytest.mark.parametrize('layer', ['bn1', 'bn2'])  # before a ReLU, and before the sum of a block
 def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
     path = f'backbone.layer2.0.{layer}'
     model = build(distiller(retinanet(), dict(config=dict(
@@ -73,7 +73,7 @@ def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
     inputs, sides = torch.randn(1, 3, 64, 64), []
     for network in (model, model.teacher.model):
         norm, said = network.get_submodule(path), []
-        nn.init.ones_(norm.weight)  # of the last one in a block it begins with zeros
+        nn.init.ones_(norm.weight)  # the scale of the last norm in a block starts at zero
         handle = norm.register_forward_hook(lambda module, args, out, said=said: said.append(
             out.clone()))
         network.extract_feat(inputs)

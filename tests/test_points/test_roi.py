@@ -1,4 +1,4 @@
-"""Two-stage detectors: the teacher speaks of the student's RoIs, and of nothing else."""
+"""Two-stage detectors: the teacher predicts only at the student's RoIs."""
 import numpy as np
 import pytest
 import torch
@@ -58,7 +58,7 @@ def prepared(student, teacher, *entries):
 
 
 def by_hand(network, inputs, rois, stage=None):
-    """The teacher's logits at the student's RoIs, by mmdet's own method."""
+    """The teacher's logits at the student's RoIs, from mmdet's own method."""
     with torch.no_grad():
         features = network.extract_feat(inputs)
         where = () if stage is None else (stage, )
@@ -106,7 +106,7 @@ def test_cascade_to_cascade_goes_stage_by_stage(teachers, stage):
         stages = [by_hand(network, inputs, rois, k) for k in range(3)]
         expected = {None: stages[i], 1: stages[1], 'mean': sum(stages) / 3}[stage]
         torch.testing.assert_close(teacher[i], expected)
-        torch.testing.assert_close(plain[i], stages[i])  # not mixed up with the other entry's
+        torch.testing.assert_close(plain[i], stages[i])  # the other entry does not affect it
         logits = seen[f'roi_head.bbox_head.{i}'][-1].output[0]
         torch.testing.assert_close(losses['loss_cls_kd'][i], KDLoss()(logits, stages[i]))
 
@@ -171,7 +171,7 @@ def test_images_without_objects_and_without_proposals(teachers, student, proposa
     if not proposals:
         student['train_cfg']['rpn_proposal'].update(min_bbox_size=10**6)
     entries = [DIST]
-    if student['type'] == 'CascadeRCNN':  # a stage that is not reached without proposals
+    if student['type'] == 'CascadeRCNN':  # not reached without proposals
         entries.append(dict(DIST, on='roi_head.bbox_head.2.fc_cls'))
     model = prepared(student, teachers['cascade'], *entries)
     losses, seen, _ = step(model, *batch(boxes=()))
@@ -270,7 +270,7 @@ def test_cascades_of_other_lengths_ask_for_a_stage(tmp_path, teachers):
     dict(type='CrossEntropyCustomLoss', num_classes=3),
     dict(type='CrossEntropyCustomLoss', num_classes=3, use_sigmoid=True)])
 def test_logits_of_a_loss_with_an_activation_of_its_own(tmp_path, loss):
-    """Activated as any other, they are what the loss itself makes of the scores."""
+    """With mmkd's activation, they equal the activation of the loss."""
     def custom(width):
         model = two_stage(width=width)
         model['roi_head']['bbox_head'].update(loss_cls=loss)
@@ -291,7 +291,7 @@ def test_logits_of_a_loss_with_an_activation_of_its_own(tmp_path, loss):
 
 
 def test_sigmoid_loss_of_a_box_head_is_not_its_activation(tmp_path, teachers):
-    """In a test mmdet takes the softmax, whatever loss trains the head."""
+    """In tests mmdet applies softmax, whatever the loss."""
     from mmengine.structures import InstanceData
     student = two_stage()
     student['roi_head']['bbox_head']['loss_cls'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
@@ -305,7 +305,7 @@ def test_sigmoid_loss_of_a_box_head_is_not_its_activation(tmp_path, teachers):
 
 
 def test_blank_image_needs_no_samples(teachers):
-    """The dry run makes RoIs up: the student has not sampled any yet."""
+    """The dry run uses artificial RoIs, because the student has not sampled any."""
     model = prepared(two_stage(), teachers['cascade'])
     seen, told = observe(model, torch.randn(1, 3, 64, 96))
     student, teacher = model.terms[0].levels(seen, told)
@@ -318,7 +318,7 @@ def test_segmentor_has_no_rois(teachers):
 
 
 def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
-    """Mask heads of a cascade run the box extractor again, on the positive RoIs alone."""
+    """Mask heads of a cascade run the box extractor again, only on the positive RoIs."""
     student = two_stage('cascade-mask-rcnn', mask_roi_extractor=None)
     for stage in student['train_cfg']['rcnn']:
         stage['mask_size'] = 14
@@ -339,7 +339,7 @@ def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
 
 
 def htc(kind='HybridTaskCascade'):
-    """HTC with its semantic branch, or SCNet with that and a global one."""
+    """HTC with its semantic branch, or SCNet, which also has a global branch."""
     model = two_stage('cascade-rcnn' if kind != 'SCNet' else 'cascade-mask-rcnn')
     model['type'] = kind
     semantic = dict(num_ins=5, fusion_level=1, num_convs=1, in_channels=16, conv_out_channels=16,
@@ -397,7 +397,7 @@ def test_distiller_of_a_cascade_can_be_pickled(teachers):
 
 
 def test_box_head_with_boundaries_of_its_own(teachers):
-    """SABL's box head shares no class with mmdet's others."""
+    """SABL's box head is not a subclass of mmdet's other box heads."""
     student = two_stage()
     sabl = Config.fromfile(config_path('mmdet::sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py'))
     student['roi_head']['bbox_head'] = dict(
@@ -491,7 +491,7 @@ def test_boxes_are_compared_where_both_write_them_alike(teachers, tmp_path):
     torch.testing.assert_close(losses['loss_reg_mse'][0], (own - expected).square().mean())
     assert own.shape == (32, 12)
 
-    # A cascade writes one box for all classes.
+    # A cascade predicts one box for all classes.
     with pytest.raises(ValueError, match='`reg` of the student predicts .*one for each class, '
                        '`reg` of the teacher .*one for all classes; only boxes of the '
                        'same coding.*Points of this pair that can be compared: `cls`'):
@@ -527,7 +527,7 @@ def test_trident_asks_about_one_image_for_three():
                                   checkpoint=None))
     network = model.teacher.model
     for module in [*model.modules(), *network.modules()]:
-        if type(module).__name__ == 'TridentConv':  # which mmdet leaves to a checkpoint
+        if type(module).__name__ == 'TridentConv':  # mmdet does not initialise it
             torch.nn.init.normal_(module.weight, std=0.02)
     inputs, samples = batch()
     _, seen, told = step(model, inputs, samples)
@@ -541,7 +541,7 @@ def test_trident_asks_about_one_image_for_three():
 def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
     config = two_stage('cascade-rcnn')
     mse = dict(type='mmkd.MSELoss', on='reg')
-    prepared(config, teachers['cascade'], mse)  # stage by stage they agree
+    prepared(config, teachers['cascade'], mse)  # the codings agree stage by stage
     with pytest.raises(ValueError, match='only boxes of the same coding can be compared'):
         prepared(config, teachers['cascade'], dict(mse, stage=0))
     with pytest.raises(ValueError, match='different codings, which cannot be averaged'):

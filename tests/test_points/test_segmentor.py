@@ -248,10 +248,10 @@ def test_trains_and_leaves_the_plain_students_checkpoint(streets, tmp_path, teac
 
 
 def test_with_weight_zero_the_run_is_the_plain_run(streets, tmp_path, teacher):
-    """Dropout draws random numbers in every step: the teacher must not.
+    """Dropout draws random numbers in every step, and the teacher must not.
 
-    Weights may differ in the last bits, on some processors: how sums are ordered depends on where
-    tensors lie in memory. Another draw of the dropout would move them by 1e-4 and more.
+    On some processors the weights may differ in the last bits, because the order of sums depends on
+    memory addresses. Other dropout masks would change them by 1e-4 and more.
     """
     plain, _ = train(segmentor_config(streets, segmentor(), str(tmp_path / 'plain')))
     other, _ = train(segmentor_config(
@@ -281,7 +281,7 @@ LOSSES = {
 
 @pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES.keys())
 def test_head_activates_as_mmseg_predicts_whatever_its_losses(loss):
-    """Several outputs: the largest one wins, as with softmax. One: a sigmoid and a threshold."""
+    """With several outputs the largest is predicted, as for softmax. One output has a threshold."""
     for outputs, use_sigmoid in ((2, False), (1, True)):
         model = build(segmentor(classes=2, out_channels=outputs, loss_decode=loss), 'mmseg')
         assert find_point(model, 'cls').use_sigmoid is use_sigmoid
@@ -331,7 +331,7 @@ def test_a_head_that_predicts_metres_has_no_classes():
 
 
 def knet():
-    """mmseg's K-Net of three stages on a narrow ResNet."""
+    """mmseg's K-Net with three stages on a narrow ResNet."""
     model = segmentor()
     stage = Config.fromfile(config_path(
         'mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py'
@@ -347,7 +347,7 @@ def knet():
 
 
 def test_knet_says_what_its_last_stage_does():
-    """It has no threshold, as other heads have: mmseg takes the largest of its classes."""
+    """K-Net has no threshold, unlike other heads: mmseg predicts the most probable class."""
     teacher = dict(config=dict(default_scope='mmseg', model=knet()), checkpoint=None)
     model = prepared(knet(), teacher, DIST)
     assert model.terms[0].loss.use_sigmoid is False
@@ -396,7 +396,7 @@ def test_class_layer_by_its_path(teacher):
 
 
 def test_losses_are_those_of_the_head_in_training_mode(teacher):
-    """mmseg's heads call their own forward; what is compared is what the task's loss saw."""
+    """mmseg's heads call their own forward. The compared logits are those of the task's loss."""
     model = prepared(segmentor(dropout_ratio=0.), teacher, dict(type='mmkd.KDLoss', on='cls'))
     inputs, samples = batch()
     seen = []
@@ -410,7 +410,7 @@ def test_losses_are_those_of_the_head_in_training_mode(teacher):
 
 
 def test_preprocessor_beside_the_model_is_the_students(streets, tmp_path, teacher):
-    """mmseg's configs have it there, and MMEngine's Runner hands it to the model."""
+    """In mmseg's configs it is next to the model, and MMEngine's Runner passes it to the model."""
     plain = segmentor()
     shared = plain.pop('data_preprocessor')
     teacher = dict(teacher, config=dict(teacher['config'], data_preprocessor=dict(
@@ -418,7 +418,7 @@ def test_preprocessor_beside_the_model_is_the_students(streets, tmp_path, teache
     config = segmentor_config(streets, distiller(plain, teacher, DIST), str(tmp_path / 'run'))
     config.data_preprocessor = shared
     runner, _ = train(config)
-    # The teacher's model has one of its own, which comes before that beside it.
+    # The teacher's model has its own, which takes precedence over the one next to it.
     for model in (runner.model.student, runner.model.teacher.model):
         mean = model.data_preprocessor.mean.flatten().tolist()
         assert mean == pytest.approx(shared['mean'])
@@ -442,7 +442,7 @@ def pidnet():
 
 
 def test_of_several_outputs_in_training_the_prediction_is_compared(teacher):
-    """PIDNet's branches: p, i, d; in a test it gives i."""
+    """In training PIDNet returns p, i and d; in tests it returns i."""
     from mmengine.structures import PixelData
     model = prepared(pidnet(), teacher, dict(type='mmkd.KDLoss', on='cls'))
     inputs, samples = batch()

@@ -1,6 +1,6 @@
-"""Detectors with a text prompt: their features can be compared, the rest is refused.
+"""Detectors with a text prompt: only their features can be compared.
 
-Real models of mmdet, but for the language model: BERT needs a package and a download.
+Real models of mmdet, except for the language model: BERT needs a package and a download.
 """
 import pytest
 import torch
@@ -19,7 +19,7 @@ WIDTH = 16
 
 
 class Tokens:
-    """What a tokenizer of the `transformers` package returns: here each letter is a token."""
+    """The output of a `transformers` tokenizer. Here each letter is a token."""
 
     def __init__(self, text):
         self.input_ids = torch.tensor([[ord(letter) for letter in text]])
@@ -30,10 +30,7 @@ class Tokens:
 
 @MODELS.register_module()
 class LetterModel(nn.Module):
-    """In place of BERT: letters are embedded, and none looks at another.
-
-    It counts how often it runs.
-    """
+    """Replaces BERT: embeds each letter separately, and counts its calls."""
     max_tokens, pad_to_max = 256, False
 
     def __init__(self):
@@ -136,7 +133,7 @@ def test_teacher_says_the_features_of_the_image_without_reading_a_text(model, sh
 
 
 def test_student_learns_features_beside_its_own_losses(shapes, tmp_path):
-    """Its own losses do read the text, as without a teacher."""
+    """The student's own losses use the text, as without a teacher."""
     teacher = save_teacher(tmp_path / 't.pth', grounding_dino(width=12))
     config = detector_config(shapes, distiller(grounding_dino(), teacher, HINT),
                              str(tmp_path / 'run'), val_dataloader=None, val_evaluator=None,
