@@ -1,4 +1,4 @@
-"""The report of an examination, on made-up findings; and the examples in the docstrings."""
+"""The report of an examination with invented figures, and the examples in docstrings."""
 import doctest
 import importlib
 import re
@@ -41,14 +41,14 @@ def test_text_and_page_have_the_same_figures(found):
                  'the point: a reason', 'pays after 6.5 epochs', '0.75 GiB'):
         assert word in text, word
         assert word in page, word
-    # 50 steps of 4 images take 100 s, 12 epochs 20 minutes.
+    # 50 steps of 4 images take 100 s, so 12 epochs take 20 minutes.
     assert 'An epoch of 200 images with dist takes 100 s' in costs_text(found, 'dist')
     assert '12 epochs take 20 min' in costs_text(found, 'dist')
     assert 'student&lt;1&gt;.py' in page
     assert '67% for the teacher, 2% for the student' in page
     assert '<svg' in page
     assert not re.search(r'https?://|<script|<link', page)
-    # The metric that decides comes first.
+    # The metric that decides is listed first.
     assert page.index('>mAP<') < page.index('>mAP50<')
 
 

@@ -1,4 +1,4 @@
-"""What the report reads from work dirs, and the page that it makes of them."""
+"""The data that the report reads from work dirs, and the page that it writes."""
 import json
 import re
 from html.parser import HTMLParser
@@ -60,7 +60,7 @@ def test_losses_scores_and_classes(student, distilled):
 
 
 def test_a_resumed_run_goes_on_where_it_was_resumed(student):
-    """It was killed after the second step, and resumed from the first one."""
+    """The run was killed after the second step and resumed from the first."""
     write_log(student, [trained(2, loss_cls=9.), trained(3, loss_cls=8.)], '20260102_000000')
     run = read_run(str(student))
     assert run.series('loss_cls') == [(1, 2.), (2, 9.), (3, 8.)]
@@ -109,7 +109,7 @@ words
 
 
 class Checker(HTMLParser):
-    """Collects addresses, and checks that elements are closed in order."""
+    """Collects addresses and checks that elements are closed in the right order."""
 
     VOID = {'meta', 'img', 'path', 'circle', 'polyline'}
 
@@ -138,7 +138,7 @@ def test_the_page_opens_without_a_network(student, distilled):
     Checker().check(text)
     assert '&lt;kd&gt; &amp; &quot;more&quot;' in text
     assert '<kd>' not in text
-    assert '+0.05' in text  # 0.45 beside 0.4
+    assert '+0.05' in text  # 0.45 compared with 0.4
     for word in ('prefers-color-scheme: dark', 'loss_cls_kd', 'share of each loss', 'RBC',
                  'student alone', 'seconds per iteration', 'mmkd.KDLoss'):
         assert word in text
@@ -149,7 +149,7 @@ def test_a_run_without_the_student_alone_says_so(distilled):
 
 
 def test_share_of_a_loss_in_the_total(distilled):
-    """6 of 8, then 1 of 2: from three quarters up the axis to one half."""
+    """The share is 6 of 8, then 1 of 2."""
     from mmkd.reports.run import _shares
     drawn = _shares(read_run(str(distilled)))[0]
     lines = re.findall(r'points="([^"]+)"', drawn)
