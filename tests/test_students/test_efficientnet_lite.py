@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as a backbone: its maps are those of the package, its weights must fit."""
+"""EfficientNet-Lite as a backbone: maps equal those of the package, and weights must fit."""
 import doctest
 
 import pytest
@@ -17,7 +17,8 @@ def images(size=64, seed=0):
 
 
 def saved(tmp_path, variant='lite0'):
-    """Random weights of the package's network, in a file, and the network in eval mode."""
+    """Save random weights of the package's network; return the network in eval mode and the path.
+    """
     torch.manual_seed(0)
     network = package.EfficientNet.from_name(f'efficientnet-{variant}').eval()
     torch.save(network.state_dict(), tmp_path / 'weights.pth')
@@ -25,7 +26,7 @@ def saved(tmp_path, variant='lite0'):
 
 
 def stage_maps(network, x):
-    """The last output of the package's blocks at every resolution, from their sizes alone."""
+    """Return the last block output of each resolution, in the package's network."""
     x = network._swish(network._bn0(network._conv_stem(x)))
     found = {}
     for block in network._blocks:
@@ -55,15 +56,15 @@ def test_output_stride(stride, sizes):
 
 
 def test_dilation_keeps_the_values_at_the_old_positions():
-    """A dilated stage is the strided one, computed at more positions (à trous)."""
+    """A dilated stage computes the values of the strided stage at more positions (à trous)."""
     torch.manual_seed(0)
     plain = EfficientNetLite(weights=None).eval()
     dilated = EfficientNetLite(output_stride=16, weights=None).eval()
     dilated.load_state_dict(plain.state_dict())
     with torch.no_grad():
         coarse, fine = plain(images(256))[-1], dilated(images(256))[-1]
-    # TensorFlow pads a strided convolution of even inputs at the end alone: its first position is
-    # that of an odd one here. Positions whose field reaches the border see other zeros.
+    # TensorFlow pads a strided convolution of even inputs only at the end, so the strided positions
+    # may have an odd offset here. Near the border the padding differs.
     middle = coarse[..., 3:5, 3:5]
     assert any(torch.allclose(middle, fine[..., i:, j:][..., ::2, ::2][..., 3:5, 3:5], atol=1e-4)
                for i in (0, 1) for j in (0, 1))

@@ -1,4 +1,4 @@
-"""The soft decision tree: its formulas by loops, its regulariser by hand."""
+"""The soft decision tree: its formulas compared with loops, its regulariser with a formula."""
 import copy
 import math
 
@@ -28,7 +28,7 @@ def sigmoid(x):
 
 
 def by_loops(made, x):
-    """Log-probabilities of each row: the root is node 0, the children of i are 2i+1 and 2i+2."""
+    """Return log-probabilities per row. The root is node 0, the children of i are 2i+1 and 2i+2."""
     inner = 2**made.depth - 1
     found = []
     for row in x:
@@ -64,7 +64,7 @@ def test_probabilities_sum_to_one():
     made, x = tree(depth=4), rows(50)
     routes = made.routes(x)
     torch.testing.assert_close(routes.leaves.sum(1), torch.ones(50).double())
-    for level in range(4):  # of the nodes of a level, too
+    for level in range(4):  # also within each level
         torch.testing.assert_close(routes.nodes[:, 2**level - 1:2**(level + 1) - 1].sum(1),
                                    torch.ones(50).double())
     torch.testing.assert_close(made(x).exp().sum(1), torch.ones(50).double())
@@ -90,7 +90,7 @@ def test_positions_of_a_map_are_rows():
 
 
 def test_what_is_far_from_a_class_stays_finite():
-    """Certain decisions, certain leaves."""
+    """Decisions and leaves have probabilities of 0 and 1."""
     made = SoftTree(2, 3, 2)
     with torch.no_grad():
         made.filters.mul_(1e4)
@@ -106,11 +106,11 @@ def test_what_is_far_from_a_class_stays_finite():
     assert made(x[:0]).shape == (0, 3)
 
 
-# --- the regulariser ------------------------------------------------------------------------------
+# --- regulariser ----------------------------------------------------------------------------------
 
 
 def test_regulariser_by_hand():
-    """One batch: the averages over it, weighted by the probability of coming to the node."""
+    """One batch: averages weighted by the probability of reaching the node."""
     made, x = tree(penalty=0.4), rows(6)
     made(x)
     found = made.penalty()
@@ -132,7 +132,7 @@ def test_even_decisions_have_the_least_penalty():
         made.filters.zero_()
         made.offsets.zero_()
     made(rows(4))
-    expected = math.log(2) * (1 + 2 * 0.5)  # the root, and two nodes of half of its weight
+    expected = math.log(2) * (1 + 2 * 0.5)  # the root, and two nodes with half of its weight
     assert math.isclose(made.penalty().item(), expected, rel_tol=1e-6)
     with torch.no_grad():
         made.offsets[0] = 3.
@@ -176,7 +176,7 @@ def test_regulariser_is_of_the_last_call_in_training():
 
 
 def penalty_of_two(rank, world):
-    """Of one process: averages, and the gradient as DDP averages it."""
+    """Return the value of one process, the gradient that DDP would compute, and the averages."""
     made = tree(depth=2)
     x = rows(6)
     made(x[:2] if rank == 0 else x[2:])

@@ -1,4 +1,4 @@
-"""Heads of mmdet and mmseg with a soft decision tree, built and trained."""
+"""Heads of mmdet and mmseg with a soft decision tree are built and trained."""
 import copy
 
 import pytest
@@ -43,7 +43,7 @@ def test_head_of_a_two_stage_detector():
     classifier = model.roi_head.bbox_head.fc_cls
     assert isinstance(classifier, SoftTree)
     assert (classifier.in_channels, classifier.num_classes) == (32, 4)
-    # mmdet's own way, without the regulariser among the losses
+    # with mmdet's own option, which does not add the regulariser to the losses
     config['roi_head']['bbox_head'] = dict(
         box, cls_predictor_cfg=dict(type='mmkd.SoftTree', depth=2))
     assert build(config).roi_head.bbox_head.fc_cls.depth == 2
@@ -64,7 +64,7 @@ def test_what_does_not_fit_is_refused(change, error, message):
 
 @pytest.mark.slow
 def test_segmentor_is_distilled_killed_and_resumed(streets, tmp_path):
-    """Pixels; the averages of the regulariser are resumed, too."""
+    """A tree on pixels. The averages of the regulariser are also resumed."""
     from mmseg.datasets import CityscapesDataset
     student = segmentor()
     student['decode_head'] = with_tree(student['decode_head'], tree=dict(depth=2))
@@ -84,7 +84,7 @@ def test_segmentor_is_distilled_killed_and_resumed(streets, tmp_path):
 
 @pytest.mark.slow
 def test_two_stage_detector_is_distilled_killed_and_resumed(shapes, tmp_path):
-    """RoIs."""
+    """A tree on RoIs."""
     student = two_stage()
     head = student['roi_head']['bbox_head']
     student['roi_head']['bbox_head'] = with_tree(head, tree=dict(depth=2))
