@@ -1,4 +1,4 @@
-"""What is published has a model card, and is exported where mmkd cannot be imported."""
+"""Published checkpoints have a model card and can be exported without mmkd."""
 import os
 import re
 import subprocess

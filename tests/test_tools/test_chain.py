@@ -1,4 +1,4 @@
-"""Trainings one after another: generations, assistants, the members of a committee."""
+"""Consecutive trainings: generations, assistants, and the members of a committee."""
 import argparse
 import importlib
 import json
@@ -17,7 +17,7 @@ from mmkd import WeightedSampler
 
 @pytest.fixture
 def plain(shapes, tmp_path):
-    """A student's config, without validation to be quick."""
+    """Write a student's config, without validation to save time."""
     def write(name, **model):
         config = detector_config(shapes, retinanet(**model), 'unused', **{
             'train_cfg.val_interval': 10})
@@ -47,13 +47,13 @@ def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):
     first, second = (weights(folder / f'generation{i}' / 'epoch_1.pth') for i in range(2))
     name = 'backbone.conv1.weight'
     assert first.keys() == second.keys()
-    # Initialised anew: ten thousandths of a step apart they would be, were it not.
+    # Initialised anew: otherwise the difference would be much smaller.
     assert (first[name] - second[name]).abs().max() > 0.1
     used = Config.fromfile(folder / 'generation1' / 'generation1.py').model.teacher.checkpoint
     assert used.endswith('generation0/epoch_1.pth')
     log = next((folder / 'generation0').glob('*/*.log')).read_text()
     assert 'loss_cls_kd' not in log
-    # What is done is not done again.
+    # Finished stages are not trained again.
     out = run('train.py', 'born.py', '--generations', 2, cwd=tmp_path)
     assert out.stdout.count('finished before') == 2
 
@@ -114,8 +114,9 @@ def chain(monkeypatch):
 
 @pytest.fixture
 def chained(chain, monkeypatch, tmp_path, capsys):
-    """`tools/train.py` in this process, where a stage leaves a checkpoint in place of a training;
-    what was started, and what was said."""
+    """Run `tools/train.py` in this process, with stages that only save a checkpoint; return the
+    started stages and the output.
+    """
     started = []
 
     def train(command):
@@ -152,7 +153,7 @@ def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, pl
     found, said = chained(*stages)
     assert found == []
     assert said.count('finished before') == 2
-    # A third one goes on from there.
+    # A third generation continues from these.
     assert chained(name, '--generations', 3, *stages[3:])[0] == ['generation2']
 
     def refused(*words, says):
@@ -178,7 +179,7 @@ def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, pl
     refused(*stages, says='the content of config has changed')
     assert Config.fromfile('chain/generation0.py').optim_wrapper.optimizer.lr == 0.001
 
-    # Anew, and what was trained is moved aside.
+    # With --overwrite all are trained again, and the old folder is renamed.
     assert chained(*stages, '--overwrite')[0] == both
     assert (tmp_path / 'chain' / 'generation1.old1' / 'epoch_1.pth').read_bytes() == before
     assert Config.fromfile('chain/generation0.py').optim_wrapper.optimizer.lr == 0.002
@@ -193,7 +194,7 @@ def test_a_stage_that_was_cut_off_goes_on_with_its_options_alone(chained, tmp_pa
     with pytest.raises(ValueError, match='generation1 in chain was trained with other options'):
         chained(*stages, '--method', 'dist')
     assert chained(*stages)[0] == ['generation1']
-    # The first is trained again: the second had another teacher.
+    # The first stage has another checkpoint, so the second one must be trained again.
     torch.save(dict(other=True), tmp_path / 'chain' / 'generation0' / 'epoch_1.pth')
     with pytest.raises(ValueError, match='the content of --teacher-checkpoint has changed'):
         chained(*stages)
@@ -202,7 +203,7 @@ def test_a_stage_that_was_cut_off_goes_on_with_its_options_alone(chained, tmp_pa
 
 def test_a_stage_of_unknown_options_or_another_teacher_is_not_gone_on_with(
         chain, monkeypatch, tmp_path, plain):
-    """Without training: what stands in the folders is enough."""
+    """No training is needed: the message depends on the contents of the folders."""
     monkeypatch.setattr('subprocess.run', lambda *args: pytest.fail('a training was started'))
     monkeypatch.chdir(tmp_path)
     name = plain('plain.py')

@@ -1,4 +1,4 @@
-"""How tools refuse: a few plain lines for a mistake of the user's, a traceback for a bug."""
+"""Errors of tools: a few lines for a user's mistake, a traceback for a bug."""
 import importlib
 import os
 import re
@@ -23,7 +23,7 @@ def command(monkeypatch):
 
 @pytest.fixture
 def refuse(command, monkeypatch, capsys, tmp_path):
-    """Run a tool in this process; what it says, and its exit code."""
+    """Run a tool in this process; return its output and exit code."""
     def call(tool, *arguments):
         folder = TOOLS if os.path.exists(os.path.join(TOOLS, f'{tool}.py')) else BENCHMARKS
         monkeypatch.syspath_prepend(folder)
@@ -50,7 +50,7 @@ def caught(call, *args):
     return info.value
 
 
-# --- which errors are refusals --------------------------------------------------------------------
+# --- which errors are a user's mistakes -----------------------------------------------------------
 
 
 def test_what_mmkd_raises_is_a_refusal_and_what_breaks_in_it_is_none(command):
@@ -140,7 +140,7 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
     assert slept == [command.PATIENCE]
 
 
-# --- as a user sees them --------------------------------------------------------------------------
+# --- on the command line --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(('tool', 'arguments', 'says'), [
@@ -302,7 +302,7 @@ def test_an_interrupted_tool_says_how_to_go_on(command, monkeypatch, capsys):
         command.run(main, 'run it with --resume')
     assert stopped.value.code == 130
     assert capsys.readouterr().err == '\ntrain.py: interrupted; run it with --resume\n'
-    monkeypatch.setenv('RANK', '1')  # the first process speaks for all
+    monkeypatch.setenv('RANK', '1')  # only the first process prints
     with pytest.raises(SystemExit):
         command.run(main, 'run it with --resume')
     assert capsys.readouterr().err == ''

@@ -1,4 +1,4 @@
-"""tools/draw_tree.py on trees of pixels and of RoIs."""
+"""tools/draw_tree.py for trees on pixels and on RoIs."""
 import cv2
 import numpy as np
 import pytest

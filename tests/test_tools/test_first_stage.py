@@ -1,4 +1,4 @@
-"""The first stage of a method by the tool, and the second one with its file."""
+"""The first stage of a method with the tool, and the second stage with its file."""
 import pytest
 from conftest import detector_config, retinanet, save_teacher, segmentor, segmentor_config
 from mmengine.config import Config

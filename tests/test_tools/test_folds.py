@@ -1,4 +1,4 @@
-"""tools/folds.py: the split, the configs of the teachers, and what mmkd.CrossFit reads."""
+"""tools/folds.py: the split, the configs of the teachers, and the file for mmkd.CrossFit."""
 import argparse
 import importlib
 import json
@@ -16,7 +16,7 @@ from mmkd.files.folds import Folds
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
-    """tools/folds.py; a function that calls it in the folder of the test, and trains nothing."""
+    """Return tools/folds.py, and a function that runs it in a temporary folder without training."""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
     folds, chain = (importlib.import_module(name) for name in ('folds', 'chain'))
@@ -60,7 +60,7 @@ def test_each_image_is_in_one_fold_and_in_the_others_annotations(shapes, tool, t
         assert set(names.values()) == {name for name, (fold, _) in folds.images.items()
                                        if fold != number}
         assert {one['image_id'] for one in content['annotations']} == set(names)
-        assert len(content['annotations']) == 6  # three in each image
+        assert len(content['annotations']) == 6  # three per image
         assert os.path.isfile(teacher.checkpoint)
         assert config.val_dataloader.dataset.ann_file == f'{shapes}/instances.json'
     for name, (_, size) in folds.images.items():

@@ -1,4 +1,4 @@
-"""tools/label.py and tools/split_labels.py: what they write is what mmdet and mmseg read."""
+"""mmdet and mmseg can read the files of tools/label.py and tools/split_labels.py."""
 import importlib
 import json
 import os
@@ -19,7 +19,7 @@ FEW = os.path.join(ROOT, 'configs', 'few_labels')
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path, capsys):
-    """Run a tool in this process; what it prints, or its message if it refuses."""
+    """Run a tool in this process; return its output or its error message."""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
 
@@ -41,7 +41,7 @@ def tool(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def detector(shapes, tmp_path):
-    """Config and checkpoint of a detector whose scores are around one half, and its images."""
+    """Write config, checkpoint and images of a detector whose scores are near one half."""
     shutil.copytree(shapes, tmp_path / 'images', ignore=shutil.ignore_patterns('*.json'))
     config = detector_config(shapes, dict(retinanet(), test_cfg=dict(
         nms_pre=50, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5),
@@ -58,7 +58,7 @@ def detector(shapes, tmp_path):
 
 
 def predictions(folder):
-    """By mmdet's own function for inference."""
+    """Return the predictions of mmdet's inference function."""
     from mmdet.apis import inference_detector, init_detector
     model = init_detector(str(folder / 'detector.py'), str(folder / 'detector.pth'), device='cpu')
     return {f'{number}.png': inference_detector(
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_and_other_settings_are_refused(detector, tool, tmp
     def killed(self, record):
         if len(done) == 2:
             with open(self.path, 'a') as file:
-                file.write('{"name": "3.p')  # the line that is being written
+                file.write('{"name": "3.p')  # an unfinished line
             raise KeyboardInterrupt
         done.append(record['name'])
         real(self, record)
@@ -223,7 +223,7 @@ def test_zero_label_is_written_for_sets_that_reduce_it(tool, tmp_path):
 
 
 def test_a_model_with_a_text_prompt_is_asked_for_any_class(shapes, tool, tmp_path):
-    """By names or by texts; the labels are those that mmdet predicts for the texts."""
+    """By names or by texts. The labels are mmdet's predictions for these texts."""
     pytest.importorskip('transformers')
     from support.words import text_detector, write_bert
     model = text_detector('grounding_dino', write_bert(tmp_path / 'bert'))
@@ -372,6 +372,6 @@ def test_configs_of_few_labels_are_read(folder):
             assert '/unlabelled_' in config.model.unlabelled.dataloader.dataset.ann_file
             assert config.model.distill
     if folder != 'bccd_100':
-        assert len(students) == 9  # with _base_
+        assert len(students) == 9  # including _base_
         rest = Config.fromfile(os.path.join(FEW, folder, '_base_', 'unlabelled.py'))
         assert '/unlabelled_' in rest.train_dataloader.dataset.ann_file

@@ -1,4 +1,4 @@
-"""Checkpoints of any family are published, and what is published predicts the same."""
+"""Checkpoints of any model family can be published, and the published files predict the same."""
 import argparse
 import importlib
 import os
@@ -27,15 +27,15 @@ def options(path, **more):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('folder', 'crop_size', 'compared'), [
-    # Writes into its config.
+    # changes its config
     ('mmdet::deformable_detr', None, 'features and raw outputs and predictions'),
-    # Has heads in a list, and no raw outputs.
+    # has heads in a list, and no raw outputs
     ('mmseg::point_rend', (64, 128), 'features and predictions of an image of 64x128'),
-    # Pools over 49 by 49 positions of stride 8, which 256 pixels do not have.
+    # its pooling needs 49x49 positions of stride 8, more than 256 pixels have
     ('mmseg::mobilenet_v3', (392, 400), 'predictions of an image of 392x400'),
 ])
 def test_families_that_need_care(tool, monkeypatch, folder, crop_size, compared):
-    """With a smaller crop than the config's, to be quick."""
+    """With a smaller crop than in the config, to save time."""
     zoo = importlib.import_module('publish_zoo')
     read = Config.fromfile
 

@@ -24,7 +24,7 @@ def folder(shapes, tmp_path):
 
 @pytest.fixture
 def train(folder, monkeypatch, capfd):
-    """Run the tool in this process; what it prints, and its message if it refuses."""
+    """Run the tool in this process; return its output and its error message."""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(folder)
     main, run = importlib.import_module('train').main, importlib.import_module('command').run

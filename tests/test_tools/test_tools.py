@@ -1,4 +1,4 @@
-"""The command-line tools, run as a user runs them."""
+"""The command-line tools, run like a user runs them."""
 import glob
 import importlib
 import itertools
@@ -89,7 +89,7 @@ def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_pa
     shown = glob.glob(str(tmp_path / 'shown' / '**' / '*.png'), recursive=True)
     assert len(shown) == 4
 
-    # As mmseg's own tool has it: --out FOLDER, and --tta.
+    # the options --out FOLDER and --tta of mmseg's own tool
     config.tta_model = dict(type='SegTTAModel')
     config.tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[
         [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
@@ -141,13 +141,13 @@ def test_digits_are_a_coco_and_a_cityscapes_data_set(tmp_path):
         for item in (a for a in content['annotations'] if a['image_id'] == image['id']):
             x, y, w, h = map(int, item['bbox'])
             inside = labels[y:y + h, x:x + w]
-            assert (inside == item['category_id']).any(0).sum() == w  # the box is tight
+            assert (inside == item['category_id']).any(0).sum() == w  # the box has no margin
             boxes += 1
     assert boxes == len(content['annotations']) > 3
 
 
 def write_pair(folder, student, teacher):
-    """A folder as compare.py wants it: teacher, student alone, student with DIST."""
+    """Write the configs for compare.py: teacher, student alone, student with DIST."""
     folder.mkdir()
     student.dump(str(folder / 'student.py'))
     teacher.dump(str(folder / 'teacher.py'))
@@ -179,7 +179,7 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
 
 def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
         shapes, tmp_path, monkeypatch, capsys):
-    """No training: each run leaves a checkpoint and figures that say how often it was trained."""
+    """Nothing is trained: each run writes a numbered checkpoint and fixed figures."""
     monkeypatch.syspath_prepend(TOOLS)
     compare = importlib.import_module('compare')
     labels = tmp_path / 'labels.json'
@@ -209,14 +209,14 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     everything = ['teacher/seed0', 'student/seed0', 'dist/seed0']
     assert run_again()[0] == everything
     assert run_again()[0] == []
-    # The teacher's file has its old name, but is another.
+    # The teacher's config has the same name and other content.
     teacher.optim_wrapper.optimizer.lr = 0.5
     teacher.dump(str(tmp_path / 'pair' / 'teacher.py'))
     found, said = run_again()
     assert found == ['teacher/seed0', 'dist/seed0']
     assert 'student + DIST, seed 0: trained again, because the content of model.teacher.' in said
     assert 'student alone, seed 0: finished before' in said
-    # The same config, trained once more: other weights.
+    # The same config is trained again, so the weights are others.
     (tmp_path / 'work_dirs/pair/teacher/seed0/result.json').unlink()
     found, said = run_again()
     assert found == ['teacher/seed0', 'dist/seed0']
@@ -260,7 +260,7 @@ def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
 
 
 def plain(config, path, **changes):
-    """Write a whole config without a fixed work dir."""
+    """Write a config without a fixed work dir."""
     config.pop('work_dir')
     config.merge_from_dict(changes)
     config.dump(str(path))
@@ -282,7 +282,7 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
     short = Config.fromfile(str(folder / 'distill.py'))
     assert short.model.distill == [dict(type='mmkd.DISTLoss', on='cls'),
                                    dict(type='mmkd.MSELoss', on='neck', connector='conv')]
-    # The written file is a config like any other, from another folder, too.
+    # The written file works like any other config, also from another folder.
     elsewhere = tmp_path / 'elsewhere'
     elsewhere.mkdir()
     (tmp_path / 'moved.py').write_text(text.replace('dist+mimic', ''))
@@ -293,7 +293,7 @@ def test_any_pair_without_writing_a_config(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, capsys):
-    """The command that wrote it does not write over it, and says how to run it. (No training.)"""
+    """A config that was edited is not overwritten. Nothing is trained."""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
     tool, configs = importlib.import_module('train'), []
@@ -302,7 +302,7 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, ca
         hooks = ()
 
         def train(self):
-            """Nothing."""
+            """Do nothing."""
 
     monkeypatch.setattr(tool, 'build_runner', lambda config: configs.append(config) or Runner())
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))['checkpoint']
@@ -349,7 +349,8 @@ def test_options_beside_a_method_reach_the_student_and_the_distillation(tmp_path
         {'model.neck.out_channels': 8, 'model.neck.num_outs': 5, 'train_cfg.x': 1},
         {'model.student.neck.out_channels': 8, 'model.student.neck.num_outs': 5, 'train_cfg.x': 1,
          'model.distill.0.loss_weight': 2., 'model.teacher.checkpoint': None})
-    own = Config(dict(model=dict(type='A', teacher=dict(depth=1))))  # a plain model may have one
+    # a plain model may have a `teacher`, too
+    own = Config(dict(model=dict(type='A', teacher=dict(depth=1))))
     assert split({'model.teacher.depth': 2}, own) == (
         {'model.teacher.depth': 2}, {'model.student.teacher.depth': 2})
 
@@ -390,7 +391,7 @@ def test_imports_of_the_student_are_kept(streets, tmp_path):
     save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),
                  CityscapesDataset.METAINFO['classes'], scope='mmseg')
     config = segmentor_config(streets, segmentor(), 'unused')
-    config.custom_imports = dict(imports='json')  # a string is MMEngine's, too
+    config.custom_imports = dict(imports='json')  # MMEngine also allows a string
     plain(config, tmp_path / 'small.py')
     plain(segmentor_config(streets, segmentor(depth=50), 'unused'), tmp_path / 'big.py')
     run('train.py', 'small.py', '--teacher', 'big.py', '--teacher-checkpoint', 'teacher.pth',
@@ -408,7 +409,7 @@ def test_imports_of_the_student_are_kept(streets, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_by_the_tool_are_one_with_the_whole_batch(streets, tmp_path):
-    """Frozen batch norms, group norms, a connector; images in the same order on both sides."""
+    """Frozen batch norms, group norms, and a connector. Both runs have the same order of images."""
     group_norm = dict(type='GN', num_groups=4)
     student = segmentor(norm_cfg=group_norm, dropout_ratio=0.)
     student['backbone']['norm_eval'] = True

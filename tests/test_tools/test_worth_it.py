@@ -1,4 +1,4 @@
-"""tools/inspect_pair.py --data and tools/report.py, run as a user runs them."""
+"""tools/inspect_pair.py --data and tools/report.py, run like a user runs them."""
 import json
 import re
 
@@ -73,7 +73,7 @@ def test_runs_are_reported_with_what_changed(runs):
     assert 'loss_cls_dist' in page
     assert 'student alone' in page
     assert 'Images on which distillation changed most' in page or 'found by' not in page
-    assert 'teacher.pth' in page  # of the record in the checkpoint
+    assert 'teacher.pth' in page  # from the record in the checkpoint
     assert 'mmkd.FrozenTeacher' in page or 'FrozenTeacher' in page
     assert re.search('Class by class.*disc', page, re.DOTALL)
     assert not re.search(r'src="(?!data:)', page)
