@@ -1,4 +1,4 @@
-"""The rules of the recommendation, on made-up findings."""
+"""The rules of the recommendation, with invented figures."""
 import pytest
 
 from mmkd.worth import Findings, MethodFinding, Standing, is_better, is_memorised, recommend
@@ -7,7 +7,7 @@ LOGITS, FEATURES = dict(on=['cls'], kinds=['prediction']), dict(on=['neck'], kin
 
 
 def side(train, held_out, error=0.01):
-    """Standing from (accuracy, cross entropy) on both splits."""
+    """Make a Standing from (accuracy, cross entropy) on both splits."""
     return Standing(*(dict(accuracy=one[0], cross_entropy=one[1], error=error) if one else {}
                       for one in (train, held_out)))
 
@@ -65,10 +65,10 @@ def test_one_of_both_figures_is_enough_to_be_better():
 
 
 @pytest.mark.parametrize(('held_out', 'student', 'error', 'word'), [
-    (0.16, 0.2, 0.001, True),    # hides 3/8
-    (0.14, 0.2, 0.001, False),   # hides 2/7, less than a third
-    (0.16, 0.5, 0.001, False),   # the student hides more: the set is harder
-    (0.16, 0.2, 0.05, False)])   # not more than two standard errors
+    (0.16, 0.2, 0.001, True),    # memorised 3/8
+    (0.14, 0.2, 0.001, False),   # memorised 2/7, less than a third
+    (0.16, 0.5, 0.001, False),   # the student memorised more, so the held-out set is harder
+    (0.16, 0.2, 0.05, False)])   # less than two standard errors
 def test_when_a_teacher_has_memorised_its_images(held_out, student, error, word):
     sides = dict(teacher=side((90., 0.1), (85., held_out), error),
                  student=side((80., 0.2), (80., 0.2 / (1 - student) if student == 0.5 else 0.2)))

@@ -1,4 +1,4 @@
-"""An examination of small models of each family, through the Runner's own data."""
+"""Examinations of small models of each family, with data from their configs."""
 import copy
 import json
 
@@ -60,7 +60,7 @@ def test_a_detector(pair):
     assert set(found.scores) == {'student', 'teacher'}
     assert found.point == 'cls'
     for sides in found.standings.values():
-        # Both splits of this data set are the same images, seen without augmentation.
+        # In this test, both splits are the same images, without augmentation.
         assert sides.train == sides.held_out
         assert sides.train['positions'] > 0
     dist, mimic, dkd = found.methods
@@ -81,7 +81,7 @@ def test_a_detector(pair):
 
 
 def test_the_gradient_is_that_of_a_step_of_the_distiller(pair):
-    """The ratio on the neck, beside one computed from a plain step."""
+    """The gradient ratio at the neck, compared with that of a plain step."""
     config, teacher, folder = pair
     with DefaultScope.overwrite_default_scope('mmdet'):
         student = build(retinanet())
@@ -94,7 +94,7 @@ def test_the_gradient_is_that_of_a_step_of_the_distiller(pair):
         finding = MethodFinding('mimic')
         fill(finding, lesson_of(distillation, batches))
         data = student.train().data_preprocessor(copy.deepcopy(batches[0]), True)
-        # P7 is computed from P6: on leaves, nothing counts twice.
+        # P7 is computed from P6. With leaf tensors, no gradient counts twice.
         own = [level.detach().requires_grad_()
                for level in student.neck(student.backbone(data['inputs']))]
         losses = student.bbox_head.loss(own, data['data_samples'])
@@ -118,7 +118,7 @@ def test_a_two_stage_pair_is_measured_at_the_rois_of_the_student(shapes, tmp_pat
     assert found.problems == []
     assert found.kind == 'roi'
     sides = found.standings
-    # 4 images with at most 16 RoIs each, the same for both networks.
+    # 4 images with at most 16 RoIs, the same for both networks
     assert 0 < sides['teacher'].train['positions'] <= 64
     assert sides['teacher'].train['positions'] == sides['student'].train['positions']
     assert not found.is_trained
@@ -143,7 +143,7 @@ def test_a_segmentor(streets, tmp_path):
 
 
 def test_a_teacher_at_the_point_is_scored_by_its_own_predictions(pair):
-    """A teacher with the student's weights has the student's figures; another one has not."""
+    """A teacher with the student's weights has the same figures, another teacher has not."""
     config, teacher, folder = pair
     student = build(retinanet())
     student.load_state_dict(torch.load(folder / 'student.pth')['state_dict'])
@@ -162,7 +162,7 @@ def test_a_teacher_at_the_point_is_scored_by_its_own_predictions(pair):
 
 
 def test_labels_are_in_the_frame_of_the_input(pair):
-    """The test pipelines of mmdet load boxes after the resize, in pixels of the file."""
+    """mmdet's test pipelines load boxes after the resize, in pixels of the original image."""
     config, _, _ = pair
     config = copy.deepcopy(config)
     assert labels_are_scaled(config)
@@ -202,7 +202,7 @@ def test_time_that_is_up_is_named(pair):
     config, teacher, _ = pair
     found = examine(config, Config(teacher['config']), teacher['checkpoint'],
                     minutes=1e-6, methods=['dist', 'mimic']).findings
-    assert found.images == dict(scored=4, train=4, held_out=4)  # fewer would say nothing
+    assert found.images == dict(scored=4, train=4, held_out=4)  # the smallest useful number
     assert all(one.is_left_out for one in found.methods)
     assert found.methods[0].on == ['cls']
     assert len(recommend(found).reasons) == 3

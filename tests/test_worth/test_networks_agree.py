@@ -1,4 +1,4 @@
-"""What two networks find, on predictions made by hand."""
+"""Agreement of two networks, with predictions written by hand."""
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -9,7 +9,7 @@ from mmkd.worth.agreement import Agreement, found_objects, overlap_of
 
 
 def boxes(*rows):
-    """Instances from (x, y, width, height, label, score)."""
+    """Make instances from (x, y, width, height, label, score)."""
     table = torch.tensor(rows).reshape(-1, 6)
     return InstanceData(bboxes=torch.cat([table[:, :2], table[:, :2] + table[:, 2:4]], 1),
                         labels=table[:, 4].long(), scores=table[:, 5])

@@ -1,4 +1,4 @@
-"""Gradients beside each other, on networks whose gradients are known."""
+"""Comparison of gradients, on networks with known gradients."""
 import math
 
 import pytest
@@ -10,7 +10,7 @@ from mmkd.worth.pull import memory_of, pull_of, step, unchanged
 
 
 class Line(nn.Module):
-    """A neck that returns its input times a weight, and losses that are linear in its output."""
+    """A neck that multiplies its input by a weight, for losses that are linear in its output."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ def points(monkeypatch):
 
 
 def test_ratio_and_cosine_of_a_linear_model():
-    """Gradients on the output of the neck are (3, 4) and (0, 10)."""
+    """The gradients at the output of the neck are (3, 4) and (0, 10)."""
     model, forward = losses_of((0., 10.), (3., 4.))
     found = step(forward, model, torch.ones(1, 2), ['loss_neck_mse'])
     assert found.pulls['neck'].ratio == pytest.approx(0.5)
@@ -76,7 +76,7 @@ def test_gradients_of_zero():
 
 
 def test_memory_is_what_backward_keeps():
-    """Of exp, its result is kept: 1000 floats; the parameters do not count."""
+    """The result of exp is kept: 1000 floats. Parameters do not count."""
     model = nn.Linear(1, 1)
     inputs = torch.ones(1000, 1, requires_grad=True)
     with memory_of(model) as found:
@@ -97,7 +97,7 @@ def test_a_student_is_as_before():
 
 
 def test_when_a_cache_pays():
-    """4 variants: 4 epochs of 3 s to write, then 1 s; without, 2 s: equal after 8 epochs."""
+    """4 variants: writing takes 4 epochs of 3 s, reading 1 s each; without a cache 2 s each."""
     epochs = break_even(teacher=2., write=3., read=1., variants=4)
     assert epochs == 8.
     assert 4 * 3. + (epochs - 4) * 1. == epochs * 2.

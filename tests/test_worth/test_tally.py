@@ -1,4 +1,4 @@
-"""Accuracy, cross entropy and calibration, beside values worked out by hand."""
+"""Accuracy, cross entropy and calibration, compared with values computed by hand."""
 import math
 
 import pytest
@@ -15,21 +15,21 @@ def test_softmax_counts_background_and_leaves_out_ignored_positions():
     tally = Tally(use_sigmoid=False, classes=2)
     tally.add(logits_of([.8, .1, .1], [.3, .6, .1], [.2, .2, .6], [1., 1e-9, 1e-9]),
               torch.tensor([0, 0, 2, -1]))
-    tally.add(logits_of([.5, .25, .25]), torch.tensor([5]))  # any number from 2 on is background
+    tally.add(logits_of([.5, .25, .25]), torch.tensor([5]))  # labels of 2 or more are background
     found = tally.result()
     assert (found['positions'], found['images']) == (4, 2)
     assert found['accuracy'] == pytest.approx(50.)
     entropy = -sum(map(math.log, (.8, .3, .6, .25)))
     assert found['cross_entropy'] == pytest.approx(entropy / 4, abs=1e-6)
     assert found['by_class'] == [50., None]
-    # Bins of 1/15: .8 is in the 13th alone, .5 in the 8th, both .6 in the 10th.
+    # Bins of width 1/15: .8 is in bin 13, .5 in bin 8, and both .6 in bin 10.
     expected = (abs(.8 - 1) + abs(.5 - 0) + abs(1.2 - 1)) / 4
     assert found['ece'] == pytest.approx(100 * expected, abs=1e-4)
     assert [one[2] for one in found['curve']] == [1, 2, 1]
 
 
 def test_sigmoid_makes_as_many_predictions_as_there_are_labels():
-    """Of 2 predictions per image: the first is right, the second is on the background."""
+    """Two predictions per image: the first is right, the second is on the background."""
     scores = torch.tensor([[.9, .1], [.2, .1], [.3, .01], [.01, .02]])
     labels = torch.tensor([0, 1, 2, 2])
     tally = Tally(use_sigmoid=True, classes=2)
@@ -52,7 +52,7 @@ def test_an_image_without_labels_adds_nothing():
 
 
 def test_the_error_is_that_of_images_drawn_again():
-    """Beside a bootstrap over images."""
+    """Compared with a bootstrap over images."""
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(1, 9, (200, ), generator=generator).double()
     values = counts * (1 + torch.rand(200, generator=generator))
