@@ -33,7 +33,7 @@ SHORT = dict(share=0.25, iters=3)
 
 @MODELS.register_module(force=True)
 class LinearModel(BaseModel):
-    """Its loss is 3 times the sum of its features; `side` has no loss."""
+    """A model whose loss is 3 times the sum of its features. `side` has no loss."""
 
     def __init__(self, checkpoints=False):
         super().__init__()
@@ -98,7 +98,7 @@ def linear(weight='auto', on='backbone', model=None, **entry):
 
 
 def steps(model, count, slopes=(5., ), factors=None, begin=0):
-    """Losses of some steps."""
+    """Run some steps; return their losses."""
     SlopeLoss.slopes, found = slopes, []
     for number in range(begin, begin + count):
         model.distillation.iteration = number
@@ -111,10 +111,10 @@ def steps(model, count, slopes=(5., ), factors=None, begin=0):
 
 
 def test_share_is_exact_on_a_linear_model():
-    """The gradient of the losses is 3 at each value, that of the term 5; accuracy is no loss."""
+    """The gradient of the losses is 3 per value, that of the term 5. Accuracy is not a loss."""
     model = linear(dict(share=0.1, iters=2))
     for one in steps(model, 4):
-        # 0.1 * 3 / 5 in place of the default weight 2
+        # 0.1 * 3 / 5 instead of the default weight 2
         assert one['weight_backbone_slope'] == pytest.approx(0.06)
         assert one['loss_backbone_slope'] == pytest.approx(0.1 * one['loss_sum'], rel=1e-6)
     weight = model.distillation.weights['loss_backbone_slope']
@@ -151,7 +151,7 @@ def test_a_term_that_is_zero_is_measured_again(monkeypatch):
            'was 0 or not finite' in said[0]
     assert [one['loss_backbone_slope'] for one in found[:3]] == [0] * 3
     weight = model.distillation.weights['loss_backbone_slope']
-    assert weight.is_fixed  # over the third and the fourth step
+    assert weight.is_fixed  # from the third and the fourth step
     assert said[1].startswith('loss_backbone_slope: loss_weight=0.75, measured in 2 iterations: '
                               'the norm of its gradient at `backbone` is 0.5 times that of the')
     assert said[1].endswith('(2, the default, has 1.33 times)')
@@ -220,7 +220,7 @@ def test_a_resume_with_fewer_iterations_fixes_the_weight():
 
 
 def test_the_gradient_before_a_copy_is_that_of_both_readers():
-    """A value that is changed in place later is copied when it is recorded."""
+    """A recorded value is copied if it is changed in place later."""
     value = 2 * torch.tensor([1., -1., 1.], requires_grad=True)
     copy = value.clone()
     value.relu_()
@@ -228,7 +228,7 @@ def test_the_gradient_before_a_copy_is_that_of_both_readers():
     assert found.tolist() == [4., 3., 4.]
 
 
-# --- on whole models ------------------------------------------------------------------------------
+# --- whole models ---------------------------------------------------------------------------------
 
 
 def dense(folder):
@@ -249,8 +249,9 @@ def streets(folder):
 
 @pytest.mark.parametrize('pair', [dense, rois, streets])
 def test_share_of_whole_models_is_that_of_the_gradients_by_hand(pair, tmp_path):
-    """Gradients at the neck, or the backbone of a model without one, also for logits; from the
-    losses that the model returns."""
+    """Gradients are taken at the neck, or at the backbone if there is no neck. They are compared
+    with those of the losses that the model returns.
+    """
     student, teacher, batch, scope, (features, logits) = pair(tmp_path)
     model = build(distiller(
         student, teacher, dict(type='mmkd.MSELoss', on=features, loss_weight=dict(share=0.2)),
@@ -330,7 +331,7 @@ def test_the_hook_measures_the_same_weights(shapes, tmp_path):
 
 
 class Scaler:
-    """Scales as torch's GradScaler."""
+    """Scales a loss like torch's GradScaler."""
 
     def scale(self, loss):
         return loss * 2.**16
@@ -358,7 +359,7 @@ def work(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_have_the_same_weight(tmp_path):
-    """The mean of both: slopes of 2, then of 3."""
+    """The slopes are averaged over both processes: 2, then 3."""
     multiprocessing.spawn(work, (str(tmp_path), ), nprocs=2)
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pth') == pytest.approx(

@@ -1,4 +1,4 @@
-"""Classifiers of mmpretrain are trained through the Runner, killed, resumed, and exported."""
+"""Classifiers of mmpretrain are trained with a Runner, killed, resumed and exported."""
 import pytest
 import torch
 from support.classifiers import CLASSES, config, folder_of_images, needs_mmpretrain, resnet, vit
@@ -40,11 +40,12 @@ def test_a_resumed_run_is_the_same_to_the_bit(images, tmp_path):
         assert torch.equal(value, other['state_dict'][key]), key
     plain = build(resnet(), 'mmpretrain')
     plain.load_state_dict(one['state_dict'], strict=True)
-    assert 'mmkd' in one  # the connector, beside the student
+    assert 'mmkd' in one  # the connector, which is not part of the student
 
 
 def test_the_teacher_is_scored_by_its_accuracy(images, tmp_path):
-    """Its classes stand in another order, and Mixup mixes what both see."""
+    """The teacher's classes have another order, and Mixup is applied to the input of both models.
+    """
     mixup = dict(batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))
     teacher = save_teacher(tmp_path / 'teacher.pth', resnet(12), CLASSES[::-1], scope='mmpretrain')
     model = dict(distiller(resnet(pre=mixup), teacher), hooks=[dict(type='mmkd.TeacherEvalHook')])

@@ -1,4 +1,4 @@
-"""A term that is not finite leaves no trace in what it would train, though no number is read."""
+"""A term that is not finite does not affect training, although no value is read from the device."""
 import copy
 import os
 import warnings
@@ -19,12 +19,12 @@ from mmkd.training.health import Health, Sides
 
 NAN = float('nan')
 DIST = dict(type='mmkd.DISTLoss', on='cls')
-MSE = dict(type='mmkd.MSELoss', on='neck')  # through a connector
+MSE = dict(type='mmkd.MSELoss', on='neck')  # with a connector
 
 
 @MODELS.register_module()
 class SometimesNaN(MODELS.get('mmkd.FrozenTeacher')):
-    """Says NaN in its second step, in the process that is told to."""
+    """Returns NaN in its second step if ``is_spoilt`` is set."""
     steps = 0
     is_spoilt = False
 
@@ -38,11 +38,11 @@ class SometimesNaN(MODELS.get('mmkd.FrozenTeacher')):
         return told
 
 
-# --- the gate alone ------------------------------------------------------------------------------
+# --- the gate ------------------------------------------------------------------------------------
 
 
 def roots(gate, inputs, layer):
-    """Its value is not finite, and the derivative of the root is not at 0."""
+    """The value is NaN, and the derivative of the root is infinite at 0."""
     return gate.value(layer(gate.passed(inputs)).sqrt().sum() * NAN)
 
 
@@ -76,7 +76,8 @@ def test_what_passes_keeps_its_values_and_gradients():
 
 
 def test_shared_modules_know_each_other_s_outputs():
-    """The second is given the first one's own output, by which it knows what it has computed."""
+    """The second module gets the first one's own output, because it may recognise it by identity.
+    """
     first, second, given = nn.Linear(2, 2), nn.Identity(), []
     forward = first.forward
     kept = torch.randn(2, 2, requires_grad=True)
@@ -97,7 +98,7 @@ def test_shared_modules_know_each_other_s_outputs():
     assert not first.weight.grad.any()
 
 
-# --- what is said of it, later -------------------------------------------------------------------
+# --- later reports -------------------------------------------------------------------------------
 
 
 def test_it_is_said_when_the_next_step_begins(monkeypatch):
@@ -173,7 +174,9 @@ def test_gradients_that_are_not_finite_are_taken_away_on_the_device():
 
 
 def trained(folder, numbers=(0, 1), wrap=lambda model: model, is_spoilt=False, leave_out=None):
-    """Three steps; weights, momentum and losses. ``leave_out`` does so by hand in the second."""
+    """Train for three steps; return weights, momentum and losses. ``leave_out`` sets an attribute
+    of the terms to 0 in the second step.
+    """
     student = retinanet()
     student['backbone']['norm_eval'] = True
     teacher = dict(config=dict(default_scope='mmdet', model=retinanet(channels=24)),
@@ -209,15 +212,18 @@ def assert_same(found, expected):
 
 
 def check_left_out(found, expected):
-    """To the bit, and the term is 0 in the log in the second step alone."""
+    """The results are bitwise equal, and the terms are 0 only in the second step."""
     assert_same(found, expected)
     for name in ('loss_cls_dist', 'loss_neck_mse'):
         assert [one[name] == 0 for one in found[2]] == [False, True, False]
 
 
 def both_ways(folder, **how):
-    """Read at once, where parameters beside the student keep no gradient, and on the device, where
-    it is 0; each with what it is compared with."""
+    """Each mode with the run that it must equal.
+
+    If the values are read at once, parameters outside the student have no gradient; if they stay on
+    the device, the gradient is 0.
+    """
     found = {}
     found['at once'] = trained(folder, **dict(how, is_spoilt=False), leave_out='factor')
     found['at once, spoilt'] = trained(folder, **how)
@@ -235,7 +241,7 @@ def test_a_step_without_the_term_trains_the_same(tmp_path):
 
 
 def work(rank, folder):
-    """The second process has NaN, the first one learns of it."""
+    """Only the second process has NaN; the first process must leave the term out, too."""
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
@@ -259,7 +265,7 @@ def test_nan_in_one_of_two_processes_leaves_no_trace(tmp_path):
 
 
 def beside_a_partner(spoil, is_on_device=True, partner=True, **settings):
-    """Two steps of a student whose partner shares its backbone; its weights."""
+    """Run two steps of a student whose partner shares its backbone; return its weights."""
     torch.manual_seed(2)
     entry = dict(type='mmkd.KDLoss', on=dict(student='other:cls', teacher='student:cls'))
     model = build(dict(

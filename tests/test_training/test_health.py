@@ -1,4 +1,5 @@
-"""A term that goes wrong is left out, counted, diagnosed; one that teaches nothing is noticed."""
+"""A term that is not finite is left out, counted and diagnosed; terms without effect are reported.
+"""
 import pytest
 import torch
 from conftest import (
@@ -22,7 +23,7 @@ DIST = dict(type='mmkd.DISTLoss', on='cls')
 
 @MODELS.register_module()
 class SpoiltTeacher(MODELS.get('mmkd.FrozenTeacher')):
-    """Says NaN in the steps that it is told to."""
+    """Returns NaN in the steps listed in ``spoilt``."""
 
     def __init__(self, *args, spoilt=(), **kwargs):
         super().__init__(*args, **kwargs)
@@ -152,7 +153,7 @@ def test_remarks_grow_rare(monkeypatch):
 
 @MODELS.register_module()
 class MapLoss(MODELS.get('mmkd.MSELoss')):
-    """Forgets to take the mean."""
+    """A loss that does not reduce its result to a scalar."""
 
     def compare(self, student, teacher, weight):
         return (student - teacher).square()

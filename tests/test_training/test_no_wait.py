@@ -1,4 +1,4 @@
-"""A distilled step makes the CPU wait for a GPU no more often than its parts do without mmkd."""
+"""A distilled step makes the CPU wait for a GPU as often as its parts without mmkd do."""
 import copy
 from collections import Counter
 
@@ -15,7 +15,7 @@ NECK = dict(type='mmkd.MSELoss', on='neck')
 
 
 def other_pixels(model):
-    """A teacher that wants images normalised in another way."""
+    """Change the normalisation of a model."""
     model['data_preprocessor'].update(mean=[1., 2., 3.], std=[4., 5., 6.])
     return model
 
@@ -54,7 +54,7 @@ def committee(folder):
 
 
 def forward_of(model, inputs, places):
-    """What a teacher alone computes: features, and the head that is compared."""
+    """Compute what a teacher alone needs: features, and the head that is compared."""
     with torch.no_grad():
         features = model.extract_feat(inputs)
         if hasattr(model, 'roi_head'):
@@ -66,7 +66,7 @@ def forward_of(model, inputs, places):
 
 
 def step_of(model, data):
-    """A step after which nothing has moved, so that each one is the same."""
+    """Return a function that runs a step with a learning rate of 0, so that all steps are equal."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0., momentum=0.9)
     wrapper = OptimWrapper(optimizer, clip_grad=dict(max_norm=1.))
 
@@ -90,7 +90,7 @@ def test_a_distilled_step_waits_as_often_as_its_parts(tmp_path, pair):
     model.load_state_dict(plain.state_dict())
     model.train()
     steps = step_of(plain, data), step_of(model, data)
-    for step in steps:  # what is known from the first one
+    for step in steps:  # the first step computes values that are kept
         step()
     with decided_on_the_device():
         for _ in range(2):
@@ -115,16 +115,16 @@ def test_a_distilled_step_waits_as_often_as_its_parts(tmp_path, pair):
             allowed += alone
     assert {name: value.item() for name, value in again.items()} == {
         name: value.item() for name, value in logged.items()}
-    if pair is not background:  # it changes the student's own loss
+    if pair is not background:  # here the student's own loss changes
         assert all(logged[name].item() == pytest.approx(value.item(), rel=1e-5)
                    for name, value in expected.items() if name not in ('loss', 'grad_norm'))
-    assert without  # it is counted at all
+    assert without  # something is counted
     assert {name: (count, allowed[name]) for name, count in distilled.items()
             if count > allowed[name]} == {}
 
 
 def test_the_partners_of_a_step_are_trained_without_a_wait(tmp_path):
-    """Against the two steps, each of its own; the norm of gradients is read once."""
+    """Compared with a separate step of each model. The gradient norm is read only once."""
     models = [build(retinanet(width=width)) for width in (8, 12)]
     data, allowed = images([0, 1]), Counter()
     for one in models:

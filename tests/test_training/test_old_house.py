@@ -1,6 +1,6 @@
-"""What the first edition of mmkd has written, read by this one.
+"""Files of the first edition of mmkd can be read.
 
-Its checkpoints and caches are made by its last commit, which git lays beside this one.
+The last commit of that edition is checked out and writes the checkpoints and caches.
 """
 import copy
 import json
@@ -43,7 +43,7 @@ with open(results, 'w') as file:
 
 
 def git(*arguments):
-    """As on the command line; in no hook, and in the repository of this file."""
+    """Run git without hooks, in the repository of this file."""
     env = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
     return subprocess.run(['git', '-c', f'core.hooksPath={os.devnull}', *map(str, arguments)],
                           cwd=ROOT, env=env, capture_output=True, text=True)
@@ -51,7 +51,7 @@ def git(*arguments):
 
 @pytest.fixture(scope='module')
 def old(tmp_path_factory):
-    """The folder of the first edition."""
+    """A folder with the first edition of mmkd."""
     if shutil.which('git') is None or git('cat-file', '-e', COMMIT + '^{commit}').returncode:
         pytest.skip('the history of mmkd is not here')
     folder = tmp_path_factory.mktemp('old') / 'mmkd'
@@ -64,7 +64,7 @@ def old(tmp_path_factory):
 
 
 def train_by(old, folder, *configs):
-    """Every iteration's losses of several runs, one after the other, of the first edition."""
+    """Train several configs with the first edition; return the losses of every iteration."""
     script, given, results = (Path(folder) / name for name in ('run.py', 'given', 'results'))
     script.write_text(RUN)
     given.write_bytes(pickle.dumps([config.to_dict() for config in configs]))
@@ -73,13 +73,13 @@ def train_by(old, folder, *configs):
     return json.loads(results.read_text())
 
 
-HINTS = [  # ten connectors of 16 to 24 channels, of which no two learn the same
+HINTS = [  # ten connectors from 16 to 24 channels that learn different weights
     dict(type='mmkd.MSELoss', on='neck', name='loss_strong', loss_weight=2.),
     dict(type='mmkd.MSELoss', on='neck', name='loss_faint', loss_weight=0.3)]
 
 
 def config_of(shapes, teacher, work_dir, hints=HINTS, **changes):
-    """A student that learns by two hints of equal shapes, with a partner, and from its mean."""
+    """A student with two hints of equal shapes, a partner, and a mean teacher."""
     model = dict(
         distiller(retinanet(), teacher, *hints,
                   dict(type='mmkd.KDLoss', on='cls', between=['student', 'partner']),
@@ -95,7 +95,7 @@ def config_of(shapes, teacher, work_dir, hints=HINTS, **changes):
 
 @pytest.mark.slow
 def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
-    """As if it had gone on itself; also where the entries stand in another order by now."""
+    """As the first edition would continue; also with the entries in another order."""
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
     first = tmp_path / 'first' / 'epoch_1.pth'
     go_on = {'resume': True, 'load_from': str(first), 'train_cfg.max_epochs': 2}
@@ -120,7 +120,7 @@ def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
 
 @pytest.mark.slow
 def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
-    """Both editions have one version number, but do not read all points alike."""
+    """Both editions have the same version number, but read some points differently."""
     teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),
                    type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))
 

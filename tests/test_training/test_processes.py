@@ -1,4 +1,4 @@
-"""Two processes against one that has the whole batch."""
+"""Two processes compared with one process that has the whole batch."""
 import os
 import warnings
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ LOSSES = dict(softmax=DISTLoss(0.5, 2., tau=2., sync=True, use_sigmoid=False, lo
 
 
 def batch():
-    """Images, what the teacher says of them, weights; of the last two images nothing counts."""
+    """Return images, outputs of a teacher, and weights, which are 0 for the last two images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(5, 3, 6, 7, generator=generator)
     teacher = torch.randn(5, 4, 6, 7, generator=generator)
@@ -57,7 +57,7 @@ def values_and_gradients(model, parts, is_weighted):
 
 
 def work(rank, folder):
-    """The first process has 3 images, the second 2, of which nothing may count."""
+    """The first process has 3 images, the second has 2, which may have weights of 0."""
     distributed.init_process_group('gloo', rank=rank, world_size=2,
                                    init_method=f'file://{folder}/meeting')
     model = DistributedDataParallel(student())
@@ -88,7 +88,7 @@ def test_alone_or_without_processes_it_changes_nothing():
 
 
 def test_nothing_is_exchanged_before_training(monkeypatch, tmp_path):
-    """MMEngine's strategies call ``init_weights`` on the CPU, where NCCL exchanges nothing."""
+    """MMEngine's strategies call ``init_weights`` on the CPU, where NCCL cannot communicate."""
     def all_gather(*args):
         raise RuntimeError('No backend type associated with device type cpu')
 
@@ -105,7 +105,7 @@ def test_sync_must_be_a_flag():
         DISTLoss(sync='all')
 
 
-# --- whole models, by a loop of one's own: no Runner, no `find_unused_parameters` ----------------
+# --- whole models in a loop without a Runner and without `find_unused_parameters` ----------------
 
 BY_HAND = {
     'detector': (detector, images),
@@ -118,11 +118,11 @@ BY_HAND = {
 }
 
 
-# --- and by Runners ------------------------------------------------------------------------------
+# --- Runners -------------------------------------------------------------------------------------
 
 
 class KeepEach(Hook):
-    """Every iteration's losses, in this process."""
+    """Stores the losses of every iteration in this process."""
 
     def __init__(self):
         self.losses = []
@@ -186,7 +186,7 @@ def work_whole(rank, folder, data):
 
 @pytest.fixture(scope='module')
 def processes(tmp_path_factory, shapes):
-    """What both processes found, by rank; and the folder with the teachers."""
+    """Return the results of both processes, and the folder with the teachers."""
     folder = str(tmp_path_factory.mktemp('processes'))
     save_teachers(folder)
     multiprocessing.spawn(work_whole, (folder, shapes), nprocs=2)
@@ -196,7 +196,7 @@ def processes(tmp_path_factory, shapes):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['detector', 'segmentor', 'mutual', 'layers'])
 def test_two_processes_train_as_one_that_has_the_whole_batch(processes, name):
-    """Also where terms stop and come back; connectors and partners are trained alike."""
+    """Terms are switched off and on. Connectors and partners get the same weights, too."""
     parts, folder = processes
     parts = [part[name] for part in parts]
     make, batch_of = BY_HAND[name]
@@ -225,7 +225,7 @@ def test_two_processes_train_as_one_that_has_the_whole_batch(processes, name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', BY_HAND)
 def test_both_processes_have_the_same_weights(processes, name):
-    """With batch norms in training, and where one process has images without objects."""
+    """Also with trainable batch norms, and if one process has only images without objects."""
     (logs, _, weights), (other_logs, _, others) = (part[name] for part in processes[0])
     for key, tensor in weights.items():
         assert torch.equal(tensor, others[key]), key
@@ -236,7 +236,7 @@ def test_both_processes_have_the_same_weights(processes, name):
 
 @pytest.mark.slow
 def test_runners_train_alike_in_two_processes(processes):
-    """MMEngine's two Runners with a connector; model and hook without, and split by FSDP."""
+    """MMEngine's two Runners with a connector; without a connector, the hook and FSDP."""
     for part in processes[0]:
         assert len(part['Runner'][0]) == 3
         assert part['Runner'][0] == part['DDPStrategy'][0]

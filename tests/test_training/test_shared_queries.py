@@ -1,4 +1,4 @@
-"""Student and teacher are asked with the same queries, the student a second time."""
+"""Student and teacher predict for the same queries, the student in a second pass."""
 import pytest
 import torch
 from conftest import build, distiller, retinanet, save_teacher
@@ -15,7 +15,7 @@ TEACHERS, RANDOM = METHODS['kd_detr'].entries('query')
 
 
 def one_stage(kind, queries=6, **changes):
-    """A detector whose queries are learned."""
+    """A detector with learned queries."""
     model = dict(detector(kind, queries), **changes)
     return dict(model, as_two_stage=False) if kind == 'deformable' else model
 
@@ -28,14 +28,14 @@ def prepared(student, teacher, *entries, **more):
 
 
 def exact(model):
-    """Without dropout. Deformable DETR has losses in training mode alone."""
+    """Disable dropout. Deformable DETR returns losses only in training mode."""
     model.eval()
     model.student.training = True
     return model
 
 
 def predictions(model, inputs, samples, queries):
-    """Of all layers, with other learned queries, by mmdet."""
+    """Return mmdet's predictions of all layers for other learned queries."""
     own, count, model.training = model.query_embedding, model.num_queries, False
     model.query_embedding = nn.Embedding.from_pretrained(queries)
     model.num_queries = len(queries)
@@ -68,7 +68,7 @@ def test_both_predict_for_the_teachers_and_for_random_queries(tmp_path, monkeypa
         for part, value in expected.items():
             got, = losses[f'loss_cls_kddetr_{name}_queries_{part}']
             torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-6)
-    # Nothing is left of the other queries.
+    # The queries of the student are restored.
     assert isinstance(model.query_embedding, nn.Embedding)
     assert (model.num_queries, set(model.state_dict())) == (6, keys)
 
@@ -78,7 +78,7 @@ def test_encoders_run_once_and_gradients_go_to_the_student_alone(tmp_path):
     model = prepared(one_stage('deformable'), teacher, TEACHERS, RANDOM,
                      dict(type='mmkd.MSELoss', on='reg', queries='random'))
     inputs, samples = batch()
-    model(inputs, samples, mode='loss')  # the first step tries which modules are idle
+    model(inputs, samples, mode='loss')  # the first step searches for idle modules
     calls = []
     for side, one in (('student', model.student), ('teacher', model.teacher.model)):
         for part in ('backbone', 'encoder', 'decoder'):
@@ -104,8 +104,8 @@ def test_random_queries_are_drawn_in_each_step_and_are_the_same_for_both(tmp_pat
         model.distillation.iteration = iteration
         values.append(model(inputs, samples, mode='loss')[
             'loss_cls_kddetr_random_queries_cls'][0])
-    assert values[0] == values[2] != values[1]  # a resumed run draws the same
-    # A student that is its teacher has nothing to learn, from whatever queries.
+    assert values[0] == values[2] != values[1]  # a resumed run draws the same queries
+    # With the teacher's weights, the student has a loss of 0 for any queries.
     model.student.load_state_dict(torch.load(tmp_path / 't.pth')['state_dict'])
     losses = model(inputs, samples, mode='loss')
     assert all(losses[f'loss_cls_kddetr_random_queries_{part}'][0].abs() < 1e-4
@@ -155,7 +155,7 @@ def test_detrdistill_compares_layers_maps_and_the_group(tmp_path, kind):
         'loss_neck_detrdistillfeature': levels,
         **{f'loss_cls_all_detrdistillgroup_teacher_queries_{part}': 2
            for part in ('cls', 'l1', 'giou')}}
-    for name, one in ours.items():  # the last layer for boxes begins with zeros
+    for name, one in ours.items():  # the last layer of the box head is initialised with zeros
         model.zero_grad()
         sum(one).backward(retain_graph=True)
         assert any(p.grad is not None and p.grad.any() for p in model.parameters()), name
@@ -187,14 +187,15 @@ def test_layers_are_levels(tmp_path):
                                                          'combined')])
 def test_what_cannot_be_asked_is_refused_before_the_first_batch(
         tmp_path, monkeypatch, student, teacher, entry, message):
-    monkeypatch.setattr('mmkd.training.probe.trials', lambda _: [])  # they take seconds
+    # the search for idle modules takes seconds
+    monkeypatch.setattr('mmkd.training.probe.trials', lambda _: [])
     given = save_teacher(tmp_path / 't.pth', teacher())
     with pytest.raises(ValueError, match=message):
         prepared(student(), given, dict(TEACHERS, **entry))
 
 
 def test_widths_must_be_equal(tmp_path, monkeypatch):
-    """The neck of a narrower student is as wide as its decoder."""
+    """A narrow student with a neck of the same width as its decoder."""
     narrow = one_stage('detr')
     narrow['neck']['out_channels'] = 128
     narrow['positional_encoding']['num_feats'] = 64
@@ -219,13 +220,13 @@ def test_a_teacher_that_is_not_asked_again_is_refused(tmp_path, source):
 
 
 def test_the_random_numbers_of_the_student_stay_as_they_are(tmp_path):
-    """Random queries, and the dropout of the decoder that runs again."""
+    """Neither random queries nor dropout in the second pass change them."""
     teacher, found = save_teacher(tmp_path / 't.pth', one_stage('detr')), []
     inputs, samples = batch()
     for entries in ((), (TEACHERS, RANDOM)):
         model = prepared(one_stage('detr'), teacher, dict(type='mmkd.MSELoss', on='backbone'),
                          *entries).train()
-        model(inputs, samples, mode='loss')  # what happens in the first step alone
+        model(inputs, samples, mode='loss')  # some things happen only in the first step
         torch.manual_seed(5)
         losses = model(inputs, samples, mode='loss')
         found.append((losses['loss_cls'].item(), torch.rand(1).item()))

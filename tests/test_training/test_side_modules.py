@@ -1,4 +1,4 @@
-"""What is trained or remembered outside the student, in several processes as in one."""
+"""Modules and buffers outside the student are the same in several processes as in one."""
 import copy
 import doctest
 from collections import OrderedDict
@@ -17,7 +17,7 @@ from mmkd.training.side_modules import SideModules
 
 
 class Partner:
-    """As mmkd's: a network that shares its first layer with the student."""
+    """A partner like mmkd's: a network that shares its first layer with the student."""
 
     def __init__(self, student):
         self.model = nn.Sequential(student[0], nn.Tanh(), nn.Linear(3, 5))
@@ -37,7 +37,7 @@ class Partner:
 
 
 class Teacher:
-    """A network that only teaches."""
+    """A teacher without trained parameters."""
 
     def __init__(self):
         self.model = nn.Linear(4, 5)
@@ -50,7 +50,7 @@ class Teacher:
 
 
 class Loss(nn.Module):
-    """With a layer, a frozen one, and a bank."""
+    """A loss with a layer, a frozen layer, an unused parameter, and a bank."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Loss(nn.Module):
 
 
 def build(seed=0):
-    """A student, and all kinds of what is beside it."""
+    """Return a student and its side modules of all kinds."""
     torch.manual_seed(seed)
     student = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double()
     side = SideModules(dict(
@@ -74,7 +74,7 @@ def build(seed=0):
     return student, side
 
 
-# --- training in processes ----------------------------------------------------------------------
+# --- training in several processes --------------------------------------------------------------
 
 SPREAD = {2: dict(even=(6, 6), uneven=(9, 3), nothing=(12, 0), clip=(6, 6), scaler=(6, 6),
                   accumulate=(6, 6), zeros=(6, 6), error=(6, 6)),
@@ -84,23 +84,23 @@ SPREAD = {2: dict(even=(6, 6), uneven=(9, 3), nothing=(12, 0), clip=(6, 6), scal
 
 
 def losses(student, wrapped, side, rows, target):
-    """The student's own, a term for each connector, and the partner's own."""
+    """Return the student's own loss with the partner's, and a term for each connector."""
     features = wrapped(rows)
     own = features.square().mean()
-    if not len(rows):  # nothing to compare: no parameter beside the student gets a gradient
+    if not len(rows):  # nothing to compare: no parameter outside the student gets a gradient
         return features.sum() * 0, side.anchor(features.new_zeros(()))
     (first, ), second = side.of('connectors')['loss_b'], side.of('connectors')['loss_a']
     term = side.of('losses')['loss_b'](first(features)).mean()
     hint = (second(features) - target).square().mean()
     partner = side.of('networks')['partner'].model[2](rows[:, :3])
     mutual = (partner - target).square().mean()
-    # How many terms are anchored may differ between processes.
+    # The number of anchored terms may differ between processes.
     return (own + mutual, side.anchor(term), *(
         [side.anchor(hint)] if len(rows) % 2 else [hint]))
 
 
 class Descent:
-    """SGD with momentum; that of torch imports its compiler, which takes a second."""
+    """SGD with momentum. torch.optim imports the compiler, which takes a second."""
 
     def __init__(self, parameters):
         self.param_groups = [dict(params=parameters)]
@@ -130,9 +130,10 @@ class Broken(torch.autograd.Function):
 
 
 def train(name, rank=0, world=1):
-    """Three steps; the gradients of each, and the parameters after the last."""
+    """Train for three steps; return the gradients of each step and the final parameters."""
     student, side = build()
-    # torch's wrapper imports its compiler, which takes a second; with two processes by hand.
+    # DistributedDataParallel imports torch's compiler, which takes a second. With two processes,
+    # gradients are averaged below instead.
     is_wrapped = world == 3
     wrapped = DistributedDataParallel(student, find_unused_parameters=True) if is_wrapped \
         else student
@@ -170,7 +171,7 @@ def train(name, rank=0, world=1):
 
 
 def begin(rank):
-    """Processes begin otherwise."""
+    """Processes start with different values."""
     _, side = build(seed=rank)
     bank = side.of('losses')['loss_b'].bank
     with alone():
@@ -181,7 +182,7 @@ def begin(rank):
 
 
 def count_exchanges(rank):
-    """How many exchanges a pass makes, however many terms are anchored."""
+    """Count the exchanges of two backward passes, each with several anchored terms."""
     _, side = build()
     counted, average = [], side_modules.average_gradients
     side_modules.average_gradients = lambda parameters: (counted.append(1), average(parameters))
@@ -211,7 +212,7 @@ def check(folder, world):
     for name in SPREAD[world]:
         for one, other in zip(*(flatten(part[name]) for part in parts[:2])):
             assert (one is None) == (other is None), name
-            assert one is None or torch.equal(one, other), name  # equal in all, to the bit
+            assert one is None or torch.equal(one, other), name  # bitwise equal in all processes
         if name in ('uneven', 'nothing'):
             continue
         whole = train(name)
@@ -221,16 +222,16 @@ def check(folder, world):
                 if one is not None:
                     torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     missing = [[one is None for one in part['nothing'][0]] for part in parts]
-    # Of the parameter that nobody uses, in three steps; of all others there is a gradient.
+    # The unused parameter has no gradient in any of the three steps.
     assert [sum(one) for one in missing] == [3] * world
-    # One process has all rows, and as many processes share its gradient.
+    # Only one process has rows, so its gradient is divided by the number of processes.
     student, _ = build()
     first = len(list(student.parameters()))
     for one, other in zip(parts[0]['nothing'][0][first:], train('even')[0][first:]):
         if one is not None:
             torch.testing.assert_close(one * world, other, rtol=1e-9, atol=1e-12)
         if one is None:
-            break  # the steps after the first are other ones
+            break  # later steps differ
     for part in parts:
         assert part['exchanges'] == 2
         assert len(part['begin']) == len(parts[0]['begin'])
@@ -252,7 +253,7 @@ def test_three_processes_train_as_one_with_the_whole_batch(tmp_path):
     check(tmp_path, 3)
 
 
-# --- in one process -----------------------------------------------------------------------------
+# --- one process --------------------------------------------------------------------------------
 
 
 def test_example():
@@ -270,7 +271,7 @@ def test_the_order_is_that_of_the_kinds_and_stays_so_on_resume():
         'losses.loss_b.unused', 'losses.loss_b.layer.weight', 'losses.loss_b.layer.bias']
     assert not {id(one) for one in side.parameters()} & {id(one) for one in student.parameters()}
     assert not {id(one) for one in side.tensors()} & {id(one) for one in student.parameters()}
-    # A checkpoint of another order, one connector less, and an older one without losses.
+    # A checkpoint with another order, without one of the connectors, and without losses.
     side.keep_order(dict(connectors=OrderedDict(loss_a={}, loss_c={}), networks=dict(partner={})))
     assert [name for name, _ in side.named_parameters()] == [*names[2:4], *names[:2], *names[4:]]
     assert list(side.state_dict()['connectors']) == ['loss_a', 'loss_b']
@@ -292,7 +293,7 @@ def test_state_is_that_of_today_and_comes_back():
     with torch.no_grad():
         for tensor in side.tensors():
             tensor.add_(1)
-    for kind, named in state.items():  # it does not move with the training
+    for kind, named in state.items():  # it does not change with further training
         for name, its in named.items():
             for key, value in its.items():
                 assert torch.equal(value, kept[kind][name][key])
@@ -358,7 +359,7 @@ def test_it_joins_a_runners_optimizer_in_its_order():
         bias_decay_mult=0.))
     runner = SimpleNamespace(cfg=Config(dict(optim_wrapper=config)), param_schedulers=[],
                              optim_wrapper=build_optim_wrapper(student, copy.deepcopy(config)))
-    for _ in range(2):  # the second time they are there already
+    for _ in range(2):  # the second call adds nothing
         side.join(runner)
     groups = runner.optim_wrapper.optimizer.param_groups
     held = [id(one) for group in groups for one in group['params']]
@@ -366,5 +367,5 @@ def test_it_joins_a_runners_optimizer_in_its_order():
     names = {id(one): name for name, one in side.named_parameters()}
     joined = [names[id(one)] for group in groups if group['weight_decay'] for one in group['params']
               if id(one) in names]
-    # A partner's bias goes by `paramwise_cfg`; connectors and losses have the base settings.
+    # `paramwise_cfg` applies to a partner's bias, not to connectors and losses.
     assert joined == [name for name in names.values() if name != 'networks.partner.2.bias']

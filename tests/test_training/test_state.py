@@ -1,4 +1,4 @@
-"""What is trained beside the student: how it joins an optimizer, and what a checkpoint keeps."""
+"""State outside the student: how it joins an optimizer, and what a checkpoint contains."""
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +20,7 @@ def prepared(*entries, **more):
 
 
 def test_state_does_not_move_with_the_training():
-    """A checkpoint that is written late, or kept in memory, is that of its step."""
+    """A checkpoint that is written later, or kept in memory, does not change."""
     mean = dict(mean=dict(type='mmkd.MeanTeacher', momentum=0.5, warmup=1))
     model = prepared(HINT, dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls')),
                      companions=mean)
@@ -39,7 +39,7 @@ def test_state_does_not_move_with_the_training():
 
 
 def test_only_connectors_that_differ_are_shown():
-    """Of ten tensors nine fit; the message names the tenth."""
+    """Nine of ten tensors fit, and the message names the tenth."""
     model = prepared(HINT)
     state = model.distillation.side_modules.state_dict()
     weights = state['connectors']['loss_neck_mse']
@@ -52,13 +52,13 @@ def test_only_connectors_that_differ_are_shown():
 
 @pytest.mark.parametrize('order', [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_connectors_join_the_group_of_base_rate_and_decay(order):
-    """Whatever the order of the groups, and wherever a schedule has brought their rates."""
+    """For any order of the groups, and after a schedule has changed their rates."""
     groups = [dict(params=[nn.Parameter(torch.ones(1))], lr=0.05, initial_lr=0.1),
               dict(params=[nn.Parameter(torch.ones(1))], lr=0.05, initial_lr=0.1, weight_decay=0.),
               dict(params=[nn.Parameter(torch.ones(1))], lr=0.1, initial_lr=0.2)]
     optimizer = torch.optim.SGD([groups[i] for i in order], lr=0.1, weight_decay=0.01)
     own = [nn.Parameter(torch.ones(2))]
-    for _ in range(2):  # the second time they are there already
+    for _ in range(2):  # the second call adds nothing
         join_optimizer(own, OptimWrapper(optimizer))
     held = [sum(one is own[0] for one in group['params']) for group in optimizer.param_groups]
     assert held == [int(i == 0) for i in order]
@@ -66,7 +66,7 @@ def test_connectors_join_the_group_of_base_rate_and_decay(order):
 
 @pytest.mark.parametrize(('world_size', 'rate'), [(1, 0.0125), (4, 0.05)])
 def test_partners_follow_a_scaled_learning_rate(world_size, rate):
-    """MMEngine scales the rates of the groups that it finds, before anything has joined them."""
+    """MMEngine scales the learning rates before partners join the optimizer."""
     student, partner = nn.Linear(2, 3), nn.Linear(2, 3)
     wrapper = OptimWrapper(torch.optim.SGD(student.parameters(), lr=0.1))
     wrapper.optimizer.param_groups[0]['lr'] = rate

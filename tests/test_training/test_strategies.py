@@ -1,4 +1,4 @@
-"""Distillation under MMEngine's FlexibleRunner, in one process; in two: see test_processes.py."""
+"""Distillation with MMEngine's FlexibleRunner in one process; see test_processes.py for two."""
 import loops  # noqa: F401 (its losses)
 import pytest
 import torch
@@ -24,7 +24,7 @@ def flexible(data, model, work_dir, **changes):
 
 @pytest.mark.slow
 def test_trains_saves_and_resumes_as_the_runner_does(shapes, tmp_path, teacher):
-    """With a connector, which has momentum of its own to be resumed."""
+    """With a connector, whose momentum must be resumed."""
     def config(name, epochs, **changes):
         return flexible(shapes, distiller(retinanet(), teacher, *ENTRIES), str(tmp_path / name),
                         **{'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 9, **changes})
@@ -64,7 +64,7 @@ def test_a_test_needs_no_teacher(shapes, tmp_path):
 
 
 def strategy_called(name):
-    """A strategy that MMEngine knows by this name, without what it would need installed."""
+    """Return a strategy with this name, without the package that it would need."""
     return type('OfATest', (type(name, (SingleDeviceStrategy, ), {}), ), {})
 
 
@@ -103,7 +103,7 @@ def test_hook_comes_too_late_where_the_student_is_split(shapes, tmp_path, teache
 
 
 def test_a_wrapper_that_splits_before_the_teacher_is_refused(teacher):
-    """As the plain Runner has it: it wraps the model before anything else."""
+    """The plain Runner wraps the model before any hook runs."""
     from mmengine.model import MMFullyShardedDataParallel
 
     class Wrapped(MMFullyShardedDataParallel):
@@ -118,7 +118,7 @@ def test_a_wrapper_that_splits_before_the_teacher_is_refused(teacher):
 
 
 def test_teacher_follows_a_student_that_was_moved_tensor_by_tensor(teacher):
-    """As FSDP moves it."""
+    """FSDP moves a student in this way."""
     model = build(distiller(retinanet(), teacher))
     model.init_weights()
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Hard targets that soft ones replace: everywhere, or on the background alone."""
+"""Soft targets that replace hard targets, everywhere or only on the background."""
 from types import SimpleNamespace
 
 import pytest
@@ -57,7 +57,7 @@ def test_alpha_is_the_share_of_the_soft_targets(tmp_path, kind):
 
 
 def test_an_alpha_of_the_loss_itself_mixes_nothing(tmp_path):
-    """DKD and PGD have an α of their own."""
+    """DKD and PGD have an argument α of their own."""
     import numpy
     teacher = save_teacher(tmp_path / 't.pth', two_stage())
     found = {}
@@ -96,7 +96,7 @@ def street():
 
 
 def test_background_alone(tmp_path):
-    """At positive anchors labels stay whole, elsewhere they give way; worked out from the head."""
+    """Labels keep their full weight at positive anchors. Elsewhere soft targets replace a part."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     entry = dict(KD, alpha=0.5, replaces='background', per_anchor=True)
     model = prepared(retinanet(), teacher, entry)
@@ -115,7 +115,7 @@ def test_background_alone(tmp_path):
             calls, losses['loss_cls_kd'], losses['loss_cls'], told):
         logits, labels, weight = args
         is_background = labels == 3
-        # The weight that the loss was given: 1, or a half where it is background.
+        # The weight that the loss gets: 1, or a half on the background.
         assert set(weight[~is_background].tolist()) <= {1.}
         assert set(weight[is_background].tolist()) <= {0.5, 0.}
         torch.testing.assert_close(hard, focal(logits, labels, weight, **kwargs))
@@ -135,7 +135,9 @@ def test_background_of_rois(tmp_path):
 
 
 def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
-    """There the label says nothing; so the labels' loss is whole, and the soft one counts there."""
+    """The loss on labels is unchanged, because ignored pixels have none. The term counts only
+    there.
+    """
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), scope='mmseg', classes=range(19))
     plain, model = (prepared(segmentor(dropout_ratio=0.), teacher, entry, scope='mmseg')
                     for entry in (KD, dict(KD, alpha=1., replaces='background')))
@@ -144,7 +146,7 @@ def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
     assert one['decode.loss_ce'] == other['decode.loss_ce']
     masked = prepared(segmentor(dropout_ratio=0.), teacher, dict(KD, region='valid'), scope='mmseg')
     valid = losses_of(masked, data)['loss_cls_kd']
-    # Half of the rows have labels: the mean over all is the mean of the two halves' means.
+    # Half of the pixels have labels: the mean over all is the mean of the means of both halves.
     torch.testing.assert_close(one['loss_cls_kd'], (valid + other['loss_cls_kd']) / 2)
 
 
@@ -159,8 +161,8 @@ def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
 
 
 def mixed(scores, labels, **criterion):
-    """What a loss says under half of the background's targets, and itself."""
-    with DefaultScope.overwrite_default_scope('mmdet'):  # whatever another test has left
+    """Return the loss with half of the hard targets on the background, and the loss module."""
+    with DefaultScope.overwrite_default_scope('mmdet'):  # whichever scope another test has left
         model = nn.ModuleDict(dict(loss=MODELS.build(dict(criterion, num_classes=3))))
     point = SimpleNamespace(criteria=['loss'], num_classes=4, num_named=3, use_sigmoid=False)
     with hard_targets_mixed(model, point, 0.5, 'background'):
@@ -168,7 +170,9 @@ def mixed(scores, labels, **criterion):
 
 
 def test_a_loss_that_changes_as_it_runs_is_tried_beside_itself():
-    """Equalization loss ignores weights, Seesaw's heeds them; both count what they see."""
+    """The check uses a copy. Equalization loss ignores weights, Seesaw loss does not; both count
+    labels.
+    """
     scores, labels = torch.randn(8, 5), torch.tensor([0, 1, 2, 3, 3, 3, 0, 0])
     with pytest.raises(ValueError, match='EQLV2Loss, .* it stays the same when all are 0'):
         mixed(scores[:, :4], labels, type='EQLV2Loss')

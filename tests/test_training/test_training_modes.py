@@ -1,4 +1,4 @@
-"""Every way to train against the plain one: the same losses, the same gradients."""
+"""All training modes compared with plain training: the same losses and gradients."""
 import copy
 
 import pytest
@@ -24,7 +24,7 @@ NECK = dict(type='mmkd.MSELoss', on='neck')
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """With the teachers."""
+    """A folder with checkpoints of the teachers."""
     folder = str(tmp_path_factory.mktemp('teachers'))
     save_teachers(folder)
     return folder
@@ -37,7 +37,7 @@ def teacher(folder):
 
 
 class KeepEvery(Hook):
-    """Every iteration's losses, and the weights after it."""
+    """Stores the losses and the weights of every iteration."""
 
     def __init__(self):
         self.losses, self.weights = [], []
@@ -56,7 +56,7 @@ def train(config):
 
 
 def run_of(way, shapes, work_dir, teacher, student=None, **changes):
-    """One run: 'plain', by the 'model' Distiller, or by the 'hook'."""
+    """Config of a run: 'plain', with the 'model' Distiller, or with the 'hook'."""
     student = student or retinanet()
     hooks = [dict(type='mmkd.DistillHook', teacher=teacher, distill=[DIST])]
     model = distiller(student, teacher, DIST) if way == 'model' else student
@@ -65,7 +65,7 @@ def run_of(way, shapes, work_dir, teacher, student=None, **changes):
 
 
 def steps(model, batches, optim_wrapper=None, **settings):
-    """Train with batches; the losses and the last gradients."""
+    """Train with the batches; return the losses and the gradients."""
     optim_wrapper = optim_wrapper or Keeping(torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3))
     logs = [model.train_step(copy.deepcopy(batch), optim_wrapper) for batch in batches]
@@ -77,12 +77,12 @@ def steps(model, batches, optim_wrapper=None, **settings):
 
 @pytest.mark.parametrize(('make', 'batch_of'), [(detector, images), (segmenting, streets_of)])
 def test_accumulated_gradients_are_those_of_the_whole_batch(folder, make, batch_of):
-    """Of the connectors, too; no statistics enter, and DIST of single images goes by the image."""
+    """Also for connectors. Batch statistics are not used, and the weight of DIST is 0."""
     found = []
     for batches in ([batch_of([0, 1])], [batch_of([0]), batch_of([1])]):
         model = make(folder)
         for match in model.terms:
-            match.factor = float(match.name != 'loss_cls_dist')  # not a mean over images
+            match.factor = float(match.name != 'loss_cls_dist')  # DIST is not a mean over images
         wrapper = Keeping(torch.optim.SGD([p for p in model.parameters() if p.requires_grad],
                                           lr=1e-3), accumulative_counts=len(batches))
         wrapper.initialize_count_status(model, 0, len(batches))
@@ -165,7 +165,7 @@ def test_averaged_weights_are_those_by_hand(shapes, tmp_path, teacher):
     assert [name for name, _ in averaged.module.named_parameters()] == names
     saved = saved_at(tmp_path / 'run' / 'epoch_2.pth')
     for name in names:
-        expected = keep.weights[0][name]  # the first step copies
+        expected = keep.weights[0][name]  # the first step copies the weights
         for weights in keep.weights[1:]:
             expected = 0.75 * expected + 0.25 * weights[name]
         torch.testing.assert_close(saved['state_dict'][name], expected)
@@ -176,7 +176,7 @@ def test_averaged_weights_are_those_by_hand(shapes, tmp_path, teacher):
     assert not keep.weights[0][names[0]].equal(keep.weights[-1][names[0]])
 
 
-# --- activations computed twice ------------------------------------------------------------------
+# --- activation checkpointing --------------------------------------------------------------------
 
 
 def test_checkpointed_activations_change_no_loss_and_no_gradient(folder, teacher):
@@ -206,11 +206,11 @@ def test_checkpointed_activations_under_the_hook(shapes, tmp_path, teacher):
         assert one == pytest.approx(other, rel=1e-6)
 
 
-# --- batch norms over processes ------------------------------------------------------------------
+# --- synchronised batch norms --------------------------------------------------------------------
 
 
 def test_converted_batch_norms_are_the_students_alone(folder, teacher):
-    """In the Runner's order: converted, then prepared. Torch trains them on GPUs only."""
+    """In the order of a Runner: converted, then prepared. torch trains them only on GPUs."""
     losses = []
     for is_converted in (False, True):
         torch.manual_seed(2)
@@ -236,7 +236,9 @@ def test_converted_batch_norms_are_the_students_alone(folder, teacher):
 
 @pytest.mark.slow
 def test_compiled_training_under_the_hook(shapes, tmp_path, teacher, monkeypatch):
-    """What MMEngine compiles is `train_step`, but the distillation stays outside, and says so."""
+    """MMEngine would compile `train_step`; with a distillation it is not compiled, and a warning
+    is logged.
+    """
     said = []
     monkeypatch.setattr('mmkd.hooks.state.print_log', lambda text, *args: said.append(text))
     config = run_of('hook', shapes, tmp_path / 'hook', teacher)
@@ -260,7 +262,7 @@ def test_compiled_loop_of_ones_own_trains_connectors(folder):
 
 
 def test_compiled_parts_of_the_student_run_compiled(folder, teacher):
-    """Also one that is watched, the neck: once for all steps, with the same numbers."""
+    """Also the neck, whose output is recorded. It is compiled once, with the same results."""
     graphs, runs = [], []
 
     def backend(graph, inputs):
@@ -283,7 +285,7 @@ def test_compiled_parts_of_the_student_run_compiled(folder, teacher):
     assert (len(graphs), len(runs)) == (2, 6)
 
 
-# --- loops of one's own --------------------------------------------------------------------------
+# --- loops without a Runner ----------------------------------------------------------------------
 
 
 def test_loop_that_calls_forward_alone_must_train_the_connectors(folder):
@@ -306,7 +308,7 @@ def test_loop_that_calls_forward_alone_must_train_the_connectors(folder):
 
 
 def test_an_average_follows_behind_a_distributed_wrapper(tmp_path):
-    """Whose `train_step` passes the Distiller's by."""
+    """The wrapper's `train_step` does not call that of the Distiller."""
     def logs_of(is_wrapped):
         model = prepared(distiller(retinanet(), dict(type='mmkd.MeanTeacher', momentum=0.5),
                                    dict(type='mmkd.KDLoss', on='cls')))
@@ -332,14 +334,14 @@ def test_an_average_follows_behind_a_distributed_wrapper(tmp_path):
 
 def test_weights_of_a_teacher_are_read_once_on_the_cpu_and_then_moved(folder, teacher, tmp_path,
                                                                       monkeypatch):
-    """With several processes on several GPUs, none of them passes through the first GPU."""
+    """With several processes and GPUs, no weights are loaded to the first GPU."""
     second = save_teacher(tmp_path / 'second.pth', retinanet(width=12))
     student = build(distiller(retinanet(), dict(
         type='mmkd.Committee', members=[dict(teacher), second]), DIST)).double()
     events, load, move = [], torch.load, nn.Module.to
 
     def loading(path, *args, **kwargs):
-        events.append(('read', path.name, kwargs.get('map_location')))  # of an open file
+        events.append(('read', path.name, kwargs.get('map_location')))  # path is an open file
         return load(path, *args, **kwargs)
 
     def moving(module, *args, **kwargs):

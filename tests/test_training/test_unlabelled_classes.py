@@ -1,4 +1,4 @@
-"""Pseudo-labels of a teacher with another list of classes: renamed, added up, left out."""
+"""Pseudo-labels of a teacher with other classes: renamed, summed, or ignored."""
 import copy
 
 import numpy as np
@@ -15,7 +15,7 @@ OF_COCO = {CLASSES[0]: ['car', 'truck', 'bus'], CLASSES[1]: 'dog', CLASSES[2]: N
 
 
 def sure(path, spread):
-    """Make the scores of a saved model differ."""
+    """Give the scores of a saved model a larger spread."""
     saved = torch.load(path, weights_only=False)
     torch.manual_seed(3)
     for name, tensor in saved['state_dict'].items():
@@ -33,14 +33,14 @@ def labelling(student, entry, classes, **settings):
 
 
 def iou(one, other):
-    """Of two boxes, by hand."""
+    """Return the IoU of two boxes."""
     sides = (torch.minimum(one[2:], other[2:]) - torch.maximum(one[:2], other[:2])).clamp(min=0)
     areas = [(box[2:] - box[:2]).prod() for box in (one, other)]
     return sides.prod() / (sum(areas) - sides.prod())
 
 
 def expected_boxes(found, least):
-    """Of COCO's boxes those of cars, trucks and buses, one for an object, and dogs."""
+    """Return the expected boxes: dogs, and one box per car, truck or bus."""
     kept = []
     for one in sorted(range(len(found)), key=lambda n: -found.scores[n].item()):
         name = COCO[found.labels[one]]
@@ -93,7 +93,7 @@ def test_probabilities_of_pixels_add_up(tmp_path):
     torch.manual_seed(0)
     inputs = torch.randn(2, 3, 64, 64)
     metas = [dict(ori_shape=(64, 64), img_shape=(64, 64))] * 2
-    with torch.no_grad():  # so that each class is somewhere
+    with torch.no_grad():  # so that every class is predicted somewhere
         network.model.decode_head.conv_seg.bias -= network.model.inference(
             inputs, metas).mean((0, 2, 3))
     car, road, truck, sky, tree = network.model.inference(inputs, metas).softmax(1).unbind(1)
@@ -112,11 +112,12 @@ def test_probabilities_of_pixels_add_up(tmp_path):
     clear = ((road - .25).abs() > 1e-4) & ((vehicle - least).abs() > 1e-4)
     assert torch.equal(got[clear], expected[clear])
     assert set(got.unique().tolist()) == {0, 2, 255}
-    assert ((torch.maximum(car, truck) < least) & (got == 2)).any()  # by their sum alone
+    # only their sum is large enough
+    assert ((torch.maximum(car, truck) < least) & (got == 2)).any()
 
 
 def test_two_classes_of_one_output_have_the_threshold_of_the_head(tmp_path):
-    """mmseg's heads with one output choose label 1 above 0.3, unless told otherwise."""
+    """The head's threshold of 0.3 applies to its second class."""
     model = segmentor(classes=2)
     model['decode_head'].update(out_channels=1, threshold=0.3, loss_decode=dict(
         type='CrossEntropyLoss', use_sigmoid=True))

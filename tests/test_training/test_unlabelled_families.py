@@ -1,4 +1,4 @@
-"""From any family to any other: a teacher's predictions train a student of another one."""
+"""A teacher's predictions train students of all other model families."""
 import os
 import sys
 
@@ -68,7 +68,7 @@ def test_detectors(shapes, tmp_path, other, student):
 
 @pytest.mark.slow
 def test_a_detector_of_coco_labels_for_three_classes(shapes, tmp_path):
-    """By `classes=` alone, without a term; one class has no teacher."""
+    """With `classes=` alone, without a term. One class has no teacher."""
     from mmdet.datasets import CocoDataset
     other = retinanet()
     other['bbox_head']['num_classes'] = 80
@@ -86,7 +86,7 @@ def test_a_detector_of_coco_labels_for_three_classes(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_masks(shapes, tmp_path):
-    """From a mask transformer to Mask R-CNN; labelled masks are boxes here."""
+    """From a mask transformer to Mask R-CNN. The masks of the labels are rectangles."""
     import json
     with open(f'{shapes}/instances.json') as file:
         content = json.load(file)
@@ -127,7 +127,7 @@ def test_label_maps(streets, tmp_path):
 
 @pytest.mark.slow
 def test_a_mean_teacher_labels(shapes, tmp_path):
-    """Its export is the plain student."""
+    """The checkpoint contains the plain student."""
     model = dict(distiller(retinanet(), dict(type='mmkd.MeanTeacher'), LABELS), unlabelled=shapes)
     _, losses = train(detector_config(shapes, model, str(tmp_path / 'run')))
     assert all(one['unlabelled.loss_cls'] > 0 for one in losses)
@@ -138,7 +138,7 @@ def test_a_mean_teacher_labels(shapes, tmp_path):
 
 @pytest.fixture(autouse=True, scope='module')
 def labels_below():
-    """A transform that ignores labels that the small students do not have."""
+    """Register a transform that ignores labels that the small students do not have."""
     from mmengine.registry import TRANSFORMS
 
     @TRANSFORMS.register_module(force=True)

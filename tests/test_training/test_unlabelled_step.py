@@ -1,4 +1,4 @@
-"""A second stream of images, without labels: which losses it has, and what it leaves alone."""
+"""A second stream of images without labels: its losses, and what must not change."""
 import copy
 import os
 
@@ -32,7 +32,7 @@ WITHOUT_FLIP = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', wit
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """Five images of noise, in a folder of a folder, and a file that is no image."""
+    """A folder with five noise images in a subfolder, and a file that is not an image."""
     folder = tmp_path_factory.mktemp('pictures')
     (folder / 'more').mkdir()
     rng = np.random.default_rng(7)
@@ -65,7 +65,7 @@ def log_of(folder):
 
 
 def test_terms_are_those_of_labelled_images(shapes, teacher, tmp_path):
-    """Of the same images in another order; losses of the student are not added without labels."""
+    """Both streams have the same images. Losses on labels are not computed without labels."""
     config = config_of(shapes, tmp_path / 'run', retinanet(), teacher, NECK,
                        dict(DIST, images='labelled'),
                        dict(type='mmkd.KDLoss', on='cls', images='unlabelled'), unlabelled=shapes,
@@ -91,7 +91,9 @@ def test_a_student_of_two_stages_compares_at_its_own_proposals(shapes, pictures,
 
 
 def test_labels_are_what_the_teacher_predicts_for_the_image(tmp_path):
-    """Normalised otherwise, of classes in another order; compared with its own `test_step`."""
+    """The teacher has another normalisation and another order of classes. Compared with
+    `test_step`.
+    """
     from mmkd import FrozenTeacher, PseudoLabels
     model = retinanet(channels=24)
     model['data_preprocessor'].update(mean=[10., 20., 30.], std=[40., 50., 60.], bgr_to_rgb=False)
@@ -116,7 +118,7 @@ def test_labels_are_what_the_teacher_predicts_for_the_image(tmp_path):
 
 
 def test_labels_follow_the_mapping_of_the_teacher(tmp_path):
-    """Of boxes; a class without teacher gets no label, and the log names it."""
+    """A class without teacher gets no boxes, and the log names it."""
     from mmkd import FrozenTeacher, PseudoLabels
     from mmkd.training.pseudo_labels import shown
     entry = save_teacher(tmp_path / 't.pth', retinanet(), classes='xyz')
@@ -137,7 +139,7 @@ def test_labels_follow_the_mapping_of_the_teacher(tmp_path):
 
 
 def test_label_maps_follow_the_mapping_of_the_teacher(tmp_path):
-    """Probabilities of several classes are added up before the largest is taken."""
+    """Probabilities of several classes are summed before the most probable class is chosen."""
     from mmseg.structures import SegDataSample
 
     from mmkd import FrozenTeacher, PseudoLabels
@@ -146,7 +148,8 @@ def test_label_maps_follow_the_mapping_of_the_teacher(tmp_path):
     network = FrozenTeacher(**entry, classes={'a': 'x', 'b': ['v', 'z'], 'c': None})
     network.prepare(student)
     with torch.no_grad():
-        network.model.decode_head.conv_seg.weight.normal_()  # every class is predicted somewhere
+        # so that every class is predicted somewhere
+        network.model.decode_head.conv_seg.weight.normal_()
     labels = PseudoLabels(score_thr=0.)
     labels.prepare(network, student, list('abc'), (64, 64))
     torch.manual_seed(0)
@@ -155,14 +158,14 @@ def test_label_maps_follow_the_mapping_of_the_teacher(tmp_path):
     found = labels.truth(network, student, inputs, samples)
     metas = [dict(ori_shape=(64, 64), img_shape=(64, 64))] * 2
     v, w, x, y, z = network.model.inference(inputs, metas).softmax(1).unbind(1)
-    expected = torch.stack([x, v + z, w, y]).argmax(0)  # w and y teach no class
+    expected = torch.stack([x, v + z, w, y]).argmax(0)  # w and y correspond to no class
     got = torch.stack([one.gt_sem_seg.data[0] for one in found])
     assert {0, 1, 255} <= set(got.unique().tolist())
     assert torch.equal(got, torch.tensor([0, 1, 255, 255])[expected])
 
 
 def test_the_loss_on_pseudo_labels_is_that_of_labels(shapes, teacher, tmp_path, monkeypatch):
-    """Where the teacher predicts the true boxes, both streams have the same losses."""
+    """If the teacher predicts the true boxes, both streams have the same losses."""
     from mmengine.structures import InstanceData
 
     from mmkd.training import pseudo_labels
@@ -192,7 +195,7 @@ def test_the_loss_on_pseudo_labels_is_that_of_labels(shapes, teacher, tmp_path, 
 
 
 def test_label_maps_ignore_what_is_uncertain_or_unknown(tmp_path):
-    """And pixels are weighed by scores, where that is asked for."""
+    """With an option, pixels are weighted by their scores."""
     from mmseg.structures import SegDataSample
 
     from mmkd import FrozenTeacher, PseudoLabels
@@ -227,7 +230,7 @@ def test_label_maps_ignore_what_is_uncertain_or_unknown(tmp_path):
     assert head.sampler is None
 
 
-# --- what it leaves alone -----------------------------------------------------------------------
+# --- what must not change -----------------------------------------------------------------------
 
 
 def states(folder):
@@ -238,7 +241,7 @@ def states(folder):
 @pytest.mark.parametrize('norm', ['labelled', *(pytest.param(norm, marks=pytest.mark.slow)
                                                 for norm in ('frozen', 'both'))])
 def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher, tmp_path, norm):
-    """Bit by bit, where its losses have the factor 0: also the statistics of batch norms."""
+    """Bit for bit, including the statistics of batch norms, if the new losses have weight 0."""
     entry = dict(DIST, images='labelled')
     train(config_of(shapes, tmp_path / 'alone', retinanet(), teacher, entry))
     alone = states(tmp_path / 'alone')
@@ -277,7 +280,9 @@ def iterations(shapes, folder, teacher, pictures, *entries, workers=0, **changes
 
 @pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_goes_on_to_the_bit(shapes, pictures, teacher, tmp_path, workers):
-    """Within an epoch of the unlabelled images; gradients are accumulated over two iterations."""
+    """Resumed within an epoch of the unlabelled images, with gradients of two iterations
+    accumulated.
+    """
     entries = DIST, NECK, LABELS
     _, whole = train(iterations(shapes, tmp_path / 'whole', teacher, pictures, *entries,
                                 workers=workers))
@@ -316,7 +321,7 @@ def in_two_processes(rank, folder, shapes, pictures, entry):
 
 @pytest.mark.slow
 def test_two_processes_see_other_images_train_alike_and_go_on(shapes, pictures, teacher, tmp_path):
-    """To the bit, with a connector."""
+    """Bit for bit, with a connector."""
     multiprocessing.spawn(in_two_processes, (str(tmp_path), shapes, pictures, teacher), nprocs=2)
     parts = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     assert parts[0]['whole'][1] != parts[1]['whole'][1]
@@ -327,7 +332,7 @@ def test_two_processes_see_other_images_train_alike_and_go_on(shapes, pictures, 
 
 
 def in_a_loop(teacher, pictures, *entries):
-    """A Distiller without a Runner."""
+    """Return a Distiller for a loop without a Runner."""
     loader = dict(batch_size=2, dataset=dict(
         type='mmkd.ImageFolder', folder=pictures, pipeline=[
             dict(type='LoadImageFromFile'), dict(type='mmdet.PackDetInputs')]))
@@ -416,7 +421,7 @@ def test_no_images_are_refused_before_the_first_batch(shapes, teacher, tmp_path,
 
 
 def test_a_data_set_with_labels_loses_them_and_keeps_images_without(shapes, teacher, tmp_path):
-    """An image without a box would be filtered in training; here it is shown."""
+    """Images without boxes, which training would filter, are included."""
     import json
     with open(f'{shapes}/instances.json') as file:
         content = json.load(file)
@@ -443,7 +448,7 @@ def test_a_teacher_of_other_labels_is_refused(shapes, pictures, tmp_path, studen
 
 
 def test_labels_in_another_order_than_their_names_are_refused(shapes, pictures, teacher, tmp_path):
-    """Also without a term: mmdet numbers labels in the order of the file, whatever `metainfo`."""
+    """Also without a term. mmdet numbers labels in the order of the file, not of `metainfo`."""
     with pytest.raises(ValueError, match='order of'):
         train(config_of(shapes, tmp_path / 'run', retinanet(), teacher, LABELS, unlabelled=pictures,
                         **{'train_dataloader.dataset.metainfo': dict(classes=CLASSES[::-1])}))
