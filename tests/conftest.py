@@ -48,7 +48,7 @@ def retinanet(depth: int = 18, classes: int = 3, width: int = 8, channels: int =
                   out_channels=channels),
         bbox_head=dict(num_classes=classes, in_channels=channels, feat_channels=channels,
                        stacked_convs=1, **bbox_head),
-        test_cfg=dict(score_thr=0.))))  # untrained models must have detections, too
+        test_cfg=dict(score_thr=0.))))  # untrained models must also return detections
     return config.model.to_dict()
 
 
@@ -305,7 +305,7 @@ def train(config: Config) -> tuple:
 
 def saved_at(path: Any) -> dict:
     """Load a checkpoint with ``weights_only=True``."""
-    allow_mmengine_checkpoints()  # the MMEngine of the forks reverts it when it loads
+    allow_mmengine_checkpoints()  # on the forks, loading a file with MMEngine undoes the call
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
@@ -325,14 +325,14 @@ def is_fork() -> bool:
 
 
 def observe(model: Any, inputs: torch.Tensor, samples: Any = None) -> tuple:
-    """Records of the student and answers of the teacher of a Distiller, without losses."""
+    """Return the student's records and the teacher's answers of a Distiller, without its losses."""
     distillation = model.distillation
     seen = {'student': distillation.probe.predicted('student', inputs)}
     return by_place(seen, distillation.ask(seen, inputs, samples, distillation.terms))
 
 
 def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
-    """One training step of a Distiller: the losses, the records and the answers."""
+    """Run one training step of a Distiller; return the losses, the records and the answers."""
     distillation, told, kept = model.distillation, {}, {}
     ask = distillation.ask
 
@@ -350,6 +350,6 @@ def step(model: Any, inputs: torch.Tensor, samples: Any) -> tuple:
 
 
 def by_place(seen: dict, told: dict) -> tuple:
-    """Records of the only student, and answers of the only teacher, by path of the places."""
+    """Return the records of the only student and, by place, the answers of the only teacher."""
     return seen['student'], {
         at: records for (_, at), records in told.get('teacher', {}).items()}

@@ -1,4 +1,4 @@
-"""Whole models and a training loop of one's own, shared by the tests of ways to train."""
+"""Whole models and a training loop without a Runner, shared by the tests of training modes."""
 import copy
 
 import torch
@@ -13,7 +13,7 @@ GROUP_NORM = dict(type='GN', num_groups=4)
 
 
 def detector(folder, norm_eval=True):
-    """Batch norms of the backbone are frozen, the neck has group norms, a connector learns."""
+    """The backbone has frozen batch norms, the neck has group norms, a term has a connector."""
     student = retinanet()
     student['backbone']['norm_eval'] = norm_eval
     student['neck']['norm_cfg'] = GROUP_NORM
@@ -32,7 +32,7 @@ def two_stages(folder):
 
 
 def mutual(folder):
-    """Student and partner learn from each other."""
+    """A student and a partner that learn from each other."""
     models = [retinanet(), retinanet(channels=24)]
     for model in models:
         model['backbone']['norm_eval'] = True
@@ -55,7 +55,7 @@ def segmenting(folder):
 
 @LOSSES.register
 class ProjectedLoss(DistillLoss):
-    """With a layer of its own for each level."""
+    """A loss with one trainable layer per level."""
 
     must_match = frozenset({'positions'})
 
@@ -68,7 +68,7 @@ class ProjectedLoss(DistillLoss):
 
 @LOSSES.register
 class RowsOfAllLoss(DistillLoss):
-    """Each image is compared with those of all processes, and with past ones."""
+    """Compares each image with the images of all processes and with stored ones."""
 
     must_match = frozenset()
     communicates = True
@@ -87,7 +87,7 @@ class RowsOfAllLoss(DistillLoss):
 
 
 def layered(folder):
-    """Losses with layers, and one with rows and a memory of all processes."""
+    """Losses with layers; one of them gathers rows from all processes and stores them."""
     student = retinanet()
     student['backbone']['norm_eval'] = True
     student['neck']['norm_cfg'] = GROUP_NORM
@@ -101,7 +101,7 @@ def prepared(model, scope='mmdet', is_double=True):
     torch.manual_seed(2)
     model = build(model, scope)
     model.init_weights()
-    if is_double:  # DIST of a new student is steep: rounding alone changes gradients by 1e-3
+    if is_double:  # DIST of an untrained student is steep: rounding alone changes gradients by 1e-3
         model.double()
         model.data_preprocessor.register_forward_hook(
             lambda module, args, data: dict(data, inputs=data['inputs'].double()))
@@ -116,7 +116,7 @@ def save_teachers(folder):
 
 
 def images(numbers, has_objects=(True, True)):
-    """Boxes alike: mmdet divides the losses of a process by the number of its own positives."""
+    """All images have the same boxes: mmdet divides each process's losses by its own positives."""
     from mmdet.structures import DetDataSample
     generator = torch.Generator().manual_seed(5)
     inputs = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
@@ -146,7 +146,7 @@ def streets_of(numbers):
 
 
 class Keeping(OptimWrapper):
-    """Keeps the gradients of every step, of all parameters in the optimizer."""
+    """Stores the gradients of all parameters in the optimizer at every step."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -159,7 +159,7 @@ class Keeping(OptimWrapper):
 
 
 def three_steps(model, wrapper, batch):
-    """In the second one a schedule has stopped all of the teacher's terms."""
+    """Train for three steps; the factor of all teacher terms is 0 in the second step."""
     optim_wrapper = Keeping(torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3))
     logs = []

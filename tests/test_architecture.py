@@ -1,5 +1,4 @@
-"""The rooms stand on one another as docs/architecture.md says: imports run downwards. Files are
-short, classes narrow."""
+"""Imports between packages follow docs/architecture.md, and files and classes stay small."""
 import ast
 import functools
 import importlib.util
@@ -74,7 +73,7 @@ def test_imports_run_downwards(path):
     if own in ('__init__', '__main__', 'heads', 'teachers'):
         return
     below = STANDS_ON.get(own, set(ROOMS[:ROOMS.index(own)])) | {own}
-    if own == 'openmmlab':  # it loads the aliases
+    if own == 'openmmlab':  # openmmlab loads these aliases
         below |= {'heads', 'teachers'}
     upward = {name for name in imports_of(path) if room_of(name) not in below}
     assert not upward
@@ -89,7 +88,7 @@ def test_files_are_short():
 
 
 def methods_of(kind):
-    """Names of the methods and properties that a class has from mmkd, bases included."""
+    """Return the names of the methods and properties that a class has from mmkd, bases included."""
     return {name for base in kind.__mro__ if base.__module__.split('.')[0] == 'mmkd'
             for name, value in vars(base).items()
             if inspect.isfunction(value) or isinstance(
@@ -100,7 +99,7 @@ def test_classes_are_narrow():
     wide = {}
     for path in ROOT.rglob('*.py'):
         name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-        if path.stem == '__init__' or name in ('heads', 'teachers'):  # no classes of their own
+        if path.stem == '__init__' or name in ('heads', 'teachers'):  # these only re-export classes
             continue
         if 'import triton' in path.read_text() and not importlib.util.find_spec('triton'):
             continue

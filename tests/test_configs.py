@@ -1,4 +1,4 @@
-"""Every config of the repository builds or trains; the COCO recipes say what the authors' said."""
+"""Every config of the repository builds or trains; the COCO recipes have the authors' settings."""
 import copy
 import glob
 import os
@@ -54,7 +54,7 @@ def built(path):
 
 
 def test_each_method_has_a_recipe_for_each_model():
-    """Features of a neck ("mimic") are compared by detectors alone."""
+    """Only detectors compare neck features ("mimic")."""
     assert {names_of(path) for path in RECIPES} == {
         (folder, name) for folder in LOSSES for name in TEACHERS
         if folder != 'dist_mimic' or name.endswith('rcnn_r50') or name.startswith('retinanet')}
@@ -132,7 +132,7 @@ def test_segmentor_is_trained_as_the_authors_train_it(name):
 @pytest.mark.parametrize('path', slow_but(
     ('dist/retinanet_r50', 'dist/pspnet_r18'), (('/'.join(names_of(p)), p) for p in RECIPES)))
 def test_recipe_trains_and_its_checkpoint_is_the_plain_students(path, coco, streets, tmp_path):
-    """The models as they are, on small images; weights that would be downloaded are random."""
+    """The models of the recipes, on small images. Weights that would be downloaded are random."""
     config = Config.fromfile(path)
     model = config.model
     model.teacher.checkpoint = None
@@ -171,7 +171,7 @@ def test_recipe_trains_and_its_checkpoint_is_the_plain_students(path, coco, stre
 
 @pytest.fixture(scope='session')
 def coco(shapes, tmp_path_factory):
-    """The shapes under names of COCO's classes."""
+    """The `shapes` data set, with COCO's names for its classes."""
     folder = tmp_path_factory.mktemp('coco')
     for path in glob.glob(os.path.join(shapes, '*.png')):
         os.symlink(path, folder / os.path.basename(path))
@@ -194,12 +194,12 @@ FIRST_STAGES = [p for p in CONFIGS if p.endswith('_tokens.py')]
 
 
 def tokens_of(config):
-    """Entries with a file of a first stage."""
+    """Return the entries that read a file of a first stage."""
     return [entry for entry in config.model.get('distill', []) if 'tokens' in entry]
 
 
 def prepare_tokens(config, path, shapes, streets, folder):
-    """Run the first stage of a scheme for two iterations, through its teacher."""
+    """Run the first stage of a scheme for two iterations, with the teacher of the second stage."""
     if not tokens_of(config):
         return
     first = on_small_data(Config.fromfile(path.replace('.py', '_tokens.py')), shapes, streets,
@@ -228,7 +228,7 @@ def test_second_stages_take_the_file_of_their_first():
 
 
 def on_small_data(config, shapes, streets, work_dir):
-    """The config with two iterations of small images, and random weights for its teachers."""
+    """Change the config to two iterations on small images, with random weights for the teachers."""
     loader = config.train_dataloader
     loader.update(batch_size=2, num_workers=0, persistent_workers=False)
     if config.default_scope == 'mmdet':
@@ -266,7 +266,7 @@ def load_classes():
 
 
 def test_every_scheme_has_a_detector_and_a_segmentor():
-    """Those of a page of docs/schemes; a method of a loss may be for one of the two."""
+    """Only schemes with a page in docs/schemes need both; the method of one loss may have one."""
     pages = {os.path.splitext(os.path.basename(path))[0] for path in glob.glob(
         os.path.join(ROOT, 'docs', 'schemes', '*.md'))} - {'README'}
     data = {}
@@ -286,7 +286,7 @@ REST = [path for path in CONFIGS if path not in {*RECIPES, *SCHEMES, *FIRST_STAG
 
 @pytest.mark.parametrize('path', REST, ids=[os.path.relpath(p, ROOT) for p in REST])
 def test_model_predicts_the_classes_of_its_data(path):
-    """What neither of the two tests that train configs has; a teacher's classes are the same."""
+    """Configs that no other test trains. The teacher must have the same classes."""
     config, model = built(path)
     classes = classes_in(config)
     assert classes
@@ -310,7 +310,7 @@ def test_scheme_trains_and_its_checkpoint_is_the_plain_students(path, shapes, st
     assert len(losses) == 2
     terms = [match.name for match in runner.model.terms]
     assert terms
-    for one, name in product(losses, terms):  # a term may have several parts
+    for one, name in product(losses, terms):  # a term may be logged in several parts
         values = [value for key, value in one.items() if key.startswith(name)]
         assert values
         assert all(torch.tensor(value).isfinite() for value in values)

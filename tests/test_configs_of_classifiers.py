@@ -1,4 +1,4 @@
-"""Every config of a classifier takes a step; the recipes say what their authors said."""
+"""Every classifier config runs a training step; the recipes have the authors' settings."""
 import glob
 import math
 import os
@@ -27,7 +27,7 @@ SIZES = dict(in1k=64, cifar100=32)
 
 
 def model_of(name):
-    """The model with random weights, and its config; Swin needs its own size of images."""
+    """Return the config, and its model with random weights. Swin needs its own image size."""
     config = Config.fromfile(PATHS[name])
     model = config.model
     if 'data_preprocessor' not in model:

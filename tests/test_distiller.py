@@ -1,4 +1,4 @@
-"""The Distiller through MMEngine's Runner: what it adds, and what it must leave alone."""
+"""The Distiller in MMEngine's Runner: what it adds to a run, and what it must not change."""
 import copy
 import os
 
@@ -52,7 +52,7 @@ def test_loss_is_that_of_the_recorded_logits_level_by_level(shapes, tmp_path, te
     data = next(iter(runner.build_dataloader(runner.cfg.train_dataloader)))
     data = model.data_preprocessor(data, True)
     inputs, samples = data['inputs'], data['data_samples']
-    model.eval()  # the same batch statistics when run by hand
+    model.eval()  # so that both forward passes use the same batch statistics
     got = model(inputs, samples, mode='loss')[f'loss_cls_{loss.__name__[:-4].lower()}']
     student = model.student.bbox_head(model.student.extract_feat(inputs))[0]
     network = model.teacher.model
@@ -78,7 +78,7 @@ def test_checkpoint_is_the_plain_students(shapes, tmp_path, teacher):
 
 
 def test_plain_checkpoint_loads_before_distillation(shapes, tmp_path, teacher):
-    """And the task's losses of the first iteration are those of the plain run."""
+    """The task losses of the first iteration are those of the plain run."""
     start = save_teacher(tmp_path / 'start.pth', retinanet(), seed=5)['checkpoint']
     changes = dict(load_from=start)
     _, plain = train(detector_config(shapes, retinanet(), str(tmp_path / 'plain'), **changes))
@@ -223,7 +223,7 @@ def test_resumed_run_ends_like_an_uninterrupted_one(shapes, tmp_path, teacher):
     whole, _ = train(config('whole', 2))
     train(config('parts', 1))
     parts, losses = train(config('parts', 2, resume=True))
-    assert len(losses) == 2  # MMEngine's own checkpoint was read and only the rest was trained
+    assert len(losses) == 2  # the first epoch was loaded, not trained again
     assert parts.epoch == whole.epoch == 2
     expected = whole.model.state_dict()
     for name, value in parts.model.state_dict().items():
@@ -353,7 +353,7 @@ def test_anchors_jointly_or_one_by_one(teacher, per_anchor):
 
 
 def test_keys_of_older_checkpoints_are_renamed_by_the_student(teacher):
-    """SingleStageDetector takes a two-stage model's `rpn_head` for its `bbox_head`."""
+    """SingleStageDetector renames the keys `rpn_head` of a two-stage model to `bbox_head`."""
     plain = build(retinanet())
     old = {k.replace('bbox_head', 'rpn_head'): v for k, v in plain.state_dict().items()}
     model = build(distiller(retinanet(), teacher))
@@ -398,7 +398,7 @@ def test_parameter_groups_are_those_of_the_plain_student(teacher):
 
 
 def test_checkpointed_block_is_refused_with_the_reason(shapes, tmp_path, teacher):
-    student = retinanet(width=12)  # as wide as the teacher, so that only the gradient is amiss
+    student = retinanet(width=12)  # as wide as the teacher: no other error
     student['backbone']['with_cp'] = True
     entry = dict(type='mmkd.KDLoss', on='backbone.layer2.0.conv1', use_sigmoid=True)
     with pytest.raises(ValueError, match=r'has no gradient.*with_cp=True'):
@@ -406,7 +406,7 @@ def test_checkpointed_block_is_refused_with_the_reason(shapes, tmp_path, teacher
 
 
 def test_six_lines_from_an_empty_directory(shapes, tmp_path, teacher, monkeypatch):
-    """Written as the README shows it, in another folder, trained by mmdet's own tool."""
+    """The config of the README, written to another folder and trained by mmdet's own tool."""
     import mmdet
     from mmdet.apis import init_detector
     plain = detector_config(shapes, retinanet(), str(tmp_path / 'plain'))

@@ -1,4 +1,4 @@
-"""What a method compares in a pair, and what looking at a pair leaves as it was."""
+"""Inspection of a pair: what each method compares, and that the configs do not change."""
 import copy
 import dataclasses
 
@@ -68,8 +68,9 @@ def test_a_method_of_another_family_says_where_the_fitting_ones_are(boxes):
 
 
 def test_pkd_beside_crosskd_has_the_weights_of_crosskds_authors(boxes):
-    """Their configs: all five levels of the neck, 6 for GFL, 2 for RetinaNet and FCOS, 1 for
-    ATSS."""
+    """Their configs use all five levels of the neck. The weight is 6 for GFL, 2 for RetinaNet and
+    FCOS, and 1 for ATSS.
+    """
     for written in ('crosskd+pkd', 'pkd+crosskd'):
         assert [one for one in entries_of(written, boxes) if one['type'] == 'mmkd.PKDLoss'] == [
             dict(type='mmkd.PKDLoss', on='neck', loss_weight=2.)]
@@ -81,7 +82,7 @@ def test_pkd_beside_crosskd_has_the_weights_of_crosskds_authors(boxes):
 
 
 def test_an_entry_of_two_methods_is_written_once(streets):
-    """MGD compares the logits of segmentors by CWD, as its authors do."""
+    """For segmentors, MGD also compares the logits by CWD, as its authors do."""
     assert entries_of('mgd+cwd', streets) == entries_of('mgd', streets)
     assert entries_of('dist+dist_plus', streets) == entries_of('dist_plus', streets)
 
@@ -97,7 +98,7 @@ def test_a_pair_without_the_point_is_told_what_it_has():
 
 
 def test_configs_stay_as_they_are():
-    """mmseg writes what `pretrained` means into the config it builds."""
+    """mmseg writes `pretrained` into the backbone's part of the config that it builds."""
     student = config(dict(segmentor(), pretrained='open-mmlab://resnet18_v1c'), 'mmseg')
     before = copy.deepcopy(student)
     inspect_pair(student, student)
@@ -105,7 +106,7 @@ def test_configs_stay_as_they_are():
 
 
 def test_parameters_that_only_init_weights_fills_do_not_matter(monkeypatch):
-    """mmdet creates the level embedding of Deformable DETR without values."""
+    """mmdet creates the level embedding of Deformable DETR with uninitialised values."""
     model = dict(detector('deformable'), as_two_stage=False, test_cfg=dict(max_per_img=6))
     built = build(model)
     torch.nn.init.constant_(built.level_embed, float('nan'))
@@ -115,7 +116,7 @@ def test_parameters_that_only_init_weights_fills_do_not_matter(monkeypatch):
 
 
 def cell_of(text, point):
-    """The last column of a point's row, in one line."""
+    """Return the last column of a point's row as one line."""
     rows = [part for part in text.split('├') if f'\n│ {point} ' in part]
     assert len(rows) == 1
     return ' '.join(line.split('│')[4].strip() for line in rows[0].splitlines()
@@ -124,7 +125,7 @@ def cell_of(text, point):
 
 @pytest.mark.parametrize('classes', [1, 2, 3])
 def test_table_says_what_a_method_cannot_teach(classes):
-    """Of one or two columns DIST compares only what is within classes."""
+    """With one or two columns DIST has no inter-class part."""
     model = segmentor(classes=classes)
     for head in ('decode_head', 'auxiliary_head') if classes == 1 else ():
         model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
@@ -139,13 +140,13 @@ def test_table_says_what_a_method_cannot_teach(classes):
 
 
 def test_method_whose_loss_is_constant_has_nothing_to_compare():
-    """Softmax over one column is 1 whatever the logit is, and CWD compares the map all the same."""
+    """Softmax over one column is always 1. CWD normalises over positions, so it has a gradient."""
     model = segmentor(classes=1)
     for head in ('decode_head', 'auxiliary_head'):
         model[head].update(out_channels=1, threshold=0.5, loss_decode=dict(
             type='CrossEntropyLoss', use_sigmoid=True))
     findings = inspect_pair(config(model, 'mmseg'), config(model, 'mmseg'))
-    for finding in findings:  # as a head of one's own may have it
+    for finding in findings:  # as in a user's own head
         point = finding.term.student_point
         finding.term.alignment = dataclasses.replace(
             finding.term.alignment, student=dataclasses.replace(

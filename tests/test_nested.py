@@ -1,4 +1,4 @@
-"""A Distiller is the outermost model of a run; by whatever entrance it is called, it distils."""
+"""A Distiller must be the outermost model of a run. It distils whichever method is called."""
 import pytest
 import torch
 from conftest import (
@@ -27,11 +27,11 @@ def batch(model, **more):
 
 
 def test_loss_is_the_forward_of_training(tmp_path):
-    """mmdet's and mmseg's own name for it, by which models around a detector call it."""
+    """Models that contain a detector call `loss`, the method of mmdet and mmseg."""
     model = build(distiller(retinanet(), save_teacher(tmp_path / 'a.pth', retinanet()), KD))
     model.init_weights()
     data = batch(model)
-    model.eval()  # statistics of batches would move
+    model.eval()  # in train mode, the running statistics would change
     whole = model(**data, mode='loss')
     found = model.loss(data['inputs'], data['data_samples'])
     assert found.keys() == whole.keys() == {'loss_cls', 'loss_bbox', 'loss_cls_kd'}
@@ -42,7 +42,7 @@ def test_loss_is_the_forward_of_training(tmp_path):
 
 
 class Around(BaseModel):
-    """As mmdet's SemiBaseDetector: hands a batch to a detector's `loss`, and renames."""
+    """Calls `loss` of a detector and renames the losses, like mmdet's SemiBaseDetector."""
 
     def __init__(self, detector):
         super().__init__()
@@ -60,7 +60,7 @@ MODELS.register_module(module=Around, force=True)
 
 
 def test_in_a_loop_of_ones_own_another_model_may_be_around(tmp_path):
-    """Its losses are all there, and what it is taught by moves with it."""
+    """All losses are returned, and the mean teacher is updated."""
     torch.manual_seed(0)
     inner = build(distiller(retinanet(), dict(
         type='mmkd.MeanTeacher', momentum=0.5, warmup=1), dict(KD, loss_weight=10.)))
@@ -73,7 +73,7 @@ def test_in_a_loop_of_ones_own_another_model_may_be_around(tmp_path):
     for step in range(4):
         losses = outer.train_step(data, wrapper)
         assert losses['sup_loss_cls_kd'] > 0
-        if step:  # a step is over when the next begins
+        if step:  # the teacher is updated when the next step begins
             share = max(0.5, 1 / step)
             expected = (1 - share) * (0 if expected is None else expected) + share * before
             torch.testing.assert_close(inner.teacher.model.state_dict()[name], expected)
@@ -81,7 +81,7 @@ def test_in_a_loop_of_ones_own_another_model_may_be_around(tmp_path):
 
 
 def soft_teacher(shapes, tmp_path, detector):
-    """mmdet's SoftTeacher with its own pipeline of three branches."""
+    """Config of mmdet's SoftTeacher with its own pipeline of three branches."""
     return dict(type='SoftTeacher', detector=detector, data_preprocessor=dict(
         type='MultiBranchDataPreprocessor', data_preprocessor=detector.get('student', detector)[
             'data_preprocessor']), semi_train_cfg=dict(
@@ -114,7 +114,8 @@ def test_one_that_nobody_initialised_is_refused_at_its_first_step(shapes, tmp_pa
 
 
 def test_its_own_parts_and_wrappers_are_not_around_it(shapes, streets, tmp_path):
-    """Copies that average it call nothing of the student as a part of another."""
+    """A copy for weight averaging, and the wrapper around the model, do not count as outer models.
+    """
     from conftest import segmentor_config
     teacher = save_teacher(tmp_path / 'a.pth', segmentor(), classes=(), scope='mmseg')
     model = dict(distiller(segmentor(), teacher, KD), hooks=[dict(type='EMAHook')])

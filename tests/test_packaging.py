@@ -1,4 +1,4 @@
-"""The wheel carries configs and tools, and asks for nothing that an mm environment has already."""
+"""The wheel contains configs and tools, and requires no package that OpenMMLab already installs."""
 import os
 import re
 import shutil
@@ -57,7 +57,7 @@ def test_metadata(wheel):
 
 @pytest.fixture
 def installed(wheel, tmp_path):
-    """The wheel, unpacked; mmkd's commands in it, from another folder."""
+    """Unpack the wheel; return a function that runs mmkd's commands from another folder."""
     wheel.extractall(tmp_path / 'site')
 
     def call(*words):

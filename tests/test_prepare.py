@@ -1,4 +1,4 @@
-"""Modules that learn through a teacher: the values they replace, their gradients, resume, file."""
+"""Modules that learn through a teacher: replaced values, gradients, resume, and the saved file."""
 import copy
 
 import pytest
@@ -36,7 +36,7 @@ CASES = {
 
 @pytest.fixture
 def case(request, shapes, streets, tmp_path):
-    """(model, config of a run in a folder, number of levels)."""
+    """Return the model, a function that makes the config of a run, and the number of levels."""
     make, on, count = CASES[request.param]
     is_segmentor = make is segmentor
     teacher = save_teacher(tmp_path / 't.pth', make(), scope='mmseg' if is_segmentor else 'mmdet',
@@ -85,7 +85,7 @@ def test_modules_alone_are_trained_and_saved(case, tmp_path):
 
 
 class Same(mmkd.losses.PreparedModule):
-    """Multiplies by a factor that begins at 1."""
+    """Multiplies by a factor that starts at 1 by default."""
 
     def __init__(self, factor=1.):
         super().__init__()
@@ -100,8 +100,8 @@ class Same(mmkd.losses.PreparedModule):
 
 @every('one-stage', 'two-stage', 'segmentor', 'head')
 def test_task_loss_is_the_teachers_own_on_replaced_features(case, request):
-    """With factors of 1 nothing changes; gradients are those of finite differences."""
-    is_double = 'two-stage' not in request.node.name  # its RoIs are float32, and change
+    """Factors of 1 do not change the loss. Gradients equal finite differences."""
+    is_double = 'two-stage' not in request.node.name  # RoIs are float32, and depend on the factors
     model, config, _ = case
     config = config('run')
     made = build(dict(model, module=dict(type=Same)), config.default_scope)
@@ -213,7 +213,7 @@ def test_what_cannot_be_prepared_is_refused(shapes, tmp_path):
 
 @pytest.fixture(scope='module')
 def prepared(shapes, tmp_path_factory):
-    """Teacher of 24 channels, and the file of its tokens."""
+    """Return a folder, a teacher with 24 channels, and the path of its trained tokens."""
     folder = tmp_path_factory.mktemp('prepared')
     teacher = save_teacher(folder / 't.pth', retinanet(channels=24))
     model = dict(type='mmkd.Prepare', teacher=teacher, module=TOKENS)
@@ -235,7 +235,7 @@ def test_second_stage(prepared, shapes, tmp_path):
     for loss, state in zip(term.losses, read_prepared(file).states):
         torch.testing.assert_close(loss.frozen.tokens, state['tokens'], rtol=0, atol=0)
     saved = saved_at(str(tmp_path / 'run' / 'epoch_1.pth'))
-    assert set(saved['mmkd']) == {'connectors'}  # the tokens are read from the file again
+    assert set(saved['mmkd']) == {'connectors'}  # resuming reads the tokens from their file
     settings = saved['meta']['mmkd']['distill'][0]['settings']
     assert settings['file_hash'] == term.losses[0].file.digest
     trained = {id(one) for group in runner.optim_wrapper.param_groups for one in group['params']}

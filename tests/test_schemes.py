@@ -1,4 +1,4 @@
-"""Every scheme runs in a real Runner, comes back on resume to the bit, and leaves plain weights."""
+"""Every scheme trains in a Runner, resumes bit for bit, and saves plain student weights."""
 import copy
 import importlib
 import os
@@ -28,7 +28,7 @@ def branch_of_detector():
 
 
 def plain_segmentor(**changes):
-    """Without dropout, whose random numbers MMEngine does not bring back on resume."""
+    """A segmentor without dropout: MMEngine does not restore the random state on resume."""
     model = segmentor(dropout_ratio=0., **changes)
     model['auxiliary_head']['dropout_ratio'] = 0.
     return model
@@ -68,7 +68,7 @@ MODELS = dict(mmdet=(retinanet, branch_of_detector), mmseg=(plain_segmentor, bra
 
 
 def run(package, data, model, work_dir, iterations, **changes):
-    """A run of some iterations, a checkpoint after each, without random augmentation."""
+    """A run without random augmentation that saves a checkpoint after every iteration."""
     if package == 'mmseg':
         config = segmentor_config(data, model, str(work_dir), **{
             'train_cfg.max_iters': iterations, 'train_cfg.val_interval': 100,
@@ -111,7 +111,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize('package', MODELS)
 def test_two_schemes_and_a_schedule_at_once(package, shapes, streets, tmp_path):
-    """A moving average teaches the student by DIST, and the student its own shallow branch."""
+    """A mean teacher teaches the student by DIST, and the student teaches its shallow branch."""
     data = dict(mmdet=shapes, mmseg=streets)[package]
     plain, branch = MODELS[package]
     model = dict(
@@ -130,7 +130,7 @@ def test_two_schemes_and_a_schedule_at_once(package, shapes, streets, tmp_path):
 
 
 def test_a_teacher_and_partners_of_it(shapes, tmp_path):
-    """Student and partner learn from one teacher, which runs once, and from each other."""
+    """Student and partner learn from each other and from one teacher, which runs once per step."""
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     model = dict(
         type='mmkd.Distiller', student=retinanet(), teacher=teacher,

@@ -1,4 +1,4 @@
-"""The numbers that the authors' code returned, written by the scripts of benchmarks/authors."""
+"""Results of the authors' code, written by the scripts in benchmarks/authors."""
 import hashlib
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ NUMBERS = Path(__file__).resolve().parents[1] / 'authors'
 
 
 def cases(method):
-    """(settings, inputs, outputs) of each call, with tensors."""
+    """Return the settings, inputs and outputs of each call, with tensors."""
     found = json.loads((NUMBERS / f'{method}.json').read_text())
     outputs = json.dumps([case['outputs'] for case in found['cases']], sort_keys=True)
     assert hashlib.sha256(outputs.encode()).hexdigest() == found['hash'], 'numbers were edited'
@@ -27,7 +27,7 @@ def _tensors(value):
 
 
 def renamed(state, names):
-    """A state with the first fitting prefix of each name replaced."""
+    """Return a state dict in which the first matching prefix of each name is replaced."""
     found = {}
     for name, value in state.items():
         theirs, mine = next(pair for pair in names.items() if name.startswith(pair[0]))

@@ -1,4 +1,4 @@
-"""Small classifiers of mmpretrain, and a folder of images. mmpretrain may be absent."""
+"""Small mmpretrain classifiers and a folder of images. mmpretrain need not be installed."""
 import importlib
 import os
 import warnings
@@ -14,13 +14,13 @@ CLASSES = ('disc', 'square', 'cross', 'ring')
 
 
 def needs_mmpretrain():
-    """Skip the tests of a module where mmpretrain cannot be imported."""
+    """Skip the tests of a module if mmpretrain cannot be imported."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             for name in ('models', 'datasets', 'evaluation', 'visualization'):
                 importlib.import_module(f'mmpretrain.{name}')
-    except Exception as error:  # it may miss torchvision, or one that fits torch
+    except Exception as error:  # torchvision may be missing, or built for another torch
         pytest.skip(f'mmpretrain cannot be imported: {type(error).__name__}',
                     allow_module_level=True)
 
@@ -76,7 +76,7 @@ def pair(student, teacher, *distill, **settings):
 
 
 def batch(model, labels=(0, 1, 2, 3), size=(64, 64), training=True):
-    """Inputs and samples as from the data preprocessor; a label may be a list of labels."""
+    """Return inputs and samples of the data preprocessor; a label may be a list of labels."""
     from mmpretrain.structures import DataSample
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (len(labels), 3, *size), dtype=torch.uint8, generator=generator)
@@ -86,7 +86,7 @@ def batch(model, labels=(0, 1, 2, 3), size=(64, 64), training=True):
 
 
 def folder_of_images(path, count=12, size=32):
-    """Images in a folder for each of :data:`CLASSES`."""
+    """Write images into one folder for each of :data:`CLASSES`."""
     rng = np.random.default_rng(0)
     for number in range(count):
         label = number % len(CLASSES)

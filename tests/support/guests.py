@@ -1,4 +1,4 @@
-"""Harness for extensions of a user: train, kill, resume, load the student."""
+"""Test harness for user extensions: train, kill, resume, and load the student."""
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -10,12 +10,12 @@ from mmengine.registry import HOOKS
 
 
 class Died(BaseException):
-    """Raised to end a run in the middle, like a kill."""
+    """Ends a run in the middle, like a kill."""
 
 
 @HOOKS.register_module(force=True)
 class DieAt(Hook):
-    """Ends the run after so many iterations, before the other hooks of that iteration."""
+    """Ends the run after some iterations, before the other hooks of the last one run."""
 
     priority = 'HIGHEST'
 
@@ -29,7 +29,7 @@ class DieAt(Hook):
 
 def live_through(make: Callable[..., Config], student: dict, folder: Any, scope: str = 'mmdet',
                  dies_at: int = 3) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
-    """Train a config completely; train it again, kill and resume the run; load the student.
+    """Train a config to the end; train it again, kill and resume that run; load the student.
 
     Args:
         make (Callable): Returns the config for a work dir and changes. It saves every 2 iterations.
@@ -39,8 +39,8 @@ def live_through(make: Callable[..., Config], student: dict, folder: Any, scope:
         dies_at (int): Number of iterations after which the run is killed.
 
     Returns:
-        tuple[list[dict], dict]: The losses of every iteration of the complete run, and its last
-        checkpoint.
+        tuple[list[dict], dict]: The losses of every iteration of the run that was not killed, and
+        its last checkpoint.
     """
     runner, whole = train(make(folder / 'whole'))
     with pytest.raises(Died):

@@ -1,4 +1,4 @@
-"""Small modules like those of other libraries, independent of mmkd."""
+"""Small modules like those of other libraries. They do not use mmkd."""
 from collections import OrderedDict
 from typing import Any
 
@@ -68,7 +68,7 @@ class ChannelsLast(nn.Module):
 
 
 class Detector(nn.Module):
-    """Its input is a list of images, as in torchvision's detectors; the backbone's is a batch."""
+    """Takes a list of images, like torchvision's detectors; its backbone takes a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def not_a_module(width: int = 3) -> int:
 
 
 class Wordy(nn.Module):
-    """Returns a value that cannot be compared."""
+    """Returns a list of a map and a string, which cannot be compared."""
 
     def __init__(self) -> None:
         super().__init__()

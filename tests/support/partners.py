@@ -1,4 +1,4 @@
-"""Students with a booster that is trained with them, and batches for both."""
+"""Students that are trained with a booster, and batches for them."""
 import torch
 from conftest import build, retinanet
 from mmdet.testing import demo_mm_inputs

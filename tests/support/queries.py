@@ -1,4 +1,4 @@
-"""Small detectors of mmdet with queries, and a batch for them."""
+"""Small query-based detectors of mmdet, and a batch for them."""
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -16,7 +16,7 @@ ZOO = {
 
 
 def detector(kind: str, queries: int = 6) -> dict:
-    """A detector of :data:`ZOO`, narrow enough for a test, for three classes."""
+    """Return a narrow detector of :data:`ZOO` for three classes."""
     config = Config.fromfile(config_path(f'mmdet::{ZOO[kind]}'))
     model = config.model
     model.backbone.update(depth=18, base_channels=8, init_cfg=None, frozen_stages=-1)
@@ -29,7 +29,7 @@ def detector(kind: str, queries: int = 6) -> dict:
 
 
 def batch(size: int = 96) -> tuple:
-    """Two normalised images, and their samples, each with two objects."""
+    """Return two normalised images, and their samples with two objects each."""
     from mmdet.structures import DetDataSample
     torch.manual_seed(0)
     samples = []

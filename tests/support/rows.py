@@ -5,11 +5,11 @@ import pytest
 
 
 def slow_but(kept: Collection[str], rows: Iterable[Tuple[str, Any]]) -> List[Any]:
-    """Rows of a parametrised test, all marked as slow except some.
+    """Return the rows of a parametrised test, with all but some marked as slow.
 
     Args:
         kept (Collection[str]): Names of the rows that are not marked.
-        rows (Iterable[tuple[str, Any]]): Name and value of each row; a tuple is several values.
+        rows (Iterable[tuple[str, Any]]): Name and value of each row. A tuple is several values.
     """
     rows = list(rows)
     unknown = set(kept) - {name for name, _ in rows}

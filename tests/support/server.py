@@ -1,4 +1,4 @@
-"""A local server that sends checkpoints, or faulty responses."""
+"""A local server that sends checkpoints or faulty responses."""
 import hashlib
 import io
 import os
@@ -25,7 +25,7 @@ PAGE = b'<!DOCTYPE html><html><body>Sign in</body></html>'
 
 
 class Server(ThreadingHTTPServer):
-    """Responds by path, and counts the requests."""
+    """Responds by path and counts the requests."""
     daemon_threads = True
 
     def __init__(self):
@@ -108,7 +108,7 @@ def serving(tmp_path, monkeypatch):
 
 
 def kept(tmp_path):
-    """Files in the folder, without lock files."""
+    """Return the names of the files in the folder, without lock files."""
     folder = tmp_path / 'hub' / 'checkpoints'
     return sorted(name for name in os.listdir(folder) if not name.startswith('.lock-')
                   ) if folder.is_dir() else []

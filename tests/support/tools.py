@@ -1,7 +1,7 @@
-"""Run a command-line tool, or a benchmark, in its own process.
+"""Run a command-line tool or a benchmark in its own process.
 
-A new Python process needs five seconds to import torch, mmdet and mmseg. Here a server imports them
-once and forks for every run. It does not import mmkd, because this import is part of the tests.
+A new Python process needs five seconds to import torch, mmdet and mmseg. Here, a server imports
+them once and forks for every run. It does not import mmkd, because that import is also tested.
 """
 import atexit
 import gc
@@ -22,7 +22,7 @@ READ_ONCE = ['torch', 'mmengine.runner', 'mmdet.apis', 'mmseg.apis']
 
 def run_tool(tool: str, *args: Any, cwd: Any, check: bool = True,
              env: Optional[Mapping[str, str]] = None) -> CompletedProcess:
-    """The same as ``subprocess.run`` with ``python TOOL ARGS``, with the output as text.
+    """Run ``python TOOL ARGS`` as ``subprocess.run`` does; return its output as text.
 
     Args:
         tool (str): Name of a tool of mmkd, or path of a script.

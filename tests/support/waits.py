@@ -1,4 +1,4 @@
-"""Counts operations that would make the CPU wait for a GPU. It runs on a CPU."""
+"""Counts the operations that would make the CPU wait for a GPU. Needs no GPU."""
 from collections import Counter
 from contextlib import contextmanager
 from functools import wraps
@@ -22,7 +22,7 @@ OPS = ('_local_scalar_dense', 'is_nonzero', 'nonzero', 'argwhere', 'masked_selec
 
 
 class Waits(TorchDispatchMode):
-    """Counts operators with a result, or a shape of it, that the CPU must read."""
+    """Counts operators whose result, or its shape, must be read by the CPU."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,8 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def counted():
-    """Count inside the block; numbers that were sent to the host before may be read."""
+    """Count inside the block. Reading numbers that were already copied to the host does not count.
+    """
     waits = Waits()
 
     def counting(name, call):
@@ -80,6 +81,6 @@ def counted():
 
 @contextmanager
 def decided_on_the_device():
-    """Treat the CPU as a GPU: the results of a step are not read in that step."""
+    """Treat the CPU as a GPU: the results of a step are not read during that step."""
     with patch.object(health, 'is_read_at_once', lambda device: False):
         yield

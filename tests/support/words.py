@@ -1,4 +1,4 @@
-"""A tiny BERT with random weights, as a folder that `transformers` reads; detectors that use it."""
+"""A tiny BERT with random weights in the format of `transformers`, and detectors that use it."""
 import json
 import string
 from typing import Any, Sequence
@@ -17,11 +17,11 @@ WORDS = 'disc', 'square', 'cross'
 
 
 def write_bert(folder: Any, words: Sequence[str] = WORDS, positions: int = 64) -> str:
-    """Write config, vocabulary and random weights of a BERT with one layer.
+    """Write the config, the vocabulary and random weights of a BERT with one layer.
 
     Args:
         folder (Path): The new folder.
-        words (Sequence[str]): Words of one token; others are tokens letter by letter.
+        words (Sequence[str]): Words that are one token. Other words are split into letters.
         positions (int): Length of the longest text in tokens.
     """
     import torch
@@ -41,7 +41,7 @@ def write_bert(folder: Any, words: Sequence[str] = WORDS, positions: int = 64) -
 
 
 def text_detector(kind: str, bert: str, width: int = 8, tokens: int = 32) -> dict:
-    """A detector of :data:`ZOO` on a narrow ResNet, with one layer of each kind."""
+    """Return a detector of :data:`ZOO` on a narrow ResNet, with one layer of each kind."""
     model = Config.fromfile(config_path(f'mmdet::{ZOO[kind]}')).model
     other = Config.fromfile(config_path(f'mmdet::{ZOO["grounding_dino"]}')).model
     model.backbone = other.backbone
