@@ -12,11 +12,11 @@ import pytest
 import mmkd
 
 ROOT = pathlib.Path(mmkd.__file__).parent
-ROOMS = ['version', 'core', 'registry', 'students', 'losses', 'points', 'files', 'data', 'networks',
-         'compare', 'training', 'hooks', 'prepare', 'distiller', 'written_config', 'inspection',
-         'worth', 'reports', 'openmmlab']
-"""From the ground up."""
-STANDS_ON = {
+PACKAGES = ['version', 'core', 'registry', 'students', 'losses', 'points', 'files', 'data',
+            'networks', 'compare', 'training', 'hooks', 'prepare', 'distiller', 'written_config',
+            'inspection', 'worth', 'reports', 'openmmlab']
+"""In order: each package may import only those before it."""
+MAY_IMPORT = {
     'losses': {'core'},
     'students': {'core', 'registry'},
     'points': {'core', 'registry'},
@@ -25,10 +25,10 @@ STANDS_ON = {
     'networks': {'core', 'registry', 'version', 'points', 'files'},
     'compare': {'core', 'registry', 'losses', 'points', 'files', 'networks'},
 }
-"""Rooms that do not know all that lies below them."""
+"""Packages that may import only some of those before them."""
 
 LINES, METHODS = 300, 15
-"""What a file and a class may have at most."""
+"""Maximum number of lines of a file and of methods of a class."""
 LONG_FILES = {
     'distiller.py': 'passes for the student to everything that walks modules',
 }
@@ -39,10 +39,10 @@ WIDE_CLASSES = {
        for name in ('Caching', 'CachedTeacher', 'CachedModuleTeacher')},
     'networks.partner.Partner': '13 methods come from `LiveNetwork`, 5 are its own',
 }
-"""By name, why. Remove an entry once the file or class is within the limit."""
+"""Exceptions with their reasons. Remove an entry once the file or class is within the limit."""
 
 
-def room_of(module):
+def package_of(module):
     return module.split('.')[0]
 
 
@@ -61,9 +61,9 @@ def imports_of(path):
         yield from (name.partition('.')[2] for name in names if name.startswith('mmkd.'))
 
 
-def test_every_module_has_its_room():
+def test_every_module_belongs_to_a_package():
     found = {path.relative_to(ROOT).parts[0].removesuffix('.py') for path in ROOT.rglob('*.py')}
-    assert found - {'__init__', '__main__', 'heads', 'teachers'} == set(ROOMS)
+    assert found - {'__init__', '__main__', 'heads', 'teachers'} == set(PACKAGES)
 
 
 @pytest.mark.parametrize('path', sorted(ROOT.rglob('*.py')), ids=lambda path: str(
@@ -72,10 +72,10 @@ def test_imports_run_downwards(path):
     own = path.relative_to(ROOT).parts[0].removesuffix('.py')
     if own in ('__init__', '__main__', 'heads', 'teachers'):
         return
-    below = STANDS_ON.get(own, set(ROOMS[:ROOMS.index(own)])) | {own}
+    below = MAY_IMPORT.get(own, set(PACKAGES[:PACKAGES.index(own)])) | {own}
     if own == 'openmmlab':  # openmmlab loads these aliases
         below |= {'heads', 'teachers'}
-    upward = {name for name in imports_of(path) if room_of(name) not in below}
+    upward = {name for name in imports_of(path) if package_of(name) not in below}
     assert not upward
 
 
@@ -120,7 +120,7 @@ def test_methods_are_counted_with_those_of_bases():
     assert 'shared_modules' in methods_of(mmkd.networks.Partner)  # a property
 
 
-def test_names_of_the_first_edition_say_their_successor_once(monkeypatch):
+def test_old_module_names_warn_once_and_name_the_new_ones(monkeypatch):
     for name in ('heads', 'teachers'):
         monkeypatch.delitem(sys.modules, f'mmkd.{name}', raising=False)
     with warnings.catch_warnings(record=True) as said:

@@ -23,7 +23,7 @@ CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '*', '*.py')
 CLASSIFIERS = [p for p in CONFIGS if p.endswith(('_in1k.py', '_cifar100.py')) or (
     os.path.basename(os.path.dirname(p)) == 'digit_images')]
 CONFIGS = [p for p in CONFIGS if p not in CLASSIFIERS]
-"""Without those of mmpretrain's classifiers, see test_configs_of_classifiers.py."""
+"""All but the configs of mmpretrain's classifiers; see test_configs_of_classifiers.py."""
 
 
 def read(path):

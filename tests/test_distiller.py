@@ -145,7 +145,7 @@ def test_teacher_moves_with_the_student(teacher):
     assert next(model.teacher.model.parameters()).device.type == 'meta'
 
 
-def test_sync_batch_norm_conversion_passes_the_teacher_by(teacher):
+def test_sync_batch_norm_conversion_skips_the_teacher(teacher):
     from mmengine.model import convert_sync_batchnorm
     model = build(distiller(retinanet(), teacher))
     model.init_weights()
@@ -177,7 +177,7 @@ def test_distributed_wrapper_sees_the_student_only(tmp_path, shapes, teacher):
         leave_group()
 
 
-def test_is_its_student_to_whoever_looks_inside(teacher):
+def test_attributes_and_modules_are_the_students(teacher):
     model = build(distiller(retinanet(), teacher))
     plain = build(retinanet())
     assert [n for n, _ in model.named_parameters()] == [n for n, _ in plain.named_parameters()]
@@ -329,7 +329,7 @@ def test_point_that_does_not_run_in_training_is_refused(teacher):
         build(distiller(student, teacher, entry)).prepare()
 
 
-def test_another_point_on_the_teachers_side(teacher):
+def test_teacher_point_can_differ_from_the_students(teacher):
     entry = dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='bbox_head.retina_cls'))
     model = build(distiller(retinanet(), teacher, entry))
     model.prepare()
@@ -368,7 +368,7 @@ def test_steps_and_loss_parsing_are_the_students_own(teacher):
         assert getattr(model, name)(None) == f'{name} of the student'
 
 
-def test_attributes_are_set_on_whom_they_belong_to(teacher):
+def test_attributes_are_set_on_the_right_module(teacher):
     model = build(distiller(retinanet(), teacher))
     model.test_cfg = dict(score_thr=0.7)
     assert model.student.test_cfg == dict(score_thr=0.7)

@@ -60,7 +60,7 @@ def test_a_method_for_softmax_names_the_one_for_sigmoid_heads(boxes, method):
         entries_of(method, boxes)
 
 
-def test_a_method_of_another_family_says_where_the_fitting_ones_are(boxes):
+def test_method_of_another_family_lists_suitable_methods(boxes):
     with pytest.raises(ValueError, match='segmentors, but the student belongs to one-stage '
                        'detectors; take a method that fits, as .*--methods') as info:
         entries_of('cirkd', boxes)
@@ -81,13 +81,13 @@ def test_pkd_beside_crosskd_has_the_weights_of_crosskds_authors(boxes):
     assert entries_among(pkd, both, 'segmentor') == pkd.entries('segmentor')
 
 
-def test_an_entry_of_two_methods_is_written_once(streets):
+def test_entry_shared_by_two_methods_is_written_once(streets):
     """For segmentors, MGD also compares the logits by CWD, as its authors do."""
     assert entries_of('mgd+cwd', streets) == entries_of('mgd', streets)
     assert entries_of('dist+dist_plus', streets) == entries_of('dist_plus', streets)
 
 
-def test_a_pair_without_the_point_is_told_what_it_has():
+def test_pair_without_the_point_lists_its_points():
     pair = inspect_pair(config(retinanet()), config(two_stage()))
     with pytest.raises(ValueError, match='`kd` has nothing to compare in this pair; `cls`: .*'
                        'Points that can be compared: .*`neck`'):
@@ -97,7 +97,7 @@ def test_a_pair_without_the_point_is_told_what_it_has():
         entries_of('dst', pair)
 
 
-def test_configs_stay_as_they_are():
+def test_configs_are_not_changed():
     """mmseg writes `pretrained` into the backbone's part of the config that it builds."""
     student = config(dict(segmentor(), pretrained='open-mmlab://resnet18_v1c'), 'mmseg')
     before = copy.deepcopy(student)
@@ -159,7 +159,7 @@ def test_method_whose_loss_is_constant_has_nothing_to_compare():
     assert entries_of('cwd', findings)[0]['on'] == 'cls'
 
 
-def test_what_a_method_needs_around_it_stands_in_the_config(tmp_path):
+def test_config_contains_all_settings_of_a_method(tmp_path):
     (tmp_path / 'student.py').write_text(
         "model = dict(type='A')\n"
         "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1.))\n")
@@ -187,7 +187,7 @@ def test_which_methods_fit_and_why_others_do_not():
     assert 'ReviewKDLoss on neck' in rows['reviewkd'][0]
 
 
-def test_only_what_fits_is_inherited():
+def test_only_matching_weights_are_inherited():
     method = Method('heir', [dict(type='mmkd.KDLoss', on='cls')], {'model.inherit': 'neck,head'})
     try:
         same, wider, narrow = (inspect_pair(config(retinanet()), config(retinanet(**changes)))

@@ -26,7 +26,7 @@ def batch(model, **more):
         2, (3, 64, 96), num_items=[2, 1], num_classes=3, **more), True)
 
 
-def test_loss_is_the_forward_of_training(tmp_path):
+def test_loss_method_equals_forward_in_loss_mode(tmp_path):
     """Models that contain a detector call `loss`, the method of mmdet and mmseg."""
     model = build(distiller(retinanet(), save_teacher(tmp_path / 'a.pth', retinanet()), KD))
     model.init_weights()
@@ -59,7 +59,7 @@ class Around(BaseModel):
 MODELS.register_module(module=Around, force=True)
 
 
-def test_in_a_loop_of_ones_own_another_model_may_be_around(tmp_path):
+def test_outer_model_is_allowed_without_a_runner(tmp_path):
     """All losses are returned, and the mean teacher is updated."""
     torch.manual_seed(0)
     inner = build(distiller(retinanet(), dict(
@@ -92,7 +92,7 @@ def soft_teacher(shapes, tmp_path, detector):
 
 
 @pytest.mark.parametrize('kind', ['SoftTeacher', 'Around'])
-def test_in_a_run_it_is_refused_in_one_line(shapes, tmp_path, kind):
+def test_outer_model_is_refused_in_a_run(shapes, tmp_path, kind):
     student = two_stage() if kind == 'SoftTeacher' else retinanet()
     teacher = save_teacher(tmp_path / 'a.pth', student)
     inner = distiller(student, teacher, KD)
@@ -104,7 +104,7 @@ def test_in_a_run_it_is_refused_in_one_line(shapes, tmp_path, kind):
         runner.train()
 
 
-def test_one_that_nobody_initialised_is_refused_at_its_first_step(shapes, tmp_path):
+def test_uninitialised_distiller_is_refused_in_its_first_step(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'a.pth', retinanet())
     runner = Runner.from_cfg(detector_config(shapes, dict(type='Around', detector=distiller(
         retinanet(), teacher, KD)), str(tmp_path / 'run')))
@@ -113,7 +113,7 @@ def test_one_that_nobody_initialised_is_refused_at_its_first_step(shapes, tmp_pa
         runner.train()
 
 
-def test_its_own_parts_and_wrappers_are_not_around_it(shapes, streets, tmp_path):
+def test_wrappers_and_averages_are_not_outer_models(shapes, streets, tmp_path):
     """A copy for weight averaging, and the wrapper around the model, do not count as outer models.
     """
     from conftest import segmentor_config

@@ -29,7 +29,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(path)
 
 
-def test_configs_and_tools_lie_where_openmmlab_looks(wheel):
+def test_configs_and_tools_are_in_openmmlabs_folder(wheel):
     names = set(wheel.namelist())
     assert {'mmkd/.mim/model-index.yml', 'mmkd/.mim/configs/dist/retinanet_r50.py',
             'mmkd/.mim/configs/bccd/_base_/bccd.py', 'mmkd/.mim/tools/train.py',
@@ -37,7 +37,7 @@ def test_configs_and_tools_lie_where_openmmlab_looks(wheel):
     assert not any(name.startswith('tests') for name in names)
 
 
-def test_installing_touches_nothing_of_the_stack(wheel):
+def test_installation_requires_no_openmmlab_packages(wheel):
     name, = (n for n in wheel.namelist() if n.endswith('METADATA'))
     asked = [line for line in wheel.read(name).decode().splitlines()
              if line.startswith('Requires-Dist') and 'extra ==' not in line]

@@ -14,21 +14,21 @@ KINDS = (FileNotFoundError, FloatingPointError, ImportError, OSError, TypeError,
 VERBS = ('add|check|choose|compare|correct|define|derive|download|free|give|increase|install|keep|'
          'leave|lower|map|move|name|pad|pass|put|raise|register|remove|rename|resume|return|run|save|set|share|start|stop|train|use|write')
 STEP = re.compile(rf'(?:[;:,.?] |or |and )(?:{VERBS})\b')
-"""A clause that begins with what to do."""
+"""The beginning of a clause with the next step."""
 LONGEST = 4, 2000
-"""Lines and characters that a message has at most."""
+"""Maximum number of lines and characters of a message."""
 
 
 class Parts(NamedTuple):
     """The four parts of a message as regular expressions; each must match at a different place."""
     thing: str
-    """What is wrong: the argument, the file, the point."""
+    """The argument, file or point that is wrong."""
     found: str
-    """What was found there."""
+    """The value that was found."""
     expected: str
-    """What was expected, or why it cannot be as it is."""
+    """The expected value, or the reason for the error."""
     step: str
-    """What to do next."""
+    """The next step."""
 
 
 class Row(NamedTuple):
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     says: Optional[Parts] = None
     """The four parts of the message."""
     check: Optional[Callable[..., None]] = None
-    """What holds where nothing is wrong with it."""
+    """A check of the result, for an input without an error."""
 
 
 def must(name: str, expected: str, got: str, step: str = 'write') -> Parts:

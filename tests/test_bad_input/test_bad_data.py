@@ -125,7 +125,7 @@ BATCHES: List[Row] = [
 
 
 @rows(BATCHES)
-def test_batch_that_the_plain_model_takes_is_taken(row):
+def test_batches_give_the_same_result_as_for_the_plain_model(row):
     """Where the plain student's losses are finite, the distilled ones are. Both raise the same
     error.
     """
@@ -146,7 +146,7 @@ def test_batch_that_the_plain_model_takes_is_taken(row):
         assert value.isfinite().all() or not expected[1][name].isfinite().all(), name
 
 
-def spoilt(data: dict, change: Callable[[dict], None]) -> dict:
+def changed(data: dict, change: Callable[[dict], None]) -> dict:
     data = copy.deepcopy(data)
     change(data)
     return data
@@ -158,18 +158,18 @@ def unlabelled(data: dict) -> None:
                                            labels=torch.zeros(0, dtype=torch.long))
 
 
-def test_images_as_floats_give_the_same():
+def test_float_images_give_the_same_losses():
     data = detected(TWO, [1, 2])
     scope, _, distilled = PAIRS['retinanet']()
-    as_floats = spoilt(data, lambda one: one.update(
+    as_floats = changed(data, lambda one: one.update(
         inputs=[image.float() for image in one['inputs']]))
     (one, _), (other, _) = (outcome(distilled, scope, batch) for batch in (data, as_floats))
     assert one == other
 
 
-def test_image_that_is_not_a_number_is_not_the_teachers_fault():
+def test_nan_images_only_remove_the_terms():
     """The student's own losses are those without a teacher. The terms are left out."""
-    data = spoilt(detected(TWO, [1, 1]), lambda one: one.update(
+    data = changed(detected(TWO, [1, 1]), lambda one: one.update(
         inputs=[image.float() * float('nan') for image in one['inputs']]))
     scope, plain, distilled = PAIRS['retinanet']()
     expected, found = outcome(plain, scope, data), outcome(distilled, scope, data)
@@ -233,7 +233,7 @@ def test_background_needs_a_criterion_of_positions(row):
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
-def test_views_that_nobody_packed_are_named():
+def test_unpacked_views_are_refused():
     model = build(distiller(retinanet(), dict(frozen(retinanet(width=12)), view='weak'), KD))
     model.init_weights()
     with refused(Row('', None, ValueError, Parts(

@@ -638,7 +638,7 @@ def test_mistake_is_named_before_training(row):
 
 
 @rows(FINE)
-def test_unusual_but_right(row):
+def test_unusual_valid_entries_are_accepted(row):
     row.check(distilled(row.input))
 
 
@@ -798,7 +798,7 @@ IN_A_RUN = [
 
 
 @rows(IN_A_RUN)
-def test_mistake_that_only_a_run_shows(row, shapes, tmp_path):
+def test_mistake_that_is_found_in_a_run(row, shapes, tmp_path):
     """The error is raised before the first step of the optimizer."""
     config = detector_config(shapes, retinanet(), str(tmp_path))
     if 'model' in row.input:
@@ -811,7 +811,7 @@ def test_mistake_that_only_a_run_shows(row, shapes, tmp_path):
     assert not steps
 
 
-def test_classes_in_another_order_are_put_right(shapes, tmp_path):
+def test_classes_in_another_order_are_reordered(shapes, tmp_path):
     names = ('cross', 'disc', 'square')
     runner, losses = train(detector_config(shapes, distiller(retinanet(), teacher(
         train_dataloader=dict(dataset=dict(metainfo=dict(classes=names))))), str(tmp_path)))
@@ -819,7 +819,7 @@ def test_classes_in_another_order_are_put_right(shapes, tmp_path):
     assert all(math.isfinite(value) for one in losses for value in one.values())
 
 
-def test_a_test_asks_nothing_of_a_wrong_teacher(shapes, tmp_path):
+def test_testing_ignores_an_invalid_teacher(shapes, tmp_path):
     from mmengine.runner import Runner
     wrong = dict(config='no_such.py', checkpoint='no_such.pth')
     config = detector_config(shapes, distiller(retinanet(), wrong), str(tmp_path))
@@ -829,7 +829,7 @@ def test_a_test_asks_nothing_of_a_wrong_teacher(shapes, tmp_path):
     assert 'coco/bbox_mAP' in Runner.from_cfg(config).test()
 
 
-def test_student_teaches_itself_in_a_second_copy(shapes, tmp_path):
+def test_teacher_that_equals_the_student_has_no_loss(shapes, tmp_path):
     """Teacher and student have the same config and the same checkpoint, so the terms are 0."""
     model = build(retinanet())
     model.init_weights()

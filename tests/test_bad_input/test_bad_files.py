@@ -86,14 +86,14 @@ def one(name: str, value: Any) -> Callable[[Any], None]:
     return changed(lambda checkpoint: checkpoint['state_dict'].update({name: value}))
 
 
-def spoil(name: str, number: float) -> Callable[[Any], None]:
+def set_value(name: str, number: float) -> Callable[[Any], None]:
     def change(checkpoint: dict) -> None:
         checkpoint['state_dict'][name].view(-1)[0] = number
 
     return changed(change)
 
 
-def spoil_kind(name: str, kind: torch.dtype) -> Callable[[Any], None]:
+def set_dtype(name: str, kind: torch.dtype) -> Callable[[Any], None]:
     return changed(lambda checkpoint: checkpoint['state_dict'].update(
         {name: checkpoint['state_dict'][name].to(kind)}))
 
@@ -193,8 +193,9 @@ TEACHERS = [
         ValueError, misfit('32 missing in the file .backbone.bn1.bias, .* and 24 more')),
     Row('a weight too many', one('extra', torch.ones(1)), ValueError,
         misfit('1 unknown to the model .extra.')),
-    Row('not a number in it', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError, BROKEN),
-    Row('infinite variance', spoil('backbone.bn1.running_var', float('inf')), ValueError,
+    Row('not a number in it', set_value('bbox_head.retina_cls.bias', float('nan')), ValueError,
+        BROKEN),
+    Row('infinite variance', set_value('backbone.bn1.running_var', float('inf')), ValueError,
         BROKEN._replace(found='in backbone.bn1.running_var')),
     Row('overflown in half precision', changed(lambda checkpoint: checkpoint['state_dict'].update({
         'backbone.conv1.weight': (checkpoint['state_dict']['backbone.conv1.weight'] * 1e6).half()
@@ -252,7 +253,7 @@ def test_checkpoint_of_a_teacher(row, tmp_path):
         assert torch.equal(value, expected[name].to(value.dtype)), name
 
 
-def test_half_precision_is_that_of_the_file(tmp_path):
+def test_half_precision_checkpoint_is_loaded(tmp_path):
     entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
     expected = saved(tmp_path / 'teacher.pth')['state_dict']
     each(lambda value: value.half() if value.is_floating_point() else value)(
@@ -263,7 +264,7 @@ def test_half_precision_is_that_of_the_file(tmp_path):
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-6)
 
 
-def test_teacher_of_mmrazor_says_what_its_student_says(tmp_path):
+def test_checkpoint_of_mmrazor_gives_the_students_outputs(tmp_path):
     entry = save_teacher(tmp_path / 'teacher.pth', MODEL)
     images = torch.randn(1, 3, 64, 64)
     said = []
@@ -380,21 +381,21 @@ STARTS = [
         fc=torch.ones(3))), path), ValueError, NOTHING_FITS),
     Row('start: integers', each(lambda value: value.to(torch.int8)), ValueError, Parts(
         '/[^`]*pth`', 'torch.int8', 'not floating-point numbers', 'use float32')),
-    Row('start: one bool parameter', spoil_kind('bbox_head.retina_cls.bias', torch.bool),
+    Row('start: one bool parameter', set_dtype('bbox_head.retina_cls.bias', torch.bool),
         ValueError, Parts('/[^`]*pth`', 'retina_cls.bias: torch.bool', 'not floating-point numbers',
                           'use float32')),
     Row('start: no weights', lambda path: torch.save(dict(meta={}), path), ValueError,
         NOTHING_FITS._replace(found='it contains (meta|no weights)')),
     Row('start: a list', lambda path: torch.save([1], path), ValueError,
         NOTHING_FITS._replace(found='it contains no weights')),
-    Row('start: not a number', spoil('bbox_head.retina_cls.bias', float('nan')), ValueError,
+    Row('start: not a number', set_value('bbox_head.retina_cls.bias', float('nan')), ValueError,
         BROKEN._replace(thing='the checkpoint `+/[^`]*pth`')),
 ]
 
 
 @rows(STARTS)
 @pytest.mark.parametrize('way', ['model', 'hook'])
-def test_student_starts_from_nothing_strange(row, way, shapes, tmp_path):
+def test_unsuitable_start_weights_are_refused(row, way, shapes, tmp_path):
     path = tmp_path / 'start.pth'
     save_teacher(path, retinanet())
     row.input(path)
@@ -491,7 +492,7 @@ RESUMED = [
 
 
 @rows(RESUMED)
-def test_resume_as_another(row, stopped, shapes, tmp_path):
+def test_resume_with_another_config_or_file(row, stopped, shapes, tmp_path):
     for name in os.listdir(stopped):
         if name.endswith('.pth'):
             (tmp_path / name).write_bytes((stopped / name).read_bytes())
@@ -542,7 +543,7 @@ def test_folder_of_a_cache(row, tmp_path):
         model.distillation.begin()
 
 
-def test_reading_leaves_a_file_as_it_is(tmp_path):
+def test_reading_does_not_change_a_file(tmp_path):
     save_teacher(tmp_path / 'teacher.pth', MODEL)
     before = (tmp_path / 'teacher.pth').read_bytes()
     read_checkpoint(str(tmp_path / 'teacher.pth'))

@@ -145,7 +145,7 @@ IN_TRAINING = [
 
 
 @rows(IN_TRAINING)
-def test_numbers_that_go_wrong_in_training(row):
+def test_values_that_become_infinite_in_training(row):
     """No weight has changed when the run stops with an error."""
     model = distilled(nonfinite_limit=2)
     row.input(model)

@@ -22,7 +22,7 @@ TAKEN_AS_THEY_ARE = {
     'PackViews.pack': 'is built by MMEngine, whose own message names it',
     'PackViews.student': 'is built by MMEngine, whose own message names it',
 }
-"""Arguments of which no value is wrong to mmkd, and why."""
+"""Arguments for which mmkd accepts every value, with the reason."""
 
 
 def all_rows():
@@ -30,13 +30,13 @@ def all_rows():
             for row in table if isinstance(row, Row)]
 
 
-def test_each_row_has_a_name_of_its_own():
+def test_row_names_are_unique():
     names = [row.name for row in all_rows()]
     assert len(set(names)) == len(names), sorted(
         {name for name in names if names.count(name) > 1})
 
 
-def test_each_part_of_a_row_is_told_by_words():
+def test_patterns_do_not_match_arbitrary_text():
     """A pattern that matches anything would check nothing."""
     for row in all_rows():
         for pattern in row.says or ():
@@ -65,7 +65,7 @@ def test_a_message_must_say_all_four_parts():
             check_parts(WHOLE.replace(pattern, ''), PARTS)
 
 
-def test_one_place_of_a_message_is_no_two_parts():
+def test_one_place_does_not_count_for_two_parts():
     with pytest.raises(AssertionError, match='one place stands for two parts'):
         check_parts(WHOLE, PARTS._replace(expected='must .* such as'))
 
@@ -93,7 +93,7 @@ def test_rows_are_compared_with_what_mmkd_raises(says, error, why):
     ('no; write another', 'nothing but a next step'),
     ('`tau` is wrong\nas\nis\nall\nof it; write another', 'all'),
     ('`tau` is wrong; write another ' + 'one ' * 600, 'one one')])
-def test_what_is_said_of_any_entry_is_short_and_ends_in_a_step(text, why, monkeypatch):
+def test_messages_must_be_short_and_end_in_a_step(text, why, monkeypatch):
     """These checks do not need the patterns of a row; the fuzz test uses them alone."""
     import catalogue
     monkeypatch.setattr(catalogue, 'is_ours', lambda error: True)
@@ -101,7 +101,7 @@ def test_what_is_said_of_any_entry_is_short_and_ends_in_a_step(text, why, monkey
         catalogue.assert_helpful(ValueError(text))
 
 
-def test_an_error_of_other_code_is_none_of_ours():
+def test_errors_of_other_packages_are_not_ours():
     with pytest.raises(AssertionError, match='invalid literal'), refused(
             Row('', None, ValueError, Parts('int', "'x'", 'literal', 'with'))):
         int('x')

@@ -41,7 +41,7 @@ LIKE = dict(
     region=('valid', ), stage=('mean', ), connector=('conv', ), replaces=('background', ),
     every=('epoch', ), precision=('bf16', 'fp16'), parts=(['neck'], 'backbone,neck', 'no_such'),
     default_scope=('mmseg', 'no_such'), average=('loss', ))
-"""Values that stand at such a key, right ones and plausible ones."""
+"""Valid and plausible values by key."""
 
 MODEL = retinanet(width=12)
 TEACHER = dict(config=dict(default_scope='mmdet', model=MODEL), checkpoint=None)
@@ -87,7 +87,7 @@ def paths_of(thing: Any, depth: int) -> List[tuple]:
 
 
 @st.composite
-def spoilt(draw: Any, examples: List[dict], depth: int) -> dict:
+def mutated(draw: Any, examples: List[dict], depth: int) -> dict:
     """Draw one of the examples and change it at up to two places."""
     entries = copy.deepcopy(draw(st.sampled_from(examples)))
     for _ in range(draw(st.integers(0, 2))):
@@ -130,12 +130,12 @@ def prepare(entries: dict) -> None:
         MODELS.build({**entries, 'type': 'mmkd.Distiller', 'student': student()}).init_weights()
 
 
-FUZZED = dict(distill=spoilt(RIGHT['distill'], 4), teacher=spoilt(RIGHT['teacher'], 5),
-              deep=spoilt(RIGHT['teacher'][:2], 9), model=spoilt(RIGHT['model'], 3))
+FUZZED = dict(distill=mutated(RIGHT['distill'], 4), teacher=mutated(RIGHT['teacher'], 5),
+              deep=mutated(RIGHT['teacher'][:2], 9), model=mutated(RIGHT['model'], 3))
 
 
 @pytest.mark.parametrize('part', FUZZED)
-def test_entries_work_or_are_refused_by_name(part):
+def test_changed_entries_work_or_raise_a_helpful_error(part):
     @settings(max_examples=50, derandomize=True, deadline=None, database=None,
               phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
     @given(FUZZED[part])

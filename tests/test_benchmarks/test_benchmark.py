@@ -58,7 +58,7 @@ def test_parts_of_a_pair(tmp_path):
     assert [cells(line)[0] for line in text[-3:]] == ['DIST', 'KD', 'CWD']
 
 
-def test_medians_of_what_takes_turns(benchmark):
+def test_medians_of_parts_that_run_in_turn(benchmark):
     order = []
 
     def part(name, seconds):
@@ -103,7 +103,7 @@ def test_arguments_that_would_do_nothing_are_refused(benchmark, monkeypatch, cap
     assert message in capsys.readouterr().err
 
 
-def test_images_have_the_size_that_is_told(benchmark):
+def test_images_have_the_requested_size(benchmark):
     config = Config(dict(default_scope='mmseg', model=segmentor()))
     args = Namespace(size=[32, 48], batch_size=2, device='cpu', amp=None)
     model = benchmark.build(config, config.model, args)
@@ -111,7 +111,7 @@ def test_images_have_the_size_that_is_told(benchmark):
     assert model.data_preprocessor(batch, True)['inputs'].shape == (2, 3, 32, 48)
 
 
-def test_no_part_wants_weights_from_elsewhere(benchmark):
+def test_no_part_downloads_weights(benchmark):
     plain = dict(pretrained='open-mmlab://resnet18_v1c', backbone=dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')))
     found = benchmark.without_weights(dict(student=plain, teacher=dict(config=dict(model=plain))))
@@ -129,7 +129,7 @@ def test_memory_is_the_peak_of_the_process(tmp_path):
     assert 8 * 16 < json.loads(found.splitlines()[-1])['peak'] < 20 * 16
 
 
-def test_mmrazor_is_asked_for_where_it_is_absent(benchmark, monkeypatch):
+def test_missing_mmrazor_is_reported(benchmark, monkeypatch):
     import peer
     monkeypatch.setattr(peer, 'find_spec', lambda name: None)
     with pytest.raises(SystemExit, match=r'pip install --no-deps mmrazor==1\.0\.0'):

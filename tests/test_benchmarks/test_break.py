@@ -6,7 +6,7 @@ from support.tools import BENCHMARKS, run_tool
 
 
 @pytest.mark.slow
-def test_ten_rounds_break_no_promise(tmp_path):
+def test_ten_rounds_pass_all_checks(tmp_path):
     done = run_tool(os.path.join(BENCHMARKS, 'break.py'), '--rounds', 10, cwd=tmp_path, check=False)
     assert '10 rounds, 0 broken promises' in done.stdout, done.stdout
     assert done.stdout.count(': holds') == 10
@@ -14,7 +14,7 @@ def test_ten_rounds_break_no_promise(tmp_path):
 
 
 @pytest.mark.slow
-def test_broken_promise_is_found(tmp_path):
+def test_injected_fault_is_detected(tmp_path):
     """The fault: the search for the newest checkpoint treats all weights as finite."""
     (tmp_path / 'trusting.py').write_text(f'''
 import runpy

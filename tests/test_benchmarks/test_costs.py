@@ -45,7 +45,7 @@ def write_pair(folder, scope, student, teacher):
 
 
 @pytest.mark.parametrize('name', ['DIST', 'KD', 'CWD', 'CIRKD'])
-def test_both_forms_are_one_loss(calls, name):
+def test_both_forms_of_a_loss_agree(calls, name):
     shape, values, gradients = (2, 5, 4, 6), [], []
     for is_straightforward in (False, True):
         torch.manual_seed(0)
@@ -70,7 +70,7 @@ def test_losses_that_can_be_called_alone(calls):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_nothing_at_the_points_of_every_method(calls, name):
+def test_empty_losses_at_the_points_of_every_method(calls, name):
     for recipe in METHODS[name].recipes().values():
         for written in recipe.entries:
             for entry in alternatives(written):
@@ -105,7 +105,7 @@ def test_figures_of_a_given_run(methods):
     assert 'Not for this pair: c.' in text
 
 
-def test_pairs_are_there(methods):
+def test_pairs_exist(methods):
     from mmkd.files.zoo import config_path
     for pair in methods.PAIRS.values():
         student, teacher = (Config.fromfile(config_path(one)).model

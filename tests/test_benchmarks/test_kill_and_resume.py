@@ -109,7 +109,7 @@ def assert_same(one, other, where=''):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', RUNS)
-def test_killed_at_any_moment_it_ends_as_if_left_alone(shapes, tmp_path, kind):
+def test_killed_run_ends_like_an_uninterrupted_run(shapes, tmp_path, kind):
     whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
     assert in_another_process(go_on, detector_run(shapes, tmp_path, kind, whole)) == 0
     moments, kills = random.Random(kind), 0

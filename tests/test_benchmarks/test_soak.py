@@ -39,7 +39,7 @@ def soak(shapes, tmp_path, entries, imports=()):
 @pytest.mark.slow
 @pytest.mark.parametrize('entries', [[
     dict(type='mmkd.DISTLoss', on='cls'), dict(type='mmkd.MSELoss', on='neck')]])
-def test_nothing_grows_while_images_change_their_sizes(shapes, tmp_path, entries):
+def test_nothing_grows_with_images_of_changing_sizes(shapes, tmp_path, entries):
     code, text = soak(shapes, tmp_path, entries)
     assert code == 0, text
     assert 'modules still watched: none' in text
@@ -47,7 +47,7 @@ def test_nothing_grows_while_images_change_their_sizes(shapes, tmp_path, entries
 
 
 @pytest.mark.slow
-def test_what_grows_is_noticed(shapes, tmp_path):
+def test_leak_is_detected(shapes, tmp_path):
     (tmp_path / 'leaks.py').write_text(LEAKS)
     code, text = soak(shapes, tmp_path, [dict(type='mmkd.KeepingLoss', on='cls')], ['leaks'])
     assert code == 1, text

@@ -51,7 +51,7 @@ def test_values_are_those_of_the_same_level(tmp_path):
                 torch.testing.assert_close(one, side[level])
 
 
-def test_columns_are_the_students_and_maps_have_its_size(tmp_path):
+def test_values_have_the_students_columns_and_size(tmp_path):
     names = ['a', 'b', 'c', 'd']
     teacher = save_teacher(tmp_path / 't.pth', segmentor(width=12, classes=4), names[::-1],
                            scope='mmseg')
@@ -84,7 +84,7 @@ def test_other_numbers_of_levels_are_refused(tmp_path):
         prepared(retinanet(), teacher, dict(on='cls', also=['backbone']))
 
 
-def test_unknown_class_names_of_a_further_point_are_told(tmp_path, monkeypatch):
+def test_unknown_class_names_of_a_further_point_warn(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr('mmkd.compare.unknown_names.warn', said.append)
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))

@@ -90,7 +90,7 @@ def test_segmentor_of_one_named_class(tmp_path, student, teacher):
                                raw(model, inputs).softmax(1)[:, column:column + 1])
 
 
-def test_a_sigmoid_that_the_entry_asks_for_holds_for_both_columns(tmp_path):
+def test_use_sigmoid_applies_to_both_columns(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', binary(True), CELL, scope='mmseg')
     model = prepared(binary(False), teacher, CELL, dict(KD, use_sigmoid=True), scope='mmseg')
     inputs = torch.randn(1, 3, 64, 64)
@@ -124,7 +124,7 @@ def test_dense_heads_of_one_class(tmp_path, is_student_one):
 
 
 @pytest.mark.parametrize('is_student_one', [True, False])
-def test_objects_from_background_only(tmp_path, is_student_one):
+def test_region_proposal_heads_with_two_activations(tmp_path, is_student_one):
     def of_rpn(use_sigmoid):
         model = two_stage()
         model['rpn_head']['loss_cls']['use_sigmoid'] = use_sigmoid
@@ -155,7 +155,7 @@ def test_softmax_of_more_classes_stays_refused(tmp_path):
         prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=True))
 
 
-def test_activation_in_the_entry_decides_how_anchors_are_compared(tmp_path):
+def test_use_sigmoid_false_compares_anchors_separately(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     model = prepared(retinanet(), teacher, None, dict(KD, use_sigmoid=False))
     own, told = model.terms[0].levels(*observe(model, torch.randn(2, 3, 64, 64)))
@@ -163,7 +163,7 @@ def test_activation_in_the_entry_decides_how_anchors_are_compared(tmp_path):
     assert own[0].shape == told[0].shape == (2 * 9, 3, 8, 8)
 
 
-def test_two_activations_need_the_word_of_the_entry(tmp_path, monkeypatch):
+def test_different_activations_require_use_sigmoid(tmp_path, monkeypatch):
     """Every column has a counterpart on the other side, as can be the case for a user's own head.
     """
     find = mmkd.compare.alignment.find_point
@@ -184,7 +184,7 @@ def kind(columns, named, use_sigmoid):
     return Kind(columns, named, use_sigmoid)
 
 
-def test_what_is_no_binary_pair():
+def test_pairs_that_are_not_binary():
     one, two = kind(1, 2, True), kind(2, 2, False)
     assert is_binary_pair(one, two)
     assert is_binary_pair(two, one)
@@ -194,7 +194,7 @@ def test_what_is_no_binary_pair():
     assert not is_binary_pair(kind(1, 0, True), two)  # objectness and a class
 
 
-def test_columns_by_name_are_taken_as_they_are():
+def test_columns_are_reordered_by_name():
     found = columns_between(kind(3, 2, False), kind(4, 3, False), ['b', 'a'], ['a', 'x', 'b'])
     assert found.order == [2, 0, 3]  # the column of the background stays last
     level = torch.randn(2, 8, 5)

@@ -118,7 +118,7 @@ def average_warnings(monkeypatch, tmp_path, *entries, **arguments):
 
 
 @pytest.mark.parametrize('loss', ['CWDLoss', 'MSELoss'])
-def test_losses_that_are_averaged_in_place_of_probabilities_are_told(monkeypatch, tmp_path, loss):
+def test_averaging_losses_instead_of_probabilities_warns(monkeypatch, tmp_path, loss):
     entry = dict(type=f'mmkd.{loss}', on='cls')
     said, = average_warnings(monkeypatch, tmp_path, entry)
     for part in ('`loss_cls_', loss, 'averages the losses of its members', "`average='loss'`"):
@@ -126,13 +126,13 @@ def test_losses_that_are_averaged_in_place_of_probabilities_are_told(monkeypatch
     assert not average_warnings(monkeypatch, tmp_path, entry, average='loss')
 
 
-def test_no_word_where_nobody_expects_probabilities(monkeypatch, tmp_path):
+def test_averaging_other_losses_does_not_warn(monkeypatch, tmp_path):
     assert not average_warnings(
         monkeypatch, tmp_path, dict(type='mmkd.KDLoss', on='cls'),
         *(dict(type='mmkd.MSELoss', on=point) for point in ('neck', 'reg')))
 
 
-def test_each_members_classes_are_put_in_order(tmp_path):
+def test_classes_of_each_member_are_reordered(tmp_path):
     orders = [('disc', 'square', 'cross'), ('cross', 'disc', 'square')]
     model = committee(tmp_path, dict(type='mmkd.KDLoss', on='cls'), classes=orders)
     first, second = model.terms[0].parts

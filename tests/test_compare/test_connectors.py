@@ -106,7 +106,7 @@ def test_levels_are_paired_by_their_stride(tmp_path):
     assert "student's [0, 1, 2] with the teacher's [1, 2, 3]" in str(model.terms[0])
 
 
-def test_levels_that_one_small_image_does_not_tell_apart(tmp_path):
+def test_levels_with_equal_sizes_on_a_small_image(tmp_path):
     """The student has P2 to P7, the teacher P3 to P8. On a small image two of them are 1x1."""
     student, other = retinanet(), retinanet()
     student['neck'].update(start_level=0, num_outs=6)
@@ -187,7 +187,7 @@ def run(shapes, work_dir, teacher, entry=MIMIC, epochs=1, **changes):
     return detector_config(shapes, distiller(retinanet(), teacher, entry), str(work_dir), **changes)
 
 
-def test_connectors_train_and_stay_out_of_the_student(shapes, tmp_path, wide):
+def test_connectors_train_outside_the_student(shapes, tmp_path, wide):
     runner = Runner.from_cfg(run(shapes, tmp_path / 'run', wide))
     model, before = runner.model, {}
     prepare = model.prepare
@@ -333,7 +333,7 @@ def test_connectors_move_with_the_student(wide):
     assert {p.dtype for p in model.distillation.trained_beside} == {torch.float64}
 
 
-def test_a_loop_of_ones_own_trains_them_too(shapes, tmp_path, wide):
+def test_connectors_train_in_a_loop_without_a_runner(shapes, tmp_path, wide):
     from mmengine.optim import build_optim_wrapper
     model = prepared(retinanet(), wide, MIMIC)
     wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.01)))

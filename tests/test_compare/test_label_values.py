@@ -49,7 +49,7 @@ def stepped(model, data, scope='mmdet'):
 
 
 @pytest.mark.parametrize('levels', [None, [1], [2, 0]])
-def test_levels_that_are_left_out_take_their_labels_along(tmp_path, levels):
+def test_labels_match_the_compared_levels(tmp_path, levels):
     """The student has P3 to P7, the teacher P2 to P5: P6 and P7 have no counterpart."""
     other = retinanet()
     other['neck'].update(start_level=0, add_extra_convs=False, num_outs=4)
@@ -123,7 +123,7 @@ def test_boxes_without_class_logits_beside_them_have_no_labels(tmp_path):
                 images((0, 1)))
 
 
-def test_a_value_that_all_levels_share_is_found_once(tmp_path, monkeypatch):
+def test_value_shared_by_all_levels_is_computed_once(tmp_path, monkeypatch):
     """Processes exchange the number of positives once, not once per level."""
     calls, find = [], PROVIDERS['num_positives']
 

@@ -56,14 +56,14 @@ def test_levels_of_one_stride_are_paired(student, teacher, expected):
     assert paired(student, teacher) == expected
 
 
-def test_predictions_of_one_stride_are_paired_only_where_both_sides_have_as_many():
+def test_predictions_of_a_stride_need_equal_counts():
     """CornerNet's heads are top left and bottom right, so the last two of four are no pair."""
     assert paired((64, 64, 32), (64, 32), is_prediction=True) == ([(2, 1)], [0, 1], [0])
     assert paired((64, 64, 64, 64), (64, 64), is_prediction=True) is None
     assert paired((64, 64, 64), (64, 64)) == ([(1, 0), (2, 1)], [0], [])
 
 
-def test_height_and_width_count():
+def test_height_and_width_are_compared():
     found = pair_levels([(16, 32), (32, 16)], [(32, 16), (16, 32)])
     assert found.pairs == [(0, 1), (1, 0)]
 
@@ -77,7 +77,7 @@ def test_height_and_width_count():
     ((17, 16), (16, ), (1, 0)),
     ((32, 16), (64, ), None),
 ])
-def test_of_several_heads_the_first_with_a_partner_is_taken(student, teacher, expected):
+def test_first_head_with_a_counterpart_is_chosen(student, teacher, expected):
     assert choose(squares(*student), squares(*teacher)) == expected
 
 
@@ -95,7 +95,7 @@ def test_strides_as_they_are_shown():
     assert shown_strides([(8, 8), (16, 32), (0.5, 0.5)]) == '8, 16x32, 0.5'
 
 
-def test_a_larger_image_is_asked_for_where_it_tells_more():
+def test_ambiguous_levels_need_a_larger_image():
     assert is_ambiguous(squares(4, 2, 1, 1), squares(4, 2, 1))
     assert not is_ambiguous(squares(4, 2, 1, 1), squares(4, 2, 1, 1))
     # all maps have the same stride
@@ -181,7 +181,7 @@ def test_auxiliary_head_of_the_partners_stride():
     assert model.terms[0].student_point.criteria == ('auxiliary_head.1.loss_decode', )
 
 
-def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
+def test_first_auxiliary_heads_are_compared_if_counts_are_equal():
     """The first heads are compared. If only the teacher has several, the stride decides."""
     entry = dict(type='mmkd.KDLoss', on='aux')
     match, = prepared(bisenet(), bisenet(), entry).terms
@@ -191,7 +191,7 @@ def test_auxiliary_heads_as_many_on_both_sides_are_compared_as_ever():
     assert match.teacher_point.paths == ('auxiliary_head.1', )
 
 
-def test_heads_for_other_classes_are_no_choice():
+def test_heads_for_other_classes_are_not_chosen():
     """STDC's last auxiliary head predicts edges at stride 8. It is never chosen, even if it is
     first.
     """

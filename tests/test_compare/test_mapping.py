@@ -60,7 +60,7 @@ def test_sigmoid_is_the_probability_of_any():
 
 
 @pytest.mark.parametrize('value', [-1e4, -300., -41., -39., 0., 39., 300., 1e4])
-def test_any_logit_gives_a_finite_one_with_a_finite_gradient(value):
+def test_any_of_is_finite_with_a_finite_gradient(value):
     logits = torch.full((3, ), value, requires_grad=True)
     found = any_of(logits, 0)
     found.backward()
@@ -110,7 +110,7 @@ def test_mistakes_in_a_mapping(classes, message):
         partners_of(CLASSES, OTHERS, mapping_of(**classes))
 
 
-def test_without_a_mapping_the_message_has_one_to_write():
+def test_message_without_a_mapping_proposes_one():
     with pytest.raises(ValueError, match="lacks 3 .*`teacher=dict\\(classes={'car': 'cat', "
                        "'RBC': None, 'WBC': None}\\)`"):
         partners_of(['car', 'RBC', 'WBC'], ['person', 'cat', 'zebra'])
@@ -136,7 +136,7 @@ def test_lists_and_mappings_in_files(tmp_path):
     ('{"a": 3}', TypeError, "or None, but got 'a': 3; write for instance"),
     ('{"a": ["x", "x"]}', ValueError, "contains x twice for 'a'"),
     ('{}', ValueError, 'is empty')])
-def test_files_that_hold_no_mapping(tmp_path, text, error, message):
+def test_files_without_a_mapping(tmp_path, text, error, message):
     if text is not None:
         (tmp_path / 'm.json').write_text(text)
     with pytest.raises(error, match=message):
@@ -168,7 +168,7 @@ def test_softmax_with_background():
         columns.of_student(own, 4).unflatten(1, (2, 3)).softmax(2), q / q.sum(2, keepdim=True))
 
 
-def test_softmax_without_background_is_renormalised_over_what_is_known():
+def test_softmax_is_renormalised_over_mapped_classes():
     columns = mapped(Kind(2, 2, False), Kind(5, 5, False), ['sky', 'vehicle'], STREETS,
                      vehicle=['car', 'truck'])
     told = torch.randn(1, 5, 4, 4).double()
@@ -358,7 +358,7 @@ def test_box_heads_of_two_stages(tmp_path):
     assert gradient[2].abs().sum() == 0  # cross learns only from its labels
 
 
-def test_boxes_of_each_class_have_no_sum(tmp_path):
+def test_boxes_of_each_class_are_selected_not_summed(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', two_stage(classes=4), OTHERS)
     entry = dict(type='mmkd.MSELoss', on='reg')
     with pytest.raises(ValueError, match='`reg` has boxes or masks for each class, which cannot '):
@@ -417,7 +417,7 @@ def test_a_mapping_is_checked_where_no_classes_are_compared(tmp_path):
             tmp_path / 'u.pth', retinanet(classes=4), ()), classes=SHAPES), neck)
 
 
-def test_members_of_a_committee_have_their_own(tmp_path):
+def test_committee_members_have_separate_mappings(tmp_path):
     """One member has a mapping, the other has the student's classes."""
     members = [dict(save_teacher(tmp_path / 'a.pth', retinanet(classes=4), OTHERS),
                     classes=dict(SHAPES, cross='dog')),

@@ -55,7 +55,7 @@ def test_masks_of_rois_differ_in_size():
      'stds=[1.0, 1.0, 1.0, 1.0]', 'stds=[1.0, 1.0, 0.5, 0.5]'),
     (dict(bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.)),
      'DeltaXYWHBBoxCoder', 'TBLRBBoxCoder')])
-def test_of_two_box_coders_only_what_differs_is_shown(change, mine, theirs):
+def test_only_differences_of_box_coders_are_shown(change, mine, theirs):
     other = retinanet()
     other['bbox_head'].update(change)
     assert refusal(retinanet(), other, student='reg', teacher='reg') == (

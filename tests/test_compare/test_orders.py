@@ -48,7 +48,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize('name', HEADS)
-def test_the_same_image_twice_has_the_same_labels_twice(tmp_path, name):
+def test_equal_images_get_equal_labels(tmp_path, name):
     config = HEADS[name]()
     torch.manual_seed(0)
     teacher = save_teacher(tmp_path / 't.pth', config)
@@ -63,7 +63,7 @@ def test_the_same_image_twice_has_the_same_labels_twice(tmp_path, name):
         assert torch.equal(first, second)
 
 
-def test_background_of_them_too(tmp_path):
+def test_background_of_heads_with_other_orders(tmp_path):
     config = HEADS['PAA']()
     teacher = save_teacher(tmp_path / 't.pth', config)
     entry = dict(type='mmkd.KDLoss', on='cls', alpha=0.5, replaces='background', per_anchor=True)

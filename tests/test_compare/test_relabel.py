@@ -34,7 +34,7 @@ def instances(boxes, labels, scores):
     return prediction
 
 
-def test_classes_that_become_one_leave_one_box_of_an_object():
+def test_merged_classes_keep_one_box_per_object():
     """Teacher: car 0, truck 1, dog 2, person 3. Student: rider, vehicle, walker."""
     box, near, far = [0., 0, 10, 10], [0., 0, 10, 9], [0., 0, 10, 5]
     prediction = instances([box, near, far, box, box, near], [1, 0, 0, 2, 3, 1],
@@ -54,7 +54,7 @@ def test_two_boxes_of_one_class_stay():
 
 
 @pytest.mark.parametrize(('are_logits', 'expected'), [(True, 2), (False, 2)])
-def test_the_largest_sum_wins_in_a_map(are_logits, expected):
+def test_largest_sum_of_probabilities_is_predicted(are_logits, expected):
     """The most probable class of the teacher is 0, but the sum of 1 and 2 is larger."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample

@@ -27,7 +27,7 @@ def batch(model):
     return data['inputs'], data['data_samples']
 
 
-def test_it_is_the_teachers_head_on_the_students_tower(teacher):
+def test_teachers_head_is_applied_to_the_students_tower(teacher):
     """Compared layer by layer. RetinaNet's tower has one layer here, and retina_cls follows it."""
     model = prepared(retinanet(), teacher, ENTRY)
     inputs, samples = batch(model)
@@ -89,7 +89,7 @@ def test_other_channels_at_the_place_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(('rescale', 'path'), [(True, f'{PATH}.conv'), ('relu', PATH)])
-def test_it_gets_the_mean_and_deviation_of_the_teachers(teacher, rescale, path):
+def test_rescaled_values_have_the_teachers_statistics(teacher, rescale, path):
     """At a layer before a ReLU, which changes the value in place, and after the ReLU."""
     model = prepared(retinanet(), teacher, dict(
         ENTRY, through=dict(student=path, teacher=path, rescale=rescale)))

@@ -14,7 +14,7 @@ from mmkd.core.agreement import differences
 KD = dict(type='mmkd.KDLoss', on='cls')
 
 
-def test_differences_of_nested_values_have_their_place():
+def test_differences_of_nested_values_name_their_path():
     one = dict(a=1, b=[1, dict(c='x')], d=dict(e=None), f=[1])
     assert list(differences(one, dict(one))) == []
     other = dict(a=1, b=[1, dict(c='y')], d=dict(e=None, g=2), f=[1, 2])
@@ -112,7 +112,7 @@ def processes(shapes, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('case', CASES)
-def test_all_end_and_say_why(processes, case):
+def test_all_processes_stop_with_a_reason(processes, case):
     said = [torch.load(processes / f'{case}-{rank}') for rank in (0, 1)]
     _, message = CASES[case]
     for rank, text in enumerate(said):

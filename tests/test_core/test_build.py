@@ -7,7 +7,7 @@ from mmkd.losses.base import DistillLoss
 from mmkd.registry import MODELS
 
 
-def test_type_that_is_unknown_is_told_with_own_types_and_the_closest_of_all(monkeypatch):
+def test_unknown_type_error_lists_types_and_the_closest_one(monkeypatch):
     monkeypatch.setitem(MODELS.module_dict, 'GuestLoss', type('GuestLoss', (KDLoss,), {}))
     with pytest.raises(ValueError, match=r'no type `mmkd.GustLoss` \(closest: `mmkd.GuestLoss`\); '
                                          r'mmkd has .*`mmkd.KDLoss`') as error:

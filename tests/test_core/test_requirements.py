@@ -12,7 +12,7 @@ def find_problems(installed):
     return missing(installed) + outside_range(installed)
 
 
-def test_the_tested_stack_and_parts_of_it_are_fine():
+def test_tested_stack_has_no_findings():
     assert find_problems(GOOD) == []
     assert find_problems({k: v for k, v in GOOD.items() if k != 'mmdet'}) == []
 
@@ -31,7 +31,7 @@ def test_findings_name_version_and_remedy(change, message):
     assert message in findings[0]
 
 
-def test_forks_stand_for_the_originals():
+def test_forks_satisfy_the_requirements():
     assert find_problems({'torch': '2.13.0', 'onedl-mmengine': '0.11.0', 'onedl-mmcv': '2.3.0',
                           'onedl-mmdetection': '3.4.0', 'onedl-mmsegmentation': '1.3.0'}) == []
 
@@ -42,7 +42,7 @@ def test_import_fails_with_every_finding(monkeypatch):
         check_installed()
 
 
-def test_stack_outside_the_range_is_one_line_of_warning(monkeypatch, caplog):
+def test_untested_stack_gives_a_warning_of_one_line(monkeypatch, caplog):
     found = dict(GOOD, torch='2.0.1', mmcv='2.2.0')
     monkeypatch.setattr(requirements, '_installed_versions', lambda: found)
     check_installed()

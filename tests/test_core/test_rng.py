@@ -12,7 +12,7 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(1).item()
 
 
-def test_generators_are_put_back():
+def test_random_state_is_restored():
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     expected = draw()
     random.seed(0), np.random.seed(0), torch.manual_seed(0)

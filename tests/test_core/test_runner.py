@@ -13,11 +13,11 @@ class Caller(Runner):
         return current_runner()
 
 
-def test_the_runner_that_calls():
+def test_calling_runner_is_found():
     runner = Caller()
     assert runner.ask() is runner
 
 
-def test_none_without_one_even_if_another_exists():
+def test_no_runner_without_a_calling_one():
     Caller()
     assert current_runner() is None

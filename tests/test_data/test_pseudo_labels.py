@@ -64,7 +64,7 @@ def test_small_and_broken_boxes_and_scores_are_no_labels():
 
 
 @pytest.mark.parametrize('kind', [torch.tensor, np.array])
-def test_masks_come_along_as_mmdet_has_them(kind):
+def test_masks_are_kept_in_mmdets_format(kind):
     masks = np.zeros((2, 20, 30), dtype=bool)
     masks[1, :5] = True
     truth = truth_of(found([.1, .9], [0, 1], kind(masks)), Selection(.5), CLASSES)

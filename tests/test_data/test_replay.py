@@ -22,7 +22,7 @@ def drawn(replay, index):
     return replay(dict(sample_idx=index))['drawn']
 
 
-def test_each_image_has_a_few_forms_of_its_own():
+def test_each_image_has_a_fixed_number_of_variants():
     replay = Replay([dict(type='mmkd.DrawNumbers')], variants=3, seed=5)
     forms = [{drawn(replay, index) for _ in range(60)} for index in range(4)]
     assert [len(one) for one in forms] == [3] * 4
@@ -37,7 +37,7 @@ def test_each_image_has_a_few_forms_of_its_own():
     assert {drawn(other, 0) for _ in range(30)}.isdisjoint(forms[0])
 
 
-def test_the_runs_own_random_numbers_go_on_as_they_would():
+def test_random_state_of_the_run_is_unchanged():
     replay = Replay([dict(type='mmkd.DrawNumbers')], variants=1)
     expected = []
     for use in (False, True):

@@ -124,7 +124,7 @@ def results():
                 ori_shape=(8, 10), img_id=1, img_path='x', scale_factor=(1., 1.))
 
 
-def test_geometry_is_one_and_the_same():
+def test_views_share_their_geometry():
     pack = dict(type='mmdet.PackDetInputs', meta_keys=('img_shape', ))
     with pytest.raises(ValueError, match='Mirror of the view `b` may only change colours, but it '
                                          'has changed f'):

@@ -18,7 +18,7 @@ def taken(steps, start=0, **settings):
     return [next(batches) for _ in range(steps)]
 
 
-def test_every_image_comes_once_before_one_comes_again_over_processes():
+def test_every_image_is_used_once_before_any_repeats():
     per_rank = [taken(7, batch_size=2, rank=rank, world_size=3) for rank in range(3)]
     images = [key[0] for step in zip(*per_rank) for batch in step for key in batch]
     rounds = [images[i:i + 7] for i in range(0, 42, 7)]
@@ -27,7 +27,7 @@ def test_every_image_comes_once_before_one_comes_again_over_processes():
     assert len(EndlessBatches(range(7), 2, world_size=3)) == 2
 
 
-def test_a_later_start_goes_on_and_seeds_differ():
+def test_later_start_continues_and_seeds_differ():
     whole = taken(9, batch_size=3, seed=5)
     assert taken(4, start=5, batch_size=3, seed=5) == whole[5:]
     assert taken(9, batch_size=3, seed=6) != whole
@@ -43,7 +43,7 @@ class Drawing(torch.utils.data.Dataset):
         return index, random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def test_augmentation_depends_on_the_key_alone_and_leaves_the_run_alone():
+def test_augmentation_depends_only_on_its_key():
     data = Seeded(Drawing())
     torch.manual_seed(1)
     expected = torch.rand(())

@@ -85,7 +85,7 @@ def test_further_points_that_the_loss_names_itself(teacher):
 @pytest.mark.parametrize('read', [lambda context: context.batch.inputs.mean((1, 2, 3)),
                                   lambda context: len(context.batch.data_samples)])
 @pytest.mark.parametrize('levels', ['each', 'all'])
-def test_name_of_ones_own_is_no_obstacle_before_training(teacher, read, levels):
+def test_custom_value_is_skipped_in_the_dry_run(teacher, read, levels):
     """The value is not computed for the blank image, which has no samples."""
     from loops import images
 
@@ -120,7 +120,7 @@ def test_optional_name_that_is_lacking_is_none(teacher):
     assert seen == [None] * 5
 
 
-def test_what_is_no_scalar(teacher):
+def test_loss_that_is_not_a_scalar(teacher):
     def compare(self, student, teacher):
         return dict(a=student.sum(), b=student)
 
@@ -142,7 +142,7 @@ def test_connector_with_other_channels(teacher):
             'the number of channels that its `setup` receives')
 
 
-def test_connector_that_asks_for_what_is_unknown(teacher):
+def test_connector_with_an_unknown_argument(teacher):
     def setup(self, student_channels, teacher_channels, *, scale):
         pass
 
@@ -195,7 +195,7 @@ def test_loss_that_communicates_where_a_process_may_skip_it(tmp_path):
             'choose another point')
 
 
-def test_family_that_forgets(teacher):
+def test_incomplete_family(teacher):
     class Forgetful(mmkd.ModelFamily):
         family = 'what forgets'
 
@@ -232,7 +232,7 @@ def test_value_by_position(teacher):
             'positional parameter', 'write `*` before `labels`', error=TypeError)
 
 
-def test_loss_that_is_not_whole(teacher):
+def test_incomplete_loss(teacher):
     entry = loss(lambda self, student, teacher: None)
     refused(retinanet(), teacher, entry, 'OwnLoss returned None', 'a scalar', error=TypeError)
     entry = loss(lambda self, student, teacher: student.sum(), __init__=lambda self: None)

@@ -10,7 +10,7 @@ import types
 import pytest
 from conftest import build, detector_config, retinanet
 from mmengine.config import Config
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.modules import Detector, TinyViT
 from torch import nn
 
@@ -57,7 +57,7 @@ def can_be_imported(name):
 @pytest.mark.parametrize(('name', 'package', 'stand_in'), [
     ('timm_vit_teacher', 'timm', timm_without_timm),
     ('torchvision_fpn_teacher', 'torchvision', torchvision_without_torchvision)])
-def test_a_guest_trains_its_student(shapes, tmp_path, monkeypatch, name, package, stand_in):
+def test_example_trains_its_student(shapes, tmp_path, monkeypatch, name, package, stand_in):
     if not can_be_imported(package):
         for key, module in stand_in().items():
             monkeypatch.setitem(sys.modules, key, module)
@@ -69,6 +69,6 @@ def test_a_guest_trains_its_student(shapes, tmp_path, monkeypatch, name, package
         return detector_config(shapes, model, str(folder), **{
             'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 9, **changes})
 
-    losses, saved = live_through(make, retinanet(), tmp_path)
+    losses, saved = train_kill_resume(make, retinanet(), tmp_path)
     assert all(one['loss_neck_mse'] > 0 for one in losses)
     assert list(saved['mmkd']['connectors']) == ['loss_neck_mse']

@@ -51,14 +51,14 @@ def test_hooks_that_are_lost(tmp_path, hooks, own, expected):
         [('custom_hooks', expected, 'student.py')] if expected else [])
 
 
-def test_two_of_a_kind_are_two(tmp_path):
+def test_two_hooks_of_a_type_are_both_reported(tmp_path):
     write(tmp_path, student=STUDENT.replace('EmptyCacheHook', 'EMAHook'),
           distill=DISTILLED.format(bases=['student.py'], own='') +
           "custom_hooks = [dict(type='EMAHook')]\n")
     assert lost(tmp_path, 'distill') == [('custom_hooks', ['EMAHook'], 'student.py')]
 
 
-def test_a_list_that_another_distillation_config_replaced_is_found_through_it(tmp_path):
+def test_lists_replaced_by_a_base_distillation_config_are_found(tmp_path):
     write(tmp_path, student=STUDENT,
           distill=DISTILLED.format(bases=['./student.py'], own='') + f'custom_hooks = [{HOOK}]\n',
           variant="_base_ = './distill.py'\n")
@@ -70,13 +70,13 @@ def test_a_list_that_another_distillation_config_replaced_is_found_through_it(tm
         ('custom_hooks', ['EMAHook', 'EmptyCacheHook'], 'student.py')]
 
 
-def test_what_a_plain_config_replaces_is_its_own_affair(tmp_path):
+def test_lists_replaced_by_plain_configs_are_not_reported(tmp_path):
     write(tmp_path, base=STUDENT, student="_base_ = ['base.py']\ncustom_hooks = []\n",
           distill=DISTILLED.format(bases=['student.py'], own=''))
     assert lost(tmp_path, 'distill') == []
 
 
-def test_the_hooks_way(tmp_path):
+def test_configs_with_the_distill_hook(tmp_path):
     write(tmp_path, student=STUDENT, hook="_base_ = ['student.py']\n"
           "custom_hooks = [dict(type='mmkd.DistillHook')]\n", more="_base_ = ['hook.py']\n")
     for name in ('hook', 'more'):
@@ -84,7 +84,7 @@ def test_the_hooks_way(tmp_path):
             ('custom_hooks', ['EMAHook', 'EmptyCacheHook'], 'student.py')]
 
 
-def test_what_the_command_line_says_counts(tmp_path):
+def test_command_line_options_count(tmp_path):
     write(tmp_path, student=STUDENT, distill=DISTILLED.format(bases=['student.py'], own=''))
     assert lost(tmp_path, 'distill', custom_hooks=[]) == [
         ('custom_hooks', ['EMAHook', 'EmptyCacheHook'], 'student.py')]
@@ -130,7 +130,7 @@ custom_hooks = [dict(type=EmptyCacheHook)]
     assert lost(tmp_path, 'distill') == [('custom_hooks', ['EMAHook'], 'student.py')]
 
 
-def test_a_config_of_no_file_says_nothing(tmp_path):
+def test_config_without_a_file_has_no_findings(tmp_path):
     assert lost_lists(Config(dict(custom_hooks=[]))) == []
     write(tmp_path, gone='custom_hooks = []\n')
     config = Config.fromfile(str(tmp_path / 'gone.py'))
@@ -140,7 +140,7 @@ def test_a_config_of_no_file_says_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=[os.path.relpath(one, ROOT) for one in CONFIGS])
-def test_no_config_of_ours_loses_anything(path):
+def test_configs_of_the_repository_lose_nothing(path):
     try:
         config = Config.fromfile(path)
     except ModuleNotFoundError as error:
@@ -173,7 +173,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_run_names_them_once_before_its_first_batch(shapes, tmp_path, way):
+def test_run_warns_once_before_its_first_batch(shapes, tmp_path, way):
     config = written(shapes, tmp_path, dict(custom_hooks=[dict(type='EMAHook')]),
                      WAYS[way].format(folder=tmp_path))
     train(config)

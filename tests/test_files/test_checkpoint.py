@@ -51,7 +51,7 @@ def test_trusted_file_is_read(tmp_path):
     assert os.path.exists(tmp_path / 'made')
 
 
-def test_getattr_in_a_file_gives_nothing_but_statistics(tmp_path):
+def test_getattr_in_a_file_reaches_only_statistics(tmp_path):
     class Reach:
 
         def __reduce__(self):
@@ -147,7 +147,7 @@ def test_file_whose_parts_overlap_is_refused_before_it_is_read(tmp_path, monkeyp
     assert not is_whole(str(path))
 
 
-def test_buffer_that_is_infinite_by_construction_is_no_failed_training(tmp_path):
+def test_infinite_mask_buffers_are_accepted(tmp_path):
     model = nn.Sequential(nn.Linear(2, 2))
     model.register_buffer('mask', torch.full((2, 2), -float('inf')).triu(1))
     load_exactly(model, dict(state_dict=model.state_dict()), 'file.pth')
@@ -209,7 +209,7 @@ def test_mmengine_loads_no_integers_into_weights(tmp_path, kind):
         load_checkpoint(nn.Linear(2, 3), str(tmp_path / 'quantised.pth'))
 
 
-def test_mmengine_names_the_way_of_loading(tmp_path, monkeypatch):
+def test_mmengine_logs_the_loading_backend(tmp_path, monkeypatch):
     """MMEngine logs the part of the function name that follows 'load_from_'."""
     path = str(tmp_path / 'file.pth')
     torch.save(dict(state_dict={}), path)

@@ -36,7 +36,7 @@ def test_missing_class_is_named_with_both_lists():
         match_classes(['a', 'c'], ['a', 'b'])
 
 
-def test_a_name_that_stands_twice_is_refused():
+def test_duplicate_names_are_refused():
     with pytest.raises(ValueError, match=r"the teacher has several classes of the same name, a: "
                                          r"\['a', 'a'\]"):
         match_classes(['a'], ['a', 'a'])
@@ -45,7 +45,7 @@ def test_a_name_that_stands_twice_is_refused():
 @pytest.mark.parametrize('meta', [
     dict(dataset_meta=dict(classes=('a', 'b'))), dict(dataset_meta=dict(CLASSES=('a', 'b'))),
     dict(CLASSES=('a', 'b'))])
-def test_every_generation_of_checkpoints_is_read(meta):
+def test_class_names_of_older_checkpoints_are_read(meta):
     assert classes_of_checkpoint(dict(meta=meta)) == ['a', 'b']
 
 
@@ -57,7 +57,7 @@ def test_one_class_written_as_a_string():
 # --- thousands of names ---------------------------------------------------------------------------
 
 
-def test_short_lists_are_shown_whole_and_long_ones_by_their_first():
+def test_long_lists_are_truncated_in_messages():
     assert shown_names(['a', 'b']) == "['a', 'b']"
     assert shown_names(None) == 'unknown'
     assert shown_names(range(10)) == '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]'
@@ -97,7 +97,7 @@ def test_stated_classes_are_a_list_of_names(classes, error, message):
         stated_classes(classes, 'teacher.classes')
 
 
-def test_stated_classes_come_as_they_are():
+def test_stated_classes_are_not_changed():
     assert stated_classes(None, 'classes') is None
     assert stated_classes(('b', 'a'), 'classes') == ['b', 'a']
 
@@ -204,7 +204,7 @@ def test_names_of_a_concatenation_whose_parts_differ(monkeypatch, metainfo, expe
     assert classes_of_run() == expected
 
 
-def test_a_network_of_the_students_own_is_not_held_against_names():
+def test_teacher_made_from_the_student_needs_no_names():
     """A head with two columns and one named class, as binary segmentors can have."""
     model = build(dict(distiller(segmentor(classes=2), dict(type='mmkd.MeanTeacher'),
                                  dict(type='mmkd.KDLoss', on='cls')), classes=['crack']), 'mmseg')

@@ -28,7 +28,7 @@ def ended(process):
 
 
 @pytest.mark.parametrize('ranks', [('0', '1', '2'), ('0', '0', '0'), ('1', '2', '3')])
-def test_of_several_processes_one_downloads(server, tmp_path, monkeypatch, ranks):
+def test_only_one_of_several_processes_downloads(server, tmp_path, monkeypatch, ranks):
     """Also if all have local rank 0, or no process has it."""
     monkeypatch.setattr(download_lock, 'YIELD_SECONDS', 0.5)
     server.pace = 0.02
@@ -42,7 +42,7 @@ def test_of_several_processes_one_downloads(server, tmp_path, monkeypatch, ranks
     assert len(server.asked) == 1
 
 
-def test_the_first_process_downloads_though_it_comes_last(server, tmp_path):
+def test_local_rank_0_downloads_even_if_it_starts_last(server, tmp_path):
     url, note = server.url('good/net.pth'), tmp_path / 'note'
 
     def load():
@@ -63,7 +63,7 @@ def test_the_first_process_downloads_though_it_comes_last(server, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_a_failure_is_told_to_those_that_wait(server, tmp_path):
+def test_waiting_processes_get_the_error(server, tmp_path):
     url = server.url('hangs/net.pth')
 
     def fail():
@@ -80,7 +80,7 @@ def test_a_failure_is_told_to_those_that_wait(server, tmp_path):
     assert len(server.asked) == 2
 
 
-def test_a_process_killed_while_it_downloads_is_no_obstacle(server, tmp_path):
+def test_killed_download_does_not_block_others(server, tmp_path):
     server.pace = 0.05
     url = server.url('good/net.pth')
     process = forked(lambda: read_checkpoint(url))
@@ -94,7 +94,7 @@ def test_a_process_killed_while_it_downloads_is_no_obstacle(server, tmp_path):
     assert not kept(tmp_path)[0].startswith('.part-')
 
 
-def test_a_suspended_process_is_named_in_time(server, tmp_path):
+def test_suspended_process_is_named_after_a_timeout(server, tmp_path):
     server.pace = 0.05
     url = server.url('good/net.pth')
     process = forked(lambda: read_checkpoint(url))

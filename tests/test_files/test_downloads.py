@@ -27,7 +27,7 @@ from mmkd.files.checkpoint import load_hashed, read_checkpoint
 @pytest.mark.parametrize('name', [
     f'good/net-{DIGEST}.pth', 'good/epoch_12.pth', f'moved/net-{DIGEST}.pth',
     f'good/unsaid-{DIGEST}.pth', 'good/epoch_12.pth?version=3'])
-def test_what_is_whole_is_kept_and_used_again(server, tmp_path, name):
+def test_complete_files_are_kept_and_reused(server, tmp_path, name):
     url = server.url(name)
     loaded = load_hashed(url)
     assert loaded.digest == hashlib.sha256(GOOD).hexdigest()
@@ -63,7 +63,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(('name', 'message'), REFUSED)
-def test_what_is_not_leaves_nothing_behind(server, tmp_path, name, message):
+def test_incomplete_downloads_leave_no_file(server, tmp_path, name, message):
     url = server.url(name)
     for load in (read_checkpoint, lambda url: load_checkpoint(build(retinanet()), url)):
         start = time.monotonic()
@@ -75,7 +75,7 @@ def test_what_is_not_leaves_nothing_behind(server, tmp_path, name, message):
         assert kept(tmp_path) == []
 
 
-def test_nobody_at_the_address(tmp_path, monkeypatch):
+def test_unreachable_address_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr('torch.hub.get_dir', lambda: str(tmp_path))
     server = Server()
     url = server.url('net.pth')
@@ -99,7 +99,7 @@ def test_a_bad_file_of_an_earlier_download_is_replaced(server, tmp_path, name, o
     assert len(server.asked) == 1
 
 
-def test_a_bad_file_stays_where_no_better_one_comes(server, tmp_path):
+def test_damaged_file_stays_if_the_download_fails(server, tmp_path):
     path, _ = downloads.place_of(server.url('gone/net.pth'))
     os.makedirs(os.path.dirname(path))
     with open(path, 'wb') as file:
@@ -108,7 +108,7 @@ def test_a_bad_file_stays_where_no_better_one_comes(server, tmp_path):
         read_checkpoint(server.url('gone/net.pth'))
 
 
-def test_a_disk_without_room_is_named_before_anything_is_written(server, tmp_path, monkeypatch):
+def test_full_disk_is_reported_before_writing(server, tmp_path, monkeypatch):
     monkeypatch.setattr('shutil.disk_usage', lambda folder: type(
         'Usage', (), dict(free=1000)))
     with pytest.raises(FileNotFoundError, match=r'it has 0.2 MiB, but only 0.0 MiB are free'):

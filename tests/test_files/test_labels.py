@@ -97,17 +97,17 @@ def test_labels_numbered_otherwise_are_found_in_every_wrapper(renumbered, monkey
 
 
 @pytest.mark.parametrize('wrap', WRAPPERS.values(), ids=WRAPPERS.keys())
-def test_labels_in_order_are_no_alarm(renumbered, monkeypatch, wrap):
+def test_labels_in_order_raise_no_error(renumbered, monkeypatch, wrap):
     good = coco(renumbered, 'instances.json')
     check(monkeypatch, built(wrap(good, good)))
 
 
-def test_names_written_in_the_order_of_the_file_are_no_alarm(renumbered, monkeypatch):
+def test_names_in_the_order_of_the_file_raise_no_error(renumbered, monkeypatch):
     names = CLASSES[::-1]
     check(monkeypatch, built(coco(renumbered, classes=names)), names)
 
 
-def test_a_class_that_the_file_lacks_moves_the_labels_of_those_after_it(renumbered, monkeypatch):
+def test_missing_class_shifts_later_labels(renumbered, monkeypatch):
     dataset = built(coco(renumbered, 'fewer.json'))
     assert dataset.cat2label == {1: 0, 3: 1}
     with pytest.raises(ValueError, match="label 1 is 'cross', not 'square'.*1 of the "
@@ -119,14 +119,14 @@ def test_a_class_that_the_file_lacks_moves_the_labels_of_those_after_it(renumber
     check(monkeypatch, built(coco(renumbered, 'first_two.json')))
 
 
-def test_a_subset_of_the_files_classes_is_no_alarm(renumbered, monkeypatch):
+def test_subset_of_the_files_classes_raises_no_error(renumbered, monkeypatch):
     check(monkeypatch, built(coco(renumbered, 'instances.json', ('disc', 'cross'))),
           ('disc', 'cross'))
     with pytest.raises(ValueError, match="label 0 is 'cross', not 'disc'"):
         check(monkeypatch, built(coco(renumbered, classes=('disc', 'cross'))), ('disc', 'cross'))
 
 
-def test_default_names_of_a_data_set_are_looked_at_too(renumbered, monkeypatch):
+def test_default_names_of_a_data_set_are_checked(renumbered, monkeypatch):
     """Without `metainfo`, the names are those of the data set's class."""
     monkeypatch.setattr(CocoDataset, 'METAINFO', dict(classes=CLASSES))
     good, bad = (built(dict(coco(renumbered, file), metainfo=None))
@@ -136,7 +136,7 @@ def test_default_names_of_a_data_set_are_looked_at_too(renumbered, monkeypatch):
         check(monkeypatch, bad)
 
 
-def test_stated_classes_are_held_against_the_labels(renumbered, monkeypatch):
+def test_stated_classes_are_compared_with_the_labels(renumbered, monkeypatch):
     dataset = built(coco(renumbered))
     # the actual order, whatever `metainfo` states
     check(monkeypatch, dataset, CLASSES[::-1], is_stated=True)
@@ -163,7 +163,7 @@ def test_voc_numbers_by_name(monkeypatch):
     assert names_of_labels(Dataset()) == ['cat', 'dog']
 
 
-def test_a_file_of_another_kind_is_not_judged(monkeypatch, tmp_path):
+def test_other_file_formats_are_not_checked(monkeypatch, tmp_path):
     (tmp_path / 'list.txt').write_text('0001\n0002\n')
 
     class Dataset:
@@ -184,7 +184,7 @@ def test_categories_are_read_without_the_rest(tmp_path, text):
     assert categories_of(str(tmp_path / 'a.json')) == {3: 'x'}
 
 
-def test_leaves_stand_in_the_order_of_the_config(renumbered):
+def test_parts_of_a_data_set_keep_the_order_of_the_config(renumbered):
     parts = [coco(renumbered, file) for file in ('instances.json', 'fewer.json')]
     found = leaves_of(built(dict(type='RepeatDataset', times=2, dataset=dict(
         type='ConcatDataset', datasets=parts))))
@@ -310,7 +310,7 @@ def streets_classes():
     return CityscapesDataset.METAINFO['classes']
 
 
-def test_a_pair_of_configs_is_looked_at_too():
+def test_inspection_checks_the_setting():
     from mmkd.inspection import inspect_pair
     pair = [Config(dict(default_scope='mmseg', model=segmentor(width=width), train_dataloader=dict(
         dataset=dict(type='CityscapesDataset', reduce_zero_label=reduced))))
@@ -321,7 +321,7 @@ def test_a_pair_of_configs_is_looked_at_too():
     assert problems['backbone'] == ''
 
 
-def test_names_that_explain_another_setting_are_enough(monkeypatch):
+def test_names_can_explain_a_different_setting(monkeypatch):
     """The teacher has a column for the background, but each column is known by its name."""
     from mmkd.inspection import inspect_pair
     names = ['road', 'sky']

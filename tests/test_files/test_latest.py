@@ -25,7 +25,7 @@ def save(folder, name, iteration, epoch=0, weight=1., started=None, **meta):
     return path
 
 
-def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
+def test_checkpoint_of_the_latest_run_is_chosen(tmp_path, said):
     """A run of six epochs, and a later one of two epochs that overwrote files of the first."""
     for epoch in range(1, 7):
         save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=100.)
@@ -41,7 +41,7 @@ def test_the_run_that_began_last_is_gone_on_with(tmp_path, said):
 
 
 @pytest.mark.parametrize('clock', ['meta', 'file'])
-def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, clock):
+def test_without_a_start_time_the_time_of_saving_decides(tmp_path, said, clock):
     """Plain MMEngine stores the time of saving in `meta`. Without it, the time of the file counts.
     """
     now = time.time()
@@ -56,7 +56,7 @@ def test_without_its_start_a_run_is_known_by_the_time_of_saving(tmp_path, said, 
     assert 'epoch_4.pth is from an earlier run' in said[0]
 
 
-def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):
+def test_checkpoint_with_the_most_iterations_is_chosen(tmp_path, said):
     """6 is greater than 3, but the third epoch ends with iteration 30."""
     third = save(tmp_path, 'epoch_3.pth', 30, 3, started=1.)
     save(tmp_path, 'iter_6.pth', 6, 0, started=1.)
@@ -70,7 +70,7 @@ def test_by_epoch_and_by_iteration_the_furthest_counts(tmp_path, said):
     assert not said
 
 
-def test_of_resumed_runs_the_last_counts(tmp_path, said):
+def test_last_resumed_run_is_chosen(tmp_path, said):
     """The second run was resumed from epoch 2, although epoch 3 exists."""
     for epoch in (1, 2, 3):
         save(tmp_path, f'epoch_{epoch}.pth', 10 * epoch, epoch, started=1.)
@@ -81,7 +81,7 @@ def test_of_resumed_runs_the_last_counts(tmp_path, said):
 
 
 @pytest.mark.parametrize('number', [float('nan'), float('inf')])
-def test_weights_that_are_no_numbers_are_passed_by(tmp_path, said, number):
+def test_checkpoints_with_nan_weights_are_skipped(tmp_path, said, number):
     save(tmp_path, 'epoch_1.pth', 1, 1, started=1.)
     fine = save(tmp_path, 'epoch_2.pth', 2, 2, started=1.)
     save(tmp_path, 'epoch_3.pth', 3, 3, weight=number, started=1.)
@@ -90,7 +90,7 @@ def test_weights_that_are_no_numbers_are_passed_by(tmp_path, said, number):
     assert 'lower the learning rate' in said[0]
 
 
-def test_infinity_in_a_mask_is_as_it_should_be(tmp_path, said):
+def test_infinite_masks_are_accepted(tmp_path, said):
     path = str(tmp_path / 'epoch_1.pth')
     torch.save(dict(meta=dict(iter=1, epoch=1), state_dict=dict(
         weight=torch.ones(2), attn_mask=torch.tensor([0., -float('inf')]))), path)
@@ -98,7 +98,7 @@ def test_infinity_in_a_mask_is_as_it_should_be(tmp_path, said):
     assert not said
 
 
-def test_a_broken_optimizer_is_passed_by(tmp_path, said):
+def test_checkpoints_with_a_nan_optimizer_are_skipped(tmp_path, said):
     path = str(tmp_path / 'epoch_1.pth')
     state = {0: dict(momentum_buffer=torch.tensor([1., float('inf')]))}
     torch.save(dict(meta=dict(iter=1, epoch=1), state_dict=dict(weight=torch.ones(2)),
@@ -109,14 +109,14 @@ def test_a_broken_optimizer_is_passed_by(tmp_path, said):
 
 @pytest.mark.parametrize('meta', [None, 3, dict(iter='9', epoch=[]), {RUN: 'x', 'iter': True},
                                   {RUN: dict(started='soon'), 'iter': 10**30, 'time': 3}])
-def test_what_a_file_says_may_be_nonsense(tmp_path, meta):
+def test_invalid_metadata_does_no_harm(tmp_path, meta):
     """The file is chosen all the same; loading it raises an error."""
     path = str(tmp_path / 'epoch_1.pth')
     torch.save(dict(meta=meta, state_dict=dict(weight=torch.ones(2))), path)
     assert latest_whole(str(tmp_path)) == path
 
 
-def test_weights_of_files_that_are_passed_over_are_not_read(tmp_path):
+def test_weights_of_skipped_files_are_not_read(tmp_path):
     """Files are memory-mapped, so inspecting many large files needs little memory."""
     for number in range(8):
         path = tmp_path / f'epoch_{number}.pth'

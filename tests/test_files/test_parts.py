@@ -15,7 +15,7 @@ from mmkd.files.folder import HeldFolder
 from mmkd.files.parts import PART, Process, part_of, remove_abandoned, whole_or_not
 
 
-def test_a_process_is_told_from_a_later_one_of_its_number():
+def test_process_ids_that_are_reused_are_recognised():
     own = Process.this()
     assert Process.of(str(own)) == own
     assert own.is_gone is False
@@ -28,7 +28,7 @@ def test_a_process_is_told_from_a_later_one_of_its_number():
         assert Process.of(text) is None
 
 
-def test_parts_of_processes_at_work_stay(tmp_path):
+def test_parts_of_running_processes_are_kept(tmp_path):
     own = Process.this()
     old = time.time() - parts.STALE - 1
     kept = [part_of(str(tmp_path / 'epoch_1.pth')),
@@ -60,7 +60,7 @@ def stop(part):
     raise KeyError
 
 
-def test_what_is_written_has_its_name_only_when_it_is_whole(tmp_path):
+def test_file_gets_its_name_when_it_is_complete(tmp_path):
     path = str(tmp_path / 'epoch_1.pth')
     with whole_or_not(path) as part:
         with open(part, 'w') as file:
@@ -75,7 +75,7 @@ def test_what_is_written_has_its_name_only_when_it_is_whole(tmp_path):
         assert file.read() == 'all'
 
 
-def test_a_part_that_is_gone_is_an_error(tmp_path):
+def test_missing_part_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='was not saved.*was removed by another process'):
         write(str(tmp_path / 'epoch_1.pth'), 'all', os.remove)
 
@@ -109,7 +109,7 @@ def test_disk_that_is_full_is_named(tmp_path):
     assert not list(tmp_path.glob(f'*{PART}*'))
 
 
-def test_what_a_run_goes_on_from_is_not_among_what_could_go(tmp_path):
+def test_resume_checkpoint_is_not_listed_as_removable(tmp_path):
     """The checkpoint that `last_checkpoint` names is kept, even if it is not the newest."""
     for number in (1, 2, 3, 4):
         (tmp_path / f'epoch_{number}.pth').write_bytes(bytes(number))
@@ -121,7 +121,7 @@ def test_what_a_run_goes_on_from_is_not_among_what_could_go(tmp_path):
         'epoch_4.pth (4 bytes)', 'epoch_3.pth (3 bytes)', 'epoch_1.pth (1 bytes)']
 
 
-def test_torchs_own_writer_says_it_otherwise(tmp_path):
+def test_full_disk_is_recognised_in_torchs_error(tmp_path):
     with pytest.raises(OSError, match='the disk is full.*no older checkpoint is there to remove'), \
             whole_or_not(str(tmp_path / 'epoch_1.pth')):
         raise RuntimeError('[enforce fail at inline_container.cc] . PytorchStreamWriter failed')
@@ -136,7 +136,7 @@ def hold(folder, is_held, may_end):
     held.release()
 
 
-def test_one_run_at_a_time_has_a_folder(tmp_path):
+def test_folder_is_used_by_one_run_at_a_time(tmp_path):
     context = get_context('fork')
     is_held, may_end = context.Event(), context.Event()
     process = context.Process(target=hold, args=(str(tmp_path), is_held, may_end))
@@ -151,7 +151,7 @@ def test_one_run_at_a_time_has_a_folder(tmp_path):
     HeldFolder(str(tmp_path)).release()
 
 
-def test_a_process_may_hold_its_folder_twice(tmp_path):
+def test_process_can_lock_its_folder_twice(tmp_path):
     """A failed run whose Runner still exists, and the next run in the same process."""
     first, second = HeldFolder(str(tmp_path)), HeldFolder(str(tmp_path))
     first.release()
@@ -174,7 +174,7 @@ def test_a_process_may_hold_its_folder_twice(tmp_path):
         second.release()
 
 
-def test_without_locks_the_note_decides(tmp_path, monkeypatch):
+def test_lock_file_decides_where_locks_are_not_supported(tmp_path, monkeypatch):
     from mmkd.files import folder
     monkeypatch.setattr(folder, 'fcntl', None)
     other = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)

@@ -85,7 +85,7 @@ def test_a_loader_that_was_added_is_used(weights, monkeypatch):
     ('https://host:port/x.pth', 'could not download the checkpoint'),
     ('https://host/\0.pth', 'is not a valid address'),
 ])
-def test_what_nothing_reads_is_named(source, message):
+def test_unreadable_sources_are_refused(source, message):
     for load in (read_checkpoint, lambda source: load_checkpoint(build(retinanet()), source)):
         with pytest.raises((ValueError, FileNotFoundError), match=f'(?s){message}'):
             load(source)

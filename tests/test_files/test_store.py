@@ -47,7 +47,7 @@ def flip(path, position):
 
 
 @pytest.mark.parametrize(('precision', 'size'), [('float32', 4), ('float16', 2), ('uint8', 1)])
-def test_what_is_read_is_what_was_written(folder, precision, size):
+def test_records_are_read_as_written(folder, precision, size):
     AnswerStore(folder, TEACHER, precision).put({b'key': (tensors(), dict(note=[1, 'two']))})
     found, beside = AnswerStore(folder, TEACHER, precision).get(b'key')
     assert beside == dict(note=[1, 'two'])
@@ -64,12 +64,12 @@ def test_what_is_read_is_what_was_written(folder, precision, size):
     assert len(packed(large, {}, precision)) < large[0].numel() * size * 1.01 + 200
 
 
-def test_numbers_beyond_half_precision_stay_whole():
+def test_large_values_are_not_stored_in_half_precision():
     (found, ), _ = unpacked(packed([torch.tensor([1e6, 1.])], {}, 'float16'), 'here')
     assert found.tolist() == [1e6, 1.]
 
 
-def test_a_damaged_record_is_not_believed():
+def test_damaged_record_is_rejected():
     record = bytearray(packed(tensors(), {}, 'float16'))
     record[len(record) // 2] ^= 1
     with pytest.raises(OSError, match='is damaged'):
@@ -102,7 +102,7 @@ def path_written(path, content):
         file.write(content)
 
 
-def test_answers_without_a_description_are_nobodys(folder):
+def test_answers_without_a_description_are_refused(folder):
     AnswerStore(folder, TEACHER).put({b'key': one()})
     os.remove(os.path.join(folder, DESCRIPTION))
     with pytest.raises(ValueError, match=r'but not the file `description.json`.*remove the folder'):
@@ -144,7 +144,7 @@ def said(monkeypatch):
     return lines
 
 
-def test_a_file_that_was_cut_gives_what_is_left(folder, said):
+def test_truncated_file_returns_the_remaining_records(folder, said):
     filled(folder)
     path = path_of(folder, '.answers')
     os.truncate(path, os.path.getsize(path) // 2 + 100)
@@ -158,13 +158,13 @@ def test_a_file_that_was_cut_gives_what_is_left(folder, said):
     assert found_in(AnswerStore(folder, TEACHER)) == [*range(25), 40]
 
 
-def test_a_cut_index_gives_what_is_left(folder):
+def test_truncated_index_returns_the_remaining_records(folder):
     filled(folder)
     os.truncate(path_of(folder, '.index'), ENTRY.size * 10 + 7)
     assert found_in(AnswerStore(folder, TEACHER)) == list(range(10))
 
 
-def test_flips_anywhere_lose_what_they_hit_and_nothing_else(folder, tmp_path):
+def test_bit_flips_lose_only_the_damaged_records(folder, tmp_path):
     """A damaged batch of the index loses its three entries; other damage loses one record."""
     store = AnswerStore(folder, TEACHER)
     for n in range(0, 48, 3):
@@ -180,7 +180,7 @@ def test_flips_anywhere_lose_what_they_hit_and_nothing_else(folder, tmp_path):
         assert len(found) == 48 - (3 if end == '.index' else 1)
 
 
-def test_a_damaged_record_is_put_anew(folder):
+def test_damaged_record_is_replaced(folder):
     filled(folder)
     flip(path_of(folder, '.answers'), 300)
     store = AnswerStore(folder, TEACHER)
@@ -244,7 +244,7 @@ def test_writers_killed_at_any_moment_leave_whole_batches(folder):
     assert len(store) > 6
 
 
-def test_a_suspended_writer_stops_nobody(folder):
+def test_suspended_writer_does_not_block_others(folder):
     """The writer is suspended at random moments, also during a write, while another one works."""
     process = writer(folder, 'other')
     store = AnswerStore(folder, TEACHER)
@@ -263,7 +263,7 @@ def test_a_suspended_writer_stops_nobody(folder):
         end(process)
 
 
-def test_what_another_process_writes_is_found(folder):
+def test_records_of_other_processes_are_found(folder):
     """Incomplete batches of the other process are not read."""
     reader, other = AnswerStore(folder, TEACHER), AnswerStore(folder, TEACHER)
     assert reader.get(b'a') is None
@@ -289,7 +289,7 @@ def fill(store):
         store.put({f'{number}'.encode(): ([torch.zeros(10_000)], {})})
 
 
-def test_a_full_disk_loses_nothing(folder):
+def test_full_disk_loses_no_records(folder):
     """Files are limited to 200 kB: writing more fails, and existing records stay readable."""
     store = AnswerStore(folder, TEACHER)
     store.put({b'first': one()})
@@ -332,7 +332,7 @@ def test_a_disk_that_is_full_for_the_index_alone(folder, monkeypatch):
     assert again.get(b'third')[0][0].eq(3).all()
 
 
-def test_a_folder_that_may_only_be_read_is_read():
+def test_read_only_folder_is_read():
     """Root can write everywhere, so the test changes to the user `nobody`."""
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)
@@ -374,7 +374,7 @@ def test_a_folder_removed_and_filled_anew_in_one_process(folder):
     assert len(AnswerStore(folder, dict(TEACHER, weights='other'))) == 1
 
 
-def test_a_folder_removed_in_the_middle_of_a_run_is_made_anew(folder, said):
+def test_removed_folder_is_created_again(folder, said):
     store = AnswerStore(folder, TEACHER)
     store.put({b'key': one(1)})
     shutil.rmtree(folder)
@@ -386,7 +386,7 @@ def test_a_folder_removed_in_the_middle_of_a_run_is_made_anew(folder, said):
     assert AnswerStore(folder, TEACHER).get(b'new')[0][0].eq(2).all()
 
 
-def test_a_parent_that_has_gone_is_made_anew_too(tmp_path):
+def test_removed_parent_folder_is_created_again(tmp_path):
     store = AnswerStore(str(tmp_path / 'a' / 'b'), TEACHER)
     store.put({b'key': one(1)})
     shutil.rmtree(tmp_path / 'a')

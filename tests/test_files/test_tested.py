@@ -49,7 +49,7 @@ def model():
         'bbox_head.retina_cls.bias': torch.full((27, ), float('nan'))}),
      'infinite or NaN values in bbox_head.retina_cls.bias'),
 ])
-def test_what_is_not_of_the_model_is_refused(model, change, says):
+def test_incomplete_weights_are_refused(model, change, says):
     with pytest.raises(ValueError, match=f'(?s){says}'):
         fit_for_test(copy.deepcopy(model), of(build(retinanet()), change), 'epoch_1.pth')
 
@@ -57,7 +57,7 @@ def test_what_is_not_of_the_model_is_refused(model, change, says):
 @pytest.mark.parametrize('change', [
     None, renamed('module.'), without('num_batches_tracked'), with_more('auxiliary_head.conv.bias'),
     with_more('ema_backbone_conv1_weight')])
-def test_what_gives_every_weight_is_loaded(model, change):
+def test_complete_weights_are_loaded(model, change):
     torch.manual_seed(7)
     other = build(retinanet())
     other.init_weights()

@@ -64,7 +64,7 @@ def written(tmp_path, kind='os.system', name='hostile.pth'):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_whatever_the_trick_nothing_runs(tmp_path, kind):
+def test_hostile_pickles_do_not_run(tmp_path, kind):
     path, mark = written(tmp_path, kind)
     with pytest.raises(ValueError, match=REFUSED):
         read_checkpoint(path)
@@ -100,7 +100,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize('entry', ENTRIES)
-def test_no_entry_of_a_config_runs_it(shapes, tmp_path, entry):
+def test_no_setting_of_a_config_runs_a_hostile_file(shapes, tmp_path, entry):
     path, mark = written(tmp_path)
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'))
     if 'model' in ENTRIES[entry].__code__.co_names and entry != 'pretrained backbone':
@@ -114,7 +114,7 @@ def test_no_entry_of_a_config_runs_it(shapes, tmp_path, entry):
 @pytest.mark.parametrize('address', [
     'torchvision://resnet18', 'open-mmlab://msra/hrnetv2_w18', 'mmcls://vgg11', 'file://'])
 @pytest.mark.parametrize('user', [{}, {'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}])
-def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user):
+def test_no_address_scheme_runs_a_hostile_file(tmp_path, monkeypatch, address, user):
     """The download is a hostile file. Also with the variable that makes torch trust all files."""
     path, mark = written(tmp_path)
     asked = []
@@ -133,7 +133,7 @@ def test_no_address_of_the_packages_runs_it(tmp_path, monkeypatch, address, user
 
 
 @pytest.mark.parametrize('switch', ['1', 'True', 'y'])
-def test_trust_is_of_no_avail_where_torch_forbids_it(tmp_path, monkeypatch, switch):
+def test_torch_can_forbid_trusted_files(tmp_path, monkeypatch, switch):
     path, mark = written(tmp_path)
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', switch)
     with pytest.raises(ValueError, match=(
@@ -147,7 +147,7 @@ def test_trust_is_of_no_avail_where_torch_forbids_it(tmp_path, monkeypatch, swit
     assert mark.exists()
 
 
-def test_what_a_store_of_objects_holds_runs_nothing(tmp_path, monkeypatch):
+def test_files_of_other_backends_do_not_run(tmp_path, monkeypatch):
     path, mark = written(tmp_path)
 
     class Backend:
@@ -185,7 +185,7 @@ def test_text_of_a_config_is_not_executed(shapes, tmp_path, entry):
     assert 'mmkd.Distiller' in again['message_hub']['runtime_info']['cfg']
 
 
-def test_inferencers_that_are_given_weights_alone_execute_nothing(tmp_path):
+def test_inferencers_do_not_execute_configs_in_weights(tmp_path):
     from mmengine.config import Config
     from mmengine.runner.checkpoint import _load_checkpoint
     mark = tmp_path / 'mark'
@@ -201,7 +201,7 @@ def test_inferencers_that_are_given_weights_alone_execute_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_nothing_is_removed_because_a_checkpoint_says_so(shapes, tmp_path):
+def test_paths_in_a_checkpoint_are_not_removed(shapes, tmp_path):
     config = detector_config(shapes, distiller(retinanet(), save_teacher(
         tmp_path / 'teacher.pth', retinanet())), str(tmp_path / 'run'), **{
             'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
@@ -222,7 +222,7 @@ def test_nothing_is_removed_because_a_checkpoint_says_so(shapes, tmp_path):
         assert (place / name).read_text() == 'years of work'
 
 
-def test_what_is_trusted_is_read(shapes, tmp_path):
+def test_trusted_files_are_read(shapes, tmp_path):
     path, mark = written(tmp_path)
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), load_from=path,
                              trust_checkpoint=True)
@@ -239,7 +239,7 @@ TOOLS = {
 
 
 @pytest.mark.parametrize('tool', TOOLS)
-def test_no_tool_runs_it(shapes, tmp_path, monkeypatch, tool):
+def test_no_tool_runs_a_hostile_file(shapes, tmp_path, monkeypatch, tool):
     path, mark = written(tmp_path)
     detector_config(shapes, retinanet(), str(tmp_path / 'run')).dump(str(tmp_path / 'config.py'))
     monkeypatch.chdir(tmp_path)
@@ -273,7 +273,7 @@ def test_safetensors_are_read_wherever_a_checkpoint_is(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_checkpoint_says_who_taught_it_and_is_published_without_its_paths(shapes, tmp_path):
+def test_published_checkpoint_names_its_teacher_without_paths(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     config = detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'))
     train(config)

@@ -266,7 +266,7 @@ def test_types_that_a_user_allows_are_read(own, tmp_path, monkeypatch):
     assert torch.load(tmp_path / 'file.pth', weights_only=True)['value'] == SimpleNamespace(a=1)
 
 
-def test_stub_of_opencv_for_numpy_1_does_no_harm(monkeypatch):
+def test_opencvs_stub_for_numpy_1_is_handled(monkeypatch):
     """With NumPy 1, OpenCV adds an almost empty module `numpy._core`."""
     import runpy
     monkeypatch.setattr(np, '_core', SimpleNamespace(), raising=False)

@@ -85,7 +85,7 @@ def test_segmentor_of_any_project(streets, tmp_path):
     assert losses == others
 
 
-def test_leaves_the_model_as_it_was_and_ema_copies_it_bare(shapes, tmp_path):
+def test_model_is_unchanged_and_ema_copies_only_the_student(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     runner, _ = train(detector_config(
         shapes, retinanet(), str(tmp_path / 'run'), custom_hooks=[

@@ -52,7 +52,7 @@ def config_of(shapes, tmp_path, hooks=(), **changes):
 
 
 @pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
-def test_take_part_in_training_as_the_configs_own_do(shapes, tmp_path, kind):
+def test_run_in_training_like_hooks_of_the_config(shapes, tmp_path, kind):
     CALLS.clear()
     env_cfg = dict(dist_cfg=dict(backend='gloo'))
     runner = kind.from_cfg(config_of(shapes, tmp_path, ENTRIES, env_cfg=env_cfg))
@@ -64,7 +64,7 @@ def test_take_part_in_training_as_the_configs_own_do(shapes, tmp_path, kind):
     assert names.index('NotingFirst') < names.index('StateHook') < names.index('NotingLast')
 
 
-def test_have_no_part_in_a_test(shapes, tmp_path):
+def test_do_not_run_in_a_test(shapes, tmp_path):
     CALLS.clear()
     runner = Runner.from_cfg(config_of(shapes, tmp_path, ENTRIES))
     assert 'coco/bbox_mAP' in runner.test()

@@ -29,7 +29,7 @@ def changed(shapes, folder, model, epochs=2):
         'optim_wrapper.optimizer.momentum': 0.9})
 
 
-class Spoil(Hook):
+class SetNaN(Hook):
     """Sets weights of the partner to NaN at a step."""
 
     def __init__(self, step):
@@ -56,10 +56,10 @@ def log_of(folder):
     return path.read_text()
 
 
-def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tmp_path):
+def test_diverging_partner_does_not_affect_the_student(shapes, tmp_path):
     """Bit for bit, although gradients are clipped by their norm over all networks."""
     plain, _ = run(changed(shapes, tmp_path / 'plain', retinanet()))
-    runner, losses = run(config_of(shapes, tmp_path / 'run'), Spoil(0))
+    runner, losses = run(config_of(shapes, tmp_path / 'run'), SetNaN(0))
     expected = plain.model.state_dict()
     for name, value in runner.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
@@ -75,7 +75,7 @@ def test_student_goes_on_as_if_a_partner_that_diverges_were_not_there(shapes, tm
     assert 'The partner `other` is not written to' in text
 
 
-def test_gradients_that_overflow_stay_out_of_the_common_norm(shapes, tmp_path, monkeypatch):
+def test_infinite_gradients_are_excluded_from_the_norm(shapes, tmp_path, monkeypatch):
     """The losses are finite, but their gradients are not. The student is not affected."""
     @MODELS.register_module(force=True)
     class Steep(MODELS.get('mmkd.Partner')):
@@ -98,18 +98,18 @@ def test_gradients_that_overflow_stay_out_of_the_common_norm(shapes, tmp_path, m
             'once so far: of ') in log_of(tmp_path / 'run')
 
 
-def test_a_partner_that_stays_so_ends_the_run(shapes, tmp_path):
+def test_partner_that_stays_nan_stops_the_run(shapes, tmp_path):
     config = config_of(shapes, tmp_path / 'run', dict(KD, loss_weight=0.5))
     config.model.nonfinite_limit = 2
     runner = Runner.from_cfg(config)
-    runner.register_hook(Spoil(1))
+    runner.register_hook(SetNaN(1))
     with pytest.raises(FloatingPointError, match='the losses of `other` were infinite or NaN in 2 '
                                                  'steps in a row: `other.loss_cls` is nan.*its '
                                                  'training'):
         runner.train()
 
 
-def test_what_a_spoilt_network_would_learn_is_left_out_too():
+def test_terms_of_a_diverged_network_are_left_out():
     health = Health()
     terms = {name: [torch.tensor(1., requires_grad=True)] for name in ('loss_a', 'loss_b')}
     checked, own = health.check(terms, None, {'one': dict(loss=torch.tensor(float('inf')), acc=1),
@@ -128,7 +128,7 @@ def test_what_a_spoilt_network_would_learn_is_left_out_too():
 
 @pytest.mark.parametrize(('name', 'template'), [
     ('epoch_1', None), ('iter_20', None), ('best_of_all', None), ('model_7', 'model_{}.pth')])
-def test_names_that_a_run_writes_are_refused(shapes, tmp_path, name, template):
+def test_partner_names_of_checkpoints_are_refused(shapes, tmp_path, name, template):
     config = config_of(shapes, tmp_path, dict(KD, on=dict(student='cls', teacher=f'{name}:cls')),
                        name=name)
     if template:
@@ -139,7 +139,7 @@ def test_names_that_a_run_writes_are_refused(shapes, tmp_path, name, template):
     assert not list(tmp_path.glob('*.pth'))
 
 
-def test_a_checkpoint_that_somebody_begins_with_is_not_written_over(shapes, tmp_path):
+def test_start_checkpoint_of_a_partner_is_not_overwritten(shapes, tmp_path):
     train(config_of(shapes, tmp_path / 'run', epochs=1))
     written = tmp_path / 'run' / 'other.pth'
     assert saved_at(written)['meta']['mmkd']['distill'][0]['name'] == 'loss_cls_kd_from_other'
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_somebody_begins_with_is_not_written_over(shapes, tmp_
     assert written.read_bytes() == before
 
 
-def test_a_partner_is_whole_under_its_name_or_not_there(shapes, tmp_path, monkeypatch):
+def test_partner_checkpoint_is_complete_or_absent(shapes, tmp_path, monkeypatch):
     from mmengine.fileio import LocalBackend
     put = LocalBackend.put
 

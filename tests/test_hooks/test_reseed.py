@@ -50,7 +50,7 @@ def workers(number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [0, 2])
-def test_epochs_come_again(shapes, tmp_path, number):
+def test_epochs_are_repeated_exactly(shapes, tmp_path, number):
     _, whole = train(detector_run(shapes, tmp_path, 'whole', **HOOK, **workers(number)))
     again = detector_run(shapes, tmp_path, 'again', resume=True,
                          load_from=str(tmp_path / 'whole' / 'epoch_1.pth'),
@@ -60,7 +60,7 @@ def test_epochs_come_again(shapes, tmp_path, number):
 
 
 @pytest.mark.parametrize('number', [0, 1])
-def test_iterations_come_again(streets, tmp_path, number):
+def test_iterations_are_repeated_exactly(streets, tmp_path, number):
     _, whole = train(segmentor_run(streets, tmp_path, 'whole', **HOOK, **workers(number)))
     again = segmentor_run(streets, tmp_path, 'again', resume=True,
                           load_from=str(tmp_path / 'whole' / 'iter_2.pth'),
@@ -69,7 +69,7 @@ def test_iterations_come_again(streets, tmp_path, number):
     assert rest == whole[2:]
 
 
-def test_without_the_hook_they_do_not_and_the_log_says_so(streets, tmp_path):
+def test_without_the_hook_a_resume_differs_and_is_logged(streets, tmp_path):
     _, whole = train(segmentor_run(streets, tmp_path, 'whole'))
     _, rest = train(segmentor_run(streets, tmp_path, 'again', resume=True,
                                   load_from=str(tmp_path / 'whole' / 'iter_2.pth')))
@@ -104,7 +104,7 @@ class Numbers(torch.utils.data.Dataset):
         return random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def test_workers_and_epochs_differ_and_what_the_config_calls_is_called():
+def test_workers_and_epochs_draw_different_numbers():
     called = []
     drawn = {}
     for epoch in (0, 1):
@@ -118,7 +118,7 @@ def test_workers_and_epochs_differ_and_what_the_config_calls_is_called():
     assert drawn[1][1] == Numbers()[0]  # the second item is the first one of the second worker
 
 
-def test_any_other_number_gives_other_numbers():
+def test_every_seed_gives_other_numbers():
     found = set()
     for numbers in [(0, 1), (1, 0), (0, 2), (0, 1, 0)]:
         seed_from(*numbers)

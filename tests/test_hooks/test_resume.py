@@ -57,7 +57,7 @@ def go_on(shapes, folder, model, epoch=1, **changes):
     return lines, meta.get('mmkd')
 
 
-def test_the_same_again_is_no_difference(started, shapes, tmp_path):
+def test_same_config_gives_no_message(started, shapes, tmp_path):
     lines, record = go_on(shapes, tmp_path, distiller(retinanet(), started, KD, HINT))
     assert lines == []
     assert (record['from'], record['to']) == (0, 4)
@@ -83,7 +83,7 @@ def test_another_teacher_and_other_entries_are_named(started, shapes, tmp_path):
     assert (before['from'], before['to']) == (0, 2)
 
 
-def test_as_the_plain_student_the_history_stays(started, shapes, tmp_path):
+def test_plain_runs_keep_the_history(started, shapes, tmp_path):
     """Resume as the plain student with MMEngine's own hook, then with a teacher again."""
     path = tmp_path / 'run' / 'epoch_1.pth'
     before = saved_at(path)['meta']['mmkd']
@@ -119,7 +119,7 @@ def test_a_plain_run_has_no_history(shapes, tmp_path):
     assert (lines, record) == ([], None)
 
 
-def test_record_of_an_earlier_version_is_the_first_of_the_history(started, shapes, tmp_path):
+def test_record_of_an_earlier_version_starts_the_history(started, shapes, tmp_path):
     path = tmp_path / 'run' / 'epoch_1.pth'
     checkpoint = saved_at(path)
     record = checkpoint['meta']['mmkd']
@@ -286,7 +286,7 @@ def scheduled(shapes, tmp_path_factory):
 
 
 @pytest.mark.parametrize('case', KINDS)
-def test_what_a_run_takes_from_a_file_is_of_its_kind(scheduled, shapes, tmp_path, case):
+def test_values_of_a_wrong_type_are_refused(scheduled, shapes, tmp_path, case):
     folder, model, schedule = scheduled
     change, message = KINDS[case]
     checkpoint = saved_at(folder / 'run' / 'epoch_1.pth')
@@ -301,7 +301,7 @@ def test_what_a_run_takes_from_a_file_is_of_its_kind(scheduled, shapes, tmp_path
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
-def test_a_schedule_that_the_config_has_not_is_refused(scheduled, shapes, tmp_path):
+def test_schedule_missing_in_the_config_is_refused(scheduled, shapes, tmp_path):
     folder, model, _ = scheduled
     config = config_of(shapes, tmp_path, model, 2, resume=True,
                        load_from=str(folder / 'run' / 'epoch_1.pth'))
@@ -310,7 +310,7 @@ def test_a_schedule_that_the_config_has_not_is_refused(scheduled, shapes, tmp_pa
         Runner.from_cfg(config).train()
 
 
-def test_random_teacher_that_is_another_is_told(scheduled, shapes, tmp_path, capsys):
+def test_different_random_teacher_is_logged(scheduled, shapes, tmp_path, capsys):
     """The weights are in no file, so only the same seed gives the same teacher."""
     folder, model, schedule = scheduled
     config = config_of(shapes, tmp_path, model, 2, resume=True, param_scheduler=schedule,
@@ -336,7 +336,7 @@ def test_a_run_that_has_ended_says_so(scheduled, shapes, tmp_path):
             '`train_cfg.max_epochs`') in log.read_text()
 
 
-def test_a_schedule_that_is_not_taken_is_named(scheduled, shapes, tmp_path):
+def test_schedule_that_is_not_resumed_is_named(scheduled, shapes, tmp_path):
     folder, model, schedule = scheduled
     config = config_of(shapes, tmp_path, model, 2, resume=True, param_scheduler=[
         dict(schedule[0], start_factor=0.1)], load_from=str(folder / 'run' / 'epoch_1.pth'))
@@ -346,7 +346,7 @@ def test_a_schedule_that_is_not_taken_is_named(scheduled, shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tmp_path):
+def test_resume_without_the_average_is_logged(shapes, tmp_path):
     hooks = [dict(type='EMAHook', momentum=0.5)]
     train(config_of(shapes, tmp_path, retinanet(), custom_hooks=hooks))
     config = config_of(shapes, tmp_path, retinanet(), 2, resume=True,
@@ -364,7 +364,7 @@ def test_without_its_average_a_run_says_from_which_weights_it_goes_on(shapes, tm
                    for log in (tmp_path / 'run').rglob('*.log'))
 
 
-def test_switches_that_an_older_torch_did_not_know_are_no_other_optimizer():
+def test_new_optimizer_flags_of_torch_are_no_difference():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
     runner = SimpleNamespace(optim_wrapper=OptimWrapper(optimizer))
     checkpoint = dict(optimizer=copy.deepcopy(optimizer.state_dict()))

@@ -35,7 +35,7 @@ class PowerCut(Exception):
 
 
 @pytest.mark.parametrize('written', [0, 2000, 10**9])
-def test_run_that_dies_while_it_saves_keeps_the_last_whole_one(
+def test_interrupted_save_keeps_the_previous_checkpoint(
         shapes, tmp_path, monkeypatch, written):
     """In the third epoch, nothing, a part, or everything is written before the run ends."""
     from mmengine.fileio import LocalBackend
@@ -57,7 +57,7 @@ def test_run_that_dies_while_it_saves_keeps_the_last_whole_one(
     saved_at(folder / 'epoch_2.pth')
 
 
-def test_no_more_are_kept_than_asked_for(shapes, tmp_path):
+def test_max_keep_ckpts_is_respected(shapes, tmp_path):
     train(config_of(shapes, tmp_path))
     found = sorted(path.name for path in (tmp_path / 'run').glob('epoch_*'))
     assert found == ['epoch_4.pth']
@@ -71,7 +71,7 @@ def test_best_checkpoint_is_saved_the_same_way(shapes, tmp_path):
     assert not list((tmp_path / 'run').glob('*.part*'))
 
 
-def test_what_a_killed_run_left_half_written_is_removed(shapes, tmp_path):
+def test_partial_files_of_killed_runs_are_removed(shapes, tmp_path):
     os.makedirs(tmp_path / 'run')
     own = Process.this()
     gone = own._replace(started=own.started + 1)
@@ -163,7 +163,7 @@ def test_a_second_run_in_the_same_folder_is_refused(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, tmp_path):
+def test_full_disk_keeps_checkpoints_and_lists_removable_files(shapes, tmp_path):
     """A limit on the file size causes the same error as a full disk."""
     def limited(runner):
         size = os.path.getsize(tmp_path / 'run' / 'epoch_1.pth') // 2
@@ -183,7 +183,7 @@ def test_full_disk_leaves_the_checkpoint_before_and_says_what_could_go(shapes, t
     assert len(losses) == 4
 
 
-def spoil(number):
+def filled_with(number):
     def act(runner):
         with torch.no_grad():
             runner.model.backbone.conv1.weight[0] = number
@@ -203,7 +203,7 @@ def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
                         lambda self, results: dict(bbox_mAP=next(scores)))
     config = plain_config_of(shapes, tmp_path, **best)
     config.optim_wrapper.optimizer.lr = 0.
-    runner = run_with(config, At(3, spoil(float('nan'))))
+    runner = run_with(config, At(3, filled_with(float('nan'))))
     runner.train()
     folder = tmp_path / 'run'
     assert {one.name for one in folder.glob('epoch*')} == {'epoch_2.pth', 'epoch_4.pth'}
@@ -220,13 +220,13 @@ def test_a_student_that_diverges_keeps_its_last_good_checkpoint(
                               load_from=str(folder / 'epoch_4.pth')))
 
 
-def test_once_weights_are_finite_again_no_more_are_kept_than_asked_for(shapes, tmp_path):
+def test_extra_checkpoint_is_removed_when_weights_are_finite(shapes, tmp_path):
     def heal(runner):
         runner.model.load_state_dict(saved_at(tmp_path / 'run' / 'epoch_1.pth')['state_dict'])
 
     config = plain_config_of(shapes, tmp_path)
     config.optim_wrapper.optimizer.lr = 0.
-    run_with(config, At(2, spoil(float('inf'))), At(4, heal)).train()
+    run_with(config, At(2, filled_with(float('inf'))), At(4, heal)).train()
     assert [one.name for one in (tmp_path / 'run').glob('epoch*')] == ['epoch_4.pth']
 
 
@@ -258,7 +258,7 @@ def test_misspelt_argument_is_found_before_training(shapes, tmp_path):
         runner.train()
 
 
-def test_run_that_could_not_be_resumed_is_told_at_its_first_save(shapes, tmp_path):
+def test_unresumable_state_is_reported_at_the_first_save(shapes, tmp_path):
     class Path(Hook):
         def before_save_checkpoint(self, runner, checkpoint):
             checkpoint['where'] = tmp_path
@@ -300,7 +300,7 @@ def save(path, number=0.):
     return str(path)
 
 
-def test_half_a_file_is_passed_by(tmp_path):
+def test_partial_file_is_skipped(tmp_path):
     assert latest_whole(str(tmp_path)) is None
     first = save(tmp_path / 'epoch_1.pth')
     os.utime(first, (1, 1))
@@ -333,7 +333,7 @@ def test_folders_with_strange_names_and_old_files(tmp_path):
     assert latest_whole(str(folder)) == str(folder / 'epoch_9.pth')
 
 
-def test_note_of_strange_content_does_no_harm(tmp_path):
+def test_invalid_last_checkpoint_file_does_no_harm(tmp_path):
     note = tmp_path / 'last_checkpoint'
     for content in (b'/', b'.', b'/gone/', b'\xff\xfe', b'a\0b', b'x' * 9999):
         note.write_bytes(content)
@@ -344,7 +344,7 @@ def test_note_of_strange_content_does_no_harm(tmp_path):
         assert latest_whole(str(tmp_path)) == first
 
 
-def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path):
+def test_copied_folder_resumes_from_its_own_checkpoints(tmp_path):
     for name in ('one', 'two'):
         os.makedirs(tmp_path / name)
     first = save(tmp_path / 'two' / 'epoch_1.pth')
@@ -352,7 +352,7 @@ def test_a_copied_folder_is_gone_on_with_not_the_one_it_was_copied_from(tmp_path
     assert latest_whole(str(tmp_path / 'two')) == first
 
 
-def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monkeypatch):
+def test_checkpoints_with_other_names_give_a_warning(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr('mmkd.files.latest.print_log', lambda text, *args: said.append(text))
     path = save(tmp_path / 'model_1.pth')
@@ -362,7 +362,7 @@ def test_checkpoints_of_other_names_are_not_passed_by_in_silence(tmp_path, monke
     assert latest_whole(str(tmp_path)) == path
 
 
-def test_run_that_begins_anew_in_a_used_folder_says_what_it_writes_over(shapes, tmp_path, capsys):
+def test_new_run_in_a_used_folder_logs_what_it_overwrites(shapes, tmp_path, capsys):
     told = f'{tmp_path / "run"} contains epoch_1.pth of an earlier run'
     changes = {'train_cfg.max_epochs': 1}
     train(config_of(shapes, tmp_path, **changes))

@@ -41,7 +41,7 @@ def run(shapes, work_dir, teacher, schedules, *entries, epochs=4, **changes):
         **changes})
 
 
-def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
+def test_teacher_does_not_run_if_all_factors_are_0(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     from mmkd.networks import BaseTeacher
     looks, look = [], BaseTeacher.observe
@@ -63,7 +63,7 @@ def test_teacher_rests_where_nothing_counts(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_factor_is_a_factor_and_comes_back_on_resume(shapes, tmp_path):
+def test_factor_scales_the_loss_and_is_resumed(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     schedules = {'loss_*': dict(type='linear', start_factor=0.25, end_factor=1., end=2)}
     _, whole = train(run(shapes, tmp_path / 'whole', teacher, schedules, DIST, epochs=2))
@@ -77,7 +77,7 @@ def test_factor_is_a_factor_and_comes_back_on_resume(shapes, tmp_path):
     assert rest == whole[1:]
 
 
-def test_connectors_wait_while_their_term_rests(shapes, tmp_path):
+def test_connectors_do_not_train_while_the_factor_is_0(shapes, tmp_path):
     """With a factor of 0 connectors have no gradient. Later they train again."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet(channels=24))
     entry = dict(type='mmkd.MSELoss', on='neck')
@@ -146,7 +146,7 @@ def test_schedules_of_one_term_are_multiplied(shapes, tmp_path):
                               str(tmp_path / 'two'), custom_hooks=[hook, hook]))
 
 
-def test_labels_never_count_less_than_nothing(shapes, tmp_path):
+def test_negative_weight_of_labels_is_refused(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     with pytest.raises(ValueError, match='the loss on labels would have a negative weight'):
         train(run(shapes, tmp_path / 'run', teacher, {

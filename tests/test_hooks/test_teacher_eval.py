@@ -82,7 +82,7 @@ def test_warns_of_a_poor_teacher(shapes, tmp_path, monkeypatch, scores, expected
 
 
 @pytest.mark.slow
-def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
+def test_models_without_detections_have_no_score(shapes, tmp_path, monkeypatch):
     """mmdet's metric returns no figures then. The hook must warn about such a teacher."""
     silent = retinanet()
     silent['test_cfg'] = dict(silent['test_cfg'], score_thr=0.99)
@@ -99,7 +99,7 @@ def test_models_that_find_nothing_score_nothing(shapes, tmp_path, monkeypatch):
         assert bool(hook_of(runner).scores['teacher']) is (one is teacher)
 
 
-def test_segmentor_that_says_one_class_is_no_better_than_chance(streets, tmp_path, monkeypatch):
+def test_constant_segmentor_is_no_better_than_chance(streets, tmp_path, monkeypatch):
     from mmengine.logging import print_log as real
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), seg_classes(), scope='mmseg')
     saved = saved_at(teacher['checkpoint'])
@@ -121,7 +121,7 @@ def test_segmentor_that_says_one_class_is_no_better_than_chance(streets, tmp_pat
     assert any('teacher' in text and 'mIoU' in text for _, text in lines)
 
 
-def test_predictions_of_a_teacher_with_other_classes_are_translated():
+def test_teacher_predictions_are_mapped_to_student_classes():
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
     prediction = DetDataSample()
@@ -179,7 +179,7 @@ def test_mistakes_are_named(shapes, tmp_path, changes, model, message):
         Runner.from_cfg(config).train()
 
 
-def test_a_resumed_run_does_not_ask_again(shapes, tmp_path):
+def test_resumed_run_does_not_evaluate_again(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     configs = [detector_config(shapes, distiller(retinanet(), teacher), str(tmp_path / 'run'),
                                custom_hooks=[HOOK], **{'train_cfg.max_epochs': epochs},

@@ -110,7 +110,7 @@ def assert_equal(one, other, where=''):
 @pytest.mark.parametrize(('config_of', 'metric', 'cuts'), [
     (by_epochs, METRIC['detector'], [2, 2 + 2]),
     (by_iterations, METRIC['segmentor'], [1, 4 + 3])])
-def test_killed_in_each_validation_it_ends_as_if_left_alone(
+def test_run_killed_in_validation_ends_like_an_uninterrupted_one(
         shapes, streets, tmp_path, config_of, metric, cuts):
     whole = config_of(shapes, streets, tmp_path, 'whole')
     assert in_another_process(whole) == 0
@@ -149,7 +149,7 @@ def test_which_validation_is_due(shapes, tmp_path, state, validated, expected):
 
 
 @pytest.mark.slow
-def test_intervals_that_change_are_those_of_then(streets, tmp_path):
+def test_changed_intervals_apply_to_their_own_time(streets, tmp_path):
     changes = {'train_cfg.max_iters': 100, 'train_cfg.val_interval': 10,
                'train_cfg.dynamic_intervals': [(50, 3)]}
     for number, expected in ((20, 20), (33, None), (54, 54), (60, 60), (50, None)):
@@ -158,7 +158,7 @@ def test_intervals_that_change_are_those_of_then(streets, tmp_path):
         assert missed_validation(runner) == expected, number
 
 
-def test_a_run_without_validation_has_none_to_make_up(shapes, tmp_path):
+def test_run_without_validation_repeats_none(shapes, tmp_path):
     runner = resumed(detector_config(
         shapes, retinanet(), str(tmp_path / 'run'), val_dataloader=None, val_cfg=None,
         val_evaluator=None), None, _epoch=1)
@@ -166,7 +166,7 @@ def test_a_run_without_validation_has_none_to_make_up(shapes, tmp_path):
 
 
 @pytest.mark.parametrize(('save_best', 'expected'), [(METRIC['detector'], 0), (None, 2)])
-def test_is_made_up_for_unless_the_checkpoint_knows_of_it(
+def test_is_repeated_unless_the_checkpoint_has_it(
         shapes, tmp_path, monkeypatch, save_best, expected):
     """If the checkpoint was the best so far, it was saved again after the validation."""
     config = detector_config(shapes, retinanet(), str(tmp_path / 'run'), **CHECKPOINT, **{

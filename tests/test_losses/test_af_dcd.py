@@ -93,7 +93,7 @@ def test_the_mask_is_that_of_the_iteration():
 
 
 @pytest.mark.parametrize(('size', 'used'), [((5, 7), (4, 6)), ((3, 2), (2, 2)), ((1, 1), (1, 1))])
-def test_maps_that_cannot_be_cut_lose_their_rest(size, used):
+def test_maps_are_cropped_to_whole_patches(size, used):
     h, w = used
     loss, own, other = made(pool=2, patch=2), some(2, 4, *size), some(2, 4, *size, seed=1)
     cropped = loss.contrast(own[..., :h, :w], other[..., :h, :w])
@@ -103,12 +103,12 @@ def test_maps_that_cannot_be_cut_lose_their_rest(size, used):
     assert cropped > 0
 
 
-def test_alike_maps_have_the_least_contrast():
+def test_equal_maps_have_the_lowest_contrast():
     loss, t = made(pool=1, tau=0.1), 5 * some(2, 4, 4, 4)
     assert loss.contrast(t, t) < 0.2 * loss.contrast(-t, t)
 
 
-def test_gradients_are_where_they_belong():
+def test_gradients_reach_only_trained_parts():
     loss, s, t = made(), some(2, 3, 4, 4).requires_grad_(), some(2, 4, 4, 4).requires_grad_()
     sum(loss(s, t, iteration=0).values()).backward()
     assert t.grad is None
@@ -118,7 +118,7 @@ def test_gradients_are_where_they_belong():
     assert 0 < kept.double().mean() < 0.6
 
 
-def test_equal_widths_have_no_convolution_between():
+def test_equal_channels_need_no_convolution():
     assert isinstance(made(4, 4).align, nn.Identity)
     assert sum(one.numel() for one in made(4, 4, enhanced=True).parameters()) == (
         2 * sum(one.numel() for one in made(4, 4).parameters()))
@@ -171,7 +171,7 @@ def test_the_authors_values():
 # --- gradient clipping --------------------------------------------------------------------------
 
 
-def test_each_loss_is_clipped_by_itself():
+def test_each_loss_is_clipped_separately():
     losses = nn.ModuleList([made(clip_norm=0.5), made(clip_norm=None), made(clip_norm=1e9)])
     student = nn.Parameter(torch.zeros(3))
     optimizer = torch.optim.SGD([student, *losses.parameters()], 1e-9)

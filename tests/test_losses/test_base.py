@@ -60,7 +60,7 @@ def test_everything_masked_is_zero_and_attached(make):
     assert value.item() == 0
 
 
-def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
+def test_fully_masked_formula_has_no_gradient():
     """The formula may divide by the sum of the weights, and every value may be NaN."""
     sums = []
 
@@ -79,7 +79,7 @@ def test_a_formula_by_autograd_has_no_gradient_where_everything_is_masked():
     assert sums == [6]  # the formula never gets weights that are all 0
 
 
-def test_weights_that_mmkd_has_made_are_not_looked_at():
+def test_mmkds_own_weights_are_not_checked():
     loss = KDLoss()
     loss.checks_weights = False
     assert loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([2., -1.])) == 0
@@ -138,7 +138,7 @@ def test_levels_are_compared_one_by_one(make):
 
 @pytest.mark.parametrize('make', LOSSES)
 @pytest.mark.parametrize('poison', [float('nan'), float('-inf')])
-def test_what_stands_at_a_masked_position_does_not_matter(make, poison):
+def test_values_at_masked_positions_do_not_matter(make, poison):
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 5, 4)
     mask = torch.tensor([1., 0., 1., 1., 0.])

@@ -39,7 +39,7 @@ def score_of(s, t):
     return abs(p - q) * -(q * math.log(p) + (1 - q) * math.log(1 - p))
 
 
-def test_vector():
+def test_known_value():
     """Section G of the fact sheet."""
     found = BCKDLoss()(S, T, labels=torch.zeros(3).long(), label_weights=torch.ones(3).double(),
                        num_positives=torch.tensor(1.).double())
@@ -151,7 +151,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.equal(found, expected)
 
 
-def test_extremes_and_what_is_left_out():
+def test_extreme_logits_and_ignored_positions():
     """Large logits are exact, and NaN at positions of weight 0 is ignored."""
     student = torch.tensor([[[100., -100, 60]]], requires_grad=True)
     teacher = torch.tensor([[[-100., 100, 60]]])

@@ -43,7 +43,7 @@ def test_boxes_without_an_area():
     assert iou(torch.zeros(3, 4), torch.zeros(0, 4)).shape == (3, 0)
 
 
-def test_rows_are_no_copy():
+def test_rows_are_views():
     level = torch.arange(24.).view(1, 4, 2, 3)
     assert as_rows(level).data_ptr() == level.data_ptr()
     assert as_rows(level)[0, 1, 2].tolist() == [5., 11., 17., 23.]

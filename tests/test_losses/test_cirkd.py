@@ -206,7 +206,7 @@ def test_the_batch_is_stored_before_it_is_compared():
         [rows[2], rows_of(rows[4:].sum(0)[None])[0]]))
 
 
-def test_keys_are_evenly_of_the_classes_and_random_where_a_class_is_absent():
+def test_keys_are_balanced_over_classes():
     loss = made(classes=2, pixel_keys=7, pixels=5)
     loss.pixel_bank.push(torch.ones(5, 6), torch.zeros(5).long())
 
@@ -255,7 +255,7 @@ def test_a_resumed_run_reads_the_same_rows():
 # --- gradients, precision, limits ---------------------------------------------------------------
 
 
-def test_lengths_of_features_do_not_count():
+def test_feature_norms_do_not_matter():
     s, t, truth = some(2, 4, 3, 3), some(2, 6, 3, 3, seed=1), labels(2, 3, 3)
     scale = some(2, 1, 3, 3, seed=2).abs() + 0.1
     parts = made(lambda_pixel=0, lambda_region=0)(s, t, label_map=truth, iteration=0)
@@ -355,7 +355,7 @@ def work(rank, world):
                 **loss.region_bank.state_dict(prefix='region.'))
 
 
-def test_two_processes_store_what_one_would(tmp_path):
+def test_two_processes_store_the_same_as_one(tmp_path):
     found = in_processes(work, 2, tmp_path)
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name

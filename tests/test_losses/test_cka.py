@@ -26,13 +26,13 @@ def test_it_is_the_definition(images):
     assert found.item() == pytest.approx(2 * by_kernels(student, teacher), rel=1e-9)
 
 
-def test_orthogonal_features_are_as_far_as_can_be():
+def test_orthogonal_features_have_the_largest_loss():
     student = torch.tensor([[1., 0], [-1, 0], [1, 0], [-1, 0]])
     teacher = torch.tensor([[1.], [1], [-1], [-1]])
     assert CKALoss()(student, teacher).item() == pytest.approx(1)
     assert CKALoss()(student, torch.ones(4, 3)) == 1
 
 
-def test_two_images_say_nothing():
+def test_two_images_have_a_loss_of_0_and_a_warning():
     with pytest.warns(UserWarning, match='CKALoss compares 3 or more images'):
         assert CKALoss()(torch.randn(2, 4), torch.randn(2, 4)) == 0

@@ -12,14 +12,14 @@ from mmkd.losses import LOSSES, PreparedLoss
 from mmkd.losses.fast.pieces import PIECE
 
 OF_SETS = {'DETRDistillLoss', 'DETRDistillFeatureLoss', 'DETRDistillGroupLoss', 'KDDETRLoss'}
-"""Losses of sets of queries; those of DETRDistill match them on the CPU."""
+"""Losses on sets of queries; those of DETRDistill assign queries on the CPU."""
 NAMES = sorted(name for name, cls in LOSSES.classes.items()
                if cls.__module__.startswith('mmkd.') and name not in OF_SETS
                and not issubclass(cls, PreparedLoss))
 """All but those that need sets of queries, or the file of a first stage; these have tests of their
 own."""
 QUICK = {'CWDLoss', 'DISTLoss', 'KDLoss', 'PKDLoss'}
-"""Compiled in the fast part; the compiler needs seconds for each."""
+"""Losses that are not marked as slow; compiling one takes seconds."""
 
 SHAPES = (2, 6, 4, 5), (2, 6, 2, 3)
 """(N, C, H, W) of two levels."""
@@ -28,11 +28,11 @@ CHANNELS = dict(BCKDBoxLoss=4, CrossKDBoxLoss=4, CrossKDBinsLoss=12, CrossKDCent
                 LDLoss=12)
 """C where it has a meaning: boxes, bins of their sides, centerness."""
 STEPS = dict(BCKDBoxLoss=1., CrossKDBoxLoss=1., CrossKDCenternessLoss=0.3)
-"""Learning rates; boxes are in pixels."""
+"""Learning rates. Boxes are in pixels."""
 ROUNDING = dict(DSDLoss=3e-5)
 """Absolute tolerance where it is not 1e-6: DSD has a weight of 1000."""
 IMAGES = dict(RKDLoss=4, CKALoss=4)
-"""Of fewer than three images, they count 0."""
+"""Number of images; these losses are 0 for fewer than three."""
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def agree(loss, backend, is_list, has_weight):
                     for one in ((False, False), (False, True), (True, False)))])
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES])
-def test_compiled_it_gives_the_same(name, is_list, has_weight):
+def test_compiled_losses_are_equal(name, is_list, has_weight):
     """Compiled with AOTAutograd, without code generation."""
     counter = CompileCounterWithBackend('aot_eager')
     for loss in losses(name):
@@ -172,13 +172,13 @@ def test_compiled_it_gives_the_same(name, is_list, has_weight):
 @pytest.mark.skipif(not shutil.which('g++') and not shutil.which('clang++'),
                     reason='machine code for a CPU needs a compiler of C++')
 @pytest.mark.parametrize('name', NAMES)
-def test_as_machine_code_it_gives_the_same(name):
+def test_losses_compiled_with_inductor_are_equal(name):
     """Compiled with Inductor, torch's default backend."""
     agree(losses(name)[-1], 'inductor', is_list=True, has_weight=True)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_it_teaches_in_a_plain_loop(name):
+def test_losses_decrease_in_a_plain_loop(name):
     """With an optimizer of torch, for a single map and for several levels."""
     for loss in losses(name):
         for is_list in (False, True):

@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused():
             make()
 
 
-def test_it_is_the_teachers_head_on_the_students_scaled_features(tmp_path):
+def test_teachers_head_is_applied_to_scaled_student_features(tmp_path):
     """The box part, compared layer by layer. The tower has two convolutions here."""
     teacher = save_teacher(tmp_path / 't.pth', tower(2, width=12))
     torch.manual_seed(3)
@@ -215,7 +215,7 @@ def test_it_is_the_teachers_head_on_the_students_scaled_features(tmp_path):
                                    atol=1e-6)
 
 
-def test_the_students_own_prediction_gets_no_gradient_of_it(tmp_path):
+def test_students_prediction_layers_get_no_gradient(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', tower(4, width=12))
     model = build(distiller(tower(4), teacher, *entries(tower(4))))
     model.init_weights()

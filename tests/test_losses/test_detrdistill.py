@@ -94,7 +94,7 @@ def test_boxes_of_the_teacher_end_at_the_edges():
     assert [got[name].item() for name in ('l1', 'giou')] == pytest.approx([0, 0], abs=1e-6)
 
 
-def test_order_of_the_queries_has_no_meaning():
+def test_order_of_the_queries_does_not_matter():
     mine, theirs = random_set(2, 6), random_set(3, 6)
     loss, order = DETRDistillLoss(use_sigmoid=True), torch.randperm(6)
     expected = compared(loss, mine, theirs)
@@ -213,7 +213,7 @@ def test_features_by_loops():
     torch.testing.assert_close(got, expected)
 
 
-def test_features_where_the_teacher_sees_nothing_count_little():
+def test_features_unlike_the_queries_have_little_weight():
     """A feature parallel to the query has the largest weight, an orthogonal one the smallest."""
     teacher = torch.eye(2).view(1, 2, 1, 2)
     layers = [[torch.tensor([[[1.], [0.]]])], [torch.full((1, 1, 1), 9.)],
@@ -261,7 +261,7 @@ def test_no_images_and_no_queries_are_0():
         image_sizes=torch.zeros(0, 2)).item() == 0
 
 
-def test_a_prediction_that_is_no_number_reaches_the_value():
+def test_nan_predictions_give_a_nan_loss():
     """The assignment must not raise an error, because NaN terms are excluded later."""
     mine, theirs = random_set(0), random_set(1)
     mine[0][0, 0, 0] = float('nan')

@@ -95,7 +95,7 @@ def test_integer_weight_equals_repeated_rows():
 
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(0.1, 0.9), seed=st.integers(0, 1000))
-def test_affine_map_of_the_probabilities_costs_nothing(scale, seed):
+def test_affine_map_of_the_probabilities_has_no_loss(scale, seed):
     """As the paper states, an affine map of the probabilities with positive scale has no loss."""
     rng = torch.Generator().manual_seed(seed)
     p = torch.rand(6, 5, generator=rng, dtype=torch.float64) * 0.9 + 0.05
@@ -145,7 +145,7 @@ def test_equal_inputs_give_0_over_any_number_of_columns(use_sigmoid, columns):
     assert loss(student, student).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_nothing_is_left_of_softmax_over_one_column():
+def test_softmax_over_one_column_is_constant():
     student = torch.randn(5, 1, requires_grad=True)
     value = DISTLoss()(student, torch.randn(5, 1))
     assert value.item() == 0

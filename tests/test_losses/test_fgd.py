@@ -173,7 +173,7 @@ def test_a_box_covers_its_pixels_whatever_the_padding():
 
 
 @pytest.mark.parametrize('count', [1, 31, 32, 33, 70])
-def test_many_boxes_are_as_one_after_another(count):
+def test_many_boxes_equal_a_loop_over_boxes(count):
     corners = 40 * torch.rand(2, count, 2, dtype=torch.float64,
                               generator=torch.Generator().manual_seed(count))
     some_boxes = torch.cat([corners, corners + 5], dim=2)

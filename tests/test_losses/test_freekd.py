@@ -89,7 +89,7 @@ def test_by_loops(tmp_path):
     assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_low_frequencies_do_not_count(tmp_path):
+def test_low_frequencies_do_not_matter(tmp_path):
     """Adding a constant per channel does not change the loss. This needs sizes divisible by 8."""
     loss = set_up(tmp_path / 'p.pth', torch.randn(4, 2, 3).double())
     student, teacher = (torch.randn(2, 3, 8, 16).double() for _ in range(2))

@@ -78,14 +78,14 @@ for tau in (1., 3.):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('code', [INTERPRETED, CHANNELS], ids=['logits', 'channels'])
-def test_kernels_say_what_the_formula_says(code):
+def test_kernels_equal_the_formula(code):
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
                           env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_merging_all_at_once_is_merging_one_after_the_other():
+def test_merge_all_equals_repeated_merges():
     generator = torch.Generator().manual_seed(0)
     samples = [torch.randn(2, count, 3, generator=generator).double() + 5 for count in (4, 1, 7)]
     sets, total, seen = [], torch.zeros(5, 3, dtype=torch.float64), 0.
@@ -102,7 +102,7 @@ def test_merging_all_at_once_is_merging_one_after_the_other():
     assert merged.isfinite().all()
 
 
-def test_a_cpu_and_float64_go_without():
+def test_kernels_are_not_used_on_a_cpu_or_for_float64():
     assert not fused.fits(torch.zeros(1))
 
 

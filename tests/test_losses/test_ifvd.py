@@ -76,7 +76,7 @@ def test_ignored_pixels_add_nothing_and_have_no_gradient():
     torch.testing.assert_close(IFVDLoss()(student, teacher, **named), value)
 
 
-def test_turned_and_scaled_features_vary_alike():
+def test_rotation_and_scale_of_features_do_not_matter():
     student, teacher, named = drawn()
     turn, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
     turned = torch.einsum('nchw,cd->ndhw', teacher, turn)

@@ -44,7 +44,7 @@ def test_rows_are_averages_of_the_maps(kind, grid):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_equal_relations_cost_nothing(kind):
+def test_equal_relations_have_no_loss(kind):
     """Rotating and scaling features does not change their relations."""
     student, teacher = drawn(5, (4,), (4,))
     turn, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
@@ -66,7 +66,7 @@ def test_a_common_offset_does_not_matter(kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('images', [1, 2])
-def test_too_few_images_count_nothing_and_are_named(kind, images):
+def test_too_few_images_have_a_loss_of_0_and_a_warning(kind, images):
     student, teacher = drawn(images, (3, 2, 2), (3, 2, 2))
     if images >= kind.least:
         assert total(kind()(student, teacher)) > 0
@@ -127,12 +127,12 @@ def test_teacher_gets_no_gradient(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_blank_image_alone_is_no_reason_to_refuse_it(kind, recwarn):
+def test_single_blank_image_is_accepted(kind, recwarn):
     assert not is_constant(kind(), [(1, 8, 4, 4)], [(1, 6, 2, 2)])
     assert not recwarn
 
 
-def test_a_loss_without_gradient_is_still_found():
+def test_loss_without_gradient_is_detected():
     class Nothing(ImageRelationLoss):
         def relate(self, student, teacher):
             return student.sum() * 0

@@ -30,7 +30,7 @@ def test_known_numbers(tau, expected):
     assert KDLoss(tau)(STUDENT, TEACHER).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_coin_worked_out_by_hand():
+def test_binary_case_by_hand():
     # Teacher 3/4, student 1/2: 3/4 log(3/2) + 1/4 log(1/2) = 0.130812
     student, teacher = torch.zeros(1, 1), torch.full((1, 1), math.log(3))
     assert KDLoss(use_sigmoid=True)(student, teacher).item() == pytest.approx(0.130812, abs=1e-6)
@@ -60,7 +60,7 @@ def test_gradient_is_the_derivative(use_sigmoid, weighted):
     assert torch.autograd.gradcheck(lambda x: loss(x, teacher, weight), student)
 
 
-def test_gradient_at_temperature_one_is_the_difference_of_probabilities():
+def test_gradient_at_tau_1_is_the_probability_difference():
     torch.manual_seed(0)
     student = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(4, 3, dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_mask_equals_leaving_the_rows_out():
                                KDLoss()(student[mask], teacher[mask]))
 
 
-def test_large_temperature_is_half_the_squared_error_of_centred_logits():
+def test_limit_of_a_large_temperature():
     """Hinton et al., equation 4: L -> |z_S - z_T|² / (2 C) for zero-mean logits."""
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 6, 5, dtype=torch.float64)

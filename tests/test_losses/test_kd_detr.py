@@ -43,7 +43,7 @@ def test_it_is_the_formula(use_sigmoid, tau):
         assert got[name].item() == pytest.approx(value / total, rel=1e-6)
 
 
-def test_equal_predictions_cost_nothing_and_the_order_counts():
+def test_equal_predictions_have_no_loss_and_order_matters():
     mine = random_set(0, 5)
     loss = KDDETRLoss(use_sigmoid=True)
     assert sum(compared(loss, mine, mine).values()).item() == pytest.approx(0, abs=1e-12)
@@ -54,7 +54,7 @@ def test_equal_predictions_cost_nothing_and_the_order_counts():
     assert both[0] == pytest.approx(both[1])
 
 
-def test_background_of_the_teacher_counts_little():
+def test_background_queries_have_little_weight():
     """With softmax, the last column is the background."""
     logits = torch.full((1, 3, 2), -8.)
     logits[0, 0, 0] = logits[0, 2, 1] = 8.
@@ -84,7 +84,7 @@ def test_gradient_precision_and_empty_sets():
         total.backward()
 
 
-def test_a_query_of_weight_0_may_be_anything():
+def test_query_of_weight_0_is_ignored():
     mine, theirs = random_set(0), random_set(1)
     weight = torch.ones(2, 4).double()
     weight[0, 1] = 0

@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import distiller, save_teacher, saved_at, segmentor, segmentor_config, train
 from mmengine.config import Config
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.tools import run_tool
 
 from mmkd.losses import METHODS, KTFeatureLoss, KTLogitLoss, KTLoss
@@ -163,7 +163,7 @@ def test_feature_tailoring_on_both_sides_of_the_tuning_point(iteration):
     assert trained == ({'student_tail', 'anchor'} if iteration < 2 else {'teacher_tail'})
 
 
-def test_the_whole_is_its_parts():
+def test_logit_and_feature_parts_are_combined():
     torch.manual_seed(0)
     loss = KTLoss(lambda_mask=2.)
     loss.setup(4, 6)
@@ -206,7 +206,7 @@ def test_trained_killed_resumed_and_exported(streets, tmp_path, teacher):
     """The run is killed before its tuning point."""
     student = segmentor()
     make = maker(streets, student, teacher, dict(ENTRY, tuning_point=4))
-    losses, saved = live_through(make, student, tmp_path, scope='mmseg')
+    losses, saved = train_kill_resume(make, student, tmp_path, scope='mmseg')
     for part in ('logit', 'feature', 'contrast'):
         values = [one[f'loss_decode_head_bottleneck_kt_{part}'] for one in losses]
         assert all(0 < value < 10 for value in values)

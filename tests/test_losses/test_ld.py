@@ -119,7 +119,7 @@ def test_by_loops(anchors, topk):
         assert abs(value.item() - expected[part]) < 1e-9 * expected[part]
 
 
-def test_levels_that_are_left_out_count_for_the_threshold():
+def test_unused_levels_count_for_the_threshold():
     """The region of a level does not depend on which other levels are compared."""
     student, teacher, named = batch()
     whole = LDLoss(topk=3).regions(named['labels'], named['priors'], named['boxes'], torch.float64)
@@ -188,7 +188,7 @@ def test_main_region_as_in_mmdet():
     assert height * width * 2 == labels.numel()
 
 
-def test_the_scores_of_the_main_part_only_weigh():
+def test_scores_of_the_main_part_are_only_weights():
     student, teacher, named = batch()
     scores = [one for one, in named['student_also']]
     parts = LDLoss()(student, teacher, **named)

@@ -12,7 +12,7 @@ from mmkd.losses.prepared import dice
 
 NAMES = {'mask_token': 'tokens', 'prob.0.weight': 'mix.weight', 'prob.0.bias': 'mix.bias',
          'prob.2.weight': 'rate.weight', 'prob.2.bias': 'rate.bias'}
-"""Our names of the authors' parameters."""
+"""Names in mmkd of the authors' parameters."""
 
 
 def ours(state, prefix=''):

@@ -167,7 +167,7 @@ def trained(loss, optimizer, steps):
 
 
 @pytest.mark.parametrize('saved', ['float32', 'float16', False])
-def test_a_resumed_run_goes_on_at_the_same_place(saved):
+def test_resumed_run_continues_at_the_same_slot(saved):
     torch.manual_seed(0)
     loss = Remembering(saved=saved)
     optimizer = torch.optim.SGD(loss.parameters(), 0.1, momentum=0.9)
@@ -191,7 +191,7 @@ def test_a_resumed_run_goes_on_at_the_same_place(saved):
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
-def test_how_much_of_a_checkpoint_it_takes():
+def test_size_in_a_checkpoint():
     sizes = {saved: sum(one.numel() * one.element_size()
                         for one in Bank(99, 256, saved=saved).state_dict().values())
              for saved in ('float32', 'float16', False)}
@@ -260,7 +260,7 @@ def test_no_wait_for_a_gpu(classes):
 # --- in a trial ---------------------------------------------------------------------------------
 
 
-def test_a_trial_communicates_with_nobody_and_leaves_no_trace(monkeypatch):
+def test_trial_does_not_communicate_or_change_state(monkeypatch):
     def all_gather(*args):
         raise RuntimeError('nobody answers')
 
@@ -300,7 +300,7 @@ def test_one_process_is_the_identity():
 
 BATCHES = {2: dict(even=(3, 3), uneven=(5, 1), nothing=(0, 6)),
            3: dict(even=(2, 2, 2), uneven=(1, 0, 5), nothing=(0, 6, 0))}
-"""How six images are spread over processes."""
+"""Numbers of images per process, of six images."""
 
 
 def images():

@@ -19,7 +19,7 @@ def own():
         del METHODS[one.name]
 
 
-def test_entries_are_those_of_the_family_or_else_the_first(own):
+def test_entries_are_chosen_by_family(own):
     assert own[0].entries('segmentor') == [dict(type='mmkd.KDLoss', on='cls', tau=4.)]
     assert own[0].entries('roi') == [dict(type='mmkd.MSELoss', on='neck')]
     assert own[1].entries('query') == []
@@ -60,7 +60,7 @@ def test_mistakes_are_named(own, make, message):
         make()
 
 
-def test_a_class_of_the_head_comes_before_the_family():
+def test_head_class_precedes_the_family():
     method = Method('headed', dense=[dict(type='mmkd.KDLoss', on='cls')],
                     FCOSHead=Recipe([dict(type='mmkd.MSELoss', on='neck')], {'model.inherit': 'n'}))
     try:

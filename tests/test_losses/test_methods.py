@@ -16,7 +16,7 @@ from conftest import (
 )
 from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.queries import detector
 
 from mmkd.compare.spec import TermSpec
@@ -53,7 +53,7 @@ PAIRS = {
     'segmentor': [(segmentor, lambda: segmentor(width=12))],
     'query': [(deformable, deformable)],
 }
-"""(student, teacher) by family; a method must fit one pair of each family that it knows."""
+"""Pairs of (student, teacher) by family. A method must support one pair of each of its families."""
 
 
 def found_pair(method, kind, make_file=None):
@@ -113,7 +113,7 @@ def test_it_is_trained_killed_resumed_and_exported(method, kind, shapes, streets
             'train_cfg': dict(length, val_interval=9), 'optim_wrapper.optimizer.momentum': 0.9,
             **around, **more})
 
-    losses, _ = live_through(make, student, tmp_path, scope)
+    losses, _ = train_kill_resume(make, student, tmp_path, scope)
     plain = set(losses[0]) - {name for name in losses[0] if is_ours(name, entries)}
     assert plain
     assert all(any(is_ours(name, [entry]) for name in losses[0]) for entry in entries)

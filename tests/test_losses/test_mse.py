@@ -16,7 +16,7 @@ def test_mse_of_positions_and_channels():
     assert MSELoss()(s[:, :, 0, 0], t[:, :, 0, 0]).dim() == 0
 
 
-def test_mse_of_nothing_and_of_masked_nonsense():
+def test_mse_of_empty_and_masked_input():
     s = torch.randn(2, 3, 4, requires_grad=True)
     t = torch.randn(2, 3, 4)
     t[0, :, 1] = float('nan')

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher
 from mmengine.config import Config
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.tools import run_tool
 
 from mmkd import PGDClsLoss, PGDRegLoss
@@ -249,7 +249,7 @@ def test_it_is_trained_killed_and_resumed(shapes, tmp_path, on):
             'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 9,
             'optim_wrapper.optimizer.momentum': 0.9, **more})
 
-    losses, _ = live_through(make, student, tmp_path)
+    losses, _ = train_kill_resume(make, student, tmp_path)
     for part in ('cls_foreground', 'cls_background', 'cls_attention', 'reg_foreground',
                  'reg_attention'):
         values = [one[f'loss_pgd_{part}'] for one in losses]

@@ -53,7 +53,7 @@ def test_value_and_gradient_are_the_straightforward_ones(name, seed, use_sigmoid
 
 @pytest.mark.parametrize('name', LOSSES)
 @pytest.mark.parametrize('use_sigmoid', [False, True])
-def test_in_float32_they_are_near_the_straightforward_one_in_float64(name, use_sigmoid):
+def test_float32_is_close_to_autograd_in_float64(name, use_sigmoid):
     """Many positions with small, nearly equal probabilities, as an untrained detector predicts."""
     torch.manual_seed(0)
     student, teacher = (torch.randn(2, 80, 40, 50) * 0.1 - 4.6 for _ in range(2))
@@ -71,7 +71,7 @@ def test_in_float32_they_are_near_the_straightforward_one_in_float64(name, use_s
 
 @pytest.mark.parametrize('shape', [(2, 1, 40, 40), (1, 80, 1, 1), (2, 4, 1, 1), (1, 3, 1, 7)])
 @pytest.mark.parametrize('use_sigmoid', [False, True])
-def test_gradient_of_one_class_and_of_one_position_is_not_drowned(shape, use_sigmoid):
+def test_gradient_with_one_class_or_position_is_accurate(shape, use_sigmoid):
     """In these shapes one relation is constant on both sides, so its correlation is 0 / eps."""
     torch.manual_seed(0)
     student, teacher = torch.randn(2, *shape)
@@ -85,7 +85,7 @@ def test_gradient_of_one_class_and_of_one_position_is_not_drowned(shape, use_sig
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_nothing_is_kept_but_the_logits_and_a_few_vectors(name):
+def test_only_logits_and_a_few_vectors_are_kept(name):
     student, teacher = torch.randn(2, 2, 20, 30, 40, requires_grad=True).unbind()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
@@ -96,7 +96,7 @@ def test_nothing_is_kept_but_the_logits_and_a_few_vectors(name):
     assert sum(one.numel() for one in kept) < 2.4 * student.numel()
 
 
-def test_sums_over_many_pieces_keep_their_digits(monkeypatch):
+def test_sums_over_many_pieces_are_accurate(monkeypatch):
     """The first piece is large; a float32 sum would lose the thousands of small ones after it."""
     monkeypatch.setitem(pieces.PIECE, 'cpu', 2)  # one position of two classes at a time
     torch.manual_seed(0)
@@ -107,7 +107,7 @@ def test_sums_over_many_pieces_keep_their_digits(monkeypatch):
     torch.testing.assert_close(loss(student, teacher).double(), exact, rtol=1e-6, atol=0)
 
 
-def test_moments_of_many_pieces_keep_their_digits(monkeypatch):
+def test_moments_of_many_pieces_are_accurate(monkeypatch):
     """Probabilities near 0.5 deviate by thousandths, which float32 sums would lose."""
     monkeypatch.setitem(pieces.PIECE, 'cpu', 2)
     torch.manual_seed(0)

@@ -123,7 +123,7 @@ def test_half_precision_is_computed_in_single(dtype):
 
 
 @pytest.mark.parametrize('shape', [(0, 3, 4, 4), (2, 3, 0, 4), (1, 3, 1, 1), (1, 3), (0, 3)])
-def test_a_position_alone_has_no_correlation(shape):
+def test_single_position_has_no_correlation(shape):
     student = torch.randn(shape, requires_grad=True)
     value = PKDLoss()(student, torch.randn(shape))
     assert value == 0

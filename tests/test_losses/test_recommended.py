@@ -29,7 +29,7 @@ def test_every_family_has_a_first_choice_with_entries(kind):
     assert len(set(order_of(kind))) == len(order_of(kind))
 
 
-def test_the_first_method_that_fits_is_taken_and_the_others_are_named():
+def test_first_suitable_method_is_chosen():
     found = recommended('query', lambda method: method == 'dist')
     assert found.method == 'dist'
     assert found.reason.startswith('kd_detr, detrdistill cannot be used for this pair; ')

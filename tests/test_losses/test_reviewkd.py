@@ -5,13 +5,13 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at, train
 from mmengine.config import Config
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.tools import run_tool as run
 
 from mmkd import ReviewKDLoss
 
 SIZES = [(6, 5), (3, 2), (1, 1)]
-"""Of the maps: all sizes of HCL, some of them, none."""
+"""Map sizes that allow all, some or none of the context sizes of HCL."""
 
 
 # --- the formula, in loops over positions -------------------------------------------------------
@@ -124,7 +124,7 @@ def test_value_and_gradient_by_loops():
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-9)
 
 
-def test_the_deepest_level_reaches_the_shallowest_and_not_the_reverse():
+def test_fusion_goes_from_deep_to_shallow_levels():
     student, teacher, loss = levels(2, 1), levels(3, 2), made()
     reviewed, deeper = [], None
     for fusion, one in reversed(list(zip(loss.fusions, student))):
@@ -192,7 +192,7 @@ def maker(shapes, teacher, **changes):
 
 @pytest.mark.slow
 def test_trained_killed_resumed_and_exported(shapes, tmp_path, teacher):
-    losses, saved = live_through(maker(shapes, teacher), retinanet(), tmp_path)
+    losses, saved = train_kill_resume(maker(shapes, teacher), retinanet(), tmp_path)
     values = [one['loss_neck_reviewkd'] for one in losses]
     assert all(value > 0 for value in values)
     assert len(set(values)) == len(values)

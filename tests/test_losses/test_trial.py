@@ -116,7 +116,7 @@ def test_no_false_alarm(loss, shapes):
     assert not is_constant(loss, shapes)
 
 
-def test_trial_leaves_no_trace():
+def test_trial_does_not_change_the_loss():
     loss, state = Bank(), torch.get_rng_state()
     assert not is_constant(loss, [MAP])
     assert torch.equal(torch.get_rng_state(), state)
@@ -155,7 +155,7 @@ def prepared(model, entry, scope):
     return built
 
 
-def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(monkeypatch):
+def test_single_position_maps_are_distinguished(monkeypatch):
     """DeepLabV3's pooled features always have one position; P7 has one only for small images."""
     with pytest.raises(ValueError, match=(
             r'`loss_decode_head_image_pool_cwd` gives no gradient at `decode_head.image_pool` '
@@ -168,7 +168,7 @@ def test_maps_of_one_position_are_told_from_those_that_are_so_on_a_small_image(m
     assert match.fitting.shapes[0][0][2] > 1
 
 
-def test_what_is_left_out_is_said_once_before_training(monkeypatch):
+def test_left_out_parts_are_logged_once(monkeypatch):
     said = []
     monkeypatch.setattr('mmkd.compare.trial.warn', lambda text, *args: said.append(text)
                         if 'leaves out' in text else None)

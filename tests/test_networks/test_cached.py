@@ -48,7 +48,7 @@ def config_with(shapes, teacher, work_dir, variants=2, epochs=3):
 
 
 @pytest.mark.slow
-def test_quoted_it_says_the_same_and_does_not_run(shapes, tmp_path, cached):
+def test_cached_outputs_are_equal_and_no_forward_runs(shapes, tmp_path, cached):
     frozen = {key: value for key, value in cached.items()
               if key not in ('type', 'cache', 'stored_as')}
     _, expected = train(config_with(shapes, frozen, tmp_path / 'frozen'))
@@ -76,7 +76,7 @@ def test_what_has_changed_is_refused(shapes, tmp_path, cached):
         train(config)
 
 
-def test_images_that_never_come_again_are_noticed(shapes, tmp_path, cached):
+def test_images_that_never_repeat_give_a_warning(shapes, tmp_path, cached):
     config = config_with(shapes, cached, tmp_path / 'run', variants=0)
     config.train_dataloader.dataset.pipeline.insert(3, dict(type='PhotoMetricDistortion'))
     train(config)
@@ -112,7 +112,7 @@ def term_of(model, inputs, samples):
     return model(inputs, samples, mode='loss')['loss_cls_kd']
 
 
-def test_only_what_is_missing_is_asked_and_counted(cached):
+def test_only_missing_images_are_computed(cached):
     """With any mixture of cached and missing images, the terms are those of a frozen teacher."""
     teacher = {key: value for key, value in cached.items()
                if key not in ('type', 'cache', 'stored_as')}
@@ -170,7 +170,7 @@ def test_a_folder_removed_in_the_middle_of_a_run(shapes, tmp_path, cached):
 
 
 @pytest.mark.slow
-def test_another_teacher_after_its_folder_was_removed_in_one_process(shapes, tmp_path, cached):
+def test_new_teacher_after_its_folder_was_removed(shapes, tmp_path, cached):
     train(config_with(shapes, cached, tmp_path / 'first', epochs=1))
     other = save_teacher(tmp_path / 'other.pth', retinanet(width=12), seed=5)
     entry = dict(cached, checkpoint=other['checkpoint'])
@@ -183,7 +183,7 @@ def test_another_teacher_after_its_folder_was_removed_in_one_process(shapes, tmp
     assert runner.model.teacher.missed == 0
 
 
-def test_a_spoilt_cache_costs_time_and_nothing_else(shapes, tmp_path, cached):
+def test_damaged_cache_only_costs_time(shapes, tmp_path, cached):
     _, expected = train(config_with(shapes, cached, tmp_path / 'first'))
     for name in os.listdir(cached['cache']):
         path = os.path.join(cached['cache'], name)
@@ -197,7 +197,7 @@ def test_a_spoilt_cache_costs_time_and_nothing_else(shapes, tmp_path, cached):
         assert one == pytest.approx(other, rel=1e-5)
 
 
-def test_places_of_the_students_cannot_be_kept(tmp_path):
+def test_outputs_at_student_rois_cannot_be_cached(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', two_stage(width=12))
     model = build(distiller(two_stage(), dict(
         teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))))

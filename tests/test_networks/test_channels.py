@@ -190,7 +190,7 @@ def test_means_must_fit_the_model():
         prepared(retinanet(), of_channels(retinanet(), 4, MEANS[:3]))
 
 
-def test_members_of_a_committee_are_fed_one_by_one():
+def test_committee_members_get_their_own_channels():
     """One member takes the gray image, the other a copy in three channels."""
     def committee(entry):
         gray = dict(config=dict(default_scope='mmdet', model=ONE()), checkpoint=None)
@@ -218,7 +218,7 @@ def test_partner_sees_the_images_of_the_student():
         with_partner(THREE())
 
 
-def test_answers_are_kept_apart(shapes, tmp_path):
+def test_cache_distinguishes_repeated_channels(shapes, tmp_path):
     """The cache distinguishes a repeated channel from images of three channels."""
     teacher = dict(save_teacher(tmp_path / 't.pth', retinanet()), type='mmkd.CachedTeacher',
                    cache=str(tmp_path / 'cache'))
@@ -230,7 +230,7 @@ def test_answers_are_kept_apart(shapes, tmp_path):
                               str(tmp_path / 'colours')))
 
 
-def test_channels_are_counted_where_pixels_are_put_side_by_side():
+def test_channels_are_counted_after_pixel_stacking():
     """YOLOX stacks four pixels of each channel before its first convolution."""
     from mmdet.models.backbones.csp_darknet import Focus
     from mmengine.config import Config
@@ -266,7 +266,7 @@ def test_views_keep_channels_and_values():
         torch.testing.assert_close(found, batch['inputs'])
 
 
-def test_same_means_written_in_two_ways_are_the_same():
+def test_equivalent_means_are_equal():
     one, other = (build(of_channels(retinanet(), 3, means)) for means in ([100.], [100.] * 3))
     for model in (one, other):
         model.data_preprocessor.std = torch.full_like(model.data_preprocessor.mean, 50.)
@@ -275,7 +275,7 @@ def test_same_means_written_in_two_ways_are_the_same():
 
 
 @pytest.mark.parametrize(('scope', 'count'), [('mmdet', 1), ('mmseg', 4)])
-def test_made_up_images_have_the_channels_of_the_model(scope, count):
+def test_artificial_images_have_the_channels_of_the_model(scope, count):
     from made_up import initialise, made_up_batch
     model = build(of_channels(plain(scope), count, [100.]), scope).train()
     initialise(model)

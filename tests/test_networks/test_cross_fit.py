@@ -18,7 +18,7 @@ from conftest import (
 )
 from loops import images, streets_of
 from mmengine.dataset import Compose
-from support.guests import live_through
+from support.extensions import train_kill_resume
 from support.queries import detector as detr
 
 from mmkd.files.archive import hash_of_file
@@ -262,7 +262,7 @@ def test_samples_without_a_path_are_refused(tmp_path):
             fitted.observe(torch.zeros(1, 3, 64, 64), samples, {})
 
 
-def test_other_places_than_rois_are_refused():
+def test_queries_at_other_places_than_rois_are_refused():
     with pytest.raises(ValueError, match=r'the places of the student are \(7, 4\)'):
         places_of(torch.zeros(7, 4), [0], 2)
 
@@ -321,7 +321,7 @@ def test_other_images_of_the_same_names_are_refused(shapes, tmp_path):
         train(run_config(shapes, entry, tmp_path / 'run'))
 
 
-def test_images_that_are_joined_are_refused(shapes, tmp_path):
+def test_transforms_that_combine_images_are_refused(shapes, tmp_path):
     entry = folder_of(tmp_path, retinanet(width=12), files(shapes))
     config = run_config(shapes, entry, tmp_path / 'run')
     inner = config.train_dataloader.dataset
@@ -342,7 +342,7 @@ def test_training_is_resumed_to_the_bit(shapes, tmp_path, settings):
         return run_config(shapes, entry, work_dir, **{
             'train_dataloader.dataset.pipeline.3.prob': 0., **changes})
 
-    whole, end = live_through(make, retinanet(), tmp_path)
+    whole, end = train_kill_resume(make, retinanet(), tmp_path)
     record = end['meta']['mmkd']['networks']['teacher']
     assert len(record['checkpoint_hashes']) == 2
     assert all(one['loss_cls_kd'] > 0 for one in whole)

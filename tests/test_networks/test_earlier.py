@@ -46,7 +46,7 @@ def test_teacher_is_the_student_of_the_last_epochs_end(shapes, tmp_path):
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, False] + [True] * 4
 
 
-def test_hard_targets_keep_what_soft_ones_leave(shapes, tmp_path):
+def test_hard_targets_have_the_remaining_weight(shapes, tmp_path):
     """The classification loss is (1 - alpha) times that of the plain run."""
     _, plain = train(detector_config(shapes, retinanet(), str(tmp_path / 'plain'), **{
         'train_cfg.max_epochs': 2}))

@@ -41,7 +41,7 @@ def test_losses_stay_close(shapes, tmp_path, teacher, monkeypatch, settings, rel
     assert is_last == bool(settings.get('channels_last'))
 
 
-def test_compiled_it_says_the_same(teacher, monkeypatch):
+def test_compiled_teacher_has_equal_outputs(teacher, monkeypatch):
     monkeypatch.setattr(torch, 'compile', compile_by_tracing)
     model = build(distiller(retinanet(), dict(teacher, compile=True), DIST))
     model.init_weights()
@@ -65,7 +65,7 @@ def compile_by_tracing(forward, dynamic):
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(compile=True), '`compile=True` is not used for the teacher'),
     (dict(precision='fp16'), "`precision='fp16'` is not used for the teacher")])
-def test_what_the_device_cannot_is_left_out_with_a_warning(
+def test_unsupported_settings_give_a_warning(
         shapes, tmp_path, teacher, monkeypatch, settings, message):
     def fail(*args, **kwargs):
         raise ValueError('not on this machine')
@@ -93,7 +93,7 @@ class NormBeforeConv(nn.Module):
         return self.conv(self.bn(x))
 
 
-def test_folding_that_changes_the_answer_is_undone():
+def test_folding_that_changes_the_output_is_undone():
     torch.manual_seed(0)
     model, noise = NormBeforeConv().eval(), torch.rand(1, 3, 4, 4)
     weight = model.conv.weight.clone()

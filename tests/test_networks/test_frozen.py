@@ -111,7 +111,7 @@ def test_other_classes_are_refused_by_name(shapes, tmp_path):
         stops(shapes, tmp_path, distiller(retinanet(), teacher))
 
 
-def test_another_number_of_classes_is_refused_where_names_are_unknown(tmp_path):
+def test_unknown_names_need_an_equal_number_of_classes(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=5), classes=())
     with pytest.raises(ValueError, match='has columns for 3 classes, .* has columns for 5'):
         prepared(teacher)
@@ -149,7 +149,7 @@ def test_names_in_another_order_than_the_labels_are_refused(shapes, tmp_path):
                               classes=swapped))
 
 
-def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path):
+def test_class_names_can_come_from_the_config(tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=())
     teacher['config']['train_dataloader'] = dict(dataset=dict(
         type='RepeatDataset', times=2,
@@ -159,7 +159,7 @@ def test_class_names_come_from_the_config_where_the_checkpoint_has_none(tmp_path
     assert classes_of(teacher)[:2] == ['aeroplane', 'bicycle']
 
 
-def test_caffe_style_teacher_hears_what_it_says_alone(shapes, tmp_path):
+def test_teacher_gets_its_own_normalisation(shapes, tmp_path):
     """The teacher takes BGR with std 1, the student RGB. Logits are those of the teacher alone."""
     caffe = dict(type='DetDataPreprocessor', mean=[103.53, 116.28, 123.675], std=[1., 1., 1.],
                  bgr_to_rgb=False, pad_size_divisor=32)
@@ -240,7 +240,7 @@ def test_broken_weights_are_refused(tmp_path):
         prepared(teacher)
 
 
-def test_parts_of_a_teacher_that_do_not_fit_together_are_found_early():
+def test_inconsistent_teacher_settings_are_refused_early():
     broken = retinanet()
     broken['neck']['in_channels'] = [8, 16, 32, 65]
     with pytest.raises(ValueError, match='the teacher does not run on a blank image of 512x512'):
@@ -255,7 +255,7 @@ def test_names_and_columns_of_the_teacher_must_agree(tmp_path, monkeypatch):
         prepared(teacher)
 
 
-def test_background_column_stays_the_last_when_classes_are_remapped(tmp_path, monkeypatch):
+def test_remapping_keeps_the_background_column_last(tmp_path, monkeypatch):
     names = ('cross', 'disc', 'square')
     softmax = retinanet(loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False))
     teacher = save_teacher(tmp_path / 'teacher.pth', softmax, classes=names)
@@ -348,7 +348,7 @@ def half_written(path):
 
 @pytest.mark.parametrize('change', [removed, replaced, half_written])
 @pytest.mark.parametrize('kind', ['mmkd.FrozenTeacher', 'mmkd.CachedTeacher'])
-def test_what_is_recorded_is_what_taught(shapes, tmp_path, change, kind):
+def test_recorded_hash_is_that_of_the_loaded_file(shapes, tmp_path, change, kind):
     """Files may change before the first checkpoint is saved."""
     entry = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     config = tmp_path / 'teacher.py'

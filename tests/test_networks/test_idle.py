@@ -8,7 +8,7 @@ from mmkd.networks.idle import outermost, parts_of, standing_in
 from mmkd.points.recorder import recording
 
 
-def told_and_calls(model, image, watched):
+def output_and_calls(model, image, watched):
     """Return the teacher's output at a known shape, and the number of calls of some modules."""
     observe(model, image)
     with recording(model.teacher.model, watched) as calls:
@@ -38,14 +38,14 @@ ASKED = {
 
 
 @pytest.mark.parametrize(('entry', 'idle', 'busy'), ASKED.values(), ids=ASKED)
-def test_dense_head_runs_what_is_looked_at(tmp_path, entry, idle, busy):
+def test_dense_head_runs_only_used_branches(tmp_path, entry, idle, busy):
     model = prepared(retinanet(), save_teacher(tmp_path / 't.pth', retinanet(width=12)), entry)
     image = torch.randn(2, 3, 96, 64)
-    told, calls = told_and_calls(model, image, idle + busy)
+    told, calls = output_and_calls(model, image, idle + busy)
     assert [calls[path] for path in idle] == [0] * len(idle)
     assert min(calls[path] for path in busy) > 0
     model.teacher.runs_whole = True
-    whole, calls = told_and_calls(model, image, [path for path in idle if path != 'bbox_head'])
+    whole, calls = output_and_calls(model, image, [path for path in idle if path != 'bbox_head'])
     assert all(calls.values())
     point, = told
     assert all(map(torch.equal, told[point].levels, whole[point].levels))
@@ -55,7 +55,7 @@ def test_two_points_need_what_either_needs(tmp_path):
     model = prepared(retinanet(), save_teacher(tmp_path / 't.pth', retinanet(width=12)),
                      ASKED['classes'][0], ASKED['boxes'][0], ASKED['a stage'][0])
     both = ['bbox_head.retina_cls', 'bbox_head.retina_reg', 'backbone.layer4.0']
-    _, calls = told_and_calls(model, torch.randn(1, 3, 64, 64), both)
+    _, calls = output_and_calls(model, torch.randn(1, 3, 64, 64), both)
     assert min(calls.values()) > 0
     model.terms[1].factor = 0.  # as if a schedule had stopped the boxes
     distillation = model.distillation
@@ -73,7 +73,7 @@ def test_auxiliary_head_of_a_segmentor_needs_no_last_stage(tmp_path):
     torch.manual_seed(0)
     model = build(distiller(config, teacher, dict(type='mmkd.DISTLoss', on='aux')), 'mmseg').eval()
     model.init_weights()
-    _, calls = told_and_calls(model, torch.randn(2, 3, 64, 64),
+    _, calls = output_and_calls(model, torch.randn(2, 3, 64, 64),
                               ['backbone.layer3.0', 'backbone.layer4', 'decode_head'])
     assert list(calls.values()) == [1, 0, 0]
 
@@ -113,7 +113,7 @@ class Hidden(nn.Module):
         return self.says(x)[:, order]
 
 
-def test_what_chooses_without_a_gradient_is_needed():
+def test_module_that_acts_without_a_gradient_is_needed():
     torch.manual_seed(1)
     model, x = Hidden().eval(), torch.randn(5, 4)
     parts = parts_of(model, lambda image: [model(x if image == 0 else -2 * x)])
@@ -121,18 +121,18 @@ def test_what_chooses_without_a_gradient_is_needed():
     assert parts.idle == {'unused'}
 
 
-def test_network_that_fails_when_looked_into_runs_as_a_whole():
-    class Moody(nn.Linear):
+def test_network_whose_search_fails_runs_completely():
+    class HardToTrace(nn.Linear):
         def forward(self, x):
             if torch.is_grad_enabled():
                 raise RuntimeError('no gradients here')
             return super().forward(x)
 
-    model = nn.Sequential(Moody(4, 4)).eval()
+    model = nn.Sequential(HardToTrace(4, 4)).eval()
     assert parts_of(model, lambda image: [model(torch.ones(2, 4))]) is None
 
 
-def test_each_new_shape_runs_once_and_nothing_stays_wrapped():
+def test_new_shapes_run_once_and_modules_are_restored():
     model, seen, known = Hidden(), [], {}
     model.unused.register_forward_hook(lambda *args: seen.append(args[2].shape))
     shapes = [(2, 4), (3, 4), (2, 4), (3, 4)]
@@ -148,7 +148,7 @@ def test_outermost():
     assert set(outermost(['a.b', 'a', 'c.d', 'c.e', 'cd'])) == {'a', 'c.d', 'c.e', 'cd'}
 
 
-class Moody(nn.Module):
+class HardToTrace(nn.Module):
     """Each kind has a part that a search with one image could wrongly consider idle."""
 
     def __init__(self, kind):
@@ -172,9 +172,9 @@ class Moody(nn.Module):
 
 
 @pytest.mark.parametrize('kind', ['state', 'in place', 'chosen', 'large images'])
-def test_networks_that_one_image_would_not_show(kind):
+def test_networks_that_one_image_would_misjudge(kind):
     torch.manual_seed(0)
-    model = Moody(kind).eval()
+    model = HardToTrace(kind).eval()
     noise = torch.randn(1, 3, 8, 8)
     images = [noise - noise.mean() + 0.5, -3 * noise + noise.mean() - 0.5]
     parts = parts_of(model, lambda image: [model(images[image].clone())])

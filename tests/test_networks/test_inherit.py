@@ -35,7 +35,7 @@ def test_blocks_of_a_deeper_teacher(depth, expected):
     assert not torch.equal(student.head.weight, teacher.head.weight)
 
 
-def test_one_block_is_the_first_of_a_spread_and_the_last_of_the_last():
+def test_inherited_blocks_of_single_block_stages():
     teacher = Blocks([4])
     for depth, origin in (('spread', 0), ('first', 0), ('last', 3)):
         student = Blocks([1])
@@ -54,7 +54,7 @@ def test_first_channels_of_a_wider_teacher():
     assert torch.equal(student.head.weight, teacher.head.weight[:, :4])
 
 
-def test_student_begins_with_neck_and_head(shapes, tmp_path):
+def test_student_inherits_neck_and_head(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     torch.manual_seed(3)
     model = build(dict(distiller(retinanet(), teacher, DIST), inherit='neck, head'))
@@ -72,7 +72,7 @@ def test_student_begins_with_neck_and_head(shapes, tmp_path):
                            model.teacher.model.bbox_head.retina_cls.weight)
 
 
-def test_weights_that_are_loaded_come_before_what_is_inherited(shapes, tmp_path):
+def test_loaded_weights_precede_inherited_weights(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(width=12))
     own = save_teacher(tmp_path / 'own.pth', retinanet(), seed=5)['checkpoint']
     model = dict(distiller(retinanet(), teacher, DIST), inherit='head')

@@ -46,7 +46,7 @@ def test_average_is_that_of_the_formula(momentum, warmup):
     assert not teacher.model.training
 
 
-def test_moves_and_goes_on_averaging():
+def test_averaging_continues_after_a_move():
     student = torch.nn.Linear(2, 3)
     teacher = MeanTeacher(0.5, 1)
     teacher.prepare(student)
@@ -180,7 +180,7 @@ def test_member_of_a_committee_begins_as_the_student_too(shapes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('begin', [0, 3])
-def test_average_of_an_ema_hook_comes_back(shapes, tmp_path, begin):
+def test_average_of_an_ema_hook_is_resumed(shapes, tmp_path, begin):
     """Also from a checkpoint before the averaging begins."""
     ema = dict(type='EMAHook', momentum=0.3, begin_epoch=begin)
 
@@ -208,7 +208,7 @@ def test_with_a_momentum_of_its_own_there_are_two_averages(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_teaches_from_a_hook_and_comes_back(shapes, tmp_path):
+def test_teaches_with_the_distill_hook_and_is_resumed(shapes, tmp_path):
     hook = dict(type='mmkd.DistillHook', distill=[KD],
                 teacher=dict(type='mmkd.MeanTeacher', momentum=0.2, warmup=1))
     changes = {'train_dataloader.dataset.pipeline.3.prob': 0., 'custom_hooks': [hook],

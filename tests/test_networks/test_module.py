@@ -56,7 +56,7 @@ def test_tokens_become_a_map_row_by_row():
 
 
 @pytest.mark.parametrize(('count', 'size'), [(6, (2, 3)), (12, (3, 4))])
-def test_patches_at_the_rim_may_be_left_out_or_padded(count, size):
+def test_patches_at_the_border_may_be_dropped_or_padded(count, size):
     found, = Layout('NLC', 0, (16, 16)).maps([torch.zeros(1, count, 5)], image_call((40, 56)), '')
     assert found.shape == (1, 5, *size)
 
@@ -73,7 +73,7 @@ def test_channels_last_come_second():
     assert torch.equal(found[0, 1], torch.tensor([[1., 3, 5], [7, 9, 11]]))
 
 
-def test_a_map_of_a_resized_image_gets_the_size_that_it_would_have_had():
+def test_map_of_a_resized_image_is_resized_to_the_stride():
     level = torch.rand(1, 4, 14, 14)
     found, = Layout().maps([level], image_call((128, 192), (224, 224)), '')
     assert torch.equal(found, interpolate(level, (8, 12), mode='bilinear'))  # stride 16 as before
@@ -152,7 +152,7 @@ def test_a_part_is_called_where_the_module_takes_no_images():
             dict(teacher, run='bakbone'))
 
 
-def test_it_is_fed_what_it_was_trained_on():
+def test_teacher_gets_its_own_normalisation():
     """The student takes RGB like mmdet's ResNets, the teacher values from 0 to 1."""
     teacher = dict(FPN, mean=[0., 0, 0], std=[255., 255, 255])
     model = prepared(teacher)
@@ -172,7 +172,7 @@ def test_it_is_fed_what_it_was_trained_on():
     torch.testing.assert_close(came[0], pixels / 255)
 
 
-def test_a_module_of_one_size_sees_images_in_it():
+def test_module_of_a_fixed_size_gets_resized_images():
     teacher = dict(VIT, arguments=dict(any_size=False), input_size=64)
     model = prepared(teacher, mse('neck', 'last'))
     images = torch.randn(1, 3, 64, 128)
@@ -184,7 +184,7 @@ def test_a_module_of_one_size_sees_images_in_it():
             dict(teacher, input_size=None), mse('neck', 'last'))
 
 
-def test_what_has_no_part_in_the_answer_does_not_run():
+def test_idle_modules_do_not_run():
     model = prepared(dict(VIT, points=dict(first=dict(VIT['points']['last'], path='blocks.0'))),
                      mse('neck', 'first'))
     ran = []
@@ -202,7 +202,7 @@ def test_what_has_no_part_in_the_answer_does_not_run():
 
 @pytest.mark.parametrize(('teacher', 'entry'), [
     (VIT, mse('neck', 'last')), (FPN, mse('neck', 'output'))])
-def test_it_trains_and_leaves_no_trace(shapes, tmp_path, teacher, entry):
+def test_student_trains_and_its_checkpoint_is_plain(shapes, tmp_path, teacher, entry):
     config = detector_config(shapes, distiller(retinanet(), teacher, entry), str(tmp_path))
     runner, losses = train(config)
     name = next(name for name in losses[0] if name.endswith('_mse'))
@@ -333,13 +333,13 @@ def test_points_that_are_not_there_or_do_not_fit_are_named():
     assert prepared(wordy, mse('neck', 'stem')).terms
 
 
-def test_a_module_of_other_channels_than_the_students_images_is_refused():
+def test_module_with_other_input_channels_is_refused():
     teacher = dict(FPN, build='torch.nn.Conv2d',
                    arguments=dict(in_channels=4, out_channels=3, kernel_size=8, stride=8))
     refused('has 3 values, but its first layer takes images of 4 channels', teacher)
 
 
-def test_no_other_model_is_of_the_family():
+def test_family_accepts_no_other_model():
     """The error for another student lists the supported families."""
     with pytest.raises(ValueError, match='a Sequential; it supports .*single-stage detectors of '
                                          'mmdet.*mmkd.ModuleTeacher'):
@@ -361,7 +361,7 @@ def library(name):
     return sys.modules[name]
 
 
-def test_a_transformer_of_timm_needs_its_name_alone():
+def test_timm_transformer_needs_only_its_name():
     library('timm')
     teacher = dict(type='mmkd.ModuleTeacher', build='timm:vit_tiny_patch16_224', checkpoint=None,
                    arguments=dict(depth=2, embed_dim=12))
@@ -374,7 +374,7 @@ def test_a_transformer_of_timm_needs_its_name_alone():
     refused('mmkd does not download weights', dict(teacher, arguments=dict(pretrained=True)))
 
 
-def test_a_network_of_timm_for_one_size_sees_images_in_it():
+def test_timm_network_of_a_fixed_size_gets_resized_images():
     library('timm')
     model = prepared(dict(
         type='mmkd.ModuleTeacher', build='timm:beit_base_patch16_224', checkpoint=None,
@@ -393,7 +393,7 @@ def test_stages_of_timms_swin_have_their_channels_last():
     assert model.terms[0].fitting.shapes[1] == [(1, 48, 8, 8)]
 
 
-def test_a_detector_of_torchvision_is_its_backbone():
+def test_torchvision_detector_runs_only_its_backbone():
     library('torchvision')
     teacher = dict(type='mmkd.ModuleTeacher', build='torchvision:fasterrcnn_resnet50_fpn',
                    checkpoint=None)
@@ -440,7 +440,7 @@ class WithoutClassToken(Block):
         return torch.cat([x[:, :1], self.patches(x[:, 1:])], 1)
 
 
-def test_what_timm_tells_is_taken(monkeypatch):
+def test_settings_from_timm_are_used(monkeypatch):
     """Replaces timm: dynamic image size, normalisation, and the number of extra tokens."""
     asked = []
 
@@ -471,7 +471,7 @@ def test_what_timm_tells_is_taken(monkeypatch):
     assert [one[1] for one in asked] == [False] * 3
 
 
-def test_what_a_folder_of_transformers_tells_is_taken(monkeypatch, tmp_path):
+def test_settings_from_a_transformers_folder_are_used(monkeypatch, tmp_path):
     class Config:
         architectures = ['TinyModel']
         image_size, patch_size = 64, 16
@@ -524,7 +524,7 @@ def test_it_can_be_a_member_of_a_committee():
     assert set(model.distillation.networks) == {'student', 'teacher.0', 'teacher.1'}
 
 
-def test_a_config_may_hold_it():
+def test_entry_works_in_a_config_file():
     """MMEngine's Config converts dicts to its own type, and tuples to lists."""
     config = Config(dict(teacher=VIT))
     assert isinstance(prepared(config.teacher, mse('neck', 'last')).teacher, ModuleTeacher)

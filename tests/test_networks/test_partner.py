@@ -20,7 +20,7 @@ def gradients(model, losses):
             if p.grad is not None}
 
 
-def test_hint_does_not_move_the_booster():
+def test_hint_does_not_train_the_booster():
     """The gradients of the booster are the same for any weight of the hint."""
     for shared in ([], ['backbone.conv1', 'backbone.layer1.1']):
         found = []
@@ -186,7 +186,7 @@ def test_a_shared_head_keeps_the_partners_labels_whole():
     torch.testing.assert_close(sum(losses[1]['loss_cls']), 0.5 * sum(losses[0]['loss_cls']))
 
 
-def test_nothing_is_kept_of_a_step():
+def test_step_keeps_no_tensors():
     model = prepared(with_booster(retinanet()))
     data = batch(model)
     model(**data, mode='loss')
@@ -199,7 +199,7 @@ def test_nothing_is_kept_of_a_step():
     assert 'extract_feat' not in model.student.__dict__
 
 
-def test_a_copy_of_the_student_learns_by_itself():
+def test_copy_of_the_student_trains_separately():
     model = prepared(with_booster(retinanet()))
     data = batch(model)
     copied = copy.deepcopy(model)

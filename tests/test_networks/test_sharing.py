@@ -45,7 +45,7 @@ def test_shared_layers_change_nothing_that_is_computed():
         torch.testing.assert_close(torch.stack(losses[f'booster.{name}']), torch.stack(expected))
 
 
-def test_norms_of_its_own_share_convolutions_alone():
+def test_with_own_norms_only_convolutions_are_shared():
     model = prepared(with_booster(retinanet(depth=34), separate_norm=True,
                                   shared=['backbone.conv1', 'backbone.layer1.0']))
     booster = model.distillation.partners['booster']
@@ -63,7 +63,7 @@ def test_norms_of_its_own_share_convolutions_alone():
     assert id(booster.model.backbone.layer1[0].bn1.weight) in own
 
 
-def test_a_branch_shares_the_whole_backbone_and_stays_out_of_the_student():
+def test_branch_shares_the_backbone_outside_the_student():
     branch = segmentor()
     branch.update(auxiliary_head=None, decode_head=dict(
         type='FCNHead', in_channels=16, in_index=1, channels=8, num_convs=1, num_classes=19,
@@ -87,7 +87,7 @@ def test_what_a_partner_freezes_is_its_own():
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_output_that_the_student_changes_in_place_is_not_handed_out():
+def test_output_changed_in_place_is_not_shared():
     model = prepared(with_booster(retinanet(depth=34), shared=['backbone.conv1', 'backbone.bn1']))
     with pytest.raises(ValueError, match='output of a shared BatchNorm2d in place'):
         model(**batch(model), mode='loss')

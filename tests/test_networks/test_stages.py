@@ -110,7 +110,7 @@ def test_the_last_tokens_are_resized_to_three_strides(monkeypatch):
         torch.testing.assert_close(level, interpolate(x, size, mode='bilinear'))
 
 
-def test_points_that_it_has_not_are_explained(monkeypatch):
+def test_missing_points_are_explained(monkeypatch):
     tokens_of_timm(monkeypatch)
     with pytest.raises(ValueError, match='no point `cls` in the teacher: mmkd does not know its '
                                          "predictions; compare features by on='backbone'"):

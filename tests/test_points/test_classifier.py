@@ -160,7 +160,7 @@ def test_mixed_images_have_the_label_of_the_greater_share():
     torch.testing.assert_close(losses['loss_cls_dkd'][0].double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_conformer_learns_labels_by_two_classifiers_and_the_sum_is_compared():
+def test_sum_of_conformers_classifiers_is_compared():
     model = pair(conformer(), resnet(), dict(type='mmkd.DKDLoss', on='cls', beta=0.5))
     losses, seen, told = step(model, *batch(model, (2, 2, 1, 0)).values())
     conv, tokens = seen['head'][0].output

@@ -122,7 +122,7 @@ def test_cls_needs_no_module_path(path):
     assert [v.shape for v in point.levels(told)] == [v.shape for v in levels]
 
 
-def test_head_that_activates_its_scores_gives_logits_all_the_same():
+def test_head_that_activates_its_scores_provides_logits():
     path = 'tood/tood_r50_fpn_1x_coco.py'
     model = build(path, ZOO[path][0]).eval()
     point = find_point(model, 'cls')
@@ -224,7 +224,7 @@ def test_misspelt_path_names_the_nearest():
         find_point(model, 'neck.fpn_convs.7')
 
 
-def test_objectness_is_no_class_of_the_data_set():
+def test_objectness_is_not_a_class():
     """A region proposal network has one column, whatever the class names of the data."""
     model = build('rpn/rpn_r50_fpn_1x_coco.py', dict(
         backbone=SMALL_RESNET, neck=SMALL_NECK,
@@ -238,7 +238,7 @@ REG = {'retinanet': True, 'atss': True, 'gfl': True, 'paa': True, 'rtmdet': True
 
 
 @pytest.mark.parametrize('path', [path for path in ZOO if path.split('/')[0] in REG])
-def test_boxes_are_a_point_where_training_and_test_write_them_alike(path):
+def test_boxes_are_a_point_if_training_and_test_code_them_alike(path):
     changes, *_ = ZOO[path]
     torch.manual_seed(0)
     model = build(path, changes)
@@ -306,7 +306,7 @@ def boxes_of_a_test(head, outputs, priors, number, config):
             with_nms=False).bboxes
 
 
-def test_fcos_has_no_decoded_boxes_where_training_writes_them_in_other_units():
+def test_fcos_with_two_box_units_has_no_decoded_boxes():
     path = 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
     changes = dict(ZOO[path][0], bbox_head=dict(ZOO[path][0]['bbox_head'], norm_on_bbox=True))
     assert list(DenseHead.points(build(path, changes))) == ['cls', 'centerness']
@@ -347,7 +347,7 @@ def test_guided_anchors_predict_classes_everywhere():
     ('autoassign/autoassign_r50-caffe_fpn_1x_coco.py', 'no loss module of the student has'),
     ('free_anchor/freeanchor_r50_fpn_1x_coco.py', 'no loss module of the student has'),
     ('vfnet/vfnet_r50_fpn_1x_coco.py', 'loss are scores')])
-def test_heads_without_labels_of_positions_are_refused_before_training(path, says):
+def test_heads_without_labels_per_position_are_refused(path, says):
     """AutoAssign and FreeAnchor inherit a `loss_cls` that they do not call."""
     head = dict(SMALL_HEAD, **dict(norm_cfg=None) if 'autoassign' in path else {},
                 **dict(feat_channels=32) if 'vfnet' in path else {})

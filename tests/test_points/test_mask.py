@@ -112,7 +112,7 @@ def test_queries_learn_from_those_with_the_nearest_class_and_mask(tmp_path, kind
     assert model.get_submodule(path).cls_embed.weight.grad.abs().sum() > 0
 
 
-def test_a_map_of_classes_is_no_set_of_masks(tmp_path):
+def test_class_map_is_not_compared_with_masks(tmp_path):
     _, config = model_of('mmseg-mask2former')
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=3), scope='mmseg')
     model = build(distiller(config, teacher, dict(type='mmkd.KDLoss', on='cls')), scope='mmseg')
@@ -165,7 +165,7 @@ def test_a_segmentor_learns_from_a_mask_transformer(tmp_path, loss, on):
     assert model.decode_head.conv_seg.weight.grad.abs().sum() > 0
 
 
-def test_the_table_of_a_pair_names_semantic_and_has_one_line_for_the_teachers_own_points():
+def test_table_lists_semantic_and_the_teachers_own_points():
     findings = inspect_pair(*(Config(dict(default_scope='mmseg', model=one))
                               for one in (segmentor(classes=3), model_of('mmseg-mask2former')[1])))
     assert findings[0].verdict == 'as it is, with `semantic` of the teacher'
@@ -177,7 +177,7 @@ def test_the_table_of_a_pair_names_semantic_and_has_one_line_for_the_teachers_ow
     assert cells[0][4].strip().startswith('no: no points of')
 
 
-def test_a_grid_teaches_no_scores_of_queries(tmp_path):
+def test_grid_scores_are_not_compared_with_queries(tmp_path):
     _, config = model_of('mmseg-mask2former')
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=3), scope='mmseg')
     model = build(distiller(config, teacher, dict(

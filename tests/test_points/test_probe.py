@@ -95,7 +95,7 @@ def test_teacher_of_another_size_is_refused_before_training(size, streets, tmp_p
     assert runner.iter == 0
 
 
-def test_two_sizes_cannot_be_one():
+def test_two_different_fixed_sizes_are_refused():
     student, teacher = (Config(dict(default_scope='mmseg', model=transformer(size)))
                         for size in (160, (96, 192)))
     found = inspect_pair(student, teacher)
@@ -132,7 +132,7 @@ def by_hand(model, size):
         sample, copy.deepcopy(sample)]), optimizer)
 
 
-def test_without_a_config_the_first_batch_tells_the_size():
+def test_first_batch_gives_the_size_without_a_config():
     """The model has no attribute with its size."""
     teacher = dict(config=dict(default_scope='mmseg', model=segmentor()), checkpoint=None)
     model = build(distiller(transformer(160), teacher, DIST), 'mmseg')
@@ -149,7 +149,7 @@ def test_without_a_config_the_first_batch_tells_the_size():
         by_hand(model, (64, 64))
 
 
-def test_pair_is_tried_at_the_size_of_its_config():
+def test_dry_run_uses_the_size_of_the_config():
     """Only the pipeline determines the size."""
     pair = Config(dict(default_scope='mmseg', model=transformer(160), train_dataloader=dict(
         dataset=dict(type='CityscapesDataset', pipeline=[
@@ -210,7 +210,7 @@ def test_sizes_that_a_pipeline_does_not_settle(steps):
     assert not size_after(steps)[1]
 
 
-def test_what_a_config_says_of_training():
+def test_training_size_of_a_config():
     from mmdet.models import BatchFixedSizePad
 
     def said(steps, model=None, **wrapper):
@@ -246,7 +246,7 @@ def test_size_of_a_model(written, means):
     assert sizes_of_model(model)[-1] == (32, 48)
 
 
-def test_sizes_are_tried_from_the_cheapest():
+def test_usual_sizes_are_tried_first():
     """The sizes of model and config are tried only if the usual ones fail."""
     def tried(fits, ambiguous=(), exact=None):
         sizes = []

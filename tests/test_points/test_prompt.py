@@ -131,7 +131,7 @@ def test_classes_of_glip_are_those_that_mmdet_predicts(entries):
         torch.testing.assert_close(level.sigmoid().flatten(2).transpose(1, 2), expected)
 
 
-def test_text_is_encoded_once_and_scores_are_finite_for_any_logit(entries):
+def test_text_is_encoded_once_and_scores_are_finite(entries):
     teacher, _ = teacher_of(entries['grounding_dino'])
     model, calls = teacher.model, []
     model.language_model.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -226,7 +226,7 @@ def test_pseudo_labels_are_what_mmdet_predicts(entries, bert, chunked):
             find_point(teacher.model, 'cls', 'teacher')
 
 
-def test_mapping_says_what_is_asked_for(entries):
+def test_mapping_sets_the_prompts(entries):
     teacher, _ = teacher_of(entries['grounding_dino'],
                             classes=dict(disc=['ring', 'ball'], square=None))
     assert teacher.classes == ['ring', 'ball', 'cross']
@@ -255,7 +255,7 @@ LONG = dict(disc='round ' * 7)
 """35 letters; with two words, three dots and the tokens of both ends 42 tokens."""
 
 
-def test_prompts_that_are_too_long_are_refused_before_the_first_batch(entries, shapes, tmp_path):
+def test_too_long_prompts_are_refused_before_training(entries, shapes, tmp_path):
     model = distiller(dino(), dict(entries['grounding_dino'], prompts=LONG), KD)
     with pytest.raises(ValueError, match='the prompts of 3 classes have 42 tokens, but the text '
                        'encoder of GroundingDINO reads 32; write shorter `prompts`') as info:

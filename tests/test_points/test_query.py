@@ -139,7 +139,7 @@ def test_generalized_iou_of_known_boxes():
     assert generalized_iou(a * 0, b * 0).isfinite().all()
 
 
-def test_same_set_in_another_order_is_no_difference():
+def test_order_of_a_set_does_not_matter():
     torch.manual_seed(0)
     logits, boxes = torch.randn(1, 3, 7), torch.rand(1, 4, 7) / 2 + 0.1
     order = torch.randperm(7)
@@ -183,7 +183,7 @@ def sparse(kind, queries=6):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', SPARSE)
-def test_sparse_rcnn_is_asked_with_its_own_queries(tmp_path, kind):
+def test_sparse_rcnn_uses_its_own_queries(tmp_path, kind):
     from mmdet.structures.bbox import bbox2roi
     from mmdet.structures.mask import BitmapMasks
     teacher = save_teacher(tmp_path / 't.pth', sparse('sparse', queries=9))
@@ -247,7 +247,7 @@ def test_half_precision_does_not_disturb_the_pairs():
     assert order[found].tolist() == list(range(8))
 
 
-def test_predictions_that_are_no_numbers_are_named():
+def test_nan_predictions_are_refused():
     boxes = Queries(torch.zeros(1, 3, 4), torch.rand(1, 4, 4), False)
     with pytest.raises(ValueError, match='infinite or NaN; check whether the training'):
         pair_queries(boxes, boxes._replace(where=torch.full((1, 4, 4), float('nan'))))
@@ -256,7 +256,7 @@ def test_predictions_that_are_no_numbers_are_named():
 @pytest.mark.parametrize(('kind', 'path'), [
     ('detr', 'bbox_head.fc_cls'), ('detr', 'decoder'), ('sparse', 'roi_head.bbox_head.5.fc_cls'),
     ('sparse', 'roi_head.bbox_roi_extractor.5')])
-def test_queries_are_not_compared_by_their_numbers(tmp_path, kind, path):
+def test_queries_are_not_compared_by_index(tmp_path, kind, path):
     make = sparse if kind == 'sparse' else detector
     teacher = save_teacher(tmp_path / 't.pth', make(kind, queries=9))
     with pytest.raises(ValueError, match="no common order; compare 'cls' or 'reg'"):

@@ -16,7 +16,7 @@ def test_records_calls_of_the_module_and_of_its_forward():
     assert all(call.args[0].tolist() == [[1, 1]] for call in seen['0'])
 
 
-def test_leaves_no_trace_even_after_an_error():
+def test_forward_is_restored_after_an_error():
     model = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(RuntimeError, match='stop'), recording(model, ['0']) as seen:
         raise RuntimeError('stop')
@@ -32,7 +32,7 @@ def test_another_instance_of_the_class_is_not_recorded():
     assert seen['0'] == []
 
 
-def test_wrapper_of_somebody_else_is_kept():
+def test_other_wrappers_are_kept():
     model = nn.Sequential(nn.Linear(2, 3))
 
     def theirs(x):
@@ -45,7 +45,7 @@ def test_wrapper_of_somebody_else_is_kept():
     assert model[0].forward is theirs
 
 
-def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
+def test_values_changed_in_place_are_copied_in_later_calls():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 4))
     x = torch.randn(5, 2)
@@ -63,7 +63,7 @@ def test_what_is_changed_in_place_afterwards_is_copied_from_the_next_time_on():
 
 
 @pytest.mark.parametrize('layer', ['bn1', 'bn2'])  # before a ReLU, and before the sum of a block
-def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
+def test_norm_output_is_recorded_before_in_place_changes(layer):
     path = f'backbone.layer2.0.{layer}'
     model = build(distiller(retinanet(), dict(config=dict(
         default_scope='mmdet', model=retinanet()), checkpoint=None),
@@ -85,7 +85,7 @@ def test_norm_before_an_operation_in_place_is_compared_as_it_was(layer):
     assert (sides[0] < 0).any()
 
 
-def test_what_is_changed_in_training_alone_is_refused():
+def test_value_changed_only_in_training_is_refused():
     model = nn.Sequential(nn.Linear(2, 30), nn.Dropout(inplace=True)).eval()
     x = torch.randn(5, 2)
     with recording(model, ['0']):

@@ -68,7 +68,7 @@ def by_hand(network, inputs, rois, stage=None):
 @pytest.mark.parametrize(('kind', 'stage'), [
     ('standard', None), ('cascade', None), ('cascade', 0), ('cascade', 2), ('cascade', 'mean'),
     ('mask', None)])
-def test_teacher_speaks_of_the_students_rois(teachers, kind, stage):
+def test_teacher_predicts_at_the_students_rois(teachers, kind, stage):
     entry = dict(DIST) if stage is None else dict(DIST, stage=stage)
     model = prepared(two_stage(), teachers[kind], entry)
     inputs, samples = batch()
@@ -122,7 +122,7 @@ def test_cascade_student_of_a_teacher_with_one_stage(teachers, stage):
     assert torch.equal(student[0], seen[f'roi_head.bbox_head.{stage or 0}'][-1].output[0])
 
 
-def test_cascade_student_cannot_wait_for_other_processes(teachers):
+def test_sync_is_refused_for_a_cascade_student(teachers):
     with pytest.raises(ValueError, match='`sync=True`, but `cls` of the student is a cascade'):
         prepared(two_stage('cascade-rcnn'), teachers['standard'], dict(DIST, sync=True))
 
@@ -220,7 +220,7 @@ def test_ohem_compares_what_the_loss_sees_not_the_candidates(teachers):
     assert own.requires_grad
 
 
-def test_classes_in_another_order_are_remapped_and_background_stays(tmp_path, monkeypatch):
+def test_classes_are_remapped_and_background_stays_last(tmp_path, monkeypatch):
     teacher = save_teacher(tmp_path / 'teacher.pth', two_stage('cascade-rcnn', classes=4),
                            classes=('cross', 'extra', 'disc', 'square'))
     monkeypatch.setattr('mmkd.training.probe.classes_of_run',
@@ -317,7 +317,7 @@ def test_segmentor_has_no_rois(teachers):
         build(distiller(segmentor(), teachers['standard']), 'mmseg').prepare()
 
 
-def test_masks_that_share_the_extractor_do_not_mix_their_rois_in(teachers):
+def test_rois_of_mask_heads_are_not_mixed_in(teachers):
     """Mask heads of a cascade run the box extractor again, only on the positive RoIs."""
     student = two_stage('cascade-mask-rcnn', mask_roi_extractor=None)
     for stage in student['train_cfg']['rcnn']:
@@ -360,7 +360,7 @@ def htc(kind='HybridTaskCascade'):
 
 
 @pytest.mark.parametrize('kind', ['HybridTaskCascade', 'SCNet'])
-def test_box_heads_that_see_the_whole_image_see_it(tmp_path, kind):
+def test_box_heads_with_global_features_get_them(tmp_path, kind):
     model = prepared(two_stage(), save_teacher(tmp_path / 't.pth', htc(kind)), dict(DIST, stage=1))
     inputs, samples = batch()
     _, seen, told = step(model, inputs, samples)
@@ -396,7 +396,7 @@ def test_distiller_of_a_cascade_can_be_pickled(teachers):
     assert pickle.loads(pickle.dumps(model.terms[0].student_point)).name == 'cls'
 
 
-def test_box_head_with_boundaries_of_its_own(teachers):
+def test_sabl_box_head(teachers):
     """SABL's box head is not a subclass of mmdet's other box heads."""
     student = two_stage()
     sabl = Config.fromfile(config_path('mmdet::sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py'))
@@ -446,7 +446,7 @@ def test_masks_are_compared_at_the_positive_rois(teachers, tmp_path, stage):
     assert model.roi_head.bbox_head.fc_cls.weight.grad is None
 
 
-def test_no_objects_no_masks(teachers):
+def test_mask_loss_without_objects(teachers):
     model = prepared(two_stage('mask-rcnn'), teachers['mask'], dict(type='mmkd.KDLoss', on='mask'))
     inputs, samples = batch(boxes=())
     losses, *_ = step(model, inputs, with_masks(samples))
@@ -478,7 +478,7 @@ def test_masks_of_htc_go_stage_by_stage(tmp_path):
                     stage, model.extract_feat(inputs), rois)['mask_preds'], atol=0.2, rtol=1)
 
 
-def test_boxes_are_compared_where_both_write_them_alike(teachers, tmp_path):
+def test_boxes_with_the_same_coding_are_compared(teachers, tmp_path):
     model = prepared(two_stage(), teachers['standard'], dict(type='mmkd.MSELoss', on='reg'))
     inputs, samples = batch()
     losses, seen, _ = step(model, inputs, samples)
@@ -518,7 +518,7 @@ def test_boxes_of_each_class_follow_the_students_order(tmp_path):
 
 
 @pytest.mark.slow
-def test_trident_asks_about_one_image_for_three():
+def test_trident_branches_use_one_teacher_image():
     config = Config.fromfile(config_path('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py')).model
     config.backbone.init_cfg = config.roi_head.shared_head.init_cfg = None
     config.train_cfg.rcnn.sampler.num = 8
@@ -552,7 +552,7 @@ def test_boxes_of_every_stage_must_be_of_one_coding(teachers, tmp_path):
         prepared(config, save_teacher(tmp_path / 't.pth', other), mse)
 
 
-def test_a_loss_of_maps_is_refused_at_the_rois_before_the_first_batch(teachers):
+def test_loss_on_maps_is_refused_at_rois(teachers):
     with pytest.raises(ValueError, match=r'`loss_cls_cwd`: CWDLoss compares maps .*, but got '
                        r'\(.*, 4\); use .*Points of this pair that can be compared: .*`neck`'):
         prepared(two_stage(), teachers['standard'], dict(type='mmkd.CWDLoss', on='cls'))

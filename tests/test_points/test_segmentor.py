@@ -149,7 +149,7 @@ def test_mask_leaves_ignored_pixels_out(teacher):
         prepared(segmentor(), teacher, dict(DIST, region='vald'))
 
 
-def test_where_channels_are_active_among_the_pixels_that_count(teacher):
+def test_channel_softmax_ignores_masked_pixels(teacher):
     entry = dict(type='mmkd.CWDLoss', on='cls', region='valid')
     model = prepared(segmentor(), teacher, entry).eval()
     inputs, samples = batch()
@@ -292,7 +292,7 @@ def test_head_activates_as_mmseg_predicts_whatever_its_losses(loss):
         assert found.tolist() == predicted.tolist()
 
 
-def test_dice_beside_cross_entropy_is_compared_with_cross_entropy_alone(tmp_path):
+def test_dice_loss_does_not_change_the_activation(tmp_path):
     """The losses of `mmseg::unet/unet-s5-d16_fcn_4xb4-ce-1.0-dice-3.0-40k_hrf-256x256.py`."""
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), 'abcd', scope='mmseg')
     student = segmentor(classes=4, loss_decode=LOSSES['and Dice'])
@@ -309,7 +309,7 @@ def test_dice_beside_cross_entropy_is_compared_with_cross_entropy_alone(tmp_path
 
 
 @pytest.mark.parametrize('use_sigmoid', [True, False])
-def test_activation_in_the_entry_wins_for_both_sides(tmp_path, use_sigmoid):
+def test_use_sigmoid_applies_to_both_sides(tmp_path, use_sigmoid):
     teacher = save_teacher(tmp_path / 't.pth', segmentor(classes=4), 'abcd', scope='mmseg')
     student = segmentor(classes=4, loss_decode=LOSSES['sigmoid'])
     model = prepared(student, teacher, dict(type='mmkd.KDLoss', on='cls',
@@ -346,7 +346,7 @@ def knet():
     return model
 
 
-def test_knet_says_what_its_last_stage_does():
+def test_knet_returns_the_logits_of_its_last_stage():
     """K-Net has no threshold, unlike other heads: mmseg predicts the most probable class."""
     teacher = dict(config=dict(default_scope='mmseg', model=knet()), checkpoint=None)
     model = prepared(knet(), teacher, DIST)
@@ -409,7 +409,7 @@ def test_losses_are_those_of_the_head_in_training_mode(teacher):
     torch.testing.assert_close(loss, KDLoss()(seen[0], told))
 
 
-def test_preprocessor_beside_the_model_is_the_students(streets, tmp_path, teacher):
+def test_preprocessor_next_to_the_model_is_used_for_the_student(streets, tmp_path, teacher):
     """In mmseg's configs it is next to the model, and MMEngine's Runner passes it to the model."""
     plain = segmentor()
     shared = plain.pop('data_preprocessor')
@@ -441,7 +441,7 @@ def pidnet():
     return model
 
 
-def test_of_several_outputs_in_training_the_prediction_is_compared(teacher):
+def test_prediction_among_several_outputs_is_compared(teacher):
     """In training PIDNet returns p, i and d; in tests it returns i."""
     from mmengine.structures import PixelData
     model = prepared(pidnet(), teacher, dict(type='mmkd.KDLoss', on='cls'))
@@ -477,7 +477,7 @@ def test_head_with_outputs_unknown_to_mmkd_is_refused(teacher):
         model(*batch(), mode='loss')
 
 
-def test_point_head_is_passed_over(tmp_path, teacher):
+def test_point_head_is_skipped(tmp_path, teacher):
     model = segmentor()
     model.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[
         model.pop('auxiliary_head'),

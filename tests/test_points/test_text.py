@@ -15,7 +15,7 @@ from mmkd.points import TextDetector, family_of, find_point, points_of
 
 HINT = dict(type='mmkd.MSELoss', on='neck')
 WIDTH = 16
-"""Of the text's features."""
+"""Number of channels of the text features."""
 
 
 class Tokens:
@@ -121,7 +121,7 @@ def test_table_of_a_pair_offers_the_features_alone(model):
                if one.point in ('cls', 'reg'))
 
 
-def test_teacher_says_the_features_of_the_image_without_reading_a_text(model, shapes, tmp_path):
+def test_teacher_computes_features_without_a_text(model, shapes, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', model)
     runner, losses = train(detector_config(
         shapes, distiller(retinanet(), teacher, dict(HINT, on='backbone.layer3')),
@@ -132,7 +132,7 @@ def test_teacher_says_the_features_of_the_image_without_reading_a_text(model, sh
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_student_learns_features_beside_its_own_losses(shapes, tmp_path):
+def test_student_trains_with_its_own_losses_and_features(shapes, tmp_path):
     """The student's own losses use the text, as without a teacher."""
     teacher = save_teacher(tmp_path / 't.pth', grounding_dino(width=12))
     config = detector_config(shapes, distiller(grounding_dino(), teacher, HINT),

@@ -59,7 +59,7 @@ def test_losses_scores_and_classes(student, distilled):
     assert roles_of([alone, run]) == dict(alone='student alone', kd='distilled')
 
 
-def test_a_resumed_run_goes_on_where_it_was_resumed(student):
+def test_log_of_a_resumed_run_is_joined(student):
     """The run was killed after the second step and resumed from the first."""
     write_log(student, [trained(2, loss_cls=9.), trained(3, loss_cls=8.)], '20260102_000000')
     run = read_run(str(student))
@@ -82,7 +82,7 @@ def test_shares_of_gradients_are_found_by_name(distilled):
     assert 'share of gradients' in as_page([run])
 
 
-def test_what_is_no_work_dir_is_refused(tmp_path):
+def test_folders_that_are_not_work_dirs_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='no work dir `.*`.*; write the folder that'):
         read_run(str(tmp_path / 'none'))
     with pytest.raises(ValueError, match='is not a work dir of a run: it has no .*scalars.json'):
@@ -144,7 +144,7 @@ def test_the_page_opens_without_a_network(student, distilled):
         assert word in text
 
 
-def test_a_run_without_the_student_alone_says_so(distilled):
+def test_report_without_a_plain_run_states_it(distilled):
     assert 'The student alone is not among these runs' in as_page([read_run(str(distilled))])
 
 

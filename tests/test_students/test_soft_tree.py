@@ -89,7 +89,7 @@ def test_positions_of_a_map_are_rows():
     torch.testing.assert_close(made(maps), expected)
 
 
-def test_what_is_far_from_a_class_stays_finite():
+def test_extreme_values_stay_finite():
     """Decisions and leaves have probabilities of 0 and 1."""
     made = SoftTree(2, 3, 2)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from conftest import (
     segmentor_config,
     two_stage,
 )
-from support.guests import live_through
+from support.extensions import train_kill_resume
 
 from mmkd import SoftTree, soft_tree_head
 
@@ -77,7 +77,7 @@ def test_segmentor_is_distilled_killed_and_resumed(streets, tmp_path):
         return segmentor_config(streets, model, str(folder), **{
             'train_cfg.max_iters': 6, 'train_cfg.val_interval': 99, **more})
 
-    losses, saved = live_through(make, student, tmp_path, scope='mmseg')
+    losses, saved = train_kill_resume(make, student, tmp_path, scope='mmseg')
     assert all(one['decode.loss_tree'] > 0 and one['loss_cls_kd'] > 0 for one in losses)
     assert 0.99 < saved['state_dict']['decode_head.conv_seg.arrivals'][0] < 1.01
 
@@ -96,6 +96,6 @@ def test_two_stage_detector_is_distilled_killed_and_resumed(shapes, tmp_path):
         return detector_config(shapes, model, str(folder), **{
             'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 9, **more})
 
-    losses, saved = live_through(make, student, tmp_path)
+    losses, saved = train_kill_resume(make, student, tmp_path)
     assert all(one['loss_tree'] > 0 and one['loss_cls_kd'] > 0 for one in losses)
     assert 'roi_head.bbox_head.fc_cls.rights' in saved['state_dict']

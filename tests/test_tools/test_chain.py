@@ -34,7 +34,7 @@ def weights(path):
 
 
 @pytest.mark.slow
-def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):
+def test_generations_of_a_distillation_config(shapes, tmp_path, plain):
     teacher = save_teacher(tmp_path / 'unused.pth', retinanet())
     entry = dict(type='mmkd.KDLoss', on='cls', alpha=0.5)
     config = Config.fromfile(tmp_path / plain('plain.py'))
@@ -59,7 +59,7 @@ def test_generations_of_a_config_that_says_how(shapes, tmp_path, plain):
 
 
 @pytest.mark.slow
-def test_assistants_pass_it_on(tmp_path, plain, shapes):
+def test_assistants_are_trained_in_turn(tmp_path, plain, shapes):
     big = save_teacher(tmp_path / 'big.pth', retinanet(width=12))['checkpoint']
     names = plain('big.py', width=12), plain('middle.py', width=10), plain('small.py')
     out = run('train.py', names[2], '--teacher', names[0], '--teacher-checkpoint', big,
@@ -73,7 +73,7 @@ def test_assistants_pass_it_on(tmp_path, plain, shapes):
 
 
 @pytest.mark.slow
-def test_boosting_shows_what_the_committee_finds_hard(tmp_path, plain):
+def test_boosting_draws_difficult_images_more_often(tmp_path, plain):
     out = run('boost.py', plain('plain.py'), '--members', 2, '--work-dir', 'committee',
               cwd=tmp_path)
     assert 'committee.py' in out.stdout
@@ -138,7 +138,7 @@ def chained(chain, monkeypatch, tmp_path, capsys):
     return call
 
 
-def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, plain, shapes):
+def test_finished_stage_needs_the_same_options(chained, tmp_path, plain, shapes):
     name = plain('plain.py')
     labels = tmp_path / 'labels.json'
     labels.write_text((pathlib.Path(shapes) / 'instances.json').read_text())
@@ -186,7 +186,7 @@ def test_a_stage_is_done_for_the_options_it_was_asked_with(chained, tmp_path, pl
     assert student.read_bytes() != before
 
 
-def test_a_stage_that_was_cut_off_goes_on_with_its_options_alone(chained, tmp_path, plain):
+def test_interrupted_stage_resumes_only_with_its_options(chained, tmp_path, plain):
     name = plain('plain.py')
     stages = [name, '--generations', 2, '--work-dir', 'chain']
     chained(*stages)
@@ -201,7 +201,7 @@ def test_a_stage_that_was_cut_off_goes_on_with_its_options_alone(chained, tmp_pa
     assert chained(*stages, '--overwrite')[0] == ['generation1']
 
 
-def test_a_stage_of_unknown_options_or_another_teacher_is_not_gone_on_with(
+def test_stage_with_unknown_options_is_not_resumed(
         chain, monkeypatch, tmp_path, plain):
     """No training is needed: the message depends on the contents of the folders."""
     monkeypatch.setattr('subprocess.run', lambda *args: pytest.fail('a training was started'))

@@ -53,7 +53,7 @@ def caught(call, *args):
 # --- which errors are a user's mistakes -----------------------------------------------------------
 
 
-def test_what_mmkd_raises_is_a_refusal_and_what_breaks_in_it_is_none(command):
+def test_only_errors_raised_by_mmkd_are_refusals(command):
     from mmkd import WeightedSampler
     from mmkd.inspection import entries_of
     error = caught(entries_of, 'dst', [])
@@ -62,7 +62,7 @@ def test_what_mmkd_raises_is_a_refusal_and_what_breaks_in_it_is_none(command):
     assert command.refusal_of(caught(WeightedSampler, None, [1.])) is None  # TypeError of len()
 
 
-def test_what_python_and_torch_raise_is_a_bug(command):
+def test_errors_of_python_and_torch_are_bugs(command):
     assert command.refusal_of(caught(int, 'x')) is None
     assert command.refusal_of(caught(torch.ones(2).reshape, 3)) is None
     assert command.refusal_of(caught({}.__getitem__, 'x')) is None
@@ -73,7 +73,7 @@ def test_what_python_and_torch_raise_is_a_bug(command):
     assert command.refusal_of(caught(broken)) is None
 
 
-def test_what_mmengine_puts_around_a_refusal_is_taken_off(command):
+def test_text_that_mmengine_adds_is_removed(command):
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
@@ -110,7 +110,7 @@ def test_bug_that_follows_a_refusal_is_not_hidden(command):
     assert command.refusal_of(caught(broken)) is None
 
 
-def test_refusal_of_a_data_worker_is_told(command):
+def test_refusal_of_a_data_worker_is_shown(command):
     from torch._utils import ExceptionWrapper
 
     from mmkd.inspection import entries_of
@@ -213,7 +213,7 @@ def test_bugs_keep_their_traceback(command, monkeypatch):
         command.run(lambda: 1 / 0)
 
 
-def test_files_of_a_distillation_are_looked_for_before_anything_is_built(
+def test_missing_files_are_reported_before_building(
         refuse, shapes, tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.runner.Runner.from_cfg',
                         lambda config: pytest.fail('a Runner was built'))
@@ -250,7 +250,7 @@ def test_random_weights_when_asked_for(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_of_two_processes_the_first_speaks(shapes, tmp_path):
+def test_only_the_first_process_prints(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(classes=4), classes='abcd')
     config = detector_config(shapes, distiller(retinanet(), teacher), 'unused')
     config.dump(str(tmp_path / 'config.py'))
@@ -279,7 +279,7 @@ def test_why_another_tool_has_ended(command):
     ('teacher.py', ['--classes', 'c.json'], '`--classes`: no file at `c.json` .looked from'),
     ('teacher.py', ['--classes', 'RBC=cell'], '--classes must be a .json, .yaml, .yml, .py file '
      'with a mapping of classes, but got `RBC=cell`; write a file')])
-def test_a_teacher_and_its_classes_by_mistake(tmp_path, monkeypatch, teacher, options, message):
+def test_wrong_teacher_and_class_options(tmp_path, monkeypatch, teacher, options, message):
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
     common = importlib.import_module('common')
@@ -293,7 +293,7 @@ def test_a_teacher_and_its_classes_by_mistake(tmp_path, monkeypatch, teacher, op
         read()
 
 
-def test_an_interrupted_tool_says_how_to_go_on(command, monkeypatch, capsys):
+def test_interrupted_tool_names_the_resume_option(command, monkeypatch, capsys):
     def main():
         raise KeyboardInterrupt
 

@@ -222,7 +222,7 @@ def test_zero_label_is_written_for_sets_that_reduce_it(tool, tmp_path):
         assert np.asarray(image).tolist() == [[1, 5, 0]]
 
 
-def test_a_model_with_a_text_prompt_is_asked_for_any_class(shapes, tool, tmp_path):
+def test_model_with_a_text_prompt_labels_any_class(shapes, tool, tmp_path):
     """By names or by texts. The labels are mmdet's predictions for these texts."""
     pytest.importorskip('transformers')
     from support.words import text_detector, write_bert
@@ -270,7 +270,7 @@ def test_prompts_are_for_models_with_one(detector, tool):
         'label', *detector, '--out', 'out', '--prompts', 'disc=round')
 
 
-def test_too_many_images_without_labels_are_told_once(detector, tool, monkeypatch):
+def test_too_many_images_without_labels_warn_once(detector, tool, monkeypatch):
     label = importlib.import_module('label')
     monkeypatch.setattr(label, 'MOST_WITHOUT', 2)
     said = []
@@ -282,7 +282,7 @@ def test_too_many_images_without_labels_are_told_once(detector, tool, monkeypatc
 
 
 @pytest.mark.slow
-def test_images_of_another_set_are_told(detector, tool):
+def test_overlap_with_another_set_warns(detector, tool):
     out = tool('label', *detector, '--out', 'out', '--against', 'detector.py')
     assert out.count('4 of 4 images are in the train set of detector.py, too, by SHA-256') == 1
 
@@ -312,7 +312,7 @@ def test_wrong_input_is_refused_in_a_line(detector, tool, tmp_path, changed, wor
     assert words in tool('label', *words_of)
 
 
-def test_shares_are_nested_and_come_out_again(detector, tool, tmp_path, shapes):
+def test_shares_are_nested_and_reproducible(detector, tool, tmp_path, shapes):
     for folder in ('one', 'two'):
         out = tool('split_labels', 'detector.py', '--out', folder, '--shares', 50, 25)
         assert '50 %: 2 images with labels, 2 without' in out

@@ -34,7 +34,7 @@ def options(path, **more):
     # its pooling needs 49x49 positions of stride 8, more than 256 pixels have
     ('mmseg::mobilenet_v3', (392, 400), 'predictions of an image of 392x400'),
 ])
-def test_families_that_need_care(tool, monkeypatch, folder, crop_size, compared):
+def test_families_with_special_cases(tool, monkeypatch, folder, crop_size, compared):
     """With a smaller crop than in the config, to save time."""
     zoo = importlib.import_module('publish_zoo')
     read = Config.fromfile
@@ -68,7 +68,7 @@ def test_published_file_is_the_models(tool, tmp_path):
     assert read_checkpoint(half)['state_dict']['backbone.conv1.weight'].dtype == torch.float16
 
 
-def test_a_file_that_says_something_else_is_not_written(tool, tmp_path, monkeypatch):
+def test_file_with_other_predictions_is_not_written(tool, tmp_path, monkeypatch):
     config = Config(dict(default_scope='mmdet', model=retinanet()))
     checkpoint = save_teacher(tmp_path / 'epoch_1.pth', retinanet())['checkpoint']
     write = tool.write
@@ -101,7 +101,7 @@ def test_sizes_are_what_the_config_says(tool):
     assert tool.sizes_of(Config(dict(model=dict(type='X')))) == [(256, 256)]
 
 
-def test_no_size_that_the_model_takes_is_said(tool, tmp_path):
+def test_model_without_a_usable_size_is_reported(tool, tmp_path):
     config = Config(dict(default_scope='mmseg', model=segmentor()))
     config.model.backbone.type = 'ResNetV1c'
     torch.save(dict(meta={}, state_dict=build(segmentor(), 'mmseg').state_dict()),

@@ -62,7 +62,7 @@ def test_train_then_resume_then_test(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_segmentor_is_scored_as_mmseg_and_as_cityscapes_score_it(streets, tmp_path):
+def test_segmentor_has_the_scores_of_mmseg_and_cityscapes(streets, tmp_path):
     from mmseg.datasets import CityscapesDataset
     teacher = save_teacher(tmp_path / 'teacher.pth', segmentor(depth=50),
                            CityscapesDataset.METAINFO['classes'], scope='mmseg')
@@ -177,7 +177,7 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
     assert again.count('finished before') == 5
 
 
-def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
+def test_compare_trains_again_after_changes(
         shapes, tmp_path, monkeypatch, capsys):
     """Nothing is trained: each run writes a numbered checkpoint and fixed figures."""
     monkeypatch.syspath_prepend(TOOLS)
@@ -234,7 +234,7 @@ def test_compare_knows_the_teacher_and_the_data_that_a_student_had(
     assert run_again('--holdout', '3')[0] == ['student/seed0']
 
 
-def test_a_run_without_a_score_is_told_in_a_line(tmp_path, monkeypatch):
+def test_run_without_a_score_is_reported_in_a_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     compare = importlib.import_module('compare')
     log = tmp_path / '1' / 'vis_data' / 'scalars.json'
@@ -246,7 +246,7 @@ def test_a_run_without_a_score_is_told_in_a_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compare_scores_and_paints_segmentors_too(streets, tmp_path):
+def test_compare_supports_segmentors(streets, tmp_path):
     write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),
                segmentor_config(streets, segmentor(width=12), 'unused'))
     out = run('compare.py', 'pair', '--sheet', '2', cwd=tmp_path).stdout
@@ -267,7 +267,7 @@ def plain(config, path, **changes):
 
 
 @pytest.mark.slow
-def test_any_pair_without_writing_a_config(shapes, tmp_path):
+def test_any_pair_can_be_distilled_without_a_config(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(width=12))
     plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'small.py')
     plain(detector_config(shapes, retinanet(width=12), 'unused'), tmp_path / 'big.py')
@@ -339,7 +339,7 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, ca
     assert path.read_text() == written
 
 
-def test_options_beside_a_method_reach_the_student_and_the_distillation(tmp_path, monkeypatch):
+def test_options_with_a_method_reach_the_right_config(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     split = importlib.import_module('train').split_options
     student = Config(dict(model=dict(type='A', neck=dict(out_channels=4))))
@@ -370,7 +370,7 @@ def test_files_of_earlier_versions_have_no_digest(tmp_path, monkeypatch):
         files.write_kept(path, 'x = 1\n', 'train.py', 'run', False)
 
 
-def test_pair_that_lacks_the_points_says_which_it_has(shapes, tmp_path):
+def test_pair_without_the_points_lists_its_points(shapes, tmp_path):
     other = retinanet(anchor_generator=dict(scales_per_octave=1))
     plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'small.py')
     plain(detector_config(shapes, other, 'unused'), tmp_path / 'big.py')
@@ -408,7 +408,7 @@ def test_imports_of_the_student_are_kept(streets, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_by_the_tool_are_one_with_the_whole_batch(streets, tmp_path):
+def test_two_processes_equal_one_with_the_whole_batch(streets, tmp_path):
     """Frozen batch norms, group norms, and a connector. Both runs have the same order of images."""
     group_norm = dict(type='GN', num_groups=4)
     student = segmentor(norm_cfg=group_norm, dropout_ratio=0.)

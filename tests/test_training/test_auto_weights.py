@@ -20,7 +20,7 @@ from loops import images, streets_of
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
-from support.guests import live_through, same_to_the_bit
+from support.extensions import same_to_the_bit, train_kill_resume
 from torch import distributed, multiprocessing, nn
 
 from mmkd import FAMILIES, BaseTeacher, ModelFamily
@@ -122,14 +122,14 @@ def test_share_is_exact_on_a_linear_model():
     assert weight.count == 2
 
 
-def test_norms_are_averaged_over_the_first_iterations_and_then_fixed():
+def test_weight_is_fixed_after_averaging_norms():
     found = steps(linear(dict(share=0.5, iters=3)), 6, slopes=(1., 2., 6., 100., 100., 100.))
     means = [1, 1.5, 3, 3, 3, 3]
     assert [one['weight_backbone_slope'] for one in found] == pytest.approx(
         [0.5 * 3 / mean for mean in means])
 
 
-def test_a_schedule_multiplies_the_weight_and_does_not_enter_it():
+def test_schedule_multiplies_the_measured_weight():
     """Steps in which the term is turned off are not measured."""
     model = linear(dict(share=0.5, iters=3))
     found = steps(model, 6, slopes=(1., 2., 6., 7., 8., 9.), factors=[0.5, 0., 0.1, 1., 1., 0.5])
@@ -248,7 +248,7 @@ def streets(folder):
 
 
 @pytest.mark.parametrize('pair', [dense, rois, streets])
-def test_share_of_whole_models_is_that_of_the_gradients_by_hand(pair, tmp_path):
+def test_share_on_whole_models_equals_plain_gradients(pair, tmp_path):
     """Gradients are taken at the neck, or at the backbone if there is no neck. They are compared
     with those of the losses that the model returns.
     """
@@ -291,7 +291,7 @@ def test_resumed_in_the_middle_of_the_measurement_to_the_bit(shapes, tmp_path):
     def make(work_dir, **changes):
         return measured_config(shapes, teacher, work_dir, **changes)
 
-    whole, end = live_through(make, retinanet(), tmp_path)
+    whole, end = train_kill_resume(make, retinanet(), tmp_path)
     weights = [one['weight_neck_pkd'] for one in whole]
     assert len({*weights[:5]}) == 5
     assert len({*weights[4:]}) == 1

@@ -67,7 +67,7 @@ def test_gradients_are_cut_where_they_leave_the_term(is_open):
         assert not any(one.any() for one in found)
 
 
-def test_what_passes_keeps_its_values_and_gradients():
+def test_open_gate_keeps_values_and_gradients():
     inputs, gate = torch.randn(3, requires_grad=True), Gate(True)
     gate.is_open = torch.tensor(True)
     gate.value((gate.passed(inputs)**2).sum()).backward()
@@ -75,7 +75,7 @@ def test_what_passes_keeps_its_values_and_gradients():
     assert Gate(False).passed(inputs) is inputs
 
 
-def test_shared_modules_know_each_other_s_outputs():
+def test_shared_modules_recognise_each_others_outputs():
     """The second module gets the first one's own output, because it may recognise it by identity.
     """
     first, second, given = nn.Linear(2, 2), nn.Identity(), []
@@ -101,7 +101,7 @@ def test_shared_modules_know_each_other_s_outputs():
 # --- later reports -------------------------------------------------------------------------------
 
 
-def test_it_is_said_when_the_next_step_begins(monkeypatch):
+def test_warning_is_logged_when_the_next_step_begins(monkeypatch):
     said, one = [], Health(limit=2)
     monkeypatch.setattr(health, 'print_log', lambda text, *args, **kwargs: said.append(text))
     terms = dict(loss=[torch.tensor(NAN, requires_grad=True)])
@@ -121,7 +121,7 @@ def test_it_is_said_when_the_next_step_begins(monkeypatch):
             one.begin()
 
 
-def test_what_a_spoilt_network_would_learn_is_left_out_by_the_device():
+def test_diverged_network_is_left_out_on_the_device():
     one = Health()
     terms = {name: [torch.tensor(1., requires_grad=True)] for name in ('loss_a', 'loss_b')}
     with decided_on_the_device():
@@ -134,7 +134,7 @@ def test_what_a_spoilt_network_would_learn_is_left_out_by_the_device():
     assert (one.left_out, one.spoilt) == (dict(one=1), {'one'})
 
 
-def test_what_has_not_arrived_is_not_waited_for(monkeypatch):
+def test_missing_results_are_not_waited_for(monkeypatch):
     said, one = [], Health()
     monkeypatch.setattr(health, 'print_log', lambda text, *args, **kwargs: said.append(text))
     monkeypatch.setattr(Report, 'has_arrived', lambda self: False)
@@ -148,7 +148,7 @@ def test_what_has_not_arrived_is_not_waited_for(monkeypatch):
     assert '`loss` is infinite or NaN' in said[0]
 
 
-def test_a_copy_has_no_part_in_the_step():
+def test_copy_does_not_take_part_in_the_step():
     one = Health()
     with decided_on_the_device():
         one.check(dict(loss=[torch.tensor(1.)]), lambda name: Sides([], []))
@@ -159,7 +159,7 @@ def test_a_copy_has_no_part_in_the_step():
     assert one._last == dict(loss=1)
 
 
-def test_gradients_that_are_not_finite_are_taken_away_on_the_device():
+def test_infinite_gradients_are_removed_on_the_device():
     one, (good, bad) = Health(), (nn.Parameter(torch.ones(2)) for _ in range(2))
     good.grad, bad.grad = torch.ones(2), torch.tensor([NAN, 1.])
     with decided_on_the_device():
@@ -254,7 +254,7 @@ def work(rank, folder):
 
 
 @pytest.mark.slow
-def test_nan_in_one_of_two_processes_leaves_no_trace(tmp_path):
+def test_nan_in_one_process_does_not_affect_training(tmp_path):
     save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
     multiprocessing.spawn(work, (str(tmp_path), ), nprocs=2)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
@@ -264,7 +264,7 @@ def test_nan_in_one_of_two_processes_leaves_no_trace(tmp_path):
         assert_same(first[f'{way}, spoilt'], second[f'{way}, spoilt'])
 
 
-def beside_a_partner(spoil, is_on_device=True, partner=True, **settings):
+def with_a_partner(spoil, is_on_device=True, partner=True, **settings):
     """Run two steps of a student whose partner shares its backbone; return its weights."""
     torch.manual_seed(2)
     entry = dict(type='mmkd.KDLoss', on=dict(student='other:cls', teacher='student:cls'))
@@ -289,29 +289,29 @@ def beside_a_partner(spoil, is_on_device=True, partner=True, **settings):
     return model.state_dict(), logged
 
 
-def spoil_head(model):
+def corrupt_head(model):
     nn.init.constant_(model.bbox_head.retina_cls.bias, NAN)
 
 
-def spoil_norm(model):
+def corrupt_norm(model):
     nn.init.constant_(model.backbone.bn1.weight, NAN)
 
 
 @pytest.mark.parametrize(('spoil', 'settings'), [
-    (spoil_head, {}), (spoil_head, dict(separate_norm=True)),
-    (spoil_norm, dict(separate_norm=True))])
-def test_a_partner_that_diverges_trains_nothing_that_is_shared(spoil, settings):
-    expected, _ = beside_a_partner(None, partner=False)
-    found, logged = beside_a_partner(spoil, **settings)
+    (corrupt_head, {}), (corrupt_head, dict(separate_norm=True)),
+    (corrupt_norm, dict(separate_norm=True))])
+def test_diverging_partner_does_not_train_shared_parts(spoil, settings):
+    expected, _ = with_a_partner(None, partner=False)
+    found, logged = with_a_partner(spoil, **settings)
     assert logged['other.loss_cls'] == logged['loss_other_cls_kd_from_student'] == 0
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize('settings', [{}, dict(separate_norm=True)])
-def test_a_partner_that_is_well_is_trained_as_ever(settings):
+def test_finite_partner_is_trained_normally(settings):
     (found, logged), (expected, other) = (
-        beside_a_partner(lambda model: None, flag, **settings) for flag in (True, False))
+        with_a_partner(lambda model: None, flag, **settings) for flag in (True, False))
     assert logged['other.loss_cls'] > 0
     assert {name: value.item() for name, value in logged.items()} == {
         name: value.item() for name, value in other.items()}

@@ -58,7 +58,7 @@ def log_of(folder):
     return path.read_text()
 
 
-def test_spoilt_step_is_left_out_and_training_goes_on(shapes, tmp_path, teacher):
+def test_nan_step_is_left_out_and_training_continues(shapes, tmp_path, teacher):
     runner, losses = train(config_of(shapes, tmp_path / 'run', dict(teacher, spoilt=[2, 4])))
     assert [one['loss_cls_dist'] == 0 for one in losses] == [False, True, False, True]
     assert all(p.isfinite().all() for p in runner.model.parameters())
@@ -111,7 +111,7 @@ def warnings(monkeypatch):
     return said
 
 
-def test_term_that_does_not_move_is_remarked_on_once(monkeypatch):
+def test_constant_term_warns_once(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     for step in range(3 * health.CONSTANT):
         one.check(terms(0.25 if step else 1.), None)
@@ -119,14 +119,14 @@ def test_term_that_does_not_move_is_remarked_on_once(monkeypatch):
     assert text.startswith('`loss` was exactly 0.25 in 100 steps in a row; the student does')
 
 
-def test_term_of_zero_has_another_cause(monkeypatch):
+def test_zero_term_has_its_own_message(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     for _ in range(health.CONSTANT):
         one.check(terms(0.), None)
     assert 'both sides are equal' in said[0]
 
 
-def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
+def test_term_without_a_gradient_warns_once(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     for step in range(5):
         one.check(terms(float(step), False), None)
@@ -134,7 +134,7 @@ def test_term_without_a_gradient_is_remarked_on_once(monkeypatch):
     assert '`loss` has no gradient for the student' in text
 
 
-def test_finite_sides_that_overflow_have_a_cause_of_their_own(monkeypatch):
+def test_overflow_of_finite_values_has_its_own_message(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     large = [torch.full((2, 3), 1e30)]
     checked, _ = one.check(terms(float('inf')), lambda name: Sides(large, large))
@@ -143,7 +143,7 @@ def test_finite_sides_that_overflow_have_a_cause_of_their_own(monkeypatch):
     assert 'too large for the loss' in said[0]
 
 
-def test_remarks_grow_rare(monkeypatch):
+def test_warnings_become_less_frequent(monkeypatch):
     said, one = warnings(monkeypatch), Health(limit=10)
     for step in range(40):
         one.check(terms(float('nan') if step % 2 else float(step)), lambda name: Sides([], []))
@@ -167,7 +167,7 @@ def test_loss_that_gives_no_scalar_is_named(tmp_path, teacher):
         build(distiller(retinanet(), teacher, dict(type='mmkd.MapLoss', on='cls'))).prepare()
 
 
-def test_finite_levels_with_an_infinite_sum_have_that_cause(monkeypatch):
+def test_infinite_sum_of_finite_levels_is_diagnosed(monkeypatch):
     said, one = warnings(monkeypatch), Health()
     huge = dict(loss=[torch.tensor(3e38), torch.tensor(3e38)])
     one.check(huge, lambda name: Sides([torch.ones(2)] * 2, [torch.ones(2)] * 2))

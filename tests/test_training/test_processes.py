@@ -80,7 +80,7 @@ def test_synchronised_dist_is_that_of_the_whole_batch(tmp_path):
                 torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_alone_or_without_processes_it_changes_nothing():
+def test_sync_has_no_effect_in_a_single_process():
     images, teacher, weight = batch()
     logits = student()(images)
     plain = DISTLoss(use_sigmoid=True)(logits, teacher, weight)

@@ -95,7 +95,7 @@ def test_encoders_run_once_and_gradients_go_to_the_student_alone(tmp_path):
     assert all(one.grad is None for one in model.teacher.model.parameters())
 
 
-def test_random_queries_are_drawn_in_each_step_and_are_the_same_for_both(tmp_path):
+def test_random_queries_are_shared_and_drawn_in_each_step(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', one_stage('conditional'))
     inputs, samples = batch()
     model = prepared(one_stage('conditional'), teacher, RANDOM).eval()
@@ -112,7 +112,7 @@ def test_random_queries_are_drawn_in_each_step_and_are_the_same_for_both(tmp_pat
                for part in ('cls', 'l1', 'giou'))
 
 
-def test_a_partner_is_asked_again_too(tmp_path):
+def test_partner_runs_a_second_pass(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', one_stage('conditional', queries=9))
     entry = dict(type='mmkd.KDDETRLoss', queries='teacher')
     model = prepared(one_stage('conditional'), teacher, dict(entry, on='cls'), dict(
@@ -185,7 +185,7 @@ def test_layers_are_levels(tmp_path):
     (lambda: one_stage('detr'), lambda: one_stage('detr'),
      dict(through=dict(student='neck', teacher='neck')), '`queries` and `through` cannot be '
                                                          'combined')])
-def test_what_cannot_be_asked_is_refused_before_the_first_batch(
+def test_unsupported_pairs_are_refused_before_training(
         tmp_path, monkeypatch, student, teacher, entry, message):
     # the search for idle modules takes seconds
     monkeypatch.setattr('mmkd.training.probe.trials', lambda _: [])
@@ -211,7 +211,7 @@ def test_widths_must_be_equal(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('source', ['cached', 'committee'])
-def test_a_teacher_that_is_not_asked_again_is_refused(tmp_path, source):
+def test_teacher_without_a_second_pass_is_refused(tmp_path, source):
     one = save_teacher(tmp_path / 't.pth', one_stage('detr'))
     teacher = dict(one, type='mmkd.CachedTeacher', cache=str(tmp_path / 'c')) if (
         source == 'cached') else dict(type='mmkd.Committee', members=[one, one])

@@ -80,7 +80,7 @@ SPREAD = {2: dict(even=(6, 6), uneven=(9, 3), nothing=(12, 0), clip=(6, 6), scal
                   accumulate=(6, 6), zeros=(6, 6), error=(6, 6)),
           3: dict(even=(4, 4, 4), uneven=(1, 8, 3), nothing=(0, 12, 0), clip=(4, 4, 4),
                   scaler=(4, 4, 4), accumulate=(4, 4, 4), zeros=(4, 4, 4), error=(4, 4, 4))}
-"""How twelve rows are spread over processes, by what is tried."""
+"""Numbers of rows per process, of twelve rows, by test case."""
 
 
 def losses(student, wrapped, side, rows, target):
@@ -262,7 +262,7 @@ def test_example():
     assert not found.failed
 
 
-def test_the_order_is_that_of_the_kinds_and_stays_so_on_resume():
+def test_order_is_fixed_and_kept_on_resume():
     student, side = build()
     names = [name for name, _ in side.named_parameters()]
     assert names == [
@@ -283,7 +283,7 @@ def test_a_module_of_two_names_is_trained_once():
     assert len(side.parameters()) == len(side.tensors()) == 2
 
 
-def test_state_is_that_of_today_and_comes_back():
+def test_state_is_a_copy_and_can_be_loaded():
     _, side = build()
     state = side.state_dict()
     kept = copy.deepcopy(state)
@@ -330,7 +330,7 @@ def test_the_state_of_another_distillation_is_refused(change, message):
         assert torch.equal(value, before['connectors']['loss_b'][name])
 
 
-def test_all_of_it_moves_and_a_copy_of_the_student_shares_it():
+def test_side_modules_move_and_are_shared_by_copies():
     _, side = build()
     assert copy.deepcopy(dict(side=side))['side'] is side
     side._apply(lambda one: one.to('meta'))
@@ -340,7 +340,7 @@ def test_all_of_it_moves_and_a_copy_of_the_student_shares_it():
     assert {one.dtype for one in moved} == {torch.float64}
 
 
-def test_alone_nothing_is_exchanged():
+def test_single_process_exchanges_nothing():
     _, side = build()
     x = torch.ones((), requires_grad=True)
     assert side.anchor(x) is x
@@ -349,7 +349,7 @@ def test_alone_nothing_is_exchanged():
     assert all(one.grad is None for one in side.parameters())
 
 
-def test_it_joins_a_runners_optimizer_in_its_order():
+def test_parameters_join_the_optimizer_in_order():
     from types import SimpleNamespace
 
     from mmengine.config import Config

@@ -19,7 +19,7 @@ def prepared(*entries, **more):
     return model
 
 
-def test_state_does_not_move_with_the_training():
+def test_state_is_not_changed_by_training():
     """A checkpoint that is written later, or kept in memory, does not change."""
     mean = dict(mean=dict(type='mmkd.MeanTeacher', momentum=0.5, warmup=1))
     model = prepared(HINT, dict(type='mmkd.KDLoss', on=dict(student='cls', teacher='mean:cls')),

@@ -81,7 +81,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('case', REFUSED)
-def test_what_a_splitting_strategy_cannot_train_is_refused(shapes, tmp_path, teacher, case):
+def test_modules_that_sharding_cannot_train_are_refused(shapes, tmp_path, teacher, case):
     name, other, entries, message = REFUSED[case]
     model = distiller(retinanet(), other or teacher, *entries)
     config = flexible(shapes, model, str(tmp_path / 'run'), strategy=dict(
@@ -90,7 +90,7 @@ def test_what_a_splitting_strategy_cannot_train_is_refused(shapes, tmp_path, tea
         FlexibleRunner.from_cfg(config).train()
 
 
-def test_hook_comes_too_late_where_the_student_is_split(shapes, tmp_path, teacher):
+def test_hook_is_refused_for_a_sharded_student(shapes, tmp_path, teacher):
     config = flexible(
         shapes, retinanet(), str(tmp_path / 'run'),
         custom_hooks=[dict(type='mmkd.DistillHook', teacher=teacher, distill=ENTRIES[:1])],
@@ -102,7 +102,7 @@ def test_hook_comes_too_late_where_the_student_is_split(shapes, tmp_path, teache
     FlexibleRunner.from_cfg(config).train()
 
 
-def test_a_wrapper_that_splits_before_the_teacher_is_refused(teacher):
+def test_wrapper_that_shards_before_the_teacher_is_refused(teacher):
     """The plain Runner wraps the model before any hook runs."""
     from mmengine.model import MMFullyShardedDataParallel
 
@@ -117,7 +117,7 @@ def test_a_wrapper_that_splits_before_the_teacher_is_refused(teacher):
         check_strategy(OfATest(), None)
 
 
-def test_teacher_follows_a_student_that_was_moved_tensor_by_tensor(teacher):
+def test_teacher_moves_with_a_student_moved_by_fsdp(teacher):
     """FSDP moves a student in this way."""
     model = build(distiller(retinanet(), teacher))
     model.init_weights()

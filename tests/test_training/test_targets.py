@@ -56,7 +56,7 @@ def test_alpha_is_the_share_of_the_soft_targets(tmp_path, kind):
             torch.testing.assert_close(found[alpha][name], share * value, rtol=1e-5, atol=1e-7)
 
 
-def test_an_alpha_of_the_loss_itself_mixes_nothing(tmp_path):
+def test_alpha_of_the_loss_does_not_mix_targets(tmp_path):
     """DKD and PGD have an argument α of their own."""
     import numpy
     teacher = save_teacher(tmp_path / 't.pth', two_stage())
@@ -150,7 +150,7 @@ def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
     torch.testing.assert_close(one['loss_cls_kd'], (valid + other['loss_cls_kd']) / 2)
 
 
-def test_a_loss_that_does_not_look_at_weights_is_refused(tmp_path):
+def test_loss_that_ignores_weights_is_refused(tmp_path):
     student = segmentor()
     student['decode_head']['loss_decode'] = dict(type='LovaszLoss', reduction='none')
     teacher = save_teacher(tmp_path / 't.pth', segmentor(), scope='mmseg', classes=range(19))
@@ -169,7 +169,7 @@ def mixed(scores, labels, **criterion):
         return model['loss'](scores, labels), model['loss']
 
 
-def test_a_loss_that_changes_as_it_runs_is_tried_beside_itself():
+def test_loss_with_state_is_checked_on_a_copy():
     """The check uses a copy. Equalization loss ignores weights, Seesaw loss does not; both count
     labels.
     """
@@ -207,7 +207,7 @@ def test_what_cannot_be_mixed_is_refused_before_training(tmp_path, entry, messag
         prepared(retinanet(), teacher, entry)
 
 
-def test_labels_of_anchors_stand_by_position():
+def test_labels_of_anchors_are_ordered_by_position():
     labels = torch.arange(2 * 3 * 4 * 5) % 7 == 0  # image, height, width, anchor
     weight, = background_of([labels], [torch.Size((10, 9, 3, 4))], anchors=5)
     for image in range(2):

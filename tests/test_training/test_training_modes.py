@@ -250,7 +250,7 @@ def test_compiled_training_under_the_hook(shapes, tmp_path, teacher, monkeypatch
 
 
 @pytest.mark.slow
-def test_compiled_loop_of_ones_own_trains_connectors(folder):
+def test_compiled_loop_without_a_runner_trains_connectors(folder):
     plain, compiled = detector(folder), detector(folder)
     compiled.train_step = torch.compile(compiled.train_step, backend='eager')
     found = [steps(model, [images([0, 1])] * 2) for model in (plain, compiled)]
@@ -307,7 +307,7 @@ def test_loop_that_calls_forward_alone_must_train_the_connectors(folder):
     assert not any(one.equal(two) for one, two in zip(before, model.distillation.trained_beside))
 
 
-def test_an_average_follows_behind_a_distributed_wrapper(tmp_path):
+def test_mean_teacher_updates_inside_a_distributed_wrapper(tmp_path):
     """The wrapper's `train_step` does not call that of the Distiller."""
     def logs_of(is_wrapped):
         model = prepared(distiller(retinanet(), dict(type='mmkd.MeanTeacher', momentum=0.5),
@@ -332,8 +332,7 @@ def test_an_average_follows_behind_a_distributed_wrapper(tmp_path):
 # --- a teacher's weights -------------------------------------------------------------------------
 
 
-def test_weights_of_a_teacher_are_read_once_on_the_cpu_and_then_moved(folder, teacher, tmp_path,
-                                                                      monkeypatch):
+def test_teacher_weights_are_loaded_once_on_the_cpu(folder, teacher, tmp_path, monkeypatch):
     """With several processes and GPUs, no weights are loaded to the first GPU."""
     second = save_teacher(tmp_path / 'second.pth', retinanet(width=12))
     student = build(distiller(retinanet(), dict(

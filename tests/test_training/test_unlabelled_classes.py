@@ -14,7 +14,7 @@ COCO = CocoDataset.METAINFO['classes']
 OF_COCO = {CLASSES[0]: ['car', 'truck', 'bus'], CLASSES[1]: 'dog', CLASSES[2]: None}
 
 
-def sure(path, spread):
+def spread_scores(path, spread):
     """Give the scores of a saved model a larger spread."""
     saved = torch.load(path, weights_only=False)
     torch.manual_seed(3)
@@ -59,7 +59,7 @@ def test_objects_of_coco_are_renamed(tmp_path):
     model['bbox_head']['num_classes'] = 80
     model['test_cfg'].update(score_thr=0.01, max_per_img=300)
     entry = save_teacher(tmp_path / 't.pth', model, classes=COCO)
-    sure(tmp_path / 't.pth', 0.5)
+    spread_scores(tmp_path / 't.pth', 0.5)
     student, network = build(retinanet()), FrozenTeacher(**entry, classes=OF_COCO)
     network.prepare(student)
     raw = images([0, 1])
@@ -86,7 +86,7 @@ def test_objects_of_coco_are_renamed(tmp_path):
 def test_probabilities_of_pixels_add_up(tmp_path):
     names = ('car', 'road', 'truck', 'sky', 'tree')
     entry = save_teacher(tmp_path / 't.pth', segmentor(classes=5), classes=names, scope='mmseg')
-    sure(tmp_path / 't.pth', 1.)
+    spread_scores(tmp_path / 't.pth', 1.)
     student = build(segmentor(classes=3), 'mmseg').eval()
     network = FrozenTeacher(**entry, classes=dict(vehicle=['truck', 'car'], rider=None))
     network.prepare(student)
@@ -116,13 +116,13 @@ def test_probabilities_of_pixels_add_up(tmp_path):
     assert ((torch.maximum(car, truck) < least) & (got == 2)).any()
 
 
-def test_two_classes_of_one_output_have_the_threshold_of_the_head(tmp_path):
+def test_head_threshold_applies_to_one_output(tmp_path):
     """The head's threshold of 0.3 applies to its second class."""
     model = segmentor(classes=2)
     model['decode_head'].update(out_channels=1, threshold=0.3, loss_decode=dict(
         type='CrossEntropyLoss', use_sigmoid=True))
     entry = save_teacher(tmp_path / 't.pth', model, classes=('no', 'yes'), scope='mmseg')
-    sure(tmp_path / 't.pth', .5)
+    spread_scores(tmp_path / 't.pth', .5)
     student = build(segmentor(classes=2), 'mmseg').eval()
     network, labels = labelling(student, entry, ('yes', 'no'), score_thr=0.35)
     from mmseg.structures import SegDataSample

@@ -81,7 +81,7 @@ def test_terms_are_those_of_labelled_images(shapes, teacher, tmp_path):
     assert '4 of 4 unlabelled images are among those of the validation' in text
 
 
-def test_a_student_of_two_stages_compares_at_its_own_proposals(shapes, pictures, tmp_path):
+def test_two_stage_student_uses_its_own_proposals(shapes, pictures, tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', two_stage(channels=24))
     _, losses = train(config_of(shapes, tmp_path / 'run', two_stage(), teacher, DIST, NECK,
                                 unlabelled=pictures))
@@ -240,7 +240,7 @@ def states(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize('norm', ['labelled', *(pytest.param(norm, marks=pytest.mark.slow)
                                                 for norm in ('frozen', 'both'))])
-def test_labelled_images_are_trained_on_as_without_it(shapes, pictures, teacher, tmp_path, norm):
+def test_training_on_labelled_images_is_unchanged(shapes, pictures, teacher, tmp_path, norm):
     """Bit for bit, including the statistics of batch norms, if the new losses have weight 0."""
     entry = dict(DIST, images='labelled')
     train(config_of(shapes, tmp_path / 'alone', retinanet(), teacher, entry))
@@ -279,7 +279,7 @@ def iterations(shapes, folder, teacher, pictures, *entries, workers=0, **changes
 
 
 @pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_goes_on_to_the_bit(shapes, pictures, teacher, tmp_path, workers):
+def test_run_resumes_bit_for_bit(shapes, pictures, teacher, tmp_path, workers):
     """Resumed within an epoch of the unlabelled images, with gradients of two iterations
     accumulated.
     """
@@ -320,7 +320,7 @@ def in_two_processes(rank, folder, shapes, pictures, entry):
 
 
 @pytest.mark.slow
-def test_two_processes_see_other_images_train_alike_and_go_on(shapes, pictures, teacher, tmp_path):
+def test_two_processes_use_different_images_and_resume(shapes, pictures, teacher, tmp_path):
     """Bit for bit, with a connector."""
     multiprocessing.spawn(in_two_processes, (str(tmp_path), shapes, pictures, teacher), nprocs=2)
     parts = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
@@ -344,7 +344,7 @@ def in_a_loop(teacher, pictures, *entries):
 
 
 @pytest.mark.slow
-def test_in_a_loop_of_ones_own_and_in_bfloat16(pictures, teacher):
+def test_loop_without_a_runner_and_bfloat16(pictures, teacher):
     model = in_a_loop(teacher, pictures, DIST, LABELS)
     batch = model.data_preprocessor(images([0, 1]), True)
     found = []
@@ -394,13 +394,13 @@ def made(*entries, unlabelled=None, **settings):
     ([DIST], dict(dataloader=dict(batch_size=2)), 'either a `folder` of images or a `dataloader`'),
     ([DIST], dict(folder='x', norm='own'), "`unlabelled.norm` must be one of 'labelled', 'both'"),
     ([DIST], [1], r'must be a folder of images or a dict with a `dataloader`, but got \[1\]')])
-def test_what_does_not_fit_is_refused_when_it_is_built(entries, unlabelled, message):
+def test_misfits_are_refused_when_built(entries, unlabelled, message):
     with pytest.raises((ValueError, TypeError), match=message):
         made(*entries, unlabelled=unlabelled)
 
 
 @pytest.mark.slow
-def test_labels_for_the_loss_make_a_term_with_labels_possible(shapes, pictures, teacher, tmp_path):
+def test_pseudo_labels_allow_losses_that_need_labels(shapes, pictures, teacher, tmp_path):
     _, losses = train(config_of(shapes, tmp_path / 'run', retinanet(), teacher,
                                 dict(type='mmkd.BCKDLoss', on='cls'), LABELS,
                                 unlabelled=pictures))
@@ -420,7 +420,7 @@ def test_no_images_are_refused_before_the_first_batch(shapes, teacher, tmp_path,
                         unlabelled=json.loads(text)))
 
 
-def test_a_data_set_with_labels_loses_them_and_keeps_images_without(shapes, teacher, tmp_path):
+def test_labels_of_a_data_set_are_removed(shapes, teacher, tmp_path):
     """Images without boxes, which training would filter, are included."""
     import json
     with open(f'{shapes}/instances.json') as file:
@@ -454,7 +454,7 @@ def test_labels_in_another_order_than_their_names_are_refused(shapes, pictures, 
                         **{'train_dataloader.dataset.metainfo': dict(classes=CLASSES[::-1])}))
 
 
-def test_a_teacher_that_finds_nothing_is_said_once(pictures, teacher, monkeypatch):
+def test_teacher_without_detections_warns_once(pictures, teacher, monkeypatch):
     from mmkd.training import pseudo_labels
     said = []
     monkeypatch.setattr(pseudo_labels, 'warn', said.append)

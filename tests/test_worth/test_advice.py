@@ -22,7 +22,7 @@ def findings(teacher=60., student=50., is_trained=True, sides=None, methods=None
 
 BLOOD_TWO_STAGE = dict(teacher=side((91.0, 0.217), (82.5, 0.422)),
                        student=side((84.9, 0.343), (84.3, 0.359)))
-"""Figures of docs/results/bccd_faster_rcnn: logits made the student worse, features better."""
+"""Figures of docs/results/bccd_faster_rcnn, where KD on logits made the student worse."""
 
 
 @pytest.mark.parametrize(('teacher', 'verdict'), [
@@ -41,7 +41,7 @@ def test_an_untrained_student_is_not_compared():
     assert is_better(findings(is_trained=False, sides=BLOOD_TWO_STAGE)) is None
 
 
-def test_the_teacher_of_blood_cells_teaches_by_features_alone():
+def test_weak_logits_leave_only_feature_methods():
     found = findings(sides=BLOOD_TWO_STAGE, kind='roi')
     assert is_memorised(found)
     assert is_better(found) is False
@@ -51,14 +51,14 @@ def test_the_teacher_of_blood_cells_teaches_by_features_alone():
     assert 'only features' in advice.reasons[1]
 
 
-def test_a_memorised_teacher_that_is_still_better_teaches_by_predictions():
+def test_better_teacher_with_memorised_images_is_used():
     sides = dict(teacher=side((99., 0.1), (90., 0.3)), student=side((85., 0.4), (84., 0.41)))
     advice = recommend(findings(sides=sides))
     assert advice.method == 'dist'
     assert 'memorised' in advice.reasons[1]
 
 
-def test_one_of_both_figures_is_enough_to_be_better():
+def test_one_better_figure_is_sufficient():
     sides = dict(teacher=side((80., 0.4), (80., 0.5)), student=side((81., 0.6), (81., 0.6)))
     assert is_better(findings(sides=sides))
     assert not is_memorised(findings(sides=sides))

@@ -142,7 +142,7 @@ def test_a_segmentor(streets, tmp_path):
     assert found.standings['teacher'].held_out['positions'] > 0
 
 
-def test_a_teacher_at_the_point_is_scored_by_its_own_predictions(pair):
+def test_teacher_is_scored_by_its_own_predictions(pair):
     """A teacher with the student's weights has the same figures, another teacher has not."""
     config, teacher, folder = pair
     student = build(retinanet())
@@ -181,7 +181,7 @@ def test_labels_are_in_the_frame_of_the_input(pair):
     assert torch.allclose(found[0] * 2, found[1])
 
 
-def test_a_part_of_the_validation_is_scored_as_if_it_were_the_whole(pair):
+def test_part_of_the_validation_is_scored_alone(pair):
     """Images that were not evaluated do not count as images without detections."""
     config, _, _ = pair
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -198,7 +198,7 @@ def test_a_part_of_the_validation_is_scored_as_if_it_were_the_whole(pair):
         assert evaluator.evaluate(2)['coco/bbox_mAP'] == pytest.approx(1.)
 
 
-def test_time_that_is_up_is_named(pair):
+def test_time_limit_is_reported(pair):
     config, teacher, _ = pair
     found = examine(config, Config(teacher['config']), teacher['checkpoint'],
                     minutes=1e-6, methods=['dist', 'mimic']).findings

@@ -50,7 +50,7 @@ def test_ratio_and_cosine_of_a_linear_model():
     assert all(one.grad is None for one in model.parameters())
 
 
-def test_a_term_before_the_neck_pulls_on_the_backbone():
+def test_gradient_of_a_term_before_the_neck():
     model = Line()
     model.backbone = nn.Linear(2, 2, bias=False)
 
@@ -63,7 +63,7 @@ def test_a_term_before_the_neck_pulls_on_the_backbone():
     assert found.pulls['backbone'] == (pytest.approx(2.), pytest.approx(1.))
 
 
-def test_a_term_without_gradient_has_no_pull():
+def test_term_without_gradient_has_no_ratio():
     model, forward = losses_of((0., 10.), (3., 4.))
     found = step(lambda *given: {**forward(*given), 'loss_neck_mse': torch.ones(())}, model,
                  torch.ones(1, 2), ['loss_neck_mse'])
@@ -75,7 +75,7 @@ def test_gradients_of_zero():
     assert pull_of([torch.ones(2)], [torch.zeros(2)]) == (math.inf, 0.)
 
 
-def test_memory_is_what_backward_keeps():
+def test_memory_counts_tensors_kept_for_backward():
     """The result of exp is kept: 1000 floats. Parameters do not count."""
     model = nn.Linear(1, 1)
     inputs = torch.ones(1000, 1, requires_grad=True)
@@ -84,7 +84,7 @@ def test_memory_is_what_backward_keeps():
     assert found == [4000.]
 
 
-def test_a_student_is_as_before():
+def test_student_is_not_changed():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     model.eval()
     before = {name: one.clone() for name, one in model.state_dict().items()}

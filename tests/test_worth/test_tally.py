@@ -51,7 +51,7 @@ def test_an_image_without_labels_adds_nothing():
         assert tally.result() == {}
 
 
-def test_the_error_is_that_of_images_drawn_again():
+def test_error_equals_a_bootstrap_over_images():
     """Compared with a bootstrap over images."""
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(1, 9, (200, ), generator=generator).double()

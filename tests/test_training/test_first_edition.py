@@ -13,11 +13,11 @@ from pathlib import Path
 import mmdet
 import pytest
 from conftest import QUICK, detector_config, distiller, retinanet, save_teacher, saved_at, train
-from support.guests import same_to_the_bit
+from support.extensions import same_to_the_bit
 from support.tools import ROOT, run_tool
 
 COMMIT = 'a925a7ca858136d911111aa37a7361713144ac56'
-"""The last one before mmkd was laid out in rooms."""
+"""The last commit before mmkd was split into its present packages."""
 
 RUN = '''
 import json
@@ -94,7 +94,7 @@ def config_of(shapes, teacher, work_dir, hints=HINTS, **changes):
 
 
 @pytest.mark.slow
-def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
+def test_checkpoint_of_the_first_edition_is_resumed(shapes, tmp_path, old):
     """As the first edition would continue; also with the entries in another order."""
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
     first = tmp_path / 'first' / 'epoch_1.pth'
@@ -119,7 +119,7 @@ def test_its_checkpoint_is_gone_on_from(shapes, tmp_path, old):
 
 
 @pytest.mark.slow
-def test_its_cache_is_refused_by_name(shapes, tmp_path, old):
+def test_cache_of_the_first_edition_is_refused(shapes, tmp_path, old):
     """Both editions have the same version number, but read some points differently."""
     teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(width=12)),
                    type='mmkd.CachedTeacher', cache=str(tmp_path / 'cache'))

@@ -27,8 +27,9 @@ class DieAt(Hook):
             raise Died
 
 
-def live_through(make: Callable[..., Config], student: dict, folder: Any, scope: str = 'mmdet',
-                 dies_at: int = 3) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
+def train_kill_resume(make: Callable[..., Config], student: dict, folder: Any,
+                      scope: str = 'mmdet', dies_at: int = 3
+                      ) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
     """Train a config to the end; train it again, kill and resume that run; load the student.
 
     Args:

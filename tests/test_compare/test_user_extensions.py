@@ -46,7 +46,7 @@ def registered():
         del LOSSES.classes[name]
 
 
-def test_a_value_of_ones_own_for_a_region_and_a_connector(teacher):
+def test_custom_value_for_a_region_and_a_connector(teacher):
     mmkd.provides('bright', per_level=False)(lambda context: context.batch.inputs.mean((1, 2, 3)))
 
     class Bright(mmkd.Region):
@@ -75,7 +75,7 @@ def test_a_value_of_ones_own_for_a_region_and_a_connector(teacher):
     assert all(one > 0 for one in losses['loss_neck_mse'])
 
 
-def test_a_member_and_a_class_of_the_first_edition_keep_their_look(tmp_path):
+def test_teachers_with_the_old_method_name_still_work(tmp_path):
     calls = []
 
     with warnings.catch_warnings(record=True) as said:
@@ -100,7 +100,7 @@ def test_a_member_and_a_class_of_the_first_edition_keep_their_look(tmp_path):
     assert calls
 
 
-def test_there_is_no_mean_of_probabilities_of_what_each_member_has_of_its_own(tmp_path, registered):
+def test_member_specific_losses_are_averaged_as_losses(tmp_path, registered):
     @registered
     class LayeredKDLoss(LogitLoss):
 
@@ -126,7 +126,7 @@ def test_there_is_no_mean_of_probabilities_of_what_each_member_has_of_its_own(tm
     assert all(one.grad is not None for one in model.distillation.trained_beside)
 
 
-def test_fused_layers_are_left_out_where_a_value_goes_on(shapes, tmp_path):
+def test_through_does_not_use_fused_layers(shapes, tmp_path):
     student = retinanet()
     student['bbox_head']['norm_cfg'] = dict(type='BN')
     path = dict(student='bbox_head.cls_convs.0.conv', teacher='bbox_head.cls_convs.0.conv')
@@ -146,7 +146,7 @@ def test_communication_at_a_layer_of_a_cascade_is_refused(tmp_path):
             type='mmkd.DISTLoss', on='roi_head.bbox_head.1.fc_cls', sync=True))
 
 
-def test_a_copy_that_is_trained_trains_what_it_shares(tmp_path):
+def test_training_a_copy_trains_shared_modules(tmp_path):
     wide = save_teacher(tmp_path / 'w.pth', retinanet(channels=24))
     model = copy.deepcopy(prepared(retinanet(), wide, dict(type='mmkd.MSELoss', on='neck')))
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
@@ -179,7 +179,7 @@ def test_levels_have_one_number_in_setup_and_compare(teacher, registered):
     assert seen == [('compare', 2, 32.), ('compare', 3, 64.)]
 
 
-def test_iterations_are_counted_in_a_loop_of_ones_own(teacher, registered):
+def test_iterations_are_counted_without_a_runner(teacher, registered):
     seen = []
 
     @registered
@@ -200,7 +200,7 @@ def test_iterations_are_counted_in_a_loop_of_ones_own(teacher, registered):
     assert seen == [0, 1, 2]
 
 
-def test_a_path_without_part_in_the_point_is_named(teacher):
+def test_path_that_the_point_does_not_depend_on_is_refused(teacher):
     entry = dict(type='mmkd.KDLoss', on='cls', through=dict(
         student='bbox_head.reg_convs.0', teacher='bbox_head.reg_convs.0'))
     model = prepared(retinanet(), teacher, entry)
@@ -226,7 +226,7 @@ def test_further_points_of_other_strides_are_refused(tmp_path, registered):
         prepared(config, teacher, dict(type='mmkd.StridedLoss', on='neck'))
 
 
-def test_parameters_of_ones_own_are_not_asked_for(registered):
+def test_optional_parameters_are_not_requested_values(registered):
     @registered
     class EpsLoss(DistillLoss):
 
@@ -236,7 +236,7 @@ def test_parameters_of_ones_own_are_not_asked_for(registered):
     assert EpsLoss()(torch.zeros(1, 2), torch.zeros(1, 2)) == pytest.approx(1e-6)
 
 
-def test_a_loss_without_its_layers_says_so(registered):
+def test_calling_a_loss_before_setup_raises(registered):
     @registered
     class UnsetLoss(DistillLoss):
 

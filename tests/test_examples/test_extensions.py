@@ -15,7 +15,7 @@ from conftest import (
     save_teacher,
 )
 from mmengine.config import Config
-from support.guests import live_through
+from support.extensions import train_kill_resume
 
 import mmkd
 import mmkd.losses
@@ -54,7 +54,7 @@ def maker(shapes, teacher, *entries, student=None, **changes):
 def go(shapes, tmp_path, teacher, *entries, student=None, **changes):
     student = student or retinanet()
     make = maker(shapes, teacher, *entries, student=student, **changes)
-    return live_through(make, student, tmp_path)
+    return train_kill_resume(make, student, tmp_path)
 
 
 def config_of(name):
@@ -69,7 +69,7 @@ PUBLIC = {'mmkd': set(mmkd.__all__), 'mmkd.losses': set(mmkd.losses.__all__)}
 
 
 @pytest.mark.parametrize('file', FILES)
-def test_guests_import_public_names_alone(file):
+def test_examples_import_only_public_names(file):
     with open(os.path.join(EXAMPLES, file)) as source:
         tree = ast.parse(source.read())
     for node in ast.walk(tree):
@@ -83,7 +83,7 @@ def test_guests_import_public_names_alone(file):
 
 
 @pytest.mark.parametrize('file', FILES)
-def test_guests_are_short(file):
+def test_examples_are_short(file):
     with open(os.path.join(EXAMPLES, file)) as source:
         assert 15 <= len(source.readlines()) <= 60
 
@@ -177,7 +177,7 @@ def test_region(shapes, tmp_path, teacher):
         assert one['loss_cls_kd'] != pytest.approx(one['loss_whole'], rel=1e-3)
 
 
-def test_value_that_goes_on_through_the_teacher(shapes, tmp_path):
+def test_value_passed_through_the_teacher(shapes, tmp_path):
     """The config of the example, at another layer because the towers of the tests are shallower."""
     config = Config.fromfile(os.path.join(EXAMPLES, 'cross_head.py'))
     student, other = build(config.model.student), build(config_of(config.model.teacher.config))
@@ -191,7 +191,7 @@ def test_value_that_goes_on_through_the_teacher(shapes, tmp_path):
     assert all(one['loss_cls_kd'] > 0 for one in losses)
 
 
-def test_scheme_with_a_state_of_its_own(shapes, tmp_path):
+def test_scheme_with_its_own_state(shapes, tmp_path):
     losses, saved = go(shapes, tmp_path, dict(type='mmkd.AverageOfEpochs'),
                        dict(type='mmkd.KDLoss', on='cls'))
     assert [one['loss_cls_kd'] > 0 for one in losses] == [False, False, True, True, True, True]
