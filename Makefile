@@ -1,9 +1,9 @@
-# make demo: teach a small detector from a bigger one, 10 minutes on 2 cores, nothing to download.
-# make test: the test suite, but for its slow part, which is make test-slow.
-# All make .venv first where it is not there yet.
+# make demo: distill a small detector from a larger one, 10 minutes on 2 cores, no downloads.
+# make test: the fast tests. make test-slow: the slow tests.
+# All targets make .venv first if it does not exist.
 VENV ?= .venv
 PYTHON_OF_VENV = $(VENV)/bin/python -W ignore::UserWarning
-# One thread per test process; two processes fill two cores better than one with two threads.
+# One thread per test process, because two processes use two cores better than two threads do.
 WORKERS ?= 2
 
 .PHONY: demo test test-slow test-onedl lint types env clean
@@ -18,11 +18,11 @@ demo: env
 test: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-# What takes seconds to a minute each: the zoo, every config, kills, whole experiments, processes.
+# Tests of a second to a minute: the zoo, every config, killed runs, experiments, several processes.
 test-slow: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(PYTEST_ARGS)
 
-# Both parts on the maintained forks, in an environment of its own.
+# All tests on the maintained forks, in a separate environment.
 test-onedl:
 	@STACK=onedl tools/setup_env.sh .venv-onedl
 	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" $(PYTEST_ARGS)

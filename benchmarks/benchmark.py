@@ -64,13 +64,13 @@ from mmkd.training.beside import join_optimizer
 STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
 TRAFFIC = 'read and write'
 GIVE_BACK = dict(MALLOC_MMAP_THRESHOLD_='65536')
-"""For glibc: the peak is what is held at once, not what the allocator keeps for the next tensor, of
-which there is more or less from run to run."""
+"""Setting of glibc. It returns freed memory to the system, so that the measured peak does not depend
+on memory that the allocator keeps for later."""
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'
 WITHOUT = 'teacher observed'
-"""Beside a method: the same entries with a loss that computes nothing."""
+"""Name of the part with the same entries and a loss that computes nothing."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -155,7 +155,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     MMLogger.get_instance('benchmark', log_level='WARNING')
-    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD reads it
     if args.only:
         return print(json.dumps(memory_of(args)))
     found: Dict[str, Any] = dict(machine=machine_of(args), command=' '.join(sys.argv[1:]))
@@ -180,7 +180,7 @@ def main() -> None:
 
 
 def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
-    """Configs of the distillations to measure, by name."""
+    """Return the configs of the distillations to measure, by name."""
     if not args.student:
         configs = {}
         for path in args.configs:
@@ -189,7 +189,8 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
                 raise SystemExit(f'{path} has no teacher; give a distillation config, or --student '
                                  'and --teacher')
             folder, file = os.path.split(os.path.abspath(path))
-            # A scheme's folder has its name; one of an experiment has a config per method.
+            # The folder of a scheme has its name. The folder of an experiment has a config per
+            # method.
             is_experiment = os.path.isfile(os.path.join(folder, 'student.py'))
             configs[file.removesuffix('.py') if is_experiment else os.path.basename(folder)
                     ] = config
@@ -207,7 +208,7 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
 
 
 def without_weights(value: Any) -> Any:
-    """The config as a dict with random weights, so that nothing is downloaded."""
+    """Return the config as a dict with random weights, so that nothing is downloaded."""
     if isinstance(value, Config):
         return without_weights(value._cfg_dict.to_dict())
     if isinstance(value, (list, tuple)):
@@ -218,7 +219,7 @@ def without_weights(value: Any) -> Any:
     start = value.get('init_cfg')
     if isinstance(start, dict) and start.get('type') == 'Pretrained':
         value['init_cfg'] = None
-    if 'pretrained' in value:  # mmseg's; a second build of one config would refuse it, too
+    if 'pretrained' in value:  # used by mmseg, which refuses to build a config with it twice
         value['pretrained'] = None
     if 'config' in value:  # a teacher or a companion
         if isinstance(value['config'], str):
@@ -228,21 +229,21 @@ def without_weights(value: Any) -> Any:
 
 
 def with_options(config: Config, **options: Any) -> Config:
-    """The config with other settings of its teacher."""
+    """Return the config with other settings of its teacher."""
     config = copy.deepcopy(config)
     config.model.teacher.update(options)
     return config
 
 
 def with_nothing(config: Config) -> Config:
-    """The config with losses that compute nothing, at the same points."""
+    """Return the config with losses that compute nothing, at the same points."""
     config = copy.deepcopy(config)
     config.model.distill = [nothing_at(entry) for entry in config.model.distill]
     return config
 
 
 def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], Any]]]:
-    """The parts to time, by name: functions that build a part and return the function to time."""
+    """Return functions by part, which build the part and return the function to time."""
     configs = configs_of(args)
     configs = {name: Config(without_weights(config)) for name, config in configs.items()}
     first = next(iter(configs.values()))
@@ -280,10 +281,10 @@ def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(model)
         initialise(getattr(model, 'student', model))
-        if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's
+        if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's model
             initialise(model.teacher)
         model.to(args.device).train()
-        if getattr(model.data_preprocessor, 'size', None):  # to which mmseg pads
+        if getattr(model.data_preprocessor, 'size', None):  # mmseg pads to this size
             model.data_preprocessor.size = tuple(args.size)
         if hasattr(model, 'distillation'):
             model.prepare()
@@ -292,10 +293,11 @@ def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
 
 def step_of(args: argparse.Namespace, config: Config, model: Any,
             runs_whole: bool = False) -> Callable[[], Any]:
-    """A training step: data preprocessor, losses, backward, optimizer."""
+    """Return a function that runs a training step: data preprocessor, losses, backward, optimizer.
+    """
     model = build(config, model, args)
     settings = copy.deepcopy(config.optim_wrapper)
-    settings.optimizer.lr = 1e-9  # random weights and labels: let nothing diverge
+    settings.optimizer.lr = 1e-9  # small, because training on random labels could diverge
     if args.amp:
         settings.update(dict(type='AmpOptimWrapper', dtype=args.amp) if args.device != 'cpu' else
                         dict(type='mmkd.BFloat16OptimWrapper'))
@@ -311,12 +313,12 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
             for image, sample in zip(batch['inputs'], batch['data_samples']):
                 sample.set_data({VIEW.format(network.view): image})
     distillation.begin()
-    distillation.after_epoch(1)  # an earlier self speaks from the second epoch on
+    distillation.after_epoch(1)  # EarlierSelf teaches from the second epoch on
     number = count(1)
     beside = sum(one.numel() for one in distillation.trained_beside)
 
     def step() -> Any:
-        # As under a Runner, whose hooks tell the networks what is over.
+        # MMEngine's hooks would do this in a run.
         logged = BaseModel.train_step(model, copy.deepcopy(batch), optimizer)
         distillation.after_iter(next(number))
         return {name: value.item() for name, value in logged.items()
@@ -327,7 +329,7 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
 
 
 def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Callable[[], Any]:
-    """The training step of MMRazor's distillation of the same pair."""
+    """Return the training step of MMRazor's distillation of the same pair."""
     import_mmrazor()
     student, teacher = model_config(config), model_config(Config(config.model.teacher.config))
     model = build(config, student, args)
@@ -348,9 +350,9 @@ def mmrazor_step_of(args: argparse.Namespace, config: Config, method: str) -> Ca
 
 
 def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
-    """The complete forward of the teacher, without gradient."""
+    """Return the complete forward of the teacher, without gradient."""
     model = build(config, model_config(config), args).eval().requires_grad_(False)
-    # The student's step has counted the data preprocessor already.
+    # The student's step already includes the data preprocessor.
     data = model.data_preprocessor(made_up_batch(model, *args.size, args.batch_size), True)
 
     def forward() -> Any:
@@ -366,7 +368,7 @@ def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
 
 
 def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
-    """Seconds and memory of every part."""
+    """Measure seconds and memory of every part."""
     makers = parts_of(args)
     parts = {name: make() for name, make in makers.items()}
     terms: Dict[str, Any] = {}
@@ -384,9 +386,9 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
 
 def timed(parts: Dict[str, Callable], args: argparse.Namespace,
           last: Optional[Dict[str, Any]] = None) -> Dict[str, List[float]]:
-    """Seconds of every part in every round, after two warm-up rounds.
+    """Measure the seconds of every part in every round, after two warm-up rounds.
 
-    ``last`` takes what each part returned in the last round.
+    ``last`` receives the return value of each part in the last round.
     """
     last = {} if last is None else last
     seconds: Dict[str, List[float]] = {name: [] for name in parts}
@@ -442,7 +444,7 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     """Peak memory in MiB, beyond that of the process at its start."""
     loss, _, form = args.only.partition('/')
     if form:
-        if form == COMPILED:  # what the compiler takes for itself is not the loss's
+        if form == COMPILED:  # the memory of the compiler does not count
             small = argparse.Namespace(**{**vars(args), 'loss_shape': [1, 2, 3, 4],
                                           'feature_shape': [1, 32, 4, 4]})
             loss_step(small, loss, form)()
@@ -454,7 +456,7 @@ def memory_of(args: argparse.Namespace) -> Dict[str, float]:
     before = peak(args.device)
     part = parts_of(args)[args.only]()
     weights = peak(args.device) - before
-    gc.collect()  # what building has left behind
+    gc.collect()  # free what is left from building
     for _ in range(3):
         part()
     return dict(peak=peak(args.device) - before, built=weights)
@@ -464,7 +466,8 @@ def peak(device: str) -> float:
     """Peak in MiB: of the allocator on a GPU, of the resident memory of the process on a CPU."""
     if device.startswith('cuda'):
         return torch.cuda.max_memory_allocated() / 2**20
-    with open('/proc/self/status') as file:  # `ru_maxrss` begins with that of the parent process
+    # `ru_maxrss` starts with the value of the parent process
+    with open('/proc/self/status') as file:
         return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 2**10
 
 
@@ -527,7 +530,8 @@ def measure_losses(args: argparse.Namespace) -> Dict[str, Any]:
     losses = {name: loss for name, loss in ((one, loss_of(one)) for one in args.losses) if loss}
     seconds: Dict[str, List[float]] = {}
     memory: Dict[str, float] = {}
-    for name, loss in losses.items():  # one after another, so that the tensors of one are there
+    # one after another, so that only the tensors of one loss exist
+    for name, loss in losses.items():
         its = {f'{name}/{form}': loss_step(args, name, form) for form in forms(args, loss)}
         its[f'{name}/{TRAFFIC}'] = traffic_of(args, loss)
         seconds.update(timed(its, args))

@@ -90,7 +90,7 @@ class Broken(AssertionError):
 class Result(NamedTuple):
     """How a run ended."""
     code: int
-    """Exit code; minus the signal where one ended it."""
+    """Exit code, or the negative number of the signal that ended the run."""
     output: str
 
     @property
@@ -136,7 +136,7 @@ class Round:
         self.write('distill.py', DISTILL.format(weight=weight, config=config, cache=cache))
 
     def start(self, *options: str, before: Optional[Callable[[], None]] = None) -> int:
-        """Begin a run in a process of its own; returns its number."""
+        """Start a run in a child process; return the process id."""
         command = ['train.py', os.path.join(self.folder, 'distill.py'), '--work-dir',
                    self.work_dir, *options]
         process = os.fork()
@@ -185,7 +185,7 @@ class Round:
         raise Broken(f'the run did not end within {seconds} s')
 
     def run(self, *options: str, before: Optional[Callable[[], None]] = None) -> Result:
-        """Run to the end."""
+        """Run a training to its end."""
         return self.end_of(self.start(*options, before=before))
 
     def event(self) -> int:
@@ -193,27 +193,27 @@ class Round:
         return self.random.randrange(1, len(EVENTS))
 
     def cut_off(self) -> None:
-        """Train, and be killed after the first checkpoint."""
+        """Train, and kill the run after its first checkpoint."""
         self.run(before=lambda: at_event(self.random.randrange(
             len(EVENTS) // 2, len(EVENTS)), lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
     def newest(self) -> str:
-        """The newest checkpoint."""
+        """Return the path of the newest checkpoint."""
         path = latest_whole(self.work_dir)
         if path is None:
             raise Broken('no checkpoint survived')
         return path
 
     def files(self) -> Dict[str, str]:
-        """Digest of every checkpoint."""
+        """Return the SHA-256 of every checkpoint, by name."""
         return {name: hash_of_file(os.path.join(self.work_dir, name))
                 for name in sorted(os.listdir(self.work_dir)) if name.endswith('.pth')}
 
 
 EVENTS: List[str] = []
-"""Names of the events of the run that is left alone, in order."""
+"""Names of the events of the undisturbed run, in order."""
 REFERENCE: Dict[str, Any] = {}
-"""What its last checkpoint holds."""
+"""Content of its last checkpoint."""
 
 
 def student_text(data: str, width: int = 4, channels: int = 16) -> str:
@@ -222,7 +222,7 @@ def student_text(data: str, width: int = 4, channels: int = 16) -> str:
 
 
 def on_events(act: Callable[[int, str], None]) -> None:
-    """Make a run that is about to start call a function at each event, with number and name."""
+    """Make the next run call a function at each event, with its number and name."""
     from mmdet.models import BaseDetector
     numbers = count(1)
 
@@ -239,11 +239,11 @@ def on_events(act: Callable[[int, str], None]) -> None:
 
 
 def at_event(number: int, act: Callable[[], Any]) -> None:
-    """Make a run that is about to start act at the event of that number, from 1."""
+    """Make the next run call a function at the event with this number, counted from 1."""
     on_events(lambda n, name: act() if n == number else None)
 
 
-# --- what must hold -----------------------------------------------------------------------------
+# --- guarantees ---------------------------------------------------------------------------------
 
 
 def check(holds: bool, problem: str, result: Optional[Result] = None) -> None:
@@ -275,7 +275,7 @@ def is_refused(round: Round, result: Result, *words: str) -> None:
     check(not os.path.exists(round.sentinel), 'code from a file ran')
 
 
-# --- the breaks ---------------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------------------------------
 
 
 class Hostile:
@@ -312,7 +312,7 @@ def full_disk(round: Round) -> None:
 
     before = round.files()
     result = round.run('--resume', before=limited)
-    if result.code:  # else it was over already
+    if result.code:  # otherwise the run ended before the fault
         is_refused(round, result, r'\.pth', 'free|space|limit|large')
         after = round.files()
         check(all(after.get(name) == digest for name, digest in before.items()),
@@ -359,7 +359,7 @@ def teacher_changes_meanwhile(round: Round) -> None:
     """The teacher's files are removed, truncated or replaced during the run."""
     digest = hash_of_file(round.teacher)
     path = round.random.choice([round.teacher, os.path.join(round.folder, 'teacher.py')])
-    first = EVENTS.index('train_step') + 1  # the teacher is built before it
+    first = EVENTS.index('train_step') + 1  # the teacher is built before the first step
     moment = round.random.randrange(first, len(EVENTS))
     result = round.run(before=lambda: at_event(moment, lambda: _spoil(round, path)))
     ends_as_if_alone(round, result)
@@ -458,7 +458,7 @@ def wrong_type(round: Round) -> None:
     else:
         saved['state_dict'] = {name: tensor.int() for name, tensor in saved['state_dict'].items()}
     torch.save(saved, path)
-    for name in os.listdir(round.work_dir):  # an earlier one may be taken in its place
+    for name in os.listdir(round.work_dir):  # so that no earlier checkpoint can be chosen
         if name.endswith('.pth') and name != os.path.basename(path):
             os.remove(os.path.join(round.work_dir, name))
     is_refused(round, round.run('--resume', path), 'epoch_')
@@ -470,7 +470,7 @@ def another_run(round: Round) -> None:
     saved = read_file(round.newest(), False, '')
     saved['meta'].update(epoch=9, iter=27, seed=5, experiment_name='another_20200101_000000',
                          time='20200101_000000')
-    del saved['meta'][RUN]  # of MMEngine's own hook
+    del saved['meta'][RUN]  # as MMEngine's own hook saves it
     if round.random.random() < 0.5:
         saved['meta'][RUN] = dict(started=1577836800.)
     saved['state_dict'] = {name: tensor * 0.9 if tensor.is_floating_point() else tensor
@@ -496,7 +496,7 @@ def diverged(round: Round) -> None:
 
 
 def overlapping_zip(round: Round) -> None:
-    """The parts of the teacher's zip claim more than the file holds."""
+    """The directory of the teacher's zip claims more bytes than the file has."""
     with zipfile.ZipFile(round.teacher) as file:
         parts = {info.filename: file.read(info) for info in file.infolist()}
     with zipfile.ZipFile(round.teacher, 'w', zipfile.ZIP_STORED) as file:
@@ -604,7 +604,7 @@ def make_teacher(path: str) -> None:
 
 
 def prepared(root: str) -> str:
-    """Make data and a teacher; the teacher's path."""
+    """Make the data and a teacher; return the teacher's path."""
     data, teacher = os.path.join(root, 'digits'), os.path.join(root, 'teacher.pth')
     in_child(lambda: make_digits(data))
     with open(teacher.replace('.pth', '.py'), 'w') as file:

@@ -57,7 +57,7 @@ IMAGE_SIZES = (128, 256, 512)
 LIGHT_FIRST = ('r18', 'tiny', r'[-_]t[-_]', 'nano', r'[-_]s[-_]', 'small', 'mit-b0', 'r34', 'r50',
                'base', r'[-_]b[-_]')
 TRACED = ('loss_cls_dist', 'loss_cls_kd')
-"""Whose gradients are followed."""
+"""Terms whose gradients are checked."""
 FEWER = dict(num_queries=20, sos_token_num=20, num_proposals=20, nms_pre=100, max_per_img=50)
 
 
@@ -104,7 +104,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def folders_of(package: str) -> List[str]:
-    """Every folder of configs that a package is installed with."""
+    """Return the names of all config folders of an installed package."""
     root = config_root(package)
     return sorted(name for name in os.listdir(root)
                   if not name.startswith('_') and glob.glob(os.path.join(root, name, '*.py')))
@@ -118,7 +118,7 @@ def config_root(package: str) -> str:
 
 
 def try_folder(name: str) -> Outcome:
-    """Try the lightest config of a folder; if it cannot be built, the next, up to four."""
+    """Check the lightest config of a folder; if it cannot be built, the next, up to four."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter('ignore')
@@ -134,10 +134,10 @@ def try_folder(name: str) -> Outcome:
 
 
 def read_config(path: str) -> Config:
-    """Read a config; an empty one if it cannot be read."""
+    """Read a config; return an empty one if it cannot be read."""
     try:
         return Config.fromfile(path, import_custom_modules=False)
-    except Exception:  # a base that is not where the file says, a missing package
+    except Exception:  # a base that does not exist, or a missing package
         return Config(dict(model=dict(type='')))
 
 
@@ -151,7 +151,7 @@ def weight_of(path: str) -> Tuple[int, str]:
 
 
 def try_config(path: str, folder: str) -> Outcome:
-    """Build a student and its teacher, and train one step."""
+    """Build a student and its teacher, and train for one step."""
     outcome = Outcome(folder, os.path.basename(path))
     noise = io.StringIO()
     try:
@@ -167,10 +167,10 @@ def try_config(path: str, folder: str) -> Outcome:
 
 
 def cover(path: str, outcome: Outcome) -> None:
-    """The checks of one config; what is found goes into ``outcome``.
+    """Check a config and store the results in ``outcome``.
 
     Raises:
-        Exception: Whatever goes wrong, above all AssertionError with the name of the check.
+        Exception: Any error, for a failed check an AssertionError with the name of the check.
     """
     config = Config.fromfile(path)
     student_config = shrink(model_config(config))
@@ -196,7 +196,7 @@ def cover(path: str, outcome: Outcome) -> None:
         step(model, batch)
         try:
             plain.load_state_dict(model.state_dict(), strict=True)
-        except RuntimeError:  # DDQ has more names for its parameters once it has been trained
+        except RuntimeError:  # DDQ gets more parameter names during training
             plain.train()
             plain(**batch, mode='loss')
             plain.load_state_dict(model.state_dict(), strict=True)
@@ -205,18 +205,20 @@ def cover(path: str, outcome: Outcome) -> None:
 
 @mmkd.MODELS.register_module(force=True)
 class RandomTeacher(FrozenTeacher):
-    """A teacher with random weights, initialised before it says its first word. It says the same to
-    the bit where nothing in it is left out."""
+    """A teacher with random weights that are initialised before its first forward pass.
+
+    Its outputs must be bitwise equal to those of a pass in which no module is skipped.
+    """
 
     def prepare(self, student: Any) -> None:
         super().prepare(student)
         initialise(self.model)
 
     def observe(self, *args: Any) -> Dict[str, Answers]:
-        with preserved_rng():  # some draw random numbers also in eval mode
+        with preserved_rng():  # some models draw random numbers also in eval mode
             torch.manual_seed(0)
             told = super().observe(*args)
-            if args[1] is None or self.runs_whole:  # a blank image
+            if args[1] is None or self.runs_whole:  # the dry run
                 return told
             self.runs_whole = True
             torch.manual_seed(0)
@@ -240,9 +242,9 @@ def memory_marked() -> Iterator[None]:
 
 
 def batch_that_fits(model: Any) -> Dict[str, Any]:
-    """A batch of the smallest image size that the student accepts."""
+    """Make a batch of the smallest image size that the student accepts."""
     model.train()
-    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD asks for it, as under a Runner
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD reads it, as in a run
     sizes = list(dict.fromkeys([*((side, side) for side in IMAGE_SIZES),
                                 *sizes_of_model(model.student)]))
     for size in sizes:
@@ -263,7 +265,7 @@ def unpadded(preprocessor: Any) -> Iterator[None]:
     """Context manager in which images are not padded to the size of training."""
     before = dict(vars(preprocessor)), dict(preprocessor._modules)
     preprocessor._modules.pop('batch_augments', None)
-    preprocessor.batch_augments = None  # pad to 1024 pixels, or change the size by chance
+    preprocessor.batch_augments = None  # these pad to 1024 pixels, or resize at random
     if getattr(preprocessor, 'size', None) is not None:
         preprocessor.size, preprocessor.size_divisor = None, 32
     try:
@@ -279,7 +281,7 @@ def step(model: Any, batch: Dict[str, Any]) -> None:
     """Train one step, and check which parameters get gradients."""
     before = [p.clone() for p in model.teacher.model.parameters()]
     torch.manual_seed(0)
-    np.random.seed(0)  # samplers of RoIs draw from it
+    np.random.seed(0)  # RoI samplers use this generator
     losses = model(**copy.deepcopy(batch), mode='loss')
     for name in ('loss_cls_dist', 'loss_cls_kd'):
         term = sum(losses[name])
@@ -304,14 +306,14 @@ def step(model: Any, batch: Dict[str, Any]) -> None:
 
 
 NOT_LISTED = re.compile(r'\.(\d+|all)$|^(features|centerness)$')
-"""Points that the page does not list: parts and collections of others, and two that come with
-'cls'."""
+"""Points that the page does not list: parts and collections of other points, and two that every
+model with 'cls' has."""
 
 
 def look_at_points(model: Any, outcome: Outcome) -> None:
-    """Try every point, and 'cls' with a teacher that sees the image in another size."""
+    """Check every point, and 'cls' with a teacher that gets the image in another size."""
     distillation = model.distillation
-    model.teacher.runs_whole = True  # no time for what a single look could leave out
+    model.teacher.runs_whole = True  # the search for idle modules would take too long
     outcome.points = [name + ('*' if found.connectors else '')
                       for name, found in trials(distillation)
                       if isinstance(found, Term) and not NOT_LISTED.search(name)]
@@ -333,7 +335,7 @@ def look_at_points(model: Any, outcome: Outcome) -> None:
 
 
 def head_of(model: Any) -> str:
-    """Class of the head that predicts classes."""
+    """Return the class name of the head that predicts classes."""
     for path in ('roi_head.bbox_head', 'panoptic_head', 'bbox_head', 'mask_head', 'decode_head',
                  'rpn_head'):
         with contextlib.suppress(AttributeError):
@@ -351,7 +353,7 @@ def head_of(model: Any) -> str:
 
 
 def walk(config: Any) -> Iterator[Dict[str, Any]]:
-    """Every dict inside a config."""
+    """Yield every dict inside a config."""
     if isinstance(config, dict):
         yield config
     for value in config.values() if isinstance(config, dict) else config if isinstance(
@@ -360,7 +362,7 @@ def walk(config: Any) -> Iterator[Dict[str, Any]]:
 
 
 def shrink(model: ConfigDict) -> ConfigDict:
-    """Config of the same model with smaller settings, if they keep its structure."""
+    """Return the config with smaller settings, if they keep the structure of the model."""
     model = copy.deepcopy(model)
     for part in walk(model):
         for name in ('init_cfg', 'pretrained', 'checkpoint_file'):
@@ -369,21 +371,23 @@ def shrink(model: ConfigDict) -> ConfigDict:
         for name, value in FEWER.items():
             if isinstance(part.get(name), int) and part[name] > value:
                 part[name] = value
-        if part.get('use_torchvision'):  # mmcv's own gives the same
+        if part.get('use_torchvision'):  # mmcv's own operator is equivalent
             part['use_torchvision'] = False
-        if part.get('type') in ('SyncBN', 'MMSyncBN'):  # of several GPUs only
+        if part.get('type') in ('SyncBN', 'MMSyncBN'):  # only for several GPUs
             part['type'] = 'BN'
         if part.get('type') == 'RandomSampler' and isinstance(part.get('num'), int):
             part['num'] = 32
-    if 'text_encoder' in model:  # each class is read in each of many sentences
+    if 'text_encoder' in model:  # each class is encoded with many sentences
         model['text_encoder'].update(templates=['a photo of a {}.'], num_layers=2)
     backbone = model.get('backbone') or {}
-    if backbone.get('type') in ('BEiT', 'MAE', 'VisionTransformer'):  # as many outputs, no more
+    # only as many layers as outputs
+    if backbone.get('type') in ('BEiT', 'MAE', 'VisionTransformer'):
         taken = backbone.get('out_indices', -1)
         count = len(taken) if isinstance(taken, (list, tuple)) else 1
         backbone.update(num_layers=max(count, 2),
                         out_indices=tuple(range(count)) if count > 1 else -1)
-    if backbone.get('type') in ('BEiT', 'MAE'):  # of large images alone, so that time is in width
+    # these take only large images, so the width dominates the time
+    if backbone.get('type') in ('BEiT', 'MAE'):
         width = 96
         backbone.update(embed_dims=width, num_heads=3)
         model['neck']['embed_dim'] = width
@@ -392,13 +396,15 @@ def shrink(model: ConfigDict) -> ConfigDict:
     for part in ('encoder', 'decoder'):
         if isinstance(model.get(part), dict) and model[part].get('num_layers', 0) > 2:
             model[part]['num_layers'] = 2
-            if model[part].get('num_cp', 0) > 2:  # layers whose activations are computed again
+            if model[part].get('num_cp', 0) > 2:  # number of layers with activation checkpointing
                 model[part]['num_cp'] = 2
     return model
 
 
 def deeper(student: ConfigDict) -> ConfigDict:
-    """Config of the teacher: a deeper backbone if channels stay the same, else the student's."""
+    """Return the teacher's config: a deeper backbone if channels stay the same, else the
+    student's.
+    """
     teacher = copy.deepcopy(student)
     backbone = teacher.get('backbone') or {}
     depth = backbone.get('depth')
@@ -411,7 +417,7 @@ def deeper(student: ConfigDict) -> ConfigDict:
 
 
 def difference(student: ConfigDict, teacher: ConfigDict) -> str:
-    """How the teacher differs from the student."""
+    """Describe how the teacher differs from the student."""
     for name in ('depth', 'depths'):
         one, other = (side.get('backbone', {}).get(name) for side in (student, teacher))
         if one != other:
@@ -419,7 +425,7 @@ def difference(student: ConfigDict, teacher: ConfigDict) -> str:
     return 'the same'
 
 
-# --- the page -----------------------------------------------------------------------------------
+# --- page ---------------------------------------------------------------------------------------
 
 
 def summary_of(outcomes: List[Outcome]) -> str:
@@ -435,7 +441,7 @@ def summary_of(outcomes: List[Outcome]) -> str:
 
 
 def page_of(outcomes: List[Outcome]) -> str:
-    """docs/zoo.md."""
+    """Return the text of docs/zoo.md."""
     import mmdet
     import mmseg
     versions = (f'mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, '

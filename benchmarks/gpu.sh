@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# On a GPU: are kernels, mixed precision and training right, and how fast is a step?
+# Check kernels, mixed precision and training on a GPU, and measure the time of a step.
 #
-#     benchmarks/gpu/prepare.sh                      # before, where there is a network
+#     benchmarks/gpu/prepare.sh                      # first, on a machine with a network
 #     benchmarks/gpu.sh [--out DIR] [--limit 520] [SECTION ...]
 #
-# Sections, in the order of their worth; all by default:
+# Sections, the most important first; all by default:
 #   right     kernels of DIST, KD and CWD, and losses in half precision, against float64
 #   losses    losses alone against memory traffic and torch.compile
 #   retinanet a step of RetinaNet X101-64x4d -> R50, 800x1333, batch 2 and 8; fp32, fp16, bf16
 #   waits     whether a distilled step makes the CPU wait for the GPU
-#   idle      whether the GPU waits for mmkd's Python; with a picture
-#   nccl      one process of NCCL: gradients of side modules
-#   train     BCCD with --amp, kill -9 and resume, beside float32
+#   idle      whether the GPU waits for mmkd's Python code; with a picture
+#   nccl      gradients of side modules in one process with NCCL
+#   train     BCCD in float32, with --amp, and with --amp, kill -9 and resume
 #   cascade   a step of Cascade R-CNN X101 -> Faster R-CNN R50
 #   segmentor a step of DeepLabV3 R101 -> R18, 512x1024, batch 8
-# Each writes to DIR/results.md the moment it is finished, and stops at its own limit, so that a
-# run that is cut off still counts. A section that is in results.md is not repeated.
-# --limit: seconds for all of them; what does not fit is left for the next call.
+# Each section has a time limit and writes its results to DIR/results.md when it ends, so an
+# interrupted run keeps the finished sections. Sections in results.md are not repeated.
+# --limit: seconds for all sections; the others are left for the next call.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-work_dirs/gpu} LIMIT=520
@@ -44,7 +44,7 @@ cat "$OUT/machine.md"
 
 benchmark() { $PYTHON -W ignore benchmarks/benchmark.py --no-memory "$@"; }
 
-pair() {  # student, teacher, further arguments: a step in float32, float16 and bfloat16
+pair() {  # student, teacher, further arguments; a step in float32, float16 and bfloat16
     local student=$1 teacher=$2 amp
     shift 2
     for amp in '' '--amp bfloat16' '--amp float16'; do
@@ -97,7 +97,7 @@ for section in $SECTIONS; do
     code=$?
     took=$((SECONDS - start))
     {
-        # A section that failed or was cut off keeps another headline, so that it is repeated.
+        # A section that failed or timed out has another heading, so that it is repeated.
         [ $code = 0 ] && echo "## $section" || echo "## $section, incomplete (exit $code)"
         echo
         cat "$OUT/section.txt"

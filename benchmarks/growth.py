@@ -41,10 +41,10 @@ from mmkd.networks.frozen import model_config
 
 ANCHORS = 9
 COPIES = 6
-"""Tensors of the input's size that a loss may hold, for the estimate of its memory."""
+"""Estimated number of tensors of the input's size that a loss keeps in memory."""
 AXES: Dict[str, List[int]] = dict(classes=[3, 80, 365, 1203], positions=[64, 96, 128, 192, 256],
                                   images=[1, 2, 4, 8, 16], terms=[1, 2, 4, 8])
-"""Sizes along each axis; of 'positions', the length of a side."""
+"""Sizes on each axis. For 'positions', the side length of the map."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -105,17 +105,17 @@ def main() -> None:
     print(f'\n{text}\nWritten to {folder}')
 
 
-# --- what is measured ---------------------------------------------------------------------------
+# --- measurements -------------------------------------------------------------------------------
 
 
 def is_for(axis: str, name: str) -> bool:
-    """Whether a loss can be called alone, and has classes where they grow."""
+    """Whether a loss can be called alone and, on the axis of classes, compares logits."""
     loss = loss_of(name)
     return loss is not None and (axis != 'classes' or is_of_logits(loss))
 
 
 def shape_at(args: argparse.Namespace, axis: str, name: str, size: int) -> Tuple[int, ...]:
-    """Shape of the maps of one side."""
+    """Return the shape of the maps of student and teacher."""
     loss = loss_of(name)
     assert loss is not None
     channels = ANCHORS * 80 if is_of_logits(loss) else args.channels
@@ -124,12 +124,12 @@ def shape_at(args: argparse.Namespace, axis: str, name: str, size: int) -> Tuple
 
 
 def amount_of(args: argparse.Namespace, axis: str, name: str, size: int) -> int:
-    """What grows: the number of elements of a map, or of terms."""
+    """Return the size on the axis: the number of elements of a map, or of terms."""
     return size if axis == 'terms' else math.prod(shape_at(args, axis, name, size))
 
 
 def measured(args: argparse.Namespace, axis: str, name: str, size: int) -> Dict[str, float]:
-    """Seconds and MiB of one size."""
+    """Measure seconds and MiB for one size."""
     if axis == 'terms':
         return measured_terms(args, size)
     loss = loss_of(name)
@@ -151,7 +151,10 @@ def measured(args: argparse.Namespace, axis: str, name: str, size: int) -> Dict[
 
 
 def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
-    """What a number of terms takes in a training step. Rounds with and without take turns."""
+    """Measure the time of a number of terms in a training step.
+
+    Rounds with and without the terms alternate.
+    """
     MessageHub.get_current_instance().update_info('epoch', 0)
     student, teacher = read_config(args.student), read_config(args.teacher)
     given = argparse.Namespace(**vars(args), amp=None)
@@ -175,7 +178,7 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
 
 
 def curve(args: argparse.Namespace, axis: str, name: str, sizes: List[int]) -> Dict[str, Any]:
-    """Figures along an axis, and their slopes."""
+    """Return the figures along an axis, and their slopes."""
     found: Dict[str, Any] = dict(sizes=[], amounts=[], seconds=[], memory=[], left_out={})
     for size in sizes:
         amount = amount_of(args, axis, name, size)
@@ -240,7 +243,7 @@ def _shown(value: Optional[float]) -> str:
 
 
 def draw(curves: Dict[str, Dict[str, Any]], path: Path) -> None:
-    """Time and memory over what grows, on logarithmic axes, with the slopes in the legends."""
+    """Plot time and memory on logarithmic axes, with the slopes in the legends."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot

@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def prepared(args: argparse.Namespace) -> str:
-    """Path of the config as it is run."""
+    """Write the config with the necessary settings; return its path."""
     config = load_config(argparse.Namespace(
         config=args.config, work_dir=args.work_dir, cfg_options=None, launcher='none',
         local_rank=0))
@@ -66,7 +66,7 @@ def prepared(args: argparse.Namespace) -> str:
 
 
 def train(args: argparse.Namespace, config: str, name: str, seconds: Optional[float]) -> bool:
-    """Start or resume a run; returns whether it ended before it was killed."""
+    """Start or resume a run; return whether it ended before it was killed."""
     folder = os.path.join(args.work_dir, name)
     os.makedirs(folder, exist_ok=True)
     command = [sys.executable, TRAIN, config, '--work-dir', folder, '--resume']
@@ -76,7 +76,7 @@ def train(args: argparse.Namespace, config: str, name: str, seconds: Optional[fl
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with its data workers
+            os.killpg(process.pid, signal.SIGKILL)  # including its data workers
             process.wait()
             return False
     if code:
@@ -85,7 +85,7 @@ def train(args: argparse.Namespace, config: str, name: str, seconds: Optional[fl
 
 
 def differences(one: Any, other: Any, where: str = '') -> List[str]:
-    """Keys at which two checkpoints are not bitwise equal."""
+    """Return the keys at which two checkpoints are not bitwise equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [found for key in {**one, **other} for found in differences(
             one.get(key), other.get(key), f'{where}/{key}')]

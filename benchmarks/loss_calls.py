@@ -1,4 +1,4 @@
-"""Losses alone: which there are, how each is called on two maps, and its straightforward form."""
+"""Calls of single losses: their names, their arguments for two maps, and their autograd form."""
 import contextlib
 import copy
 from functools import partial
@@ -17,16 +17,16 @@ from mmkd.losses.cwd import divergence
 from mmkd.losses.trial import made_up, scalars_of
 
 LOSSES: Dict[str, DistillLoss] = dict(
-    # As RetinaNet's head has it, whose logits are the largest.
+    # as for RetinaNet's head, which has the largest logits
     DIST=DISTLoss(use_sigmoid=True), KD=KDLoss(use_sigmoid=True), CWD=CWDLoss())
-"""Losses that are measured unless others are asked for."""
+"""Losses that are measured by default."""
 
 CLASSES = 19
-"""Number of classes of losses whose layers or memory depend on it."""
+"""Number of classes for losses whose layers or banks depend on it."""
 
 
 def names_of_losses() -> List[str]:
-    """Names of mmkd's losses, without 'Loss'."""
+    """Return the names of mmkd's losses, without 'Loss'."""
     return list(dict.fromkeys([*LOSSES, *(
         cls.__name__.removesuffix('Loss') for cls in TABLE.classes.values()
         if cls.__module__.startswith('mmkd.'))]))
@@ -53,7 +53,7 @@ def loss_of(name: str) -> Optional[DistillLoss]:
 
 
 class NothingLoss(DistillLoss):
-    """It has a gradient, and takes next to no time: a step with it observes the teacher."""
+    """A loss with a gradient and almost no cost, so that a step observes the teacher."""
 
     must_match = frozenset()
 
@@ -62,7 +62,7 @@ class NothingLoss(DistillLoss):
 
 
 def nothing_at(entry: Dict[str, Any]) -> Dict[str, Any]:
-    """The entry of ``distill`` with :class:`NothingLoss`, at the same points."""
+    """Return the entry of ``distill`` with :class:`NothingLoss`, at the same points."""
     if 'NothingLoss' not in TABLE.classes:
         TABLE.register(NothingLoss)
     also = TermSpec.of(entry).build_loss().also
@@ -77,7 +77,7 @@ def is_of_logits(loss: DistillLoss) -> bool:
 
 
 def has_two_forms(loss: DistillLoss) -> bool:
-    """Whether it has a form that autograd differentiates beside the one that is used."""
+    """Whether a loss has a closed form in addition to a formula for autograd."""
     own = type(loss)
     return isinstance(loss, (CWDLoss, CIRKDLoss)) or (isinstance(loss, LogitLoss) and (
         own.compare is not LogitLoss.compare and own.compare_rows is not LogitLoss.compare_rows))
@@ -116,7 +116,7 @@ def prepared(loss: DistillLoss, student: Tensor, teacher: Tensor, generator: tor
 
 
 def straightforward(loss: Any, student: Tensor, teacher: Tensor, **named: Any) -> Any:
-    """The formula as in the paper, differentiated by autograd."""
+    """Compute the formula as in the paper, differentiated by autograd."""
     if isinstance(loss, CIRKDLoss):
         with mock.patch.object(cirkd, 'similarity_divergence', all_similarities):
             return loss(student, teacher, **named)
@@ -127,7 +127,7 @@ def straightforward(loss: Any, student: Tensor, teacher: Tensor, **named: Any) -
 
 def all_similarities(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor,
                      tau: float, weight: Optional[Tensor] = None, blocks: int = 1) -> Tensor:
-    """:func:`mmkd.losses.fast.pairwise.similarity_divergence`, all of it at once."""
+    """:func:`mmkd.losses.fast.pairwise.similarity_divergence` without chunks."""
     log_p, log_q = ((one @ keys.T / tau).unflatten(1, (blocks, -1)).log_softmax(2)
                     for one, keys in ((teacher, teacher_keys), (student, student_keys)))
     rows = (log_p.exp() * (log_p - log_q)).sum((1, 2)) / blocks

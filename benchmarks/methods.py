@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Models(NamedTuple):
-    """A pair to measure methods on."""
+    """A pair of models for the measurements."""
     title: str
     student: str
     teacher: str
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def fitting_methods(pair: Models, names: List[str]) -> Any:
-    """Names of the methods that fit a pair, and why the others do not."""
+    """Return the methods that support a pair, and the reasons for the others."""
     inspected = inspect_pair(read_config(pair.student), read_config(pair.teacher))
     fitting, problems = [], {}
     for name in names:
@@ -109,7 +109,7 @@ def fitting_methods(pair: Models, names: List[str]) -> Any:
 
 def measured_group(args: argparse.Namespace, pair: str, models: Models, group: List[str]
                    ) -> Dict[str, Any]:
-    """Figures of a group of methods, measured together; one by one if that fails."""
+    """Measure a group of methods together, or one by one if that fails."""
     folder = os.path.join(args.work_dir, f'{pair}_{"_".join(group)}')
     path = os.path.join(folder, 'benchmark.json')
     if not os.path.isfile(path):
@@ -131,7 +131,7 @@ def measured_group(args: argparse.Namespace, pair: str, models: Models, group: L
 
 
 def figures_of(steps: Dict[str, Any], group: List[str]) -> Dict[str, Dict[str, float]]:
-    """Ratios of a group, from benchmark.json."""
+    """Return the ratios of a group, from benchmark.json."""
     seconds = {name: median(values) for name, values in steps['seconds'].items()}
     student, teacher, memory = seconds[STUDENT], seconds[TEACHER], steps['memory']
     rows = {}
@@ -146,7 +146,7 @@ def figures_of(steps: Dict[str, Any], group: List[str]) -> Dict[str, Dict[str, f
 
 
 def cells_of(pairs: Dict[str, Any]) -> Dict[str, Dict[str, str]]:
-    """What docs/methods.md shows of each method."""
+    """Return the text about each method for docs/methods.md."""
     cells: Dict[str, Dict[str, List[str]]] = {}
     for pair in pairs.values():
         for name, row in pair['methods'].items():

@@ -15,7 +15,7 @@ LOSSES = dict(
     dist=(dict(type='mmrazor.DISTLoss'), 'logits_S', 'logits_T'),
     kd=(dict(type='mmrazor.KLDivergence'), 'preds_S', 'preds_T'),
     cwd=(dict(type='mmrazor.ChannelWiseDivergence'), 'preds_S', 'preds_T'))
-"""By method: MMRazor's loss, and what it calls its arguments."""
+"""MMRazor's loss and the names of its arguments, by method."""
 
 
 class Absent(ModuleType):

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from mmkd.networks.frozen import model_config
 
 SIZE = 128, 128
-"""Of images that are tried first, because they are quick; then come those of the config."""
+"""Image size that is tried first, because it is fast. Then the sizes of the config are tried."""
 
 
 class Outcome(NamedTuple):
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
     config: str
     can_be_built: bool
     said: str
-    """What was compared, or why not."""
+    """The outputs that were compared, or the reason why not."""
     is_published: bool
 
 
@@ -62,7 +62,7 @@ def quiet() -> None:
 
 
 def publish_one(name: str) -> Outcome:
-    """The lightest config of a folder that can be built, of four."""
+    """Publish the lightest of four configs of a folder that can be built."""
     package, _, folder = name.partition('::')
     outcome = Outcome(name, '', False, 'no model, only data or schedules', False)
     paths = sorted(glob.glob(os.path.join(config_root(package), folder, '*.py')), key=weight_of)
@@ -73,7 +73,8 @@ def publish_one(name: str) -> Outcome:
                     io.StringIO()), tempfile.TemporaryDirectory() as out:
                 config = Config.fromfile(path)
                 config.model = shrink(model_config(config))
-                for part in walk(config.model):  # DETR gives no more than it has queries
+                # DETR returns at most as many boxes as it has queries
+                for part in walk(config.model):
                     if part.get('max_per_img', 0) > FEWER['num_queries']:
                         part['max_per_img'] = FEWER['num_queries']
                 config.pop('data_preprocessor', None)
@@ -97,7 +98,7 @@ def publish_one(name: str) -> Outcome:
             return Outcome(name, file, True, compared, True)
         except Exception as error:
             first = f'{type(error).__name__}: {error}'.splitlines()[0][:300]
-            # mmcv has some operators for GPUs alone.
+            # Some operators of mmcv exist only for GPUs.
             can_be_built = can_be_built and 'for device cpu not found' not in str(error)
             outcome = Outcome(name, file, can_be_built, first, False)
         if can_be_built:

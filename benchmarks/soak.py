@@ -37,7 +37,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def with_changing_sizes(node: Any) -> Any:
-    """Config of a data set with images of random size, from half to full, without crops."""
+    """Return the config of a data set with images of random size, from half to full, without
+    crops.
+    """
     if not isinstance(node, dict):
         return node
     node = {key: with_changing_sizes(value) for key, value in node.items()}
@@ -53,7 +55,7 @@ def with_changing_sizes(node: Any) -> Any:
 
 
 def prepared(args: argparse.Namespace) -> Config:
-    """Config of the run: iteration-based, one process, no validation."""
+    """Return the config of the run: iteration-based, one process, no validation."""
     config = load_config(args)
     loader = config.train_dataloader
     loader.update(num_workers=0, persistent_workers=False, batch_sampler=None,
@@ -69,7 +71,8 @@ def prepared(args: argparse.Namespace) -> Config:
     config.log_processor = dict(by_epoch=False)
     student = config.model.get('student', config.model)
     for place in (student, config):
-        if (place.get('data_preprocessor') or {}).get('size') is not None:  # a segmentor's crop
+        # crop size of a segmentor
+        if (place.get('data_preprocessor') or {}).get('size') is not None:
             place.data_preprocessor.update(size=None, size_divisor=32)
     return config
 
@@ -110,7 +113,7 @@ def give_back_memory() -> None:
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
-        return  # no glibc
+        return  # without glibc
 
 
 def slopes(found: List[Dict[str, float]]) -> Dict[str, float]:
@@ -125,7 +128,7 @@ def slopes(found: List[Dict[str, float]]) -> Dict[str, float]:
 
 
 def watched(model: nn.Module) -> List[str]:
-    """Modules with a replaced forward, or with hooks."""
+    """Return the modules with a replaced forward or with hooks."""
     return [name or type(module).__name__ for name, module in model.named_modules()
             if 'forward' in vars(module) or module._forward_hooks or module._forward_pre_hooks]
 

@@ -41,7 +41,7 @@ def network() -> nn.Module:
 
 
 def shifted(images: Tensor) -> Tensor:
-    """Images (M, 64) moved by up to a pixel in each direction, all in the same one."""
+    """Shift all images (M, 64) by the same offset of up to one pixel."""
     x, y = torch.randint(3, (2, )).tolist()
     return pad(images.reshape(-1, 8, 8), (1, 1, 1, 1))[:, y:y + 8, x:x + 8].flatten(1)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Make a virtual environment with the pinned stack: tools/setup_env.sh [FOLDER, .venv by default]
 #
-# STACK=onedl              the maintained forks in place of OpenMMLab's packages
-# PYTHON=python3.11        the interpreter to make it from
-# MMKD_CPU=1               CPU build even where there is a GPU
+# STACK=onedl              the maintained forks instead of OpenMMLab's packages
+# PYTHON=python3.11        the interpreter of the environment
+# MMKD_CPU=1               CPU build even if there is a GPU
 # MMKD_WHEELS=FOLDER       where the compiled mmcv is kept (default ~/.cache/mmkd/wheels)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ esac
 fingerprint=$stack-$(cat requirements/* setup.py tools/setup_env.sh | sha256sum | cut -d' ' -f1)-${MMKD_CPU:-0}
 ready=$(cat "$venv/.mmkd-ready" 2>/dev/null || true)
 [ "$ready" = "$fingerprint" ] && exit 0
-case $ready in # both stacks own the folders mmengine, mmdet and mmseg
+case $ready in # both stacks install the folders mmengine, mmdet and mmseg
   "" | "$stack"-*) ;;
   onedl-* | openmmlab-*) stop "$venv holds the other stack, ${ready%%-*}; give another folder, or remove it." ;;
 esac
@@ -60,20 +60,20 @@ if [ $has_gpu = 1 ]; then
   "$bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is None)' ||
     stop "there is a GPU, but pip found only torch's CPU build; check pip's index settings."
 else
-  # Indexes without a CPU build of its own name get the one they have.
+  # Some package indexes have no separate +cpu build.
   pip install "torch==$TORCH+cpu" 2>/dev/null || pip install "torch==$TORCH"
 fi
 
-say "3/5 mmengine, mmdet, mmsegmentation ($stack) and what they need"
+say "3/5 mmengine, mmdet, mmsegmentation ($stack) and their dependencies"
 pip install --no-deps -r requirements/runtime.txt -r "requirements/stack_$stack.txt" \
   -r requirements/dev.txt
 
-# A wheel compiled against another torch crashes at import: one folder per build of torch.
+# A wheel compiled against another torch crashes at import, so each build of torch has a folder.
 tag=$("$bin/python" -c 'import sys, torch; print("torch-{}-{}-cp{}{}".format(
     torch.__version__.split("+")[0], "cu" + torch.version.cuda if torch.version.cuda else "cpu",
     *sys.version_info[:2]))')
 wheels=${MMKD_WHEELS:-${XDG_CACHE_HOME:-$HOME/.cache}/mmkd/wheels}/$tag-gpu$has_gpu
-wheel=$(echo "${mmcv%%==*}" | tr - _)-${mmcv##*==} # as its file is called
+wheel=$(echo "${mmcv%%==*}" | tr - _)-${mmcv##*==} # the name of its file
 if ! ls "$wheels/$wheel"-*.whl >/dev/null 2>&1; then
   say "4/5 Compiling $mmcv for $tag: 5 to 15 minutes, once; the wheel is kept in $wheels"
   mkdir -p "$wheels/.build"
@@ -88,14 +88,14 @@ if ! ls "$wheels/$wheel"-*.whl >/dev/null 2>&1; then
   done
   wait $build || stop "$mmcv did not compile; the end of $wheels/.build/log:
 $(tail -n 20 "$wheels/.build/log")"
-  mv "$wheels/.build/$wheel"-*.whl "$wheels/" # only a whole wheel gets here
+  mv "$wheels/.build/$wheel"-*.whl "$wheels/" # only complete wheels are moved
   rm -rf "$wheels/.build"
 else
   say "4/5 $mmcv from $wheels"
 fi
 pip install --no-deps --force-reinstall "$wheels/$wheel"-*.whl
 
-say "5/5 mmkd itself, and a look whether all of it imports"
+say "5/5 mmkd, and a check of all imports"
 pip install --no-deps --no-build-isolation --editable .
 "$bin/python" -W ignore -c 'import mmcv.ops, mmdet, mmseg, mmkd' ||
   stop "the stack does not import; remove $venv and try again."

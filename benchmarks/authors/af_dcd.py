@@ -1,9 +1,9 @@
-"""What Af-DCD's authors compute: masked generation and omni-contrast.
+"""Masked generation and omni-contrast by Af-DCD's authors.
 
     git clone https://github.com/OSVAI/Af-DCD clone
     python benchmarks/authors/af_dcd.py clone
 
-The mask and the weights that they drew are recorded.
+The mask and the weights that they draw are recorded.
 """
 import sys
 from pathlib import Path

@@ -50,7 +50,7 @@ def one_case(files: Clone, head: Any, has_positives: bool) -> Case:
         pixels = decoded(centres(anchors), own.integral(flat) * STRIDE)
         return pixels.reshape(1, HEIGHT, WIDTH, 4).permute(0, 3, 1, 2)
 
-    # The gradient for boxes in pixels is that for the bins.
+    # Boxes in pixels are functions of the bins, which have the gradients.
     mine, theirs = in_pixels(student), in_pixels(bins[1])
     gradient, = gradients_of(classes, [scores])
     of_bins, = gradients_of(boxes, [student])

@@ -23,7 +23,7 @@ PACKAGES = ('mmdet', 'mmdet.core', 'mmdet.core.bbox', 'mmdet.core.bbox.assigners
 
 
 def same(*args, **kwargs):
-    """A decorator with arguments that changes nothing."""
+    """Return a decorator that changes nothing."""
     return lambda value: value
 
 
@@ -41,13 +41,13 @@ def stub(name, **content):
 
 
 def load(name):
-    """A module of the clone."""
+    """Import a module of the clone."""
     __import__(name)
     return sys.modules[name]
 
 
 def entered(clone):
-    """The authors' modules, by the end of their names."""
+    """Return the authors' modules in a fixed order."""
     for name in PACKAGES:
         stub(name).__path__ = [f'{clone}/deformdetr_project/{name.replace(".", "/")}']
     registry = Registry()
@@ -90,7 +90,7 @@ def entered(clone):
 
 
 def sample(result, boxes):
-    """What PseudoSampler does: all positives."""
+    """Do the same as PseudoSampler: all assigned queries are positives."""
     positive = result.gt_inds.nonzero().squeeze(1)
     numbers = result.gt_inds[positive] - 1
     return SimpleNamespace(pos_inds=positive, pos_assigned_gt_inds=numbers,
@@ -110,7 +110,7 @@ def make_head(found, classes):
     one.loss_cls_distill = cross_entropy.DistillCrossEntropyLoss(use_sigmoid=True)
     one.loss_bbox_distill, one.loss_iou_distill = l1.L1Loss(loss_weight=5.), giou.GIoULoss(
         loss_weight=2.)
-    # The losses on labels, which are not compared.
+    # Replaces the losses on labels, which are not compared.
     one.loss_cls = one.loss_bbox = one.loss_iou = lambda *a, **k: torch.zeros(())
     one.loss_cls.use_sigmoid = True
     one.get_targets = lambda scores, boxes, *_: (
@@ -127,7 +127,8 @@ def predictions(generator, images, queries, classes):
 
 
 def layer(found, seed, images=2, queries=7, classes=5):
-    """Equal counts: a student with more queries gets targets of another kind from their code."""
+    """Student and teacher have the same number of queries; with more, the code uses other targets.
+    """
     generator = torch.Generator().manual_seed(seed)
     sizes = [(60 + 20 * n, 100 - 10 * n, 3) for n in range(images)]
     metas = [dict(img_shape=size, scale_factor=1.) for size in sizes]
@@ -202,8 +203,8 @@ def features(found, seed, topk, objects, layers=2, images=2, queries=6, classes=
 
 if __name__ == '__main__':
     clone = sys.argv[1]
-    torch.set_default_dtype(torch.float64)  # else their new_tensor of sizes are of float32
-    torch.Tensor.float = torch.Tensor.double  # their classification is in float32
+    torch.set_default_dtype(torch.float64)  # otherwise tensors of sizes would be float32
+    torch.Tensor.float = torch.Tensor.double  # the classification cost is computed in float32
     modules = entered(clone)
     with_objects = features(modules, 3, topk=5, objects=(2, 1))
     without = features(modules, 4, topk=20, objects=(0, 2))

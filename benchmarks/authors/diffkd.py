@@ -19,7 +19,7 @@ for kind, channels, latent, size in (('features', (3, 10), 8, (3, 4)),
     model = DiffKD(*channels, kernel_size=3 if latent else 1, use_ae=bool(latent),
                    ae_channels=latent)
     state = fill(model, seed=10)
-    # Too many numbers to write: the test makes them in the same way.
+    # too many numbers to store; the test makes them in the same way
     del state['model.time_embedding.weight']
     rows = model.model.time_embedding.weight
     rows.data = torch.arange(rows.numel(), dtype=torch.float64).sin().view_as(rows)

@@ -12,11 +12,11 @@ from recording import Case, write
 
 SETTINGS = (dict(alpha=1., beta=0.25, tau=1.), dict(alpha=1., beta=8., tau=4.),
             dict(alpha=0.7, beta=0.5, tau=2.))
-"""Of the detector, of CIFAR-100, and others."""
+"""Settings of the detector, of CIFAR-100, and others."""
 
 
 def main(clone: str) -> None:
-    warnings.simplefilter('ignore')  # the authors give an argument that torch has renamed
+    warnings.simplefilter('ignore')  # the authors use an argument that torch has renamed
     authors = load(clone, 'mdistiller/distillers/DKD.py', 'mdistiller.distillers._base')
     torch.manual_seed(0)
     cases = []

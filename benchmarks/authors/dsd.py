@@ -1,4 +1,4 @@
-"""Numbers of DSD, of the implementation in CIRKD's repository.
+"""Numbers of DSD, from the implementation in CIRKD's repository.
 
     git clone https://github.com/winycg/CIRKD clone
     python benchmarks/authors/dsd.py clone
@@ -16,7 +16,7 @@ REPOSITORY = 'https://github.com/winycg/CIRKD'
 
 def main() -> None:
     clone = sys.argv[1]
-    stub = ModuleType('turtle')  # imported there by mistake; it needs a display
+    stub = ModuleType('turtle')  # imported there by mistake; it requires a display
     stub.forward = None  # type: ignore[attr-defined]
     sys.modules['turtle'] = stub
     torch.Tensor.cuda = lambda self: self  # type: ignore[assignment,method-assign]
@@ -25,7 +25,7 @@ def main() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    torch.set_default_dtype(torch.float64)  # of the sum that their code starts with
+    torch.set_default_dtype(torch.float64)  # dtype of the start value of their sum
     generator = torch.Generator().manual_seed(0)
     cases = []
     for size, widths in (((4, 6), (2, 4)), ((5, 3), (3, ))):

@@ -11,7 +11,7 @@ from recording import Case, write
 
 
 class BaseConnector(torch.nn.Module):
-    """Stands for mmrazor's."""
+    """Replaces the class of mmrazor."""
 
     def __init__(self, init_cfg: object = None) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ for reduction, pool in ((4, 2), (2, 1)):
                            nonloacl_weight=0.2)
     value = loss(both['student'].forward_train(student), both['teacher'].forward_train(teacher))
     gradient, = torch.autograd.grad(value, student)
-    # The port pools by 2 and then by `maxpool_stride`.
+    # The port pools by 2, then by `maxpool_stride`.
     cases.append(Case(dict(reductions=[reduction], pools=[2 * pool], feature=0.4, channel=0.3,
                            spatial=0.3, relation=0.2),
                       dict(student=student, teacher=teacher, state=state),

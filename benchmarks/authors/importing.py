@@ -1,4 +1,4 @@
-"""Import a file of the authors' code by itself, or with stubs of packages that are missing."""
+"""Import a single file of the authors' code, with stubs for packages that are missing."""
 import importlib.util
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Registry:
-    """Stands for a registry of OpenMMLab: it registers nothing."""
+    """Replaces a registry of OpenMMLab; does not register anything."""
 
     @staticmethod
     def register_module() -> Any:
@@ -18,16 +18,18 @@ class Registry:
 
 
 def stub(name: str, **members: Any) -> None:
-    """Have ``import name`` find a package with these members."""
+    """Make ``import name`` return a package with these members."""
     module = ModuleType(name)
-    module.__path__ = []  # a package, for relative imports
+    module.__path__ = []  # marks it as a package, for relative imports
     vars(module).update(members)
     sys.modules[name] = module
 
 
 def load(path: Path, name: str = '') -> ModuleType:
-    """Import a file as the module ``name``, whose packages are stubs; by default 'authors_<file>',
-    a module without a package."""
+    """Import a file as the module ``name``, whose packages are stubs.
+
+    By default the name is 'authors_<file>', a module without a package.
+    """
     name = name or f'authors_{path.stem}'
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -39,13 +41,13 @@ def load(path: Path, name: str = '') -> ModuleType:
 
 
 def some(*shape: int, seed: int) -> Tensor:
-    """Seeded float64 numbers of a standard normal distribution."""
+    """Draw seeded float64 numbers from a standard normal distribution."""
     return torch.randn(*shape, dtype=torch.float64,
                        generator=torch.Generator().manual_seed(seed))
 
 
 def fill(module: torch.nn.Module, seed: int) -> Dict[str, Tensor]:
-    """Give a module seeded float64 weights, none of them zero, in training mode; its state."""
+    """Set seeded nonzero float64 weights and training mode; return the state dict."""
     module.double().train()
     for number, tensor in enumerate(module.parameters()):
         tensor.data = 0.5 * some(*tensor.shape, seed=seed + number)

@@ -12,11 +12,11 @@ from recording import Case, write
 
 SETTINGS = (dict(tau=2., standardize=True), dict(tau=4., standardize=False),
             dict(tau=2., standardize=True, alpha=9., beta=72.))
-"""With `alpha` it is DKD, else KD."""
+"""With `alpha` DKD is used, otherwise KD."""
 
 
 def main(clone: str) -> None:
-    warnings.simplefilter('ignore')  # the authors give an argument that torch has renamed
+    warnings.simplefilter('ignore')  # the authors use an argument that torch has renamed
     kd, dkd = (load(clone, f'mdistiller/distillers/{name}.py', 'mdistiller.distillers._base')
                for name in ('KD', 'DKD'))
     torch.manual_seed(0)

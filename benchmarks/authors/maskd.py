@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 
 class Registry:
-    """A registry that registers nothing."""
+    """A registry that does not register anything."""
 
     def register_module(self) -> Any:
         return lambda cls: cls
 
 
 def load(clone: str, path: str) -> ModuleType:
-    """Import a file of the clone without mmcv, cv2 and the package around it."""
+    """Import a file of the clone without mmcv, cv2 and the rest of its package."""
     stubs: Dict[str, Any] = {name: MagicMock(LOSSES=Registry()) for name in (
         'mmcv', 'mmcv.runner', 'mmcv.runner.checkpoint', 'cv2', 'theirs', 'theirs.builder')}
     stubs['theirs.losses'] = ModuleType('theirs.losses')
@@ -39,7 +39,7 @@ def load(clone: str, path: str) -> ModuleType:
 
 
 def random_state(module: nn.Module, scale: float = 0.5) -> Dict[str, Tensor]:
-    """Give a module random weights, and return copies of them."""
+    """Set random weights of a module; return copies of them."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(std=scale)
@@ -47,7 +47,7 @@ def random_state(module: nn.Module, scale: float = 0.5) -> Dict[str, Tensor]:
 
 
 def features(*shapes: Any) -> List[Tensor]:
-    """Random levels, float64."""
+    """Draw random float64 levels."""
     return [torch.randn(shape, dtype=torch.float64) for shape in shapes]
 
 

@@ -1,4 +1,4 @@
-"""Import files of a clone of mmdet, without the packages that the clone was written for."""
+"""Import files from a clone of mmdet without the packages that they need."""
 import importlib.util
 import sys
 from pathlib import Path
@@ -33,8 +33,8 @@ class Clone:
 
     Args:
         path (str): Path of the clone.
-        is_two (bool): Whether it is mmdet 2, which is not installed: its packages are made up, and
-            mmcv 1 does nothing. Otherwise the files are imported into the installed mmdet 3.
+        is_two (bool): Whether it is mmdet 2, which is not installed: its packages and mmcv 1 are
+            replaced by stubs. Otherwise the files are imported into the installed mmdet 3.
     """
 
     def __init__(self, path: str, is_two: bool) -> None:
@@ -58,13 +58,13 @@ class Clone:
             self.stub('mmdet.registry', MODELS=self.registry)
 
     def stub(self, name: str, **values: Any) -> ModuleType:
-        """A module with these values."""
+        """Make a module with these values."""
         module = self.modules.setdefault(name, ModuleType(name))
         vars(module).update(values)
         return module
 
     def load(self, name: str) -> ModuleType:
-        """Import one file, by its dotted name; what it imports must be there."""
+        """Import a file by its dotted name. The modules that it imports must exist."""
         file = Path(self.path, *name.split('.')).with_suffix('.py')
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None, name
@@ -75,7 +75,7 @@ class Clone:
         return module
 
     def ld_head(self) -> Any:
-        """The class LDHead of mmdet 2, with its losses registered."""
+        """Return the class LDHead of mmdet 2, with its losses registered."""
         calculators = self.load('mmdet.core.bbox.iou_calculators.iou2d_calculator')
         build = self.registry.build
         self.stub('mmdet.core', bbox_overlaps=calculators.bbox_overlaps, multi_apply=None,
@@ -88,22 +88,22 @@ class Clone:
 
 
 def decoded(points: Tensor, distances: Tensor) -> Tensor:
-    """x1, y1, x2, y2."""
+    """Return boxes (x1, y1, x2, y2)."""
     return torch.cat([points - distances[:, :2], points + distances[:, 2:]], 1)
 
 
 def encoded(points: Tensor, boxes: Tensor, most: float) -> Tensor:
-    """Distances of the sides."""
+    """Return the distances from the points to the four sides."""
     return torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], 1).clamp(0, most - 0.1)
 
 
 def centres(boxes: Tensor) -> Tensor:
-    """(M, 2)."""
+    """Return the centres (M, 2)."""
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def integral(bins: int) -> Callable[[Tensor], Tensor]:
-    """The mean distance of bins (M, 4·bins), (M, 4)."""
+    """Return a function that maps bins (M, 4·bins) to mean distances (M, 4)."""
     def mean(logits: Tensor) -> Tensor:
         probabilities = logits.reshape(-1, bins).softmax(1)
         return (probabilities @ torch.arange(bins).to(logits)).reshape(-1, 4)
@@ -112,7 +112,7 @@ def integral(bins: int) -> Callable[[Tensor], Tensor]:
 
 
 def grid_of(height: int, width: int, stride: int, scale: int = 8) -> Tensor:
-    """Square anchors as ATSS and GFL have them, (H·W, 4)."""
+    """Return square anchors (H·W, 4) as in ATSS and GFL."""
     y, x = (one.flatten() * stride for one in torch.meshgrid(
         torch.arange(float(height)), torch.arange(float(width)), indexing='ij'))
     half = scale * stride / 2
@@ -120,6 +120,6 @@ def grid_of(height: int, width: int, stride: int, scale: int = 8) -> Tensor:
 
 
 def gradients_of(value: Tensor, inputs: List[Tensor]) -> List[Tensor]:
-    """Zeros for an input that is not used."""
+    """Return the gradients, with zeros for unused inputs."""
     found = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(one) if its is None else its for one, its in zip(inputs, found)]

@@ -1,4 +1,4 @@
-"""Import one file of a clone, without what it imports from packages that are not installed."""
+"""Import a single file of a clone, without packages that are not installed."""
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +9,7 @@ from importing import load as load_file
 
 
 class _Registry:
-    """A registry that registers nothing."""
+    """A registry that does not register anything."""
 
     def register_module(self, *args: Any, **kwargs: Any) -> Any:
         return lambda cls: cls
@@ -20,9 +20,9 @@ def load(clone: str, path: str, *stubs: str) -> ModuleType:
 
     Args:
         clone (str): Path of the clone.
-        path (str): Path of the file in it; the folders are packages.
-        *stubs (str): Names of modules that stand for themselves: what is imported from them does
-            nothing, a registry leaves a class as it is.
+        path (str): Path of the file in the clone. Its folders are packages.
+        *stubs (str): Names of modules that are replaced. Their members do nothing, and their
+            registries do not change classes.
     """
     name = path.removesuffix('.py').replace('/', '.')
     packages = name.split('.')[:-1]

@@ -13,7 +13,9 @@ from recording import Case, write
 
 
 class Registry:
-    """Registers nothing: mmrazor's own needs packages that are not installed."""
+    """A registry that does not register anything; mmrazor's requires packages that are not
+    installed.
+    """
 
     @staticmethod
     def register_module():

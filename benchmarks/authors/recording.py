@@ -1,7 +1,7 @@
 """Write what the authors' code of a method returns on small inputs, as numbers for the tests.
 
 Each script of this folder imports a repository from a clone given on its command line, and calls
-:func:`write`. The clones are no part of mmkd.
+:func:`write`. The clones are not part of mmkd.
 
     git clone https://github.com/<owner>/<name> clone
     python benchmarks/authors/<method>.py clone
@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple
 from torch import Tensor
 
 NUMBERS = Path(__file__).resolve().parents[2] / 'tests' / 'authors'
-"""Where the numbers are; ``tests/support/authors.py`` reads them."""
+"""Folder of the numbers, which ``tests/support/authors.py`` reads."""
 
 
 class Case(NamedTuple):
@@ -23,9 +23,9 @@ class Case(NamedTuple):
     settings: Dict[str, Any]
     """Arguments of the loss."""
     inputs: Dict[str, Any]
-    """What it was given: tensors, lists of tensors, numbers."""
+    """Inputs: tensors, lists of tensors, numbers."""
     outputs: Dict[str, Any]
-    """What it returned, and gradients where they are compared."""
+    """Results, and gradients if they are compared."""
 
 
 def write(method: str, repository: str, clone: str, cases: List[Case]) -> None:

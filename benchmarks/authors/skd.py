@@ -16,7 +16,7 @@ SHAPES = {'half': (2, 5, 8, 6), 'odd': (2, 5, 7, 5)}
 def main() -> None:
     clone = sys.argv[1]
     sys.path.insert(0, clone)
-    for name in ('tensorboardX', 'utils.parallel'):  # imported there, not used here
+    for name in ('tensorboardX', 'utils.parallel'):  # imported there, but not used
         stub = ModuleType(name)
         stub.SummaryWriter = object  # type: ignore[attr-defined]
         sys.modules[name] = stub
@@ -28,7 +28,7 @@ def main() -> None:
     cases = []
     for name, shape in SHAPES.items():
         student, teacher = (torch.randn(shape).requires_grad_() for _ in range(2))
-        # Their similarity is computed in float32.
+        # The authors compute the similarity in float32.
         pair = CriterionPairWiseforWholeFeatAfterPool(scale=0.5, feat_ind=0)([student], [teacher])
         pair.backward()
         gradient = student.grad

@@ -1,9 +1,10 @@
-"""Show how long the GPU is idle in a distilled step, beside the plain student's, with a picture.
+"""Show how long the GPU is idle in a distilled step and in a step of the plain student.
 
     python benchmarks/gpu/idle.py --out work_dirs/gpu
 
 RetinaNet R50 -> R18, 800x1344, batch 8, DIST. A step is profiled by torch.profiler. The GPU is idle
-where no kernel runs. `idle.png` has one bar per kernel above one per range of mmkd's own Python.
+while no kernel runs. `idle.png` shows one bar per kernel, and below it one bar per range of mmkd's
+Python code.
 """
 import copy
 import os
@@ -21,7 +22,7 @@ import matplotlib.pyplot as plt
 
 Spans = List[Tuple[float, float]]
 OWN = ('ask', 'losses')
-"""Methods of the distillation whose ranges are drawn."""
+"""Methods of Distillation that are plotted as ranges."""
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def spans_of(step: Callable[[], Any]) -> Tuple[Spans, Spans, float]:
-    """Kernels and ranges of mmkd in the last of some steps, in microseconds, and its length."""
+    """Return the kernels and mmkd's ranges of the last step, in microseconds, and its length."""
     for _ in range(5):
         step()
     torch.cuda.synchronize()
@@ -81,7 +82,7 @@ def span(event: Any) -> Tuple[float, float]:
 
 
 def merged(spans: Spans) -> Spans:
-    """The union of intervals."""
+    """Return the union of intervals."""
     found: Spans = []
     for begin, end in sorted(spans):
         if found and begin <= found[-1][1]:

@@ -1,5 +1,5 @@
-# Sourced by gpu.sh: what prepare.sh has put into .gpu/ becomes importable. PYTHON is the
-# interpreter that has torch.
+# Sourced by gpu.sh. Makes the packages that prepare.sh has put into .gpu/ importable. PYTHON is
+# the interpreter that has torch.
 SITE=${MMKD_GPU_SITE:-/tmp/mmkd_gpu_site}
 if [ ! -f "$SITE/.whole" ]; then
     rm -rf "$SITE"
@@ -16,8 +16,8 @@ if [ ! -f "$SITE/.whole" ]; then
             -I"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
             -o "$BOUND" .gpu/mmcv/pybind.cpp || return 1
     fi
-    # Operators that were left out are found missing when they are called, not before.
-    # cudart is in torch's own libraries.
+    # Missing operators cause an error only when they are called.
+    # torch provides cudart.
     g++ -shared -Wl,-z,lazy -Wl,--unresolved-symbols=ignore-all -o "$SITE/mmcv/_ext$SUFFIX" \
         "$BOUND" $(ls .gpu/objects/*.o | grep -v pybind) -L"$TORCH/lib" \
         -lc10 -lc10_cuda -ltorch -ltorch_cpu -ltorch_cuda -ltorch_python \

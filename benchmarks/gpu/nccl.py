@@ -21,7 +21,7 @@ DISTILL = [dict(type='mmkd.DISTLoss', on='cls'),
 
 
 class Keeping(OptimWrapper):
-    """Keeps gradients, and changes no weight."""
+    """Stores gradients and changes no weights."""
 
     def step(self, **kwargs: object) -> None:
         """Do nothing."""
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def gradients(device: str, is_wrapped: bool) -> Dict[str, Tensor]:
-    """Gradients of one step of student and side modules."""
+    """Return the gradients of one step of student and side modules."""
     torch.manual_seed(0)
     model = models_of('retinanet', DISTILL, device)
     beside = model.distillation.trained_beside
@@ -62,7 +62,7 @@ def gradients(device: str, is_wrapped: bool) -> Dict[str, Tensor]:
     if is_wrapped:
         step = MMDistributedDataParallel(
             model, device_ids=[0] if device == 'cuda' else None, broadcast_buffers=False)
-    torch.manual_seed(2)  # MGD's mask
+    torch.manual_seed(2)  # mask of MGD
     step.train_step(copy.deepcopy(batch), optimizer)
     found = {name: one.grad for name, one in model.student.named_parameters()
              if one.grad is not None}

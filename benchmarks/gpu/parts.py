@@ -1,4 +1,4 @@
-"""What the sections share: a small pair, a batch, a Distiller that is ready."""
+"""Helpers for the GPU benchmarks: a small pair, a batch, and a prepared Distiller."""
 import argparse
 import os
 import sys
@@ -36,7 +36,7 @@ def arguments(text: str) -> argparse.Namespace:
 
 
 def models_of(pair: str, distill: Sequence[dict], device: str) -> Any:
-    """The Distiller of a pair with random weights, ready to train, on the device."""
+    """Build the Distiller of a pair with random weights on the device, ready to train."""
     student, teacher = (read_config(one) for one in PAIRS[pair])
     config = Config(without_weights(Config(dict(
         default_scope=student.default_scope,
@@ -54,5 +54,5 @@ def models_of(pair: str, distill: Sequence[dict], device: str) -> Any:
 
 
 def batch_of(model: Any, height: int = 256, width: int = 512, images: int = 2) -> Any:
-    """A batch of random images with random labels, as a data loader returns it."""
+    """Make a batch of random images with random labels, in the format of a data loader."""
     return made_up_batch(model.student, height, width, images)

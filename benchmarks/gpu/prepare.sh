@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes .gpu/: what a machine with a GPU, but without a network, needs to run benchmarks/gpu.sh.
+# Makes .gpu/ with the files to run benchmarks/gpu.sh on a GPU machine without a network.
 #
 #     benchmarks/gpu/prepare.sh            # once, half an hour on one core; needs nvcc 13.0
-#     benchmarks/gpu.sh                    # there, with .gpu/ beside it
+#     benchmarks/gpu.sh                    # on the GPU machine, in a checkout with .gpu/
 #
 # The machine is expected to have Python 3.12, torch 2.11 for CUDA 13.0, and g++ with Python's
-# headers. mmengine, mmdet, mmseg and what they import travel as wheels. mmcv's operators do not
-# depend on the version of Python, except for pybind.cpp: the objects are compiled here, for compute
-# capability 9.0, and linked there. Of its operators for CUDA, those are taken that RetinaNet,
-# Faster and Cascade R-CNN, Deformable DETR and Mask2Former need. The CPU's are left out.
+# headers. mmengine, mmdet, mmseg and their dependencies are copied as wheels. Except for pybind.cpp,
+# mmcv's operators do not depend on the version of Python: the objects are compiled here, for compute
+# capability 9.0, and linked on the GPU machine. Only the CUDA operators of RetinaNet, Faster and
+# Cascade R-CNN, Deformable DETR and Mask2Former are included, and no CPU operators.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=$PWD/.gpu
@@ -24,7 +24,7 @@ platforms() {
     done
 }
 
-fetch() {  # folder, packages: their wheels for Python 3.12, without what they need
+fetch() {  # folder, packages; downloads wheels for Python 3.12 without dependencies
     local folder=$1
     shift
     for package; do
@@ -60,7 +60,7 @@ INCLUDE="-I$SOURCE -I$SOURCE/common -I$SOURCE/common/cuda -I$DOWNLOADS/include/t
  -I${CUDA_HOME:-/usr/local/cuda}/include"
 FLAGS="-std=c++17 -O2 -DMMCV_WITH_CUDA -D_GLIBCXX_USE_CXX11_ABI=1"
 
-compile() {  # object, compiler and arguments: unless it was compiled before
+compile() {  # object, compiler and arguments; skips objects that exist
     local object=$OUT/objects/$1
     shift
     [ -f "$object" ] && return
@@ -71,7 +71,7 @@ compile() {  # object, compiler and arguments: unless it was compiled before
 
 echo 'operators for CUDA'
 for name in $FOR_CUDA; do
-    # The macros are those that torch sets for extensions.
+    # torch sets these macros for extensions.
     compile "$name.cu.o" nvcc -arch=sm_90 -Xcompiler -fPIC -w --expt-relaxed-constexpr \
         -D__CUDA_NO_HALF_OPERATORS__ -D__CUDA_NO_HALF_CONVERSIONS__ \
         -D__CUDA_NO_BFLOAT16_CONVERSIONS__ -D__CUDA_NO_HALF2_OPERATORS__ "$SOURCE/pytorch/cuda/${name}_cuda.cu"
@@ -79,7 +79,7 @@ done
 compile cudabind.o g++ -fPIC -w "$SOURCE/pytorch/cuda/cudabind.cpp"
 
 echo 'what calls them'
-# Several sources in one, because reading torch's headers takes most of the time.
+# Sources are combined, because parsing torch's headers takes most of the time.
 ls "$SOURCE"/pytorch/*.cpp | grep -v pybind.cpp | split -n r/4 - "$OUT/objects/part_"
 for part in "$OUT"/objects/part_a?; do
     sed 's/.*/#include "&"/' "$part" > "$part.cpp"
@@ -87,7 +87,7 @@ for part in "$OUT"/objects/part_a?; do
     rm -f "$part" "$part.cpp"
 done
 
-# Where Python 3.12 is at hand, also what depends on it; else it is compiled on the other machine.
+# If Python 3.12 is installed, pybind.cpp is compiled here; otherwise on the GPU machine.
 for python in python3.12 "$HOME"/.pyenv/versions/3.12*/bin/python; do
     headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))' 2> /dev/null) || continue
     compile pybind.cpython-312.o g++ -fPIC -w -DTORCH_EXTENSION_NAME=_ext "-I$headers" \

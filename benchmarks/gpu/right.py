@@ -67,7 +67,7 @@ def losses() -> Dict[str, Any]:
 
 def errors_of(loss: Any, shape: Tuple[int, ...], kind: Optional[str], dtype: torch.dtype,
               seed: int, device: str) -> Optional[Dict[str, float]]:
-    """Relative errors of value and gradient."""
+    """Return the relative errors of value and gradient."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (3 * torch.randn(shape, generator=generator) for _ in range(2))
     weight: Optional[Tensor] = None
@@ -78,17 +78,17 @@ def errors_of(loss: Any, shape: Tuple[int, ...], kind: Optional[str], dtype: tor
     if isinstance(loss, PKDLoss) and (weight is not None or positions < 2):
         return None  # standardised over positions
     if isinstance(loss, DISTLoss) and (shape[1] < 3 or positions < 3):
-        return None  # correlations of ±1 have gradient 0, of which only the rounding is left
+        return None  # correlations of ±1 have a gradient of 0, so only rounding would be compared
     student, teacher = student.to(dtype), teacher.to(dtype)
     one = student.to(device).requires_grad_()
     exact = student.double().requires_grad_()
     value = loss(one, teacher.to(device), None if weight is None else weight.to(device))
     weight = None if weight is None else weight.double()
-    # By autograd, from the formula as it is written.
+    # By autograd, from the formula.
     expected = (LogitLoss.compare(loss, exact, teacher.double(), weight)
                 if isinstance(loss, LogitLoss) else loss(exact, teacher.double(), weight))
     found, = torch.autograd.grad(value, one)
-    gradient, = torch.autograd.grad(expected, exact, allow_unused=True)  # no position counts
+    gradient, = torch.autograd.grad(expected, exact, allow_unused=True)  # every position is masked
     return dict(value=error(value, expected), gradient=error(
         found, torch.zeros_like(exact) if gradient is None else gradient))
 

@@ -71,7 +71,7 @@ def train(config: str, folder: str, more: List[str], killed_in: Optional[int] = 
 
 
 def score_of(folder: str) -> float:
-    """The last AP in the newest log."""
+    """Return the last AP in the newest log."""
     newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     with open(newest) as file:
         lines = [json.loads(line) for line in file]

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def waits(model: Any, data: Any) -> Tuple[int, List[str]]:
-    """Number of waits in a step that has run before, and the places of mmkd's own."""
+    """Return the number of waits in a warm step, and the places of those that mmkd causes."""
     for _ in range(2):
         model(**copy.copy(data), mode='loss')
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Faster R-CNN with a ResNet-18, which mmdet has with another schedule and augmentation alone."""
+"""Faster R-CNN with a ResNet-18. mmdet has it only with another schedule and augmentation."""
 _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
 
 model = dict(

@@ -1,1 +1,1 @@
-"""What do all rooms need? Checks of arguments and entries, processes, random numbers."""
+"""What do all packages need? Checks of arguments and entries, processes, random numbers."""
