@@ -64,8 +64,8 @@ from mmkd.training.beside import join_optimizer
 STRAIGHTFORWARD, COMPILED, OURS = 'straightforward', 'torch.compile', 'mmkd'
 TRAFFIC = 'read and write'
 GIVE_BACK = dict(MALLOC_MMAP_THRESHOLD_='65536')
-"""Setting of glibc. It returns freed memory to the system, so that the measured peak does not depend
-on memory that the allocator keeps for later."""
+"""Setting of glibc. Freed memory is returned to the system, so that the measured peak does not
+include memory that the allocator keeps for later."""
 PACKAGE = os.path.dirname(mmkd.__file__)
 FAST = dict(fuse=True, channels_last=True, precision='bf16')
 STUDENT, TEACHER, MMRAZOR = 'student alone', 'teacher, whole forward', 'MMRazor'

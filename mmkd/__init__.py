@@ -1,6 +1,6 @@
 """mmkd: knowledge distillation for models of the OpenMMLab world.
 
-Where MMEngine is not installed, the losses work all the same: ``from mmkd.losses import KDLoss``.
+Where MMEngine is not installed, the losses still work: ``from mmkd.losses import KDLoss``.
 """
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +22,7 @@ else:
     from .version import __version__ as __version__
 
     def __getattr__(name: str) -> Any:
-        if name[:1].isupper():  # something that needs MMEngine; modules are asked for, too
+        if name[:1].isupper():  # something that needs MMEngine; this includes modules
             from .core.requirements import check_installed
             check_installed()
             raise ImportError(f'`mmkd.{name}` needs MMEngine, which is installed but cannot be '

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     kinds: Tuple[str, ...] = ()
     """Kinds of the student, by which a method selects its entries."""
     is_of_student: bool = True
-    """Whether the student has a point of this name; otherwise the teacher alone."""
+    """Whether the student has a point of this name; otherwise only the teacher has it."""
 
     @property
     def verdict(self) -> str:

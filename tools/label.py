@@ -6,7 +6,7 @@ IMAGES is a folder, a .txt file with a path in each line, or a config, whose tra
 labelled. A detector of mmdet writes labels/annotations.json, which CocoDataset reads, with a score
 in each annotation; a segmentor of mmseg writes a PNG of train ids for each image into
 labels/labels/, 255 where no class reaches its threshold. Beside them are provenance.json,
-summary.json and the pictures sheet.png. A run that was killed goes on when it is started again.
+summary.json and the pictures sheet.png. A killed run continues when it is started again.
 """
 import argparse
 import json
@@ -54,7 +54,7 @@ from mmkd.points import TextDetector
 from mmkd.points.prompt import add_prompt, problem_of, set_prompt
 
 MOST_WITHOUT = 200
-"""Images without labels in a row, after which the tool says so."""
+"""Consecutive images without labels after which the tool warns."""
 SHEET = 12
 """Images of the contact sheet."""
 KEPT = 'the labels so far are kept, run it again to go on'
@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--min-size', type=float, default=1., help='the least width and height of '
                         'a box in pixels')
     parser.add_argument('--classes', nargs='+', metavar='CLASS', help='write only these classes; '
-                        'a model with a text prompt is asked for them, whatever they are')
+                        'for a model with a text prompt, any class names')
     parser.add_argument('--prompts', nargs='+', metavar='TEXT', help='for a model with a text '
                         'prompt (Grounding DINO, GLIP): a text for each class, or CLASS=TEXT')
     parser.add_argument('--against', metavar='CONFIG', help='warn of images that are in a data set '
@@ -129,7 +129,7 @@ def main() -> None:
         finish(args, root, names, classes, kept, progress, is_reduced)
 
 
-# --- what is asked for ----------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def thresholds_in(words: Sequence[str]) -> Any:
@@ -158,7 +158,7 @@ def ask_for(model: Any, classes: Sequence[str],
         dict: The texts, as a setting of the labels; {} for other models.
 
     Raises:
-        SystemExit: If the model has no text prompt, or cannot be asked for these texts.
+        SystemExit: If the model has no text prompt, or the texts are not valid.
     """
     if not TextDetector.fits(model):
         if prompts:

@@ -74,7 +74,7 @@ class Progress:
     def add(self, record: Dict[str, Any]) -> None:
         """Keep the record of an image."""
         if self.file is None:
-            # Written anew, because a killed run may have left an incomplete line.
+            # Written again, because a killed run may have left an incomplete line.
             write_whole(self.path, ''.join(json.dumps(one) + '\n' for one in self.records))
             self.file = open(self.path, 'a', encoding='utf-8')  # noqa: SIM115 closed by finish
         self.records.append(record)

@@ -91,7 +91,7 @@ def warn_of_overlap(source: str, root: str, names: Sequence[str]) -> None:
 
 
 class Images(torch.utils.data.Dataset):
-    """Images through the test pipeline; the name alone where a file cannot be read."""
+    """Images through the test pipeline; only the name if a file cannot be read."""
 
     def __init__(self, root: str, names: Sequence[str], pipeline: Sequence[dict]) -> None:
         steps = [one for one in pipeline if 'Annotations' not in str(one.get('type'))]

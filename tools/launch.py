@@ -13,7 +13,7 @@ def launch() -> int:
     """Start the processes, and return 1 if one of them failed, else 0."""
     try:
         main()
-    except (KeyboardInterrupt, SignalException):  # the first process has said how to resume
+    except (KeyboardInterrupt, SignalException):  # the first process has printed how to resume
         return 130
     except ChildFailedError as error:
         _, first = error.get_first_failure()

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmkd.networks.frozen import model_config
 
 TO_FILL = 'TO FILL IN'
-"""Stands where only the author of the model knows the answer."""
+"""Placeholder for answers that only the author of the model knows."""
 TASKS = dict(mmdet='object-detection', mmseg='image-segmentation',
              mmpretrain='image-classification')
 """Task of a model hub, by default scope of the config."""

@@ -210,7 +210,7 @@ def first_said(model: Any, sizes: Sequence[Tuple[int, int]]) -> Tuple[
         ValueError: If it takes none of the sizes.
     """
     problems = []
-    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # operators of GPUs alone
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]  # for GPU-only operators
     for predicts in (True, False):
         for device, size in itertools.product(devices, sizes):
             try:

@@ -3,7 +3,7 @@
     python tools/report.py work_dirs/bccd/dist/seed0 work_dirs/bccd/student/seed0 \\
         work_dirs/bccd/teacher/seed0 --out report.html
 
-The page has the curves of all losses, the scores of the runs beside each other, the share of each
+The page has the curves of all losses, the scores of the runs in one table, the share of each
 term, figures by class, costs, the teachers with the digests of their weights, the versions and the
 configs. With --images, the student alone and the first distilled run predict images of the
 validation set, and those that differ most are shown; both need their checkpoints.

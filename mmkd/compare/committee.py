@@ -104,7 +104,7 @@ def mean_of_losses(weights: Sequence[float], by_member: Sequence[Parts]) -> Part
 
 
 def _obstacle(loss: DistillLoss, spec: TermSpec) -> str:
-    """Why there is no mean of probabilities, with a place for the point; '' if there is one."""
+    """Why probabilities cannot be averaged, with a placeholder for the point; '' if they can."""
     kind = type(loss).__name__
     if not isinstance(loss, LogitLoss):
         return f'{kind} compares the logits of `{{point}}` and no class probabilities'

@@ -106,7 +106,7 @@ def build_connector(entry: Dict[str, Any]) -> Connector:
 
 
 UNKNOWN = {
-    '': "which is not known here, because the levels are no maps of the image; choose 'neck' or "
+    '': "which is not known here, because the levels are not maps of the image; choose 'neck' or "
         "'backbone'",
     'num_classes': "which is not known here, because the student has no point 'cls' with classes; "
                    'leave it out'}

@@ -49,7 +49,7 @@ def pair_queries(student: Queries, teacher: Queries) -> Order:
         raise ValueError(f"the student's queries have {student.logits.shape[1]} class columns, the "
                          f"teacher's {teacher.logits.shape[1]}; use a teacher with the same "
                          'classes')
-    # Imported here: an environment with mmpretrain alone may lack scipy.
+    # Imported here: an environment that has only mmpretrain may lack scipy.
     from scipy.optimize import linear_sum_assignment
     order: Order = []
     distance = _between_masks if student.where.dim() == 4 else _between_boxes

@@ -28,7 +28,7 @@ def whole_number(name: str, value: int, least: int = 0) -> int:
     """Check an argument.
 
     Raises:
-        TypeError: If it is no whole number.
+        TypeError: If it is not a whole number.
         ValueError: If it is less than ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, int):

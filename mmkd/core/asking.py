@@ -1,4 +1,4 @@
-"""Which values does a function ask for, by naming them as keyword-only parameters?"""
+"""Which values does a function request by the names of its keyword-only parameters?"""
 import inspect
 from difflib import get_close_matches
 from functools import cache
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 @cache
 def asked_by(*functions: Callable[..., Any]) -> Asked:
-    """Read what functions ask for, as a pytest test asks for fixtures.
+    """Read which values functions request, as pytest does for fixtures.
 
     Example:
         >>> def compare(student, teacher, weight=None, *, labels, stride=None): ...
@@ -51,11 +51,11 @@ def takes_positional(function: Callable[..., Any], count: int) -> bool:
 
 
 def check_known(what: str, asked: Asked, known: Iterable[str]) -> None:
-    """Whether there is a value for every name that is asked for.
+    """Whether there is a value for every requested name.
 
     Args:
-        what (str): What asks, for the message: '`compare` of MyLoss'.
-        asked (Asked): What it asks for.
+        what (str): The function, for the message: '`compare` of MyLoss'.
+        asked (Asked): The values that it requests.
         known (Iterable[str]): The names that are provided.
 
     Raises:
@@ -73,12 +73,12 @@ def check_known(what: str, asked: Asked, known: Iterable[str]) -> None:
 
 
 def check_given(what: str, asked: Asked, given: Mapping[str, Any]) -> None:
-    """Whether a direct call gives what is asked for, and nothing else.
+    """Whether a direct call passes exactly the requested values.
 
     Args:
         what (str): What is called, for the message.
-        asked (Asked): What it asks for.
-        given (Mapping[str, Any]): What the call gives, by name.
+        asked (Asked): The values that it requests.
+        given (Mapping[str, Any]): The passed values, by name.
 
     Raises:
         TypeError: If a required name is missing or an unknown one is given.

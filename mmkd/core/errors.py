@@ -1,4 +1,4 @@
-"""How is an error of other code told to a user?"""
+"""How is an error of other code reported to a user?"""
 import re
 from contextlib import contextmanager
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What is in the file of a module that was trained through a teacher? Needs torch alone."""
+"""What is in the file of a module that was trained through a teacher? Requires only torch."""
 import hashlib
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""How do the processes of a run exchange rows of tensors? This needs torch alone."""
+"""How do the processes of a run exchange rows of tensors? Requires only torch."""
 import zlib
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -52,7 +52,7 @@ class Rows(NamedTuple):
     counts: List[int]
     """Number of rows of each process."""
     notes: List[int]
-    """What each process said beside."""
+    """The note of each process."""
 
 
 def all_rows(*tensors: Tensor, note: int = 0) -> Rows:

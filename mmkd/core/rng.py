@@ -14,7 +14,7 @@ def preserved_rng() -> Iterator[None]:
     """Context manager that restores the generators of Python, NumPy and torch at its end.
 
     A network draws random numbers when it is built. Without this, the student of a distilled run
-    would see other augmentations than the same student alone with the same seed.
+    would see other augmentations than the plain student with the same seed.
     """
     python, numpy = random.getstate(), np.random.get_state()
     # Only the device of this process: reading the others would create a context on each of them.

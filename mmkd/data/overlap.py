@@ -12,7 +12,7 @@ def overlap(first: Any, second: Any) -> List[str]:
     """Files of the second data set that are in the first one, too, under any name.
 
     Files are equal if their SHA-256 is. Only files of equal size are read, so that two sets without
-    a common image cost little more than the sizes of their files. Images that are no local files
+    a common image cost little more than the sizes of their files. Images that are not local files
     are left out.
 
     Args:

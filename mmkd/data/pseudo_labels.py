@@ -206,12 +206,12 @@ def pixel_scores(outputs: Tensor, scoring: str = 'softmax', groups: Optional[Gro
     Args:
         outputs (Tensor): (C, H, W), ``seg_logits`` of a prediction.
         scoring (str): 'softmax' over the classes; 'share' for the scores of mask transformers,
-            which are no logits: the sum over masks of class probability times mask probability,
+            which are not logits: the sum over masks of class probability times mask probability,
             divided by its sum over the classes. One output is the probability of label 1, as
             mmseg's ``predict`` returns it, for both. Defaults to 'softmax'.
         groups (Sequence[tuple[int]], optional): For each class of another model its classes here,
-            whose probabilities add up, () for none. A class that stands for none of the other
-            model's competes as it is; where it wins, the label is 255. Defaults to None, the same
+            whose probabilities add up, () for none. A class that is in no group keeps its own
+            column; where it is the most probable, the label is 255. Defaults to None, the same
             classes.
         chosen (Tensor, optional): Int (1, H, W), the label that the model chooses where there is
             one output: heads of mmseg have a threshold of their own. Defaults to None: label 1

@@ -1,4 +1,4 @@
-"""How are images without labels loaded, so that a step alone decides which ones?"""
+"""How are images without labels loaded, so that only the step decides which ones?"""
 import math
 import os
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -68,7 +68,7 @@ class ImageFolder(BaseDataset):
                 f'the folder of unlabelled images, `{self.folder}`, has no images, but {others} '
                 f'other files; expected files that end with {", ".join(self.suffixes)}; give '
                 'another folder, or `suffixes`')
-        # What transforms of mmseg expect beside.
+        # Further keys that transforms of mmseg expect.
         return [dict(img_path=path, img_id=number, seg_fields=[], reduce_zero_label=False,
                      label_map=None) for number, path in enumerate(sorted(found))]
 
@@ -125,7 +125,7 @@ class Seeded(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Any:
-        """An image, augmented with random numbers that depend on ``key`` alone.
+        """An image, augmented with random numbers that depend only on ``key``.
 
         Args:
             key (tuple[int]): Index of the image, and the numbers of the seed.
@@ -136,7 +136,7 @@ class Seeded(Dataset):
 
 
 class EndlessBatches:
-    """Batches for steps without an end. A batch depends on seed, step and rank alone.
+    """Batches for steps without an end. A batch depends only on seed, step and rank.
 
     All processes together show every image once before one comes again. Each time the order is
     another one. So a resumed run needs no state: it begins at its step.

@@ -47,7 +47,7 @@ def without_labels(dataset: Dict[str, Any], scope: Optional[str] = None) -> Dict
 
 
 def blank_for(transform: Dict[str, Any], scope: Optional[str]) -> Dict[str, Any]:
-    """The transform that stands for one that loads annotations."""
+    """The transform that replaces one that loads annotations."""
     is_map = is_of_mmseg(transform, scope)
     return dict(type='mmkd.BlankAnnotations',
                 boxes=not is_map and transform.get('with_bbox', True),

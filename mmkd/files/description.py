@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Tuple
 from .segments import ANSWERS, INDEX, files_in
 
 OF_CODE = ('format', 'mmkd', 'reading', 'family', 'package')
-"""Names in a description that tell which code has made the answers."""
+"""Names in a description that identify the code that made the outputs."""
 
 FORMAT = 2
 """Version of the file format; others are refused. 1 was an LMDB file."""

@@ -65,7 +65,7 @@ def one_at_a_time(path: str, url: str) -> Iterator[Callable[[BaseException], Non
 
 
 class _Progress:
-    """Tells when the temporary files of a download last grew."""
+    """Finds when the temporary files of a download last grew."""
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder = folder

@@ -102,7 +102,7 @@ def _wrong_with(path: str, digest: str, check: Callable[[str], str]) -> str:
 
 
 def _download(url: str, path: str, digest: str, check: Callable[[str], str]) -> None:
-    # The suffix stays at the end: it tells how to read the file.
+    # The suffix stays at the end: it determines how the file is read.
     folder, name = os.path.split(path)
     part = os.path.join(folder, f'.part-{socket.gethostname()}-{os.getpid()}-{name}')
     print_log(f'Downloading {url} to {path}', 'current')

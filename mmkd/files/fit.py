@@ -119,7 +119,7 @@ def check_finite(model: nn.Module, weights: Dict[str, Any], source: str) -> None
     """Check that trained weights and running statistics are finite; other buffers may not be.
 
     Args:
-        model (nn.Module): Tells which names are parameters.
+        model (nn.Module): Its parameters are distinguished from buffers.
         weights (dict): Tensors by the model's names, all of which fit.
         source (str): Name of the file, for error messages.
 

@@ -87,7 +87,7 @@ def _holder(file: Any) -> Optional[str]:
 
 
 def _note(file: Any) -> None:
-    """Write this process into the file; a full disk is no error here."""
+    """Write this process into the file; a full disk is not an error here."""
     try:
         file.seek(0)
         file.truncate()

@@ -15,7 +15,7 @@ VERSIONS = ('mmkd', 'torch')
 
 SETTINGS = ('learner', 'source', 'per_anchor', 'stage', 'region', 'connector', 'alpha', 'replaces',
             'levels', 'also')
-"""Of an entry of ``distill``, beside the arguments of its loss."""
+"""Settings of an entry of ``distill`` other than the arguments of its loss."""
 
 
 def record_of(distillation: Any) -> Dict[str, Any]:

@@ -94,7 +94,7 @@ def leaves_of(dataset: Any) -> Iterator[Any]:
 
 
 def names_of_labels(dataset: Any) -> Optional[List[Optional[str]]]:
-    """Names of the labels 0, 1, ... of a data set that is no wrapper; None if not known.
+    """Names of the labels 0, 1, ... of a data set that is not a wrapper; None if not known.
 
     In mmdet ``cat2label`` maps categories to labels; its keys are names (VOC, WIDER Face) or ids
     of the annotation file (COCO, LVIS, Objects365, V3Det). Other data sets number labels in the

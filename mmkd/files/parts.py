@@ -19,7 +19,7 @@ STALE = 3600
 process has ended: on another host, or in parts of an earlier version of mmkd."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of the system if there is no room for a file."""
+"""Error numbers of the system if there is no space for a file."""
 
 
 class Process(NamedTuple):

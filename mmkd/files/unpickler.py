@@ -1,6 +1,6 @@
 """Read checkpoints of MMEngine as weights only where torch cannot be taught to: before torch 2.6.
 
-From torch 2.1 to 2.3 the unpickler behind ``weights_only=True`` has a closed list of types, and in
+From torch 2.1 to 2.3 the unpickler of ``weights_only=True`` has a closed list of types, and in
 2.4 and 2.5 the list can be extended, but not by what NumPy and MMEngine write. There, torch uses
 :class:`WeightsUnpickler` in place of its own.
 """

@@ -110,7 +110,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._was_broken: Set[str] = set()
 
     def after_train(self, runner: Any) -> None:
-        """Publish the checkpoints that the config asks for, and release the folder."""
+        """Publish the checkpoints that the config requests, and release the folder."""
         super().after_train(runner)
         for held in self._held:
             held.release()

@@ -7,7 +7,7 @@
     weights 2e-6 (features), 5e-3 (contrast) and 1 (KD, tau 1); 75 % masked; temperature 0.07, 16
     groups of channels, maps pooled 4 times and cut into patches of 4x4; gradients of the layers
     clipped at a norm of 15. For CamVid they have 8e-6 and 0.01, without pooling.
-:Differs: The script for DeepLabV3-R18 asks for the enhanced generator and a mask at the centre, by
+:Differs: The script for DeepLabV3-R18 uses the enhanced generator and a mask at the centre, by
     options that its parser does not know; spelt as it knows them, "False" is read as True, so the
     mask is random. The default here is the plain generator, as in the other scripts;
     ``enhanced=True`` is the other. Their code fails where both sides have equal widths; here there
@@ -94,7 +94,7 @@ class AfDCDLoss(DistillLoss):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range, or ``groups`` has no common divisor with the
-            teacher's channels; when called, if the features are no maps (N, C, H, W).
+            teacher's channels; when called, if the features are not maps (N, C, H, W).
 
     Example:
         >>> loss = AfDCDLoss(groups=2, pool=1)

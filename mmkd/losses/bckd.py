@@ -3,7 +3,7 @@
 :Paper: `Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection
     <https://arxiv.org/abs/2308.14286>`_, ICCV 2023, equations 4 to 9.
 :Compares: the class logits and the decoded boxes of all anchors or points of a dense head that is
-    activated by sigmoid; it asks for the label weights and the number of positives. Boxes may be
+    activated by sigmoid; it needs the label weights and the number of positives. Boxes may be
     coded in another way by the teacher: they are compared in pixels.
 :Defaults: class part 1, box part 4, GIoU, the values of the authors' configs for GFL.
 :Differs: the authors' code sets both parts to 0 on a level that has no positive in the batch of a
@@ -146,7 +146,7 @@ def check_sigmoid(name: str, use_sigmoid: Optional[bool]) -> None:
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:
-    """Refuse tensors that are no boxes.
+    """Refuse tensors that are not boxes.
 
     Raises:
         ValueError: If they have not four columns.

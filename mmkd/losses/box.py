@@ -11,7 +11,7 @@
 :Differs: nothing known. A cascade writes one box for all classes, so the authors' student of a
     cascade does, too: ``model.student.roi_head.bbox_head.reg_class_agnostic=True``, or the pair is
     refused. A head that writes one box for each class is compared in all of them, as by the
-    authors, though a RoI trains that of its own class alone.
+    authors, though a RoI trains only the box of its own class.
 :Published: none of its own; together with MasKD, Faster R-CNN R50, Cascade Mask R-CNN X101-64x4d
     (45.6), 2x: 38.4 -> 42.7; Faster R-CNN R50, R101, 2x: 38.4 -> 41.0 (README of MasKD)
 """

@@ -1,14 +1,15 @@
-"""BPKD: pixels at the edges of classes, and the shape of what lies between (Liu et al., 2024).
+"""BPKD: pixels at the edges of classes, and the shape of the regions between (Liu et al., 2024).
 
 :Paper: `BPKD: Boundary Privileged Knowledge Distillation For Semantic Segmentation
     <https://arxiv.org/abs/2306.08075>`_, WACV 2024, edge loss and body loss.
 :Compares: class logits of the decode head, with the map of labels.
 :Defaults: edges of 7 pixels, weights 50 (edge) and 20 (body), and factor 2 of each class, as two
     re-implementations by others quote the paper, which could not be read. The authors published
-    the code of the evaluation alone. Temperature 1 is our choice.
-:Differs: not known, for want of the authors' code. Our reading: a class counts as the mean over its
-    edge, by how much of each position belongs to it; classes of an image add up, images are
-    averaged. Ignored pixels are no class of their own: what touches only them is no edge.
+    only the evaluation code. Temperature 1 is our choice.
+:Differs: not known, because the authors' code is not public. Our reading: the loss of a class is
+    the mean over its edge, weighted by the share of each position that belongs to the edge. Classes
+    of an image are added, images are averaged. Ignored pixels are not a class, so a boundary with
+    only them is not an edge.
 :Published: PSPNet-R18, PSPNet-R101 (79.74), Cityscapes 80k: 74.23 -> 77.57 (authors);
     HRNetV2-W18S, HRNetV2-W48 (80.65), Cityscapes 80k: 75.31 -> 78.58 (authors); DeepLabV3+-MBv2,
     DeepLabV3+-R101 (80.98), Cityscapes 80k: 75.29 -> 78.59 (authors).

@@ -49,8 +49,11 @@ def losses_of(method: Method) -> List[Type[DistillLoss]]:
 
 
 def needs_of(method: Method) -> List[str]:
-    """What the losses of a method need beside both models: values of the annotations, a file of
-    a first stage, layers of their own, an exchange between processes."""
+    """What the losses of a method need in addition to both models.
+
+    These are values of the annotations, a file of a first stage, layers of their own, and an
+    exchange between processes.
+    """
     losses = losses_of(method)
     asked = [name for loss in losses for name in loss.asked().required if name in ANNOTATIONS]
     is_prepared = [issubclass(loss, PreparedLoss) for loss in losses]

@@ -56,7 +56,7 @@ class CIRKDLoss(DistillLoss):
 
     The memories contain the current batch, of all processes. They are compared at positions with a
     label; the mini-batch is compared at all positions. A class that has not been seen yet has
-    random keys. Random numbers depend on the seed of the run, the process and the iteration alone.
+    random keys. Random numbers depend only on the seed of the run, the process and the iteration.
 
     Time grows with the square of the number of positions of a batch, as the formula does; memory
     in proportion to the number. Of two images with features (128, 64, 64), the loss holds 24 times
@@ -81,7 +81,7 @@ class CIRKDLoss(DistillLoss):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of range; when called, if the features are no maps
+        ValueError: If an argument is out of range; when called, if the features are not maps
             (N, C, H, W).
 
     Example:

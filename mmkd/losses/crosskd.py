@@ -1,4 +1,4 @@
-"""CrossKD: the student's head features go on through the teacher's head (Wang et al., 2024).
+"""CrossKD: the student's head features are passed through the teacher's head (Wang et al., 2024).
 
 :Paper: `CrossKD: Cross-Head Knowledge Distillation for Object Detection
     <https://arxiv.org/abs/2306.11369>`_, CVPR 2024, section 3.2, equations 4 to 7.
@@ -157,7 +157,7 @@ class CrossKDBinsLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 4.0.
 
     Raises:
-        ValueError: When called, if the boxes are no distributions.
+        ValueError: When called, if the boxes are not distributions.
 
     Example:
         >>> bins = torch.zeros(1, 4 * 17, 2, 2)
@@ -251,7 +251,7 @@ def _boxes(number: int = 2, **more: Any) -> Dict[str, Any]:
 
 
 def _pkd(loss_weight: float) -> Tuple[Dict[str, Any], ...]:
-    """PKD beside CrossKD, on all levels of the neck."""
+    """PKD in addition to CrossKD, on all levels of the neck."""
     return (dict(type='mmkd.PKDLoss', on='neck', loss_weight=loss_weight), )
 
 

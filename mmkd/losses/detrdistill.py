@@ -10,7 +10,7 @@
     100 best predictions; feature weight 1; gradients clipped at 0.1.
 :Differs: the paper gives the teacher's queries the teacher's assignment, but the authors' code
     computes it and then assigns the student's own predictions (``assigned_by='student'``); their
-    code runs the encoder again for these queries, with the same outcome but for dropout. If the
+    code runs the encoder again for these queries, with the same result except for dropout. If the
     student has more queries than the teacher, their code gives the rest a target of 80 in each
     class; here it has none. The default of their Distiller adds a contrastive loss between the
     decoders' outputs (weight 0.2), which the paper does not have; it is left out. Heads with

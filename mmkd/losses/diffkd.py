@@ -2,7 +2,7 @@
 
 :Paper: `Knowledge Diffusion for Distillation <https://arxiv.org/abs/2305.15712>`_, NeurIPS 2023,
     section 3.
-:Compares: Experimental: the authors released code for classification alone, where the last features
+:Compares: Experimental: the authors released code only for classification, where the last features
     and the logits are compared. Detectors: the neck, all levels of dense heads, the first four of
     RoI heads. Segmentors: the logits of the decode head. These points are our choice.
 :Defaults: The authors' code: a linear autoencoder, five steps of DDIM from step 400 of 1000, all
@@ -151,7 +151,7 @@ class DiffKDLoss(DistillLoss):
 
     where the first two terms have no gradient for E. Time t and noise are new in each iteration,
     level and process. They do not change the random numbers of the run, and they are the same in a
-    resumed run. All layers are trained with the student, and are no part of it.
+    resumed run. All layers are trained with the student, but are not part of it.
 
     It returns the parts 'denoised', 'noise' and, with an autoencoder, 'reconstruction'.
 
@@ -163,7 +163,7 @@ class DiffKDLoss(DistillLoss):
 
     Raises:
         TypeError: If a number is of the wrong type.
-        ValueError: If a number is out of range; when called, if the features are no maps
+        ValueError: If a number is out of range; when called, if the features are not maps
             (N, C, H, W).
 
     Example:

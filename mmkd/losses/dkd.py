@@ -3,7 +3,7 @@
 :Paper: `Decoupled Knowledge Distillation <https://arxiv.org/abs/2203.08679>`_, CVPR 2022,
     section 3.2, equation 7.
 :Compares: the class logits of RoIs, the background being a class, at the RoIs that the student
-    sampled; the class logits of pixels. It asks for the labels. A sigmoid head is refused: BCKD is
+    sampled; the class logits of pixels. It needs the labels. A sigmoid head is refused: BCKD is
     what such heads take.
 :Defaults: α = 1, β = 0.25, τ = 1, weight 1 for RoI heads, the authors' for Faster R-CNN on COCO,
     without warm-up. Segmentors have no values of the authors: those of RoI heads are used, and 0.4

@@ -57,7 +57,7 @@ class DSDLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
-        ValueError: If an argument is out of range; when called, if the logits are no maps
+        ValueError: If an argument is out of range; when called, if the logits are not maps
             (N, C, H, W).
 
     Example:

@@ -109,7 +109,7 @@ class FBKDLoss(DistillLoss):
     Raises:
         TypeError: If a number is of the wrong type.
         ValueError: If a number is out of range, or there are no ``reductions`` or ``pools``; when
-            called, if the features are no maps (N, C, H, W).
+            called, if the features are not maps (N, C, H, W).
 
     Example:
         >>> loss = FBKDLoss()

@@ -106,7 +106,7 @@ class FGDLoss(DistillLoss):
     Raises:
         TypeError: If a number is of the wrong type.
         ValueError: If a number is out of range, or ``boxes_by`` is none of the two; when called, if
-            the features are no maps (N, C, H, W), or ``boxes_by='image'`` and there are no
+            the features are not maps (N, C, H, W), or ``boxes_by='image'`` and there are no
             ``image_sizes``.
 
     Example:
@@ -189,7 +189,7 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """1 divided by the number of positions of the smallest box that covers a position, else 0.
 
     Args:
-        boxes (Tensor): (N, K, 4) in positions; NaN is no box.
+        boxes (Tensor): (N, K, 4) in positions; NaN if there is no box.
         size (tuple[int, int]): Height and width of the map.
 
     Returns:

@@ -90,7 +90,7 @@ def variation(features: Tensor, members: Tensor) -> Tensor:
     Returns:
         Tensor: (N, L), 0 for pixels without a class.
     """
-    # A cosine does not depend on the length, so the sum of a class stands for its mean.
+    # A cosine does not depend on the length, so the sum of a class can replace its mean.
     sums = (features @ members.transpose(1, 2)).transpose(1, 2)
     products = ((sums @ features) * members).sum(1)
     squares = (sums.square().sum(2, keepdim=True) * members).sum(1)

@@ -3,7 +3,7 @@
 :Paper: `Knowledge Tailoring: Bridging the teacher-student gap in semantic segmentation
     <https://doi.org/10.1016/j.patcog.2025.112399>`_, Pattern Recognition 172, 2025.
 :Compares: logits of a segmentor, and a feature map; :class:`KTLoss` takes the features before the
-    classifier. Beside them stands CWD on the logits.
+    classifier. CWD on the logits is added.
 :Defaults: those of the authors' code; the tuning point is that of 40000 iterations.
 :Differs: the authors' optimizer lacks the layers, which stay as they were initialized; here they
     are trained. The formulas are those of the authors' code; the paper could not be read.
@@ -37,7 +37,7 @@ class KTLogitLoss(DistillLoss):
         loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
-        ValueError: If ``tau`` is not greater than 0; when called, if the logits are no maps.
+        ValueError: If ``tau`` is not greater than 0; when called, if the logits are not maps.
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
@@ -148,7 +148,7 @@ class KTLoss(KTFeatureLoss):
 
     Raises:
         ValueError: If ``tau`` is not greater than 0; when called, if there is not one further
-            point, or its logits are no maps.
+            point, or its logits are not maps.
     """
 
     def __init__(self, lambda_mask: float = 1.0, **feature: Any) -> None:

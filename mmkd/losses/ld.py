@@ -9,7 +9,7 @@
     positives 10 with τ = 2. Their config for R50 adds imitation of the neck at fine-grained
     positions with weight 2, which is not in here.
 :Differs: in the valuable region a position counts with its IoU, as in the authors' code; the paper
-    has no such factor. In LDHead of mmdet there is the main region alone. The two parts of boxes
+    has no such factor. LDHead of mmdet has only the main region. The two parts of boxes
     are sums, not divided by the number of positives, as in the authors' code, whose box loss is: so
     they grow with the images of a GPU (the authors use 2 or 3).
 :Published: GFL R50, R101 (44.9), 1x, main region: 40.1 -> 41.1 (authors' README); the same with the
@@ -65,7 +65,7 @@ class LDLoss(DistillLoss):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If one is out of range; when called, if the boxes are no distributions, or the
+        ValueError: If one is out of range; when called, if the boxes are not distributions, or the
             head predicts from points instead of anchors.
 
     Example:
@@ -134,7 +134,7 @@ class LDLoss(DistillLoss):
         sizes = [len(one) for one in priors]
         grids = [(one.shape[1], one.shape[2], size // one[0].numel())
                  for one, size in zip(labels, sizes)]
-        # Positions in the padding of an image are ignored by its own loss, and are no candidates.
+        # Positions in the padding of an image are ignored by its own loss and are not candidates.
         is_used = torch.cat([(one >= 0).view(len(boxes), anchors, height, width).permute(
             0, 2, 3, 1).flatten(1) for one, (height, width, anchors) in zip(labels, grids)], 1)
         anchors = torch.cat(priors).to(dtype)
@@ -196,7 +196,7 @@ def divergence_of_bins(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
 
 
 def check_bins(name: str, level: Tensor) -> None:
-    """Refuse boxes that are no distributions.
+    """Refuse boxes that are not distributions.
 
     Raises:
         ValueError: If a side does not have two bins or more.

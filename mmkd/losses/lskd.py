@@ -37,7 +37,7 @@ STANDARDIZED_HAVE_NO_LEVEL = (
 """Why standardised logits need softmax."""
 
 LEAST_COLUMNS = 3
-"""Over fewer columns standardised logits are constant, but for their sign."""
+"""With fewer columns, standardised logits are constant except for their sign."""
 
 
 def standardized(logits: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def standardized(logits: Tensor) -> Tensor:
     found = deviation / (spread + EPS)
     if logits.shape[1] >= LEAST_COLUMNS:
         return found
-    # What is left of the gradient comes from EPS alone: 0 in its place, in the student's graph.
+    # The rest of the gradient comes only from EPS, so it is replaced by 0 in the student's graph.
     return torch.where(torch.zeros_like(is_constant), found, found.detach())
 
 

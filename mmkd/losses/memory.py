@@ -49,7 +49,7 @@ class Bank(nn.Module):
         >>> rows[:, 0].tolist(), is_found.tolist()
         ([4.0, 0.0], [True, False])
         >>> bank = Bank(size=3, channels=2, classes=5)
-        >>> bank.push(torch.ones(4, 2), labels=torch.tensor([0, 4, 4, 255]))  # 255 is no class
+        >>> bank.push(torch.ones(4, 2), labels=torch.tensor([0, 4, 4, 255]))  # 255 is not a class
         >>> bank.read(label=4).shape
         torch.Size([2, 2])
     """

@@ -48,8 +48,8 @@ class MGDLoss(DistillLoss):
     The sum is divided by the N images of the process alone, so the weight w, the authors'
     :math:`\alpha`, is small. The mask is a new one in each iteration, level and process. It does
     not change the random numbers of the run, and it is the same in a resumed run. The generator is
-    trained with the student, and is no part of it. Where the widths differ, mmkd's connector is the
-    authors' 1x1 convolution.
+    trained with the student, but is not part of it. Where the widths differ, mmkd's connector is
+    the authors' 1x1 convolution.
 
     Args:
         masked (float): :math:`\lambda`, the fraction that is set to zero, from 0 to 1. Defaults to
@@ -62,7 +62,7 @@ class MGDLoss(DistillLoss):
     Raises:
         TypeError: If a number is of the wrong type.
         ValueError: If a number is out of range, or ``mask`` is none of the two; when called, if
-            the features are no maps (N, C, H, W).
+            the features are not maps (N, C, H, W).
 
     Example:
         >>> loss = MGDLoss()

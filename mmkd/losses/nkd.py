@@ -3,13 +3,13 @@
 :Paper: `From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
     Normalized Loss and Customized Soft Labels <https://arxiv.org/abs/2303.13005>`_, ICCV 2023,
     section 3.1, equation 7.
-:Compares: the class logits of RoIs, the background being a class, and of pixels. It asks for the
+:Compares: the class logits of RoIs, the background being a class, and of pixels. It needs the
     labels. A sigmoid head is refused: BCKD is what such heads take.
 :Defaults: γ = 1.5, τ = 1, weight 1, the authors' for ImageNet. Detectors and segmentors have no
     values of the authors: those of classification are used, and 0.4 on the auxiliary head, which
     is our choice.
 :Differs: positions without a label (-1) are left out, and the mean is taken over the others. As in
-    the authors' code, τ applies to the other classes alone, and the value includes the teacher's
+    the authors' code, τ applies only to the other classes, and the value includes the teacher's
     entropy, so it is not 0 for equal logits.
 :Published: ResNet18, ResNet34, ImageNet: 69.90 -> 71.96; MobileNet, ResNet50, ImageNet:
     69.21 -> 72.58; DeiT-Tiny, DeiT III-Small, ImageNet: 74.42 -> 76.68 (README)

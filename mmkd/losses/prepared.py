@@ -136,7 +136,7 @@ def with_file(entry: Dict[str, Any], files: Sequence[str]) -> Dict[str, Any]:
     """An entry of a method with the file of its first stage.
 
     Args:
-        entry (dict): An entry of ``distill``; one without a first stage is returned as it is.
+        entry (dict): An entry of ``distill``; one without a first stage is returned unchanged.
         files (Sequence[str]): Files of :class:`mmkd.Prepare`; the one of the loss's module is used.
 
     Raises:

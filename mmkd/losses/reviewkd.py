@@ -101,7 +101,7 @@ class ReviewKDLoss(DistillLoss):
         D(F, T) = \frac{\sum_k 2^{-k} \, \mathrm{MSE}(P_{c_k} F, P_{c_k} T)}{\sum_k 2^{-k}}
 
     where :math:`P_c` is the average pooling to c x c. A size that is not below height and width is
-    left out, and the sizes behind it move up. Sizes and weights are those of the authors' code; the
+    left out, and the following sizes move up. Sizes and weights are those of the authors' code; the
     paper gives none.
 
     Levels are given from the shallowest to the deepest. Where the teacher's maps have another size,
@@ -117,7 +117,7 @@ class ReviewKDLoss(DistillLoss):
         mid_channels (int): Width in which levels are fused. Defaults to 256, as the authors' for
             detectors.
         context (Sequence[int | None]): The sizes of HCL, in the order of their weights 1, 1/2,
-            1/4, ...; None is the map as it is. Defaults to (None, 4, 2, 1).
+            1/4, ...; None is the unpooled map. Defaults to (None, 4, 2, 1).
         loss_weight (float): Factor of the result. Defaults to 1.0, the authors' for RetinaNet.
     """
 

@@ -93,7 +93,7 @@ def rescaled(value: Tensor, other: Tensor) -> Tensor:
     """Give each channel of a value the mean and the standard deviation of another tensor.
 
     Both are taken over all images and positions. The computation is in float32. The result has a
-    gradient for ``value`` alone, also by its mean and deviation.
+    gradient only for ``value``, also through its mean and deviation.
 
     Args:
         value (Tensor): (N, C, *positions).

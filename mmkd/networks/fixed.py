@@ -26,7 +26,7 @@ class FixedTeacher(BaseTeacher):
     renormalize: Renormalize
     channels: Optional[str] = None
     identity = ''
-    """What a cache tells teachers of equal weights apart by."""
+    """Settings by which a cache distinguishes teachers with equal weights."""
     _provenance: Dict[str, Any] = {}
 
     def __init__(self, view: Optional[str], fast: Fast) -> None:

@@ -104,7 +104,7 @@ class Observer:
             return standing_in(model, idle, self._idle_outputs)
 
         with torch.no_grad(), skipping(points):
-            # A value of the student may go on through one branch of a head alone.
+            # A value of the student may be passed through only one branch of a head.
             told = answered(model, inputs, data_samples, questions,
                             lambda question: skipping(question.points))
         if not known and not runs_whole:  # an image of this size has run without an error

@@ -1,4 +1,4 @@
-"""What is a teacher with a text prompt asked for?"""
+"""Which prompts does a teacher with text input get?"""
 import copy
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -32,7 +32,7 @@ def check_prompts(prompts: Any, what: str) -> None:
 
 def asked_for(student: Optional[Sequence[str]], stated: Optional[Sequence[str]],
               mapping: Optional[ClassMapping]) -> List[str]:
-    """Names of the classes that an open vocabulary is asked for.
+    """Names of the classes for which an open-vocabulary teacher is prompted.
 
     Args:
         student (Sequence[str], optional): The student's classes; None if unknown.

@@ -107,7 +107,7 @@ def is_given_by_image(criterion: nn.Module, calls: Sequence[Call],
         criterion (nn.Module): The loss module.
         calls (Sequence[Call]): Its calls in one step.
         read (Callable): Returns what the student predicts at the point, (N, anchors·columns, H,
-            W), all levels. It is called in the first step alone.
+            W), all levels. It is called only in the first step.
         columns (int): Columns of one prediction.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is a model with a text prompt asked for, and which tokens stand for which class?"""
+"""Which prompt does a model with text input get, and which tokens represent which class?"""
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -11,7 +11,7 @@ checkpoint."""
 
 
 class Prompt:
-    """The texts that a GLIP or Grounding DINO of mmdet is asked for, one per class.
+    """The prompts of a GLIP or Grounding DINO of mmdet, one per class.
 
     The texts are joined, split into tokens, and assigned to tokens by the model's own methods, so
     that the scores of the classes are those of its own ``predict``.
@@ -129,10 +129,10 @@ def most_tokens(model: Any) -> int:
 
 
 def set_prompt(model: Any, texts: Sequence[str]) -> None:
-    """Ask a model for these texts from now on.
+    """Set the prompt of a model.
 
-    Texts that it cannot be asked for are no error: its features can be compared without a prompt.
-    The reason is told where a prediction is asked for.
+    Unsuitable texts are not an error here, because features can be compared without a prompt. The
+    error is raised when a prediction is requested.
 
     Args:
         model (nn.Module): A GLIP or Grounding DINO.
@@ -154,11 +154,11 @@ def prompt_of(model: Any) -> Tuple[Optional[Prompt], str]:
 
 
 def problem_of(model: Any) -> str:
-    """Why a model cannot be asked, for a message; '' if it can."""
+    """Why a model has no valid prompt, for a message; '' if it has one."""
     prompt, problem = prompt_of(model)
     return '' if prompt is not None else problem or (
-        f'a {type(model).__name__} is asked for the classes of the student, but their names are '
-        'not known; write `classes=[...]` in the mmkd.Distiller')
+        f'a {type(model).__name__} needs the class names of the student for its prompt, but they '
+        'are not known; write `classes=[...]` in the mmkd.Distiller')
 
 
 def add_prompt(model: Any, data_samples: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""How is a prediction told in the classes of another model?"""
+"""How is a prediction converted to the classes of another model?"""
 from typing import Any, List, Optional, Sequence, Tuple
 
 import torch

@@ -131,7 +131,7 @@ def folded(title: str, content: str) -> str:
 
 
 def code(text: str) -> str:
-    """Text as it is written."""
+    """Escaped text."""
     return f'<pre>{escape(text)}</pre>'
 
 

@@ -165,7 +165,7 @@ def _join(run: Run, lines: List[Dict[str, Any]]) -> None:
 
 
 def _config(folder: str, log: str, run: Run) -> Optional[Config]:
-    """The config that MMEngine wrote beside the log."""
+    """The config that MMEngine wrote next to the log."""
     for path in (os.path.join(os.path.dirname(log), 'config.py'),
                  *sorted(glob.glob(os.path.join(folder, '*.py')))):
         if os.path.isfile(path):

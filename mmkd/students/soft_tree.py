@@ -1,4 +1,4 @@
-"""A classifier whose way to an answer can be drawn: a soft decision tree. Needs torch alone."""
+"""A classifier whose decisions can be drawn: a soft decision tree. Requires only torch."""
 import math
 from typing import NamedTuple, Optional, Tuple
 
@@ -9,7 +9,7 @@ from ..core.arguments import finite_number, whole_number
 from ..core.processes import world_size
 
 GAIN = 10.
-"""Factor of the scores of the leaves. A leaf learns from its share of a batch alone; without the
+"""Factor of the scores of the leaves. A leaf learns only from its share of a batch; without the
 factor it needs a learning rate of its own, 10 (AdamW) to 100 (SGD) times that of the model."""
 PREFERENCE = 2.
 """Logit of the class that a leaf prefers at the beginning."""

@@ -38,7 +38,7 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
         nn.Module: The head, of a class derived from ``head``.
 
     Raises:
-        TypeError: If the classifier is no linear layer.
+        TypeError: If the classifier is not a linear layer.
         ValueError: If there is no such head, if it has no classifier, or no softmax.
     """
     with MODELS.switch_scope_and_registry(None) as registry:

@@ -69,7 +69,7 @@ class Probe:
         return names, zero_labels
 
     def tell_classes(self) -> None:
-        """Tell the names of the student's classes to frozen teachers: some are asked for them."""
+        """Pass the class names of the student to frozen teachers: some need them for prompts."""
         classes, _ = self.classes()
         for network in self.distillation.networks.values():
             if isinstance(network, (FrozenTeacher, CrossFit)):

@@ -20,7 +20,7 @@ from ..points.relabel import groups_of
 from ..registry import MODELS
 
 PATIENCE = 200
-"""Number of consecutive images without a prediction above the threshold after which it is said."""
+"""A warning is logged after so many consecutive images without a prediction above the threshold."""
 
 
 @MODELS.register_module()

@@ -25,7 +25,7 @@ class Unlabelled:
     """The stream of unlabelled images.
 
     The images of a step depend on the seed of the run, the number of the iteration and the rank of
-    the process alone, and so does their augmentation. So a resumed run continues with the images of
+    the process only, and so does their augmentation. So a resumed run continues with the images of
     an uninterrupted one, without a saved state.
 
     Args:

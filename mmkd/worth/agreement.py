@@ -1,8 +1,8 @@
 """Where do two networks disagree, and which of them is right?
 
 Both predict the same validation images. Each object (pixel, image) with a label is found by both
-networks, by the teacher alone, by the student alone, or by neither. What the teacher alone finds is
-what the student can learn; what the student alone finds it may lose.
+networks, by only one of them, or by neither. What only the teacher finds is
+what the student can learn; what only the student finds it may lose.
 """
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -25,7 +25,7 @@ class Agreement:
 
     Attributes:
         images (list[dict]): Per image: ``index`` in the loader, ``teacher`` and ``student``, the
-            numbers of objects that this network alone finds, and ``total``.
+            numbers of objects that only this network finds, and ``total``.
     """
 
     def __init__(self, classes: int) -> None:

@@ -21,7 +21,7 @@ SHARED = 'neck', 'backbone'
 
 
 class Pull(NamedTuple):
-    """A gradient beside that of the task."""
+    """A gradient compared with that of the task."""
     ratio: float
     """Its norm, divided by that of the task."""
     cosine: float
@@ -106,7 +106,7 @@ def viewed(student: nn.Module, paths: Sequence[str]) -> Iterator[Dict[str, List[
     """Replace the outputs of modules by views inside the block, and keep these.
 
     One output may be computed from another one, such as P7 of an FPN from P6. The gradient on a
-    view is that of its use after the module alone, so nothing counts twice.
+    view belongs only to its use after the module, so nothing counts twice.
 
     Args:
         student (nn.Module): The student.

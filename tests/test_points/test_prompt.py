@@ -221,8 +221,8 @@ def test_pseudo_labels_are_what_mmdet_predicts(entries, bert, chunked):
         assert sorted(one.gt_instances.labels.tolist()) == sorted(expected.labels[usable].tolist())
     assert (chunked < 0) == ('cls' in points_of(teacher.model))
     if chunked > 0:
-        with pytest.raises(ValueError, match=r'`chunked_size` of its `test_cfg` asks for 3 classes '
-                           r"in 2 prompts.*compare 'neck'"):
+        with pytest.raises(ValueError, match=r'`chunked_size` of its `test_cfg` splits 3 classes '
+                           r"into 2 prompts.*compare 'neck'"):
             find_point(teacher.model, 'cls', 'teacher')
 
 

@@ -8,11 +8,11 @@ Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 def eager(function: Function) -> Function:
-    """Have ``torch.compile`` break the graph at a function, and call it as it is.
+    """Make ``torch.compile`` break the graph at a function and call it uncompiled.
 
     A closed form goes through the logits piece by piece. Traced, the loop would be unrolled: at 20
     pieces, that takes ten seconds for each shape, and torch 2.13 stops with an internal error where
-    two losses of other temperatures meet in an ``autograd.Function``.
+    two losses with different temperatures use the same ``autograd.Function``.
 
     ``torch.compiler.disable`` imports the compiler, which takes a second, so it is called only
     where there is something to compile.

@@ -47,7 +47,7 @@ def decode(model: Any, memory: Memory, queries: Optional[Tensor] = None) -> None
 
 
 def run_head(model: Any, inputs: Dict[str, Any]) -> None:
-    """Run the head, without the inputs that its losses alone need."""
+    """Run the head without the inputs that only its losses need."""
     wanted = inspect.signature(model.bbox_head.forward).parameters
     model.bbox_head.forward(**{name: inputs[name] for name in wanted})
 

@@ -106,7 +106,7 @@ class PlainModel(nn.Module):
             channels (int): Channels of the images.
             built_for (tuple[int, int], optional): The accepted size, if it does not accept every
                 size. None if not known.
-            multiple (tuple[int, int]): The patch size, as far as it is known.
+            multiple (tuple[int, int]): The patch size, if known.
             is_exact (bool): Whether only ``built_for`` is tried. Defaults to False.
 
         Raises:

@@ -50,7 +50,7 @@ class QueryHead(ModelFamily):
             use_sigmoid, head.cls_out_channels, OF_IMAGE)
         queries = points['cls.all'].queries
         assert queries is not None
-        # Without a point for each layer: as tokens they serve other points alone, by `also`.
+        # No point per layer: tokens are only used by other points, with `also`.
         points['hidden.all'] = Point(
             'hidden.all', ('bbox_head', 'decoder'), partial(_hidden, which),
             queries=partial(_all_but_last, queries))
@@ -80,7 +80,7 @@ class QueryHead(ModelFamily):
         if isinstance(features, dict):  # of a training step
             return decode(model, features, at)
         maps, shape, memory = features
-        # The encoder runs once for all questions that do not ask for its modules.
+        # The encoder runs once for all questions that do not need its modules.
         if memory and not is_asked(paths, 'encoder'):
             return decode(model, memory, at)
         with remembering(model, memory), given(model, at):

@@ -23,7 +23,7 @@ FEATURES = ('backbone', 'neck')
 class TextDetector(ModelFamily):
     """Detectors whose classes are the words of a prompt, which may differ between images.
 
-    As teachers they are asked for one prompt, that of the student's classes
+    As teachers they get one prompt, that of the student's classes
     (:mod:`mmkd.points.prompt`). Points of Grounding DINO are then those of DETR and its variants,
     'cls', 'reg', 'cls.0', ...; the point of GLIP is 'cls', (N, anchors·C, H, W) per level. The
     activation is sigmoid: the probability of a class is the mean over its tokens, as their own
@@ -58,12 +58,12 @@ class TextDetector(ModelFamily):
         kind = type(model).__name__
         prompt, problem = prompt_of(model)
         if prompt is not None and prompt.is_in_parts:
-            problem = (f'`chunked_size` of its `test_cfg` asks for {len(prompt.texts)} classes in '
-                       f'{len(prompt.parts)} prompts, each with boxes of its own')
+            problem = (f'`chunked_size` of its `test_cfg` splits {len(prompt.texts)} classes into '
+                       f'{len(prompt.parts)} prompts, each with its own boxes')
         if prompt is not None and not problem:
             return ''
-        problem = problem or ('it has none: only a teacher is asked for the classes of a student, '
-                              'whose names must be known')
+        problem = problem or ('it has none: only a teacher gets the classes of its student, whose '
+                              'names must be known')
         return (f'classes of a {kind} are the words of a prompt, and {problem}; or compare '
                 "'neck' or 'backbone'")
 
@@ -71,8 +71,8 @@ class TextDetector(ModelFamily):
     def about(model: nn.Module, path: str) -> Dict[str, Any]:
         if any(is_asked([path], part) for part in FEATURES):
             return {}
-        raise ValueError(f'`{path}` cannot be compared: behind the features of a '
-                         f'{type(model).__name__} all depends on the words of a prompt; compare '
+        raise ValueError(f'`{path}` cannot be compared: except for the features, all outputs of a '
+                         f'{type(model).__name__} depend on the words of a prompt; compare '
                          "'neck' or 'backbone'")
 
     @staticmethod
