@@ -1,4 +1,4 @@
-"""A loss that asks for labels and boxes by naming them, and returns two named parts.
+"""A loss that requests labels and boxes by name and returns two named parts.
 
     custom_imports = dict(imports=['mmkd', 'label_loss'], allow_failed_imports=False)
     distill=[dict(type='mmkd.TwoPartKDLoss', on='cls')]

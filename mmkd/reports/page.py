@@ -131,7 +131,7 @@ def folded(title: str, content: str) -> str:
 
 
 def code(text: str) -> str:
-    """Escaped text."""
+    """A preformatted block of text."""
     return f'<pre>{escape(text)}</pre>'
 
 

@@ -110,7 +110,7 @@ def test_checkpoints_with_a_nan_optimizer_are_skipped(tmp_path, said):
 @pytest.mark.parametrize('meta', [None, 3, dict(iter='9', epoch=[]), {RUN: 'x', 'iter': True},
                                   {RUN: dict(started='soon'), 'iter': 10**30, 'time': 3}])
 def test_invalid_metadata_does_no_harm(tmp_path, meta):
-    """The file is chosen all the same; loading it raises an error."""
+    """The file is still chosen; loading it raises an error."""
     path = str(tmp_path / 'epoch_1.pth')
     torch.save(dict(meta=meta, state_dict=dict(weight=torch.ones(2))), path)
     assert latest_whole(str(tmp_path)) == path

@@ -64,7 +64,7 @@ PAIRS = dict(
 
 
 @pytest.mark.parametrize('pair', PAIRS)
-def test_each_image_is_taught_by_the_teacher_that_has_not_seen_it(pair, tmp_path):
+def test_images_are_taught_by_the_teacher_without_them(pair, tmp_path):
     """A batch with images of both folds, in either order."""
     make, of_teacher, batch_of, scope, point = PAIRS[pair]
     entry = folder_of(tmp_path, of_teacher(), ['a.png', 'b.png'], scope=scope)

@@ -63,7 +63,7 @@ def test_a_distillation_config_gives_its_student(tmp_path):
     assert type(found.model).__name__ == 'RetinaNet'
 
 
-def test_config_without_checkpoint_is_an_error_unless_none_is_written():
+def test_config_without_checkpoint_needs_checkpoint_none():
     config = dict(default_scope='mmdet', model=retinanet())
     with pytest.raises(ValueError, match=r'no published checkpoint; write `checkpoint=`.*None'):
         prepared(dict(config=config))

@@ -70,7 +70,7 @@ def batch(package, size=64):
 
 
 @pytest.mark.parametrize('kind', ZOO)
-def test_queries_learn_from_those_with_the_nearest_class_and_mask(tmp_path, kind):
+def test_queries_are_paired_by_class_and_mask(tmp_path, kind):
     package, config = model_of(kind)
     teacher = save_teacher(tmp_path / 't.pth', model_of(kind, queries=9)[1], scope=package)
     torch.manual_seed(3)

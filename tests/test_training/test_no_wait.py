@@ -1,4 +1,4 @@
-"""A distilled step makes the CPU wait for a GPU as often as its parts without mmkd do."""
+"""A distilled step makes the CPU wait for a GPU no more often than its parts do without mmkd."""
 import copy
 from collections import Counter
 

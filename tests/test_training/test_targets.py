@@ -134,7 +134,7 @@ def test_background_of_rois(tmp_path):
     assert model.roi_head.bbox_head.fc_cls.weight.grad.any()
 
 
-def test_pixels_without_a_label_are_the_background_of_a_segmentor(tmp_path):
+def test_unlabelled_pixels_are_a_segmentors_background(tmp_path):
     """The loss on labels is unchanged, because ignored pixels have none. The term counts only
     there.
     """

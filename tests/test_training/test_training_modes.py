@@ -122,8 +122,8 @@ def test_mixed_precision_leaves_the_students_losses_as_they_are(shapes, tmp_path
 
 
 @pytest.mark.parametrize('channels_last', [True, False])
-def test_bfloat16_on_a_cpu_keeps_weights_and_optimizer_in_float32(shapes, tmp_path, teacher,
-                                                                 channels_last):
+def test_bfloat16_keeps_weights_and_optimizer_in_float32(shapes, tmp_path, teacher,
+                                                         channels_last):
     seen = []
 
     class Seeing(Hook):

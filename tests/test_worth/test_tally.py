@@ -11,7 +11,7 @@ def logits_of(*rows):
     return torch.tensor(rows).log()
 
 
-def test_softmax_counts_background_and_leaves_out_ignored_positions():
+def test_softmax_counts_background_but_not_ignored_positions():
     tally = Tally(use_sigmoid=False, classes=2)
     tally.add(logits_of([.8, .1, .1], [.3, .6, .1], [.2, .2, .6], [1., 1e-9, 1e-9]),
               torch.tensor([0, 0, 2, -1]))
