@@ -6,7 +6,15 @@ PYTHON_OF_VENV = $(VENV)/bin/python -W ignore::UserWarning
 # One thread per test process, because two processes use two cores better than two threads do.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow test-onedl lint types env clean
+# Tests that need timm, torchvision, transformers or mmpretrain; the other targets skip them.
+NEIGHBOURS = .neighbours
+TESTS_OF_NEIGHBOURS = tests/test_configs_of_classifiers.py \
+  tests/test_examples/test_module_teachers.py tests/test_files/test_bases.py \
+  tests/test_networks/test_module.py tests/test_points/test_classifier.py \
+  tests/test_points/test_prompt.py tests/test_tools/test_label.py \
+  tests/test_training/test_classifiers.py
+
+.PHONY: demo test test-slow test-neighbours test-onedl lint types env clean
 
 env:
 	@tools/setup_env.sh $(VENV)
@@ -21,6 +29,15 @@ test: env
 # Tests of a second to a minute: the zoo, every config, killed runs, experiments, several processes.
 test-slow: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(PYTEST_ARGS)
+
+$(NEIGHBOURS)/.ready: requirements/neighbours.txt | env
+	rm -rf $(NEIGHBOURS)
+	$(VENV)/bin/python -m pip install --quiet --no-deps --target $(NEIGHBOURS) -r $<
+	touch $@
+
+test-neighbours: $(NEIGHBOURS)/.ready
+	PYTHONPATH=$(CURDIR)/$(NEIGHBOURS) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) \
+	  --dist worksteal -m "slow or not slow" $(PYTEST_ARGS) $(TESTS_OF_NEIGHBOURS)
 
 # All tests on the maintained forks, in a separate environment.
 test-onedl:

@@ -21,7 +21,8 @@ torch.set_num_threads(1)
 QUICK = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'quick')
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (QUICK, os.environ.get('PYTHONPATH'))))
 sys.path.insert(0, QUICK)
-importlib.import_module('quick')
+for module in ('quick', 'declared_operators'):
+    importlib.import_module(module)
 
 CLASSES = ('disc', 'square', 'cross')
 

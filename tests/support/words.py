@@ -50,8 +50,9 @@ def text_detector(kind: str, bert: str, width: int = 8, tokens: int = 32) -> dic
     model.neck.in_channels = [width * 2**i for i in (1, 2, 3)]
     model.language_model.update(name=bert, max_tokens=tokens)
     if kind == 'glip':
-        model.neck.out_channels = 16
-        model.bbox_head.update(in_channels=16, feat_channels=16, num_dyhead_blocks=1,
+        # The head has group norms of 16 groups, which need two values each at a map of 1x1.
+        model.neck.out_channels = 32
+        model.bbox_head.update(in_channels=32, feat_channels=32, num_dyhead_blocks=1,
                                lang_model_name=bert, early_fuse=False)
         model.test_cfg.update(score_thr=0., nms_pre=10000, max_per_img=100000,
                               nms=dict(type='nms', iou_threshold=1.))

@@ -202,7 +202,7 @@ def test_several_labels_are_independent_probabilities():
     (resnet(head='ArcFaceClsHead'), resnet(), KD, 'adds a margin'),
     (dict(resnet(), head=None), resnet(), KD, 'it has no head'),
     (resnet(), resnet(classes=5), KD, 'columns for 5 classes'),
-    (resnet(), resnet(), dict(type='mmkd.FGDLoss', on='backbone'), 'has none'),
+    (resnet(), resnet(), dict(type='mmkd.FGDLoss', on='backbone'), 'does not contain'),
 ])
 def test_bad_entries_are_refused_before_the_first_batch(student, teacher, entry, words):
     with pytest.raises(ValueError, match=words):
@@ -229,5 +229,5 @@ def test_predictions_are_converted_to_other_classes():
 def test_equal_lists_of_classes_may_have_one_name_twice():
     """ImageNet has two classes named crane. In another order they cannot be matched."""
     assert match_classes(['crane', 'ox', 'crane'], ['crane', 'ox', 'crane']) is None
-    with pytest.raises(ValueError, match='of one name, crane'):
+    with pytest.raises(ValueError, match='of the same name, crane'):
         match_classes(['ox', 'crane', 'crane'], ['crane', 'ox', 'crane'])

@@ -179,7 +179,7 @@ def test_student_with_a_dense_head_learns_classes_of_glip(entries, shapes, tmp_p
         norm_cfg=dict(type='BN'),
         anchor_generator=dict(type='AnchorGenerator', ratios=[1.], octave_base_scale=8,
                               scales_per_octave=1, strides=[8, 16, 32, 64, 128]),
-        loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True), loss_bbox=dict(type='GIoULoss'),
         bbox_coder=dict(type='DeltaXYWHBBoxCoder'))
     student['train_cfg'] = dict(assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1,
                                 pos_weight=-1)
