@@ -2,15 +2,10 @@
 
     python tools/train.py configs/bccd/student.py
 """
-_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './_base_/bccd.py']
+_base_ = ['./_base_/retinanet.py']
 
 model = dict(
     # Without pre-trained weights, every stage and its batch norm must be trained.
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
-    bbox_head=dict(
-        num_classes=3,
-        in_channels=128,
-        feat_channels=128,
-        stacked_convs=2,
-        anchor_generator=dict(octave_base_scale=3)))
+    bbox_head=dict(in_channels=128, feat_channels=128))

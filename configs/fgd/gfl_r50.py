@@ -8,15 +8,9 @@ Published: student alone 40.2, distilled 43.5 AP. Not reproduced by us: it needs
 
     tools/dist_train.sh configs/fgd/gfl_r50.py 8
 """
-_base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/gfl_r50_r101.py']
 
 model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'),
     inherit='neck,head',  # init_student = True: all but the backbone
     distill=[
         dict(

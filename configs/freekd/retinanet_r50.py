@@ -8,32 +8,17 @@ Published: student alone 37.4, distilled 39.9 AP. Not reproduced by us: it needs
     tools/dist_train.sh configs/freekd/retinanet_r50_tokens.py 8
     tools/dist_train.sh configs/freekd/retinanet_r50.py 8
 """
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_2x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/retinanet_r50_r101_maskd.py']
 
 # Values of the authors: configs/distill/freekd/freekd_retinanet_r101-retinanet_r50_coco.py.
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'),
-    distill=[
-        dict(
-            type='mmkd.FreeKDLoss',
-            on='neck',
-            connector='conv',  # their `align_module`, which both losses of the neck share
-            tokens='work_dirs/freekd_retinanet_r50_tokens/prepared.pth',
-            loss_weight=1.0),
-        dict(type='mmkd.MSELoss', on='neck', connector='conv', loss_weight=5.0),
-        # Their smooth L1 loss on `retina_reg`.
-        dict(type='mmkd.BoxImitationLoss', on='reg'),
-    ])
-
-optim_wrapper = dict(
-    optimizer=dict(lr=0.02),  # mmdet: 0.01
-    clip_grad=dict(max_norm=35, norm_type=2))  # mmdet: none
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),  # mmdet: 500
-    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1)
-]
+model = dict(distill=[
+    dict(
+        type='mmkd.FreeKDLoss',
+        on='neck',
+        connector='conv',  # their `align_module`, which both losses of the neck share
+        tokens='work_dirs/freekd_retinanet_r50_tokens/prepared.pth',
+        loss_weight=1.0),
+    dict(type='mmkd.MSELoss', on='neck', connector='conv', loss_weight=5.0),
+    # Their smooth L1 loss on `retina_reg`.
+    dict(type='mmkd.BoxImitationLoss', on='reg'),
+])

@@ -10,18 +10,12 @@ positives, as here, 42.1 AP. Not reproduced by us: it needs 8 GPUs.
 # 12 epochs, momentum 0.9, weight decay 1e-4, no clip. The learning rate is that of their README for
 # 8 GPUs x 2 images, 0.01; the config itself has 0.0025, for 2 GPUs x 2. LD is a sum over the
 # positives of a GPU, so the images of a GPU matter: they warn of more than 3.
-_base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+# `teacher_ckpt`: gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth
+_base_ = ['../_base_/pairs/gfl_r50_r101.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # `teacher_ckpt`: gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth
-    teacher=dict(config='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'),
-    distill=[
-        dict(type='mmkd.LDLoss', on='reg',
-             main=0.25, tau=10.,  # `loss_ld`
-             valuable=0.25,       # `loss_ld_vlr`
-             kd=10., kd_tau=2.),  # `loss_kd`
-    ])
+model = dict(distill=[
+    dict(type='mmkd.LDLoss', on='reg',
+         main=0.25, tau=10.,  # `loss_ld`
+         valuable=0.25,       # `loss_ld_vlr`
+         kd=10., kd_tau=2.),  # `loss_kd`
+])

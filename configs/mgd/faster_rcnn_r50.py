@@ -9,22 +9,15 @@ Published: student alone 38.4, distilled 42.1 AP. Not reproduced by us: it needs
 
     tools/dist_train.sh configs/mgd/faster_rcnn_r50.py 8
 """
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/faster_rcnn_r50_x101_dcn.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmdet::dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py'),
-    distill=[
-        dict(
-            type='mmkd.MGDLoss',
-            on='neck',
-            levels=[0, 1, 2, 3],  # neck.fpn_convs.0.conv to neck.fpn_convs.3.conv: not P6
-            masked=0.45,  # lambda_mgd=0.45
-            loss_weight=5e-7),  # alpha_mgd=0.0000005
-    ])
+model = dict(distill=[
+    dict(
+        type='mmkd.MGDLoss',
+        on='neck',
+        levels=[0, 1, 2, 3],  # neck.fpn_convs.0.conv to neck.fpn_convs.3.conv: not P6
+        masked=0.45,  # lambda_mgd=0.45
+        loss_weight=5e-7),  # alpha_mgd=0.0000005
+])
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))  # optimizer_config; mmdet: none

@@ -9,15 +9,10 @@ Published: student alone 37.4, distilled 41.0 AP. Not reproduced by us: it needs
 
     tools/dist_train.sh configs/mgd/retinanet_r50.py 8
 """
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_2x_coco.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/retinanet_r50_x101.py']
 
 model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch. `teacher_pretrained` is that of
-    # the 3x schedule, though `teacher_cfg` names 1x.
+    # `teacher_pretrained` is that of the 3x schedule, though `teacher_cfg` names 1x.
     teacher=dict(config='mmdet::retinanet/retinanet_x101-64x4d_fpn_ms-640-800-3x_coco.py'),
     inherit='neck,head',  # init_student = True: all but the backbone
     distill=[

@@ -8,18 +8,11 @@ Published: student alone 69.10, pixel-wise and pair-wise 71.78 mIoU. Not reprodu
 
     python tools/train.py configs/skd/pspnet_r18.py     # the authors: one GPU
 """
-_base_ = ['../_base_/pspnet_r18_40k.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['../_base_/pairs/pspnet_r18_r101.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    # The published checkpoint is downloaded before the first batch.
-    teacher=dict(config='mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py'),
-    distill=[
-        # --lambda-pi 10, of a loss that adds up over the 8 images; ours is their mean.
-        dict(type='mmkd.KDLoss', on='cls', loss_weight=80.),
-        # --lambda-pa 0.5 of the script; x_feat_after_psp, which ends with the dropout.
-        dict(type='mmkd.SKDLoss', on='features', loss_weight=0.5),
-    ])
+model = dict(distill=[
+    # --lambda-pi 10, of a loss that adds up over the 8 images; ours is their mean.
+    dict(type='mmkd.KDLoss', on='cls', loss_weight=80.),
+    # --lambda-pa 0.5 of the script; x_feat_after_psp, which ends with the dropout.
+    dict(type='mmkd.SKDLoss', on='features', loss_weight=0.5),
+])

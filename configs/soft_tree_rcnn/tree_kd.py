@@ -1,16 +1,10 @@
 """KD: the soft decision tree learns the teacher's class probabilities of the student's RoIs, too.
 
     python tools/compare.py configs/soft_tree_rcnn            # trains the teacher first
-    python tools/train.py configs/soft_tree_rcnn/tree_kd.py   # with the teacher at the path below
+    python tools/train.py configs/soft_tree_rcnn/tree_kd.py   # with kd.py's teacher
 """
-_base_ = ['./tree.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['./kd.py']
 
-model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    teacher=dict(
-        config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/soft_tree_rcnn/teacher/seed0/epoch_12.pth'),
-    distill=[dict(type='mmkd.KDLoss', on='cls')])
+# As in tree.py.
+model = dict(student=dict(roi_head=dict(bbox_head=dict(
+    type='mmkd.SoftTreeHead', head='Shared2FCBBoxHead', tree=dict(depth=5)))))

@@ -2,19 +2,9 @@
 
     python tools/train.py configs/few_labels/bccd_25/dist_all.py
 """
-_base_ = ['./student.py']
-custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
+_base_ = ['./dist.py']
 
 model = dict(
-    _delete_=True,
-    type='mmkd.Distiller',
-    student=_base_.model,
-    teacher=dict(
-        config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/bccd_25/teacher/seed0/iter_624.pth'),
     unlabelled=dict(dataloader=dict(dataset=dict(
         _base_.train_dataloader.dataset,
-        ann_file='data/few_labels/bccd/unlabelled_25.json'))),
-    distill=[
-        dict(type='mmkd.DISTLoss', on='cls'),
-    ])
+        ann_file='data/few_labels/bccd/unlabelled_25.json'))))

@@ -2,15 +2,9 @@
 
     python tools/train.py configs/few_labels/bccd_25/teacher.py
 """
-_base_ = ['./student.py']
+_base_ = ['../_base_/bccd_teacher.py']
 
-model = dict(
-    backbone=dict(depth=50),
-    neck=dict(in_channels=[256, 512, 1024, 2048]))
-
-train_cfg = dict(max_iters=624, val_interval=104)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', T_max=624, end=624, by_epoch=False),
-]
-default_hooks = dict(checkpoint=dict(interval=624))
+train_dataloader = dict(dataset=dict(
+    data_root='',
+    ann_file='data/few_labels/bccd/labelled_25.json',
+    data_prefix=dict(img='data/bccd/train/')))

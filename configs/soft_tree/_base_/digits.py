@@ -2,7 +2,7 @@
 
 The background, label 10, is ignored.
 """
-_base_ = ['mmseg::_base_/default_runtime.py']
+_base_ = ['../../_base_/segmentation_400_iterations.py']
 
 data_root = 'data/digits/'
 metainfo = dict(classes=tuple('0123456789'))
@@ -18,45 +18,19 @@ dataset = dict(
     data_root=data_root,
     metainfo=metainfo,
     img_suffix='_leftImg8bit.png',
-    seg_map_suffix='_gtFine_labelTrainIds.png')
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        pipeline=train_pipeline))
+    seg_map_suffix='_gtFine_labelTrainIds.png',
+    pipeline=train_pipeline)
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(batch_size=16, dataset=dataset)
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=background)
+val_evaluator = dict(ignore_index=background)
 test_evaluator = val_evaluator
 
-max_iters = 400
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', T_max=max_iters, end=max_iters, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=400, end=400, by_epoch=False),
 ]
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
