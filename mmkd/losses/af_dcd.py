@@ -33,6 +33,10 @@ from .base import DistillLoss
 from .fast.eager import eager
 from .method import Method
 
+BUFFER = 1 << 26
+"""Largest number of elements of the buffer that torch fills on a GPU in the backward pass of one
+`cdist`: as many as pairs of samples, times the channels of a sample."""
+
 
 class Enhanced(nn.Module):
     """The mean of a generator of two 3x3 convolutions and one of three, which share the first.
@@ -159,7 +163,7 @@ class AfDCDLoss(DistillLoss):
         if pool > 1:
             made, teacher = max_pool2d(made, pool), max_pool2d(teacher, pool)
         (own, positions), (other, _) = (self._samples(one) for one in (made, teacher))
-        logits = torch.cdist(own, other, p=1.) / -self.tau
+        logits = distances(own, other) / -self.tau
         group = torch.arange(logits.shape[1], device=logits.device) % self.groups
         # Of its own group, a sample is compared with its partner alone.
         is_left_out = (group[:, None] == group) & ~torch.eye(
@@ -178,6 +182,21 @@ class AfDCDLoss(DistillLoss):
         # (N, groups, channels, rows, h, columns, w)
         cut = cut.unflatten(1, (self.groups, -1)).permute(0, 3, 5, 4, 6, 1, 2)
         return cut.flatten(3, 5).flatten(0, 2), rows * h * columns * w
+
+
+def distances(own: Tensor, other: Tensor) -> Tensor:
+    """Sums of absolute differences of samples, patch by patch, in chunks of patches.
+
+    Args:
+        own (Tensor): (patches, samples, channels).
+        other (Tensor): (patches, samples, channels).
+
+    Returns:
+        Tensor: (patches, samples, samples).
+    """
+    size = max(BUFFER // max(own.shape[1] * other.numel() // len(other), 1), 1)
+    return torch.cat([torch.cdist(a, b, p=1.)
+                      for a, b in zip(own.split(size), other.split(size))])
 
 
 METHOD = Method('af_dcd', segmentor=[

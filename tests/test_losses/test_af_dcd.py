@@ -6,8 +6,9 @@ import torch
 from conftest import distiller, save_teacher, segmentor, segmentor_config, train
 from support.authors import cases
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmkd.losses import METHODS, AfDCDLoss
+from mmkd.losses import METHODS, AfDCDLoss, af_dcd
 from mmkd.training.beside import clip_before_steps
 
 
@@ -55,6 +56,41 @@ def test_contrast_in_loops():
     loss = made(3, 6, groups=3, tau=2.)
     assert loss.contrast(own, other).item() == pytest.approx(contrast(own, other, 3, 2, 2.),
                                                              rel=1e-12)
+
+
+class Buffers(TorchDispatchMode):
+    """Elements of the buffer that each backward pass of `cdist` has on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._cdist_backward.default:
+            gradient, own = args[:2]
+            self.sizes.append(gradient.numel() * own.shape[-1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_buffers_of_its_distances_are_bounded(monkeypatch):
+    loss = made(3, 8, groups=2, patch=2)
+    own, other = some(3, 8, 6, 8).requires_grad_(), some(3, 8, 6, 8, seed=1)
+    pairs = (2 * 2 * 2)**2  # of a patch: 4 positions, 2 groups of 4 channels
+    found = []
+    for buffer in (1 << 26, 7 * 4 * pairs, 1):
+        monkeypatch.setattr(af_dcd, 'BUFFER', buffer)
+        own.grad = None
+        value = loss.contrast(own, other)
+        with Buffers() as buffers:
+            value.backward()
+        found.append((value.item(), own.grad, buffers.sizes))
+    whole, some_patches, one_patch = found
+    assert whole[2] == [36 * 4 * pairs]
+    assert sorted(some_patches[2]) == [4 * pairs] + 5 * [7 * 4 * pairs]
+    assert one_patch[2] == 36 * [4 * pairs]
+    for value, gradient, _ in found[1:]:
+        assert value == whole[0]
+        assert torch.equal(gradient, whole[1])
 
 
 @pytest.mark.parametrize('case', cases('af_dcd'))
