@@ -1,7 +1,8 @@
 """How does a module learn through a frozen teacher, before a student is distilled?"""
 import json
 import os
-from typing import Any, Callable, Dict, List, Optional, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import torch
 from mmengine.logging import print_log
@@ -34,9 +35,9 @@ class Prepare(BaseModel):
     """A model that trains one module per level of a point of a teacher, and nothing else.
 
     The modules replace the teacher's features at the point, and learn from the teacher's own loss
-    on labels, and from losses of their own. The teacher is frozen and in eval mode. It is no
-    submodule, so neither optimizer nor checkpoint contains it. At the end of training the modules
-    are written to a file, which a loss of a second stage takes, see
+    on labels, and from losses of their own. The teacher is frozen, and its layers are in eval mode.
+    It is no submodule, so neither optimizer nor checkpoint contains it. At the end of training the
+    modules are written to a file, which a loss of a second stage takes, see
     :class:`mmkd.losses.PreparedLoss`. Settings by which a frozen teacher runs faster are not
     applied.
 
@@ -131,7 +132,7 @@ class Prepare(BaseModel):
         assert model is not None
         own: Dict[str, List[Tensor]] = {}
         with self._replacement.replacing(model, lambda number, level: self._at(
-                number, level, own)):
+                number, level, own)), _heads_in_training(model, mode == 'loss'):
             found = model(inputs, data_samples, mode=mode)
         if mode != 'loss':
             return found
@@ -195,6 +196,25 @@ class Prepare(BaseModel):
         super()._apply(fn, recurse)
         self.teacher._apply(fn)
         return self
+
+
+@contextmanager
+def _heads_in_training(model: nn.Module, is_loss: bool) -> Iterator[None]:
+    """Context manager in which heads predict what their losses need.
+
+    In eval mode, the head of RepPoints leaves out a prediction, and that of an FCOS with
+    ``norm_on_bbox`` multiplies distances by the stride. Their layers, such as dropout, stay in eval
+    mode.
+    """
+    heads = [module for module in model.modules()
+             if is_loss and hasattr(module, 'loss_by_feat') and not module.training]
+    for head in heads:
+        head.training = True
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.training = False
 
 
 def _plain(arguments: Dict[str, Any]) -> Dict[str, Any]:

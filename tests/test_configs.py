@@ -18,8 +18,8 @@ from mmkd.files.zoo import config_path, published_checkpoint
 from mmkd.points import points_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))
-                 if os.path.basename(os.path.dirname(p)) != '_base_')
+CONFIGS = sorted(p for p in glob.glob(os.path.join(ROOT, 'configs', '**', '*.py'), recursive=True)
+                 if '_base_' not in os.path.relpath(p, ROOT).split(os.sep))
 CLASSIFIERS = [p for p in CONFIGS if p.endswith(('_in1k.py', '_cifar100.py')) or (
     os.path.basename(os.path.dirname(p)) == 'digit_images')]
 CONFIGS = [p for p in CONFIGS if p not in CLASSIFIERS]
@@ -285,7 +285,9 @@ def classes_in(config):
 REST = [path for path in CONFIGS if path not in {*RECIPES, *SCHEMES, *FIRST_STAGES}]
 
 
-@pytest.mark.parametrize('path', REST, ids=[os.path.relpath(p, ROOT) for p in REST])
+@pytest.mark.parametrize('path', [
+    pytest.param(p, id=os.path.relpath(p, ROOT), marks=[pytest.mark.slow] * ('few_labels' in p))
+    for p in REST])
 def test_model_predicts_the_classes_of_its_data(path):
     """Configs that no other test trains. The teacher must have the same classes."""
     config, model = built(path)
@@ -294,7 +296,9 @@ def test_model_predicts_the_classes_of_its_data(path):
     student = model.student if isinstance(model, Distiller) else model
     assert points_of(student)['cls'].num_named == len(classes)
     if isinstance(model, Distiller):
-        assert [match.spec.on_student for match in model.terms]
+        labels = [one for one in config.model.distill if one.type == 'mmkd.PseudoLabels']
+        assert len(model.terms) + len(labels) >= len(config.model.distill) > 0
+        assert all(match.spec.on_student for match in model.terms)
         teacher = Config.fromfile(config_path(config.model.teacher.config))
         assert classes_in(teacher) == classes
         with DefaultScope.overwrite_default_scope(teacher.default_scope):

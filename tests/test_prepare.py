@@ -136,6 +136,41 @@ def test_task_loss_is_the_teachers_own_on_replaced_features(case, request):
                                rtol=1e-3, atol=1e-9)
 
 
+POINTS = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1)
+"""Heads whose predictions in eval mode are not those of their losses."""
+
+
+@pytest.mark.parametrize('head', [
+    dict(POINTS, type='RepPointsHead', point_feat_channels=16),
+    dict(POINTS, type='FCOSHead', strides=[8, 16, 32, 64, 128], norm_on_bbox=True,
+         norm_cfg=None, loss_bbox=dict(type='GIoULoss')),
+], ids=['RepPoints', 'FCOS'])
+def test_heads_compute_their_losses_as_in_training(head, shapes, tmp_path):
+    assigners = dict(
+        init=dict(type='PointAssigner', scale=4, pos_num=1),
+        refine=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0))
+    model = dict(retinanet(), bbox_head=head, train_cfg={
+        stage: dict(assigner=assigner, allowed_border=-1, pos_weight=-1)
+        for stage, assigner in assigners.items()})
+    made = build(dict(type='mmkd.Prepare', teacher=save_teacher(tmp_path / 't.pth', model),
+                      module=dict(type=Same), on='neck'))
+    config = detector_config(shapes, model, str(tmp_path / 'run'))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        loader = Runner.build_dataloader(config.train_dataloader, seed=0)
+    data = made.data_preprocessor(next(iter(loader)), True)
+    found = made(**data, mode='loss')
+    network = made.teacher.model
+    assert not any(module.training for module in network.modules())
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    expected = network(**data, mode='loss')
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
 @pytest.mark.slow
 @every('one-stage', 'segmentor')
 def test_killed_and_resumed(case, tmp_path):

@@ -6,19 +6,10 @@ Not reproduced by us: it needs 8 GPUs.
 
     tools/dist_train.sh configs/fgd/fcos_r50.py 8
 """
-_base_ = ['../_base_/pairs/fcos_r50_r101_fgd.py']
+_base_ = ['../_base_/pairs/fcos_r50_r101_fgd.py', './_base_/one_stage.py']
 
 model = dict(
     # The teacher's images are normalized with other means; mmkd normalizes them anew.
     student=dict(data_preprocessor=dict(mean=[103.530, 116.280, 123.675])),
     inherit='neck,head',  # init_student = True: all but the backbone
-    distill=[
-        dict(
-            type='mmkd.FGDLoss',
-            on='neck',  # neck.fpn_convs.0.conv to neck.fpn_convs.4.conv
-            foreground=1.6e-3,  # alpha_fgd=0.0016
-            background=8e-4,  # beta_fgd=0.0008
-            attention=8e-4,  # gamma_fgd=0.0008
-            relation=8e-6,  # lambda_fgd=0.000008
-            tau=0.8),  # temp=0.8
-    ])
+    distill=[dict(_base_.fgd_of_points, tau=0.8)])  # temp=0.8

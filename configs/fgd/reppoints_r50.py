@@ -9,19 +9,10 @@ Published: student alone 38.6, distilled 42.0 AP. Not reproduced by us: it needs
 
     tools/dist_train.sh configs/fgd/reppoints_r50.py 8
 """
-_base_ = ['../_base_/pairs/reppoints_r50_x101.py']
+_base_ = ['../_base_/pairs/reppoints_r50_x101.py', './_base_/one_stage.py']
 
 model = dict(
     inherit='neck,head',  # init_student = True: all but the backbone
-    distill=[
-        dict(
-            type='mmkd.FGDLoss',
-            on='neck',  # neck.fpn_convs.0.conv to neck.fpn_convs.4.conv
-            foreground=1.6e-3,  # alpha_fgd=0.0016
-            background=8e-4,  # beta_fgd=0.0008
-            attention=8e-4,  # gamma_fgd=0.0008
-            relation=8e-6,  # lambda_fgd=0.000008
-            tau=0.5),  # temp=0.5
-    ])
+    distill=[_base_.fgd_of_points])
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))  # optimizer_config; mmdet: none

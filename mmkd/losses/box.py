@@ -63,11 +63,13 @@ class BoxImitationLoss(DistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None, *,
                 priors: Optional[Tensor] = None) -> Tensor:
-        if priors is not None and student.dim() == 4 and student[0].numel() != 4 * len(priors):
-            raise ValueError(
-                f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or '
-                f'points, but got {student[0].numel()} values, bins of distances as those of GFL; '
-                'use mmkd.LDLoss')
+        if priors is not None and len(priors) and student.dim() == 4 and len(student):
+            values = student[0].numel() / len(priors)
+            if values != 4 and values % 4 != 2:  # 18 are offsets of 9 points
+                raise ValueError(
+                    f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or '
+                    f'points, but got {student[0].numel()} values, bins of distances as those of '
+                    'GFL; use mmkd.LDLoss')
         if student.numel() == 0:
             return student.sum() * 0
         if weight is None:

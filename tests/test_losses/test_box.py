@@ -110,3 +110,10 @@ def test_bins_of_distances_are_refused():
                        'use mmkd.LDLoss'):
         BoxImitationLoss()(*torch.zeros(2, 1, 68, 4, 5), priors=points)
     assert BoxImitationLoss()(*torch.zeros(2, 1, 8, 4, 5), priors=anchors) == 0
+
+
+def test_offsets_of_the_points_of_reppoints():
+    """18 values of a position are x and y of 9 points."""
+    student = torch.zeros(2, 18, 4, 5)
+    loss = BoxImitationLoss(beta=0.11)(student, student + 2, priors=torch.zeros(20, 2))
+    assert loss.item() == pytest.approx(2 - 0.11 / 2)

@@ -216,8 +216,13 @@ def test_the_values_of_the_authors_for_heads_of_points():
     method, entry = METHODS['maskd'], dict(
         type='mmkd.MasKDLoss', on='neck', connector='conv', loss_weight=10.)
     clip = {'optim_wrapper.clip_grad': dict(max_norm=35, norm_type=2)}
-    assert method.entries('FCOSHead', 'dense') == method.entries('RepPointsHead', 'dense') == [
-        entry]
+    assert method.entries('FCOSHead', 'dense') == [entry]
+    neck, *points = method.entries('RepPointsHead', 'dense')
+    assert neck == entry
+    assert [(one['on'], one['beta'], one['loss_weight']) for one in points] == [
+        ('bbox_head.reppoints_pts_refine_out', 0.11, 0.2),
+        ('bbox_head.reppoints_pts_init_out', 0.11, 0.1)]
+    assert {one['type'] for one in points} == {'mmkd.BoxImitationLoss'}
     assert method.around('FCOSHead', 'dense') == clip
     assert method.around('RepPointsHead', 'dense') == {}
     assert MasKDLoss().warmup == 5000
