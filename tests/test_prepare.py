@@ -18,6 +18,7 @@ from conftest import (
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmseg.datasets import CityscapesDataset
+from support.reppoints import HEAD, reppoints
 
 import mmkd
 from mmkd.core.prepared_file import read_prepared
@@ -136,22 +137,11 @@ def test_task_loss_is_the_teachers_own_on_replaced_features(case, request):
                                rtol=1e-3, atol=1e-9)
 
 
-POINTS = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1)
-"""Heads whose predictions in eval mode are not those of their losses."""
-
-
-@pytest.mark.parametrize('head', [
-    dict(POINTS, type='RepPointsHead', point_feat_channels=16),
-    dict(POINTS, type='FCOSHead', strides=[8, 16, 32, 64, 128], norm_on_bbox=True,
-         norm_cfg=None, loss_bbox=dict(type='GIoULoss')),
-], ids=['RepPoints', 'FCOS'])
-def test_heads_compute_their_losses_as_in_training(head, shapes, tmp_path):
-    assigners = dict(
-        init=dict(type='PointAssigner', scale=4, pos_num=1),
-        refine=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0))
-    model = dict(retinanet(), bbox_head=head, train_cfg={
-        stage: dict(assigner=assigner, allowed_border=-1, pos_weight=-1)
-        for stage, assigner in assigners.items()})
+@pytest.mark.parametrize('model', [reppoints(), dict(retinanet(), type='FCOS', bbox_head=dict(
+    HEAD, type='FCOSHead', strides=[8, 16, 32, 64, 128], norm_cfg=None, norm_on_bbox=True,
+    loss_bbox=dict(type='GIoULoss')), train_cfg=None)], ids=['RepPoints', 'FCOS'])
+def test_heads_compute_their_losses_as_in_training(model, shapes, tmp_path):
+    """In eval mode, these two do not predict what their losses need."""
     made = build(dict(type='mmkd.Prepare', teacher=save_teacher(tmp_path / 't.pth', model),
                       module=dict(type=Same), on='neck'))
     config = detector_config(shapes, model, str(tmp_path / 'run'))

@@ -3,10 +3,14 @@ import math
 
 import pytest
 import torch
+from conftest import detector_config, distiller, save_teacher, train
+from mmengine.config import Config
 from support.authors import cases
+from support.reppoints import reppoints
 
 from mmkd import MasKDLoss, MaskTokens
 from mmkd.core.prepared_file import write_prepared
+from mmkd.inspection import entries_of, inspect_pair
 from mmkd.losses import METHODS
 from mmkd.losses.prepared import dice
 
@@ -226,3 +230,22 @@ def test_the_values_of_the_authors_for_heads_of_points():
     assert method.around('FCOSHead', 'dense') == clip
     assert method.around('RepPointsHead', 'dense') == {}
     assert MasKDLoss().warmup == 5000
+
+
+@pytest.mark.slow
+def test_both_stages_with_reppoints(shapes, tmp_path):
+    """The neck, and both sets of points."""
+    student, teacher = reppoints(), reppoints(width=12)
+    saved = save_teacher(tmp_path / 't.pth', teacher)
+    train(detector_config(shapes, dict(
+        type='mmkd.Prepare', teacher=saved, module=dict(type='mmkd.MaskTokens', tokens=2)),
+        str(tmp_path / 'first')))
+    pair = inspect_pair(*(Config(dict(default_scope='mmdet', model=one))
+                          for one in (student, teacher)))
+    entries = entries_of('maskd', pair, [str(tmp_path / 'first' / 'prepared.pth')])
+    names = ['loss_neck_maskd', 'loss_refine_box', 'loss_init_box']
+    assert [one.get('name', names[0]) for one in entries] == names
+    runner, losses = train(detector_config(shapes, distiller(student, saved, *entries),
+                                           str(tmp_path / 'second')))
+    assert [term.name for term in runner.model.terms] == names
+    assert all(0 < one[name] < math.inf for one in losses for name in names)
