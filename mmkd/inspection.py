@@ -68,7 +68,7 @@ class Pair(List[Finding]):
     """
 
     def __init__(self, distillation: Distillation) -> None:
-        self._distillation = distillation
+        self.distillation = distillation
         self.kinds = kinds_of(distillation.student)
         own = points_of(distillation.student, 'student')
         super().__init__(
@@ -93,13 +93,13 @@ class Pair(List[Finding]):
             limits = finding.limits(entry)
             if limits.is_constant:
                 return '; '.join(limits.notes)
-        found = attempt(self._distillation, entry)
+        found = attempt(self.distillation, entry)
         return '' if isinstance(found, Term) else str(found)
 
     @property
     def classes(self) -> str:
         """The mapping of the teacher's classes in lines of text; '' if names are not known."""
-        teacher, probe = self._distillation.teacher, self._distillation.probe
+        teacher, probe = self.distillation.teacher, self.distillation.probe
         names = probe.classes()[0] or ()
         if not names or not teacher.classes:
             return ''
@@ -107,10 +107,10 @@ class Pair(List[Finding]):
 
     def can_inherit(self, part: str) -> bool:
         """Whether the student can begin with tensors of a part of the teacher, such as 'neck'."""
-        teacher = self._distillation.teacher.model
+        teacher = self.distillation.teacher.model
         assert teacher is not None
         try:
-            Inheritance.of(part).pass_on(teacher, copy.deepcopy(self._distillation.student))
+            Inheritance.of(part).pass_on(teacher, copy.deepcopy(self.distillation.student))
         except ValueError:
             return False
         return True

@@ -8,7 +8,7 @@ from .networks.libraries import is_module
 def config_text(student: str, teacher: str, checkpoint: Optional[str],
                 entries: Sequence[Dict[str, Any]], imports: Sequence[str] = (),
                 around: Optional[Dict[str, Any]] = None, method: str = '',
-                classes: Optional[str] = None) -> str:
+                classes: Optional[str] = None, network: str = '') -> str:
     """The text of a distillation config for a pair of models.
 
     Args:
@@ -23,6 +23,9 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             of 'model' are arguments of the Distiller. Defaults to None.
         method (str): Name of the method, for a comment at these settings. Defaults to '', none.
         classes (str, optional): Path of a mapping of classes. Defaults to None, none.
+        network (str): The code of the ``teacher`` of the Distiller, such as
+            "dict(type='mmkd.CrossFit', folder='folds')". Defaults to '': a frozen teacher from
+            ``teacher``, ``checkpoint`` and ``classes``.
     """
     given = '' if checkpoint == LEFT_OUT else f', checkpoint={checkpoint!r}'
     given += '' if classes is None else f', classes={classes!r}'
@@ -49,7 +52,7 @@ def config_text(student: str, teacher: str, checkpoint: Optional[str],
             '    _delete_=True,\n'
             "    type='mmkd.Distiller',\n"
             '    student=_base_.model,\n'
-            f'    teacher=dict({named}={teacher!r}{given}),\n'
+            f'    teacher={network or f"dict({named}={teacher!r}{given})"},\n'
             f'    distill=[\n{lines}    ],\n{of_model})\n{rest}')
 
 

@@ -194,10 +194,10 @@ def test_only_matching_weights_are_inherited():
                                for changes in ({}, dict(width=12), dict(channels=24, classes=3)))
         assert settings_of('heir', same) == {'model.inherit': 'neck,head'}
         assert settings_of('heir', wider) == {'model.inherit': 'neck,head'}
-        before = copy.deepcopy(narrow._distillation.student.state_dict())
+        before = copy.deepcopy(narrow.distillation.student.state_dict())
         found = settings_of('heir', narrow).get('model.inherit', '')
         assert 'neck' not in found
         assert all(torch.equal(one, before[name]) for name, one in
-                   narrow._distillation.student.state_dict().items())
+                   narrow.distillation.student.state_dict().items())
     finally:
         del METHODS[method.name]

@@ -5,7 +5,8 @@
 Member 0 sees every image equally often. For each further member, the training images are drawn in
 proportion to the mean loss of the earlier members on them. The tool writes into the work dir: a
 folder per member, the weights of the images for each member, and `committee.py`, a config in which
-the committee teaches the student with DIST. Edit this config and run it with `tools/train.py`.
+the committee teaches the student with --method, by default the recommended one. Edit this config
+and run it with `tools/train.py`.
 """
 import argparse
 import json
@@ -15,11 +16,12 @@ from typing import Any, Dict, List
 import torch
 from chain import Stage, first_seed, given_options, last_checkpoint, plain_config, run_chain
 from command import Parser, run
-from common import add_common_options
+from common import add_common_options, add_method, read_config
 from fingerprint import data, differences, digest_of_source, told
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+from recommend import Written, method_for
 from tqdm import tqdm
 from written import check_edited, write_kept
 
@@ -35,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='plain config of the members')
     parser.add_argument('--members', type=int, default=3, help='number of members; 3 by default')
     parser.add_argument('--student', help='plain config of the student; by default the members\'')
+    add_method(parser, 'committee.py')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate with the real batch size')
@@ -53,6 +56,8 @@ def main() -> None:
     committee = os.path.join(args.work_dir, 'committee.py')
     how_to_run = f'tools/train.py {committee}'
     check_edited(committee, how_to_run, args.overwrite)
+    student = read_config(args.student or args.config)
+    method = method_for(student, config, args.method, 'the members of a committee')
     seed = first_seed(args, config) or 0
     losses: List[torch.Tensor] = []
     stages: List[Stage] = []
@@ -74,8 +79,10 @@ def main() -> None:
                     'train_dataloader.batch_sampler=None']
         stages = [Stage(name, [args.config, *(given_options(args) or ['--cfg-options']), *own])]
         run_chain(args, stages)
-    write_kept(committee, committee_text(args), 'boost.py', how_to_run, args.overwrite)
-    print(f'Wrote {committee}')
+    write_kept(committee, committee_text(args, student, method), 'boost.py', how_to_run,
+               args.overwrite)
+    print(f'Wrote {committee}, in which they teach with {method.method}' +
+          f': {method.reason}' * bool(method.reason))
 
 
 def is_found_by(path: str, found_by: Dict[str, str], overwrite: bool) -> bool:
@@ -122,23 +129,15 @@ def write_weights(path: str, losses: torch.Tensor, found_by: Dict[str, str]) -> 
     os.replace(f'{path}.part', path)
 
 
-def committee_text(args: argparse.Namespace) -> str:
+def committee_text(args: argparse.Namespace, student: Config, method: Written) -> str:
     """Text of the config in which the committee teaches the student."""
-    student = os.path.abspath(args.student or args.config)
     checkpoints = [last_checkpoint(os.path.join(args.work_dir, f'member{k}'))
                    for k in range(args.members)]
-    members = ''.join(
-        f'        dict(config={os.path.abspath(args.config)!r},\n'
-        f'             checkpoint={one!r}),\n'
-        for one in checkpoints)
-    return (f'_base_ = [{student!r}]\n'
-            "custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)\n\n"
-            'model = dict(\n'
-            '    _delete_=True,\n'
-            "    type='mmkd.Distiller',\n"
-            '    student=_base_.model,\n'
-            f"    teacher=dict(type='mmkd.Committee', members=[\n{members}    ]),\n"
-            "    distill=[dict(type='mmkd.DISTLoss', on='cls')])\n")
+    config = os.path.abspath(args.config)
+    members = ''.join(f'        dict(config={config!r},\n             checkpoint={one!r}),\n'
+                      for one in checkpoints)
+    return method.text(os.path.abspath(args.student or args.config), config, student,
+                       f"dict(type='mmkd.Committee', members=[\n{members}    ])")
 
 
 if __name__ == '__main__':

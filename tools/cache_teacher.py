@@ -19,7 +19,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from tqdm import tqdm
 
 from mmkd import MODELS, Replay
-from mmkd.networks import BaseTeacher, Caching, CrossFit
+from mmkd.networks import BaseTeacher, Caching
+from mmkd.networks.base import answering
 
 NO_CACHE = ("the config has no mmkd.CachedTeacher; write teacher=dict(type='mmkd.CachedTeacher', "
             'cache=FOLDER, ...)')
@@ -52,13 +53,12 @@ def is_cached(entry: Dict[str, Any]) -> bool:
     if not isinstance(kind, type):
         return False
     return issubclass(kind, Caching) or (
-        issubclass(kind, CrossFit) and entry.get('cache') is not None)
+        issubclass(kind, BaseTeacher) and entry.get('cache') is not None)
 
 
 def caches_of(network: BaseTeacher) -> List[Caching]:
-    """The networks with a cache in a network: itself, or the teachers of a cross-fitting."""
-    inner = network.teachers if isinstance(network, CrossFit) else [network]
-    return [one for one in inner if isinstance(one, Caching)]
+    """The networks with a cache in a network: itself, or those that it holds."""
+    return [one for one in answering(network) if isinstance(one, Caching)]
 
 
 @LOOPS.register_module()

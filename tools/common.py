@@ -58,6 +58,12 @@ def add_teacher_checkpoint(parser: Parser) -> None:
                         'random ones')
 
 
+def add_method(parser: Parser, file: str) -> None:
+    """Add the option for the method by which several teachers teach."""
+    parser.add_argument('--method', help=f'method of {file}, as in tools/train.py, several joined '
+                        "by '+'; by default the recommended one for the student's family")
+
+
 def add_classes(parser: Parser) -> None:
     """Add the option for a teacher with other classes than the student."""
     parser.add_argument('--classes', metavar='FILE', help="the mapping from the student's classes "

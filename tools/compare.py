@@ -22,25 +22,20 @@ import subprocess
 import sys
 from typing import Any, Dict, Optional
 
+from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
-from compare_plots import plain_model, plot_curves, plot_sheet
+from compare_plots import plot_curves, plot_sheet
 from compare_table import TITLES, columns_of, make_table, read_figures, title_of
+from data_options import hold_out, with_data_root
 from fingerprint import data, differences, digest_of_config, networks, told
 from mmengine.config import Config
 from tqdm import tqdm
 
+from mmkd.networks.frozen import model_config
+
 PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
                       r'.*?loss: ([\d.]+)')
-ENVIRONMENT = dict(
-    PYTHONUNBUFFERED='1',
-    # By default a waiting OpenMP thread spins, which slows down other processes on the same cores.
-    OMP_WAIT_POLICY='PASSIVE',
-    # Keep freed memory, in large pages. Returning it and allocating it again for every tensor took
-    # a tenth of the time of an iteration on a CPU.
-    GLIBC_TUNABLES='glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:'
-    'glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456')
-TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 
 
 def parse_args() -> argparse.Namespace:
@@ -131,51 +126,15 @@ def make_config(args: argparse.Namespace, path: str, seed: int,
     config = read_config(path)
     is_of_folder = os.path.samefile(os.path.dirname(os.path.abspath(path)), args.folder)
     if args.data_root:
-        old = config.data_root
-        config = Config(replace_prefix(config.to_dict(), old, args.data_root))
+        config = with_data_root(config, args.data_root)
     if args.holdout:
-        hold_out(config, args)
+        hold_out(config, args.holdout, args.work_dir)
     config.randomness = dict(seed=seed)
     if teacher_checkpoint:
         config.merge_from_dict(dict(args.cfg_options))
     if is_of_folder and 'teacher' in config.model:
         config.model.teacher.checkpoint = teacher_checkpoint
     return config
-
-
-def replace_prefix(value: Any, old: str, new: str) -> Any:
-    """Replace a leading path in every string of a nested config."""
-    if isinstance(value, dict):
-        return {k: replace_prefix(v, old, new) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(replace_prefix(v, old, new) for v in value)
-    if isinstance(value, str) and value.startswith(old):
-        return os.path.join(new, value[len(old):])
-    return value
-
-
-def hold_out(config: Config, args: argparse.Namespace) -> None:
-    """Validate on a part of the training images, and leave it out of training."""
-    data = config.train_dataloader.dataset
-    if not str(data.get('ann_file')).endswith('.json'):
-        raise SystemExit('--holdout needs a data set with a COCO annotation file, but got '
-                         f'{data.type}; leave out --holdout')
-    with open(os.path.join(data.get('data_root') or '', data.ann_file)) as file:
-        content = json.load(file)
-    images = sorted(content['images'], key=lambda image: image['id'])
-    held = {image['id'] for image in images[args.holdout - 1::args.holdout]}
-    paths = {}
-    for split, is_chosen in (('train', lambda i: i not in held), ('val', lambda i: i in held)):
-        part = dict(content, images=[i for i in images if is_chosen(i['id'])],
-                    annotations=[a for a in content['annotations'] if is_chosen(a['image_id'])])
-        paths[split] = os.path.abspath(
-            write(args.work_dir, f'holdout_{split}.json', json.dumps(part)))
-    for loader in (config.val_dataloader, config.test_dataloader):
-        loader.dataset.ann_file = paths['val']
-        loader.dataset.data_prefix = data.data_prefix
-    for evaluator in (config.val_evaluator, config.test_evaluator):
-        evaluator.ann_file = paths['val']
-    data.ann_file = paths['train']
 
 
 def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:
@@ -237,7 +196,7 @@ def count_parameters(config: Config) -> int:
     """Number of parameters of the student."""
     from mmengine.registry import MODELS, DefaultScope
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(plain_model(config))
+        model = MODELS.build(model_config(config))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

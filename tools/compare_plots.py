@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmkd.files.checkpoint import read_checkpoint
 from mmkd.files.fit import load_exactly
+from mmkd.networks.frozen import model_config
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
@@ -93,18 +94,10 @@ def plot_sheet(models: Sequence[Tuple[str, Dict[str, Any]]], rows: int, path: st
     plt.close(figure)
 
 
-def plain_model(config: Config) -> Dict[str, Any]:
-    """Config of the student's model; mmpretrain has its data preprocessor beside the model."""
-    model = dict(config.model.get('student', config.model))
-    if model.get('data_preprocessor') is None and 'data_preprocessor' in config:
-        model['data_preprocessor'] = config.data_preprocessor
-    return model
-
-
 def _load(run: Dict[str, Any]) -> torch.nn.Module:
     """Load the plain student; the checkpoint of a distilled one fits it."""
     config = Config.fromfile(run['config'])
-    model = MODELS.build(plain_model(config)).eval()
+    model = MODELS.build(model_config(config)).eval()
     load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
     return model
 

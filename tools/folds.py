@@ -7,7 +7,8 @@
 The training set is split into folds. Teacher k is trained without fold k. The tool writes into the
 work dir: the annotation files, a config and a folder for each teacher, `folds.json` with the split
 and the SHA-256 of the weights, and `cross_fit.py`, a config in which mmkd.CrossFit teaches the
-student with DIST. Run the same command again to continue: finished teachers are kept.
+student with --method, by default the recommended one. Run the same command again to continue:
+finished teachers are kept.
 """
 import argparse
 import json
@@ -18,10 +19,11 @@ from typing import Any, Dict, List, Tuple
 
 from chain import Stage, check_record, last_checkpoint, plain_config, run_chain, write_record
 from command import Parser, run
-from common import add_common_options
+from common import add_common_options, add_method, read_config
 from label_files import write_whole
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from recommend import Written, method_for
 from written import check_edited, write_kept
 
 from mmkd.files.archive import hash_of_file
@@ -37,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--folds', type=int, default=3, metavar='K',
                         help='number of parts and of teachers; 3 by default')
     parser.add_argument('--student', help='plain config of the student; by default the teachers\'')
+    add_method(parser, 'cross_fit.py')
     parser.add_argument('--seed', type=int, default=0, help='of the split; 0 by default')
     parser.add_argument('--group-by', metavar='REGEX', help='images with the same match of this '
                         'expression in their path stay in one fold, for instance the frames of a '
@@ -71,6 +74,8 @@ def main() -> None:
     folds = split(sorted(sizes), args.folds, args.seed, args.group_by)
     images = {name: (folds[name], sizes[name]) for name in sorted(sizes)}
     check_split(args, images)
+    student = read_config(args.student or args.config)
+    method = method_for(student, config, args.method, 'the teachers of a cross-fitting')
     stages = []
     for number in range(args.folds):
         path = os.path.join(args.work_dir, f'fold{number}.py')
@@ -96,8 +101,10 @@ def main() -> None:
         teachers.append(dict(config=f'{stage.name}.py', sha256=hash_of_file(checkpoint),
                              checkpoint=os.path.relpath(checkpoint, args.work_dir)))
     write_folds(args.work_dir, images, teachers, seed=args.seed)
-    write_kept(written, cross_fit_text(args), 'folds.py', how_to_run, args.overwrite)
-    print(f'Wrote {written}')
+    write_kept(written, cross_fit_text(args, student, method), 'folds.py', how_to_run,
+               args.overwrite)
+    print(f'Wrote {written}, in which they teach with {method.method}' +
+          f': {method.reason}' * bool(method.reason))
 
 
 # --- the split ------------------------------------------------------------------------------------
@@ -231,16 +238,11 @@ def tell(images: Images, count: int) -> None:
           'teacher is trained without one')
 
 
-def cross_fit_text(args: argparse.Namespace) -> str:
+def cross_fit_text(args: argparse.Namespace, student: Config, method: Written) -> str:
     """Text of the config in which the teachers teach the student."""
-    return (f'_base_ = [{os.path.abspath(args.student or args.config)!r}]\n'
-            "custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)\n\n"
-            'model = dict(\n'
-            '    _delete_=True,\n'
-            "    type='mmkd.Distiller',\n"
-            '    student=_base_.model,\n'
-            f"    teacher=dict(type='mmkd.CrossFit', folder={os.path.abspath(args.work_dir)!r}),\n"
-            "    distill=[dict(type='mmkd.DISTLoss', on='cls')])\n")
+    return method.text(
+        os.path.abspath(args.student or args.config), args.config, student,
+        f"dict(type='mmkd.CrossFit', folder={os.path.abspath(args.work_dir)!r})")
 
 
 if __name__ == '__main__':

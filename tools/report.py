@@ -14,12 +14,12 @@ import sys
 from typing import Any, Dict, List, Sequence
 
 from command import Parser, run
-from compare_plots import plain_model
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmkd.files.checkpoint import read_checkpoint
 from mmkd.files.fit import load_exactly
+from mmkd.networks.frozen import model_config
 from mmkd.points.recorder import evaluating
 from mmkd.reports.pictures import Drawer, scaled_labels
 from mmkd.reports.run import ALONE, DISTILLED, as_page, roles_of
@@ -129,7 +129,7 @@ def pictures_of(runs: Sequence[Run], count: int) -> List[str]:
 def load(run_: Run) -> Any:
     """The plain student of a run with its weights."""
     config = Config(run_.config._cfg_dict.to_dict())  # type: ignore[union-attr]
-    model = MODELS.build(plain_model(config)).eval()
+    model = MODELS.build(model_config(config)).eval()
     load_exactly(model, read_checkpoint(run_.checkpoint, whose='student'), run_.checkpoint)
     return model
 

@@ -62,25 +62,22 @@ class AutoWeight(NamedTuple):
             'loss_weight.iters', written.get('iters', ITERS), least=1))
 
 
-def shared_paths(auto: Optional[AutoWeight], point: Point, continued: str,
-                 student: nn.Module) -> Tuple[str, ...]:
-    """Modules of the student at whose outputs the gradients are measured.
+def shared_paths(point: Point, continued: str, student: nn.Module) -> Tuple[str, ...]:
+    """Modules of the student at whose outputs the share of a term is measured, see
+    :mod:`mmkd.training.shares`.
 
     For features these are the modules of the point. For predictions it is the neck, or the backbone
     of a model without one. At the logits themselves a norm says little: gradients of many positions
     cancel on the way to the shared features.
 
     Args:
-        auto (AutoWeight, optional): The settings; None if the weight is a number.
         point (Point): The student's point.
         continued (str): Path of the module whose output continues through the teacher, '' if none.
         student (nn.Module): The student.
 
     Returns:
-        tuple[str]: Dotted paths; () if ``auto`` is None.
+        tuple[str]: Dotted paths.
     """
-    if auto is None:
-        return ()
     if point.is_prediction:
         for name in ('neck', 'backbone'):
             if isinstance(getattr(student, name, None), nn.Module):

@@ -44,7 +44,7 @@ class Term:
         fitting (Fitting): The levels, from step 4 on.
         connectors (nn.ModuleList): One per level, or empty.
         losses (nn.ModuleList): One per level for a loss with layers, otherwise one.
-        shared (tuple[str]): Modules at which a weight is measured, from step 2 on.
+        shared (tuple[str]): Modules at which its share is measured, from step 2 on.
         compared (list[tuple[int]]): Shapes of the student's levels in the call of the loss.
 
     Raises:
@@ -114,8 +114,7 @@ class Term:
             ValueError: If there is no such point, or the loss cannot be used there.
         """
         self._point = find_student_point(self.spec, self.loss, self.region, student)
-        self.shared = shared_paths(self.spec.auto, self._point, getattr(
-            self.spec.through, 'student', ''), student)
+        self.shared = shared_paths(self._point, getattr(self.spec.through, 'student', ''), student)
         self._further = [find_student_point(self.spec.at_points(on), neutral(), None, student)
                          for on in self.spec.also]
 

@@ -10,7 +10,8 @@ from ..compare.classes import match_classes
 from ..core.build import named_arguments
 from ..core.names import joined
 from ..core.rng import preserved_rng
-from ..networks import BaseTeacher, CrossFit, FrozenTeacher
+from ..networks import BaseTeacher, FrozenTeacher
+from ..networks.base import answering
 from ..points import family_of
 from ..registry import HOOKS
 from .distill import distillation_of
@@ -69,10 +70,9 @@ class TeacherEvalHook(Hook):
         distillation.prepare()
         networks: Dict[str, BaseTeacher] = {}
         for name, network in distillation.networks.items():
-            if isinstance(network, CrossFit):
-                networks.update({f'{name}.{i}': one for i, one in enumerate(network.teachers)})
-            elif isinstance(network, FrozenTeacher):
-                networks[name] = network
+            its = answering(network)
+            networks.update({name if one is network else f'{name}.{number}': one
+                             for number, one in enumerate(its) if isinstance(one, FrozenTeacher)})
         if not networks:
             raise ValueError('mmkd.TeacherEvalHook finds no trained teacher: the networks are '
                              f'{", ".join(distillation.networks)}, which start from the student or '

@@ -41,6 +41,11 @@ class BaseTeacher(metaclass=ABCMeta):
         is_prepared (bool): Whether :meth:`prepare` has been called.
         needs_epochs (bool): Whether it needs epochs, which training by iterations does not have.
         runs_whole (bool): Whether all modules run, also those that the questions do not need.
+        teachers (Sequence[BaseTeacher]): The networks that answer in its place; empty if it answers
+            itself. See :func:`answering`.
+        is_frozen (bool): Whether its weights are files that are only read, and never change.
+        chooses_by_image (bool): Whether its answer for an image depends on which image of the data
+            set it is, and not only on the pixels.
     """
 
     model: Optional[nn.Module] = None
@@ -54,6 +59,9 @@ class BaseTeacher(metaclass=ABCMeta):
     is_prepared = False
     needs_epochs = False
     runs_whole = False
+    teachers: Sequence['BaseTeacher'] = ()
+    is_frozen = False
+    chooses_by_image = False
 
     def __init__(self, view: Optional[str] = None) -> None:
         if view is not None and not isinstance(view, str):
@@ -145,3 +153,12 @@ class BaseTeacher(metaclass=ABCMeta):
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'BaseTeacher':
         # Copies of the student, such as that of MMEngine's EMAHook, share the teacher.
         return self
+
+
+def answering(network: BaseTeacher) -> List[BaseTeacher]:
+    """The networks that answer: those that a network holds, or else itself.
+
+    Args:
+        network (BaseTeacher): A network, prepared: some build the networks that they hold then.
+    """
+    return list(network.teachers) or [network]

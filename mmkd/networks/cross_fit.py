@@ -63,6 +63,8 @@ class CrossFit(BaseTeacher):
         ValueError: If ``unseen`` is unknown.
     """
 
+    is_frozen = chooses_by_image = True
+
     def __init__(self, folder: str, teachers: Optional[Sequence[dict]] = None, unseen: str = 'one',
                  cache: Optional[str] = None, stored_as: str = 'float16', on_miss: str = 'run',
                  max_gb: float = 100., view: Optional[str] = None, trust_checkpoint: bool = False,
@@ -89,7 +91,7 @@ class CrossFit(BaseTeacher):
         self.cache = cache
         self._of_cache = dict(stored_as=stored_as, on_miss=on_miss, max_gb=max_gb)
         self.folds: Optional[Folds] = None
-        self.teachers: List[FrozenTeacher] = []
+        self.teachers: List[FrozenTeacher] = []  # type: ignore[assignment]
         self._has_begun = False
 
     # --- before the first batch -----------------------------------------------------------------
@@ -126,12 +128,6 @@ class CrossFit(BaseTeacher):
         first = self.teachers[0]
         self.model, self.classes, self.mapping = first.model, first.classes, first.mapping
         self.states_classes, self.zero_labels = first.states_classes, first.zero_labels
-
-    def set_student_classes(self, classes: Optional[Sequence[str]]) -> None:
-        """See :meth:`mmkd.FrozenTeacher.set_student_classes`."""
-        for one in self.teachers:
-            one.set_student_classes(classes)
-        self.classes = self.teachers[0].classes
 
     def begin(self) -> None:
         """Apply the faster settings of each teacher, and open the caches."""

@@ -23,6 +23,7 @@ class FixedTeacher(BaseTeacher):
         renormalize (Renormalize): Conversion of the student's batch, set by :meth:`prepare`.
     """
 
+    is_frozen = True
     renormalize: Renormalize
     channels: Optional[str] = None
     identity = ''

@@ -10,7 +10,6 @@ from ..points import family_of
 from ..points.recorder import evaluating
 from .base import BaseTeacher
 from .cached import CachedTeacher
-from .cross_fit import CrossFit
 from .frozen import FrozenTeacher
 from .inputs import inputs_of
 from .live import LiveNetwork
@@ -21,7 +20,7 @@ def can_predict(network: BaseTeacher) -> bool:
 
     Networks in training do not, because their predictions need another run in eval mode.
     """
-    return not isinstance(network, (LiveNetwork, CachedTeacher, CrossFit)) and (
+    return not (isinstance(network, (LiveNetwork, CachedTeacher)) or network.chooses_by_image) and (
         network.model is None or hasattr(network.model, 'predict'))
 
 

@@ -1,5 +1,6 @@
 """The report of an examination of a pair: as text, and as a page."""
 import html
+import os
 from io import StringIO
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..core.names import joined
 from ..worth import Findings, Recommendation
 from ..worth.advice import hidden_share
 from .charts import Line, chart
@@ -116,7 +118,16 @@ def left_out(found: Findings) -> List[str]:
     late = [one.name for one in found.methods if one.is_left_out]
     return [*found.problems, *(f'{one.name}: {one.problem}' for one in found.methods
                                if one.problem),
+            *(f'the gradient of {one.name}: {one.note}' for one in found.methods if one.note),
             *[f'{", ".join(late)}: the time was up; allow more by --minutes'] * bool(late)]
+
+
+def seen_text(found: Findings) -> str:
+    """A warning of validation images that are among the training images."""
+    names = joined([os.path.basename(path) for path in found.seen], 3)
+    return (f'{len(found.seen)} images of the validation set are among the training images, by the '
+            f'content of their files: {names}. They are not held out, so scores and the figures at '
+            'the point are too good; remove them from one of both')
 
 
 def as_text(found: Findings, advice: Recommendation, width: int = 110) -> str:
@@ -131,6 +142,8 @@ def as_text(found: Findings, advice: Recommendation, width: int = 110) -> str:
         console.print(grid)
     for line in left_out(found):
         console.print(escape(f'not measured: {line}'))
+    if found.seen:
+        console.print(escape(f'warning: {seen_text(found)}'))
     costs = costs_text(found, advice.method)
     console.print(escape('\n'.join(['', *[costs] * bool(costs), '', advice.headline, *(
         f'  {reason}' for reason in advice.reasons)])), soft_wrap=True)
@@ -166,11 +179,12 @@ def as_page(found: Findings, advice: Recommendation, pictures: Sequence[str] = (
         pictures (Sequence[str]): Rows of :class:`mmkd.reports.pictures.Drawer`. Defaults to ().
         command (str): The command that made it. Defaults to ''.
     """
+    warning = paragraph(f'Warning: {seen_text(found)}', 'advice') if found.seen else ''
     reasons = ''.join(paragraph(one) for one in advice.reasons)
     body = [heading('Is it worth it?', 1), paragraph(f'student: {found.student}', 'faint'),
             paragraph(f'teacher: {found.teacher}', 'faint'),
             f'<div class="advice"><p><strong>{html.escape(advice.headline)}</strong></p>'
-            f'{reasons}</div>']
+            f'{reasons}</div>', warning]
     notes = _notes(found)
     for title, (titles, rows) in _sections(found):
         body += [heading(title), html_table(titles, rows)]
@@ -211,7 +225,8 @@ def _notes(found: Findings) -> Dict[str, List[str]]:
         At=[f'Share of the cross entropy on held-out images that training images hide: {hidden}. '
             'A teacher with more than a third, and more than the student, has memorised its '
             'training images.'] if hidden else [],
-        Methods=['Gradient: norm, divided by that of the losses on labels, on the output of the '
-                 'neck, or of the backbone for methods that do not reach the neck. Cosine: 1 the '
-                 'same direction, 0 unrelated, -1 the opposite. MiB: on a CPU, what is kept for '
+        Methods=['Gradient: norm, divided by that of the losses on labels, at the outputs of the '
+                 'compared modules, or for predictions those of the neck; of several terms, the '
+                 'largest (docs/auto.md). Cosine: 1 the same direction, 0 '
+                 'unrelated, -1 the opposite. MiB: on a CPU, what is kept for '
                  'the backward pass.'])

@@ -11,12 +11,11 @@ from mmengine.config import Config
 
 from ..files.checkpoint import read_checkpoint
 from ..files.history import KEY
+from ..training.auto_weights import SCALAR
 from ..worth.scores import deciding
 
 NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
               'iter', 'step', 'grad_norm'}
-SHARES = re.compile(r'(grad(ient)?_?share|share|grad(ient)?_?ratio)')
-"""In names of logged shares of gradients."""
 TABLE = re.compile(r'^[+|].*[+|]$')
 Points = List[Tuple[float, float]]
 
@@ -33,6 +32,8 @@ class Run:
     """Lines of the log with losses, in order; ``step`` counts iterations."""
     validation: List[Dict[str, Any]] = field(default_factory=list)
     """Lines of the log with scores; ``step`` as in MMEngine: epochs or iterations."""
+    measured: List[Dict[str, Any]] = field(default_factory=list)
+    """Lines of the log with shares of gradients, from ``loss_weight='auto'``."""
     by_class: Dict[str, Dict[str, float]] = field(default_factory=dict)
     """Figures of the newest evaluation by class, in per cent."""
     checkpoint: str = ''
@@ -66,7 +67,7 @@ class Run:
 
     def series(self, key: str) -> Points:
         """Values of the training by iteration."""
-        return [(line['step'], line[key]) for line in self.training
+        return [(line['step'], line[key]) for line in [*self.training, *self.measured]
                 if isinstance(line.get(key), (int, float))]
 
     @property
@@ -103,7 +104,8 @@ class Run:
     @property
     def shares(self) -> List[str]:
         """Names of logged shares of gradients."""
-        return list({key: None for line in self.training for key in line if SHARES.search(key)})
+        return list({key: None for line in self.measured for key in line
+                     if key.startswith(SCALAR)})
 
 
 def on_of(entry: Any) -> str:
@@ -131,12 +133,24 @@ def read_run(folder: str, name: str = '') -> Run:
         raise ValueError(f'`{folder}` is not a work dir of a run: it has no '
                          '*/vis_data/scalars.json, which MMEngine writes; write the folder that '
                          '--work-dir of tools/train.py names')
-    run = Run(folder, name or os.path.normpath(folder))
-    for path in logs:
-        _join(run, _lines(path, run))
+    run = read_logs(folder, name)
     run.config = _config(folder, logs[-1], run)
     _by_class(run, folder)
     _checkpoint(run)
+    return run
+
+
+def read_logs(folder: str, name: str = '') -> Run:
+    """The losses and scores of a run, also of one that is still going on; without its config and
+    its checkpoint.
+
+    Args:
+        folder (str): The work dir.
+        name (str): Name in the report. Defaults to '', the path.
+    """
+    run = Run(folder, name or os.path.normpath(folder))
+    for path in sorted(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json'))):
+        _join(run, _lines(path, run))
     return run
 
 
@@ -157,8 +171,11 @@ def _lines(path: str, run: Run) -> List[Dict[str, Any]]:
 def _join(run: Run, lines: List[Dict[str, Any]]) -> None:
     """Add the lines of a log; they replace what an earlier one has from their first step on."""
     training = [one for one in lines if 'loss' in one]
-    validation = [one for one in lines if 'loss' not in one and set(one) - NOT_SCORES]
-    for old, new in ((run.training, training), (run.validation, validation)):
+    measured = [one for one in lines if any(key.startswith(SCALAR) for key in one)]
+    validation = [one for one in lines if 'loss' not in one and one not in measured and
+                  set(one) - NOT_SCORES]
+    for old, new in ((run.training, training), (run.validation, validation),
+                     (run.measured, measured)):
         if new:
             first = min(one['step'] for one in new)
             old[:] = [one for one in old if one['step'] < first] + new

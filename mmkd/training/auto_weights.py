@@ -1,36 +1,40 @@
 """How is a weight measured, so that a term has a given share of the gradient?"""
 import logging
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, distributed
-from torch.utils._pytree import tree_flatten
 
 from ..compare.parts import Parts
 from ..compare.term import Term
 from ..core.processes import world_size
-from ..core.runner import current_optim_wrapper
-from ..points.recorder import CHANGED, Records
+from ..core.runner import current_optim_wrapper, current_runner
+from .shares import Outputs, norms_of, total
 
-CHECKPOINTED = ("`{name}`: `loss_weight='auto'` cannot measure a gradient that passes a module "
-                'which is computed again in the backward pass (`with_cp=True`); write a number, or '
-                'with_cp=False')
+ROUNDS = 5
+"""Number of times that a weight is measured before a term without a usable gradient is an error."""
+LOWER = 1 / 16
+"""Factor of the scale of the loss scaler after an iteration whose gradients are not finite."""
+SCALAR = 'gradient_share/'
+"""Beginning of the names of the shares in MMEngine's visualizer."""
 
 
 class MeasuredWeight:
     """The weight of a term, from gradients in the first iterations.
 
-    In each of these iterations the gradients of the losses on labels and of the term are computed
-    at shared features of the student (:func:`mmkd.compare.auto_weight.shared_paths`). Their norms
-    are averaged over the iterations so far, and over processes. The weight is ``share`` times the
-    first mean divided by the second. It is used from the first iteration on, changes until the last
-    of these iterations, and is fixed then. The numbers stay on the device, so the CPU waits for a
-    GPU only once, at the end.
+    In each of these iterations the gradients of the losses on labels and of the term are compared
+    (:mod:`mmkd.training.shares`). Their norms are averaged over the iterations so far, and over
+    processes. The weight is ``share`` times the first mean divided by the second. It is used from
+    the first iteration on, changes until the last of these iterations, and is fixed then. The
+    numbers stay on the device, so the CPU waits for a GPU only once, at the end. The share that the
+    term had in each iteration is given to the visualizer then.
 
     The factor of a schedule is left out of the gradient of the term, so a schedule changes the
     share. Iterations in which the term is turned off do not count. Iterations in which a gradient
-    is not finite count, but do not change the means.
+    is not finite count, but do not change the means; the next one is measured with a smaller scale,
+    because a loss scaler does not learn of a term that is not added yet. If no weight is found, the
+    term is left out and measured again, at most :data:`ROUNDS` times.
 
     Args:
         term (Term): The term, with ``auto`` in its spec.
@@ -45,36 +49,77 @@ class MeasuredWeight:
         self.name, self.auto = term.name, term.spec.auto
         self.default: float = term.loss.loss_weight
         self._term = term
-        self.is_fixed, self.count = False, 0
+        self.is_fixed, self.count, self._rounds = False, 0, 0
         self._sums = torch.zeros(2, dtype=torch.float64)
+        self._overflows, self._scale = (
+            torch.tensor(value, dtype=torch.float64) for value in (0., 1.))
+        self._shares: List[Tuple[int, Tensor]] = []
 
-    def measure(self, norms: Tensor) -> None:
+    def measure(self, norms: Tensor, iteration: int = 0) -> None:
         """Add the norms of one iteration. Every process must call it.
 
         Args:
             norms (Tensor): Float (2, ): norms of the gradients of the losses on labels, and of the
                 term.
+            iteration (int): Number of the iteration, from 0, for the visualizer. Defaults to 0.
+
+        Raises:
+            ValueError: If no weight was found :data:`ROUNDS` times.
         """
         norms = norms.detach().double()
-        norms = torch.where(norms.isfinite().all(), norms, 0.)
+        is_finite = norms.isfinite().all()
+        found = torch.cat([torch.where(is_finite, norms, 0.), (~is_finite).to(norms)[None]])
         if world_size() > 1:
-            distributed.all_reduce(norms)
-        self._sums = norms + self._sums.to(norms.device) if self.count else norms
+            distributed.all_reduce(found)
+        norms, failed = found[:2], found[2]
+        for name in ('_sums', '_overflows', '_scale'):
+            setattr(self, name, getattr(self, name).to(norms.device))
+        self._sums = self._sums + norms
+        self._overflows = self._overflows + (failed > 0)
+        self._scale = torch.where(failed > 0, self._scale * LOWER, self._scale)
         self.count += 1
+        self._shares.append((iteration, self.factor * norms[1] / norms[0]))
         if self.count >= self.auto.iters:
             self._fix()
 
+    def scale(self, value: Tensor) -> Tensor:
+        """The scale of the next measurement, from that of the loss scaler."""
+        return value * self._scale.to(value)
+
     def _fix(self) -> None:
-        task, own = self._sums.tolist()
+        task, own, overflows = torch.stack([*self._sums, self._overflows]).tolist()
+        self._show()
         if task > 0 and own > 0:
             self.is_fixed, self._sums = True, self._sums.cpu()
+            self._overflows, self._scale = self._overflows.cpu(), self._scale.cpu()
             print_log(f'{self}', 'current')
             return
+        self._rounds += 1
+        tried = self._rounds * self.auto.iters
+        whose = 'the term' if task > 0 or overflows else 'the losses on labels'
+        what = (f'was infinite or NaN in {overflows:.0f} of the last {self.count} iterations'
+                if overflows else 'was 0')
         self.count, self._sums = 0, torch.zeros_like(self._sums)
-        print_log(f'`{self.name}`: no weight was found in {self.auto.iters} iterations, because '
-                  f'the gradient of {"the term" if task > 0 else "the losses on labels"} at '
-                  f'{self.place} was 0 or not finite; it is measured again', 'current',
-                  logging.WARNING)
+        self._overflows = torch.zeros_like(self._overflows)
+        problem = (f'`{self.name}`: no weight was found in {tried} iterations, because the '
+                   f'gradient of {whose} at {self.place} {what}')
+        if self._rounds < ROUNDS:
+            print_log(f'{problem}; the term is left out, and measured again', 'current',
+                      logging.WARNING)
+            return
+        remedy = ('train without float16' if overflows else
+                  'compare another point, or check the teacher')
+        raise ValueError(f'{problem}; {remedy}, or write a number for `loss_weight`')
+
+    def _show(self) -> None:
+        """Give the shares to the visualizer of the run."""
+        runner = current_runner()
+        if runner is not None:
+            values = torch.stack([share for _, share in self._shares]).tolist()
+            for (iteration, _), value in zip(self._shares, values):
+                if value < float('inf'):  # a NaN is not
+                    runner.visualizer.add_scalar(f'{SCALAR}{self.name}', value, iteration + 1)
+        self._shares = []
 
     @property
     def place(self) -> str:
@@ -110,15 +155,18 @@ class MeasuredWeight:
         return weight.to(like) if isinstance(weight, Tensor) else like.new_full((), weight)
 
     def state_dict(self) -> Dict[str, Tensor]:
-        """The sums of the norms, and the number of iterations."""
-        return dict(sums=self._sums, count=torch.tensor(self.count),
+        """The sums of the norms, and what decides how it is measured on."""
+        return dict(sums=self._sums, overflows=self._overflows, scale=self._scale,
+                    count=torch.tensor(self.count), rounds=torch.tensor(self._rounds),
                     is_fixed=torch.tensor(self.is_fixed))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load a state of :meth:`state_dict`. With another ``share`` the weight follows it; with
         fewer ``iters`` it is fixed by the next measurement."""
-        self._sums = state['sums'].detach().double().clone()
-        self.count, self.is_fixed = int(state['count']), bool(state['is_fixed'])
+        self._sums, self._overflows, self._scale = (
+            state[name].detach().double().clone() for name in ('sums', 'overflows', 'scale'))
+        self.count, self._rounds = int(state['count']), int(state['rounds'])
+        self.is_fixed = bool(state['is_fixed'])
 
     def _apply(self, fn: Any) -> None:
         """Do nothing: the sums follow the norms to their device."""
@@ -140,9 +188,16 @@ def weights_of(terms: Sequence[Term]) -> Dict[str, MeasuredWeight]:
     return {term.name: MeasuredWeight(term) for term in terms if term.spec.auto is not None}
 
 
+def paths_measured(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term]) -> List[str]:
+    """Modules of the student at which the weights that are not fixed are measured."""
+    return list(dict.fromkeys(
+        path for term in terms if term.name in weights and not weights[term.name].is_fixed
+        for part in term.parts for path in part.shared))
+
+
 def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
-            values: Mapping[str, Parts], task: Mapping[str, Any], seen: Records,
-            model: torch.nn.Module) -> None:
+            values: Mapping[str, Parts], task: Mapping[str, Any], outputs: Outputs,
+            iteration: int = 0) -> None:
     """Measure the weights that are not fixed, in one step.
 
     Args:
@@ -150,98 +205,23 @@ def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
         terms (Sequence[Term]): The terms of this step.
         values (Mapping): Their values with the default weights, by name.
         task (Mapping): The losses of the student on labels.
-        seen (Records): Records of the student.
-        model (nn.Module): The student.
+        outputs (dict): The outputs of :func:`paths_measured`, from
+            :func:`mmkd.training.shares.outputs_of`.
+        iteration (int): Number of the iteration of the run, from 0. Defaults to 0.
 
     Raises:
-        ValueError: If the losses on labels have no gradient at the point of a term.
+        ValueError: If the losses on labels have no gradient at the point of a term, or no weight
+            was found in several rounds.
     """
+    scaler = getattr(current_optim_wrapper(), 'loss_scaler', None)
     for term in terms:
         weight = weights.get(term.name)
         if weight is None or weight.is_fixed:
             continue
-        own = [one for levels in values[term.name].values() for one in levels]
-        shared = shared_by(term, seen, model)
-        of_task, of_term = norms_of(term, total(task), torch.stack([
-            one.reshape(()) for one in own]).sum(), shared).unbind()
-        weight.measure(torch.stack([of_task, of_term / term.factor]))
-
-
-def total(losses: Mapping[str, Any]) -> Tensor:
-    """The sum of losses, as MMEngine adds them up."""
-    found: List[Any] = []
-    for name, value in losses.items():
-        if 'loss' in name:
-            found += value if isinstance(value, (list, tuple)) else [value]
-    return torch.stack([one.mean() for one in found]).sum() if found else torch.zeros(())
-
-
-def shared_by(term: Term, seen: Records, model: torch.nn.Module) -> List[Any]:
-    """Outputs of the modules at which the gradients are measured, or edges of the graph there."""
-    found: Dict[Any, Any] = {}
-    for path in dict.fromkeys(path for part in term.parts for path in part.shared):
-        is_copied = model.get_submodule(path) in CHANGED
-        for call in seen.get(path, ()):
-            for one in tree_flatten(call.output)[0]:
-                if isinstance(one, Tensor) and one.requires_grad:
-                    found[id(one)] = before_copy(one) if is_copied else one
-    return list(found.values())
-
-
-def before_copy(copy: Tensor) -> Any:
-    """The edge of the graph that a copy was made of."""
-    assert copy.grad_fn is not None
-    node, number = copy.grad_fn.next_functions[0]
-    assert node is not None
-    return torch.autograd.graph.GradientEdge(node, number)
-
-
-def norms_of(term: Term, task: Tensor, own: Tensor, shared: Sequence[Any]) -> Tensor:
-    """Norms of the gradients of the losses on labels, and of a term, float64 (2, ).
-
-    Both are over the tensors that the term compares.
-
-    Args:
-        term (Term): The term.
-        task (Tensor): The sum of the losses on labels.
-        own (Tensor): The value of the term.
-        shared (Sequence): Tensors, or edges of the graph.
-
-    Raises:
-        ValueError: If the losses on labels have no gradient there.
-    """
-    scaler = getattr(current_optim_wrapper(), 'loss_scaler', None)
-    scale: Any = scaler.scale(own.new_ones(())) if scaler is not None else None
-    of_term = gradients(own, shared, scale, term.name)
-    used = [number for number, one in enumerate(of_term) if one is not None]
-    if not used:
-        return torch.zeros(2, dtype=torch.float64, device=own.device)
-    of_task = gradients(task, [shared[number] for number in used], scale, term.name)
-    if all(one is None for one in of_task):
-        raise ValueError(
-            f'`{term.name}`: the losses on labels do not depend on `{term.spec.on_student}` of the '
-            "student, so `loss_weight='auto'` has nothing to compare with; write a number, "
-            'or compare another point')
-    norms = torch.stack([norm_of(of_task, own), norm_of(of_term, own)])
-    return norms if scale is None else norms / scale
-
-
-def gradients(loss: Tensor, shared: Sequence[Any], scale: Optional[Tensor],
-              name: str) -> List[Optional[Tensor]]:
-    """Gradients of a loss; None where it does not depend on a tensor."""
-    if not shared or not loss.requires_grad:
-        return [None] * len(shared)
-    try:
-        with torch.autocast(loss.device.type, enabled=False):
-            return list(torch.autograd.grad(loss if scale is None else loss * scale, shared,
-                                            retain_graph=True, allow_unused=True))
-    except RuntimeError as error:
-        if 'checkpoint' not in str(error).lower():
-            raise
-        raise ValueError(CHECKPOINTED.format(name=name)) from error
-
-
-def norm_of(gradients: Sequence[Optional[Tensor]], like: Tensor) -> Tensor:
-    """The norm of several tensors together, a float64 scalar."""
-    squares = [one.double().square().sum() for one in gradients if one is not None]
-    return torch.stack(squares).sum().sqrt() if squares else like.new_zeros((), dtype=torch.float64)
+        own = torch.stack([one.reshape(()) for levels in values[term.name].values()
+                           for one in levels]).sum()
+        scale = None if scaler is None else weight.scale(scaler.scale(own.new_ones(())))
+        of_task, of_term, _ = norms_of(
+            own, total(task), (path for part in term.parts for path in part.shared), outputs,
+            term.name, scale).unbind()
+        weight.measure(torch.stack([of_task, of_term / term.factor]), iteration)

@@ -1,12 +1,11 @@
 """Are the images of this run those of the folds of a mmkd.CrossFit?"""
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, DefaultScope
 
 from ..core.runner import current_runner
 from ..data.overlap import image_paths
-from ..networks import CrossFit
 
 
 def check_folds(distillation: Any) -> None:
@@ -20,7 +19,7 @@ def check_folds(distillation: Any) -> None:
     Raises:
         ValueError: If an image has no fold, or a transform joins several images.
     """
-    fitted = [one for one in distillation.networks.values() if isinstance(one, CrossFit)]
+    fitted: List[Any] = [one for one in distillation.networks.values() if one.chooses_by_image]
     runner = current_runner()
     if not fitted or runner is None:
         return
@@ -38,7 +37,6 @@ def check_folds(distillation: Any) -> None:
                 'trained on; leave it out, or use another teacher than mmkd.CrossFit')
     paths = list(image_paths(dataset))
     for one in fitted:
-        assert one.folds is not None
         one.folds.check_images(paths)
         print_log(f'mmkd.CrossFit: each of {len(paths)} training images is taught by the one of '
                   f'{one.folds.total} teachers that was trained without it ({one.folds.path})',

@@ -13,7 +13,8 @@ from ..compare.vocabulary import Batch
 from ..core.names import shown_names
 from ..files.classes import classes_of_config, classes_of_run
 from ..files.labels import check_meaning, zero_labels_of_config, zero_labels_of_run
-from ..networks import CrossFit, FrozenTeacher, LiveNetwork
+from ..networks import FrozenTeacher, LiveNetwork
+from ..networks.base import answering
 from ..networks.continued import Misfit
 from ..points import family_of, points_of
 from ..points.image_sizes import Size, TrainedAt, sizes_of_model, trained_at
@@ -72,8 +73,12 @@ class Probe:
         """Pass the class names of the student to frozen teachers: some need them for prompts."""
         classes, _ = self.classes()
         for network in self.distillation.networks.values():
-            if isinstance(network, (FrozenTeacher, CrossFit)):
-                network.set_student_classes(classes)
+            its = answering(network)
+            for one in its:
+                if isinstance(one, FrozenTeacher):
+                    one.set_student_classes(classes)
+            if its[0] is not network:
+                network.classes = its[0].classes
 
     def _align(self) -> None:
         """Align every term with its teacher: points and columns of classes."""

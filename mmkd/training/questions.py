@@ -37,7 +37,6 @@ def student_paths(term: Term) -> Set[str]:
     paths: Set[str] = set().union(*(paths_of(one) for one in points))
     if term.spec.through is not None:
         paths.add(term.spec.through.student)
-    paths.update(term.shared)
     if term.spec.replaces == 'background':
         paths.update(term.student_point.criteria)
     asked = [term.loss.asked(), *([] if term.region is None else [term.region.asked()]),

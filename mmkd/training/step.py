@@ -14,11 +14,12 @@ from ..networks import LiveNetwork, Partner
 from ..networks.inputs import inputs_of
 from ..networks.sharing import computed_once
 from ..points.recorder import Records
-from .auto_weights import measure
+from .auto_weights import measure, paths_measured
 from .diagnosis import Sides
 from .gate import Gate, detached, shared_through
 from .questions import Told, by_turn, seen_by, told_to, watched
 from .shared_queries import Features, asked_again, remembering, sets_of
+from .shares import Outputs, outputs_of
 from .targets import hard_targets_mixed
 
 
@@ -51,6 +52,8 @@ class Step:
         self.told: Told = {}
         self.features: Features = {}
         self.again: Dict[str, Records] = {}
+        self.outputs: Outputs = {}
+        """Where the gradients of terms with a measured weight are compared."""
 
     def losses(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
         """Compute the losses of the student, of the partners and of the terms.
@@ -89,7 +92,7 @@ class Step:
         finally:  # what was recorded holds the activations of a whole step
             for one in self.live.values():
                 one.forget()
-            self.features, self.again = {}, {}
+            self.features, self.again, self.outputs = {}, {}, {}
         return losses
 
     def name_of(self, name: str) -> str:
@@ -116,6 +119,10 @@ class Step:
                                 term.spec.replaces, self.distillation.classes))
                     stack.enter_context(remembering(
                         self.parts, name, model_of(name), self.features))
+                    if name == 'student' and self._measures():
+                        self.outputs = stack.enter_context(outputs_of(
+                            model_of(name), paths_measured(
+                                self.distillation.weights, self.terms)))
                     if isinstance(network, Partner):
                         gate = self.distillation.health.gate(name, batch.inputs.device)
                         stack.enter_context(shared_through(gate, network.shared_modules))
@@ -157,13 +164,17 @@ class Step:
             found[name] = {part: [next(rest) for _ in levels] for part, levels in parts.items()}
         return found, own
 
+    def _measures(self) -> bool:
+        return (self.measures_weights and self.distillation.student.training and
+                torch.is_grad_enabled())
+
     def _weighed(self, terms: Dict[str, Parts], task: Dict[str, Any]) -> Dict[str, Parts]:
         """Terms with the weights that are measured; ``task`` are the student's losses."""
-        weights, student = self.distillation.weights, self.distillation.student
+        weights = self.distillation.weights
         if not weights:
             return terms
-        if self.measures_weights and student.training and torch.is_grad_enabled():
-            measure(weights, self.terms, terms, task, self._seen()['student'], student)
+        if self._measures():
+            measure(weights, self.terms, terms, task, self.outputs, self.batch.iteration)
         whose = {self.name_of(name): weight for name, weight in weights.items()}
         return {name: whose[name].applied(parts) if name in whose else parts
                 for name, parts in terms.items()}

@@ -3,7 +3,6 @@ from typing import Any, Optional
 
 from mmengine.model import is_model_wrapper
 
-from ..networks import CrossFit, FrozenTeacher, ModuleTeacher
 from ..networks.live import Itself
 from .distillation import Distillation
 from .side_modules import needs_of
@@ -42,7 +41,7 @@ def check_strategy(runner: Any, distillation: Distillation, is_hook: bool = Fals
             'checked on a blank image; use the model `mmkd.Distiller` with '
             f"`strategy=dict(type='{SPLITTING[0]}')` of the FlexibleRunner, or {REMEDY}")
     for other, network in distillation.networks.items():
-        if not isinstance(network, (FrozenTeacher, ModuleTeacher, CrossFit, Itself)):
+        if not (network.is_frozen or isinstance(network, Itself)):
             raise ValueError(
                 f'`{other}` is a {type(network).__name__}, which is trained with the student or '
                 f'copies its weights, but with {name} no process has the whole student; use a '

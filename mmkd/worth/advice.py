@@ -16,6 +16,10 @@ OPPOSED = -0.3
 size."""
 
 
+ERRORS = 2
+"""Standard errors that a difference between two networks, or two splits, must exceed to count."""
+
+
 @dataclass
 class Recommendation:
     """What to do with a pair."""
@@ -42,8 +46,8 @@ def recommend(found: Findings) -> Recommendation:
 
     1. The score. If the student has a checkpoint, and the teacher's score on the validation set is
        not above the student's: another teacher.
-    2. The point. If the student has a checkpoint, and the teacher is no better at the point on
-       held-out images, neither by cross entropy nor by accuracy (:func:`is_better`), its
+    2. The point. If the student has a checkpoint, and the teacher is worse at the point on held-out
+       images, by cross entropy or by accuracy, and better by neither (:func:`is_better`), its
        predictions there are worse labels than the student has. Then only methods without
        predictions remain. A teacher that has memorised its images (:func:`is_memorised`) is named
        so; this alone excludes nothing, because it may still be better on held-out images.
@@ -119,7 +123,8 @@ def is_memorised(found: Findings) -> bool:
     errors = sides.held_out['error'], sides.train['error']
     if None in errors:
         return False
-    return bool(teacher > HIDDEN and teacher > own and gap > 2 * (errors[0]**2 + errors[1]**2)**.5)
+    return bool(teacher > HIDDEN and teacher > own and
+                gap > ERRORS * (errors[0]**2 + errors[1]**2)**.5)
 
 
 def hidden_share(found: Findings, network: str) -> Optional[float]:
@@ -132,14 +137,29 @@ def hidden_share(found: Findings, network: str) -> Optional[float]:
 
 
 def is_better(found: Findings) -> Optional[bool]:
-    """Whether the teacher is better than the student at the point on held-out images, by cross
-    entropy or by accuracy; None if it was not measured, or the student is not trained."""
-    teacher, student = (found.standings.get(name) for name in ('teacher', 'student'))
-    if not found.is_trained or teacher is None or student is None or not (
-            teacher.held_out and student.held_out):
+    """Whether the teacher is better than the student at the point on held-out images.
+
+    A difference counts if it exceeds :data:`ERRORS` standard errors of the differences by image
+    (:func:`mmkd.worth.tally.advantage`). The teacher is better if its cross entropy is lower or its
+    accuracy higher, and worse if neither is so, and one of both is the other way round.
+
+    Returns:
+        bool | None: None if the images do not tell, if it was not measured, or if the student is
+        not trained.
+
+    Example:
+        >>> found = lambda *two: Findings('s', 't', is_trained=True, advantage=dict(
+        ...     cross_entropy=two[0], accuracy=two[1]))
+        >>> is_better(found([0.1, 0.02], [-1., 0.1])), is_better(found([0.1, 0.2], [-1., 0.1]))
+        (True, False)
+        >>> is_better(found([0.1, 0.2], [-1., 2.])) is None
+        True
+    """
+    if not found.is_trained or not found.advantage:
         return None
-    return bool(teacher.held_out['cross_entropy'] < student.held_out['cross_entropy'] or
-                teacher.held_out['accuracy'] > student.held_out['accuracy'])
+    sides = [0 if abs(difference) <= ERRORS * error else 1 if difference > 0 else -1
+             for difference, error in found.advantage.values()]
+    return True if 1 in sides else False if -1 in sides else None
 
 
 def _score(found: Findings) -> Tuple[str, bool]:
@@ -170,8 +190,11 @@ def _point(found: Findings) -> Tuple[str, bool]:
                  f'{student.held_out["cross_entropy"]:.3f}')
     if is_memorised(found):
         text += '; it has memorised its training images'
-    if is_better(found) is False:
-        return f'{text}; it is no better there, so only features are compared.', True
+    better = is_better(found)
+    if better is False:
+        return f'{text}; it is worse there, so only features are compared.', True
+    if better is None and found.is_trained and found.advantage:
+        text += f'; the difference is within {ERRORS} standard errors, which excludes nothing'
     return f'{text}.', False
 
 

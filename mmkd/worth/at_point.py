@@ -2,7 +2,7 @@
 on held-out ones?"""
 import copy
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..losses import LogitLoss
 from ..points.recorder import evaluating
 from .findings import Standing
 from .images import LEAST
-from .tally import Tally
+from .tally import Tally, advantage
 
 POINTS = 'cls', 'semantic', 'rpn_cls'
 """Points of predictions with labels, the first one that can be compared."""
@@ -49,23 +49,28 @@ def _rows(logits: Tensor) -> Tensor:
     return logits.detach().movedim(1, -1).flatten(0, -2)
 
 
-def standing_of(distillation: Any, loaders: Dict[str, Any], deadline: float
-                ) -> Dict[str, Standing]:
+class Compared(NamedTuple):
+    """Both networks at a point."""
+    standings: Dict[str, Standing]
+    """By 'student' and 'teacher'."""
+    advantage: Dict[str, List[float]]
+    """Of the teacher on the last split, see :func:`mmkd.worth.tally.advantage`."""
+
+
+def standing_of(distillation: Any, loaders: Dict[str, Any], deadline: float) -> Compared:
     """Measure both networks at the point of the only term of a distillation.
 
     Args:
         distillation (Distillation): Prepared, with the entry :func:`watching`.
-        loaders (dict): Loader of single images by split, 'train' and 'held_out'.
+        loaders (dict): Loader of single images by split, 'train' and 'held_out', in this order.
         deadline (float): Time by :func:`time.monotonic` at which it stops; each split has half of
             the time that is left.
-
-    Returns:
-        dict[str, Standing]: By 'student' and 'teacher'.
     """
     student = distillation.student
     term = distillation.terms[0]
     use_sigmoid, classes = bool(term.student_point.use_sigmoid), class_count(term)
     found = {name: Standing() for name in ('student', 'teacher')}
+    tallies: Dict[str, Tally] = {}
     for number, (split, loader) in enumerate(loaders.items()):
         ends = time.monotonic() + (deadline - time.monotonic()) / (len(loaders) - number)
         tallies = {name: Tally(use_sigmoid, classes) for name in found}
@@ -79,7 +84,7 @@ def standing_of(distillation: Any, loaders: Dict[str, Any], deadline: float
                     break
         for name, sides in found.items():
             setattr(sides, split, tallies[name].result())
-    return found
+    return Compared(found, advantage(tallies['teacher'], tallies['student']))
 
 
 def rows_of(distillation: Any, batch: Any) -> List[Tuple[Tensor, Tensor, Tensor]]:

@@ -1,4 +1,5 @@
 """All figures of an examination of a pair, within a limit of time."""
+import copy
 import time
 from contextlib import redirect_stdout
 from io import StringIO
@@ -6,12 +7,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 
 from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.build import build_model
 from ..core.rng import seed_from
+from ..data.overlap import overlap
 from ..files.checkpoint import read_checkpoint
 from ..files.classes import classes_of_config
 from ..files.fit import load_exactly
@@ -95,6 +97,7 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
         work = _Work(student, model, one, found, images, tell)
         tell('the pair')
         work.pair()
+        work.attempt('the images', work.overlap)
         work.attempt('the scores', lambda: work.scores(_after(SHARE_OF_SCORES, ends)))
         work.attempt('the point', lambda: work.point(_after(SHARE_OF_POINT, ends)))
         work.attempt('the methods', lambda: work.methods(
@@ -160,6 +163,12 @@ class _Work:
             reasons[name] = str(tried)
         self.found.problems += [f'the point `{name}`: {text}' for name, text in reasons.items()]
 
+    def overlap(self) -> None:
+        """Find validation images that are among the training images."""
+        splits = [DATASETS.build(copy.deepcopy(loader.dataset))
+                  for loader in (self.config.train_dataloader, self.config.val_dataloader)]
+        self.found.seen = overlap(*splits)
+
     def scores(self, ends: float) -> None:
         scored = scores_of(self.config, self.model, self.teacher, self.found.classes, self.images,
                            ends)
@@ -180,7 +189,7 @@ class _Work:
         distillation.prepare()
         loaders = {split: split_loader(self.config, split, self.images)
                    for split in ('train', 'held_out')}
-        self.found.standings = standing_of(distillation, loaders, ends)
+        self.found.standings, self.found.advantage = standing_of(distillation, loaders, ends)
         self.found.images.update({
             split: getattr(self.found.standings['teacher'], split).get('images', 0)
             for split in loaders})
@@ -222,7 +231,7 @@ class _Work:
             device = next(self.model.parameters()).device
             distillation.side_modules._apply(lambda tensor: tensor.to(device))
             distillation.begin()
-            fill(one, lesson_of(distillation, self.batches))
+            fill(one, lesson_of(distillation, self.batches), distillation)
         except Exception as error:
             one.problem = f'{type(error).__name__}: {error}'
 

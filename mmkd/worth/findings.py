@@ -14,6 +14,31 @@ class Standing:
 
 
 @dataclass
+class TermFinding:
+    """The share of one term, see :mod:`mmkd.training.shares`."""
+    name: str
+    on: str
+    """The student's point."""
+    weight: float
+    """Its ``loss_weight``."""
+    shared: str
+    """Paths of the modules at whose outputs it was measured."""
+    ratio: float
+    """Norm of its gradient, divided by that of the task's losses."""
+    cosine: float
+    """Cosine of the angle between both gradients."""
+
+    def weight_for(self, share: float) -> Optional[float]:
+        """The ``loss_weight`` for a share; None if the gradient of the term is 0.
+
+        Example:
+            >>> TermFinding('loss_neck_mse', 'neck', 2., 'neck', ratio=4., cosine=0.).weight_for(10)
+            5.0
+        """
+        return self.weight * share / self.ratio if self.ratio else None
+
+
+@dataclass
 class MethodFinding:
     """Figures of one method."""
     name: str
@@ -26,17 +51,21 @@ class MethodFinding:
     is_left_out: bool = False
     """Whether it fits, but the time was up before it was measured."""
     ratio: Optional[float] = None
-    """Norm of its gradient on the shared features, divided by that of the task's losses."""
+    """Of its terms, the largest share, see :class:`TermFinding`."""
     cosine: Optional[float] = None
-    """Cosine of the angle between both gradients."""
+    """Of the same term."""
     shared: str = ''
-    """The point with these features: 'neck' or 'backbone'."""
+    """Of the same term, the modules."""
     losses: Dict[str, float] = field(default_factory=dict)
     """Values of its losses by name."""
     seconds: Optional[float] = None
     """Of a training step with it."""
     memory: Optional[float] = None
     """Bytes of a step: on a GPU the peak, on a CPU the tensors kept for the backward pass."""
+    terms: List[TermFinding] = field(default_factory=list)
+    """The shares of its terms."""
+    note: str = ''
+    """Why its gradient was not measured; '' if it was."""
 
 
 @dataclass
@@ -49,6 +78,8 @@ class Findings:
     is_trained: bool = False
     """Whether the student has weights of a checkpoint."""
     classes: List[str] = field(default_factory=list)
+    seen: List[str] = field(default_factory=list)
+    """Files of the validation set that are among the training images, too."""
     images: Dict[str, int] = field(default_factory=dict)
     """Number of images by what was measured on them: 'scored'; at the point 'train' and
     'held_out'."""
@@ -62,6 +93,9 @@ class Findings:
     """The point whose predictions are compared with labels."""
     standings: Dict[str, Standing] = field(default_factory=dict)
     """By network."""
+    advantage: Dict[str, List[float]] = field(default_factory=dict)
+    """How much better the teacher is than the student at the point on held-out images, see
+    :func:`mmkd.worth.tally.advantage`."""
     agreement: Dict[str, Any] = field(default_factory=dict)
     """See :mod:`mmkd.worth.agreement`."""
     methods: List[MethodFinding] = field(default_factory=list)

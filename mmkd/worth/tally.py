@@ -111,6 +111,46 @@ class Tally:
             by_class=[100 * b / a if a else None for a, b in zip(of_all, of_right)])
 
 
+def advantage(one: Tally, other: Tally) -> Dict[str, List[float]]:
+    """How much better one network is than another one that was measured on the same images.
+
+    The differences are paired by image: both networks see the same positions, so what makes an
+    image hard for both does not count.
+
+    Args:
+        one (Tally): The network that may be better.
+        other (Tally): The other one, with the same labels in the same order.
+
+    Returns:
+        dict: By ``accuracy`` (per cent) and ``cross_entropy`` (nats), the difference, positive if
+        ``one`` is better, and its standard error over images; {} for fewer than two images.
+
+    Example:
+        >>> logits, labels = torch.tensor([[4., 0.], [0., 4.]]), torch.tensor([0, 0])
+        >>> one, other = Tally(False, 2), Tally(False, 2)
+        >>> for image in range(2):
+        ...     one.add(logits[:1], labels[:1])
+        ...     other.add(logits[image:image + 1], labels[:1])
+        >>> advantage(one, other)['accuracy']
+        [50.0, 50.0]
+    """
+    sides = [torch.tensor(tally._images, dtype=torch.float64) for tally in (one, other)]
+    if len(sides[0]) < 2:
+        return {}
+    if len(sides[0]) != len(sides[1]) or not torch.equal(*(side[:, 0] for side in sides)):
+        raise ValueError('the two networks were not measured on the same images; measure both at '
+                         'the same positions')
+    count = sides[0][:, 0]
+    differences = sides[0] - sides[1]
+    found = {}
+    for name, values in (('accuracy', 100 * differences[:, 1]),
+                         ('cross_entropy', -differences[:, 2])):
+        error = error_of_ratio(values, count)
+        assert error is not None  # of two images or more
+        found[name] = [(values.sum() / count.sum()).item(), error]
+    return found
+
+
 def error_of_ratio(values: Tensor, counts: Tensor) -> Optional[float]:
     """Standard error of sum(values) / sum(counts) over independent images, to first order; None for
     a single image.

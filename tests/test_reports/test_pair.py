@@ -52,6 +52,17 @@ def test_text_and_page_have_the_same_figures(found):
     assert page.index('>mAP<') < page.index('>mAP50<')
 
 
+def test_validation_images_among_the_training_images_are_named(found):
+    advice = recommend(found)
+    assert 'arning' not in as_text(found, advice) + as_page(found, advice)
+    found.seen = ['data/val/cat<1>.png', 'data/val/dog.png']
+    text, page = as_text(found, advice), as_page(found, advice)
+    words = ' '.join(text.split())
+    assert 'warning: 2 images of the validation set are among the training images' in words
+    assert 'cat<1>.png, dog.png' in words
+    assert 'cat&lt;1&gt;.png, dog.png' in page
+
+
 def test_a_cache_that_does_not_pay(found):
     found.cache['epochs'] = None
     assert 'does not pay: per image 100 ms for the teacher, 20 ms to read' in costs_text(

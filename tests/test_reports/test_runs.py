@@ -75,10 +75,18 @@ def test_a_line_that_was_not_finished_is_left_out_and_named(student):
     assert 'is not complete' in as_page([run])
 
 
-def test_shares_of_gradients_are_found_by_name(distilled):
-    write_log(distilled, [dict(trained(3, loss_cls=1.), grad_share_cls_kd=0.3)], '20260102_000000')
+def test_shares_of_gradients_are_no_losses_and_no_scores(distilled):
+    before = read_run(str(distilled))
+    name = 'gradient_share/loss_cls_kd'
+    assert before.shares == []
+    assert 'share of gradients' not in as_page([before])
+    write_log(distilled, [{name: 0.3, 'step': 1}, {name: 0.4, 'step': 2}, trained(3, loss_cls=1.)],
+              '20260102_000000')
     run = read_run(str(distilled))
-    assert run.shares == ['grad_share_cls_kd']
+    assert run.shares == [name]
+    assert run.series(name) == [(1, 0.3), (2, 0.4)]
+    assert (run.metrics, run.validation) == (before.metrics, before.validation)
+    assert name not in run.losses
     assert 'share of gradients' in as_page([run])
 
 

@@ -67,6 +67,8 @@ def test_each_image_is_in_one_fold_and_in_the_others_annotations(shapes, tool, t
         assert os.path.getsize(f'{shapes}/{name}') == size
     written = Config.fromfile('out/cross_fit.py')
     assert written.model.teacher == dict(type='mmkd.CrossFit', folder=str(tmp_path / 'out'))
+    # The first one of mmkd/losses/recommended.py for one-stage detectors.
+    assert written.model.distill == [dict(type='mmkd.DISTLoss', on='cls')]
 
 
 def test_the_written_config_trains(shapes, tool, tmp_path):
@@ -77,6 +79,29 @@ def test_the_written_config_trains(shapes, tool, tmp_path):
     config.work_dir = str(tmp_path / 'run')
     _, losses = train(config)
     assert all(one['loss_cls_dist'] > 0 for one in losses)
+
+
+def test_the_given_method_is_written(shapes, tool, tmp_path, capsys):
+    detector(shapes, tmp_path / 'plain.py')
+    tool('plain.py', '--folds', 2, '--work-dir', 'out', '--method', 'kd+mimic')
+    written = Config.fromfile('out/cross_fit.py').model
+    assert [(one.type, one.on) for one in written.distill] == [
+        ('mmkd.KDLoss', 'cls'), ('mmkd.MSELoss', 'neck')]
+    assert written.teacher.type == 'mmkd.CrossFit'
+    assert 'in which they teach with kd+mimic\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('method', 'says'), [
+    ('fgd', r'--method fgd needs a single teacher \(`inherit`\)'),
+    ('crosskd', r'--method crosskd needs a single teacher \(`through`\), but the teachers of a '
+                'cross-fitting are several; use another method'),
+    ('dst', 'no method `dst`')])
+def test_a_method_that_cannot_be_used_is_refused_before_training(shapes, tool, tmp_path, method,
+                                                                 says):
+    detector(shapes, tmp_path / 'plain.py')
+    with pytest.raises(ValueError, match=says):
+        tool('plain.py', '--folds', 2, '--work-dir', 'out', '--method', method)
+    assert not os.path.exists('out/fold0')
 
 
 def test_the_same_command_again_keeps_what_is_done(shapes, tool, tmp_path, capsys):

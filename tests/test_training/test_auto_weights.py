@@ -25,7 +25,9 @@ from torch import distributed, multiprocessing, nn
 
 from mmkd import FAMILIES, BaseTeacher, ModelFamily
 from mmkd.losses import LOSSES, DistillLoss
-from mmkd.training.auto_weights import before_copy
+from mmkd.reports.runs import read_run
+from mmkd.training.auto_weights import LOWER, ROUNDS
+from mmkd.training.shares import norms_of, outputs_of
 
 PKD = dict(type='mmkd.PKDLoss', on='neck')
 SHORT = dict(share=0.25, iters=3)
@@ -88,11 +90,11 @@ class SlopeLoss(DistillLoss):
         return self.slopes[iteration % len(self.slopes)] * student.sum()
 
 
-def linear(weight='auto', on='backbone', model=None, **entry):
+def linear(weight='auto', on='backbone', model=None, kind='mmkd.SlopeLoss', **entry):
     SlopeLoss.slopes = (5., )  # also for the trial before training
     torch.manual_seed(0)
     made = build(distiller(model or dict(type='LinearModel'), Frozen(), dict(
-        type='mmkd.SlopeLoss', on=on, loss_weight=weight, **entry)))
+        type=kind, on=on, loss_weight=weight, **entry)))
     made.prepare()
     return made.train()
 
@@ -148,7 +150,7 @@ def test_a_term_that_is_zero_is_measured_again(monkeypatch):
     model = linear(dict(share=0.5, iters=2))
     found = steps(model, 5, slopes=(0., 0., 0., 4., 4.))
     assert 'no weight was found in 2 iterations, because the gradient of the term at `backbone` ' \
-           'was 0 or not finite' in said[0]
+           'was 0; the term is left out, and measured again' in said[0]
     assert [one['loss_backbone_slope'] for one in found[:3]] == [0] * 3
     weight = model.distillation.weights['loss_backbone_slope']
     assert weight.is_fixed  # from the third and the fourth step
@@ -162,6 +164,71 @@ def test_steps_that_are_not_finite_do_not_enter_the_mean():
     found = steps(linear(dict(share=0.5, iters=3)), 4, slopes=(1., float('nan'), 3., 8.))
     assert found[1]['loss_backbone_slope'] == 0
     assert found[3]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
+
+
+@LOSSES.register
+class HalfLoss(SlopeLoss):
+    """The gradient is computed in float16: it is infinite from 65520 on."""
+
+    def compare(self, student, teacher, *, iteration):
+        return (self.slopes[iteration % len(self.slopes)] * student.half()).float().sum()
+
+
+class Scaler:
+    """Scales as torch's GradScaler."""
+
+    def __init__(self, value=2.**16):
+        self.value = value
+
+    def scale(self, loss):
+        return loss * self.value
+
+
+@pytest.fixture
+def scaler(monkeypatch):
+    wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.))
+    wrapper.loss_scaler = Scaler()
+    monkeypatch.setattr('mmkd.training.auto_weights.current_optim_wrapper', lambda: wrapper)
+    return wrapper.loss_scaler
+
+
+def half(weight):
+    return linear(weight, kind='mmkd.HalfLoss', name='loss_backbone_slope')
+
+
+def test_a_term_that_overflows_is_measured_in_later_iterations(scaler, monkeypatch):
+    """5 * 65536 is infinite in float16, and 5 * 4096 is not. The scaler of the optimizer does not
+    learn of it, because the term is not added as long as it has no weight."""
+    model = half(dict(share=0.1, iters=3))
+    found = steps(model, 4)
+    assert [one['loss_backbone_slope'] for one in found[:1]] == [0.]
+    assert [one['weight_backbone_slope'] for one in found[1:]] == pytest.approx([0.06] * 3)
+    weight = model.distillation.weights['loss_backbone_slope']
+    assert weight.is_fixed
+    assert weight.state_dict()['scale'] == LOWER
+
+
+def test_a_term_that_always_overflows_is_an_error(scaler, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmkd.training.auto_weights.print_log',
+                        lambda text, *rest: said.append(text))
+    model = half(dict(share=0.1, iters=2))
+    scaler.value = 2.**100
+    with pytest.raises(ValueError, match=r'`loss_backbone_slope`: no weight was found in 10 itera'
+                                         r'.*gradient of the term at `backbone` was infinite or '
+                                         r'NaN in 2 of the last 2 iterations; train without '
+                                         r'float16, or write a number for `loss_weight`'):
+        steps(model, 2 * ROUNDS)
+    assert len(said) == ROUNDS - 1
+    assert all(one.endswith('the term is left out, and measured again') for one in said)
+
+
+def test_a_term_that_is_always_zero_is_an_error():
+    model = linear(dict(share=0.1, iters=2))
+    with pytest.raises(ValueError, match=r'no weight was found in 10 iterations, because the '
+                                         r'gradient of the term at `backbone` was 0; compare '
+                                         r'another point'):
+        steps(model, 2 * ROUNDS, slopes=(0., ))
 
 
 def test_in_eval_mode_nothing_is_measured():
@@ -219,13 +286,22 @@ def test_a_resume_with_fewer_iterations_fixes_the_weight():
     assert weight.count == 5
 
 
-def test_the_gradient_before_a_copy_is_that_of_both_readers():
-    """A recorded value is copied if it is changed in place later."""
-    value = 2 * torch.tensor([1., -1., 1.], requires_grad=True)
-    copy = value.clone()
-    value.relu_()
-    found, = torch.autograd.grad(value.sum() + 3 * copy.sum(), [before_copy(copy)])
-    assert found.tolist() == [4., 3., 4.]
+def test_an_output_has_the_gradient_of_all_that_is_computed_from_it():
+    """The second output is computed from the first one; its reader changes the first one in place.
+
+    Gradients of the task: (4, 3, 4) and (1, 1, 1); of the term: (6, 6, 6) and (2, 2, 2).
+    """
+    class Pyramid(nn.Module):
+        def forward(self, x):
+            first = 2 * x
+            return first, 3 * first
+
+    module = nn.Sequential(Pyramid())  # both modules return the same tensors
+    with outputs_of(module, ['', '0']) as found:
+        first, second = module(torch.tensor([1., -1., 1.], requires_grad=True))
+    task = second.sum() + first.relu_().sum()
+    norms = norms_of(2 * second.sum(), task, ['', '0'], found, 'loss').tolist()
+    assert norms == pytest.approx([44**.5, 120**.5, 6. * 11 + 2 * 3])
 
 
 # --- whole models ---------------------------------------------------------------------------------
@@ -261,6 +337,7 @@ def test_share_on_whole_models_equals_plain_gradients(pair, tmp_path):
     data = model.data_preprocessor(batch, True)
     kept = []
     module = model.student.get_submodule(features)
+
     module.register_forward_hook(lambda module, args, output: kept.extend(output))
     losses = model(**data, mode='loss')
     sums = {name: sum(value) if isinstance(value, (list, tuple)) else value
@@ -325,22 +402,19 @@ def test_the_hook_measures_the_same_weights(shapes, tmp_path):
             config.custom_hooks = [dict(type='mmkd.DistillHook', teacher=teacher, distill=entries)]
         train(config)
         found.append(saved_at(tmp_path / name / 'epoch_2.pth'))
+        run = read_run(str(tmp_path / name))
+        scalar, = run.shares
+        assert scalar == 'gradient_share/loss_neck_pkd'
+        shares = run.series(scalar)
+        assert [step for step, _ in shares] == [1, 2, 3]
+        assert shares[0][1] == pytest.approx(SHORT['share'])  # of its own norms alone
+        assert 0.05 < shares[2][1] < 1
     for key in ('state_dict', 'mmkd'):
         same_to_the_bit(*(one[key] for one in found))
     assert int(found[0]['mmkd']['weights']['loss_neck_pkd']['count']) == 3
 
 
-class Scaler:
-    """Scales a loss like torch's GradScaler."""
-
-    def scale(self, loss):
-        return loss * 2.**16
-
-
-def test_a_loss_scaler_does_not_change_the_weight(monkeypatch):
-    wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.))
-    wrapper.loss_scaler = Scaler()
-    monkeypatch.setattr('mmkd.training.auto_weights.current_optim_wrapper', lambda: wrapper)
+def test_a_loss_scaler_does_not_change_the_weight(scaler):
     model = linear(dict(share=0.1, iters=2))
     assert [one['weight_backbone_slope'] for one in steps(model, 3)] == pytest.approx([0.06] * 3)
 

@@ -1,6 +1,7 @@
 """Examinations of small models of each family, with data from their configs."""
 import copy
 import json
+import os
 
 import pytest
 import torch
@@ -53,6 +54,9 @@ def test_a_detector(pair):
                     methods=['dist', 'mimic', 'dkd'])
     found = done.findings
     assert found.problems == []
+    # The training images of this data set are those of the validation.
+    assert [os.path.basename(path) for path in found.seen] == [f'{n}.png' for n in range(4)]
+    assert set(found.advantage) == {'accuracy', 'cross_entropy'}
     assert config._cfg_dict == before
     assert found.kind == 'dense'
     assert found.images == dict(scored=4, train=4, held_out=4)
@@ -67,6 +71,8 @@ def test_a_detector(pair):
     assert (dist.on, dist.kinds, mimic.on, mimic.kinds) == (
         ['cls'], ['prediction'], ['neck'], ['feature'])
     for one in (dist, mimic):
+        term, = one.terms
+        assert (term.shared, term.ratio, term.cosine) == (one.shared, one.ratio, one.cosine)
         assert one.shared == 'neck'
         assert one.ratio > 0
         assert -1 <= one.cosine <= 1
@@ -78,6 +84,11 @@ def test_a_detector(pair):
     json.dumps(found.as_dict())
     assert recommend(found).verdict in ('distil', 'another teacher')
     assert all(set(one) == {'student', 'teacher'} for one in done.examples)
+
+
+def flat_gradient(loss, tensors):
+    return torch.cat([one.flatten() for one in torch.autograd.grad(
+        loss, tensors, retain_graph=True)])
 
 
 def test_the_gradient_is_that_of_a_step_of_the_distiller(pair):
@@ -92,19 +103,14 @@ def test_the_gradient_is_that_of_a_step_of_the_distiller(pair):
         distillation = Distillation(student, one, entries, config=config)
         distillation.prepare()
         finding = MethodFinding('mimic')
-        fill(finding, lesson_of(distillation, batches))
+        fill(finding, lesson_of(distillation, batches), distillation)
         data = student.train().data_preprocessor(copy.deepcopy(batches[0]), True)
-        # P7 is computed from P6. With leaf tensors, no gradient counts twice.
-        own = [level.detach().requires_grad_()
-               for level in student.neck(student.backbone(data['inputs']))]
+        own = student.neck(student.backbone(data['inputs']))
         losses = student.bbox_head.loss(own, data['data_samples'])
-        sum(sum(value) for value in losses.values()).backward()
-        task = torch.cat([level.grad.flatten() for level in own])
+        task = flat_gradient(sum(sum(value) for value in losses.values()), own)
         with torch.no_grad():
             theirs = one.model.neck(one.model.backbone(data['inputs']))
-        free = [level.detach().requires_grad_() for level in own]
-        sum((a - b).square().mean() for a, b in zip(free, theirs)).backward()
-        term = torch.cat([level.grad.flatten() for level in free])
+        term = flat_gradient(sum((a - b).square().mean() for a, b in zip(own, theirs)), own)
     assert finding.ratio == pytest.approx((term.norm() / task.norm()).item(), rel=1e-3)
     assert finding.cosine == pytest.approx(
         torch.cosine_similarity(term, task, dim=0).item(), abs=1e-4)
@@ -156,7 +162,7 @@ def test_teacher_is_scored_by_its_own_predictions(pair):
                                         config=config)
             distillation.prepare()
             sides[name] = standing_of(distillation, dict(
-                train=split_loader(config, 'train', 2)), float('inf'))
+                train=split_loader(config, 'train', 2)), float('inf')).standings
     assert sides['same']['teacher'] == sides['same']['student'] == sides['other']['student']
     assert sides['other']['teacher'] != sides['other']['student']
 

@@ -1,12 +1,13 @@
-"""Comparison of gradients, on networks with known gradients."""
-import math
+"""Gradients beside each other, on networks whose gradients are known."""
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from mmkd.worth.costs import break_even
-from mmkd.worth.pull import memory_of, pull_of, step, unchanged
+from mmkd.worth.findings import MethodFinding
+from mmkd.worth.pull import Lesson, Pull, fill, memory_of, pull_of, step, unchanged
 
 
 class Line(nn.Module):
@@ -33,46 +34,74 @@ def losses_of(task, term):
     return model, forward
 
 
-@pytest.fixture(autouse=True)
-def points(monkeypatch):
-    from mmkd.points.point import Point, tensors_of
-    monkeypatch.setattr('mmkd.worth.pull.points_of', lambda model: {
-        name: Point(name, (name, ), tensors_of) for name in ('neck', 'backbone')})
+NECK = {'loss_neck_mse': ['neck']}
 
 
-def test_ratio_and_cosine_of_a_linear_model():
-    """The gradients at the output of the neck are (3, 4) and (0, 10)."""
+def test_norms_and_cosine_of_a_linear_model():
+    """Gradients on the output of the neck are (3, 4) and (0, 10)."""
     model, forward = losses_of((0., 10.), (3., 4.))
-    found = step(forward, model, torch.ones(1, 2), ['loss_neck_mse'])
-    assert found.pulls['neck'].ratio == pytest.approx(0.5)
-    assert found.pulls['neck'].cosine == pytest.approx(0.8)
+    found = step(forward, model, torch.ones(1, 2), NECK)
+    assert found.pulls == {'loss_neck_mse': (
+        pytest.approx(10.), pytest.approx(5.), pytest.approx(0.8))}
     assert found.losses == {'loss_neck_mse': pytest.approx(7.)}
     assert all(one.grad is None for one in model.parameters())
 
 
-def test_gradient_of_a_term_before_the_neck():
+def test_each_term_is_measured_at_its_own_modules():
+    """The gradients on the output of the backbone are (2, 2) and, through the neck, (1, 1)."""
     model = Line()
     model.backbone = nn.Linear(2, 2, bias=False)
 
     def forward(inputs, samples):
         early = model.backbone(inputs)
-        return dict(loss=model.neck(early).sum(), loss_early=2 * early.sum())
+        late = model.neck(early)
+        return dict(loss=late.sum(), loss_early=2 * early.sum(), loss_late=[late[:, 0].sum()])
 
-    found = step(forward, model, torch.ones(1, 2), ['loss_early'])
-    assert set(found.pulls) == {'backbone'}
-    assert found.pulls['backbone'] == (pytest.approx(2.), pytest.approx(1.))
+    found = step(forward, model, torch.ones(1, 2), dict(
+        loss_early=['backbone'], loss_late=['neck'])).pulls
+    assert found['loss_early'] == (pytest.approx(2**.5), pytest.approx(8**.5), pytest.approx(1.))
+    assert found['loss_late'] == (pytest.approx(2**.5), pytest.approx(1.), pytest.approx(2**-.5))
 
 
 def test_term_without_gradient_has_no_ratio():
     model, forward = losses_of((0., 10.), (3., 4.))
     found = step(lambda *given: {**forward(*given), 'loss_neck_mse': torch.ones(())}, model,
-                 torch.ones(1, 2), ['loss_neck_mse'])
+                 torch.ones(1, 2), NECK)
     assert found.pulls == {}
+    assert found.note == ''
+
+
+def test_a_term_beside_the_task_says_why_it_has_no_share():
+    model = Line()
+    model.side = nn.Linear(2, 2)
+    found = step(lambda inputs, samples: dict(
+        loss=model.neck(inputs).sum(), loss_side=model.side(inputs).sum()), model,
+        torch.ones(1, 2), dict(loss_side=['side']))
+    assert found.pulls == {}
+    assert '`loss_side`: the losses on labels do not depend on `side`' in found.note
 
 
 def test_gradients_of_zero():
-    assert pull_of([torch.zeros(2)], [torch.ones(2)]) == (0., 0.)
-    assert pull_of([torch.ones(2)], [torch.zeros(2)]) == (math.inf, 0.)
+    assert pull_of(torch.tensor([2., 0., 0.])) == (2., 0., 0.)
+    assert pull_of(torch.tensor([0., 2., 0.])) == (0., 2., 0.)
+    assert pull_of(torch.zeros(3)) is None
+
+
+def test_the_share_of_a_method_is_the_quotient_of_mean_norms_of_its_largest_term():
+    """(1 + 5) / (2 + 4) = 1 of the first term, 9 / 6 of the second one."""
+    terms = [SimpleNamespace(name=name, spec=SimpleNamespace(on_student=on), loss=SimpleNamespace(
+        loss_weight=weight), parts=[SimpleNamespace(shared=(place, ))]) for name, on, weight, place
+        in (('loss_a', 'cls', 4., 'neck'), ('loss_b', 'backbone', 1., 'backbone'))]
+    lessons = [Lesson(dict(loss_a=Pull(2., 1., 0.5), loss_b=Pull(2., 3., 0.)), {}, 1., 1.),
+               Lesson(dict(loss_a=Pull(4., 5., 0.1), loss_b=Pull(4., 6., -0.2)), {}, 2., 3.)]
+    found = MethodFinding('both')
+    fill(found, lessons, SimpleNamespace(terms=terms))
+    first, second = found.terms
+    assert (first.ratio, first.cosine, first.on, first.shared) == (1., 0.3, 'cls', 'neck')
+    assert (found.ratio, found.cosine, found.shared) == (1.5, -0.1, 'backbone')
+    assert (found.seconds, found.memory) == (1., 3.)
+    assert first.weight_for(10.) == 40.
+    assert second.weight_for(3.) == 2.
 
 
 def test_memory_counts_tensors_kept_for_backward():

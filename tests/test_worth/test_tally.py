@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from mmkd.worth.tally import Tally, error_of_ratio
+from mmkd.worth.tally import Tally, advantage, error_of_ratio
 
 
 def logits_of(*rows):
@@ -60,3 +60,35 @@ def test_error_equals_a_bootstrap_over_images():
     spread = (values[picks].sum(1) / counts[picks].sum(1)).std().item()
     assert error_of_ratio(values, counts) == pytest.approx(spread, rel=0.06)
     assert error_of_ratio(values[:1], counts[:1]) is None
+
+
+def tallies(right):
+    """Tallies of a teacher and a student: per image, the positions at which each is right."""
+    sides = Tally(use_sigmoid=False, classes=2), Tally(use_sigmoid=False, classes=2)
+    for image in right:
+        for tally, own in zip(sides, image):
+            logits = torch.tensor([[2., 0.] if one else [0., 2.] for one in own])
+            tally.add(logits, torch.zeros(len(own), dtype=torch.long))
+    return sides
+
+
+def test_the_advantage_is_paired_by_image():
+    """An image that is hard for both adds nothing to the error."""
+    hard, easy = [False] * 4, [True] * 4
+    one = [True, False, False, False]
+    found = advantage(*tallies([(easy, easy), (hard, hard), (one, hard), (one, hard)]))
+    # Differences of 0, 0, 1 and 1 of 4 positions: the mean is 2 of 16. Their rests from it are
+    # +-0.5, so the standard error of the sum is the root of 4 * (4 * 0.25) / 3.
+    assert found['accuracy'] == pytest.approx([100 * 2 / 16, 100 * (4 / 3)**.5 / 16])
+    # Right and wrong differ by 2 nats.
+    assert found['cross_entropy'] == pytest.approx([2 * 2 / 16, 2 * (4 / 3)**.5 / 16])
+    alone = [tally.result()['error'] for tally in tallies([(easy, easy), (hard, hard)])]
+    assert min(alone) > 0.5
+
+
+def test_the_advantage_needs_the_same_images():
+    one, other = tallies([([True], [True]), ([True], [False])])
+    other.add(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ValueError, match='not measured on the same images'):
+        advantage(one, other)
+    assert advantage(*tallies([([True], [False])])) == {}
