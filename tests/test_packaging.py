@@ -49,7 +49,7 @@ def test_metadata(wheel):
     text = wheel.read(name).decode()
     from mmkd.version import __version__
     assert f'\nVersion: {__version__}\n' in text
-    for extra in ('cache', 'report', 'foundation', 'all', 'det', 'seg', 'cls'):
+    for extra in ('cache', 'report', 'foundation', 'sweep', 'all', 'det', 'seg', 'cls'):
         assert f'\nProvides-Extra: {extra}\n' in text
     with open(os.path.join(ROOT, 'CITATION.cff')) as file:
         assert f'\nversion: {__version__}\n' in file.read()
@@ -79,8 +79,9 @@ def test_commands_run_from_any_folder(installed):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('train.py: ')
     tools = tools_of(os.path.join(ROOT, 'tools'))
-    assert {'train', 'test', 'inspect', 'compare', 'publish', 'label', 'env'} <= set(tools)
-    assert {'common', 'command', 'launch', 'written'}.isdisjoint(tools)
+    assert {'train', 'test', 'inspect', 'compare', 'publish', 'label', 'env',
+            'sweep'} <= set(tools)
+    assert {'common', 'command', 'launch', 'written', 'sweep_loop', 'sweep_trial'}.isdisjoint(tools)
     assert path_of('inspect-pair', tools) == path_of('inspect', tools) != ''
 
 

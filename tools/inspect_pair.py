@@ -14,6 +14,11 @@ recommendation. See docs/worth_it.md.
     python tools/inspect_pair.py configs/bccd/student.py configs/bccd/teacher.py --data \\
         --teacher-checkpoint work_dirs/bccd/teacher/seed0/epoch_24.pth \\
         --student-checkpoint work_dirs/bccd/student/seed0/epoch_12.pth --html pair.html
+
+With --shares, only the gradients of the terms are measured. See docs/auto.md.
+
+    python tools/inspect_pair.py configs/bccd/student.py configs/bccd/teacher.py \\
+        --teacher-checkpoint work_dirs/bccd/teacher/seed0/epoch_24.pth --shares kd dist pkd
 """
 import argparse
 import logging
@@ -29,7 +34,7 @@ from common import (
     read_teacher,
 )
 from mmengine.logging import MMLogger
-from pair_report import check_examination, write_examination
+from pair_report import check_examination, write_examination, write_shares
 
 from mmkd.inspection import inspect_pair, methods_table, table_of
 
@@ -49,18 +54,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data', action='store_true',
                         help="measure the pair on images of the student's config, and recommend a "
                         'method')
+    parser.add_argument('--shares', nargs='*', metavar='METHOD', help="measure the gradient of "
+                        "each term beside that of the losses on labels (docs/auto.md), on images "
+                        "of the student's config; by default of the recommended methods")
     parser.add_argument('--images', type=int, help='with --data: most images of each of training '
                         'and validation; 200 by default')
     parser.add_argument('--minutes', type=float, help='with --data: the limit of time; 5 by '
                         'default')
     parser.add_argument('--only', nargs='+', metavar='METHOD', help='with --data: methods to '
                         'measure; all that fit by default, as far as the time allows')
-    parser.add_argument('--student-checkpoint', metavar='FILE', help='with --data: weights of the '
-                        'student trained alone; by default those with which training starts')
+    parser.add_argument('--student-checkpoint', metavar='FILE', help='with --data or --shares: '
+                        'weights of the student trained alone; by default those with which '
+                        'training starts')
     parser.add_argument('--json', metavar='FILE', help='with --data: write the figures')
     parser.add_argument('--html', metavar='FILE', help='with --data: write one page')
     args = parser.parse_args()
-    given = [name for name in OF_DATA if getattr(args, name) is not None]
+    given = [name for name in OF_DATA if getattr(args, name) is not None and not (
+        name == 'student_checkpoint' and args.shares is not None)]
+    if args.data and args.shares is not None:
+        parser.error('--data measures the shares, too; leave out --shares')
     if given and not args.data:
         parser.error(f'--{given[0].replace("_", "-")} goes with --data; add --data')
     if args.data:
@@ -77,7 +89,10 @@ def main() -> None:
         check_checkpoint(args.student_checkpoint, '--student-checkpoint')
     # Weights are not needed for the points, but the class names in them come first.
     teacher, checkpoint = read_teacher(
-        args.teacher, args.teacher_checkpoint or (None if args.data else NONE))
+        args.teacher, args.teacher_checkpoint or (
+            None if args.data or args.shares is not None else NONE))
+    if args.shares is not None:
+        return write_shares(args, student, teacher, checkpoint)
     if args.data:
         return write_examination(args, student, teacher, checkpoint)
     pair = inspect_pair(student, teacher, checkpoint, args.classes)

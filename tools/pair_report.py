@@ -9,11 +9,11 @@ from command import Parser
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmkd.losses import METHODS
-from mmkd.reports.pair import as_page, as_text
+from mmkd.losses.method import methods_of
+from mmkd.reports.pair import as_page, as_text, shares_text
 from mmkd.reports.pictures import Drawer, scaled_labels
 from mmkd.worth import recommend
-from mmkd.worth.examine import IMAGES, MINUTES, Examination, examine
+from mmkd.worth.examine import IMAGES, MINUTES, Examination, examine, measure_shares
 from mmkd.worth.images import labels_are_scaled
 
 
@@ -26,16 +26,45 @@ def check_examination(parser: Parser, args: argparse.Namespace) -> None:
     if not args.minutes > 0:
         parser.error(f'--minutes must be greater than 0, but got {args.minutes:g}; use for '
                      'instance 5')
-    unknown = [name for name in args.only or () if name not in METHODS]
-    if unknown:
-        parser.error(f'--only {unknown[0]}: no method of this name; use some of '
-                     f'{", ".join(sorted(METHODS))}')
+    for name in args.only or ():
+        methods_of(name)
     for option in ('json', 'html'):
         path = getattr(args, option)
         folder = os.path.dirname(os.path.abspath(path)) if path else '.'
         if not os.path.isdir(folder):
             parser.error(f'--{option} {path}: the folder {folder} does not exist; create it, or '
                          'use another path')
+
+
+def tell(text: str) -> None:
+    """Say on the terminal what begins."""
+    print(f'{text} ...', file=sys.stderr, flush=True)
+
+
+def check_predicts(args: argparse.Namespace, teacher: Any) -> None:
+    """Check that the teacher has predictions.
+
+    Raises:
+        ValueError: If it has features alone.
+    """
+    if not isinstance(teacher, Config):
+        raise ValueError(f'--data and --shares need a teacher with predictions, but {args.teacher} '
+                         'has features alone; use the config of a detector, a segmentor or a '
+                         'classifier, or leave out the option')
+
+
+def write_shares(args: argparse.Namespace, student: Config, teacher: Any,
+                 checkpoint: Optional[str]) -> None:
+    """Print the table of shares.
+
+    Raises:
+        ValueError: If the teacher has no predictions, the config no data, or a method is unknown.
+    """
+    for name in args.shares:
+        methods_of(name)
+    check_predicts(args, teacher)
+    print(shares_text(measure_shares(student, teacher, checkpoint, args.student_checkpoint,
+                                     args.classes, args.shares or None, tell)))
 
 
 def write_examination(args: argparse.Namespace, student: Config, teacher: Any,
@@ -45,13 +74,9 @@ def write_examination(args: argparse.Namespace, student: Config, teacher: Any,
     Raises:
         ValueError: If the teacher has no predictions, or the config no data.
     """
-    if not isinstance(teacher, Config):
-        raise ValueError(f'--data evaluates the predictions of the teacher, but {args.teacher} has '
-                         'features alone; use the config of a detector, a segmentor or a '
-                         'classifier, or leave out --data')
+    check_predicts(args, teacher)
     done = examine(student, teacher, checkpoint, args.student_checkpoint, args.classes,
-                   args.images, args.minutes, args.only,
-                   lambda text: print(f'{text} ...', file=sys.stderr, flush=True))
+                   args.images, args.minutes, args.only, tell)
     advice = recommend(done.findings)
     print(as_text(done.findings, advice))
     if args.json:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..compare.auto_weight import SHARE
 from ..core.names import joined
 from ..worth import Findings, Recommendation
 from ..worth.advice import hidden_share
@@ -100,6 +101,20 @@ def costs_text(found: Findings, method: str) -> str:
                          f'{cache["epochs"]:.1f} epochs with {cache["variants"]} variants of each '
                          f'image: {per_image}; it takes {cache["gigabytes"]:.2f} GiB.')
     return ' '.join(lines)
+
+
+def shares_text(found: Findings) -> str:
+    """The shares of the terms, as a table in Markdown, and what was not measured."""
+    rows = [['method', 'term', 'point', 'loss_weight', 'at', 'share', 'cosine',
+             f'loss_weight for {SHARE:g}'], ['---'] * 8]
+    for one in found.methods:
+        for term in one.terms:
+            weight = term.weight_for(SHARE)
+            rows.append([one.name, term.name, term.on, f'{term.weight:g}', term.shared,
+                         f'{term.ratio:.3g}', f'{term.cosine:+.2f}',
+                         '' if weight is None else f'{weight:.3g}'])
+    return ''.join([*(f'| {" | ".join(row)} |\n' for row in rows),
+                    *(f'not measured: {line}\n' for line in left_out(found))])
 
 
 def duration(seconds: float) -> str:

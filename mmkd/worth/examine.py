@@ -1,9 +1,10 @@
 """All figures of an examination of a pair, within a limit of time."""
 import copy
+import math
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -78,6 +79,43 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
     """
     start = time.monotonic()
     ends = start + 60 * minutes
+    with _prepared(student, teacher, checkpoint, student_checkpoint, classes, images, tell) as work:
+        work.attempt('the images', work.overlap)
+        work.attempt('the scores', lambda: work.scores(_after(SHARE_OF_SCORES, ends)))
+        work.attempt('the point', lambda: work.point(_after(SHARE_OF_POINT, ends)))
+        work.attempt('the methods', lambda: work.methods(
+            methods, _after(1 - SHARE_OF_CACHE, ends)))
+        work.attempt('the cache', lambda: work.cache(ends))
+    work.found.seconds = time.monotonic() - start
+    return Examination(work.found, work.examples, work.metainfo)
+
+
+def measure_shares(student: Config, teacher: Config, checkpoint: Optional[str] = None,
+                   student_checkpoint: Optional[str] = None, classes: Optional[str] = None,
+                   methods: Optional[List[str]] = None,
+                   tell: Callable[[str], None] = lambda text: None) -> Findings:
+    """Measure the shares of the terms of methods alone, see :mod:`mmkd.training.shares`.
+
+    Args:
+        student (Config): See :func:`examine`.
+        teacher (Config): See :func:`examine`.
+        checkpoint (str, optional): See :func:`examine`.
+        student_checkpoint (str, optional): See :func:`examine`.
+        classes (str, optional): See :func:`examine`.
+        methods (list[str], optional): The methods. Defaults to None, those of
+            :func:`mmkd.losses.recommended.order_of`.
+        tell (Callable): See :func:`examine`.
+    """
+    with _prepared(student, teacher, checkpoint, student_checkpoint, classes, 0, tell) as work:
+        work.methods(methods or list(order_of(work.found.kind)), math.inf)
+    return work.found
+
+
+@contextmanager
+def _prepared(student: Config, teacher: Config, checkpoint: Optional[str],
+              student_checkpoint: Optional[str], classes: Optional[str], images: int,
+              tell: Callable[[str], None]) -> Iterator['_Work']:
+    """Both networks, prepared to be measured inside the block."""
     check_data(student)
     found = Findings(str(student.filename or 'student'), str(teacher.filename or 'teacher'))
     # pycocotools prints.
@@ -97,14 +135,7 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
         work = _Work(student, model, one, found, images, tell)
         tell('the pair')
         work.pair()
-        work.attempt('the images', work.overlap)
-        work.attempt('the scores', lambda: work.scores(_after(SHARE_OF_SCORES, ends)))
-        work.attempt('the point', lambda: work.point(_after(SHARE_OF_POINT, ends)))
-        work.attempt('the methods', lambda: work.methods(
-            methods, _after(1 - SHARE_OF_CACHE, ends)))
-        work.attempt('the cache', lambda: work.cache(ends))
-    found.seconds = time.monotonic() - start
-    return Examination(found, work.examples, work.metainfo)
+        yield work
 
 
 def _after(share: float, ends: float) -> float:

@@ -40,11 +40,26 @@ def test_a_pair_is_reported_as_text_json_and_page(pair):
         assert name in page
 
 
+def test_the_table_of_shares_says_which_weight_has_the_default_share(pair):
+    out = inspect(pair, '--shares', 'mimic', 'kd', '--teacher-checkpoint', 'teacher.pth').stdout
+    titles, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]]
+                        for line in out.splitlines() if line.startswith('|'))
+    found = [dict(zip(titles, row)) for row in rows]
+    assert [(one['method'], one['term'], one['point'], one['at']) for one in found] == [
+        ('mimic', 'loss_neck_mse', 'neck', 'neck'), ('kd', 'loss_cls_kd', 'cls', 'neck')]
+    for one in found:
+        assert float(one['loss_weight for 10']) == pytest.approx(
+            10 * float(one['loss_weight']) / float(one['share']), rel=0.02)
+        assert -1 <= float(one['cosine']) <= 1
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     (['--html', 'x.html'], '--html goes with --data; add --data'),
     (['--data', '--images', '0'], '--images must be at least 1, but got 0; use for instance 200'),
     (['--data', '--minutes', '0'], '--minutes must be greater than 0, but got 0; use for'),
-    (['--data', '--only', 'dst'], '--only dst: no method of this name; use some of'),
+    (['--data', '--only', 'dst'], 'no method `dst`; the methods are'),
+    (['--shares', 'dst', '--teacher-checkpoint', 'none'], 'no method `dst`; the methods are'),
+    (['--data', '--shares'], '--data measures the shares, too; leave out --shares'),
     (['--data', '--html', 'no/x.html'], 'no/x.html: the folder .*no does not exist; create it'),
     (['--data', '--teacher-checkpoint', 'none', '--student-checkpoint', 'no.pth'],
      '--student-checkpoint: no checkpoint at `no.pth` .*; write the path')])
