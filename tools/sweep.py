@@ -60,6 +60,8 @@ class Plan(NamedTuple):
     """Code of the teacher with stored outputs."""
     running: str
     """Code of the teacher that runs in every step."""
+    interval: int
+    """Epochs, or iterations, from one validation to the next."""
     about: Dict[str, Any]
     """For the report."""
 
@@ -166,6 +168,7 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
         [imports] if isinstance(imports, str) else list(imports),
         f"dict(type='mmkd.Cached{kind}Teacher', cache={cache!r}{rest})",
         f"dict(type='mmkd.{kind or 'Frozen'}Teacher'{rest})",
+        student.train_cfg.get('val_interval', 1),
         dict(student=args.config, teacher=args.teacher, hours=args.hours,
              chosen_on=f'every {args.holdout}th training image, left out of training'
              if args.holdout else 'the validation set'))

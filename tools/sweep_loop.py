@@ -192,9 +192,10 @@ class Sweep:
         print(f'{name}: {setting.shown()}, seed {seed}', flush=True)
 
         def is_bad(curve: Curve) -> bool:
-            for number, (_, score) in enumerate(curve[len(told):], len(told) + 1):
-                trial.report(score, number)
-                told.append(number)
+            for step, score in curve[len(told):]:
+                # mmdet has no score as long as nothing is detected, so they are not counted.
+                trial.report(score, step // self.plan.interval)
+                told.append(step)
             return not is_kept and bool(trial.should_prune())
 
         def is_over(seconds: float) -> bool:

@@ -84,8 +84,8 @@ def run_trial(config: str, folder: str, is_over: Callable[[float], bool],
         with open(log_path, errors='replace') as log:
             return Outcome(FAILED, seconds, last_words(log.read()))
     if not curve:
-        return Outcome(FAILED, seconds, 'it had no validation; give the config a `val_dataloader` '
-                                        'and a `val_interval` within its schedule')
+        return Outcome(FAILED, seconds, 'no validation had a score: nothing was detected, or '
+                                        '`val_interval` is longer than the schedule')
     return Outcome(DONE, seconds)
 
 

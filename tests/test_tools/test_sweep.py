@@ -58,6 +58,8 @@ class Trainer:
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, 'w') as file:
             for epoch, score in enumerate(self.scores(config), 1):
+                if score is None:  # nothing was detected
+                    continue
                 curve.append((epoch, score))
                 file.write(json.dumps({'coco/bbox_mAP': score, 'step': epoch}) + '\n')
                 file.flush()
@@ -195,6 +197,21 @@ def test_trials_worse_than_the_median_are_cut_but_not_the_student_alone(sweep):
     # Not after the first validation: there is nothing to tell yet.
     assert {len(one['curve']) for one in found['trials'][3:]} == {2}
     assert not list((sweep.folder / 'trials' / 'trial003').glob('*.pth'))
+
+
+@pytest.mark.slow
+def test_validations_without_a_score_are_not_counted(sweep):
+    """The first trials have scores from the second epoch on, the others from the first one. At
+    the second epoch these are better than the first trials, and at the third one they are not."""
+    def scores(config):
+        if not terms(config) or terms(config)[0].loss_weight == 1:
+            return [None, 0.3, 0.5, 0.5]
+        return [0.1, 0.4, 0.4, 0.4]
+
+    found = sweep(Trainer(scores), '--methods', 'kd', 'dist', 'student', '--hours', 1, '--trials',
+                  4, '--startup', 2)
+    last = found['trials'][-1]
+    assert (last['state'], last['curve']) == ('cut', [[1, 0.1], [2, 0.4], [3, 0.4]])
 
 
 @pytest.mark.slow
@@ -362,13 +379,13 @@ def test_outputs_at_rois_are_not_stored(shapes, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_and_continued_with_real_trainings(pair, tmp_path):
     """kill -9 while a trial trains: its process ends, too, and the same command goes on."""
-    words = [*PAIR, '--methods', 'student', 'kd', '--hours', '1', '--trials', '3', '--holdout',
-             '2', '--variants', '2', '--seeds', '0', '1', '--repeat', '1', '--work-dir',
-             str(tmp_path / 'sweep'), '--cfg-options', 'train_cfg.max_epochs=6']
+    words = [*PAIR, '--methods', 'kd', 'student', '--hours', '1', '--trials', '2', '--holdout',
+             '2', '--variants', '2', '--work-dir', str(tmp_path / 'sweep'), '--cfg-options',
+             'train_cfg.max_epochs=6']
     process = subprocess.Popen(
         [sys.executable, '-W', 'ignore', os.path.join(TOOLS, 'sweep.py'), *words], cwd=pair,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    trial = tmp_path / 'sweep' / 'trials' / 'trial001'
+    trial = tmp_path / 'sweep' / 'trials' / 'trial000'
     try:
         wait_for(lambda: list(trial.glob('epoch_*.pth')), process)
         child, = children(process.pid)
@@ -377,20 +394,20 @@ def test_killed_and_continued_with_real_trainings(pair, tmp_path):
         process.wait()
     wait_for(lambda: not os.path.exists(f'/proc/{child}') or 'Z' in state_of(child))
     out = run('sweep.py', *words, cwd=pair).stdout
-    assert 'trial000: student alone' not in out  # it was finished
-    assert 'trial001: kd' in out
+    assert 'Storing' not in out  # the outputs were complete
+    assert 'trial000: kd, weight x 1, tau 1, seed 0' in out
     with open(tmp_path / 'sweep' / 'sweep.json') as file:
         found = json.load(file)
-    assert [one['state'] for one in found['trials']].count('finished') >= 4
-    assert all(one['curve'][-1][0] == 6 for one in found['trials'] if one['state'] == 'finished')
-    assert {one['seed'] for one in found['trials']} == {0, 1}
-    assert all(value is not None for value in found['settings'][0]['final'])
+    assert [(one['folder'], one['setting']['method'], one['state'], one['curve'][-1][0])
+            for one in found['trials']] == [
+        ('trial000', 'kd', 'finished', 6), ('trial001', 'student', 'finished', 6)]
+    assert all(one['final'] is not None for one in found['trials'])
     # The outputs of the teacher for two variants of two images came from the store.
     text = (trial / 'train.log').read_text()
     assert 'resumed epoch' in text
     assert '100% of 2 outputs of the teacher were read from the cache' in text
-    out = run('report.py', trial, tmp_path / 'sweep' / 'trials' / 'trial000', '--out',
-              tmp_path / 'report.html', cwd=pair)
+    run('report.py', trial, tmp_path / 'sweep' / 'trials' / 'trial001', '--out',
+        tmp_path / 'report.html', cwd=pair)
     assert 'loss_cls_kd' in (tmp_path / 'report.html').read_text()
 
 
