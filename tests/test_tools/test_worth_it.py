@@ -40,7 +40,7 @@ def test_a_pair_is_reported_as_text_json_and_page(pair):
         assert name in page
 
 
-def test_the_table_of_shares_says_which_weight_has_the_default_share(pair):
+def test_the_table_of_shares_has_the_weight_for_the_default(pair):
     out = inspect(pair, '--shares', 'mimic', 'kd', '--teacher-checkpoint', 'teacher.pth').stdout
     titles, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]]
                         for line in out.splitlines() if line.startswith('|'))

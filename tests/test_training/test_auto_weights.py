@@ -286,7 +286,7 @@ def test_a_resume_with_fewer_iterations_fixes_the_weight():
     assert weight.count == 5
 
 
-def test_an_output_has_the_gradient_of_all_that_is_computed_from_it():
+def test_an_output_has_the_gradient_of_all_that_follows():
     """The second output is computed from the first one; its reader changes the first one in place.
 
     Gradients of the task: (4, 3, 4) and (1, 1, 1); of the term: (6, 6, 6) and (2, 2, 2).

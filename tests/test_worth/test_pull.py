@@ -87,7 +87,7 @@ def test_gradients_of_zero():
     assert pull_of(torch.zeros(3)) is None
 
 
-def test_the_share_of_a_method_is_the_quotient_of_mean_norms_of_its_largest_term():
+def test_the_largest_term_stands_for_the_method():
     """(1 + 5) / (2 + 4) = 1 of the first term, 9 / 6 of the second one."""
     terms = [SimpleNamespace(name=name, spec=SimpleNamespace(on_student=on), loss=SimpleNamespace(
         loss_weight=weight), parts=[SimpleNamespace(shared=(place, ))]) for name, on, weight, place
