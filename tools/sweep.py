@@ -170,7 +170,7 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
         f"dict(type='mmkd.{kind or 'Frozen'}Teacher'{rest})",
         student.train_cfg.get('val_interval', 1),
         dict(student=args.config, teacher=args.teacher, hours=args.hours,
-             chosen_on=f'every {args.holdout}th training image, left out of training'
+             chosen_on=f'one of {args.holdout} training images, left out of training'
              if args.holdout else 'the validation set'))
 
 
