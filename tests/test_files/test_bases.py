@@ -91,7 +91,7 @@ def test_command_line_options_count(tmp_path):
 
 
 def test_base_of_an_installed_package():
-    path = os.path.join(ROOT, 'configs', 'dist', 'retinanet_r50.py')
+    path = os.path.join(ROOT, 'configs', '_base_', 'pairs', 'retinanet_r50_x101.py')
     assert [os.path.basename(one) for one in base_files(path)] == ['retinanet_r50_fpn_2x_coco.py']
     assert os.path.isfile(base_files(path)[0])
 
