@@ -14,7 +14,7 @@ TESTS_OF_NEIGHBOURS = tests/test_configs_of_classifiers.py \
   tests/test_points/test_prompt.py tests/test_tools/test_label.py \
   tests/test_training/test_classifiers.py
 
-.PHONY: demo test test-slow test-neighbours test-onedl lint types env clean
+.PHONY: demo test test-slow test-neighbours test-onedl lint types env docs docs-check clean
 
 env:
 	@tools/setup_env.sh $(VENV)
@@ -50,5 +50,17 @@ lint: env
 types: env
 	$(VENV)/bin/mypy
 
+# The documentation in site/: no warnings, every link leads to its place, nothing from a network.
+# Its packages need neither torch nor mmcv, and have an environment of their own.
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+	@.venv-docs/bin/python docs/site/check_built.py site
+	@echo "To read it: python3 -m http.server -d site, and http://localhost:8000"
+
+.venv-docs/.ready: requirements/docs.txt
+	python3 -m venv .venv-docs
+	.venv-docs/bin/pip --disable-pip-version-check --quiet install --no-deps -r requirements/docs.txt
+	@touch $@
+
 clean:
-	rm -rf work_dirs data/digits build dist *.egg-info
+	rm -rf work_dirs site data/digits build dist *.egg-info
