@@ -1,5 +1,6 @@
 # make demo: distill a small detector from a larger one, 10 minutes on 2 cores, no downloads.
 # make test: the fast tests. make test-slow: the slow tests.
+# make docs: the documentation as a site.
 # All targets make .venv first if it does not exist.
 VENV ?= .venv
 PYTHON_OF_VENV = $(VENV)/bin/python -W ignore::UserWarning
@@ -56,6 +57,10 @@ docs: .venv-docs/.ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 	@.venv-docs/bin/python docs/site/check_built.py site
 	@echo "To read it: python3 -m http.server -d site, and http://localhost:8000"
+
+# Run the commands of the pages, and compare their output: some minutes.
+docs-check: env
+	$(VENV)/bin/python docs/site/snippets.py
 
 .venv-docs/.ready: requirements/docs.txt
 	python3 -m venv .venv-docs

@@ -71,6 +71,14 @@ class Distiller(BaseModel):
         TypeError: If an argument is of the wrong type.
         ValueError: If ``distill`` is empty, a point does not exist in the student, or two entries
             have the same name.
+
+    Example:
+        >>> from mmengine.hub import get_config
+        >>> student = get_config('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py').model
+        >>> model = Distiller(dict(student, _scope_='mmdet'), dict(config='teacher.py'),
+        ...                   [dict(type='mmkd.DISTLoss', on='cls')])
+        >>> [name for name, _ in model.named_children()]  # those of the student
+        ['data_preprocessor', 'backbone', 'neck', 'bbox_head']
     """
 
     @named_arguments

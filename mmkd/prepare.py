@@ -69,6 +69,11 @@ class Prepare(BaseModel):
         TypeError: If an argument is of the wrong type.
         FileNotFoundError: If config or checkpoint of the teacher does not exist.
         ValueError: If the teacher has no such point, or its values cannot be replaced.
+
+    Example:
+        >>> Prepare(teacher=dict(config='teacher.py'), module=dict(type='mmkd.MaskTokens'), on=3)
+        Traceback (most recent call last):
+        TypeError: `on` must be a point of the teacher, such as 'neck', but got 3; write one
     """
 
     @named_arguments

@@ -43,5 +43,5 @@ def as_markdown(text: str) -> str:
                   f'{mathml(found[1])}</span>', text)
     text = re.sub(r':(?:class|func|meth|mod|data|attr|obj):`~?([^`]*)`', r'`\1`', text)
     text = re.sub(r'`([^`<]+?)\s*<([^>`]+)>`__?', r'[\1](\2)', text)
-    text = text.replace('``', '`')
+    text = re.sub(r'^Example:$', 'Examples:', text.replace('``', '`'), flags=re.M)
     return re.sub(r'^( *)(.*[^:\s]):: *$', r'\1\2:', text, flags=re.M)

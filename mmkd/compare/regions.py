@@ -23,6 +23,14 @@ class Region(metaclass=ABCMeta):
 
     ``weigh`` requests further values by keyword-only parameters, as losses do. Values that belong
     to a level, such as ``labels``, are lists.
+
+    Example:
+        >>> class Confident(Region):
+        ...     def weigh(self, student, teacher):
+        ...         return [level.softmax(1).amax(1) for level in teacher]
+        >>> weight, = Confident().weigh([torch.zeros(1, 2, 3, 3)], [torch.zeros(1, 2, 3, 3)])
+        >>> weight.shape
+        torch.Size([1, 3, 3])
     """
 
     @classmethod
@@ -49,6 +57,11 @@ class Valid(Region):
     """Weight 0 for pixels with a label that the loss of a segmentor ignores, 1 otherwise.
 
     ``region='valid'`` is short for it.
+
+    Example:
+        >>> from mmkd.compare.regions import Valid
+        >>> list(Valid.asked().required)
+        ['label_map']
     """
 
     def weigh(self, student: List[Tensor], teacher: List[Tensor], *,
@@ -68,6 +81,12 @@ class Foreground(Region):
 
     Args:
         inside (bool): If False, weight 1 for positions outside of all boxes. Defaults to True.
+
+    Example:
+        >>> maps, box = torch.zeros(1, 8, 2, 2), torch.tensor([[0., 0., 16., 16.]])
+        >>> weight, = Foreground().weigh([maps], [maps], boxes=[box], input_size=(32, 32))
+        >>> weight.tolist()
+        [[[1.0, 0.0], [0.0, 0.0]]]
     """
 
     def __init__(self, inside: bool = True) -> None:

@@ -30,7 +30,13 @@ class Batch:
 
 @dataclass
 class Context:
-    """Input of the providers: one term in one step."""
+    """Input of the providers: one term in one step.
+
+    Example:
+        >>> context = Context(None, None, None, {}, student=[], teacher=[], strides=[8, 16])
+        >>> context.strides
+        [8, 16]
+    """
     batch: Batch
     model: Optional[nn.Module]
     """The student; None if only the levels are needed."""

@@ -39,6 +39,11 @@ class Replay:
     Raises:
         TypeError: If ``transforms`` is not a list.
         ValueError: If ``variants`` is less than 1, or ``seed`` is negative.
+
+    Example:
+        >>> pipeline = Replay([dict(type='LoadImageFromFile')], variants=2)
+        >>> pipeline.variants
+        2
     """
 
     @named_arguments

@@ -31,6 +31,10 @@ class WeightedSampler:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, or the number of weights differs from the number of
             images.
+
+    Example:
+        >>> sorted(set(WeightedSampler(range(4), weights=[0, 1, 0, 1], seed=0)))
+        [1, 3]
     """
 
     @named_arguments

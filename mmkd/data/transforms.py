@@ -41,6 +41,11 @@ class PackViews:
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If there are no views.
+
+    Example:
+        >>> pack = PackViews(dict(type='mmdet.PackDetInputs'), views=dict(weak=[]))
+        >>> list(pack.views)
+        ['weak']
     """
 
     @named_arguments

@@ -38,6 +38,11 @@ class ImageFolder(BaseDataset):
 
     Raises:
         FileNotFoundError: If the folder does not exist, or has no images.
+
+    Example:
+        >>> ImageFolder('no_such_folder')
+        Traceback (most recent call last):
+        FileNotFoundError: the folder of unlabelled images, `no_such_folder`, does not exist ...
     """
 
     @named_arguments
@@ -82,6 +87,11 @@ class BlankAnnotations:
         masks (bool): Whether there are masks of objects. Defaults to False.
         label_map (bool): Whether there is a label map, ignored everywhere (255). Defaults to
             False.
+
+    Example:
+        >>> image = dict(img=np.zeros((4, 6, 3)))
+        >>> BlankAnnotations(label_map=True)(image)['gt_seg_map'].shape
+        (4, 6)
     """
 
     @named_arguments

@@ -40,6 +40,12 @@ class DistillHook(StateHook):
             to be trained and saved in addition to the model, such as connectors.
         nonfinite_limit (int): As in :class:`mmkd.Distiller`. Defaults to 10.
         classes (Sequence[str], optional): As in :class:`mmkd.Distiller`. Defaults to None.
+
+    Example:
+        >>> hook = DistillHook(teacher=dict(config='teacher.py', checkpoint='teacher.pth'),
+        ...                    distill=[dict(type='mmkd.KDLoss', on='cls')])
+        >>> hook.nonfinite_limit
+        10
     """
 
     @named_arguments

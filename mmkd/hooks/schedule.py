@@ -143,6 +143,11 @@ class DistillScheduleHook(Hook):
     Raises:
         TypeError: If an entry is not a schedule, or a key is not a string.
         ValueError: If a schedule has wrong arguments.
+
+    Example:
+        >>> hook = DistillScheduleHook(dict(loss_cls_dist=dict(type='stop', at=8)))
+        >>> list(hook.schedules)
+        ['loss_cls_dist']
     """
 
     # After DistillHook has attached.

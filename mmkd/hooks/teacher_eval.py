@@ -38,6 +38,10 @@ class TeacherEvalHook(Hook):
         metric (str, optional): The metric to compare, larger is better, such as
             'coco/bbox_mAP'. Defaults to None: COCO's box AP, mIoU or top-1 accuracy, else the
             first one.
+
+    Example:
+        >>> TeacherEvalHook(metric='coco/bbox_mAP').metric
+        'coco/bbox_mAP'
     """
 
     priority = 'LOWEST'  # after DistillHook has built the teacher

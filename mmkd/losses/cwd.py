@@ -63,6 +63,11 @@ class CWDLoss(DistillLoss):
     Raises:
         ValueError: If ``tau`` is not greater than 0; in a call, if the input is not (N, C, H, W),
             but for instance vectors (N, C) or class logits of queries (N, C, Q).
+
+    Example:
+        >>> logits = torch.randn(2, 3, 4, 4)
+        >>> CWDLoss(tau=1.0)(logits + 5, logits).item() < 1e-6  # a constant does not count
+        True
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:

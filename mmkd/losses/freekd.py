@@ -107,6 +107,10 @@ class FreeKDLoss(PreparedLoss):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: Before training, if the file is missing, or of another teacher, point or module.
+
+    Example:
+        >>> FreeKDLoss(tokens='prepared.pth', loss_weight=2.0).loss_weight
+        2.0
     """
 
     module = FrequencyPrompts

@@ -38,6 +38,10 @@ class KTLogitLoss(DistillLoss):
 
     Raises:
         ValueError: If ``tau`` is not greater than 0; when called, if the logits are not maps.
+
+    Example:
+        >>> logits, label_map = torch.randn(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+        >>> loss = KTLogitLoss()(logits, logits, label_map=label_map)
     """
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
@@ -62,6 +66,10 @@ class KTFeatureLoss(DistillLoss):
 
     Raises:
         ValueError: If ``tau`` is not greater than 0.
+
+    Example:
+        >>> KTFeatureLoss(tuning_point=20000).tuning_point
+        20000
     """
 
     must_match: FrozenSet[str] = frozenset({'positions'})  # either side is tailored to the other
@@ -149,6 +157,10 @@ class KTLoss(KTFeatureLoss):
     Raises:
         ValueError: If ``tau`` is not greater than 0; when called, if there is not one further
             point, or its logits are not maps.
+
+    Example:
+        >>> KTLoss(lambda_mask=2.0).lambda_mask
+        2.0
     """
 
     def __init__(self, lambda_mask: float = 1.0, **feature: Any) -> None:

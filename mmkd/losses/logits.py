@@ -28,6 +28,14 @@ class LogitLoss(DistillLoss):
         TypeError: If an argument is of the wrong type.
         ValueError: If ``tau`` is not greater than 0, or ``use_sigmoid`` is True for a loss that
             needs softmax.
+
+    Example:
+        >>> class Difference(LogitLoss):
+        ...     def compare_rows(self, student, teacher, weight):
+        ...         return (student.softmax(1) - teacher.softmax(1)).abs().mean()
+        >>> logits = torch.randn(2, 3, 4, 4)
+        >>> Difference()(logits, logits).item()
+        0.0
     """
 
     needs_softmax = ''

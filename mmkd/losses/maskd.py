@@ -143,6 +143,10 @@ class MasKDLoss(PreparedLoss):
         TypeError: If an argument is of the wrong type.
         ValueError: If ``warmup`` is negative; before training, if the file is missing, or of
             another teacher, point or module.
+
+    Example:
+        >>> MasKDLoss(tokens='prepared.pth', warmup=None).warmup is None
+        True
     """
 
     module = MaskTokens

@@ -14,7 +14,13 @@ FAMILIES = {'dense': 'one-stage detectors', 'roi': 'two-stage detectors',
 
 
 class Recipe(NamedTuple):
-    """What a method writes for one family of students."""
+    """What a method writes for one family of students.
+
+    Example:
+        >>> recipe = Recipe([dict(type='mmkd.PKDLoss', on='neck')], {'model.inherit': 'neck'})
+        >>> recipe.around
+        {'model.inherit': 'neck'}
+    """
     entries: Entries
     """Entries of ``distill``."""
     around: Dict[str, Any] = {}

@@ -34,6 +34,10 @@ class MSELoss(DistillLoss):
 
     Args:
         loss_weight (float): Factor of the result. Defaults to 1.0.
+
+    Example:
+        >>> MSELoss()(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)).item()
+        1.0
     """
 
     def compare(self, student: Tensor, teacher: Tensor, weight: Optional[Tensor]) -> Tensor:

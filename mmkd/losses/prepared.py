@@ -15,6 +15,11 @@ class PreparedModule(nn.Module, metaclass=ABCMeta):
 
     A subclass is registered by ``@PREPARED.register`` (:mod:`mmkd.core.table`), or in
     ``mmkd.MODELS``.
+
+    Example:
+        >>> from mmkd.losses import MaskTokens
+        >>> issubclass(MaskTokens, PreparedModule)
+        True
     """
 
     @abstractmethod
@@ -55,6 +60,11 @@ class PreparedLoss(DistillLoss):
 
     Raises:
         TypeError: If an argument is of the wrong type.
+
+    Example:
+        >>> from mmkd.losses import MasKDLoss
+        >>> MasKDLoss.module.__name__, MasKDLoss.method
+        ('MaskTokens', 'maskd')
     """
 
     module: Type[PreparedModule]

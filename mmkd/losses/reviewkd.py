@@ -119,6 +119,11 @@ class ReviewKDLoss(DistillLoss):
         context (Sequence[int | None]): The sizes of HCL, in the order of their weights 1, 1/2,
             1/4, ...; None is the unpooled map. Defaults to (None, 4, 2, 1).
         loss_weight (float): Factor of the result. Defaults to 1.0, the authors' for RetinaNet.
+
+    Example:
+        >>> loss = ReviewKDLoss(mid_channels=8, context=(None, 2, 1))
+        >>> loss.levels
+        'all'
     """
 
     must_match = frozenset({'positions'})

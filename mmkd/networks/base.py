@@ -46,6 +46,11 @@ class BaseTeacher(metaclass=ABCMeta):
         is_frozen (bool): Whether its weights are files that are only read, and never change.
         chooses_by_image (bool): Whether its answer for an image depends on which image of the data
             set it is, and not only on the pixels.
+
+    Example:
+        >>> class Copy(BaseTeacher):
+        ...     def prepare(self, student):
+        ...         self.model = copy.deepcopy(student).eval().requires_grad_(False)
     """
 
     model: Optional[nn.Module] = None

@@ -237,6 +237,9 @@ class CachedTeacher(Caching, FrozenTeacher):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If ``stored_as`` or ``on_miss`` is unknown, or ``max_gb`` out of range.
+
+    Example:
+        >>> teacher = CachedTeacher('mmdet::detr/detr_r50_8xb2-150e_coco.py', cache='answers')
     """
 
 
@@ -248,6 +251,9 @@ class CachedModuleTeacher(Caching, ModuleTeacher):
         cache (str): Folder of the answers.
         **teacher: Arguments of :class:`mmkd.ModuleTeacher`, and the others of
             :class:`mmkd.CachedTeacher`.
+
+    Example:
+        >>> teacher = CachedModuleTeacher('torch.nn.Identity', checkpoint=None, cache='answers')
     """
 
 

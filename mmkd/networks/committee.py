@@ -32,6 +32,12 @@ class Committee(BaseTeacher):
         TypeError: If a member is not a teacher.
         ValueError: If there are no members, the number of weights differs, or ``average`` is
             unknown.
+
+    Example:
+        >>> detr = 'mmdet::detr/detr_r50_8xb2-150e_coco.py'
+        >>> committee = Committee([dict(config=detr), dict(config=detr)], weights=[3, 1])
+        >>> len(committee.members)
+        2
     """
 
     def __init__(self, members: Sequence[dict], weights: Optional[Sequence[float]] = None,

@@ -61,6 +61,10 @@ class CrossFit(BaseTeacher):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If ``unseen`` is unknown.
+
+    Example:
+        >>> CrossFit(folder='work_dirs/folds', unseen='mean').unseen
+        'mean'
     """
 
     is_frozen = chooses_by_image = True

@@ -32,6 +32,10 @@ class EarlierSelf(BaseTeacher):
 
     Raises:
         ValueError: If ``every`` is neither.
+
+    Example:
+        >>> EarlierSelf(every=1000).every
+        1000
     """
 
     shares_classes = True

@@ -63,6 +63,9 @@ class FrozenTeacher(FixedTeacher):
         TypeError: If an argument is of the wrong type.
         ValueError: If ``precision`` or ``channels`` is unknown, or ``classes`` contains a name
             twice.
+
+    Example:
+        >>> teacher = FrozenTeacher('mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', fuse=True)
     """
 
     def __init__(self,

@@ -37,6 +37,10 @@ class MeanTeacher(BaseTeacher):
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> MeanTeacher(momentum=0.001).momentum
+        0.001
     """
 
     shares_classes = True

@@ -56,6 +56,10 @@ class Partner(LiveNetwork):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If both ``shared`` and ``view`` are given: another input cannot be shared.
+
+    Example:
+        >>> Partner('other_student.py', shared=['backbone'], loss_weight=0.5).shared
+        ['backbone']
     """
 
     def __init__(self,

@@ -21,6 +21,13 @@ class ModelFamily(metaclass=ABCMeta):
 
     A subclass is registered by ``@mmkd.FAMILIES.register_module()``. The family of a model is the
     one that fits it and was registered last.
+
+    Example:
+        >>> class Ours(ModelFamily):  # with points() and predict(), and registered
+        ...     family, kind = 'our detectors', 'dense'
+        ...     @staticmethod
+        ...     def fits(model):
+        ...         return type(model).__name__ == 'OurDetector'
     """
 
     family: str

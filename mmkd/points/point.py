@@ -68,6 +68,9 @@ class Point:
             (N, C, *positions).
         image (str): Path of the module that resizes the image to the input of the network, if
             ``layout`` needs both sizes. Defaults to '', not needed.
+
+    Example:
+        >>> Point('neck', ('neck',), read=lambda calls: list(calls['neck'][0].output)).use_sigmoid
     """
     name: str
     paths: Tuple[str, ...]
@@ -183,6 +186,11 @@ def tensors_of(calls: List[Call]) -> List[Tensor]:
     Raises:
         TypeError: If the module returned something other than tensors, or a sequence or a dict of
             tensors.
+
+    Example:
+        >>> from mmkd.points.recorder import Call
+        >>> len(tensors_of([Call((), dict(p3=torch.zeros(1), p4=torch.zeros(2)))]))
+        2
     """
     tensors: List[Tensor] = []
     for call in calls:

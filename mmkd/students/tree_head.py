@@ -40,6 +40,11 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
     Raises:
         TypeError: If the classifier is not a linear layer.
         ValueError: If there is no such head, if it has no classifier, or no softmax.
+
+    Example:
+        >>> soft_tree_head('NoSuchHead')
+        Traceback (most recent call last):
+        ValueError: `head` of mmkd.SoftTreeHead must be the type of a head, but got ...
     """
     with MODELS.switch_scope_and_registry(None) as registry:
         base = registry.get(head) or MMENGINE_MODELS.get(head)

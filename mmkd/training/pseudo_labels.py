@@ -50,6 +50,11 @@ class PseudoLabels:
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of its range.
+
+    Example:
+        >>> labels = PseudoLabels(score_thr=dict(RBC=0.5, WBC=0.7), loss_weight=0.5)
+        >>> labels.teacher
+        'teacher'
     """
 
     @named_arguments

@@ -22,7 +22,12 @@ ERRORS = 2
 
 @dataclass
 class Recommendation:
-    """What to do with a pair."""
+    """What to do with a pair.
+
+    Example:
+        >>> Recommendation('distil', 'dist').headline
+        'Distil with --method dist.'
+    """
     verdict: str
     """'distil', or 'another teacher', or 'no method'."""
     method: str = ''

@@ -42,7 +42,12 @@ SHARE_OF_SCORES, SHARE_OF_POINT, SHARE_OF_CACHE = 0.3, 0.4, 0.1
 
 
 class Examination(NamedTuple):
-    """Findings, and predictions to show."""
+    """Findings, and predictions to show.
+
+    Example:
+        >>> Examination(Findings('s.py', 't.py'), []).findings.student
+        's.py'
+    """
     findings: Findings
     examples: List[Dict[str, Any]]
     """Predictions of ``student`` and ``teacher`` for images on which they disagree."""
@@ -76,6 +81,11 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
     Raises:
         FileNotFoundError: If a file does not exist.
         ValueError: If the config has no data, or a checkpoint does not fit.
+
+    Example:
+        >>> examine(Config(dict(model={})), Config(dict(model={})))
+        Traceback (most recent call last):
+        ValueError: ...
     """
     start = time.monotonic()
     ends = start + 60 * minutes
