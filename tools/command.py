@@ -37,9 +37,14 @@ LIBRARIES = tuple(map(_folder_of, ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpret
 
 
 class Parser(argparse.ArgumentParser):
-    """Adds ``--debug``; an error is one line, with the closest option if one is misspelled."""
+    """Adds ``--debug``, and the examples of the docstring of the tool to its help; an error is one
+    line, with the closest option if one is misspelled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        examples = examples_of(sys._getframe(1).f_globals.get('__doc__') or '')
+        if examples and examples.splitlines()[0] not in (kwargs.get('description') or ''):
+            kwargs.setdefault('epilog', f'examples:\n{examples}')
+        kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
         self.add_argument(FLAG, action='store_true',
                           help='show the traceback of an error, too')
@@ -51,6 +56,12 @@ class Parser(argparse.ArgumentParser):
             if nearest:
                 message = message.replace(word, f'{word} (closest: {nearest[0]})', 1)
         self.exit(2, f'{self.prog}: {message}; `{self.prog} --help` lists the options\n')
+
+
+def examples_of(text: str) -> str:
+    """The commands in the docstring of a tool: its indented paragraphs that begin with python."""
+    return '\n'.join(part.strip('\n') for part in text.split('\n\n')
+                     if part.strip('\n').startswith('    python '))
 
 
 def run(main: Callable[[], Any], resume: str = '') -> None:
