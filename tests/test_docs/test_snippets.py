@@ -102,9 +102,11 @@ def test_a_wrong_name_is_found(code, wrong):
 
 
 def commands(path):
-    text = text_of(path)
-    return [' '.join(found[1].replace('\\\n', ' ').split()) for found in COMMAND.finditer(
-        FENCE.sub(lambda block: block[0] if block[0].startswith('```console') else '', text))]
+    """Commands of a page, but for those that it shows as refused."""
+    text = FENCE.sub(lambda block: block[0] if block[0].startswith('```console') else '',
+                     text_of(path))
+    return [' '.join(found[1].replace('\\\n', ' ').split()) for found in COMMAND.finditer(text)
+            if not re.match(r'\n(\w+\.py|mmkd): ', text[found.end():])]
 
 
 @functools.cache
