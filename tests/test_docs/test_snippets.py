@@ -8,6 +8,8 @@ import runpy
 from pathlib import Path
 
 import pytest
+from conftest import build
+from mmengine.config import Config
 
 import mmkd
 from mmkd.__main__ import path_of, tools_of
@@ -174,6 +176,22 @@ def test_examples_run(path):
     for found in PYTHON.finditer(text_of(path)):
         if found['run']:
             exec(compile(found['code'], path, 'exec'), space)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', [one for one in PAGES if "_base_ = ['mmdet::retina" in text_of(one)
+                                  and 'docs/' in one])
+def test_complete_configs_are_built(path, tmp_path):
+    """Those of a student that mmdet has; the teacher is built in training only."""
+    built = 0
+    for found in PYTHON.finditer(text_of(path)):
+        if "_base_ = ['mmdet::retina" in found['code'] and 'mmkd.Distiller' in found['code']:
+            (tmp_path / 'config.py').write_text(found['code'])
+            config = Config.fromfile(tmp_path / 'config.py')
+            config.model.classes = [str(number) for number in range(80)]
+            assert mmkd.Distiller in type(build(config.model)).__mro__
+            built += 1
+    assert built
 
 
 def test_console_blocks_are_read_as_commands_with_their_output():
