@@ -14,6 +14,7 @@ from mmengine.config import Config
 import mmkd
 from mmkd.__main__ import path_of, tools_of
 from mmkd.compare.spec import read_entry
+from mmkd.losses import LOSSES, METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 SNIPPETS = runpy.run_path(str(ROOT / 'docs' / 'site' / 'snippets.py'))
@@ -169,10 +170,21 @@ def test_a_wrong_command_is_found(command, wrong):
     assert wrong_command(command) == wrong
 
 
+@pytest.fixture
+def tables():
+    """Classes and methods of an example are not there for other tests."""
+    found = [LOSSES.classes, METHODS, mmkd.MODELS.module_dict]
+    before = [dict(table) for table in found]
+    yield
+    for table, names in zip(found, before):
+        table.clear()
+        table.update(names)
+
+
 @pytest.mark.parametrize('path', [one for one in PAGES if '<!-- run -->' in text_of(one)])
-def test_examples_run(path):
+def test_examples_run(path, tables):
     """The blocks behind `<!-- run -->`, one after the other."""
-    space = {}
+    space = dict(__name__='of_a_reader')
     for found in PYTHON.finditer(text_of(path)):
         if found['run']:
             exec(compile(found['code'], path, 'exec'), space)
