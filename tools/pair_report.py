@@ -13,7 +13,8 @@ from mmkd.losses.method import methods_of
 from mmkd.reports.pair import as_page, as_text, shares_text
 from mmkd.reports.pictures import Drawer, scaled_labels
 from mmkd.worth import recommend
-from mmkd.worth.examine import IMAGES, MINUTES, Examination, examine, measure_shares
+from mmkd.worth.examine import IMAGES, MINUTES, examine, measure_shares
+from mmkd.worth.findings import Examination
 from mmkd.worth.images import labels_are_scaled
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -28,7 +28,7 @@ from ..training.distillation import Distillation
 from ..training.probe import attempt
 from .at_point import POINTS, standing_of, watching
 from .costs import cache_costs
-from .findings import Findings, MethodFinding
+from .findings import Examination, Findings, MethodFinding
 from .images import check_data, split_loader, training_batches, training_size
 from .pull import alone, fill, lesson_of
 from .scores import deciding, scores_of
@@ -39,20 +39,6 @@ BATCHES, BATCH_SIZE = 2, 4
 """Batches for each method, and most images of a batch."""
 SHARE_OF_SCORES, SHARE_OF_POINT, SHARE_OF_CACHE = 0.3, 0.4, 0.1
 """The most that a part takes of the time that is left."""
-
-
-class Examination(NamedTuple):
-    """Findings, and predictions to show.
-
-    Example:
-        >>> Examination(Findings('s.py', 't.py'), []).findings.student
-        's.py'
-    """
-    findings: Findings
-    examples: List[Dict[str, Any]]
-    """Predictions of ``student`` and ``teacher`` for images on which they disagree."""
-    metainfo: Dict[str, Any] = {}
-    """Class names and palette of the validation set."""
 
 
 def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,

@@ -1,6 +1,6 @@
 """What is known of a pair before training? The figures of an examination."""
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 
 @dataclass
@@ -131,3 +131,17 @@ class Findings:
     def as_dict(self) -> Dict[str, Any]:
         """Dicts, lists, strings and numbers."""
         return asdict(self)
+
+
+class Examination(NamedTuple):
+    """Findings, and predictions to show.
+
+    Example:
+        >>> Examination(Findings('s.py', 't.py'), []).findings.student
+        's.py'
+    """
+    findings: Findings
+    examples: List[Dict[str, Any]]
+    """Predictions of ``student`` and ``teacher`` for images on which they disagree."""
+    metainfo: Dict[str, Any] = {}
+    """Class names and palette of the validation set."""
