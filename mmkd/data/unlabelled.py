@@ -40,7 +40,7 @@ class ImageFolder(BaseDataset):
         FileNotFoundError: If the folder does not exist, or has no images.
 
     Example:
-        >>> ImageFolder('no_such_folder')
+        >>> ImageFolder('no_such_folder')  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         FileNotFoundError: the folder of unlabelled images, `no_such_folder`, does not exist ...
     """

@@ -42,7 +42,7 @@ def soft_tree_head(head: str, tree: Optional[Dict[str, Any]] = None, layer: Opti
         ValueError: If there is no such head, if it has no classifier, or no softmax.
 
     Example:
-        >>> soft_tree_head('NoSuchHead')
+        >>> soft_tree_head('NoSuchHead')  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ValueError: `head` of mmkd.SoftTreeHead must be the type of a head, but got ...
     """

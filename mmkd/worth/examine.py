@@ -69,9 +69,9 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
         ValueError: If the config has no data, or a checkpoint does not fit.
 
     Example:
-        >>> examine(Config(dict(model={})), Config(dict(model={})))
+        >>> examine(Config(), Config())  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: ...
+        ValueError: the config of the student has no `train_dataloader`, ...
     """
     start = time.monotonic()
     ends = start + 60 * minutes

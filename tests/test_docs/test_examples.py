@@ -28,8 +28,7 @@ def test_the_examples_of_a_module(name, monkeypatch):
     module = importlib.import_module(name)
     monkeypatch.setattr(vocabulary, 'PROVIDERS', dict(vocabulary.PROVIDERS))  # one adds its own
     torch.manual_seed(0)
-    done = doctest.testmod(module, extraglobs=dict(torch=torch, mmkd=mmkd),
-                           optionflags=doctest.ELLIPSIS)
+    done = doctest.testmod(module, extraglobs=dict(torch=torch, mmkd=mmkd))
     assert done.failed == 0
     assert done.attempted > 0
 
