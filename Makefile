@@ -9,11 +9,7 @@ WORKERS ?= 2
 
 # Tests that need timm, torchvision, transformers or mmpretrain; the other targets skip them.
 NEIGHBOURS = .neighbours
-TESTS_OF_NEIGHBOURS = tests/test_configs_of_classifiers.py \
-  tests/test_examples/test_module_teachers.py tests/test_files/test_bases.py \
-  tests/test_networks/test_module.py tests/test_points/test_classifier.py \
-  tests/test_points/test_prompt.py tests/test_tools/test_label.py \
-  tests/test_training/test_classifiers.py
+TESTS_OF_NEIGHBOURS = $(shell grep -rlE 'support.(neighbours|classifiers)' tests --include 'test_*.py')
 
 .PHONY: demo test test-slow test-neighbours test-onedl lint types env docs docs-check clean
 
@@ -37,8 +33,8 @@ $(NEIGHBOURS)/.ready: requirements/neighbours.txt | env
 	touch $@
 
 test-neighbours: $(NEIGHBOURS)/.ready
-	PYTHONPATH=$(CURDIR)/$(NEIGHBOURS) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) \
-	  --dist worksteal -m "slow or not slow" $(PYTEST_ARGS) $(TESTS_OF_NEIGHBOURS)
+	MMKD_NEIGHBOURS=1 PYTHONPATH=$(CURDIR)/$(NEIGHBOURS) OMP_NUM_THREADS=1 \
+	  $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" $(PYTEST_ARGS) $(TESTS_OF_NEIGHBOURS)
 
 # All tests on the maintained forks, in a separate environment.
 test-onedl:

@@ -1,28 +1,20 @@
 """Small mmpretrain classifiers and a folder of images. mmpretrain need not be installed."""
-import importlib
 import os
-import warnings
 
 import cv2
 import numpy as np
-import pytest
 import torch
 from conftest import build, distiller
 from mmengine.config import Config
+
+from support.neighbours import needs
 
 CLASSES = ('disc', 'square', 'cross', 'ring')
 
 
 def needs_mmpretrain():
     """Skip the tests of a module if mmpretrain cannot be imported."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            for name in ('models', 'datasets', 'evaluation', 'visualization'):
-                importlib.import_module(f'mmpretrain.{name}')
-    except Exception as error:  # torchvision may be missing, or built for another torch
-        pytest.skip(f'mmpretrain cannot be imported: {type(error).__name__}',
-                    allow_module_level=True)
+    needs(*(f'mmpretrain.{name}' for name in ('models', 'datasets', 'evaluation', 'visualization')))
 
 
 def preprocessor(**changes):

@@ -12,6 +12,7 @@ from conftest import build, detector_config, retinanet
 from mmengine.config import Config
 from support.extensions import train_kill_resume
 from support.modules import Detector, TinyViT
+from support.neighbours import can_be_imported
 from torch import nn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -44,14 +45,6 @@ def torchvision_without_torchvision():
     module = types.ModuleType('torchvision')
     module.models, module.__version__ = models, '0'  # MMEngine logs the version
     return {'torchvision': module, 'torchvision.models': models}
-
-
-def can_be_imported(name):
-    try:
-        __import__(name)
-    except Exception:  # not installed, or built for another torch
-        return False
-    return True
 
 
 @pytest.mark.parametrize(('name', 'package', 'stand_in'), [

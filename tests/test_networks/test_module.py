@@ -9,6 +9,7 @@ from conftest import build, detector_config, distiller, observe, retinanet, save
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from support.modules import Block, Detector, TinyFPN, TinyViT
+from support.neighbours import needs
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -354,10 +355,7 @@ def test_family_accepts_no_other_model():
 
 def library(name):
     """Import an optional package; skip the test if it is missing or does not fit torch."""
-    try:
-        __import__(name)
-    except Exception as error:
-        pytest.skip(f'{name} cannot be imported: {type(error).__name__}')
+    needs(name)
     return sys.modules[name]
 
 

@@ -17,6 +17,7 @@ from conftest import (
     train,
 )
 from mmengine.config import Config
+from support.neighbours import needs
 from support.queries import batch, detector
 from support.rtmdet import rtmdet
 from support.words import text_detector, write_bert
@@ -27,7 +28,8 @@ from mmkd.points import find_point, points_of
 from mmkd.points.prompt import Prompt
 from mmkd.points.recorder import recording
 
-pytest.importorskip('transformers')
+needs('transformers')
+
 
 def dino():
     return dict(detector('dino', 20), test_cfg=dict(max_per_img=20))

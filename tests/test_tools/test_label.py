@@ -12,6 +12,7 @@ from conftest import CLASSES, detector_config, retinanet, save_teacher, segmento
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
+from support.neighbours import needs
 from support.tools import ROOT, TOOLS
 
 FEW = os.path.join(ROOT, 'configs', 'few_labels')
@@ -224,7 +225,7 @@ def test_zero_label_is_written_for_sets_that_reduce_it(tool, tmp_path):
 
 def test_model_with_a_text_prompt_labels_any_class(shapes, tool, tmp_path):
     """By names or by texts. The labels are mmdet's predictions for these texts."""
-    pytest.importorskip('transformers')
+    needs('transformers')
     from support.words import text_detector, write_bert
     model = text_detector('grounding_dino', write_bert(tmp_path / 'bert'))
     model['encoder']['num_cp'] = 0
