@@ -1,4 +1,4 @@
-"""GFL R101 (44.9 AP, 2x, multi-scale) teaches GFL R50 on COCO, 1x schedule."""
+"""GFL R101 (44.7 AP, 2x, multi-scale) teaches GFL R50 on COCO, 1x schedule."""
 _base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py']
 custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
 
