@@ -10,12 +10,15 @@ from ..compare.parts import Parts
 from ..compare.term import Term
 from ..core.processes import world_size
 from ..core.runner import current_optim_wrapper, current_runner
+from .gate import Gate
 from .shares import Outputs, norms_of, total
 
 ROUNDS = 5
 """Number of times that a weight is measured before a term without a usable gradient is an error."""
 LOWER = 1 / 16
 """Factor of the scale of the loss scaler after an iteration whose gradients are not finite."""
+LOWEST = LOWER**8
+"""Lower bound of the product of these factors, so that the scale does not reach 0."""
 SCALAR = 'gradient_share/'
 """Beginning of the names of the shares in MMEngine's visualizer."""
 
@@ -31,10 +34,12 @@ class MeasuredWeight:
     term had in each iteration is given to the visualizer then.
 
     The factor of a schedule is left out of the gradient of the term, so a schedule changes the
-    share. Iterations in which the term is turned off do not count. Iterations in which a gradient
-    is not finite count, but do not change the means; the next one is measured with a smaller scale,
-    because a loss scaler does not learn of a term that is not added yet. If no weight is found, the
-    term is left out and measured again, at most :data:`ROUNDS` times.
+    share. Iterations in which the term is turned off do not count. Iterations in which the term or
+    a gradient is infinite or NaN, in any process, count, but do not change the means. After a
+    gradient that is not finite, the next one is measured with a smaller scale, because a loss
+    scaler does not learn of a term that is not added yet. As long as no weight is found, the term
+    is left out of the loss. After the last of the iterations it is measured again, at most
+    :data:`ROUNDS` times.
 
     Args:
         term (Term): The term, with ``auto`` in its spec.
@@ -53,32 +58,41 @@ class MeasuredWeight:
         self._sums = torch.zeros(2, dtype=torch.float64)
         self._overflows, self._scale = (
             torch.tensor(value, dtype=torch.float64) for value in (0., 1.))
-        self._shares: List[Tuple[int, Tensor]] = []
+        self._shares: List[Tuple[int, Union[float, Tensor]]] = []
 
-    def measure(self, norms: Tensor, iteration: int = 0) -> None:
+    def measure(self, norms: Tensor, iteration: int = 0, schedule: float = 1.,
+                is_open: Union[bool, Tensor] = True) -> None:
         """Add the norms of one iteration. Every process must call it.
 
         Args:
             norms (Tensor): Float (2, ): norms of the gradients of the losses on labels, and of the
-                term.
+                term with the factor of its schedule.
             iteration (int): Number of the iteration, from 0, for the visualizer. Defaults to 0.
+            schedule (float): Factor of the schedule, greater than 0. Defaults to 1.
+            is_open (bool | Tensor): Whether the term itself is finite in all processes; a bool
+                scalar on the device of ``norms`` if it is not known on the CPU. Defaults to True.
 
         Raises:
             ValueError: If no weight was found :data:`ROUNDS` times.
         """
         norms = norms.detach().double()
-        is_finite = norms.isfinite().all()
+        # A gate that is closed on the device returns gradients of 0, which are no measurement.
+        is_finite = norms.isfinite().all() & is_open
         found = torch.cat([torch.where(is_finite, norms, 0.), (~is_finite).to(norms)[None]])
         if world_size() > 1:
             distributed.all_reduce(found)
-        norms, failed = found[:2], found[2]
+        failed = found[2] > 0
+        norms = torch.where(failed, 0., found[:2])  # also those of the other processes
         for name in ('_sums', '_overflows', '_scale'):
             setattr(self, name, getattr(self, name).to(norms.device))
+        norms = torch.stack([norms[0], norms[1] / schedule])
         self._sums = self._sums + norms
-        self._overflows = self._overflows + (failed > 0)
-        self._scale = torch.where(failed > 0, self._scale * LOWER, self._scale)
+        self._overflows = self._overflows + failed
+        # If the term itself is not finite, the scale is not the reason.
+        self._scale = torch.where(failed & is_open, (self._scale * LOWER).clamp(min=LOWEST),
+                                  self._scale)
         self.count += 1
-        self._shares.append((iteration, self.factor * norms[1] / norms[0]))
+        self._shares.append((iteration, self.factor * schedule * norms[1] / norms[0]))
         if self.count >= self.auto.iters:
             self._fix()
 
@@ -107,19 +121,26 @@ class MeasuredWeight:
             print_log(f'{problem}; the term is left out, and measured again', 'current',
                       logging.WARNING)
             return
-        remedy = ('train without float16' if overflows else
-                  'compare another point, or check the teacher')
+        remedy = ('compare another point, or check the teacher' if not overflows else
+                  'train without float16' if current_scaler() is not None else
+                  'compare another point, or look for an infinite derivative in the loss, such as '
+                  'that of a square root at 0')
         raise ValueError(f'{problem}; {remedy}, or write a number for `loss_weight`')
 
     def _show(self) -> None:
         """Give the shares to the visualizer of the run."""
         runner = current_runner()
         if runner is not None:
-            values = torch.stack([share for _, share in self._shares]).tolist()
-            for (iteration, _), value in zip(self._shares, values):
+            for iteration, value in self._shares_read():
                 if value < float('inf'):  # a NaN is not
                     runner.visualizer.add_scalar(f'{SCALAR}{self.name}', value, iteration + 1)
         self._shares = []
+
+    def _shares_read(self) -> List[Tuple[int, float]]:
+        """Iterations and shares of this round as numbers; the CPU waits for them once."""
+        values = torch.stack([torch.as_tensor(share, dtype=torch.float64).to(self._sums.device)
+                              for _, share in self._shares]).tolist() if self._shares else []
+        return [(iteration, value) for (iteration, _), value in zip(self._shares, values)]
 
     @property
     def place(self) -> str:
@@ -130,43 +151,52 @@ class MeasuredWeight:
     @property
     def factor(self) -> Union[float, Tensor]:
         """Factor of the term in addition to the default ``loss_weight`` of its loss: a float64
-        scalar on the device while it is measured, a number afterwards.
+        scalar on the device while it is measured, a number before and afterwards.
 
-        It is 0 as long as all gradients of the term are 0.
+        It is 1 before the first measurement, and 0 as long as no weight is found.
         """
+        if not (self.count or self._rounds or self.is_fixed):
+            return 1.
         if self.is_fixed:
             task, own = self._sums.tolist()  # on the CPU
             return self.auto.share * task / own
         task_sum, own_sum = self._sums.unbind()
         return torch.where(own_sum > 0, self.auto.share * task_sum / own_sum, 0.)
 
-    def applied(self, parts: Parts) -> Parts:
-        """A term of one step, multiplied by the factor; unchanged before the first measurement."""
-        if not (self.count or self.is_fixed):
-            return parts
+    def applied(self, parts: Parts, gate: Gate) -> Parts:
+        """A term of one step, multiplied by the factor.
+
+        Args:
+            parts (dict): The term.
+            gate (Gate): Its gate in this step. It is closed as long as no weight is found, because
+                0 times a gradient that is not finite is NaN.
+        """
         factor = self.factor
-        return {name: [one * (factor.to(one) if isinstance(factor, Tensor) else factor)
-                       for one in levels] for name, levels in parts.items()}
+        if not isinstance(factor, Tensor):
+            return {name: [one * factor for one in levels] for name, levels in parts.items()}
+        gate.close_unless(factor > 0)
+        return {name: [gate.value(one * factor.to(one)) for one in levels]
+                for name, levels in parts.items()}
 
     def shown(self, like: Tensor) -> Tensor:
         """The weight of this step, for the log."""
-        factor = self.factor if self.count or self.is_fixed else 1.
-        weight = self.default * factor
+        weight = self.default * self.factor
         return weight.to(like) if isinstance(weight, Tensor) else like.new_full((), weight)
 
-    def state_dict(self) -> Dict[str, Tensor]:
-        """The sums of the norms, and what decides how it is measured on."""
+    def state_dict(self) -> Dict[str, Any]:
+        """The sums of the norms, what decides how it is measured on, and the shares of the
+        iterations so far: a list, because its length changes."""
         return dict(sums=self._sums, overflows=self._overflows, scale=self._scale,
                     count=torch.tensor(self.count), rounds=torch.tensor(self._rounds),
-                    is_fixed=torch.tensor(self.is_fixed))
+                    is_fixed=torch.tensor(self.is_fixed), shares=self._shares_read())
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of :meth:`state_dict`. With another ``share`` the weight follows it; with
         fewer ``iters`` it is fixed by the next measurement."""
         self._sums, self._overflows, self._scale = (
             state[name].detach().double().clone() for name in ('sums', 'overflows', 'scale'))
         self.count, self._rounds = int(state['count']), int(state['rounds'])
-        self.is_fixed = bool(state['is_fixed'])
+        self.is_fixed, self._shares = bool(state['is_fixed']), list(state['shares'])
 
     def _apply(self, fn: Any) -> None:
         """Do nothing: the sums follow the norms to their device."""
@@ -197,7 +227,7 @@ def paths_measured(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term])
 
 def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
             values: Mapping[str, Parts], task: Mapping[str, Any], outputs: Outputs,
-            iteration: int = 0) -> None:
+            gates: Mapping[str, Gate], iteration: int = 0) -> None:
     """Measure the weights that are not fixed, in one step.
 
     Args:
@@ -207,13 +237,14 @@ def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
         task (Mapping): The losses of the student on labels.
         outputs (dict): The outputs of :func:`paths_measured`, from
             :func:`mmkd.training.shares.outputs_of`.
+        gates (Mapping): The gates of the terms in this step, by name.
         iteration (int): Number of the iteration of the run, from 0. Defaults to 0.
 
     Raises:
         ValueError: If the losses on labels have no gradient at the point of a term, or no weight
             was found in several rounds.
     """
-    scaler = getattr(current_optim_wrapper(), 'loss_scaler', None)
+    scaler = current_scaler()
     for term in terms:
         weight = weights.get(term.name)
         if weight is None or weight.is_fixed:
@@ -221,7 +252,12 @@ def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
         own = torch.stack([one.reshape(()) for levels in values[term.name].values()
                            for one in levels]).sum()
         scale = None if scaler is None else weight.scale(scaler.scale(own.new_ones(())))
-        of_task, of_term, _ = norms_of(
+        norms = norms_of(
             own, total(task), (path for part in term.parts for path in part.shared), outputs,
-            term.name, scale).unbind()
-        weight.measure(torch.stack([of_task, of_term / term.factor]), iteration)
+            term.name, scale)
+        weight.measure(norms[:2], iteration, term.factor, gates[term.name].is_open)
+
+
+def current_scaler() -> Any:
+    """The loss scaler of the optimizer of the run; None if there is none."""
+    return getattr(current_optim_wrapper(), 'loss_scaler', None)

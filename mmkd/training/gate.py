@@ -25,13 +25,24 @@ class Gate:
             unchanged.
 
     Attributes:
-        is_open (bool | Tensor): Whether the term is finite in all processes; a bool scalar on the
-            device, set before the backward pass. Defaults to True.
+        is_open (bool | Tensor): Whether the term is finite in all processes, and is not left out
+            for another reason; a bool scalar on the device, set before the backward pass. Defaults
+            to True.
     """
 
     def __init__(self, is_on_device: bool) -> None:
         self.is_on_device = is_on_device
         self.is_open: Any = True
+
+    def close_unless(self, flag: Tensor) -> None:
+        """Close the gate if a flag is not set, as well. It is called before the backward pass.
+
+        Args:
+            flag (Tensor): Bool scalar. It is read at once if the device does not decide.
+        """
+        if isinstance(self.is_open, Tensor):
+            flag = flag.to(self.is_open.device)
+        self.is_open = self.is_open & (flag if self.is_on_device else bool(flag))
 
     def passed(self, tensor: Tensor) -> Tensor:
         """The same values, with a gradient of 0 if the gate is closed. It is applied to the inputs

@@ -173,11 +173,11 @@ class Step:
         weights = self.distillation.weights
         if not weights:
             return terms
+        gates = {term.name: self._gate_of(term) for term in self.terms}
         if self._measures():
-            measure(weights, self.terms, terms, task, self.outputs, self.batch.iteration)
-        whose = {self.name_of(name): weight for name, weight in weights.items()}
-        return {name: whose[name].applied(parts) if name in whose else parts
-                for name, parts in terms.items()}
+            measure(weights, self.terms, terms, task, self.outputs, gates, self.batch.iteration)
+        return {**terms, **{self.name_of(name): weights[name].applied(
+            terms[self.name_of(name)], gate) for name, gate in gates.items() if name in weights}}
 
     def _add(self, losses: Dict[str, Any], term: Term, parts: Parts) -> List[str]:
         """Put a term among the losses under its name, a named part under '<term>_<part>'; the

@@ -1,6 +1,8 @@
 """``loss_weight='auto'``: a term has the stated share of the gradient of the losses on labels."""
 import os
 import warnings
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,16 +23,18 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from support.extensions import same_to_the_bit, train_kill_resume
+from support.waits import decided_on_the_device
 from torch import distributed, multiprocessing, nn
 
 from mmkd import FAMILIES, BaseTeacher, ModelFamily
 from mmkd.losses import LOSSES, DistillLoss
 from mmkd.reports.runs import read_run
-from mmkd.training.auto_weights import LOWER, ROUNDS
+from mmkd.training.auto_weights import LOWER, LOWEST, ROUNDS
 from mmkd.training.shares import norms_of, outputs_of
 
 PKD = dict(type='mmkd.PKDLoss', on='neck')
 SHORT = dict(share=0.25, iters=3)
+PATHS = pytest.mark.parametrize('path', [nullcontext, decided_on_the_device])
 
 
 @MODELS.register_module(force=True)
@@ -160,10 +164,32 @@ def test_a_term_that_is_zero_is_measured_again(monkeypatch):
     assert found[4]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
 
 
-def test_steps_that_are_not_finite_do_not_enter_the_mean():
-    found = steps(linear(dict(share=0.5, iters=3)), 4, slopes=(1., float('nan'), 3., 8.))
-    assert found[1]['loss_backbone_slope'] == 0
-    assert found[3]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
+@PATHS
+def test_steps_that_are_not_finite_do_not_enter_the_mean(path):
+    """They are counted. The scale stays: it has no influence on the value of a term."""
+    model = linear(dict(share=0.5, iters=3))
+    weight = model.distillation.weights['loss_backbone_slope']
+    slopes = (1., float('nan'), 3., 8.)
+    with path():
+        found = steps(model, 2, slopes)
+        assert found[1]['loss_backbone_slope'] == 0
+        state = weight.state_dict()
+        assert (state['count'], state['overflows'], state['scale']) == (2, 1, 1)
+        found = steps(model, 2, slopes, begin=2)
+    assert found[1]['weight_backbone_slope'] == pytest.approx(0.5 * 3 / 2)
+    assert found[1]['loss_backbone_slope'] == pytest.approx(4 * found[1]['loss_sum'] / 2)
+
+
+@PATHS
+def test_a_term_without_a_weight_is_left_out_where_the_labels_have_no_gradient(path, monkeypatch):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss_sum=0 * self.extract_feat(inputs).sum())
+
+    monkeypatch.setattr(LinearModel, 'forward', forward)
+    with path():  # two rounds, and the first iteration of a third one
+        found = steps(linear(dict(share=0.5, iters=2)), 5)
+    assert [one['loss_backbone_slope'] for one in found] == [0] * 5
+    assert [one['weight_backbone_slope'] for one in found] == [0] * 5
 
 
 @LOSSES.register
@@ -172,6 +198,35 @@ class HalfLoss(SlopeLoss):
 
     def compare(self, student, teacher, *, iteration):
         return (self.slopes[iteration % len(self.slopes)] * student.half()).float().sum()
+
+
+@LOSSES.register
+class RootLoss(SlopeLoss):
+    """Where the factor is negative, the value is finite, and the gradient is NaN."""
+
+    def compare(self, student, teacher, *, iteration):
+        slope = self.slopes[iteration % len(self.slopes)]
+        root = (0 * student).square().sum().sqrt() if slope < 0 else 0.
+        return slope * student.sum() + root
+
+
+def root(weight):
+    return linear(weight, kind='mmkd.RootLoss', name='loss_backbone_slope')
+
+
+@PATHS
+def test_a_term_without_a_weight_has_no_gradient(path):
+    """0 times a NaN is NaN. In the third step there is a weight: 0.5 * 3 / 4."""
+    model = root(dict(share=0.5, iters=2))
+    SlopeLoss.slopes = (-1., -1., 4.)
+    with path():
+        for number, whole in enumerate((3., 3., 4.5)):
+            model.distillation.iteration = number
+            model.zero_grad()
+            losses = model(torch.ones(2, 3, 4, 4), [None] * 2, mode='loss')
+            (losses['loss_sum'] + losses['loss_backbone_slope'][0]).backward()
+            found = model.student.backbone.weight.grad
+            torch.testing.assert_close(found, torch.full_like(found, whole * 2 * 4 * 4))
 
 
 class Scaler:
@@ -221,6 +276,21 @@ def test_a_term_that_always_overflows_is_an_error(scaler, monkeypatch):
         steps(model, 2 * ROUNDS)
     assert len(said) == ROUNDS - 1
     assert all(one.endswith('the term is left out, and measured again') for one in said)
+
+
+def test_the_scale_does_not_reach_zero(scaler):
+    """Without a lower bound the scale would be 2**(16 - 4 * 45), which is 0 in float32."""
+    model = root(dict(share=0.1, iters=50))
+    found = steps(model, 50, slopes=(-1., ) * 45 + (5., ) * 5)
+    assert model.distillation.weights['loss_backbone_slope'].state_dict()['scale'] == LOWEST
+    assert [one['weight_backbone_slope'] for one in found] == pytest.approx([0.] * 45 + [0.06] * 5)
+
+
+def test_without_a_loss_scaler_float16_is_not_the_reason():
+    with pytest.raises(ValueError, match=r'infinite or NaN in 1 of the last 1 iterations; compare '
+                                         r'another point, or look for an infinite derivative in '
+                                         r'the loss, such as that of a square root at 0, or write'):
+        steps(root(dict(share=0.1, iters=1)), ROUNDS, slopes=(-1., ))
 
 
 def test_a_term_that_is_always_zero_is_an_error():
@@ -284,6 +354,33 @@ def test_a_resume_with_fewer_iterations_fixes_the_weight():
     steps(other, 2, begin=4)
     assert weight.is_fixed
     assert weight.count == 5
+
+
+def shares_shown(monkeypatch, **settings):
+    """The shares that the visualizer gets, by step; the measurement is resumed after 2 of 4."""
+    shown = {}
+    runner = SimpleNamespace(visualizer=SimpleNamespace(
+        add_scalar=lambda name, value, step: shown.update({step: value})))
+    monkeypatch.setattr('mmkd.training.auto_weights.current_runner', lambda: runner)
+    begun, model = (linear(dict(share=0.5, iters=4)) for _ in range(2))
+    steps(begun, 2, **settings)
+    assert not shown
+    model.distillation.side_modules.load_state_dict(begun.distillation.side_modules.state_dict())
+    model._steps = 2  # a Runner would say it
+    steps(model, 3, begin=2, **settings)
+    assert model.distillation.weights['loss_backbone_slope'].state_dict()['shares'] == []
+    return shown
+
+
+def test_shares_are_those_of_the_iterations_also_after_a_resume(monkeypatch):
+    """Means of the slopes: 1, 1.5, 3, 3. The fifth step is not measured."""
+    shown = shares_shown(monkeypatch, slopes=(1., 2., 6., 3., 9.))
+    assert shown == pytest.approx({1: 0.5, 2: 0.5 * 2 / 1.5, 3: 0.5 * 6 / 3, 4: 0.5 * 3 / 3})
+
+
+def test_shares_contain_the_factor_of_the_schedule(monkeypatch):
+    shown = shares_shown(monkeypatch, factors=(0.1, 0.2, 0., 0.4, 0.5))
+    assert shown == pytest.approx({1: 0.05, 2: 0.1, 4: 0.2, 5: 0.25})
 
 
 def test_an_output_has_the_gradient_of_all_that_follows():
@@ -426,15 +523,20 @@ def work(rank, folder):
                                    init_method=f'file://{folder}/meeting')
     model = linear(dict(share=0.5, iters=2))
     found = steps(model, 3, slopes=(1., 2.) if rank == 0 else (3., 6.))
-    torch.save([one['weight_backbone_slope'] for one in found],
+    model = root(dict(share=0.5, iters=3))
+    found += steps(model, 3, slopes=(1., 8., 2.) if rank == 0 else (3., -6., 6.))
+    overflows = model.distillation.weights['loss_backbone_slope'].state_dict()['overflows'].item()
+    torch.save(([one['weight_backbone_slope'] for one in found], overflows),
                os.path.join(folder, f'{rank}.pth'))
     leave_group()
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_same_weight(tmp_path):
-    """The slopes are averaged over both processes: 2, then 3."""
+    """The slopes are averaged over both processes: 2, then 3. In the second training the gradient
+    of one process is NaN in the second iteration, which is left out in both."""
     multiprocessing.spawn(work, (str(tmp_path), ), nprocs=2)
     for rank in range(2):
-        assert torch.load(tmp_path / f'{rank}.pth') == pytest.approx(
-            [0.5 * 3 / 2, 0.5 * 3 / 3, 0.5 * 3 / 3])
+        found, overflows = torch.load(tmp_path / f'{rank}.pth')
+        assert found == pytest.approx([0.5 * 3 / mean for mean in (2, 3, 3, 2, 2, 3)])
+        assert overflows == 1
