@@ -86,8 +86,9 @@ def parse_args() -> argparse.Namespace:
                         'settings that are trained with all seeds; 3 by default')
     parser.add_argument('--weights', type=float, nargs=2, default=[0.1, 10.], metavar=(
         'LOW', 'HIGH'), help='range of the factor of the weights; 0.1 10 by default')
-    parser.add_argument('--temperatures', type=float, nargs=2, default=[0.5, 8.], metavar=(
-        'LOW', 'HIGH'), help='range of tau, for methods that have it; 0.5 8 by default')
+    parser.add_argument('--temperatures', type=float, nargs=2, default=[0.25, 4.], metavar=(
+        'LOW', 'HIGH'), help='range of the factor of tau, for methods that have it; 0.25 4 by '
+        'default')
     parser.add_argument('--holdout', type=int, default=5, metavar='N', help='choose on every N-th '
                         'training image, left out of training; 5 by default; 0: on the validation '
                         'set')
@@ -129,6 +130,9 @@ def check_numbers(parser: Parser, args: argparse.Namespace) -> None:
         if not 0 < low < high:
             parser.error(f'--{name} must be two numbers above 0, the smaller one first, but got '
                          f'{low:g} {high:g}')
+        if not low <= 1 <= high:
+            parser.error(f'--{name} must have 1 in its range, the setting of the authors, which is '
+                         f'tried first, but got {low:g} {high:g}')
 
 
 def check_optuna() -> None:
@@ -184,8 +188,9 @@ def check_record(args: argparse.Namespace, config: Config) -> None:
     now = {'the config': f'sha256 {digest_of_config(config)}',
            '--teacher': digest_of_source(args.teacher),
            '--teacher-checkpoint': digest_of_source(args.teacher_checkpoint or ''), **data(config),
+           '--temperatures, factors': args.temperatures,
            **{f'--{name}': getattr(args, name) for name in (
-               'methods', 'seeds', 'weights', 'temperatures', 'holdout', 'variants', 'amp')}}
+               'methods', 'seeds', 'weights', 'holdout', 'variants', 'amp')}}
     if args.classes:
         now['--classes'] = digest_of_source(args.classes)
     if os.path.isfile(path):

@@ -108,7 +108,7 @@ class Sweep:
         seed = self.args.seeds[0]
         known = {(one.setting, one.seed) for one in trials}
         for space in self.plan.spaces.values():
-            setting = first_setting(space, self.weights, self.taus)
+            setting = first_setting(space)
             if (setting, seed) not in known:
                 return planned(setting, seed)
         repetitions = self.repetitions(trials)
@@ -163,8 +163,8 @@ class Sweep:
                 continue
             print(f'Storing the outputs of the teacher at {", ".join(points)}', flush=True)
             folder = os.path.join(self.args.work_dir, 'filling', '_'.join(points))
-            config = write_trial(folder, self.plan.student, self.plan.imports, space, first_setting(
-                space, self.weights, self.taus), 0, self.plan.cached)
+            config = write_trial(folder, self.plan.student, self.plan.imports, space,
+                                 first_setting(space), 0, self.plan.cached)
             seconds = fill(config, folder)
             filled = [*filled, list(points)]
             self.study.set_user_attr('seconds of filling', seconds + self.study.user_attrs.get(

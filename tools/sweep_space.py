@@ -25,19 +25,19 @@ class Setting(NamedTuple):
     weight: float = 1.
     """Factor of the ``loss_weight`` of all entries."""
     tau: Optional[float] = None
-    """Temperature of the entries that have one; None if no entry has."""
+    """Factor of the ``tau`` of all entries that have one; None if no entry has."""
 
     def shown(self) -> str:
         """In words.
 
         Example:
             >>> Setting('kd', 0.5, 2.).shown(), Setting(ALONE).shown()
-            ('kd, weight x 0.5, tau 2', 'student alone')
+            ('kd, weight x 0.5, tau x 2', 'student alone')
         """
         if self.method == ALONE:
             return 'student alone'
         return f'{self.method}, weight x {self.weight:.3g}' + (
-            '' if self.tau is None else f', tau {self.tau:.3g}')
+            '' if self.tau is None else f', tau x {self.tau:.3g}')
 
 
 class Space(NamedTuple):
@@ -45,8 +45,6 @@ class Space(NamedTuple):
     method: str
     entries: List[Dict[str, Any]]
     around: Dict[str, Any] = {}
-    tau: Optional[float] = None
-    """Default temperature; None if no entry has one."""
     is_cached: bool = True
     """Whether the teacher's outputs can be stored."""
 
@@ -60,9 +58,8 @@ class Space(NamedTuple):
         if method == ALONE:
             return Space(ALONE, [])
         entries = entries_of(method, pair)
-        taus = [one.tau for one in map(loss_of, entries) if has_tau(one)]
-        return Space(method, entries, settings_of(method, pair), taus[0] if taus else None,
-                     all(is_cacheable(attempt(pair.distillation, entry)) for entry in entries))
+        return Space(method, entries, settings_of(method, pair), all(
+            is_cacheable(attempt(pair.distillation, entry)) for entry in entries))
 
     def entries_for(self, setting: Setting) -> List[Dict[str, Any]]:
         """The entries of ``distill`` for a setting."""
@@ -70,10 +67,16 @@ class Space(NamedTuple):
         for entry in self.entries:
             loss = loss_of(entry)
             own = dict(entry, loss_weight=float(f'{loss.loss_weight * setting.weight:.6g}'))
-            if has_tau(loss) and setting.tau is not None:
-                own['tau'] = float(f'{setting.tau:.6g}')
+            tau = tau_of(loss)
+            if tau is not None and setting.tau is not None:
+                own['tau'] = float(f'{tau * setting.tau:.6g}')
             found.append(own)
         return found
+
+    @property
+    def has_tau(self) -> bool:
+        """Whether an entry has a temperature."""
+        return any(tau_of(loss_of(entry)) is not None for entry in self.entries)
 
     @property
     def points(self) -> Tuple[str, ...]:
@@ -93,9 +96,12 @@ def loss_of(entry: Dict[str, Any]) -> Any:
     return TermSpec.of(entry).build_loss()
 
 
-def has_tau(loss: Any) -> bool:
-    """Whether a loss has a temperature."""
-    return 'tau' in parameters_of(type(loss))[0]
+def tau_of(loss: Any) -> Optional[float]:
+    """The temperature of a loss; None if it has none."""
+    if 'tau' not in parameters_of(type(loss))[0]:
+        return None
+    tau: Optional[float] = loss.tau
+    return tau
 
 
 def spaces_of(methods: Optional[Sequence[str]], pair: Pair) -> Dict[str, Space]:
@@ -136,8 +142,8 @@ def suggested(trial: Any, spaces: Dict[str, Space], seeds: Sequence[int],
     seed = trial.suggest_categorical('seed', list(seeds))
     weight = trial.suggest_float(f'weight of {method}', *weights, log=True)
     tau = None
-    if spaces[method].tau is not None:
-        tau = trial.suggest_float(f'tau of {method}', *taus, log=True)
+    if spaces[method].has_tau:
+        tau = trial.suggest_float(f'factor of tau of {method}', *taus, log=True)
     return Setting(method, weight, tau), seed
 
 
@@ -148,7 +154,7 @@ def as_params(setting: Setting, seed: int) -> Dict[str, Any]:
     found: Dict[str, Any] = dict(method=setting.method, seed=seed)
     found[f'weight of {setting.method}'] = setting.weight
     if setting.tau is not None:
-        found[f'tau of {setting.method}'] = setting.tau
+        found[f'factor of tau of {setting.method}'] = setting.tau
     return found
 
 
@@ -160,18 +166,13 @@ def as_setting(params: Dict[str, Any]) -> Setting:
         Setting(method='kd', weight=2.0, tau=4.0)
     """
     method = params.get('method', ALONE)
-    return Setting(method, params.get(f'weight of {method}', 1.), params.get(f'tau of {method}'))
+    return Setting(method, params.get(f'weight of {method}', 1.),
+                   params.get(f'factor of tau of {method}'))
 
 
-def first_setting(space: Space, weights: Tuple[float, float], taus: Tuple[float, float]) -> Setting:
-    """The setting of the method's authors, or the nearest one in the range."""
-    def within(value: float, ends: Tuple[float, float]) -> float:
-        return min(max(value, ends[0]), ends[1])
-
-    if space.method == ALONE:
-        return Setting(ALONE)
-    return Setting(space.method, within(1., weights),
-                   None if space.tau is None else within(space.tau, taus))
+def first_setting(space: Space) -> Setting:
+    """The setting of the method's authors: all factors are 1."""
+    return Setting(space.method, 1., 1. if space.has_tau else None)
 
 
 # --- configs --------------------------------------------------------------------------------------

@@ -270,6 +270,8 @@ def test_another_sweep_in_the_same_folder_is_refused(sweep):
     (['--hours', '0'], '--hours must be greater than 0, but got 0'),
     (['--hours', '1', '--weights', '4', '1'], '--weights must be two numbers above 0, the smaller '
                                               'one first, but got 4 1'),
+    (['--hours', '1', '--temperatures', '2', '4'], '--temperatures must have 1 in its range, the '
+                                                   'setting of the authors'),
     (['--hours', '1', '--holdout', '1'], '--holdout must be 0, or 2 or more, but got 1'),
     (['--hours', '1', '--seeds', '1', '1'], '--seeds has a number twice: 1 1'),
     (['--hours', '1', '--teacher-checkpoint', 'none'], '--teacher-checkpoint none: random weights'),
@@ -305,21 +307,36 @@ class Suggester:
 def test_a_setting_is_read_from_its_parameters(tool):
     space = tool('sweep_space')
     spaces = dict(student=space.Space('student', []), kd=space.Space('kd', [
-        dict(type='mmkd.KDLoss', on='cls', loss_weight=3.), dict(type='mmkd.MSELoss', on='neck')],
-        tau=1.))
+        dict(type='mmkd.KDLoss', on='cls', loss_weight=3.), dict(type='mmkd.MSELoss', on='neck')]))
     trial = Suggester()
     found, seed = space.suggested(trial, spaces, [4, 5], (0.5, 2.), (1., 8.))
     assert (found, seed) == (space.Setting('kd', 2., 8.), 5)
     assert space.as_params(found, seed) == trial.params
     assert space.as_setting(trial.params) == found
-    # Twice the weights; the temperature where there is one.
+    # Twice the weights; eight times the temperature where there is one.
     assert spaces['kd'].entries_for(found) == [
         dict(type='mmkd.KDLoss', on='cls', loss_weight=6., tau=8.),
         dict(type='mmkd.MSELoss', on='neck', loss_weight=2.)]
     alone = Suggester(student=True)
     assert space.suggested(alone, spaces, [4], (0.5, 2.), (1., 8.))[0] == space.Setting('student')
     assert alone.params == dict(seed=4)
-    assert space.first_setting(spaces['kd'], (2., 4.), (0.5, 0.75)) == space.Setting('kd', 2., .75)
+    assert space.first_setting(spaces['kd']) == space.Setting('kd', 1., 1.)
+
+
+def test_the_first_trial_has_the_temperatures_of_the_authors(tool):
+    """Also if they differ from entry to entry, or are far from 1."""
+    space = tool('sweep_space')
+    joined = space.Space('af_dcd', [
+        dict(type='mmkd.AfDCDLoss', on='backbone', levels=[-1], tau=0.07),
+        dict(type='mmkd.KDLoss', on='cls'), dict(type='mmkd.LDLoss', on='reg', tau=10.),
+        dict(type='mmkd.MSELoss', on='neck')])
+    first = space.first_setting(joined)
+    assert [one.get('tau') for one in joined.entries_for(first)] == [0.07, 1., 10., None]
+    twice = joined.entries_for(first._replace(tau=2.))
+    assert [one.get('tau') for one in twice] == [0.14, 2., 20., None]
+    assert first.shown() == 'af_dcd, weight x 1, tau x 1'
+    assert space.first_setting(space.Space('mimic', [dict(type='mmkd.MSELoss', on='neck')])) == (
+        space.Setting('mimic'))
 
 
 def test_settings_with_more_seeds_come_first(tool):
@@ -373,7 +390,7 @@ def test_outputs_at_rois_are_not_stored(shapes, tmp_path, monkeypatch):
     pair = inspect_pair(config, config)
     found = space.spaces_of(['kd', 'mimic'], pair)
     assert (found['kd'].is_cached, found['mimic'].is_cached) == (False, True)
-    assert (found['kd'].tau, found['mimic'].tau) == (1., None)
+    assert (found['kd'].has_tau, found['mimic'].has_tau) == (True, False)
 
 
 @pytest.mark.slow
@@ -398,7 +415,7 @@ def test_killed_and_continued_with_real_trainings(pair, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     out = done.stdout
     assert 'Storing' not in out  # the outputs were complete
-    assert 'trial000: kd, weight x 1, tau 1, seed 0' in out
+    assert 'trial000: kd, weight x 1, tau x 1, seed 0' in out
     with open(tmp_path / 'sweep' / 'sweep.json') as file:
         found = json.load(file)
     assert [(one['folder'], one['setting']['method'], one['state'], one['curve'][-1][0])
