@@ -16,7 +16,7 @@ import json
 import logging
 import os
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple
 
 from command import Parser, run
 from common import (
@@ -46,6 +46,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+RECORD = 'options.json'
+"""Name of the file with the options."""
 
 
 class Plan(NamedTuple):
@@ -178,13 +182,13 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
              if args.holdout else 'the validation set'))
 
 
-def check_record(args: argparse.Namespace, config: Config) -> None:
-    """Record the options of a sweep; refuse a work dir with a sweep of other options.
+def checked_record(args: argparse.Namespace, config: Config) -> Dict[str, Any]:
+    """The options of a sweep; a work dir with a sweep of other options is refused.
 
     Raises:
         ValueError: If it has one.
     """
-    path = os.path.join(args.work_dir, 'options.json')
+    path = os.path.join(args.work_dir, RECORD)
     now = {'the config': f'sha256 {digest_of_config(config)}',
            '--teacher': digest_of_source(args.teacher),
            '--teacher-checkpoint': digest_of_source(args.teacher_checkpoint or ''), **data(config),
@@ -199,7 +203,7 @@ def check_record(args: argparse.Namespace, config: Config) -> None:
         if found:
             raise ValueError(f'{args.work_dir} has a sweep of other options ({told(found)}); use '
                              'another --work-dir')
-    write_whole(path, json.dumps(now, indent=1))
+    return now
 
 
 @contextmanager
@@ -220,8 +224,8 @@ def alone_in(folder: str) -> Iterator[None]:
         yield
 
 
-def configs_of(args: argparse.Namespace) -> Tuple[Config, Config]:
-    """The plain config of the student with the options, and that of the trials.
+def plain_config(args: argparse.Namespace) -> Config:
+    """The plain config of the student with the options.
 
     Raises:
         ValueError: If the config has a teacher, or no validation.
@@ -235,10 +239,19 @@ def configs_of(args: argparse.Namespace) -> Tuple[Config, Config]:
     if not (plain.get('val_dataloader') and plain.get('val_evaluator')):
         raise ValueError(f'{args.config} has no `val_dataloader` and `val_evaluator`, which a '
                          'sweep chooses by; add them')
-    student = Config(plain.to_dict())
+    return plain
+
+
+def config_of_trials(args: argparse.Namespace, plain: Config) -> Config:
+    """The student's config for trials; writes the files of the held-out part.
+
+    Raises:
+        ValueError: If the data set does not fit the options.
+    """
+    student = prepare_student(plain, args.variants)
     if args.holdout:
         hold_out(student, args.holdout, args.work_dir)
-    return plain, prepare_student(student, args.variants)
+    return student
 
 
 def main() -> None:
@@ -249,9 +262,13 @@ def main() -> None:
             methods_of(method)
     check_classes(args.teacher, args.classes)
     with alone_in(args.work_dir):
-        plain, student = configs_of(args)
-        check_record(args, plain)
-        text = Sweep(args, make_plan(args, plain, student)).run()
+        plain = plain_config(args)
+        # Before a file of an earlier sweep is overwritten.
+        record = checked_record(args, plain)
+        plan = make_plan(args, plain, config_of_trials(args, plain))
+        # Only now: a sweep that was refused does not decide about the work dir.
+        write_whole(os.path.join(args.work_dir, RECORD), json.dumps(record, indent=1))
+        text = Sweep(args, plan).run()
     print(f'\n{text}\nThe report is {os.path.join(args.work_dir, "sweep.md")}; '
           f'`tools/report.py {os.path.join(args.work_dir, "trials")}/TRIAL...` shows trials '
           'beside each other')

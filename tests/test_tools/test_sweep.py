@@ -1,13 +1,16 @@
 """tools/sweep.py: which trials it runs, what it stores, how it goes on after a kill."""
+import copy
 import importlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 from statistics import mean, stdev
+from types import SimpleNamespace
 
 import pytest
 from conftest import detector_config, retinanet, save_teacher, two_stage
@@ -366,8 +369,9 @@ def test_images_are_held_out_evenly(tool, tmp_path):
     part = dict(dataset=dict(type='CocoDataset', ann_file='all.json', data_root=str(tmp_path),
                              data_prefix=dict(img='train/')))
     config = Config(dict(
-        train_dataloader=part, val_dataloader=dict(dataset=dict(ann_file='v')), val_evaluator={},
-        test_dataloader=dict(dataset=dict(ann_file='v')), test_evaluator={}))
+        train_dataloader=part, val_dataloader=dict(dataset=dict(ann_file='v')),
+        val_evaluator=dict(ann_file='v'), test_dataloader=dict(dataset=dict(ann_file='v')),
+        test_evaluator=dict(ann_file='v')))
     held = tool('data_options')
     held.hold_out(config, 3, str(tmp_path / 'out'))
     found = [json.loads(pathlib.Path(path).read_text()) for path in (
@@ -379,6 +383,96 @@ def test_images_are_held_out_evenly(tool, tmp_path):
     config.train_dataloader.dataset.ann_file = 'all.json'
     with pytest.raises(ValueError, match='--holdout 8 leaves no image of 7 in one of both parts'):
         held.hold_out(config, 8, str(tmp_path / 'out'))
+
+
+def with_held_out(tool, name, tmp_path):
+    """The config of a run of tools/compare.py or tools/sweep.py with every third image held out."""
+    args = SimpleNamespace(folder=str(tmp_path), work_dir=str(tmp_path / 'work'), holdout=3,
+                           config=str(tmp_path / 'student.py'), data_root=None, cfg_options={},
+                           variants=0)
+    if name == 'compare':
+        return tool(name).make_config(args, args.config, 0)
+    return tool(name).config_of_trials(args, tool(name).plain_config(args))
+
+
+@pytest.fixture
+def two_roots(tmp_path):
+    """A config whose training set has another root than its validation set."""
+    (tmp_path / 'a').mkdir()
+    (tmp_path / 'a' / 'all.json').write_text(json.dumps(dict(
+        images=[dict(id=n, file_name=f'{n}.png') for n in range(6)], annotations=[],
+        categories=[])))
+    loader = dict(dataset=dict(type='CocoDataset', data_root='b/', ann_file='v.json',
+                               data_prefix=dict(img='valid/')))
+    return dict(model=dict(), train_cfg=dict(max_epochs=1), train_dataloader=dict(dataset=dict(
+        type='CocoDataset', data_root='', ann_file='a/all.json', data_prefix=dict(img='a/train/'),
+        pipeline=[])),
+        val_dataloader=loader, val_evaluator=dict(type='CocoMetric', ann_file='b/v.json'),
+        test_dataloader=loader, test_evaluator=[
+            dict(type='CocoMetric', ann_file='b/v.json'), dict(type='VOCMetric')])
+
+
+@pytest.mark.parametrize('name', ['compare', 'sweep'])
+def test_held_out_images_are_read_from_the_folder_of_the_training_set(tool, tmp_path, two_roots,
+                                                                      name):
+    Config(two_roots).dump(str(tmp_path / 'student.py'))
+    config = with_held_out(tool, name, tmp_path)
+    file = str(tmp_path / 'work' / 'holdout_val.json')
+    for part in (config.val_dataloader, config.test_dataloader):
+        assert part.dataset == dict(type='CocoDataset', data_root='', ann_file=file,
+                                    data_prefix=dict(img='a/train/'))
+    assert config.val_evaluator.ann_file == file
+    # A metric without an argument `ann_file` does not get one.
+    assert config.test_evaluator == [dict(type='CocoMetric', ann_file=file), dict(type='VOCMetric')]
+
+
+@pytest.mark.parametrize('name', ['compare', 'sweep'])
+@pytest.mark.parametrize(('change', 'says'), [
+    (dict(test_dataloader=None, test_evaluator=None),
+     '--holdout needs `test_dataloader`, `test_evaluator` of the config, which has none'),
+    ({'train_dataloader.dataset.indices': 4}, 'the data set of `train_dataloader` has `indices`'),
+    ({'val_dataloader.dataset.indices': [1]}, 'the data set of `val_dataloader` has `indices`'),
+    (dict(val_dataloader=dict(dataset=dict(_delete_=True, type='ConcatDataset'))),
+     'the data set of `val_dataloader`, but ConcatDataset has none')])
+def test_held_out_images_need_all_parts(tool, tmp_path, two_roots, name, change, says):
+    config = Config(two_roots)
+    config.merge_from_dict(copy.deepcopy(change))  # which changes it
+    config.dump(str(tmp_path / 'student.py'))
+    with pytest.raises(ValueError, match=re.escape(says)) as refused:
+        with_held_out(tool, name, tmp_path)
+    assert '\n' not in str(refused.value)
+    assert not (tmp_path / 'work').exists()
+
+
+def test_refused_sweep_does_not_decide_about_the_folder(tool, tmp_path, two_roots, monkeypatch):
+    """The options are recorded when all of them have been checked."""
+    Config(two_roots).dump(str(tmp_path / 'student.py'))
+    (tmp_path / 'teacher.pth').write_bytes(b'')
+    sweep = tool('sweep')
+    begun = []
+
+    def make_plan(args, plain, student):
+        if args.methods == ['mimic']:
+            raise ValueError('`mimic` has nothing to compare in this pair')
+        return args.methods
+
+    monkeypatch.setattr(sweep, 'make_plan', make_plan)
+    monkeypatch.setattr(sweep, 'Sweep', lambda args, plan: SimpleNamespace(
+        run=lambda: begun.append(plan)))
+    words = ['sweep.py', *PAIR, '--hours', '1', '--work-dir', 'work', '--methods']
+    monkeypatch.setattr('sys.argv', [*words, 'mimic'])
+    with pytest.raises(ValueError, match='nothing to compare'):
+        sweep.main()
+    assert not (tmp_path / 'work' / 'options.json').exists()
+    monkeypatch.setattr('sys.argv', [*words, 'kd'])
+    sweep.main()
+    assert begun == [['kd']]
+    # Another held-out part is refused before the files of the first one are overwritten.
+    before = (tmp_path / 'work' / 'holdout_val.json').read_bytes()
+    monkeypatch.setattr('sys.argv', [*words, 'kd', '--holdout', '2'])
+    with pytest.raises(ValueError, match='has a sweep of other options'):
+        sweep.main()
+    assert (tmp_path / 'work' / 'holdout_val.json').read_bytes() == before
 
 
 @pytest.mark.slow
