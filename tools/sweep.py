@@ -176,7 +176,7 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
         [imports] if isinstance(imports, str) else list(imports),
         f"dict(type='mmkd.Cached{kind}Teacher', cache={cache!r}{rest})",
         f"dict(type='mmkd.{kind or 'Frozen'}Teacher'{rest})",
-        student.train_cfg.get('val_interval', 1),
+        student.train_cfg.val_interval,
         dict(student=args.config, teacher=args.teacher, hours=args.hours,
              chosen_on=f'one of {args.holdout} training images, left out of training'
              if args.holdout else 'the validation set'))

@@ -1,7 +1,8 @@
 """Which trial of a sweep comes next, and what is known of the earlier ones?"""
 import os
+from functools import partial
 from statistics import mean
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from chain import last_checkpoint
 from sweep_report import Trial, chosen, rows_of, write_report
@@ -35,7 +36,9 @@ from mmkd.written_config import config_text
 
 MOST_FAILURES = 3
 """Failed trials in a row that end a sweep."""
-
+LOST = 10.
+"""Seconds of the account that may be lost if this process is killed."""
+FILLING = 'seconds of filling'
 
 Planned = Tuple[Dict[str, Any], Dict[str, Any]]
 """Parameters and attributes of a trial of Optuna."""
@@ -86,7 +89,7 @@ class Sweep:
     def spent(self) -> float:
         """Seconds of all trials, and of storing outputs."""
         return (sum(one.seconds for one in self.trials()) +
-                self.study.user_attrs.get('seconds of filling', 0.))
+                self.study.user_attrs.get(FILLING, 0.))
 
     def remaining(self) -> float:
         """Seconds of the budget that are left."""
@@ -138,6 +141,9 @@ class Sweep:
         states = self.optuna.trial.TrialState
         for one in self.study.get_trials(deepcopy=False, states=(states.RUNNING, )):
             self.study.tell(one.number, state=states.FAIL)  # this process was killed
+        while self.study.get_trials(deepcopy=False, states=(states.WAITING, )):
+            # It was killed between a request and its trial; `ask` would return that one first.
+            self.study.tell(self.study.ask(), state=states.FAIL)
         self.fill()
         failures = 0
         while self.remaining() > 0:
@@ -165,11 +171,29 @@ class Sweep:
             folder = os.path.join(self.args.work_dir, 'filling', '_'.join(points))
             config = write_trial(folder, self.plan.student, self.plan.imports, space,
                                  first_setting(space), 0, self.plan.cached)
-            seconds = fill(config, folder)
-            filled = [*filled, list(points)]
-            self.study.set_user_attr('seconds of filling', seconds + self.study.user_attrs.get(
-                'seconds of filling', 0.))
-            self.study.set_user_attr('filled', filled)
+            save = partial(self.save_filling, self.study.user_attrs.get(FILLING, 0.))
+            done = fill(config, folder, self.clock(save))
+            save(done.seconds)
+            if done.state == DONE:
+                filled = [*filled, list(points)]
+                self.study.set_user_attr('filled', filled)
+
+    def save_filling(self, before: float, seconds: float) -> None:
+        """Save the seconds of storing outputs: those before this process, and its own."""
+        self.study.set_user_attr(FILLING, before + seconds)
+
+    def clock(self, save: Callable[[float], None]) -> Callable[[float], bool]:
+        """A function of the seconds of a process that begins now: whether the budget is used up. It
+        saves them from time to time."""
+        left, saved = self.remaining(), [0.]
+
+        def is_over(seconds: float) -> bool:
+            if seconds - saved[-1] > LOST:
+                saved.append(seconds)
+                save(seconds)
+            return seconds > left
+
+        return is_over
 
     def run_one(self, params: Dict[str, Any], attributes: Dict[str, Any]) -> Tuple[str, str]:
         """Train one trial, or go on with it; its state, and why it failed."""
@@ -188,7 +212,6 @@ class Sweep:
         config = write_trial(folder, self.plan.student, self.plan.imports, space, setting, seed,
                              self.plan.cached if is_stored else self.plan.running)
         is_kept = setting.method == ALONE or seed != self.args.seeds[0]
-        left = self.remaining()
         print(f'{name}: {setting.shown()}, seed {seed}', flush=True)
 
         def is_bad(curve: Curve) -> bool:
@@ -198,14 +221,9 @@ class Sweep:
                 told.append(step)
             return not is_kept and bool(trial.should_prune())
 
-        def is_over(seconds: float) -> bool:
-            if seconds - saved[-1] > 10:  # what is lost of the account if this process is killed
-                saved.append(seconds)
-                trial.set_user_attr('seconds', seconds)
-            return seconds > left
-
-        saved, told = [0.], []  # type: ignore[var-annotated]
-        done = run_trial(config, folder, is_over, is_bad, ['--amp'] if self.args.amp else [])
+        told: List[int] = []
+        done = run_trial(config, folder, self.clock(partial(trial.set_user_attr, 'seconds')), is_bad,
+                         ['--amp'] if self.args.amp else [])
         trial.set_user_attr('seconds', done.seconds)
         curve = curve_of(folder)
         trial.set_user_attr('curve', curve)
@@ -213,10 +231,10 @@ class Sweep:
         states = self.optuna.trial.TrialState
         if done.state == FAILED:
             trial.set_user_attr('why', done.why)
-        if done.state == CUT:
-            remove_checkpoints(folder)
         self.study.tell(trial, curve[-1][1] if done.state == DONE else None, {
             DONE: states.COMPLETE, CUT: states.PRUNED}.get(done.state, states.FAIL))
+        if done.state == CUT:  # after `tell`: a trial without them cannot go on
+            remove_checkpoints(folder)
         print(f'  {done.state}' + (f' at {curve[-1][1]:.4f}' if curve else '') + (
             f': {done.why}' if done.why else ''), flush=True)
         return done.state, done.why

@@ -1,8 +1,10 @@
 """What can a trial of tools/sweep.py be, and how is its config written?"""
 import os
+from inspect import signature
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
 from written import write_kept
 
 from mmkd.compare.spec import TermSpec
@@ -17,6 +19,8 @@ from mmkd.written_config import config_text
 ALONE = 'student'
 """Name of the method of a trial without distillation."""
 REPLAY = 'mmkd.Replay'
+DEFAULT_INTERVAL = signature(IterBasedTrainLoop).parameters['val_interval'].default
+"""Iterations between two validations, if the config does not say it."""
 
 
 class Setting(NamedTuple):
@@ -80,8 +84,9 @@ class Space(NamedTuple):
 
     @property
     def points(self) -> Tuple[str, ...]:
-        """What is compared; methods with the same points share stored outputs."""
-        return tuple(sorted(str(entry['on']) for entry in self.entries))
+        """Points of the teacher whose outputs are stored; methods with the same ones share them."""
+        specs = [TermSpec.of(entry) for entry in self.entries]
+        return tuple(sorted({name for one in specs for name in (one.on_teacher, *one.also)}))
 
 
 def is_cacheable(term: Any) -> bool:
@@ -139,12 +144,12 @@ def suggested(trial: Any, spaces: Dict[str, Space], seeds: Sequence[int],
     if trial.user_attrs.get(ALONE):
         return Setting(ALONE), trial.suggest_categorical('seed', list(seeds))
     method = trial.suggest_categorical('method', [name for name in spaces if name != ALONE])
-    seed = trial.suggest_categorical('seed', list(seeds))
     weight = trial.suggest_float(f'weight of {method}', *weights, log=True)
     tau = None
     if spaces[method].has_tau:
         tau = trial.suggest_float(f'factor of tau of {method}', *taus, log=True)
-    return Setting(method, weight, tau), seed
+    # Last, so that a trial with a seed is complete, also if this process is killed here.
+    return Setting(method, weight, tau), trial.suggest_categorical('seed', list(seeds))
 
 
 def as_params(setting: Setting, seed: int) -> Dict[str, Any]:
@@ -191,12 +196,14 @@ def prepare_student(config: Config, variants: int) -> Config:
     """
     own = Config(config.to_dict())
     schedule = own.train_cfg
-    is_by_epoch = str(schedule.get('type', 'EpochBased')).find('IterBased') < 0
+    is_by_epoch = 'max_iters' not in schedule  # which the loop by iterations requires
     if is_by_epoch:
         schedule.val_interval = 1
-    saving = own.setdefault('default_hooks', {}).setdefault('checkpoint', {})
-    saving.setdefault('type', 'CheckpointHook')
-    saving.update(by_epoch=is_by_epoch, interval=schedule.get('val_interval', 1), max_keep_ckpts=1)
+    schedule.setdefault('val_interval', DEFAULT_INTERVAL)
+    hooks = own.get('default_hooks') or {}
+    own.default_hooks = dict(hooks, checkpoint={
+        'type': 'CheckpointHook', **(hooks.get('checkpoint') or {}), 'by_epoch': is_by_epoch,
+        'interval': schedule.val_interval, 'max_keep_ckpts': 1})
     if variants:
         outer, dataset = own.train_dataloader.dataset, innermost(own.train_dataloader.dataset)
         if any(key in outer for key in INNER) and outer.get('pipeline'):

@@ -43,8 +43,6 @@ def run_trial(config: str, folder: str, is_over: Callable[[float], bool],
               is_bad: Callable[[Curve], bool], options: Sequence[str] = ()) -> Outcome:
     """Train a config by tools/train.py, or go on with it, until it ends or is stopped.
 
-    The process ends with this one, also if this one is killed.
-
     Args:
         config (str): Path of the config.
         folder (str): Its work dir.
@@ -53,33 +51,25 @@ def run_trial(config: str, folder: str, is_over: Callable[[float], bool],
             so far.
         options (Sequence[str]): Further options of the tool. Defaults to ().
     """
-    start = time.monotonic()
-    seen = 0
-    os.makedirs(folder, exist_ok=True)
+    curve: Curve = []
+    state = DONE
+
+    def is_stopped(seconds: float, has_ended: bool) -> bool:
+        nonlocal state
+        found = curve_of(folder)
+        is_new = len(found) > len(curve)
+        curve[:] = found
+        if is_new and is_bad(curve):
+            state = CUT
+        elif not has_ended and is_over(seconds):
+            state = LATE
+        return state != DONE
+
     log_path = os.path.join(folder, 'train.log')
-    with open(log_path, 'a') as log:
-        process = subprocess.Popen(
-            [sys.executable, '-W', 'ignore', TRAIN_TOOL, config, '--work-dir', folder, '--resume',
-             *options], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env=dict(os.environ, **ENVIRONMENT), preexec_fn=end_with_parent)
-        try:
-            while True:
-                code = process.poll()
-                looked = time.monotonic()
-                curve = curve_of(folder)
-                seconds = time.monotonic() - start
-                if len(curve) > seen:
-                    seen = len(curve)
-                    if is_bad(curve) and code is None:
-                        return Outcome(CUT, seconds)
-                if code is not None:
-                    break
-                if is_over(seconds):
-                    return Outcome(LATE, seconds)
-                # A long log takes time to read.
-                time.sleep(max(POLL, 20 * (time.monotonic() - looked)))
-        finally:
-            stop(process)
+    code, seconds = watched([TRAIN_TOOL, config, '--work-dir', folder, '--resume', *options],
+                            log_path, is_stopped)
+    if code is None:
+        return Outcome(state, seconds)
     if code:
         with open(log_path, errors='replace') as log:
             return Outcome(FAILED, seconds, last_words(log.read()))
@@ -87,6 +77,44 @@ def run_trial(config: str, folder: str, is_over: Callable[[float], bool],
         return Outcome(FAILED, seconds, 'no validation had a score: nothing was detected, or '
                                         '`val_interval` is longer than the schedule')
     return Outcome(DONE, seconds)
+
+
+def watched(words: Sequence[str], log_path: str, is_stopped: Callable[[float, bool], bool]
+            ) -> Tuple[Optional[int], float]:
+    """Run a tool in a process of its own until it ends or is stopped.
+
+    The process ends with this one, also if this one is killed.
+
+    Args:
+        words (Sequence[str]): Path of the tool, and its arguments.
+        log_path (str): Path of a file to which its output is appended.
+        is_stopped (Callable): Whether to stop it; called twice a second, and once after its end,
+            with the seconds so far and whether it has ended.
+
+    Returns:
+        tuple[int | None, float]: The exit code, None if it was stopped, and the seconds.
+    """
+    start = time.monotonic()
+    os.makedirs(os.path.dirname(log_path), exist_ok=True)
+    with open(log_path, 'a') as log:
+        process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', *words], stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, env=dict(os.environ, **ENVIRONMENT),
+            preexec_fn=end_with_parent)
+        try:
+            while True:
+                code = process.poll()
+                looked = time.monotonic()
+                is_late = is_stopped(looked - start, code is not None)
+                now = time.monotonic()
+                if code is not None:
+                    return code, now - start
+                if is_late:
+                    return None, now - start
+                # A long log takes time to read.
+                time.sleep(max(POLL, 20 * (now - looked)))
+        finally:
+            stop(process)
 
 
 def end_with_parent() -> None:
@@ -124,15 +152,19 @@ def remove_checkpoints(folder: str) -> None:
         os.remove(path)
 
 
-def fill(config: str, folder: str) -> float:
-    """Store the teacher's outputs for all images; the seconds it took.
+def fill(config: str, folder: str, is_over: Callable[[float], bool]) -> Outcome:
+    """Store the teacher's outputs for all images, until they are complete or the budget is used up.
+
+    Args:
+        config (str): Path of the config.
+        folder (str): Folder for the log.
+        is_over (Callable): Whether the budget is used up, by the seconds of this process.
 
     Raises:
         ValueError: If tools/cache_teacher.py fails.
     """
-    start = time.monotonic()
-    tool(['cache_teacher.py', config], folder, 'the outputs of the teacher could not be stored')
-    return time.monotonic() - start
+    return tool(['cache_teacher.py', config], folder,
+                'the outputs of the teacher could not be stored', is_over)
 
 
 def score_again(config: str, checkpoint: str, folder: str) -> Dict[str, float]:
@@ -153,15 +185,14 @@ def main_score(scores: Dict[str, float]) -> float:
     return scores[deciding(list(scores))]
 
 
-def tool(words: Sequence[str], folder: str, failure: str) -> None:
-    """Run a tool in a process of its own that ends with this one; its output goes to a log."""
-    os.makedirs(folder, exist_ok=True)
+def tool(words: Sequence[str], folder: str, failure: str,
+         is_over: Callable[[float], bool] = lambda seconds: False) -> Outcome:
+    """Run a tool until it ends or the budget is used up; its output goes to a log."""
     path = os.path.join(folder, f'{words[0].removesuffix(".py")}.log')
-    with open(path, 'w') as log:
-        code = subprocess.run(
-            [sys.executable, '-W', 'ignore', os.path.join(TOOLS, words[0]), *words[1:],
-             '--work-dir', folder], stdout=log, stderr=subprocess.STDOUT,
-            env=dict(os.environ, **ENVIRONMENT), preexec_fn=end_with_parent).returncode
+    code, seconds = watched(
+        [os.path.join(TOOLS, words[0]), *words[1:], '--work-dir', folder], path,
+        lambda seconds, has_ended: not has_ended and is_over(seconds))
     if code:
         with open(path, errors='replace') as log:
             raise ValueError(f'{failure}; the log is {path}:\n{last_words(log.read())}')
+    return Outcome(LATE if code is None else DONE, seconds)

@@ -99,8 +99,8 @@ def sweep(pair, inspected, monkeypatch, tmp_path):
 
     def call(trainer, *options):
         monkeypatch.setattr(loop, 'run_trial', trainer)
-        monkeypatch.setattr(loop, 'fill', lambda config, folder: filled.append(
-            Config.fromfile(config)) or 0.)
+        monkeypatch.setattr(loop, 'fill', lambda config, folder, is_over: filled.append(
+            Config.fromfile(config)) or trial.Outcome(trial.DONE, 0.))
         monkeypatch.setattr(loop, 'score_again', lambda *given: {'coco/bbox_mAP': 0.9})
         monkeypatch.setattr(loop, 'last_checkpoint', lambda folder: 'x.pth')
         words = [*PAIR, '--work-dir', tmp_path / 'sweep', '--holdout', 2, *options]
