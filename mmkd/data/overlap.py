@@ -1,6 +1,8 @@
 """Which images do two data sets share?"""
 import hashlib
+import math
 import os
+import time
 from collections import defaultdict
 from typing import Any, Dict, Iterator, List, Set
 
@@ -8,7 +10,7 @@ PIECE = 1 << 20
 """Bytes of a file that are read at once."""
 
 
-def overlap(first: Any, second: Any) -> List[str]:
+def overlap(first: Any, second: Any, ends: float = math.inf) -> List[str]:
     """Files of the second data set that are in the first one, too, under any name.
 
     Files are equal if their SHA-256 is. Only files of equal size are read, so that two sets without
@@ -19,9 +21,15 @@ def overlap(first: Any, second: Any) -> List[str]:
         first (Dataset | Sequence[str]): A data set of mmdet, mmseg or MMEngine, wrappers and
             concatenations included, or paths of images.
         second (Dataset | Sequence[str]): Likewise.
+        ends (float): Time of :func:`time.monotonic` at which the comparison is given up. Defaults
+            to infinity.
 
     Returns:
         list[str]: Paths of the second, in its order, each once.
+
+    Raises:
+        TimeoutError: If it was given up.
+        TypeError: If one of both has no paths of images.
 
     Example:
         >>> import pathlib, tempfile
@@ -34,19 +42,21 @@ def overlap(first: Any, second: Any) -> List[str]:
     """
     of_size: Dict[int, List[str]] = defaultdict(list)
     for path in image_paths(first):
+        _check_time(ends)
         if os.path.isfile(path):
             of_size[os.path.getsize(path)].append(path)
     digests: Dict[int, Set[str]] = {}
     found: Dict[str, None] = {}
     for path in image_paths(second):
+        _check_time(ends)
         if path in found or not os.path.isfile(path):
             continue
         size = os.path.getsize(path)
         if size not in of_size:
             continue
         if size not in digests:
-            digests[size] = {digest_of(one) for one in of_size[size]}
-        if digest_of(path) in digests[size]:
+            digests[size] = {digest_of(one, ends) for one in of_size[size]}
+        if digest_of(path, ends) in digests[size]:
             found[path] = None
     return list(found)
 
@@ -79,10 +89,20 @@ def image_paths(dataset: Any) -> Iterator[str]:
         yield str(info['img_path'])
 
 
-def digest_of(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+def digest_of(path: str, ends: float = math.inf) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        TimeoutError: If it takes longer than until ``ends``, see :func:`overlap`.
+    """
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while piece := file.read(PIECE):
+            _check_time(ends)
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _check_time(ends: float) -> None:
+    if time.monotonic() > ends:
+        raise TimeoutError('the images of two data sets were not compared within the time allowed')

@@ -37,7 +37,7 @@ MINUTES, IMAGES = 5., 200
 """Defaults: the limit of time, and images of each split."""
 BATCHES, BATCH_SIZE = 2, 4
 """Batches for each method, and most images of a batch."""
-SHARE_OF_SCORES, SHARE_OF_POINT, SHARE_OF_CACHE = 0.3, 0.4, 0.1
+SHARE_OF_IMAGES, SHARE_OF_SCORES, SHARE_OF_POINT, SHARE_OF_CACHE = 0.2, 0.3, 0.4, 0.1
 """The most that a part takes of the time that is left."""
 
 
@@ -76,7 +76,7 @@ def examine(student: Config, teacher: Config, checkpoint: Optional[str] = None,
     start = time.monotonic()
     ends = start + 60 * minutes
     with _prepared(student, teacher, checkpoint, student_checkpoint, classes, images, tell) as work:
-        work.attempt('the images', work.overlap)
+        work.attempt('the images', lambda: work.overlap(_after(SHARE_OF_IMAGES, ends)))
         work.attempt('the scores', lambda: work.scores(_after(SHARE_OF_SCORES, ends)))
         work.attempt('the point', lambda: work.point(_after(SHARE_OF_POINT, ends)))
         work.attempt('the methods', lambda: work.methods(
@@ -190,11 +190,15 @@ class _Work:
             reasons[name] = str(tried)
         self.found.problems += [f'the point `{name}`: {text}' for name, text in reasons.items()]
 
-    def overlap(self) -> None:
+    def overlap(self, ends: float) -> None:
         """Find validation images that are among the training images."""
         splits = [DATASETS.build(copy.deepcopy(loader.dataset))
                   for loader in (self.config.train_dataloader, self.config.val_dataloader)]
-        self.found.seen = overlap(*splits)
+        try:
+            self.found.seen = overlap(*splits, ends=ends)
+        except TimeoutError:
+            self.found.problems.append('training and validation images: not compared; the time was '
+                                       'up; allow more by --minutes')
 
     def scores(self, ends: float) -> None:
         scored = scores_of(self.config, self.model, self.teacher, self.found.classes, self.images,

@@ -1,5 +1,8 @@
 """The predictions that become labels, and the images that two data sets share."""
+import importlib
+import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +156,23 @@ class Images:
 class Joined:
     def __init__(self, *datasets):
         self.datasets = list(datasets)
+
+
+def test_overlap_ends_at_a_time(tmp_path, monkeypatch):
+    """Before each image, and before each piece of a file."""
+    for name in 'ab':
+        (tmp_path / name).write_bytes(b'x' * 10)
+    a, b = ([str(tmp_path / name)] for name in 'ab')
+    module = importlib.import_module('mmkd.data.overlap')
+    monkeypatch.setattr(module, 'PIECE', 5)
+    now = itertools.count()
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: next(now)))
+    # One look for each of both images, and for two pieces of each: at 0, 1, ..., 5.
+    assert overlap(a, b, ends=5) == b
+    for ends in range(5):
+        now = itertools.count()
+        with pytest.raises(TimeoutError, match='not compared within the time allowed'):
+            overlap(a, b, ends=ends)
 
 
 def test_overlap_finds_copies_under_other_names(tmp_path):

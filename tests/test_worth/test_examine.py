@@ -210,6 +210,10 @@ def test_time_limit_is_reported(pair):
                     minutes=1e-6, methods=['dist', 'mimic']).findings
     assert found.images == dict(scored=4, train=4, held_out=4)  # the smallest useful number
     assert all(one.is_left_out for one in found.methods)
+    # They are the same images, but the time was up.
+    assert found.seen == []
+    assert 'training and validation images: not compared; the time was up; allow more by ' \
+        '--minutes' in found.problems
     assert found.methods[0].on == ['cls']
     assert len(recommend(found).reasons) == 3
 
