@@ -222,8 +222,8 @@ class Sweep:
             return not is_kept and bool(trial.should_prune())
 
         told: List[int] = []
-        done = run_trial(config, folder, self.clock(partial(trial.set_user_attr, 'seconds')), is_bad,
-                         ['--amp'] if self.args.amp else [])
+        clock = self.clock(partial(trial.set_user_attr, 'seconds'))
+        done = run_trial(config, folder, clock, is_bad, ['--amp'] if self.args.amp else [])
         trial.set_user_attr('seconds', done.seconds)
         curve = curve_of(folder)
         trial.set_user_attr('curve', curve)

@@ -1,4 +1,4 @@
-"""tools/sweep_loop.py and its neighbours: the budget, what a kill leaves, which points are stored."""
+"""tools/sweep_loop.py and its neighbours: budget, what a kill leaves, which points are stored."""
 import importlib
 import json
 import os
@@ -75,6 +75,25 @@ def test_a_kill_while_checkpoints_are_removed_leaves_a_trial_that_is_cut(loop, t
     assert [one.state for one in sweep_of(loop, space).trials()] == ['cut']
 
 
+class Killed:
+    """A trial of Optuna in a process that is killed after some parameters."""
+
+    def __init__(self, trial, count):
+        self.trial, self.left, self.user_attrs = trial, count, trial.user_attrs
+
+    def suggest_categorical(self, *given):
+        return self.unless_killed(self.trial.suggest_categorical, *given)
+
+    def suggest_float(self, *given, **named):
+        return self.unless_killed(self.trial.suggest_float, *given, **named)
+
+    def unless_killed(self, suggest, *given, **named):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return suggest(*given, **named)
+
+
 def test_a_trial_that_was_killed_before_its_last_parameter_is_not_listed(loop, tool):
     space = tool('sweep_space')
     kd = space.Space('kd', [dict(type='mmkd.KDLoss', on='cls')])
@@ -82,17 +101,9 @@ def test_a_trial_that_was_killed_before_its_last_parameter_is_not_listed(loop, t
     setting = space.Setting('kd', 2., 3.)
     for count in range(4):
         sweep.study.enqueue_trial(*loop.planned(setting, 0, folder='trial000'))
-        asked = sweep.study.ask()
-        limited = SimpleNamespace(user_attrs=asked.user_attrs)
-        left = iter([True] * count)
-        for name in ('suggest_categorical', 'suggest_float'):
-            def suggest(*given, call=getattr(asked, name), **named):
-                if next(left, None) is None:
-                    raise KeyboardInterrupt
-                return call(*given, **named)
-            setattr(limited, name, suggest)
+        trial = Killed(sweep.study.ask(), count)
         with pytest.raises(KeyboardInterrupt):
-            space.suggested(limited, sweep.plan.spaces, [0], (0.1, 10.), (0.25, 4.))
+            space.suggested(trial, sweep.plan.spaces, [0], (0.1, 10.), (0.25, 4.))
     assert sweep.trials() == []
 
 
@@ -146,6 +157,35 @@ def test_a_tool_is_ended_with_the_budget(tool, monkeypatch, tmp_path):
     assert trial.fill('short', 'log', lambda seconds: False).state == trial.DONE
     with pytest.raises(ValueError, match='outputs of the teacher could not be stored; the log is '):
         trial.fill('bad', 'log', lambda seconds: False)
+
+
+@pytest.mark.parametrize(('config', 'state', 'why'), [
+    ('ends', 'finished', ''), ('bad', 'cut', ''), ('late', 'interrupted', ''),
+    ('fails', 'failed', 'no data'), ('silent', 'failed', 'no validation had a score')])
+def test_how_a_training_ends(tool, monkeypatch, tmp_path, config, state, why):
+    """Stands for tools/train.py: it writes one score, and ends or waits."""
+    trial = tool('sweep_trial')
+    monkeypatch.setattr(trial, 'TRAIN_TOOL', str(tmp_path / 'train.py'))
+    monkeypatch.setattr(trial, 'POLL', 0.01)
+    (tmp_path / 'train.py').write_text(
+        'import os, sys, time\n'
+        'folder = os.path.join(sys.argv[3], "1", "vis_data")\n'
+        'os.makedirs(folder)\n'
+        'if sys.argv[1] == "fails":\n'
+        '    sys.exit("no data")\n'
+        'if sys.argv[1] != "silent":\n'
+        '    with open(os.path.join(folder, "scalars.json"), "w") as file:\n'
+        """        file.write('{"coco/bbox_mAP": 0.25, "step": 1}\\n')\n"""
+        'time.sleep(3600 * (sys.argv[1] in ("bad", "late")))\n')
+    curves = []
+    done = trial.run_trial(
+        config, 'run', lambda seconds: config == 'late' and bool(curves),
+        lambda curve: curves.append(list(curve)) or config == 'bad')
+    assert (done.state, done.seconds > 0) == (state, True)
+    assert why in done.why
+    assert bool(why) == bool(done.why)
+    # Each validation is judged once.
+    assert curves == ([] if why else [[(1, 0.25)]])
 
 
 def test_stored_points_are_those_of_on_and_also(loop, tool, monkeypatch):
