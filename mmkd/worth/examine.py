@@ -192,10 +192,10 @@ class _Work:
 
     def overlap(self, ends: float) -> None:
         """Find validation images that are among the training images."""
-        splits = [DATASETS.build(copy.deepcopy(loader.dataset))
-                  for loader in (self.config.train_dataloader, self.config.val_dataloader)]
+        train, val = (DATASETS.build(copy.deepcopy(loader.dataset))
+                      for loader in (self.config.train_dataloader, self.config.val_dataloader))
         try:
-            self.found.seen = overlap(*splits, ends=ends)
+            self.found.seen = overlap(train, val, ends=ends)
         except TimeoutError:
             self.found.problems.append('training and validation images: not compared; the time was '
                                        'up; allow more by --minutes')
