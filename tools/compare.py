@@ -8,6 +8,10 @@ run has the name of its folder:
 
     python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
 
+Several calls can fill one work dir. This one trains nothing, and makes the table of all its runs:
+
+    python tools/compare.py configs/bccd --collect
+
 The runs are trained in sequence. A finished run is not repeated, unless its config, its data
 (annotations, label maps, names and sizes of images), or its teacher's config or weights have
 changed. Output in the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and for each
@@ -20,13 +24,20 @@ import os
 import re
 import subprocess
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
 from compare_plots import plot_curves, plot_sheet
-from compare_table import TITLES, columns_of, make_table, read_figures, title_of
+from compare_table import (
+    TITLES,
+    collected_runs,
+    columns_of,
+    make_table,
+    read_figures,
+    title_of,
+)
 from data_options import hold_out, with_data_root
 from fingerprint import data, differences, digest_of_config, networks, told
 from mmengine.config import Config
@@ -55,6 +66,8 @@ def parse_args() -> argparse.Namespace:
                         help='override settings of the students, as in tools/train.py')
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
+    parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
+                        'all runs that are finished in the work dir, the best method first')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
                         help='images in sheet.png; 0 for none')
     args = parser.parse_args()
@@ -69,6 +82,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    runs = collected_runs(args.work_dir) if args.collect else all_runs(args)
+    table = make_table(runs)
+    write(args.work_dir, 'table.md', table)
+    write(args.work_dir, 'results.json', json.dumps(runs, indent=1))
+    plot_curves(runs, {name: title_of(name) for name in runs},
+                os.path.join(args.work_dir, 'curves.png'))
+    if args.sheet and not args.tag and not args.collect:
+        last = list(runs)[-1]
+        plot_sheet([(title_of(name), runs[name][0]) for name in ('student', last, 'teacher')
+                    if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.png'))
+    print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
+
+
+def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
+    """Train what is not finished; return the results by name."""
     students = find_students(args)
     for path in students.values():  # errors in any config are raised before the first training
         make_config(args, path, 0, 'is trained first')
@@ -80,17 +108,7 @@ def main() -> None:
             config = make_config(args, path, seed, teacher['checkpoint'])
             runs.setdefault(name + args.tag, []).append(
                 finish_run(args, name + args.tag, seed, config))
-
-    table = make_table(runs)
-    write(args.work_dir, 'table.md', table)
-    write(args.work_dir, 'results.json', json.dumps(runs, indent=1))
-    plot_curves(runs, {name: title_of(name) for name in runs},
-                os.path.join(args.work_dir, 'curves.png'))
-    if args.sheet and not args.tag:
-        last = list(runs)[-1]
-        plot_sheet([(title_of(name), runs[name][0]) for name in ('student', last, 'teacher')
-                    if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.png'))
-    print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
+    return runs
 
 
 def find_students(args: argparse.Namespace) -> Dict[str, str]:
@@ -157,14 +175,15 @@ def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -
         if not changed:
             figure = columns_of(result)[0]
             print(f'{title_of(name)}, seed {seed}: finished before, {figure} {result[figure]:.1f}')
-            return result
+            return dict(result, seed=seed)
         print(f'{title_of(name)}, seed {seed}: trained again, because {told(changed)}')
         os.remove(result_path)
     config_path = write(folder, 'config.py', config.pretty_text)
     train(config_path, folder, f'{title_of(name)}, seed {seed}',
           config.train_cfg.get('max_epochs', 1))
     result = read_figures(folder)
-    result.update(fingerprint=fingerprint, config=config_path, parameters=count_parameters(config))
+    result.update(seed=seed, fingerprint=fingerprint, config=config_path,
+                  parameters=count_parameters(config))
     write(folder, 'result.json', json.dumps(result))
     return result
 

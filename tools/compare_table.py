@@ -2,8 +2,9 @@
 import glob
 import json
 import os
+from operator import itemgetter
 from statistics import mean, median, stdev
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
               cwd='student + CWD', dist_mimic='student + DIST + mimic')
@@ -36,15 +37,40 @@ def read_figures(folder: str) -> Dict[str, Any]:
         checkpoint=checkpoint)
 
 
+def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
+    """The results in a work dir: teacher, student alone, then the others, the best first."""
+    runs: Dict[str, List[Dict[str, Any]]] = {}
+    for path in glob.glob(os.path.join(work_dir, '*', 'seed*', 'result.json')):
+        seed_folder = os.path.dirname(path)
+        with open(path) as file:
+            result = dict(json.load(file), seed=int(os.path.basename(seed_folder)[len('seed'):]))
+        runs.setdefault(os.path.basename(os.path.dirname(seed_folder)), []).append(result)
+    if not runs:
+        raise SystemExit(f'no finished run in {work_dir}; train some without --collect first')
+
+    def rank(name: str) -> Tuple[int, float]:
+        first = ['teacher', 'student'].index(name) if name in ('teacher', 'student') else 2
+        return first, -mean(result[columns_of(result)[0]] for result in runs[name])
+    return {name: sorted(runs[name], key=itemgetter('seed')) for name in sorted(runs, key=rank)}
+
+
 def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
-    """Markdown: a line per model, mean and standard deviation over its seeds."""
+    """Markdown: a line per model, mean and standard deviation over its seeds.
+
+    The gain is the difference from the student alone in the first column, by pairs of runs with the
+    same seed: they have the same initial weights and the same order of images. A gain over fewer
+    seeds than the row has says over how many.
+    """
     columns = next(filter(None, (columns_of(results[0]) for results in runs.values())))
-    titles = ['model', 'seeds', *columns, 'parameters', 'seconds per iteration']
+    titles = ['model', 'seeds', *columns, f'gain in {columns[0]}', 'parameters',
+              'seconds per iteration']
     rows = [titles, ['---'] * len(titles)]
     for name, results in runs.items():
         if columns_of(results[0]):
             rows.append([title_of(name), str(len(results)),
                          *(spread(results, column) for column in columns),
+                         '' if name in ('teacher', 'student') else
+                         gain(results, runs.get('student', []), columns[0]),
                          f'{results[0]["parameters"] / 1e6:.2f} M',
                          f'{mean(r["seconds"] for r in results):.3f}'])
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
@@ -58,6 +84,17 @@ def columns_of(result: Dict[str, Any]) -> List[str]:
 def spread(results: List[Dict[str, Any]], key: str) -> str:
     values = [result[key] for result in results]
     return f'{mean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def gain(results: List[Dict[str, Any]], alone: List[Dict[str, Any]], key: str) -> str:
+    """Mean and standard deviation of the differences between runs of the same seed."""
+    by_seed = {result['seed']: result[key] for result in alone}
+    values = [result[key] - by_seed[result['seed']] for result in results
+              if result['seed'] in by_seed]
+    if not values:
+        return ''
+    text = f'{mean(values):+.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+    return text + (f' ({len(values)} seeds)' if len(values) < len(results) else '')
 
 
 def title_of(name: str) -> str:

@@ -250,7 +250,7 @@ def test_compare_supports_segmentors(streets, tmp_path):
     write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),
                segmentor_config(streets, segmentor(width=12), 'unused'))
     out = run('compare.py', 'pair', '--sheet', '2', cwd=tmp_path).stdout
-    assert '| model | seeds | mIoU | mAcc | parameters |' in out
+    assert '| model | seeds | mIoU | mAcc | gain in mIoU | parameters |' in out
     assert '| student + DIST | 1 |' in out
     work = tmp_path / 'work_dirs' / 'pair'
     for picture in ('curves.png', 'sheet.png'):
