@@ -26,6 +26,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional
 
+from bootstrap import intervals_of
 from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
@@ -68,6 +69,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
     parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
                         'all runs that are finished in the work dir, the best method first')
+    parser.add_argument('--bootstrap', type=int, nargs='?', const=1000, metavar='DRAWS',
+                        help='draw the validation images again, 1000 times by default, and print '
+                        'the 95 %% interval of each gain over the student alone')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
                         help='images in sheet.png; 0 for none')
     args = parser.parse_args()
@@ -83,7 +87,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     runs = collected_runs(args.work_dir) if args.collect else all_runs(args)
-    table = make_table(runs)
+    intervals = intervals_of(runs, args.bootstrap) if args.bootstrap else {}
+    table = make_table(runs, intervals)
     write(args.work_dir, 'table.md', table)
     write(args.work_dir, 'results.json', json.dumps(runs, indent=1))
     plot_curves(runs, {name: title_of(name) for name in runs},

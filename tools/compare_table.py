@@ -4,7 +4,7 @@ import json
 import os
 from operator import itemgetter
 from statistics import mean, median, stdev
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
               cwd='student + CWD', dist_mimic='student + DIST + mimic')
@@ -54,16 +54,19 @@ def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
     return {name: sorted(runs[name], key=itemgetter('seed')) for name in sorted(runs, key=rank)}
 
 
-def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
+def make_table(runs: Dict[str, List[Dict[str, Any]]],
+               intervals: Optional[Dict[str, Tuple[float, float]]] = None) -> str:
     """Markdown: a line per model, mean and standard deviation over its seeds.
 
     The gain is the difference from the student alone in the first column, by pairs of runs with the
     same seed: they have the same initial weights and the same order of images. A gain over fewer
-    seeds than the row has says over how many.
+    seeds than the row has says over how many. The interval of a gain is that over the choice of
+    images, see bootstrap.py.
     """
+    intervals = intervals or {}
     columns = next(filter(None, (columns_of(results[0]) for results in runs.values())))
-    titles = ['model', 'seeds', *columns, f'gain in {columns[0]}', 'parameters',
-              'seconds per iteration']
+    titles = ['model', 'seeds', *columns, f'gain in {columns[0]}',
+              *['95 % over images'] * bool(intervals), 'parameters', 'seconds per iteration']
     rows = [titles, ['---'] * len(titles)]
     for name, results in runs.items():
         if columns_of(results[0]):
@@ -71,6 +74,7 @@ def make_table(runs: Dict[str, List[Dict[str, Any]]]) -> str:
                          *(spread(results, column) for column in columns),
                          '' if name in ('teacher', 'student') else
                          gain(results, runs.get('student', []), columns[0]),
+                         *[ends(intervals.get(name))] * bool(intervals),
                          f'{results[0]["parameters"] / 1e6:.2f} M',
                          f'{mean(r["seconds"] for r in results):.3f}'])
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
@@ -84,6 +88,10 @@ def columns_of(result: Dict[str, Any]) -> List[str]:
 def spread(results: List[Dict[str, Any]], key: str) -> str:
     values = [result[key] for result in results]
     return f'{mean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def ends(interval: Optional[Tuple[float, float]]) -> str:
+    return '' if interval is None else f'{interval[0]:+.1f} to {interval[1]:+.1f}'
 
 
 def gain(results: List[Dict[str, Any]], alone: List[Dict[str, Any]], key: str) -> str:

@@ -51,3 +51,12 @@ def test_gain_needs_the_student_alone(table, tmp_path):
 def test_empty_work_dir_is_named(table, tmp_path):
     with pytest.raises(SystemExit, match=f'no finished run in {tmp_path}; train some'):
         table.collected_runs(str(tmp_path))
+
+
+def test_intervals_have_a_column(table, tmp_path):
+    write_results(tmp_path, kd={0: 40.}, pkd={0: 45.}, student={0: 44.})
+    text = table.make_table(table.collected_runs(str(tmp_path)), dict(pkd=(-0.5, 2.25)))
+    cells = {line.split('|')[1].strip(): line.split('|')[5].strip() for line in text.splitlines()}
+    assert cells['model'] == '95 % over images'
+    assert cells['student + pkd'] == '-0.5 to +2.2'
+    assert cells['student alone'] == cells['student + KD'] == ''

@@ -175,6 +175,10 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
     assert (work / 'sheet.png').stat().st_size > 5000
     again = run('compare.py', 'pair', '--seeds', '0', '1', '--sheet', '0', cwd=tmp_path).stdout
     assert again.count('finished before') == 5
+    collected = run('compare.py', 'pair', '--collect', '--bootstrap', '20', cwd=tmp_path).stdout
+    assert '| gain in AP | 95 % over images |' in collected
+    assert [line.split('|')[2].strip() for line in collected.splitlines() if ' | ' in line] == [
+        'seeds', '---', '1', '2', '2']
 
 
 def test_compare_trains_again_after_changes(

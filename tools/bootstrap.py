@@ -1,0 +1,201 @@
+"""How much of a difference between two models is due to the choice of validation images?
+
+The validation images are drawn again with replacement, as many as there are, and the score of both
+models is computed on each such set. The spread of the difference says how much it would vary with
+another validation set of the same kind and size (Efron and Tibshirani, An Introduction to the
+Bootstrap, chapters 6 and 13).
+"""
+import copy
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from mmkd.files.checkpoint import read_checkpoint
+from mmkd.files.fit import load_exactly
+from mmkd.networks.frozen import model_config
+
+NO_OBJECT = -1
+"""What pycocotools writes for a class without objects."""
+
+
+class Areas:
+    """The pixels of each image by class, as mmseg's IoUMetric counts them.
+
+    Args:
+        counts (list[tuple]): Of each image the intersection, and the union, by class.
+
+    Example:
+        >>> areas = Areas([([4.], [8.]), ([6.], [6.])])
+        >>> areas.score([0, 1]), areas.score([0, 0])
+        (71.42857142857143, 50.0)
+    """
+    figure = 'mIoU'
+
+    def __init__(self, counts: Sequence[Tuple[Any, ...]]) -> None:
+        self.intersection = np.array([np.asarray(one[0], dtype=float) for one in counts])
+        self.union = np.array([np.asarray(one[1], dtype=float) for one in counts])
+
+    def __len__(self) -> int:
+        return len(self.union)
+
+    def score(self, images: Sequence[int]) -> float:
+        """mIoU in per cent over these images; classes that none of them has are left out."""
+        union = self.union[list(images)].sum(0)
+        share = self.intersection[list(images)].sum(0) / np.where(union > 0, union, np.nan)
+        return float(100 * np.nanmean(share))
+
+
+class Detections:
+    """The matches of each image, as mmdet's CocoMetric counts them.
+
+    Args:
+        truth (COCO): Of pycocotools, with the objects.
+        found (list[dict]): Detections as COCO's results.
+        images (list[int]): Ids of the images.
+        categories (list[int]): Ids of the classes.
+        kind (str): 'bbox' or 'segm'. Defaults to 'bbox'.
+    """
+    figure = 'AP'
+
+    def __init__(self, truth: Any, found: List[Dict[str, Any]], images: Sequence[int],
+                 categories: Sequence[int], kind: str = 'bbox') -> None:
+        from pycocotools.cocoeval import COCOeval
+        self.count = len(images)
+        self.evaluation = evaluation = COCOeval(truth, truth.loadRes(found), kind)
+        parameters = evaluation.params
+        parameters.imgIds, parameters.catIds = list(images), list(categories)
+        parameters.maxDets = [100]
+        parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], ['all']
+        evaluation.evaluate()
+        # COCOeval sorts the ids, here those of the classes alone.
+        order = {image: number for number, image in enumerate(np.unique(list(images)).tolist())}
+        by_class = np.array(evaluation.evalImgs, dtype=object).reshape(-1, self.count)
+        self.matches = by_class[:, [order[image] for image in images]]
+        evaluation._paramsEval = copy.deepcopy(parameters)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def score(self, images: Sequence[int]) -> float:
+        """AP in per cent over these images; classes without objects in them are left out."""
+        evaluation = self.evaluation
+        # Numbers in place of ids: an image that was drawn twice counts as two images.
+        evaluation._paramsEval.imgIds = evaluation.params.imgIds = list(range(len(images)))
+        evaluation.evalImgs = list(self.matches[:, list(images)].reshape(-1))
+        evaluation.accumulate(evaluation.params)
+        precision = evaluation.eval['precision']
+        return float(100 * np.mean(precision[precision > NO_OBJECT]))
+
+
+Counts = Union[Areas, Detections]
+
+
+def counts_of(run: Dict[str, Any], device: str = 'cpu') -> Counts:
+    """Run the model of a run on the validation images of its config.
+
+    Args:
+        run (dict): ``config`` and ``checkpoint``, paths.
+        device (str): Defaults to 'cpu'.
+
+    Raises:
+        SystemExit: If the validation has neither COCO's metric nor mmseg's IoUMetric.
+    """
+    config = Config.fromfile(run['config'])
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(model_config(config)).eval()
+        load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
+        loader = Runner.build_dataloader(config.val_dataloader)
+        evaluator = Evaluator(config.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    model.to(device)
+    with torch.no_grad():
+        for batch in loader:
+            evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+    for metric in evaluator.metrics:
+        if type(metric).__name__ == 'IoUMetric':
+            return Areas([tuple(areas) for areas in metric.results])
+        if type(metric).__name__ == 'CocoMetric' and metric._coco_api is not None:
+            return detections_of(metric)
+    names = ', '.join(type(metric).__name__ for metric in evaluator.metrics)
+    raise SystemExit(f'--bootstrap: {run["config"]} is evaluated by {names}; images can be drawn '
+                     "again for mmdet's CocoMetric with an `ann_file` and mmseg's IoUMetric; "
+                     'leave --bootstrap out')
+
+
+def detections_of(metric: Any) -> Detections:
+    """The matches of a CocoMetric that has processed all images."""
+    truth = metric._coco_api
+    categories = truth.get_cat_ids(cat_names=metric.dataset_meta['classes'])
+    found, images = [], []
+    for _, one in metric.results:
+        images.append(one['img_id'])
+        found += [dict(image_id=one['img_id'], category_id=categories[int(label)],
+                       bbox=metric.xyxy2xywh(box), score=float(score))
+                  for box, score, label in zip(one['bboxes'], one['scores'], one['labels'])]
+    if not found:
+        raise SystemExit('--bootstrap: a model without a single detection has no score')
+    return Detections(truth, found, images, categories)
+
+
+def draws_of(count: int, draws: int) -> np.ndarray:
+    """Numbers of images, drawn with replacement: (draws, count), always the same ones."""
+    return np.random.default_rng(0).integers(count, size=(draws, count))
+
+
+def intervals_of(runs: Dict[str, List[Dict[str, Any]]], draws: int, device: str = 'cpu'
+                 ) -> Dict[str, Tuple[float, float]]:
+    """The interval of the gain of each method over the student alone, by runs of the same seed.
+
+    Args:
+        runs (dict[str, list[dict]]): Results of tools/compare.py by name; 'student' is the student
+            alone.
+        draws (int): Number of draws of the images.
+        device (str): Defaults to 'cpu'.
+    """
+    alone = {run['seed']: run for run in runs.get('student', [])}
+    kept: Dict[str, Counts] = {}
+
+    def counted(run: Dict[str, Any]) -> Counts:
+        if run['checkpoint'] not in kept:
+            kept[run['checkpoint']] = counts_of(run, device)
+        return kept[run['checkpoint']]
+
+    found = {}
+    methods = [name for name in runs if name not in ('teacher', 'student')]
+    for name in tqdm(methods, desc='bootstrap', disable=None):
+        shared = [run for run in runs[name] if run['seed'] in alone]
+        if shared:
+            found[name] = interval([counted(run) for run in shared],
+                                   [counted(alone[run['seed']]) for run in shared], draws)
+    return found
+
+
+def interval(better: Sequence[Counts], alone: Sequence[Counts], draws: int = 1000
+             ) -> Tuple[float, float]:
+    """The 95 % interval of the difference between the mean scores of two groups of models.
+
+    Both groups see the same images in each draw. The models are fixed: the interval has no part
+    from the seeds of their trainings.
+
+    Args:
+        better (list[Areas | Detections]): Models of one group, such as the seeds of a method.
+        alone (list[Areas | Detections]): Models of the other group.
+        draws (int): Defaults to 1000.
+
+    Example:
+        >>> alone = Areas([([2.], [4.])] * 8)
+        >>> interval([Areas([([3.], [4.])] * 8)], [alone], 10)
+        (25.0, 25.0)
+    """
+    found = [np.mean([one.score(images) for one in better]) -
+             np.mean([one.score(images) for one in alone])
+             for images in draws_of(len(better[0]), draws)]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
