@@ -306,10 +306,24 @@ def boxes_of_a_test(head, outputs, priors, number, config):
             with_nms=False).bboxes
 
 
-def test_fcos_with_two_box_units_has_no_decoded_boxes():
-    path = 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
-    changes = dict(ZOO[path][0], bbox_head=dict(ZOO[path][0]['bbox_head'], norm_on_bbox=True))
-    assert list(DenseHead.points(build(path, changes))) == ['cls', 'centerness']
+@pytest.mark.parametrize('path', ['fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+                                  'autoassign/autoassign_r50-caffe_fpn_1x_coco.py'])
+@pytest.mark.parametrize('norm_on_bbox', [True, False])
+def test_boxes_of_fcos_are_in_pixels_in_training_and_in_a_test(path, norm_on_bbox):
+    """With ``norm_on_bbox`` the head returns distances in units of the stride in training."""
+    torch.manual_seed(0)
+    is_fcos = path.startswith('fcos')
+    model = build(path, dict(backbone=SMALL_RESNET, neck=SMALL_NECK, bbox_head=dict(
+        SMALL_HEAD, norm_cfg=None, norm_on_bbox=norm_on_bbox))).eval()
+    point = DenseHead.points(model)['boxes']
+    images, found, outputs = torch.randn(1, 3, 128, 128), [], []
+    for is_training in (False, True):
+        model.bbox_head.training = is_training
+        with torch.no_grad(), recording(model, point.paths) as records:
+            outputs.append(model.bbox_head.forward(model.extract_feat(images))[1])
+        found.append(point.levels(records))
+    torch.testing.assert_close(*found)
+    assert all(torch.equal(a, b) != (norm_on_bbox and is_fcos) for a, b in zip(*outputs))
 
 
 def test_boxes_of_another_coding_are_refused():

@@ -192,11 +192,16 @@ def described(part: Any) -> str:
 
 
 def _writes_distances(head: Any) -> bool:
-    """Whether a head without a coding of its own, FCOS and its like, returns distances in pixels,
-    in training and test alike. With ``norm_on_bbox`` they are in other units in training."""
+    """Whether it is FCOS or its like, whose head has no coding of its own, but distances."""
     names = [cls.__name__ for cls in type(head).__mro__]
-    return 'FCOSHead' in names and not any(name in CODED for name in names) and (
-        'AutoAssignHead' in names or not head.norm_on_bbox)
+    return 'FCOSHead' in names and not any(name in CODED for name in names)
+
+
+def _in_strides(head: Any) -> bool:
+    """Whether a head returns distances in units of the stride: with ``norm_on_bbox``, FCOS
+    multiplies them by it in a test alone. AutoAssign ignores this option, and always does."""
+    return bool(head.training and getattr(head, 'norm_on_bbox', False)) and not any(
+        cls.__name__ == 'AutoAssignHead' for cls in type(head).__mro__)
 
 
 def _output(number: int, calls: List[Call]) -> List[Tensor]:
@@ -212,7 +217,10 @@ def _decoded(head: Any, calls: List[Call]) -> List[Tensor]:
         generator = head.prior_generator
         priors = generator.grid_priors([level.shape[2:] for level in levels],
                                        device=levels[0].device)
-        found += [_decode(head, *one) for one in zip(levels, priors, generator.strides)]
+        strides = generator.strides
+        if _in_strides(head):
+            levels = [level * stride[0] for level, stride in zip(levels, strides)]
+        found += [_decode(head, *one) for one in zip(levels, priors, strides)]
     return found
 
 
