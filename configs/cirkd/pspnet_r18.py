@@ -13,7 +13,7 @@ _base_ = ['../_base_/pairs/pspnet_r18_deeplabv3.py']
 model = dict(distill=[
     dict(
         type='mmkd.CIRKDLoss',
-        on='decode_head.bottleneck',  # the features before the classifier
+        on='features',                # before the classifier, after the dropout
         tau=0.1,                      # --contrast-temperature
         lambda_minibatch=1.0,         # --lambda-minibatch-pixel
         lambda_pixel=0.1,             # --lambda-memory-pixel

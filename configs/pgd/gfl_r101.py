@@ -1,0 +1,10 @@
+"""The teacher of the PGD authors: GFL R101 on COCO, 36 epochs, several scales, 45.8 AP.
+
+No weights of it are published, so it is trained first.
+
+    tools/dist_train.sh configs/pgd/gfl_r101.py 8
+"""
+_base_ = ['./_base_/gfl_r50.py', './_base_/coco_3x_ms.py']
+
+model = dict(backbone=dict(
+    depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')))
