@@ -4,11 +4,13 @@
     <https://arxiv.org/abs/2203.05469>`_, ECCV 2022, section 3.
 :Compares: the output of the first convolution of each branch of a dense head; its neck where the
     head has no such convolutions.
-:Defaults: those of the authors for GFL.
-:Differs: a position of quality 0 is never a key position. A variance of 0.1²/12 pixels² is added
-    where the authors add noise to the key positions. Of several anchors at a position the best one
-    counts, which the paper does not have. The authors also let the student inherit the teacher's
-    head, which ``--method`` does not.
+:Defaults: those of the authors for GFL and FCOS. For ATSS they have α 0.08, β 0.04, γ 0.128 and
+    K 9 (configs/pgd/atss_r50.py).
+:Differs: a position of quality 0 is never a key position; in the authors' code, one outside of the
+    box may be, and then has no weight. A variance of 0.1²/12 pixels² is added where the authors add
+    noise to the key positions. Of several anchors at a position the best one counts, which the
+    paper does not have. The authors also let the student inherit the teacher's neck and head, as
+    configs/pgd do, which ``--method`` does not.
 :Published: GFL R50, GFL R101 3x ms, 1x: 40.2 -> 43.8 (authors); ATSS R50, ATSS R101 3x ms, 1x:
     39.6 -> 44.2 (authors); FCOS R50, FCOS R101 3x ms, 1x: 38.2 -> 42.5 (authors).
 """

@@ -1,0 +1,127 @@
+"""Which configs has each method, and does every recipe for COCO and Cityscapes teach its student?"""
+import functools
+import glob
+import os
+
+import pytest
+import torch
+from conftest import build, is_fork
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from support.rows import slow_but
+
+from mmkd.losses import METHODS
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LAPTOP = ('data/bccd/', 'data/camvid_cityscapes/')
+WITHOUT_RECIPE = {'cka'}
+"""Methods whose authors have none; docs/recipes.md says why."""
+
+
+@functools.lru_cache(maxsize=None)
+def read(folder):
+    return {os.path.relpath(path, ROOT): Config.fromfile(path) for path in sorted(
+        glob.glob(os.path.join(ROOT, 'configs', folder, '*.py')))}
+
+
+def types_of(entries):
+    """Types of entries, with the options that make a method of its own."""
+    return {(entry['type'], bool(entry.get('standardize'))) for entry in entries}
+
+
+def entries_of(method):
+    """The entries of a method, whatever the family."""
+    for family in ('dense', 'roi', 'segmentor', 'classifier', 'query'):
+        try:
+            yield types_of(method.entries(family))
+        except (KeyError, ValueError):
+            continue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', sorted(METHODS))
+def test_a_method_has_a_recipe_and_a_config_for_a_laptop(name):
+    wanted = list(entries_of(METHODS[name]))
+    assert wanted
+    found = {path: config for folder in (name, 'bccd', 'bccd_deformable_detr', 'camvid', 'dist_mimic')
+             for path, config in read(folder).items()
+             if config.get('model', {}).get('type') == 'mmkd.Distiller' and (
+                 folder == name or any(types_of(config.model.distill) == one for one in wanted))}
+    small = [path for path, config in found.items()
+             if config.train_dataloader.dataset.get('data_root') in LAPTOP]
+    assert small
+    assert bool(set(found) - set(small)) is (name not in WITHOUT_RECIPE)
+
+
+def is_recipe(path):
+    text = os.path.basename(path)
+    folder = os.path.basename(os.path.dirname(path))
+    return not (text.endswith(('_bccd.py', '_camvid.py', '_tokens.py', '_in1k.py', '_cifar100.py'))
+                or folder in NO_RECIPES or folder.startswith(('bccd', 'camvid', 'digit'))
+                or text.endswith(('_r101.py', 'teacher.py')))
+
+
+NO_RECIPES = ('soft_tree', 'soft_tree_rcnn')
+RECIPES = [os.path.relpath(path, os.path.join(ROOT, 'configs'))[:-3] for path in sorted(
+    glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))) if is_recipe(path)]
+
+
+def segmentation_batch(model):
+    """Two crops of 96x96 with bands of classes, two of which an image does not have."""
+    samples = []
+    for number in (0, 1):
+        bands = (torch.arange(96) // 6 + number).expand(96, 96).clone()
+        bands[:8] = 255
+        sample = SegDataSample(metainfo=dict(img_shape=(96, 96), ori_shape=(96, 96)))
+        samples.append(sample.set_data(dict(gt_sem_seg=PixelData(data=bands[None]))) or sample)
+    images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in samples]
+    return model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+
+
+def batch(config, model):
+    if config.default_scope == 'mmseg':
+        return segmentation_batch(model)
+    raw = demo_mm_inputs(2, [[3, 128, 128], [3, 96, 128]], num_classes=80, num_items=[2, 3],
+                         with_mask='mask' in config.model.teacher.config)
+    return model.data_preprocessor(raw, True)
+
+
+def prepare_tokens(config, path, folder):
+    """Write the file of the first stage, whose modules were not trained."""
+    for entry in config.model.distill:
+        if 'tokens' in entry:
+            first = Config.fromfile(path.replace('.py', '_tokens.py'))
+            first.model.teacher = config.model.teacher
+            module = build(first.model.to_dict(), config.default_scope)
+            entry.tokens = module.write(str(folder), 1)
+
+
+@pytest.mark.skipif(is_fork(), reason="MMEngine's table of packages does not know the forks")
+@pytest.mark.parametrize('name', slow_but((), ((name, name) for name in RECIPES)))
+def test_a_recipe_teaches_its_student(name, tmp_path):
+    """Losses are finite, and the terms alone have a gradient in the student; random weights."""
+    torch.manual_seed(0)
+    path = os.path.join(ROOT, 'configs', f'{name}.py')
+    config = Config.fromfile(path)
+    config.model.teacher.checkpoint = None
+    prepare_tokens(config, path, tmp_path)
+    model = revert_sync_batchnorm(build(config.model.to_dict(), config.default_scope)).train()
+    model.prepare()
+    if model.inherit is not None:
+        model.inherit.pass_on(model.distillation.networks['teacher'].model, model.student)
+    losses = model(**batch(config, model), mode='loss')
+    values = {key: sum(value) if isinstance(value, list) else value
+              for key, value in losses.items()}
+    assert all(value.isfinite() for value in values.values()), values
+    assert not [term.name for term in model.terms
+                if not any(key.startswith(term.name) for key in values)]
+    of_terms = [value for key, value in values.items()
+                if key.startswith(tuple(term.name for term in model.terms))]
+    sum(of_terms).backward()
+    gradients = [one.grad for one in model.parameters() if one.grad is not None]
+    assert all(one.isfinite().all() for one in gradients)
+    assert sum(one.abs().sum() for one in gradients) > 0
+
