@@ -16,6 +16,7 @@ from mmpretrain.structures import DataSample  # noqa: E402
 
 from mmkd import Distiller, DISTLoss, KDLoss  # noqa: E402
 from mmkd.files.zoo import config_path, published_checkpoint  # noqa: E402
+from mmkd.hooks.schedule import Schedule  # noqa: E402
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'configs')
 PATHS = {os.path.relpath(path, CONFIGS)[:-3]: path for name in (
@@ -94,3 +95,37 @@ def test_ps_kd_is_trained_as_the_authors_train_it():
     hook, = config.model.hooks
     assert hook.schedules.loss_cls_kd.start_factor == 1 / config.train_cfg.max_epochs
     assert config.model.distill[0].alpha == 0.8
+
+
+@pytest.mark.parametrize(('name', 'values', 'training'), [
+    ('nkd/resnet18_in1k', dict(type='mmkd.NKDLoss', gamma=1.5, tau=1.0), (0.1, 32, 100)),
+    ('dkd/resnet18_in1k', dict(type='mmkd.DKDLoss', alpha=1.0, beta=0.5, tau=1.0), (0.2, 64, 100)),
+    ('lskd/resnet18_in1k', dict(type='mmkd.KDLoss', tau=2.0, standardize=True, loss_weight=9.0,
+                                name='loss_cls_lskd'), (0.2, 64, 100)),
+    ('kd/resnet18_cifar100', dict(type='mmkd.KDLoss', tau=4.0, alpha=0.9), (0.05, 64, 240)),
+    ('dkd/resnet18_cifar100', dict(type='mmkd.DKDLoss', alpha=1.0, beta=8.0, tau=4.0),
+     (0.05, 64, 240)),
+    ('lskd/resnet18_cifar100', dict(type='mmkd.KDLoss', tau=2.0, standardize=True, alpha=0.9,
+                                    loss_weight=10.0, name='loss_cls_lskd'), (0.05, 64, 240)),
+    ('rkd/resnet18_cifar100', dict(type='mmkd.RKDLoss', distance=25., angle=50.), (0.05, 64, 240)),
+    ('sp/resnet18_cifar100', dict(type='mmkd.SPLoss', levels=[-1], grid=None, loss_weight=3000.),
+     (0.05, 64, 240))])
+def test_recipe_has_the_settings_of_its_authors(name, values, training):
+    """GPUs x images are 8 x 32 and 8 x 64 on ImageNet, 1 x 64 on CIFAR-100."""
+    config = Config.fromfile(PATHS[name])
+    entry, = config.model.distill
+    assert {key: value for key, value in entry.items() if key != 'on'} == values
+    optimizer = optimizer_of(config)
+    assert not optimizer.pop('nesterov', False)
+    assert optimizer == dict(type='SGD', lr=training[0], momentum=0.9,
+                             weight_decay=5e-4 if 'cifar' in name else 1e-4)
+    assert (config.train_dataloader.batch_size, config.train_cfg.max_epochs) == training[1:]
+    assert config.param_scheduler.milestones == (
+        [150, 180, 210] if 'cifar' in name else [30, 60, 90])
+
+
+def test_dkd_is_warmed_up_on_cifar():
+    """The authors' factor is epoch / 20, counted from 1."""
+    hook, = Config.fromfile(PATHS['dkd/resnet18_cifar100']).model.hooks
+    schedule = Schedule(**hook.schedules.loss_cls_dkd)
+    assert [schedule.factor(epoch, 240) for epoch in (0, 9, 19, 100)] == [0.05, 0.5, 1., 1.]

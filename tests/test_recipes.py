@@ -1,4 +1,4 @@
-"""Which configs has each method, and does every recipe for COCO and Cityscapes teach its student?"""
+"""Which configs has each method? Does every recipe for COCO and Cityscapes teach its student?"""
 import functools
 import glob
 import os
@@ -17,11 +17,13 @@ from mmkd.losses import METHODS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPTOP = ('data/bccd/', 'data/camvid_cityscapes/')
+FOLDERS = ('bccd', 'bccd_deformable_detr', 'camvid')
+"""Folders of data, which have configs of methods, too."""
 WITHOUT_RECIPE = {'cka'}
 """Methods whose authors have none; docs/recipes.md says why."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read(folder):
     return {os.path.relpath(path, ROOT): Config.fromfile(path) for path in sorted(
         glob.glob(os.path.join(ROOT, 'configs', folder, '*.py')))}
@@ -46,8 +48,7 @@ def entries_of(method):
 def test_a_method_has_a_recipe_and_a_config_for_a_laptop(name):
     wanted = list(entries_of(METHODS[name]))
     assert wanted
-    found = {path: config for folder in (name, 'bccd', 'bccd_deformable_detr', 'camvid', 'dist_mimic')
-             for path, config in read(folder).items()
+    found = {path: config for folder in {name, *FOLDERS} for path, config in read(folder).items()
              if config.get('model', {}).get('type') == 'mmkd.Distiller' and (
                  folder == name or any(types_of(config.model.distill) == one for one in wanted))}
     small = [path for path, config in found.items()
@@ -125,3 +126,26 @@ def test_a_recipe_teaches_its_student(name, tmp_path):
     assert all(one.isfinite().all() for one in gradients)
     assert sum(one.abs().sum() for one in gradients) > 0
 
+
+@pytest.mark.parametrize(('name', 'classes', 'boxes'), [
+    ('gfl', dict(topk=30, alpha=0.04, beta=0.02), dict(topk=30, gamma=0.064)),
+    ('atss', dict(topk=9, alpha=0.08, beta=0.04), dict(topk=9, gamma=0.128)),
+    ('fcos', dict(topk=30, alpha=0.04, beta=0.02), dict(topk=30, gamma=0.064))])
+def test_pgd_is_trained_as_the_authors_train_it(name, classes, boxes):
+    config, teacher = (
+        Config.fromfile(os.path.join(ROOT, 'configs', 'pgd', f'{name}_{depth}.py'))
+        for depth in ('r50', 'r101'))
+    assert config.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+    assert teacher.optim_wrapper.clip_grad is None
+    for one, epochs, milestones in ((config, 12, [8, 11]), (teacher, 36, [24, 33])):
+        assert one.optim_wrapper.optimizer == dict(
+            type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
+        assert (one.train_cfg.max_epochs, one.param_scheduler[1].milestones) == (
+            epochs, milestones)
+        assert one.train_dataloader.batch_size == 4
+    assert config.model.inherit == 'neck,head'
+    for entry, values in zip(config.model.distill, (classes, boxes)):
+        assert {key: entry[key] for key in values} == values
+        assert (entry.tau, entry.delta) == (0.8, 0.0008)
+    assert [entry.xi for entry in config.model.distill] == [0.8, 0.6]
+    assert not config.model.student.backbone.norm_cfg.requires_grad

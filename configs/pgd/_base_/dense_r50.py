@@ -1,6 +1,6 @@
-"""What PGD's detectors share: ResNet-50, FPN from P3, anchors of ATSS, tests (work_configs/detectors).
+"""What PGD's detectors share: ResNet-50, FPN from P3, anchors of ATSS, tests.
 
-A config adds the head.
+The authors' files are in work_configs/detectors. A config adds the head.
 """
 _base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py']
 
