@@ -159,7 +159,9 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
         centerness_sum=lambda: level.new_tensor(1.5),
         boxes=boxes, ignored_boxes=boxes, box_labels=lambda: per_image((), channels),
         instance_masks=lambda: [one.bool() for one in per_image((IMAGE, IMAGE), 2)],
-        label_map=lambda: torch.randint(-1, channels, (count, IMAGE, IMAGE), generator=generator),
+        # Features may have more channels than there are classes.
+        label_map=lambda: torch.randint(-1, min(channels, 2), (count, IMAGE, IMAGE),
+                                        generator=generator),
         num_classes=lambda: channels, image_sizes=lambda: torch.full((count, 2), IMAGE),
         sample_ids=lambda: torch.arange(count),
         left_out_labels=list, left_out_priors=list, iteration=lambda: 0, stride=lambda: 8.,

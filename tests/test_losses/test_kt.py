@@ -1,7 +1,7 @@
 """KT compared with loops, and in runs that are killed and resumed around its tuning point."""
 import pytest
 import torch
-from conftest import distiller, save_teacher, saved_at, segmentor, segmentor_config, train
+from conftest import build, distiller, save_teacher, saved_at, segmentor, segmentor_config, train
 from mmengine.config import Config
 from support.extensions import train_kill_resume
 from support.tools import run_tool
@@ -199,6 +199,15 @@ def maker(streets, student, teacher, *entries):
             'optim_wrapper.optimizer.momentum': 0.9, **more})
 
     return make
+
+
+def test_features_may_have_more_channels_than_there_are_classes(teacher):
+    """The check before training makes up a map of labels, of classes that the logits have."""
+    model = build(distiller(segmentor(channels=32), teacher, dict(
+        type='mmkd.KTLoss', on='features', also=['cls'])), 'mmseg')
+    model.prepare()
+    term, = model.terms
+    assert term.name == 'loss_features_kt'
 
 
 @pytest.mark.slow
