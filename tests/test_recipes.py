@@ -65,9 +65,11 @@ def is_recipe(path):
                 or text.endswith(('_r101.py', 'teacher.py')))
 
 
-NO_RECIPES = ('soft_tree', 'soft_tree_rcnn')
+NO_RECIPES = ('_base_', 'soft_tree', 'soft_tree_rcnn', 'dist', 'kd', 'dist_mimic')
+"""Folders without recipes, and those whose recipes test_configs.py trains."""
 RECIPES = [os.path.relpath(path, os.path.join(ROOT, 'configs'))[:-3] for path in sorted(
     glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))) if is_recipe(path)]
+assert RECIPES
 
 
 def segmentation_batch(model):
