@@ -27,6 +27,9 @@ PAGES = {
               'it?](../worth_it.md)'),
 }
 LOSSES = mmkd.DistillLoss, PreparedLoss, PreparedModule
+ON_GITHUB = ('<!-- on GitHub -->\n*Each `:::` stands for the docstring of a name: `make docs` '
+             'builds the site, which has them.*\n<!-- /on GitHub -->')
+"""What the site leaves out."""
 BASES = ('BaseTeacher', 'Connector', 'Context', 'DistillLoss', 'LogitLoss', 'Method', 'ModelFamily',
          'Point', 'PreparedLoss', 'PreparedModule', 'Recipe', 'Region', 'Bank', 'gathered',
          'inside_of', 'provides', 'tensors_of')
@@ -63,7 +66,7 @@ def pages() -> Dict[str, str]:
         names['worth'].append((name, f'{thing.__module__}.{thing.__name__}'))
     made = {}
     for page, (title, line) in PAGES.items():
-        parts = [f'# {title}', '', line, '']
+        parts = [f'# {title}', '', line, '', ON_GITHUB, '']
         if page == 'extend':
             parts += ['Registries and tables, in which a config finds names:', '',
                       *(f'- `mmkd.{table}`: {of}' for table, of in TABLES.items()), '']

@@ -26,12 +26,16 @@ NO_CACHE = ("the config has no mmkd.CachedTeacher; write teacher=dict(type='mmkd
             'cache=FOLDER, ...)')
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='distillation config with a mmkd.CachedTeacher')
     add_common_options(parser)
-    config = load_config(parser.parse_args())
+    return parser.parse_args()
+
+
+def main() -> None:
+    config = load_config(parse_args())
     if not any(is_cached(entry) for _, entry in networks_of(
             config, ('config', 'build', 'folder'))):
         raise SystemExit(NO_CACHE)

@@ -32,4 +32,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         LOG.warning(f'{path} links to {one!r}, which is not there')
     # GitHub reads Markdown in HTML behind an empty line, Python-Markdown where it is asked to.
     text = re.sub(r'<(details|div)>', r'<\1 markdown="1">', text)
+    text = re.sub(r'<!-- on GitHub -->.*?<!-- /on GitHub -->\n', '', text, flags=re.S)
     return with_formulas(text)

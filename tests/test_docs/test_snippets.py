@@ -1,7 +1,9 @@
-"""Code of the documentation: names and arguments exist, options of commands too; examples run."""
+"""Names and arguments in the documentation exist, also where nothing runs; outputs are compared.
+
+test_blocks.py says which block is checked how.
+"""
 import ast
 import contextlib
-import functools
 import inspect
 import re
 import runpy
@@ -12,18 +14,13 @@ from conftest import build
 from mmengine.config import Config
 
 import mmkd
-from mmkd.__main__ import path_of, tools_of
 from mmkd.compare.spec import read_entry
-from mmkd.losses import LOSSES, METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 SNIPPETS = runpy.run_path(str(ROOT / 'docs' / 'site' / 'snippets.py'))
 PAGES = sorted(str(one.relative_to(ROOT)) for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md')
                for one in ROOT.glob(pattern) if one.name != 'CHANGELOG.md')
-PYTHON = re.compile(r'^(?P<run><!-- run -->\n)?```python\n(?P<code>.*?)^```$', re.M | re.S)
-FENCE = re.compile(r'^```.*?^```$', re.M | re.S)
-COMMAND = re.compile(r'^(?:    |\$ )((?:[A-Z_]+=\S+ )*(?:python |tools/|benchmarks/|make ).*'
-                     r'(?:(?<=\\)\n.*)*)', re.M)
+PYTHON = re.compile(r'^```python\n(?P<code>.*?)^```$', re.M | re.S)
 YOURS = ['MyLoss', 'MyConnector', 'MyRegion']
 """Classes of a reader, in examples."""
 ENTRY_KEYS = set(inspect.signature(read_entry).parameters) | {'between', 'if_there'}
@@ -102,92 +99,6 @@ def test_types_and_arguments_exist(path):
      ['mmkd.DistillScheduleHook(until)'])])
 def test_a_wrong_name_is_found(code, wrong):
     assert wrong_names(parsed(code)) == wrong
-
-
-def commands(path):
-    """Commands of a page, but for those that it shows as refused."""
-    text = FENCE.sub(lambda block: block[0] if block[0].startswith('```console') else '',
-                     text_of(path))
-    return [' '.join(found[1].replace('\\\n', ' ').split()) for found in COMMAND.finditer(text)
-            if not re.match(r'\n(\w+\.py|mmkd): ', text[found.end():])]
-
-
-@functools.cache
-def options_of(script, seen=()):
-    """Options in the source of a tool, and in that of the modules beside it that it imports."""
-    text = script.read_text()
-    found = set(re.findall(r"'(--?[a-z][\w-]*)'", text))
-    for name in re.findall(r'^(?:from|import) (\w+)', text, re.M):
-        for folder in (script.parent, ROOT / 'tools'):
-            other = folder / f'{name}.py'
-            if other.exists() and other not in seen:
-                found |= options_of(other, (*seen, script, other))
-    return found
-
-
-def wrong_command(command):
-    """What of a command of mmkd does not exist."""
-    command = re.split(r'\s[#>|&]|;', command)[0]
-    words = [word.strip('[]') for word in command.split()]
-    while re.match(r'[A-Z_]+=', words[0]):
-        words = words[1:]
-    if words[0] == 'make':
-        targets = re.findall(r'^([\w-]+):', text_of('Makefile'), re.M)
-        return [word for word in words[1:] if '=' not in word and word not in targets]
-    if words[0] == 'python':
-        words = words[1:]
-    if words[:2] == ['-m', 'mmkd'] and len(words) > 2:
-        name = words[2] if words[2] != 'COMMAND' else 'train'
-        script = path_of(name, tools_of(str(ROOT / 'tools')))
-    else:
-        script = words[0] if re.match(r'(tools|benchmarks|docs)/', words[0]) else None
-        if script is None:
-            return []
-    if script is None or not (ROOT / script).exists():
-        return [words[0]]
-    wrong = []
-    if str(script).endswith('.py'):
-        known = options_of(ROOT / script) | {'--help', '-h'}
-        flags = [re.split(r'[=|]', word)[0] for word in words if word.startswith('--')]
-        wrong += [flag for flag in flags if flag not in known]
-    paths = [word for word in words if re.fullmatch(r'configs/[\w/]+(\.py)?/?', word)]
-    return wrong + [path for path in paths if not (ROOT / path).exists()]
-
-
-@pytest.mark.parametrize('path', [one for one in PAGES if commands(one)])
-def test_commands_and_their_options_exist(path):
-    wrong = {command: wrong_command(command) for command in commands(path)}
-    assert not {command: parts for command, parts in wrong.items() if parts}
-
-
-@pytest.mark.parametrize(('command', 'wrong'), [
-    ('python tools/train.py configs/dist/retinanet_r50.py --resume', []),
-    ('python tools/train.py configs/dist/retinanet_r49.py', ['configs/dist/retinanet_r49.py']),
-    ('python tools/train.py STUDENT.py --techer TEACHER.py', ['--techer']),
-    ('python tools/trian.py', ['tools/trian.py']),
-    ('make tset', ['tset']), ('OMP_NUM_THREADS=1 make test', [])])
-def test_a_wrong_command_is_found(command, wrong):
-    assert wrong_command(command) == wrong
-
-
-@pytest.fixture
-def tables():
-    """Classes and methods of an example are not there for other tests."""
-    found = [LOSSES.classes, METHODS, mmkd.MODELS.module_dict]
-    before = [dict(table) for table in found]
-    yield
-    for table, names in zip(found, before):
-        table.clear()
-        table.update(names)
-
-
-@pytest.mark.parametrize('path', [one for one in PAGES if '<!-- run -->' in text_of(one)])
-def test_examples_run(path, tables):
-    """The blocks behind `<!-- run -->`, one after the other."""
-    space = dict(__name__='of_a_reader')
-    for found in PYTHON.finditer(text_of(path)):
-        if found['run']:
-            exec(compile(found['code'], path, 'exec'), space)
 
 
 @pytest.mark.slow
