@@ -60,7 +60,7 @@ def place_digit(image: np.ndarray, labels: np.ndarray, taken: np.ndarray, digit:
     size = len(image)
     side = int(np.exp(rng.uniform(np.log(16), np.log(56))))
     angle, aspect = rng.uniform(-12, 12), rng.uniform(0.8, 1.2)
-    height, width = side, max(8, int(side * aspect))
+    height, width = min(side, size), min(max(8, int(side * aspect)), size)
     ink = np.pad(digit.astype(np.float32) / 16, 1)  # ink reaches the rim of the 8x8 scans
     ink = cv2.resize(ink, (width, height), interpolation=cv2.INTER_CUBIC)
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)

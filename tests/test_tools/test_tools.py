@@ -146,6 +146,17 @@ def test_digits_are_a_coco_and_a_cityscapes_data_set(tmp_path):
     assert boxes == len(content['annotations']) > 3
 
 
+def test_digits_fit_into_small_images(tmp_path):
+    """The largest digits are 67 pixels wide."""
+    run('make_digits.py', 'digits', '--size', '24', '--train', '8', '--val', '1', cwd=tmp_path)
+    content = json.loads((tmp_path / 'digits/annotations/instances_train.json').read_text())
+    assert len(content['annotations']) >= 8
+    for one in content['annotations']:
+        left, top, width, height = one['bbox']
+        assert 0 <= left < left + width <= 24
+        assert 0 <= top < top + height <= 24
+
+
 def write_pair(folder, student, teacher):
     """Write the configs for compare.py: teacher, student alone, student with DIST."""
     folder.mkdir()
