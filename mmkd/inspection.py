@@ -296,5 +296,5 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
 
 def _printed(table: Table, width: int) -> str:
     text = StringIO()
-    Console(file=text, width=width).print(table)
+    Console(file=text, width=width, force_jupyter=False).print(table)
     return text.getvalue()

@@ -139,6 +139,13 @@ def test_table_says_what_a_method_cannot_teach(classes):
     assert entries_of('kd', findings)[0] == dict(type='mmkd.KDLoss', on='cls')
 
 
+def test_table_is_a_string_in_jupyter_too(streets, monkeypatch):
+    expected = table_of(streets)
+    assert 'decode_head' in expected
+    monkeypatch.setattr('rich.console._is_jupyter', lambda: True)
+    assert table_of(streets) == expected
+
+
 def test_method_whose_loss_is_constant_has_nothing_to_compare():
     """Softmax over one column is always 1. CWD normalises over positions, so it has a gradient."""
     model = segmentor(classes=1)

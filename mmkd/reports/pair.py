@@ -148,7 +148,7 @@ def seen_text(found: Findings) -> str:
 def as_text(found: Findings, advice: Recommendation, width: int = 110) -> str:
     """The report for a terminal."""
     out = StringIO()
-    console = Console(file=out, width=width)
+    console = Console(file=out, width=width, force_jupyter=False)
     for title, (titles, rows) in _sections(found):
         console.print(f'\n{title}')
         grid = Table(*map(escape, titles))
