@@ -49,7 +49,8 @@ def test_metadata(wheel):
     text = wheel.read(name).decode()
     from mmkd.version import __version__
     assert f'\nVersion: {__version__}\n' in text
-    for extra in ('cache', 'report', 'foundation', 'sweep', 'all', 'det', 'seg', 'cls', 'docs'):
+    for extra in ('cache', 'report', 'foundation', 'sweep', 'all', 'det', 'seg', 'cls', 'docs',
+                  'notebooks'):
         assert f'\nProvides-Extra: {extra}\n' in text
     with open(os.path.join(ROOT, 'CITATION.cff')) as file:
         assert f'\nversion: {__version__}\n' in file.read()

@@ -6,8 +6,12 @@ and the site needs no address of the repository.
 """
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
+
+sys.path.insert(0, str(Path(__file__).parent))
+from notebooks import as_markdown, fenced, markdown_cells
 
 ROOT = Path(__file__).resolve().parents[2]
 MOVED = {'README.md': 'index.md', 'CONTRIBUTING.md': 'contributing.md',
@@ -40,7 +44,7 @@ def page_of(path: str) -> str:
         return f'source/{path}/index.md'
     if path in MOVED:
         return MOVED[path]
-    if path.startswith('docs/') and not path.endswith('.py'):
+    if path.startswith('docs/') and not path.endswith(('.py', '.ipynb')):
         return path[len('docs/'):]
     return f'source/{path}' if path.endswith('.md') else f'source/{path}.md'
 
@@ -95,9 +99,9 @@ def source_page(path: str) -> str:
     text = file.read_text()
     if path.endswith('.md'):
         return HIDDEN + text
-    ticks = '`' * max([3, *(len(one) + 1 for one in re.findall('`+', text))])
-    language = LANGUAGES.get(file.suffix, 'text')
-    return f'{HIDDEN}# {path}\n\n{ticks}{language}\n{text}\n{ticks}\n'
+    if path.endswith('.ipynb'):
+        return as_markdown(text)
+    return f'{HIDDEN}# {path}\n\n{fenced(text, LANGUAGES.get(file.suffix, "text"))}\n'
 
 
 def _listed(folder: Path) -> List[Path]:
@@ -118,11 +122,17 @@ def generated_pages() -> Dict[str, str]:
     return found
 
 
+def text_of(path: str) -> str:
+    """The Markdown of a page or of a notebook, where links are looked for."""
+    text = (ROOT / path).read_text()
+    return markdown_cells(text) if path.endswith('.ipynb') else text
+
+
 def _targets(path: str) -> Iterator[str]:
     """Paths that the page of a path links, as far as they are there."""
     file = ROOT / path
-    if file.is_dir() or path.endswith('.md'):
-        text = source_page(path) if file.is_dir() else file.read_text()
+    if file.is_dir() or path.endswith(('.md', '.ipynb')):
+        text = source_page(path) if file.is_dir() else text_of(path)
         base = f'{path}/README.md' if file.is_dir() else path
         for found in links(text):
             target = target_of(found, base) if found['target'] else path

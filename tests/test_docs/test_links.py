@@ -1,4 +1,5 @@
 """Links between files of the repository lead to a file, and to a heading that is there."""
+import json
 import re
 import runpy
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = runpy.run_path(str(ROOT / 'docs' / 'site' / 'places.py'))
 PAGES = sorted(str(one.relative_to(ROOT)) for pattern in (
-    '*.md', 'docs/**/*.md', 'configs/**/*.md') for one in ROOT.glob(pattern))
+    '*.md', 'docs/**/*.md', 'docs/**/*.ipynb', 'configs/**/*.md') for one in ROOT.glob(pattern))
 
 
 def anchors(text):
@@ -37,7 +38,7 @@ def lost_links(text, path):
 
 @pytest.mark.parametrize('path', PAGES)
 def test_every_link_leads_somewhere(path):
-    assert not lost_links((ROOT / path).read_text(), path)
+    assert not lost_links(PLACES['text_of'](path), path)
 
 
 @pytest.mark.parametrize(('link', 'is_lost'), [
@@ -52,6 +53,7 @@ def test_a_link_that_leads_nowhere_is_found(link, is_lost):
     ('README.md', 'index.md'), ('docs/zoo.md', 'zoo.md'), ('docs/schemes', 'schemes/README.md'),
     ('mmkd/losses/pkd.py', 'source/mmkd/losses/pkd.py.md'),
     ('configs/dist', 'source/configs/dist/index.md'),
+    ('docs/notebooks/1_digits.ipynb', 'source/docs/notebooks/1_digits.ipynb.md'),
     ('docs/generate_methods.py', 'source/docs/generate_methods.py.md')])
 def test_every_file_has_a_page_of_the_site(path, page):
     assert PLACES['page_of'](path) == page
@@ -64,3 +66,19 @@ def test_links_of_a_page_lead_to_pages_of_the_site():
     assert text == ('[a](source/mmkd/losses/pkd.py.md), [b](zoo.md#mmdet), [c](index.md), '
                     '[d](gone.md), `[a](x)`')
     assert lost == ['gone.md']
+
+
+def test_a_notebook_is_a_page_with_its_outputs():
+    cells = [
+        dict(cell_type='markdown', source=['# Title\n', 'A [link](zoo.md).']),
+        dict(cell_type='code', source=['%%bash\n', 'ls'], outputs=[dict(text=['a\n', 'b\n'])]),
+        dict(cell_type='code', source='table', outputs=[
+            dict(data={'text/markdown': ['| a |'], 'text/plain': ['<Markdown>']}),
+            dict(data={'image/png': 'QUJD\nRA==\n', 'text/plain': ['<Figure>']})])]
+    text = json.dumps(dict(cells=cells))
+    page = runpy.run_path(str(ROOT / 'docs' / 'site' / 'notebooks.py'))
+    assert page['as_markdown'](text) == (
+        '# Title\nA [link](zoo.md).\n\n```bash\n%%bash\nls\n```\n\n```text\na\nb\n```\n\n'
+        '```python\ntable\n```\n\n| a |\n\n'
+        '<img alt="What the cell draws" src="data:image/png;base64,QUJDRA==">\n')
+    assert page['markdown_cells'](text) == '# Title\nA [link](zoo.md).'
