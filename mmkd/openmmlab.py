@@ -15,7 +15,7 @@ from .distiller import Distiller
 from .files.data_configs import guard_mmengine_yaml
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
-from .hooks import DistillHook, DistillScheduleHook, TeacherEvalHook
+from .hooks import DistillHook, DistillScheduleHook, GradientShareHook, TeacherEvalHook
 from .losses import *  # noqa: F403
 from .losses import __all__ as _losses
 from .networks import (
@@ -67,6 +67,7 @@ __all__ = [
     'EfficientNetLite',
     'Foreground',
     'FrozenTeacher',
+    'GradientShareHook',
     'ImageFolder',
     'MeanTeacher',
     'ModelFamily',

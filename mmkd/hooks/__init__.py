@@ -1,6 +1,7 @@
 """When does distillation act in a run? A new hook is a file with a subclass of MMEngine's Hook."""
 from .checkpoint import CheckpointHook
 from .distill import DistillHook, distillation_of
+from .gradient_share import GradientShareHook
 from .own import OwnHooks
 from .partners import PartnerHook
 from .reseed import ReseedHook
@@ -9,5 +10,6 @@ from .schedule import DistillScheduleHook
 from .state import StateHook
 from .teacher_eval import TeacherEvalHook
 
-__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'OwnHooks', 'PartnerHook',
-           'ReseedHook', 'ResumeHook', 'StateHook', 'TeacherEvalHook', 'distillation_of']
+__all__ = ['CheckpointHook', 'DistillHook', 'DistillScheduleHook', 'GradientShareHook', 'OwnHooks',
+           'PartnerHook', 'ReseedHook', 'ResumeHook', 'StateHook', 'TeacherEvalHook',
+           'distillation_of']

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from ..files.checkpoint import read_checkpoint
 from ..files.history import KEY
-from ..training.auto_weights import SCALAR
+from ..training.shares import SCALAR
 from ..worth.scores import deciding
 
 NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
@@ -33,7 +33,7 @@ class Run:
     validation: List[Dict[str, Any]] = field(default_factory=list)
     """Lines of the log with scores; ``step`` as in MMEngine: epochs or iterations."""
     measured: List[Dict[str, Any]] = field(default_factory=list)
-    """Lines of the log with shares of gradients, from ``loss_weight='auto'``."""
+    """Lines of the log with shares of gradients, see :mod:`mmkd.training.shares`."""
     by_class: Dict[str, Dict[str, float]] = field(default_factory=dict)
     """Figures of the newest evaluation by class, in per cent."""
     checkpoint: str = ''

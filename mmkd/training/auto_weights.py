@@ -11,7 +11,7 @@ from ..compare.term import Term
 from ..core.processes import world_size
 from ..core.runner import current_optim_wrapper, current_runner
 from .gate import Gate
-from .shares import Outputs, norms_of, total
+from .shares import SCALAR, Outputs, norms_of, paths_of, total, value_of
 
 ROUNDS = 5
 """Number of times that a weight is measured before a term without a usable gradient is an error."""
@@ -19,8 +19,6 @@ LOWER = 1 / 16
 """Factor of the scale of the loss scaler after an iteration whose gradients are not finite."""
 LOWEST = LOWER**8
 """Lower bound of the product of these factors, so that the scale does not reach 0."""
-SCALAR = 'gradient_share/'
-"""Beginning of the names of the shares in MMEngine's visualizer."""
 
 
 class MeasuredWeight:
@@ -145,8 +143,7 @@ class MeasuredWeight:
     @property
     def place(self) -> str:
         """The modules at which the gradients are measured, for messages."""
-        return ', '.join(dict.fromkeys(
-            f'`{path}`' for part in self._term.parts for path in part.shared))
+        return ', '.join(f'`{path}`' for path in paths_of([self._term]))
 
     @property
     def factor(self) -> Union[float, Tensor]:
@@ -220,9 +217,8 @@ def weights_of(terms: Sequence[Term]) -> Dict[str, MeasuredWeight]:
 
 def paths_measured(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term]) -> List[str]:
     """Modules of the student at which the weights that are not fixed are measured."""
-    return list(dict.fromkeys(
-        path for term in terms if term.name in weights and not weights[term.name].is_fixed
-        for part in term.parts for path in part.shared))
+    return paths_of(term for term in terms
+                    if term.name in weights and not weights[term.name].is_fixed)
 
 
 def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
@@ -249,12 +245,9 @@ def measure(weights: Mapping[str, MeasuredWeight], terms: Sequence[Term],
         weight = weights.get(term.name)
         if weight is None or weight.is_fixed:
             continue
-        own = torch.stack([one.reshape(()) for levels in values[term.name].values()
-                           for one in levels]).sum()
+        own = value_of(values[term.name])
         scale = None if scaler is None else weight.scale(scaler.scale(own.new_ones(())))
-        norms = norms_of(
-            own, total(task), (path for part in term.parts for path in part.shared), outputs,
-            term.name, scale)
+        norms = norms_of(own, total(task), paths_of([term]), outputs, term.name, scale)
         weight.measure(norms[:2], iteration, term.factor, gates[term.name].is_open)
 
 

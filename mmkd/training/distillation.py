@@ -28,6 +28,7 @@ from .health import LIMIT, Health, guard_clipping
 from .probe import Probe, naming_comparable
 from .pseudo_labels import shown
 from .questions import Key, Told, questions_of
+from .share_meter import ShareMeter
 from .side_modules import SideModules, layers_of
 from .step import Step
 from .streams import check_streams, terms_for
@@ -58,6 +59,7 @@ class Distillation:
         terms (list[Term]): One term per entry of ``distill``.
         side_modules (SideModules): Modules that are trained or saved outside the student.
         weights (dict[str, MeasuredWeight]): Weights that are measured, by name of the term.
+        share_meter (ShareMeter): Measures the shares of the terms in the steps in which it is on.
         iteration (int): Number of the iteration of the run, from 0.
 
     Raises:
@@ -89,6 +91,7 @@ class Distillation:
             name: one for name, one in self.networks.items() if one is not itself}))
         self.weights = weights_of(self.terms)
         self.side_modules.put('weights', self.weights)
+        self.share_meter = ShareMeter()
         self.probe = Probe(self)
         self.iteration = 0
         self.is_prepared = self._is_shared = False

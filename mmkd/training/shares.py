@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_flatten
 
+from ..compare.parts import Parts
+from ..compare.term import Term
 from ..points.recorder import replaced_forward
+
+SCALAR = 'gradient_share/'
+"""Beginning of the names of the shares in MMEngine's visualizer."""
 
 Outputs = Dict[str, List[Any]]
 """Edges of the graph at the outputs of modules, by dotted path."""
@@ -54,6 +59,17 @@ def outputs_of(model: nn.Module, paths: Iterable[str]) -> Iterator[Outputs]:
         for path, kept in found.items():
             stack.enter_context(replaced_forward(model.get_submodule(path), partial(wrap, kept)))
         yield found
+
+
+def paths_of(terms: Iterable[Term]) -> List[str]:
+    """Modules of the learner at which the shares of terms are measured, without duplicates."""
+    return list(dict.fromkeys(path for term in terms for part in term.parts
+                              for path in part.shared))
+
+
+def value_of(parts: Parts) -> Tensor:
+    """The value of a term, as it is added to the loss."""
+    return torch.stack([one.reshape(()) for levels in parts.values() for one in levels]).sum()
 
 
 def norms_of(own: Tensor, task: Tensor, paths: Iterable[str], found: Outputs, name: str,

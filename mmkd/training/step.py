@@ -53,7 +53,7 @@ class Step:
         self.features: Features = {}
         self.again: Dict[str, Records] = {}
         self.outputs: Outputs = {}
-        """Where the gradients of terms with a measured weight are compared."""
+        """Where the gradients of terms are compared with those of the losses on labels."""
 
     def losses(self, forward: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
         """Compute the losses of the student, of the partners and of the terms.
@@ -82,6 +82,10 @@ class Step:
             terms, own = self._finite(
                 {self.name_of(term.name): self._compared(term) for term in self.terms}, own)
             terms = self._weighed(terms, losses)
+            if self._measures():
+                self.distillation.share_meter.measure(
+                    self.of_stream, self.distillation.weights, terms, losses, self.outputs,
+                    self.distillation.student)
             for its in own.values():
                 losses.update(its)
             for name in [name for term in self.of_stream for name in self._add(
@@ -120,9 +124,10 @@ class Step:
                     stack.enter_context(remembering(
                         self.parts, name, model_of(name), self.features))
                     if name == 'student' and self._measures():
-                        self.outputs = stack.enter_context(outputs_of(
-                            model_of(name), paths_measured(
-                                self.distillation.weights, self.terms)))
+                        weights = self.distillation.weights
+                        self.outputs = stack.enter_context(outputs_of(model_of(name), dict.fromkeys(
+                            [*paths_measured(weights, self.terms),
+                             *self.distillation.share_meter.paths(self.of_stream, weights)])))
                     if isinstance(network, Partner):
                         gate = self.distillation.health.gate(name, batch.inputs.device)
                         stack.enter_context(shared_through(gate, network.shared_modules))
