@@ -3,6 +3,7 @@ import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..files.archive import hash_of_file
+from ..training.shares import SCALAR
 from .charts import Line, chart
 from .page import code, folded, heading, page, paragraph, table
 from .runs import Run
@@ -125,14 +126,18 @@ def _losses(runs: Sequence[Run]) -> List[str]:
         lines = [Line(run.name, run.series(name), number) for number, run in enumerate(runs)]
         kind = ('sum of all losses' if name == 'loss' else
                 'of distillation' if name in terms else 'of the task')
-        values = [value for line in lines for _, value in line.points if value > 0]
-        charts.append(chart(name, lines, 'iteration', f'{kind}, as logged',
-                            log=bool(values) and max(values) > 20 * min(values)))
+        charts.append(chart(name, lines, 'iteration', f'{kind}, as logged', log=_is_wide(lines)))
     if any(run.series('grad_norm') for run in runs):
         charts.append(chart('grad_norm', [Line(run.name, run.series('grad_norm'), number)
                                           for number, run in enumerate(runs)], 'iteration',
                             'norm of the gradient of all parameters, before clipping', log=True))
     return charts
+
+
+def _is_wide(lines: Sequence[Line]) -> bool:
+    """Whether lines need a logarithmic axis."""
+    values = [value for line in lines for _, value in line.points if value > 0]
+    return bool(values) and max(values) > 20 * min(values)
 
 
 def _shares(run: Run) -> List[str]:
@@ -147,10 +152,13 @@ def _shares(run: Run) -> List[str]:
         charts.append(chart(f'{run.name}: share of each loss', lines, 'iteration',
                             'of the total; dashed: losses of the task', y_from=0.))
     if run.shares:
+        lines = [Line(name.removeprefix(SCALAR), run.series(name), number,
+                      has_marks=len(run.series(name)) < 30)
+                 for number, name in enumerate(run.shares)]
         charts.append(chart(
-            f'{run.name}: share of gradients', [Line(name, run.series(name), number)
-                                                for number, name in enumerate(run.shares)],
-            'iteration', 'as logged', y_from=0.))
+            f'{run.name}: share of gradients', lines, 'iteration',
+            'norm of the gradient of each term, divided by that of the losses on labels',
+            **(dict(log=True) if _is_wide(lines) else dict(y_from=0.))))
     return charts
 
 

@@ -32,8 +32,9 @@ class Run:
     """Lines of the log with losses, in order; ``step`` counts iterations."""
     validation: List[Dict[str, Any]] = field(default_factory=list)
     """Lines of the log with scores; ``step`` as in MMEngine: epochs or iterations."""
-    measured: List[Dict[str, Any]] = field(default_factory=list)
-    """Lines of the log with shares of gradients, see :mod:`mmkd.training.shares`."""
+    measured: Dict[str, Points] = field(default_factory=dict)
+    """Shares of gradients over iterations by the name of their scalar, see
+    :mod:`mmkd.training.shares`."""
     by_class: Dict[str, Dict[str, float]] = field(default_factory=dict)
     """Figures of the newest evaluation by class, in per cent."""
     checkpoint: str = ''
@@ -67,8 +68,9 @@ class Run:
 
     def series(self, key: str) -> Points:
         """Values of the training by iteration."""
-        return [(line['step'], line[key]) for line in [*self.training, *self.measured]
-                if isinstance(line.get(key), (int, float))]
+        return self.measured[key] if key in self.measured else [
+            (line['step'], line[key]) for line in self.training
+            if isinstance(line.get(key), (int, float))]
 
     @property
     def metric(self) -> str:
@@ -104,8 +106,7 @@ class Run:
     @property
     def shares(self) -> List[str]:
         """Names of logged shares of gradients."""
-        return list({key: None for line in self.measured for key in line
-                     if key.startswith(SCALAR)})
+        return list(self.measured)
 
 
 def on_of(entry: Any) -> str:
@@ -174,11 +175,15 @@ def _join(run: Run, lines: List[Dict[str, Any]]) -> None:
     measured = [one for one in lines if any(key.startswith(SCALAR) for key in one)]
     validation = [one for one in lines if 'loss' not in one and one not in measured and
                   set(one) - NOT_SCORES]
-    for old, new in ((run.training, training), (run.validation, validation),
-                     (run.measured, measured)):
+    for old, new in ((run.training, training), (run.validation, validation)):
         if new:
             first = min(one['step'] for one in new)
             old[:] = [one for one in old if one['step'] < first] + new
+    # A weight that was measured again from its first step on replaces no share of another term.
+    for name in {key: None for one in measured for key in one if key.startswith(SCALAR)}:
+        points = [(one['step'], one[name]) for one in measured if name in one]
+        run.measured[name] = [one for one in run.measured.get(name, ())
+                              if one[0] < points[0][0]] + points
 
 
 def _config(folder: str, log: str, run: Run) -> Optional[Config]:

@@ -90,6 +90,17 @@ def test_shares_of_gradients_are_no_losses_and_no_scores(distilled):
     assert 'share of gradients' in as_page([run])
 
 
+def test_shares_of_a_resumed_run_are_joined_term_by_term(student):
+    """Resumed at step 2: a measured weight gives its shares from step 1 on when it is fixed."""
+    kd, pkd = 'gradient_share/loss_cls_kd', 'gradient_share/loss_neck_pkd'
+    write_log(student, [trained(1, loss_cls=9.), {kd: 0.1, 'step': 1}, {kd: 0.2, 'step': 2}])
+    write_log(student, [{kd: 0.3, 'step': 2}, {pkd: 4., 'step': 1}, {pkd: 5., 'step': 2}],
+              '20260102_000000')
+    run = read_run(str(student))
+    assert run.series(kd) == [(1, 0.1), (2, 0.3)]
+    assert run.series(pkd) == [(1, 4.), (2, 5.)]
+
+
 def test_folders_that_are_not_work_dirs_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='no work dir `.*`.*; write the folder that'):
         read_run(str(tmp_path / 'none'))
