@@ -681,6 +681,14 @@ HOOKS_ALONE = [
         '; write')),
     Row('teacher eval: a list', dict(type='mmkd.TeacherEvalHook', metric=['x']), TypeError, must(
         'metric', 'must be the name of a metric', "['x']")),
+    Row('gradient share: misspelt', dict(type='mmkd.GradientShareHook', every=5), TypeError, Parts(
+        'GradientShareHook', 'no argument `every`', 'its arguments are `interval`',
+        '; write')),
+    Row('gradient share: interval of 0', dict(type='mmkd.GradientShareHook', interval=0),
+        ValueError, must('interval', 'must be 1 or more', '0')),
+    Row('gradient share: interval of a fraction', dict(
+        type='mmkd.GradientShareHook', interval=0.5), TypeError,
+        must('interval', 'must be a whole number', '0.5')),
     schedule('unknown type', Parts('no schedule', "of type 'linaer'", SCHEDULES, '; write'),
              dict(type='linaer')),
     schedule('without type', must('loss_cls_dist', 'must be a dict with a `type`',
