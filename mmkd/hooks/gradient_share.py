@@ -63,7 +63,7 @@ class GradientShareHook(Hook):
                              'from the config')
         name = strategy_of(runner)
         if name is not None:
-            raise ValueError(f'mmkd.GradientShareHook computes gradients in the forward pass, which '
+            raise ValueError('mmkd.GradientShareHook computes gradients in the forward pass, which '
                              f'is not possible with {name}; remove the hook, or {REMEDY}')
         left_out = [term.name for term in distillation.terms
                     if not ShareMeter.is_measurable(term)]
