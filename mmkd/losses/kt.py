@@ -2,15 +2,15 @@
 
 :Paper: `Knowledge Tailoring: Bridging the teacher-student gap in semantic segmentation
     <https://doi.org/10.1016/j.patcog.2025.112399>`_, Pattern Recognition 172, 2025.
-:Compares: logits of a segmentor, and a feature map; :class:`KTLoss` takes the features before the
-    classifier. CWD on the logits is added.
+:Compares: the features before the classifier of a segmentor, and its logits. CWD on the logits is
+    added, with 0.4 on those of the auxiliary head.
 :Defaults: those of the authors' code; the tuning point is that of 40000 iterations.
 :Differs: the authors' optimizer lacks the layers, which stay as they were initialized; here they
     are trained. The formulas are those of the authors' code; the paper could not be read.
 :Published: DeepLabV3-R18, DeepLabV3-R101 (78.07), Cityscapes 40k: 74.21 -> 77.98 (authors);
     PSPNet-R18, DeepLabV3-R101, Cityscapes 40k: 72.55 -> 76.49 (authors).
 """
-from typing import Any, Dict, FrozenSet, List, Tuple
+from typing import Dict, FrozenSet, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -29,82 +29,7 @@ from .method import Method
 
 
 @LOSSES.register
-class KTLogitLoss(DistillLoss):
-    r"""Logit tailoring, a part of :class:`KTLoss`, at the point of the logits of a segmentor.
-
-    Args:
-        tau (float): Temperature, greater than 0. Defaults to 4.0.
-        loss_weight (float): Factor of the result. Defaults to 1.0.
-
-    Raises:
-        ValueError: If ``tau`` is not greater than 0; when called, if the logits are not maps.
-
-    Example:
-        >>> logits, label_map = torch.randn(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
-        >>> loss = KTLogitLoss()(logits, logits, label_map=label_map)
-    """
-
-    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.tau = temperature(tau)
-
-    def compare(self, student: Tensor, teacher: Tensor, *, label_map: Tensor) -> Tensor:
-        return _logit_tailoring(student, teacher, label_map, self.tau)
-
-
-@LOSSES.register
-class KTFeatureLoss(DistillLoss):
-    r"""Feature tailoring and its contrastive loss, a part of :class:`KTLoss`, at any map.
-
-    Args:
-        tau (float): Temperature, greater than 0. Defaults to 4.0.
-        tuning_point (int): Change point of knowledge tailoring: the iteration, from 1, from which
-            the teacher's features are tailored. Defaults to 10000, of the authors' 40000.
-        lambda_custom (float): Weight of feature tailoring. Defaults to 1.0.
-        lambda_contrastive (float): Weight of the contrastive loss. Defaults to 1.0.
-        loss_weight (float): Factor of the result. Defaults to 1.0.
-
-    Raises:
-        ValueError: If ``tau`` is not greater than 0.
-
-    Example:
-        >>> KTFeatureLoss(tuning_point=20000).tuning_point
-        20000
-    """
-
-    must_match: FrozenSet[str] = frozenset({'positions'})  # either side is tailored to the other
-
-    def __init__(self, tau: float = 4.0, tuning_point: int = 10000, lambda_custom: float = 1.0,
-                 lambda_contrastive: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.tau = temperature(tau)
-        self.tuning_point = tuning_point
-        self.lambda_custom, self.lambda_contrastive = lambda_custom, lambda_contrastive
-
-    def setup(self, student_channels: int, teacher_channels: int) -> None:
-        self.student_tail = _tail(teacher_channels)
-        self.teacher_tail = _tail(student_channels)
-        self.anchor = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
-
-    def compare(self, student: Tensor, teacher: Tensor, *, iteration: int) -> Dict[str, Tensor]:
-        correlation = torch.einsum('nci,ndi->ncd', normalize(teacher.flatten(2), dim=2),
-                                   normalize(student.flatten(2), dim=2))
-        if iteration + 1 < self.tuning_point:
-            high, low = (self.student_tail(_mix(map_, student))
-                         for map_ in (correlation, 1 - correlation))
-            feature, anchor = _divergence(high, teacher, self.tau), self.anchor(student)
-        else:
-            correlation = correlation.transpose(1, 2)
-            high, low = (self.teacher_tail(_mix(map_, teacher))
-                         for map_ in (correlation, 1 - correlation))
-            feature, anchor = _divergence(student, high.detach(), self.tau), student
-        contrast = triplet_margin_loss(anchor, high, low, margin=1.0, eps=1e-7)
-        return dict(feature=self.lambda_custom * feature,
-                    contrast=self.lambda_contrastive * contrast)
-
-
-@LOSSES.register
-class KTLoss(KTFeatureLoss):
+class KTLoss(DistillLoss):
     r"""Feature tailoring and logit tailoring, of segmentors.
 
     `Knowledge Tailoring: Bridging the teacher-student gap in semantic segmentation
@@ -142,17 +67,19 @@ class KTLoss(KTFeatureLoss):
     The point is the features before the classifier, and ``also`` names the logits. What the
     authors call KD of the logits is channel-wise, too, and another entry::
 
-        distill=[dict(type='mmkd.KTLoss', on='decode_head.bottleneck', also=['cls']),
+        distill=[dict(type='mmkd.KTLoss', on='features', also=['cls']),
                  dict(type='mmkd.CWDLoss', on='cls', tau=4.)]
-
-    Heads call this layer differently. ``--method kt`` therefore has logit tailoring at 'cls' and
-    feature tailoring at the backbone's last level (:class:`KTLogitLoss`, :class:`KTFeatureLoss`).
 
     The authors' optimizer lacks the layers, which stay as they were made; here they are trained.
 
     Args:
+        tau (float): Temperature of the tailoring, greater than 0. Defaults to 4.0.
+        tuning_point (int): Change point of knowledge tailoring: the iteration, from 1, from which
+            the teacher's features are tailored. Defaults to 10000, of the authors' 40000.
         lambda_mask (float): Weight of logit tailoring. Defaults to 1.0.
-        **feature: Arguments of :class:`KTFeatureLoss`.
+        lambda_custom (float): Weight of feature tailoring. Defaults to 1.0.
+        lambda_contrastive (float): Weight of the contrastive loss. Defaults to 1.0.
+        loss_weight (float): Factor of the result. Defaults to 1.0.
 
     Raises:
         ValueError: If ``tau`` is not greater than 0; when called, if there is not one further
@@ -163,19 +90,46 @@ class KTLoss(KTFeatureLoss):
         2.0
     """
 
-    def __init__(self, lambda_mask: float = 1.0, **feature: Any) -> None:
-        super().__init__(**feature)
-        self.lambda_mask = lambda_mask
+    must_match: FrozenSet[str] = frozenset({'positions'})  # either side is tailored to the other
 
-    def compare(self, student: Tensor, teacher: Tensor, *, iteration: int,  # type: ignore[override]
-                label_map: Tensor, student_also: List[Tensor],
-                teacher_also: List[Tensor]) -> Dict[str, Tensor]:
+    def __init__(self, tau: float = 4.0, tuning_point: int = 10000, lambda_mask: float = 1.0,
+                 lambda_custom: float = 1.0, lambda_contrastive: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.tau = temperature(tau)
+        self.tuning_point, self.lambda_mask = tuning_point, lambda_mask
+        self.lambda_custom, self.lambda_contrastive = lambda_custom, lambda_contrastive
+
+    def setup(self, student_channels: int, teacher_channels: int) -> None:
+        self.student_tail = _tail(teacher_channels)
+        self.teacher_tail = _tail(student_channels)
+        self.anchor = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
+
+    def compare(self, student: Tensor, teacher: Tensor, *, iteration: int, label_map: Tensor,
+                student_also: List[Tensor], teacher_also: List[Tensor]) -> Dict[str, Tensor]:
         if len(student_also) != 1:
             raise ValueError(f'KTLoss compares the logits of one further point, but got '
                              f"{len(student_also)}; write also=['cls']")
+        feature, contrast = self._tailored_features(student, teacher, iteration)
         logit = _logit_tailoring(student_also[0], teacher_also[0], label_map, self.tau)
-        return dict(super().compare(student, teacher, iteration=iteration),
-                    logit=self.lambda_mask * logit)
+        return dict(feature=self.lambda_custom * feature,
+                    contrast=self.lambda_contrastive * contrast, logit=self.lambda_mask * logit)
+
+    def _tailored_features(self, student: Tensor, teacher: Tensor, iteration: int
+                           ) -> Tuple[Tensor, Tensor]:
+        """Feature tailoring and its contrastive loss."""
+        correlation = torch.einsum('nci,ndi->ncd', normalize(teacher.flatten(2), dim=2),
+                                   normalize(student.flatten(2), dim=2))
+        if iteration + 1 < self.tuning_point:
+            high, low = (self.student_tail(_mix(map_, student))
+                         for map_ in (correlation, 1 - correlation))
+            feature, anchor = _divergence(high, teacher, self.tau), self.anchor(student)
+        else:
+            correlation = correlation.transpose(1, 2)
+            high, low = (self.teacher_tail(_mix(map_, teacher))
+                         for map_ in (correlation, 1 - correlation))
+            feature, anchor = _divergence(student, high.detach(), self.tau), student
+        return feature, triplet_margin_loss(anchor, high, low, margin=1.0, eps=1e-7)
 
 
 def _divergence(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -219,6 +173,6 @@ def _cut(logits: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 METHOD = Method('kt', segmentor=[
-    dict(type='mmkd.KTLogitLoss', on='cls'),
-    dict(type='mmkd.KTFeatureLoss', on='backbone', levels=[-1]),
-    dict(type='mmkd.CWDLoss', on='cls', tau=4.)])
+    dict(type='mmkd.KTLoss', on='features', also=['cls']),
+    dict(type='mmkd.CWDLoss', on='cls', tau=4.),
+    dict(type='mmkd.CWDLoss', on='aux', tau=4., loss_weight=0.4, if_there=True)])

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from support.extensions import train_kill_resume
 from support.tools import run_tool
 
-from mmkd.losses import METHODS, KTFeatureLoss, KTLogitLoss, KTLoss
+from mmkd.losses import METHODS, KTLoss
 
 ENTRY = dict(type='mmkd.KTLoss', on='decode_head.bottleneck', also=['cls'])
 
@@ -132,6 +132,17 @@ LABELS = torch.tensor([[[0, 0, 1, 1], [0, -1, 1, 1], [2, 2, 1, 0], [2, 2, -1, 0]
                        [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [-1, -1, -1, -1]]])
 
 
+def parts_of(loss, own, other, s=None, t=None, iteration=0):
+    """The parts of a loss for logits, and for features s and t."""
+    s = some(2, 4, 2, 3) if s is None else s
+    t = some(2, 6, 2, 3, seed=1) if t is None else t
+    if not hasattr(loss, 'anchor'):
+        loss.setup(4, 6)
+    loss.double()
+    return loss(s, t, iteration=iteration, label_map=LABELS, student_also=[own],
+                teacher_also=[other])
+
+
 @pytest.mark.parametrize('size', [4, 2])
 @pytest.mark.parametrize('tau', [4., 1.])
 def test_logit_tailoring(size, tau):
@@ -139,10 +150,10 @@ def test_logit_tailoring(size, tau):
     s, t = (3 * some(2, 3, size, size, seed=seed) for seed in (0, 1))
     s[0, 2], t[0, 2] = -s[0, 2].abs(), -t[0, 2].abs()
     s.requires_grad_()
-    value = KTLogitLoss(tau=tau)(s, t, label_map=LABELS)
+    value = parts_of(KTLoss(tau=tau), s, t)['logit']
     same_with_gradient(value, logit_tailoring(s, t, LABELS, tau), [s])
-    torch.testing.assert_close(KTLogitLoss(tau=tau, loss_weight=2.)(s, t, label_map=LABELS),
-                               2 * value)
+    for weights in (dict(loss_weight=2.), dict(lambda_mask=2.)):
+        torch.testing.assert_close(parts_of(KTLoss(tau=tau, **weights), s, t)['logit'], 2 * value)
 
 
 @pytest.mark.parametrize('iteration', [0, 1, 2, 3])
@@ -150,10 +161,8 @@ def test_feature_tailoring_on_both_sides_of_the_tuning_point(iteration):
     """The third iteration is the tuning point."""
     torch.manual_seed(0)
     s, t = some(2, 4, 2, 3).requires_grad_(), some(2, 6, 2, 3, seed=1)
-    loss = KTFeatureLoss(tau=2., tuning_point=3, lambda_custom=3., lambda_contrastive=0.5)
-    loss.setup(4, 6)
-    loss.double()
-    parts = loss(s, t, iteration=iteration)
+    loss = KTLoss(tau=2., tuning_point=3, lambda_custom=3., lambda_contrastive=0.5)
+    parts = parts_of(loss, some(2, 3, 2, 2), some(2, 3, 2, 2, seed=1), s, t, iteration)
     feature, contrast = feature_tailoring(loss, s, t, is_early=iteration < 2)
     inputs = [s, *loss.parameters()]
     same_with_gradient(parts['feature'], 3 * feature, inputs)
@@ -163,20 +172,15 @@ def test_feature_tailoring_on_both_sides_of_the_tuning_point(iteration):
     assert trained == ({'student_tail', 'anchor'} if iteration < 2 else {'teacher_tail'})
 
 
-def test_logit_and_feature_parts_are_combined():
-    torch.manual_seed(0)
-    loss = KTLoss(lambda_mask=2.)
-    loss.setup(4, 6)
-    loss.double()
-    s, t = some(2, 4, 2, 2), some(2, 6, 2, 2)
+def test_one_further_point_with_maps_is_asked_for():
+    loss = KTLoss()
+    s, t = some(2, 4, 2, 3), some(2, 6, 2, 3)
     own, other = some(2, 3, 2, 2), some(2, 3, 2, 2, seed=1)
-    parts = loss(s, t, iteration=0, label_map=LABELS, student_also=[own], teacher_also=[other])
-    assert set(parts) == {'logit', 'feature', 'contrast'}
-    torch.testing.assert_close(parts['logit'], 2 * KTLogitLoss()(own, other, label_map=LABELS))
+    assert set(parts_of(loss, own, other)) == {'logit', 'feature', 'contrast'}
     with pytest.raises(ValueError, match="one further point, but got 0; write also="):
         loss(s, t, iteration=0, label_map=LABELS, student_also=[], teacher_also=[])
     with pytest.raises(ValueError, match=r"maps \(N, C, H, W\), but got \(2, 3\); compare 'cls'"):
-        KTLogitLoss()(own[..., 0, 0], other[..., 0, 0], label_map=LABELS)
+        parts_of(loss, own[..., 0, 0], other[..., 0, 0])
 
 
 # --- in a Runner ----------------------------------------------------------------------------------
@@ -248,6 +252,7 @@ def test_by_the_command(streets, tmp_path, teacher):
              teacher['checkpoint'], '--method', 'kt', cwd=tmp_path)
     folder = tmp_path / 'work_dirs' / 'small_kt'
     entries = Config.fromfile(str(folder / 'distill.py')).model.distill
-    assert entries == METHODS['kt'].entries('segmentor')
+    assert entries == [{key: value for key, value in one.items() if key != 'if_there'}
+                       for one in METHODS['kt'].entries('segmentor')]
     saved = saved_at(folder / 'iter_2.pth')
-    assert set(saved['mmkd']['losses']) == {'loss_backbone_ktfeature'}
+    assert set(saved['mmkd']['losses']) == {'loss_features_kt'}
