@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..files.classes import ClassMapping
 from ..losses import DistillLoss, LogitLoss
 from ..points import Answers, Point, find_point, points_of
-from ..points.queries import Queries
+from ..points.queries import Queries, class_map
 from ..points.recorder import Records
 from .anchors import is_per_anchor
 from .classes import check_sums, match_classes, partners_of
@@ -108,6 +108,10 @@ class Alignment:
                 f'`{one.name}` of the student has no gradient: it is frozen, or inside a '
                 'checkpointed block (`with_cp=True`), which torch computes twice; choose a point '
                 'outside of it')
+        if other.masks is not None and one.is_map:
+            # An average over several teachers has no queries; its map is interpolated later.
+            teacher = [class_map(masks, level.shape[2:]) for level, masks in zip(
+                student, told[''][other].queries)] or teacher
         teacher = [self._reorder(level) for level in teacher]
         if one.queries is not None and other.queries is not None and (
                 is_paired and not self.is_shared):

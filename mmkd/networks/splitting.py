@@ -78,7 +78,7 @@ def by_image(answers: Sequence[Answer], parts: Sequence[Part], count: int, point
             raise ValueError(f'`{point.name}` is a feature, and the channels of different '
                              "teachers have no common order, so unseen='mean' has no meaning; "
                              "write unseen='one'")
-        if answer.queries:
+        if point.queries is not None:
             raise ValueError(f'`{point.name}` is a set of queries, and the queries of different '
                              "teachers have no common order, so unseen='mean' has no meaning; "
                              "write unseen='one'")
@@ -91,7 +91,8 @@ def by_image(answers: Sequence[Answer], parts: Sequence[Part], count: int, point
                 rows[number] = row if rows[number] is None else rows[number] + row
         return torch.stack(rows)
 
-    queries = [
+    is_mean = any(weight != 1 for part in parts for weight in part.weights)
+    queries = [] if is_mean else [  # the mean of maps is that of the levels
         Queries(together([one.logits for one in same]), together([one.where for one in same]),
                 *same[0][2:]) for same in zip(*(answer.queries for answer in answers))]
     return Answer([together(same) for same in zip(*(answer.levels for answer in answers))], queries)

@@ -16,7 +16,8 @@ class Answer(NamedTuple):
     levels: List[Tensor]
     """(N, C, *positions), one per level."""
     queries: List[Queries] = []
-    """For a set of queries: classes and places, by which queries are paired."""
+    """For a set of queries: classes and places, by which queries are paired. For a map that is
+    computed from queries: these."""
 
     def tensors(self) -> List[Tensor]:
         """All tensors of the answer."""
@@ -48,6 +49,9 @@ class Point:
         stages (tuple[Point]): The points of the stages, for a head with several stages.
         queries (Callable, optional): For an unordered set of predictions: reads, like ``read``, the
             :class:`mmkd.points.queries.Queries` by which both sides are paired.
+        masks (Callable, optional): For a map that is computed from queries with masks: reads them,
+            like ``queries``, so that :func:`mmkd.points.queries.class_map` can compute it in
+            another size.
         query_dim (int): Dimension of the queries in the levels. Defaults to -1.
         criteria (tuple[str]): Paths of the loss modules that train the logits on labels, in the
             order of the levels, or one for all. Defaults to (), not known.
@@ -83,6 +87,7 @@ class Point:
     asked_at: Tuple[str, ...] = ()
     stages: Tuple['Point', ...] = ()
     queries: Optional[Callable[..., List[Queries]]] = field(default=None, compare=False)
+    masks: Optional[Callable[..., List[Queries]]] = field(default=None, compare=False)
     query_dim: int = -1
     coding: str = ''
     box_columns: int = 0
@@ -120,9 +125,10 @@ class Point:
     def answer(self, records: Records) -> Answer:
         """The levels and the queries at this point, from the records of its modules."""
         levels = self.levels(records)
-        if self.queries is None or not levels:
+        queries = self.queries or self.masks
+        if queries is None or not levels:
             return Answer(levels)
-        return Answer(levels, self.queries(*(records[path] for path in self.paths)))
+        return Answer(levels, queries(*(records[path] for path in self.paths)))
 
     def places(self, records: Records) -> Dict[str, Tensor]:
         """Places that the head predicted for, by path of the module in ``asked_at``.

@@ -8,7 +8,7 @@ from weakref import WeakSet
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-READING = 2
+READING = 3
 """Number of the way in which models are read at their points. A change of the recorder or of a
 family after which a point gives other values for the same weights and image must raise it, because
 a cache of the former number is refused then. The first edition had no number; its values may have

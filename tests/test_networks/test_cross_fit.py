@@ -157,7 +157,7 @@ def test_unseen_images_have_one_teacher_by_name_or_the_mean(tmp_path):
 def test_a_mean_of_queries_is_refused():
     with pytest.raises(ValueError, match='no common order'):
         by_image([Answer([torch.zeros(1, 2)], [queries_of()])], [Part(0, [0], [0.5])], 1,
-                 SimpleNamespace(name='cls', is_prediction=True))
+                 SimpleNamespace(name='cls', is_prediction=True, queries=list))
 
 
 def test_a_mean_of_features_is_refused():

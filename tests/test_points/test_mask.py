@@ -2,14 +2,17 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build, distiller, save_teacher, segmentor, step
+from conftest import build, distiller, observe, save_teacher, segmentor, step
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
+from test_segmentor import knet
+from torch.nn.functional import interpolate
 
 from mmkd import KDLoss
 from mmkd.files.zoo import config_path
 from mmkd.inspection import inspect_pair, table_of
 from mmkd.points import find_point
+from mmkd.points.queries import Queries, class_map
 from mmkd.points.recorder import recording
 
 ZOO = {
@@ -121,32 +124,129 @@ def test_class_map_is_not_compared_with_masks(tmp_path):
         model.init_weights()
 
 
-@pytest.mark.parametrize('kind', ZOO)
-def test_semantic_is_what_predict_returns(kind):
-    package, config = model_of(kind)
-    torch.manual_seed(0)
-    model = build(config, scope=package)
-    model.init_weights()
-    model.eval()
-    inputs, samples = batch(package)
-    path = 'panoptic_head' if package == 'mmdet' else 'decode_head'
-    head = model.get_submodule(path)
-    with torch.no_grad(), recording(model, [path]) as records:
-        outputs = head.forward(model.extract_feat(inputs), samples)
-    level, = find_point(model, 'semantic').levels(records)
-    size = tuple(level.shape[2:])
+def pixel_student(classes=3):
+    """A segmentor whose map of classes is as large as its input."""
+    model = segmentor(classes=classes)
+    model['backbone'] = dict(type='UNet', base_channels=4, num_stages=2, strides=(1, 1),
+                             enc_num_convs=(1, 1), dec_num_convs=(1, ), downsamples=(True, ),
+                             enc_dilations=(1, 1), dec_dilations=(1, ))
+    model['decode_head'].update(type='FCNHead', in_channels=4, in_index=1, channels=4)
+    model['decode_head'].pop('pool_scales')
+    model.pop('auxiliary_head')
+    return model
+
+
+def scores_of_predict(model, package, inputs, samples):
+    """Scores of each class in the padded size of the input, as predict of the package has them."""
+    features = model.extract_feat(inputs)
     if package == 'mmseg':
-        # With this size, `predict` does not interpolate the masks.
-        head.forward = lambda *_: outputs
-        scores = head.predict(None, [dict(img_shape=size, batch_input_shape=size)] * 2, None)
-    else:  # mmdet returns only the queries
-        classes, masks = (output[-1] for output in outputs)
-        scores = torch.zeros(2, 3, *size)
-        for query in range(6):
-            of_query = classes[:, query].softmax(-1)[:, :3, None, None]
-            scores += of_query * masks[:, query, None].sigmoid()
-    assert torch.equal(level.argmax(1), scores.argmax(1))
-    torch.testing.assert_close(level.exp(), scores / scores.sum(1, keepdim=True))
+        return model.decode_head.predict(features, [one.metainfo for one in samples], None)
+    # mmdet returns the queries, its masks in this size, and adds up nothing.
+    classes, masks = model.panoptic_head.predict(features, samples)
+    return sum(classes[:, query].softmax(-1)[:, :3, None, None] *
+               masks[:, query, None].sigmoid() for query in range(classes.shape[1]))
+
+
+@pytest.mark.parametrize('kind', ZOO)
+def test_semantic_in_the_size_of_the_input_is_what_predict_returns(tmp_path, kind):
+    package, config = model_of(kind)
+    teacher = save_teacher(tmp_path / 't.pth', config, scope=package)
+    model = build(distiller(pixel_student(), teacher, dict(type='mmkd.KDLoss', on='cls')),
+                  scope='mmseg')
+    model.init_weights()
+    network = model.teacher.model.eval()
+    # Masks that differ within a few pixels, and queries that are sure of a class.
+    inputs, samples = batch(package)
+    inputs[:, :, :, 48:] = 0  # padding
+    head = network.get_submodule('panoptic_head' if package == 'mmdet' else 'decode_head')
+    for layer, name in ((head.cls_embed, 'logits'), (head.mask_embed[-1], 'where')):
+        values = getattr(queries_of(network, package, inputs, samples), name)
+        layer.weight.data.mul_(4 / values.std())
+        layer.bias.data.zero_()
+    (own, ), (told, ) = model.terms[0].levels(*observe(model, inputs))
+    with torch.no_grad():
+        scores = scores_of_predict(network, package, inputs, samples)
+    assert own.shape == told.shape == scores.shape == (2, 3, 64, 64)
+    assert torch.equal(told.argmax(1), scores.argmax(1))
+    shares = scores / scores.sum(1, keepdim=True)
+    torch.testing.assert_close(told.exp(), shares, atol=1e-5, rtol=0)
+    if package == 'mmseg':  # the whole way, to the labels
+        labels = torch.stack([one.pred_sem_seg.data for one in network.predict(inputs, samples)])
+        assert torch.equal(told.argmax(1, keepdim=True), labels)
+
+
+def test_semantic_of_san_is_what_its_head_predicts():
+    from mmseg.models.decode_heads import SideAdapterCLIPHead
+    torch.manual_seed(0)
+    classes, masks = torch.randn(2, 6, 4) * 3, torch.randn(2, 6, 8, 8) * 3
+    scores = SideAdapterCLIPHead.predict_by_feat(None, [masks, classes],
+                                                 [dict(img_shape=(32, 48))] * 2)
+    queries = Queries(classes.transpose(1, 2), masks, use_sigmoid=False)
+    shares = scores / scores.sum(1, keepdim=True)
+    torch.testing.assert_close(class_map(queries, (32, 48)).exp(), shares, atol=1e-5, rtol=0)
+    # Interpolated log-probabilities are something else.
+    late = interpolate(class_map(queries), size=(32, 48), mode='bilinear', align_corners=False)
+    assert (late.exp() - shares).abs().max() > 0.1
+
+
+def test_knet_in_the_size_of_the_input_is_what_predict_returns():
+    teacher = dict(config=dict(default_scope='mmseg', model=knet()), checkpoint=None)
+    model = build(distiller(pixel_student(19), teacher, dict(type='mmkd.KDLoss', on='cls')),
+                  scope='mmseg')
+    model.init_weights()
+    inputs, samples = batch('mmseg')
+    (own, ), (told, ) = model.terms[0].levels(*observe(model, inputs))
+    with torch.no_grad():
+        found = model.teacher.model.predict(inputs, samples)
+    assert own.shape == told.shape == (2, 19, 64, 64)
+    torch.testing.assert_close(told, torch.stack([one.seg_logits.data for one in found]),
+                               atol=1e-5, rtol=0)
+    assert torch.equal(told.argmax(1, keepdim=True),
+                       torch.stack([one.pred_sem_seg.data for one in found]))
+
+
+def queries_of(network, package, inputs, samples):
+    path = 'panoptic_head' if package == 'mmdet' else 'decode_head'
+    with torch.no_grad(), recording(network, [path]) as records:
+        network.get_submodule(path).forward(network.extract_feat(inputs), samples)
+    one, = find_point(network, 'semantic').answer(records).queries
+    return one
+
+
+def test_semantic_in_the_size_of_the_masks_and_of_a_smaller_map():
+    """By loops: mask logits are interpolated, then the sigmoid is taken, then the sum."""
+    torch.manual_seed(0)
+    queries = Queries(torch.randn(1, 4, 5) * 3, torch.randn(1, 5, 4, 4) * 3, use_sigmoid=False)
+    for size in (4, 2):
+        scores = torch.zeros(3, size, size)
+        masks = queries.where[0]
+        if size == 2:  # the middle of each 2 x 2 square
+            masks = masks.unflatten(1, (2, 2)).unflatten(3, (2, 2)).mean((2, 4))
+        for c in range(3):
+            for q in range(5):
+                scores[c] += queries.logits[0, :, q].softmax(0)[c] * masks[q].sigmoid()
+        found = class_map(queries, (size, size))[0]
+        torch.testing.assert_close(found.exp(), scores / scores.sum(0))
+    torch.testing.assert_close(class_map(queries), class_map(queries, (4, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stored_as', ['float32', 'float16'])
+def test_a_cache_keeps_the_queries_of_semantic(tmp_path, stored_as):
+    teacher = save_teacher(tmp_path / 't.pth', model_of('mmseg-mask2former')[1], scope='mmseg')
+    cached = dict(teacher, type='mmkd.CachedTeacher', cache=str(tmp_path / 'answers'),
+                  stored_as=stored_as)
+    found = []
+    for entry in (teacher, cached, cached):
+        model = build(distiller(pixel_student(), entry, dict(type='mmkd.KDLoss', on='cls')),
+                      scope='mmseg')
+        model.init_weights()
+        model.teacher.begin()
+        found.append(model.terms[0].levels(*observe(model, batch('mmseg')[0]))[1][0])
+    assert model.teacher.found == 2
+    for one in found[1:]:
+        torch.testing.assert_close(one, found[0], atol=1e-5 if stored_as == 'float32' else 2e-3,
+                                   rtol=0)
 
 
 @pytest.mark.parametrize('on', ['cls', dict(student='cls', teacher='semantic')])

@@ -3,14 +3,13 @@ import sys
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ...registry import FAMILIES
 from ..family import ModelFamily
 from ..point import Point, is_asked
-from ..queries import Queries
+from ..queries import Queries, class_map
 from ..recorder import Call
 from ..relabel import relabelled, relabelled_map
 from .query import refuse_inside, samples_of
@@ -25,7 +24,8 @@ class MaskTransformer(ModelFamily):
     each layer. The order of queries has no meaning: queries are paired by class and mask.
     'semantic' is what their own ``predict`` gives each pixel, the sum over the queries of class
     probability times mask probability, divided by its sum over the classes, as logarithm,
-    (N, C, H, W), in the size of the masks. It teaches 'cls' of a segmentor with softmax.
+    (N, C, H, W). It teaches 'cls' of a segmentor with softmax, in the size of the student's map:
+    the mask logits are interpolated to it, as ``predict`` interpolates them to the image.
     """
 
     family = 'mask transformers of mmdet and mmseg'
@@ -139,7 +139,8 @@ def _points(path: str, layers: int, columns: int,
             queries=queries, query_dim=1)
     points['semantic'] = Point(
         'semantic', (path, ), partial(_semantic, partial(queries_of, -1)), use_sigmoid=False,
-        num_classes=columns - 1, num_named=columns - 1, is_map=True)
+        num_classes=columns - 1, num_named=columns - 1, is_map=True,
+        masks=partial(queries_of, -1))
     return points
 
 
@@ -152,15 +153,7 @@ def _masks(queries: Callable[..., List[Queries]], calls: List[Call]) -> List[Ten
 
 
 def _semantic(queries: Callable[..., List[Queries]], calls: List[Call]) -> List[Tensor]:
-    """Log-probabilities of the classes per pixel, (N, C, H, W), in the size of the masks."""
-    levels = []
-    for one in queries(calls):
-        # Without autocast: half precision has no number for the scores of unlikely classes.
-        classes = one.logits.float().softmax(dim=1)[:, :-1]
-        scores = torch.einsum('ncq,nqhw->nchw', classes, one.where.float().sigmoid())
-        scores = scores.clamp(min=torch.finfo(scores.dtype).tiny)
-        levels.append(scores.log().log_softmax(dim=1))
-    return levels
+    return [class_map(one) for one in queries(calls)]
 
 
 def _of_layer(layer: int, calls: List[Call]) -> List[Queries]:
