@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from .compare.class_report import report
+from .compare.classes import check_mapping
 from .compare.levels import shown_strides
 from .compare.parts import shown_shapes
 from .compare.spec import TermSpec
@@ -131,8 +132,8 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If a config has no model, the family of a model is unknown, or the checkpoint
-            does not fit.
+        ValueError: If a config has no model, the family of a model is unknown, the checkpoint
+            does not fit, or ``classes`` names a class that does not exist.
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = build_model(model_config(student), 'student')
@@ -145,6 +146,8 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, one, [entry], config=student)
     distillation.probe.tell_classes()
+    # Once, not for each point.
+    check_mapping(distillation.probe.classes()[0], one.classes, one.mapping)
     return Pair(distillation)
 
 

@@ -92,14 +92,12 @@ def partners_of(student: Sequence[str], teacher: Sequence[str],
     own, other = _Names(student), _Names(teacher)
     notes: List[str] = []
     groups: Dict[int, Tuple[int, ...]] = {}
+    if mapping is not None:
+        _check_names(mapping, own, other)
     for name, theirs in mapping.entries if mapping else ():
         number = own.named(name, notes)
-        if number is None:
-            raise ValueError(_no_such('the student', name, student))
         columns = [other.named(one, notes) for one in theirs]
-        unknown = [one for one, column in zip(theirs, columns) if column is None]
-        if unknown:
-            raise ValueError(_no_such('the teacher', unknown[0], teacher))
+        assert number is not None
         groups[number] = tuple(column for column in columns if column is not None)
     free = [number for number in range(len(student)) if number not in groups]
     exact = {number: other.number_of[student[number]] for number in free
@@ -122,9 +120,11 @@ def partners_of(student: Sequence[str], teacher: Sequence[str],
                 raise ValueError(
                     f'the class {teacher[column]!r} of the teacher would teach both '
                     f'{student[first]!r} and {student[number]!r} of the student; map it to one of '
-                    'them, and write None for the other in `classes`')
+                    'them, and write None for the other in `classes`' +
+                    (f' (`{mapping.file}`)' if mapping and mapping.file else ''))
     if not owner:
-        raise ValueError('`classes` of the teacher maps every class of the student to None, so '
+        assert mapping is not None
+        raise ValueError(f'{mapping.name} maps every class of the student to None, so '
                          "there is nothing to compare; map at least one class, or compare 'neck' "
                          "or 'backbone'")
     return Partners(tuple(groups[number] for number in range(len(student))), mapping is not None,
@@ -150,8 +150,9 @@ def check_mapping(student: Optional[Sequence[str]], teacher: Optional[Sequence[s
             ('the student', student, 'write classes=[...] in the mmkd.Distiller'),
             (f'`{source}`', teacher, 'give it a checkpoint or a config that has them')):
         if not names:
-            raise ValueError(f'`classes` of `{source}` is a mapping of class names, but those of '
-                             f'{side} are not known; {remedy}')
+            shown = f'`classes` of `{source}`' + (f' in `{mapping.file}`' if mapping.file else '')
+            raise ValueError(f'{shown} is a mapping of class names, but those of {side} are not '
+                             f'known; {remedy}')
     assert student is not None
     assert teacher is not None
     partners_of(student, teacher, mapping)
@@ -204,9 +205,18 @@ def _spelling(one: str, other: str) -> str:
     return f'{one!r} is matched with {other!r}, which differs in spelling only'
 
 
-def _no_such(side: str, name: str, known: Sequence[str]) -> str:
-    return (f'`classes` of the teacher names {name!r}, but {side} has no such class' +
-            _closest(name, known) + f'; its classes are {shown_names(known)}; correct the name')
+def _check_names(mapping: ClassMapping, student: _Names, teacher: _Names) -> None:
+    wrong: List[str] = []
+    for side, names, named in (
+            ('the student', student, [name for name, _ in mapping.entries]),
+            ('the teacher', teacher, [one for _, theirs in mapping.entries for one in theirs])):
+        unknown = [f'{name!r}{_closest(name, names.names)}' for name in dict.fromkeys(named)
+                   if names.named(name, []) is None]
+        if unknown:
+            wrong.append(f'names {joined(unknown)}, but {side} has no such class; its classes are '
+                         f'{shown_names(names.names)}')
+    if wrong:
+        raise ValueError(f'{mapping.name} {"; it also ".join(wrong)}; correct the names')
 
 
 def _closest(name: str, known: Sequence[str]) -> str:
@@ -225,7 +235,7 @@ def _missing(missing: Sequence[str], student: Sequence[str], teacher: Sequence[s
     has = f'the student has {shown_names(student)}, the teacher {shown_names(teacher)}'
     head = (f"the teacher lacks {len(missing)} of the student's classes: {joined(missing)}")
     if mapping is not None:
-        return (f'{head}, and `classes` of the teacher does not list them; {has}; add them, with '
+        return (f'{head}, and {mapping.name} does not list them; {has}; add them, with '
                 f'None for a class without a teacher class, such as {shown}')
     return (f"{head}; {has}; use a teacher trained on these classes, compare 'neck' or 'backbone', "
             "or map the student's classes to the teacher's, with None for no class: "

@@ -70,6 +70,13 @@ class ClassMapping(NamedTuple):
     """Which classes of the teacher stand for a class of the student, as a config states it."""
     entries: Tuple[Tuple[str, Tuple[str, ...]], ...]
     """Per named class of the student, names of the teacher's classes; () for none."""
+    file: str = ''
+    """The file it was read from; '' if the config contains it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return '`classes` of the teacher' + (f' in `{self.file}`' if self.file else '')
 
     def shown(self) -> str:
         """The mapping in one line, for the log and for the record in a checkpoint."""
@@ -132,8 +139,10 @@ def stated_mapping(classes: Any, what: str) -> Tuple[Optional[List[str]], Option
         >>> stated_mapping(dict(RBC='cell', rider=None), 'teacher.classes')[1].shown()
         'RBC=cell, rider=None'
     """
+    file = ''
     if isinstance(classes, str) and classes.lower().endswith(FILES):
-        classes = _of_file(classes, what)
+        file, classes = classes, _of_file(classes, what)
+        what = f'{what}` in `{file}'
     if not isinstance(classes, dict):
         return stated_classes(classes, what), None
     entries: List[Tuple[str, Tuple[str, ...]]] = []
@@ -152,7 +161,7 @@ def stated_mapping(classes: Any, what: str) -> Tuple[Optional[List[str]], Option
         entries.append((name, tuple(theirs)))
     if not entries:
         raise ValueError(f'`{what}` is empty; write the names of the classes, or leave it out')
-    return None, ClassMapping(tuple(entries))
+    return None, ClassMapping(tuple(entries), file)
 
 
 FILES = ('.json', '.yaml', '.yml', '.py')

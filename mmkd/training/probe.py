@@ -202,15 +202,18 @@ def naming_comparable(distillation: Any) -> Iterator[None]:
 
     Raises:
         ValueError: The same error, with these points; unchanged if there are more than two
-            networks.
+            networks, or if every point has this error.
     """
     try:
         yield
     except ValueError as error:
         if len(distillation.networks) != 2:
             raise
+        tried = dict(trials(distillation))
+        if all(str(found) == str(error) for found in tried.values()):
+            raise  # it has nothing to do with the point
         comparable = ', '.join(
             f'`{name}`' + (' through a connector' if found.connectors else '')
-            for name, found in trials(distillation) if isinstance(found, Term))
+            for name, found in tried.items() if isinstance(found, Term))
         raise ValueError(f'{error}. Points of this pair that can be compared: '
                          f'{comparable or "none"}') from error

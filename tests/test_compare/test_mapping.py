@@ -96,14 +96,18 @@ def test_names_that_differ_in_spelling_match_with_a_note():
 
 @pytest.mark.parametrize(('classes', 'message'), [
     (dict(wolf='dog'), "names 'wolf', but the student has no such class; its classes are"),
-    (dict(disk='ball'), r"names 'disk', but the student has no such class \(closest: 'disc'\)"),
-    (dict(disc='bal'), r"names 'bal', but the teacher has no such class \(closest: 'ball'\); its "
+    (dict(disk='ball'), r"names 'disk' \(closest: 'disc'\), but the student has no such class"),
+    (dict(disc='bal'), r"names 'bal' \(closest: 'ball'\), but the teacher has no such class; its "
      r"classes are \['crate', 'dog', 'ball', 'box'\]; correct the name"),
     (dict(disc='ball', square='ball', cross=None), "'ball' of the teacher would teach both 'disc' "
      "and 'square' of the student; map it to one"),
     (dict(disc='ball'), 'classes: square, cross, and `classes` of the teacher does not list them; '
                         '.* add them, with None for a class without a teacher class, such as '
                         "{'square':"),
+    (dict(wolf='dog', disc=['bal', 'box'], square='zebra'),
+     r"^`classes` of the teacher names 'wolf', but the student has no such class; its classes are "
+     r"\['disc', 'square', 'cross'\]; it also names 'bal' \(closest: 'ball'\), 'zebra', but the "
+     r"teacher has no such class; its classes are .*; correct the names$"),
     (dict(disc=None, square=None, cross=None), 'maps every class of the student to None')])
 def test_mistakes_in_a_mapping(classes, message):
     with pytest.raises(ValueError, match=message):
@@ -123,7 +127,8 @@ def test_lists_and_mappings_in_files(tmp_path):
     for name, text in (('m.json', '{"a": ["x", "y"], "b": null}'), ('m.yaml', 'a: [x, y]\nb:\n'),
                        ('m.py', "classes = dict(a=['x', 'y'], b=None)\n")):
         (tmp_path / name).write_text(text)
-        assert stated_mapping(str(tmp_path / name), 'c') == (None, mapping)
+        path = str(tmp_path / name)
+        assert stated_mapping(path, 'c') == (None, mapping._replace(file=path))
     (tmp_path / 'list.json').write_text('["x", "y"]')
     assert stated_mapping(str(tmp_path / 'list.json'), 'c') == (['x', 'y'], None)
 
@@ -409,12 +414,20 @@ def test_a_coco_teacher_needs_a_mapping(tmp_path):
 def test_a_mapping_is_checked_where_no_classes_are_compared(tmp_path):
     teacher = save_teacher(tmp_path / 't.pth', retinanet(classes=4), OTHERS)
     neck = dict(type='mmkd.MSELoss', on='neck')
-    with pytest.raises(ValueError, match="names 'bal', but the teacher has no such class"):
+    with pytest.raises(ValueError, match=r"names 'bal' \(closest: 'ball'\), but the teacher has no "
+                       "such class; its classes are .*; correct the names$"):  # and no points
         prepared(retinanet(), dict(teacher, classes=dict(SHAPES, disc='bal')), neck)
     with pytest.raises(ValueError, match="`classes` of `teacher` is a mapping of class names, but "
                        'those of `teacher` are not known; give it a checkpoint'):
         prepared(retinanet(), dict(save_teacher(
             tmp_path / 'u.pth', retinanet(classes=4), ()), classes=SHAPES), neck)
+
+
+def test_a_mapping_in_a_file_is_named(tmp_path):
+    (tmp_path / 'map.json').write_text('{"disc": "ball", "square": "box"}')
+    mapping = stated_mapping(str(tmp_path / 'map.json'), 'teacher.classes')[1]
+    with pytest.raises(ValueError, match=r"`classes` of the teacher in `.*map.json` does not list"):
+        partners_of(CLASSES, OTHERS, mapping)
 
 
 def test_committee_members_have_separate_mappings(tmp_path):

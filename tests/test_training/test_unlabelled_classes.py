@@ -142,7 +142,7 @@ def test_head_threshold_applies_to_one_output(tmp_path):
     ('boxes', None, {}, r'PseudoLabels: the teacher lacks 3 of the student.*'
      r'teacher=dict\(classes='),
     ('boxes', {CLASSES[0]: 'cars', CLASSES[1]: 'dog', CLASSES[2]: None}, {},
-     r"names 'cars', but the teacher has no such class \(closest: 'car'\)"),
+     r"names 'cars' \(closest: 'car'\), but the teacher has no such class"),
     ('boxes', OF_COCO, dict(score_thr=dict(dog=.5)), 'PseudoLabels: `score_thr` must have a '
      f'threshold for each class, but has dog, .* lacks {CLASSES[0]}'),
     ('boxes', OF_COCO, dict(weigh=True), '`weigh` is for pixels .* `ignore_thr` for objects'),
