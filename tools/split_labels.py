@@ -26,15 +26,29 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config whose training set is split')
     parser.add_argument('--out', required=True, help='folder of the lists')
-    parser.add_argument('--shares', type=float, nargs='+', default=[10, 25], metavar='PERCENT',
+    parser.add_argument('--shares', type=percentage, nargs='+', default=[10, 25], metavar='PERCENT',
                         help='images that keep their labels, in per cent; 10 and 25 by default')
     parser.add_argument('--seed', type=int, default=0, help='of the random order; 0 by default')
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         help='override settings of the config, as in tools/train.py')
-    args = parser.parse_args()
-    if not all(0 < share < 100 for share in args.shares):
-        parser.error('--shares must be percentages greater than 0 and less than 100')
-    return args
+    return parser.parse_args()
+
+
+def percentage(text: str) -> float:
+    """Read a value of `--shares`.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no number between 0 and 100.
+    """
+    try:
+        share = float(text.removesuffix('%'))
+    except ValueError:
+        share = 0
+    if not 0 < share < 100:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a percentage greater than 0 and less than 100; write for instance '
+            '10 for a tenth of the images')
+    return share
 
 
 def main() -> None:
@@ -62,6 +76,8 @@ def split_coco(args: argparse.Namespace, path: str) -> None:
                          'data_root and ann_file of the config')
     with open(path, encoding='utf-8') as file:
         content = json.load(file)
+    if not content['images']:
+        raise SystemExit(f'{path} lists no images; check ann_file of the config')
     names = {category['id']: category['name'] for category in content['categories']}
     for share, chosen in shares_of(sorted(image['id'] for image in content['images']), args):
         ids = set(chosen)
@@ -98,11 +114,24 @@ def split_maps(args: argparse.Namespace, config: Config, entry: Dict[str, Any]) 
 
 
 def shares_of(images: Sequence[Any], args: argparse.Namespace) -> List[Any]:
-    """Shares and their images: the first ones of one random order, at least one."""
+    """Shares and their images: the first ones of one random order.
+
+    Raises:
+        SystemExit: If a share has no image, or all images, before anything is written.
+    """
     order = list(images)
     random.Random(args.seed).shuffle(order)
-    return [(share, order[:max(1, round(len(order) * share / 100))])
-            for share in sorted(args.shares)]
+    counts = {share: round(len(order) * share / 100) for share in sorted(set(args.shares))}
+    for share, count in counts.items():
+        if not 0 < count < len(order):
+            left = 'with labels' if not count else 'without labels'
+            meant = f', or {share * 100:g} if you mean the fraction {share:g}' * (share < 1)
+            raise SystemExit(
+                f'--shares {share:g}: {share:g} % of the {len(order)} images of {args.config} are '
+                f'{count} images, so no image {left} is left; write a percentage from '
+                f'{min(50, 100 / max(len(order), 1)):.2g} to '
+                f'{max(50, 100 - 100 / max(len(order), 1)):.4g}{meant}')
+    return [(share, order[:count]) for share, count in counts.items()]
 
 
 def tell(args: argparse.Namespace, share: float, count: int, rest: int,

@@ -332,6 +332,24 @@ def test_shares_are_nested_and_reproducible(detector, tool, tmp_path, shapes):
         assert content == json.loads((tmp_path / 'two' / name).read_text())
 
 
+@pytest.mark.parametrize(('share', 'said'), [
+    ('0', "argument --shares: '0' is not a percentage greater than 0 and less than 100; write for "
+          'instance 10 for a tenth of the images'),
+    ('100', "'100' is not a percentage"), ('-5', "'-5' is not a percentage"),
+    ('nan', "'nan' is not a percentage"), ('abc', "'abc' is not a percentage"),
+    ('0.1', '--shares 0.1: 0.1 % of the 4 images of detector.py are 0 images, so no image with '
+            'labels is left; write a percentage from 25 to 75, or 10 if you mean the fraction 0.1'),
+    ('1.5', '--shares 1.5: 1.5 % of the 4 images of detector.py are 0 images, so no image with '
+            'labels is left; write a percentage from 25 to 75'),
+    ('99', 'are 4 images, so no image without labels is left')])
+def test_shares_of_no_image_are_refused(detector, tool, tmp_path, capsys, share, said):
+    text = tool('split_labels', 'detector.py', '--out', 'out', '--shares', 50, share)
+    text += capsys.readouterr().err
+    assert said in text
+    assert text.strip().count('\n') < 3
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.slow
 def test_lists_of_a_segmentor_are_read_by_mmseg(mapper, tool, tmp_path, streets):
     tool('split_labels', 'segmentor.py', '--out', 'lists', '--shares', 25)
