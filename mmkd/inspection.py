@@ -132,8 +132,8 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If a config has no model, the family of a model is unknown, the checkpoint
-            does not fit, or ``classes`` names a class that does not exist.
+        ValueError: If a config has no model, the family of a model is unknown, or the checkpoint
+            or ``classes`` does not fit.
     """
     with DefaultScope.overwrite_default_scope(student.get('default_scope')):
         model = build_model(model_config(student), 'student')
@@ -146,7 +146,6 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, one, [entry], config=student)
     distillation.probe.tell_classes()
-    # Once, not for each point.
     check_mapping(distillation.probe.classes()[0], one.classes, one.mapping)
     return Pair(distillation)
 
@@ -277,10 +276,8 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
     teacher alone has share one line."""
     table = Table('point', 'student', 'teacher', 'can be compared', show_lines=True)
     alone = [one.point for one in findings if one.term is None and not one.is_of_student]
-    for finding in findings:
+    for finding in (one for one in findings if one.point not in alone):
         term = finding.term
-        if finding.point in alone:
-            continue
         if term is None:
             table.add_row(finding.point, '', '', f'no: {escape(finding.problem)}')
             continue
@@ -298,6 +295,5 @@ def table_of(findings: Sequence[Finding], width: int = 120) -> str:
 
 
 def _printed(table: Table, width: int) -> str:
-    text = StringIO()
-    Console(file=text, width=width, force_jupyter=False).print(table)
+    Console(file=(text := StringIO()), width=width, force_jupyter=False).print(table)
     return text.getvalue()

@@ -92,9 +92,9 @@ def test_inspect_pair_shows_the_mapping(tmp_path):
     assert 'classes are not matched' in pair.classes
     path = tmp_path / 'classes.yaml'
     path.write_text('RBC: cel\nPlatelets:\n')
-    with pytest.raises(ValueError, match=r"^`classes` of the teacher in `.*classes.yaml` names 'cel'"
-                       r" \(closest: 'cell'\), but the teacher has no such class; its classes are "
-                       r"\['cell', 'dog', 'white cell', 'disc'\]; correct the names$"):
+    with pytest.raises(ValueError, match=r"^`classes` of the teacher in `.*classes.yaml` names "
+                       r"'cel' \(closest: 'cell'\), but the teacher has no such class; its classes "
+                       r"are \['cell', 'dog', 'white cell', 'disc'\]; correct the names$"):
         inspect_pair(student, teacher, classes=str(path))
     path.write_text('RBC: [cell, disc]\nPlatelets:\n')
     pair = inspect_pair(student, teacher, classes=str(path))
