@@ -97,5 +97,6 @@ def scalars(folder):
     found = {}
     for path in sorted(folder.glob('*/vis_data/scalars.json')):
         for line in map(json.loads, path.read_text().splitlines()):
-            found[line['step']] = {key: value for key, value in line.items() if 'loss' in key}
+            if 'loss' in line:  # not a validation, whose step is an epoch
+                found[line['step']] = {key: value for key, value in line.items() if 'loss' in key}
     return found
