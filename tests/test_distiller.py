@@ -17,9 +17,11 @@ from conftest import (
     saved_at,
     train,
 )
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_checkpoint
 from support.tools import run_tool
+from test_hooks.test_validation import assert_equal
 
 from mmkd.losses import DISTLoss, KDLoss
 
@@ -435,3 +437,31 @@ model = dict(
     load_checkpoint(build(retinanet()), path, strict=True)
     detector = init_detector(str(tmp_path / 'my_retinanet.py'), path, device='cpu')
     assert detector.dataset_meta['classes'] == CLASSES
+
+
+def test_a_distilled_student_starts_like_the_student_alone(shapes, tmp_path):
+    """Networks, connectors and losses with layers take no random numbers from it."""
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
+    models = dict(alone=retinanet(), distilled=distiller(
+        retinanet(), teacher, dict(type='mmkd.MSELoss', on='neck'),
+        dict(type='mmkd.MGDLoss', on='neck', name='loss_mgd'),
+        dict(type='mmkd.DISTLoss', on='cls')))
+    first = {}
+
+    class Keep(Hook):
+        def __init__(self, name):
+            self.name = name
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            weights = getattr(runner.model, 'student', runner.model).state_dict()
+            first.setdefault(self.name, (
+                {key: value.clone() for key, value in weights.items()},
+                [one.img_id for one in data_batch['data_samples']], data_batch['inputs']))
+
+    for name, model in models.items():
+        config = detector_config(shapes, model, str(tmp_path / name))
+        config.randomness = dict(seed=3)
+        runner = Runner.from_cfg(config)
+        runner.register_hook(Keep(name))
+        runner.train()
+    assert_equal(first['alone'], first['distilled'], '')

@@ -6,10 +6,11 @@ another validation set of the same kind and size (Efron and Tibshirani, An Intro
 Bootstrap, chapters 6 and 13).
 """
 import copy
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+from compare_table import pairs_of
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, DefaultScope
@@ -22,6 +23,8 @@ from mmkd.networks.frozen import model_config
 
 NO_OBJECT = -1
 """What pycocotools writes for a class without objects."""
+ROUNDED = 0.06
+"""mmdet rounds AP to three digits: 0.05 per cent."""
 
 
 class Areas:
@@ -29,20 +32,19 @@ class Areas:
 
     Args:
         counts (list[tuple]): Of each image the intersection, and the union, by class.
+        images (list[str]): Names of the images, in the same order.
 
     Example:
-        >>> areas = Areas([([4.], [8.]), ([6.], [6.])])
+        >>> areas = Areas([([4.], [8.]), ([6.], [6.])], ['a', 'b'])
         >>> areas.score([0, 1]), areas.score([0, 0])
         (71.42857142857143, 50.0)
     """
     figure = 'mIoU'
 
-    def __init__(self, counts: Sequence[Tuple[Any, ...]]) -> None:
+    def __init__(self, counts: Sequence[Tuple[Any, ...]], images: Sequence[str]) -> None:
+        self.images = list(images)
         self.intersection = np.array([np.asarray(one[0], dtype=float) for one in counts])
         self.union = np.array([np.asarray(one[1], dtype=float) for one in counts])
-
-    def __len__(self) -> int:
-        return len(self.union)
 
     def score(self, images: Sequence[int]) -> float:
         """mIoU in per cent over these images; classes that none of them has are left out."""
@@ -66,7 +68,7 @@ class Detections:
     def __init__(self, truth: Any, found: List[Dict[str, Any]], images: Sequence[int],
                  categories: Sequence[int], kind: str = 'bbox') -> None:
         from pycocotools.cocoeval import COCOeval
-        self.count = len(images)
+        self.images = list(images)
         self.evaluation = evaluation = COCOeval(truth, truth.loadRes(found), kind)
         parameters = evaluation.params
         parameters.imgIds, parameters.catIds = list(images), list(categories)
@@ -75,12 +77,9 @@ class Detections:
         evaluation.evaluate()
         # COCOeval sorts the ids, here those of the classes alone.
         order = {image: number for number, image in enumerate(np.unique(list(images)).tolist())}
-        by_class = np.array(evaluation.evalImgs, dtype=object).reshape(-1, self.count)
+        by_class = np.array(evaluation.evalImgs, dtype=object).reshape(-1, len(images))
         self.matches = by_class[:, [order[image] for image in images]]
         evaluation._paramsEval = copy.deepcopy(parameters)
-
-    def __len__(self) -> int:
-        return self.count
 
     def score(self, images: Sequence[int]) -> float:
         """AP in per cent over these images; classes without objects in them are left out."""
@@ -102,11 +101,9 @@ def counts_of(run: Dict[str, Any], device: str = 'cpu') -> Counts:
     Args:
         run (dict): ``config`` and ``checkpoint``, paths.
         device (str): Defaults to 'cpu'.
-
-    Raises:
-        SystemExit: If the validation has neither COCO's metric nor mmseg's IoUMetric.
     """
     config = Config.fromfile(run['config'])
+    check_evaluator(config, run['config'])
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(model_config(config)).eval()
         load_exactly(model, read_checkpoint(run['checkpoint']), run['checkpoint'])
@@ -114,18 +111,33 @@ def counts_of(run: Dict[str, Any], device: str = 'cpu') -> Counts:
         evaluator = Evaluator(config.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     model.to(device)
+    names: List[str] = []
     with torch.no_grad():
         for batch in loader:
-            evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+            samples = model.val_step(batch)
+            names += [str(sample.get('img_path')) for sample in samples]
+            evaluator.process(data_samples=samples, data_batch=batch)
     for metric in evaluator.metrics:
         if type(metric).__name__ == 'IoUMetric':
-            return Areas([tuple(areas) for areas in metric.results])
+            return Areas([tuple(areas) for areas in metric.results], names)
         if type(metric).__name__ == 'CocoMetric' and metric._coco_api is not None:
             return detections_of(metric)
-    names = ', '.join(type(metric).__name__ for metric in evaluator.metrics)
-    raise SystemExit(f'--bootstrap: {run["config"]} is evaluated by {names}; images can be drawn '
-                     "again for mmdet's CocoMetric with an `ann_file` and mmseg's IoUMetric; "
-                     'leave --bootstrap out')
+    raise AssertionError('check_evaluator() lets no other metric pass')
+
+
+def check_evaluator(config: Config, path: str) -> None:
+    """Check that images can be drawn again for the validation of a config.
+
+    Raises:
+        SystemExit: If it has neither COCO's metric with a file, nor mmseg's IoUMetric.
+    """
+    metrics = config.get('val_evaluator') or []
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    kinds = {str(one['type']).rpartition('.')[2]: one for one in metrics}
+    if 'IoUMetric' not in kinds and not kinds.get('CocoMetric', {}).get('ann_file'):
+        raise SystemExit(f'--bootstrap: {path} is evaluated by {", ".join(kinds) or "nothing"}; '
+                         "images can be drawn again for mmdet's CocoMetric with an `ann_file` and "
+                         "for mmseg's IoUMetric; leave --bootstrap out")
 
 
 def detections_of(metric: Any) -> Detections:
@@ -150,34 +162,48 @@ def draws_of(count: int, draws: int) -> np.ndarray:
 
 def intervals_of(runs: Dict[str, List[Dict[str, Any]]], draws: int, device: str = 'cpu'
                  ) -> Dict[str, Tuple[float, float]]:
-    """The interval of the gain of each method over the student alone, by runs of the same seed.
+    """The interval of the gain of each method over the student alone, by comparable runs.
 
     Args:
         runs (dict[str, list[dict]]): Results of tools/compare.py by name; 'student' is the student
             alone.
         draws (int): Number of draws of the images.
         device (str): Defaults to 'cpu'.
+
+    Raises:
+        SystemExit: If a model does not have the score of its run, or the images differ.
     """
-    alone = {run['seed']: run for run in runs.get('student', [])}
+    pairs = {name: pairs_of(results, runs.get('student', [])) for name, results in runs.items()
+             if name not in ('teacher', 'student')}
+    pairs = {name: found for name, found in pairs.items() if found}
     kept: Dict[str, Counts] = {}
 
     def counted(run: Dict[str, Any]) -> Counts:
         if run['checkpoint'] not in kept:
-            kept[run['checkpoint']] = counts_of(run, device)
+            kept[run['checkpoint']] = same_score(counts_of(run, device), run)
         return kept[run['checkpoint']]
 
     found = {}
-    methods = [name for name in runs if name not in ('teacher', 'student')]
-    for name in tqdm(methods, desc='bootstrap', disable=None):
-        shared = [run for run in runs[name] if run['seed'] in alone]
-        if shared:
-            found[name] = interval([counted(run) for run in shared],
-                                   [counted(alone[run['seed']]) for run in shared], draws)
+    with tqdm(desc='bootstrap', total=len(pairs) * draws, disable=None) as bar:
+        for name, both in pairs.items():
+            found[name] = interval([counted(run) for run, _ in both],
+                                   [counted(alone) for _, alone in both], draws, bar.update)
     return found
 
 
-def interval(better: Sequence[Counts], alone: Sequence[Counts], draws: int = 1000
-             ) -> Tuple[float, float]:
+def same_score(counts: Counts, run: Dict[str, Any]) -> Counts:
+    """The same counts, if they give the score that a run has reported."""
+    score, told = counts.score(range(len(counts.images))), run[counts.figure]
+    if abs(score - told) > ROUNDED:
+        raise SystemExit(
+            f'--bootstrap: {run["checkpoint"]} has {counts.figure} {score:.2f} on the validation '
+            f'images, but the last validation of its run said {told:.2f}; choose a val_interval '
+            'that divides the schedule, and train again')
+    return counts
+
+
+def interval(better: Sequence[Counts], alone: Sequence[Counts], draws: int = 1000,
+             progress: Callable[[], Any] = lambda: None) -> Tuple[float, float]:
     """The 95 % interval of the difference between the mean scores of two groups of models.
 
     Both groups see the same images in each draw. The models are fixed: the interval has no part
@@ -187,15 +213,25 @@ def interval(better: Sequence[Counts], alone: Sequence[Counts], draws: int = 100
         better (list[Areas | Detections]): Models of one group, such as the seeds of a method.
         alone (list[Areas | Detections]): Models of the other group.
         draws (int): Defaults to 1000.
+        progress (Callable): Called after each draw.
+
+    Raises:
+        SystemExit: If the models were not evaluated on the same images.
 
     Example:
-        >>> alone = Areas([([2.], [4.])] * 8)
-        >>> interval([Areas([([3.], [4.])] * 8)], [alone], 10)
+        >>> names = [str(number) for number in range(8)]
+        >>> alone = Areas([([2.], [4.])] * 8, names)
+        >>> interval([Areas([([3.], [4.])] * 8, names)], [alone], 10)
         (25.0, 25.0)
     """
-    found = [np.mean([one.score(images) for one in better]) -
-             np.mean([one.score(images) for one in alone])
-             for images in draws_of(len(better[0]), draws)]
+    images = better[0].images
+    if any(one.images != images for one in (*better, *alone)):
+        raise SystemExit('--bootstrap: the models were not evaluated on the same images in the '
+                         'same order; compare models of one validation set')
+    found = []
+    for drawn in draws_of(len(images), draws):
+        found.append(np.mean([one.score(drawn) for one in better]) -
+                     np.mean([one.score(drawn) for one in alone]))
+        progress()
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
-

@@ -26,7 +26,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional
 
-from bootstrap import intervals_of
+from bootstrap import check_evaluator, intervals_of
 from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
 from common import Options, check_checkpoint, read_config
@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
     parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
                         'all runs that are finished in the work dir, the best method first')
-    parser.add_argument('--bootstrap', type=int, nargs='?', const=1000, metavar='DRAWS',
+    parser.add_argument('--bootstrap', type=positive, nargs='?', const=1000, metavar='DRAWS',
                         help='draw the validation images again, 1000 times by default, and print '
                         'the 95 %% interval of each gain over the student alone')
     parser.add_argument('--sheet', type=int, default=5, metavar='ROWS',
@@ -82,6 +82,13 @@ def parse_args() -> argparse.Namespace:
     args.work_dir = args.work_dir or os.path.join(
         'work_dirs', os.path.basename(os.path.normpath(args.folder)))
     return args
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'`{text}` is not a whole number above 0')
+    return int(text)
 
 
 def main() -> None:
@@ -104,7 +111,9 @@ def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
     """Train what is not finished; return the results by name."""
     students = find_students(args)
     for path in students.values():  # errors in any config are raised before the first training
-        make_config(args, path, 0, 'is trained first')
+        config = make_config(args, path, 0, 'is trained first')
+        if args.bootstrap:
+            check_evaluator(config, path)
     teacher = finish_run(
         args, 'teacher', 0, make_config(args, os.path.join(args.folder, 'teacher.py'), 0))
     runs = {'teacher': [teacher]}

@@ -41,10 +41,11 @@ def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
     """The results in a work dir: teacher, student alone, then the others, the best first."""
     runs: Dict[str, List[Dict[str, Any]]] = {}
     for path in glob.glob(os.path.join(work_dir, '*', 'seed*', 'result.json')):
-        seed_folder = os.path.dirname(path)
-        with open(path) as file:
-            result = dict(json.load(file), seed=int(os.path.basename(seed_folder)[len('seed'):]))
-        runs.setdefault(os.path.basename(os.path.dirname(seed_folder)), []).append(result)
+        folder, seed, _ = path[len(work_dir):].strip(os.sep).split(os.sep)
+        if seed[len('seed'):].isdigit():
+            with open(path) as file:
+                result = dict(json.load(file), seed=int(seed[len('seed'):]))
+            runs.setdefault(folder, []).append(result)
     if not runs:
         raise SystemExit(f'no finished run in {work_dir}; train some without --collect first')
 
@@ -58,10 +59,9 @@ def make_table(runs: Dict[str, List[Dict[str, Any]]],
                intervals: Optional[Dict[str, Tuple[float, float]]] = None) -> str:
     """Markdown: a line per model, mean and standard deviation over its seeds.
 
-    The gain is the difference from the student alone in the first column, by pairs of runs with the
-    same seed: they have the same initial weights and the same order of images. A gain over fewer
-    seeds than the row has says over how many. The interval of a gain is that over the choice of
-    images, see bootstrap.py.
+    The gain is the difference from the student alone in the first column, by pairs of runs
+    (:func:`pairs_of`). A gain over fewer seeds than the row has says over how many. The interval of
+    a gain is that over the choice of images, see bootstrap.py.
     """
     intervals = intervals or {}
     columns = next(filter(None, (columns_of(results[0]) for results in runs.values())))
@@ -95,14 +95,25 @@ def ends(interval: Optional[Tuple[float, float]]) -> str:
 
 
 def gain(results: List[Dict[str, Any]], alone: List[Dict[str, Any]], key: str) -> str:
-    """Mean and standard deviation of the differences between runs of the same seed."""
-    by_seed = {result['seed']: result[key] for result in alone}
-    values = [result[key] - by_seed[result['seed']] for result in results
-              if result['seed'] in by_seed]
+    """Mean and standard deviation of the differences between comparable runs."""
+    values = [result[key] - other[key] for result, other in pairs_of(results, alone)]
     if not values:
-        return ''
+        return 'not comparable' if alone else ''
     text = f'{mean(values):+.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
-    return text + (f' ({len(values)} seeds)' if len(values) < len(results) else '')
+    return text + (f' ({len(values)} of {len(results)})' if len(values) < len(results) else '')
+
+
+def pairs_of(results: List[Dict[str, Any]], alone: List[Dict[str, Any]]
+             ) -> List[Tuple[Dict[str, Any], Dict[str, Any]]]:
+    """Runs with the student alone of the same seed, data, and number of epochs or iterations.
+
+    Such runs start from the same weights of the student, and see the same images in the same order.
+    """
+    def kind(result: Dict[str, Any]) -> Tuple[Any, ...]:
+        data = {key: value for key, value in result.get('fingerprint', {}).items()
+                if '_dataloader' in key}
+        return result['seed'], data, result['curve'][-1][0]
+    return [(result, other) for result in results for other in alone if kind(result) == kind(other)]
 
 
 def title_of(name: str) -> str:

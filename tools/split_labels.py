@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def percentage(text: str) -> float:
-    """Read a value of `--shares`.
+    """Read a value of `--shares`; one below 1 needs a sign, as it may be meant as a fraction.
 
     Raises:
         argparse.ArgumentTypeError: If it is no number between 0 and 100.
@@ -44,6 +44,10 @@ def percentage(text: str) -> float:
         share = float(text.removesuffix('%'))
     except ValueError:
         share = 0
+    if 0 < share < 1 and not text.endswith('%'):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} may be a fraction or a percentage; write {100 * share:g} for that fraction '
+            f'of the images, or {text}% for less than one image in a hundred')
     if not 0 < share < 100:
         raise argparse.ArgumentTypeError(
             f'{text!r} is not a percentage greater than 0 and less than 100; write for instance '
@@ -125,12 +129,11 @@ def shares_of(images: Sequence[Any], args: argparse.Namespace) -> List[Any]:
     for share, count in counts.items():
         if not 0 < count < len(order):
             left = 'with labels' if not count else 'without labels'
-            meant = f', or {share * 100:g} if you mean the fraction {share:g}' * (share < 1)
             raise SystemExit(
                 f'--shares {share:g}: {share:g} % of the {len(order)} images of {args.config} are '
                 f'{count} images, so no image {left} is left; write a percentage from '
                 f'{min(50, 100 / max(len(order), 1)):.2g} to '
-                f'{max(50, 100 - 100 / max(len(order), 1)):.4g}{meant}')
+                f'{max(50, 100 - 100 / max(len(order), 1)):.4g}')
     return [(share, order[:count]) for share, count in counts.items()]
 
 

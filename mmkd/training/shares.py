@@ -26,8 +26,8 @@ Outputs = Dict[str, List[Any]]
 """Edges of the graph at the outputs of modules, by dotted path."""
 
 CHECKPOINTED = ('`{name}`: a gradient that passes a module which is computed again in the backward '
-                "pass (`with_cp=True`) cannot be measured; with `loss_weight='auto'`, "
-                'write a number, or with_cp=False')
+                'pass (`with_cp=True`) cannot be measured; write with_cp=False, or a number in '
+                "place of loss_weight='auto' and no mmkd.GradientShareHook")
 
 
 @contextmanager

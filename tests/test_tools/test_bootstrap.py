@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from support.tools import TOOLS
@@ -19,6 +20,10 @@ IMAGES = [7, 3, 12, 5, 9, 20]
 def bootstrap(monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     return importlib.import_module('bootstrap')
+
+
+def areas_of(bootstrap, counts):
+    return bootstrap.Areas(counts, [f'{number}.png' for number in range(len(counts))])
 
 
 def made_up_content():
@@ -97,7 +102,7 @@ def test_detections_come_from_the_metric_of_mmdet(bootstrap, tmp_path):
 
 
 def test_miou_of_drawn_images_adds_their_pixels(bootstrap):
-    areas = bootstrap.Areas([([1., 0., 0.], [2., 0., 4.]), ([6., 0., 0.], [6., 0., 0.])])
+    areas = areas_of(bootstrap, [([1., 0., 0.], [2., 0., 4.]), ([6., 0., 0.], [6., 0., 0.])])
     # Class 0: (1 + 6) / (2 + 6); class 1 is in no image; class 2: 0 / 4.
     assert areas.score([0, 1]) == pytest.approx(100 * (7 / 8 + 0) / 2)
     assert areas.score([1, 1]) == 100
@@ -109,8 +114,8 @@ def test_interval_is_that_of_the_mean(bootstrap):
     alone, better = rng.uniform(30, 60, (2, 200))
     better += 10
     low, high = bootstrap.interval(
-        [bootstrap.Areas([([one], [100.]) for one in better])],
-        [bootstrap.Areas([([one], [100.]) for one in alone])], draws=2000)
+        [areas_of(bootstrap, [([one], [100.]) for one in better])],
+        [areas_of(bootstrap, [([one], [100.]) for one in alone])], draws=2000)
     difference = better - alone
     half = 1.96 * difference.std() / len(difference) ** 0.5
     assert low == pytest.approx(difference.mean() - half, abs=0.15 * half)
@@ -119,17 +124,45 @@ def test_interval_is_that_of_the_mean(bootstrap):
 
 def test_both_groups_see_the_same_images(bootstrap):
     """A method that adds the same to each image has no spread, however different the images."""
-    alone = bootstrap.Areas([([float(n)], [100.]) for n in range(50)])
-    better = bootstrap.Areas([([n + 3.], [100.]) for n in range(50)])
+    alone = areas_of(bootstrap, [([float(n)], [100.]) for n in range(50)])
+    better = areas_of(bootstrap, [([n + 3.], [100.]) for n in range(50)])
     assert bootstrap.interval([better], [alone], 50) == pytest.approx((3, 3))
 
 
+def runs_with(**shares):
+    """Runs of tools/compare.py with these scores."""
+    return {name: [dict(checkpoint=f'{name}{seed}', seed=seed, mIoU=score, curve=[[1, score]])
+                   for seed, score in scores.items()] for name, scores in shares.items()}
+
+
 def test_runs_are_paired_by_seed(bootstrap, monkeypatch):
-    shares = dict(alone0=10., alone1=50., better1=54.)
-    monkeypatch.setattr(bootstrap, 'counts_of', lambda run, device: bootstrap.Areas(
-        [([shares[run['checkpoint']]], [100.])] * 4))
-    runs = dict(
-        teacher=[dict(checkpoint='none', seed=0)],
-        student=[dict(checkpoint='alone0', seed=0), dict(checkpoint='alone1', seed=1)],
-        better=[dict(checkpoint='better1', seed=1)], other=[dict(checkpoint='none', seed=5)])
+    runs = runs_with(teacher={0: 70.}, student={0: 10., 1: 50.}, better={1: 54.}, other={5: 1.})
+    scores = {run['checkpoint']: run['mIoU'] for results in runs.values() for run in results}
+    monkeypatch.setattr(bootstrap, 'counts_of', lambda run, device: areas_of(
+        bootstrap, [([scores[run['checkpoint']]], [100.])] * 4))
     assert bootstrap.intervals_of(runs, 10) == dict(better=pytest.approx((4, 4)))
+
+
+def test_models_must_have_the_scores_of_their_runs(bootstrap, monkeypatch):
+    """As after a validation that was not the last one, or with weights of another run."""
+    monkeypatch.setattr(bootstrap, 'counts_of', lambda run, device: areas_of(
+        bootstrap, [([20.], [100.])] * 4))
+    with pytest.raises(SystemExit, match=r'better0 has mIoU 20.00 .*, but the last .* said 54.00'):
+        bootstrap.intervals_of(runs_with(student={0: 20.}, better={0: 54.}), 10)
+
+
+@pytest.mark.parametrize('names', [['a', 'c'], ['b', 'a'], ['a']])
+def test_models_must_have_seen_the_same_images(bootstrap, names):
+    better = bootstrap.Areas([([1.], [2.])] * 2, ['a', 'b'])
+    alone = bootstrap.Areas([([1.], [2.])] * len(names), names)
+    with pytest.raises(SystemExit, match='not evaluated on the same images in the same order'):
+        bootstrap.interval([better], [alone], 5)
+
+
+@pytest.mark.parametrize(('evaluator', 'named'), [
+    (dict(type='Accuracy'), 'Accuracy'), (dict(type='CocoMetric'), 'CocoMetric'),
+    (None, 'nothing')])
+def test_other_metrics_are_refused_before_training(bootstrap, evaluator, named):
+    with pytest.raises(SystemExit, match=rf'a.py is evaluated by {named}; .* leave --bootstrap'):
+        bootstrap.check_evaluator(Config(dict(val_evaluator=evaluator)), 'a.py')
+    bootstrap.check_evaluator(Config(dict(val_evaluator=[dict(type='mmseg.IoUMetric')])), 'a.py')

@@ -337,8 +337,10 @@ def test_shares_are_nested_and_reproducible(detector, tool, tmp_path, shapes):
           'instance 10 for a tenth of the images'),
     ('100', "'100' is not a percentage"), ('-5', "'-5' is not a percentage"),
     ('nan', "'nan' is not a percentage"), ('abc', "'abc' is not a percentage"),
-    ('0.1', '--shares 0.1: 0.1 % of the 4 images of detector.py are 0 images, so no image with '
-            'labels is left; write a percentage from 25 to 75, or 10 if you mean the fraction 0.1'),
+    ('0.25', "'0.25' may be a fraction or a percentage; write 25 for that fraction of the images, "
+             'or 0.25% for less than one image in a hundred'),
+    ('0.1%', '--shares 0.1: 0.1 % of the 4 images of detector.py are 0 images, so no image with '
+             'labels is left; write a percentage from 25 to 75'),
     ('1.5', '--shares 1.5: 1.5 % of the 4 images of detector.py are 0 images, so no image with '
             'labels is left; write a percentage from 25 to 75'),
     ('99', 'are 4 images, so no image without labels is left')])

@@ -316,7 +316,7 @@ def test_a_point_that_no_loss_reaches_is_refused():
 
 
 def test_a_module_that_is_computed_again_is_refused():
-    with pytest.raises(ValueError, match=r'with_cp=True.*write a number, or with_cp=False'):
+    with pytest.raises(ValueError, match=r'with_cp=True.*write with_cp=False, or a number'):
         steps(linear(model=dict(type='LinearModel', checkpoints=True)), 1)
 
 
