@@ -76,9 +76,15 @@ def is_recipe(path):
 
 NO_RECIPES = ('_base_', 'soft_tree', 'soft_tree_rcnn', 'dist', 'kd', 'dist_mimic')
 """Folders without recipes, and those whose recipes test_configs.py trains."""
+ONE_OF_EACH_PAIR = ('pgd/fcos_r50', 'reviewkd/faster_rcnn_r50', 'pkd/reppoints_r50',
+                    'cwd/pspnet_r18', 'kt/deeplabv3_r18', 'detrdistill/deformable_detr_r50')
+"""Building the models of a recipe takes a quarter of a minute: CI steps these, and all with
+MMKD_ALL_RECIPES=1 in the environment."""
 RECIPES = [os.path.relpath(path, os.path.join(ROOT, 'configs'))[:-3] for path in sorted(
     glob.glob(os.path.join(ROOT, 'configs', '*', '*.py'))) if is_recipe(path)]
-assert RECIPES
+if not os.environ.get('MMKD_ALL_RECIPES'):
+    RECIPES = [name for name in ONE_OF_EACH_PAIR if name in RECIPES]
+    assert len(RECIPES) == len(ONE_OF_EACH_PAIR)
 
 
 def segmentation_batch(model):
@@ -90,6 +96,7 @@ def segmentation_batch(model):
         sample = SegDataSample(metainfo=dict(img_shape=(96, 96), ori_shape=(96, 96)))
         samples.append(sample.set_data(dict(gt_sem_seg=PixelData(data=bands[None]))) or sample)
     images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in samples]
+    model.data_preprocessor.size = (96, 96)  # not padded to the recipe's crops
     return model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
 
 
