@@ -27,7 +27,7 @@ FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?
 INDENTED = re.compile(r'(?<=\n\n)(?:(?: {4}.*)?\n)*? {4}.*(?:\n(?:\n*) {4}.*)*', re.M)
 MARK = re.compile(r'^<!-- (?P<name>not run|on): *(?P<value>.*?) *-->$')
 PROGRAMS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:python|make|mim|pip|git|(?:tools|benchmarks)/\S+)\b')
-SHELL = re.compile(r'(?:for|do|done|if|then|fi)\b|\w+=|#|cd ')
+SHELL = re.compile(r'(?:for|do|done|if|then|fi)\b|\w+=|#|(?:cd|source) ')
 
 
 class Block(NamedTuple):

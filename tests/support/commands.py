@@ -19,7 +19,7 @@ from mmkd.losses.method import methods_of
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = 'python', 'make', 'mim', 'pip', 'git'
 STUBS = ''.join(f'{name}() {{ printf "%s\\0" {name} "$@" $\'\\n\' >> "$SAID"; }}\n'
-                for name in PROGRAMS) + 'cd() { :; }\n'
+                for name in PROGRAMS) + 'cd() { :; }\nsource() { :; }\n'
 
 
 def said(block: str, folder: Path) -> List[List[str]]:

@@ -35,15 +35,21 @@ def tables(monkeypatch):
 @pytest.mark.parametrize('page', [
     pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in CODE if CODE[page]])
 def test_code_runs(page, tables, tmp_path, monkeypatch, request):
-    code = ''.join(block.text for block in CODE[page])
-    space = dict(__name__='of_a_reader')
-    if ".py'" in code or 'runner' in code:
-        name = CODE[page][0].marks.get('on', 'one-stage')
-        base = Base(name, tmp_path, request.getfixturevalue(
-            'streets' if name == 'segmentor' else 'shapes'))
-        base.provide(code)
-        if 'runner' in code:
-            space['runner'] = Runner.from_cfg(Config.fromfile(tmp_path / 'student.py'))
-    monkeypatch.chdir(tmp_path)
-    for block in CODE[page]:
-        exec(compile(block.text, block.place, 'exec'), space)
+    name, parts = 'one-stage', {}
+    for block in CODE[page]:  # a mark holds until the next one
+        name = block.marks.get('on', name)
+        parts.setdefault(name, []).append(block)
+    for name, part in parts.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        code = ''.join(block.text for block in part)
+        space = dict(__name__='of_a_reader')
+        if ".py'" in code or 'runner' in code:
+            base = Base(name, folder, request.getfixturevalue(
+                'streets' if name == 'segmentor' else 'shapes'))
+            base.provide(code)
+            if 'runner' in code:
+                space['runner'] = Runner.from_cfg(Config.fromfile(folder / 'student.py'))
+        monkeypatch.chdir(folder)
+        for block in part:
+            exec(compile(block.text, block.place, 'exec'), space)
