@@ -16,7 +16,7 @@ BLOCKS = runpy.run_path(str(ROOT / 'docs' / 'site' / 'blocks.py'))
 CODE = {page: [block for block in BLOCKS['blocks_of'](page)
                if block.kind == 'python' and 'not run' not in block.marks]
         for page in BLOCKS['pages']()}
-SLOW = ['docs/install.md', 'docs/training_modes.md', 'docs/worth_it.md']
+SLOW = ['docs/run.md', 'docs/training_modes.md', 'docs/worth_it.md']
 """Pages whose code takes longer than a second."""
 
 
