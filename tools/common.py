@@ -127,7 +127,13 @@ def read_config(name: str) -> Config:
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply the options; ``--work-dir`` overrides that of the config."""
-    return finish_config(read_config(args.config), args)
+    config = finish_config(read_config(args.config), args)
+    folder, name = os.path.split(os.path.abspath(config.filename))
+    if folder == os.path.abspath(config.work_dir):
+        # MMEngine writes the complete config into the work dir, under the name of the config: over
+        # a distill.py that a user has edited. A Config has no setter of its file name.
+        object.__setattr__(config, '_filename', os.path.join(folder, f'complete_{name}'))
+    return config
 
 
 def finish_config(config: Config, args: argparse.Namespace) -> Config:

@@ -1,4 +1,5 @@
 """The command-line tools, run like a user runs them."""
+import argparse
 import glob
 import importlib
 import itertools
@@ -352,6 +353,22 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, ca
         assert path.read_text() == edited
     assert call('--overwrite').model.distill[0].type == 'mmkd.DISTLoss'
     assert path.read_text() == written
+
+
+def test_an_edited_config_in_its_work_dir_is_not_overwritten_by_its_run(
+        shapes, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run').mkdir()
+    plain(detector_config(shapes, retinanet(), 'unused'), tmp_path / 'base.py')
+    edited = "_base_ = ['../base.py']  # a comment\n"
+    (tmp_path / 'run' / 'distill.py').write_text(edited)
+    common = importlib.import_module('common')
+    config = common.load_config(argparse.Namespace(
+        config='run/distill.py', work_dir='run', cfg_options=None, launcher='none', local_rank=0))
+    common.build_runner(config)  # MMEngine writes the complete config
+    assert (tmp_path / 'run' / 'distill.py').read_text() == edited
+    assert Config.fromfile(tmp_path / 'run' / 'complete_distill.py').model == config.model
 
 
 def test_options_with_a_method_reach_the_right_config(tmp_path, monkeypatch):
