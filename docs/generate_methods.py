@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from mmkd.core.table import LOSSES
 from mmkd.losses import METHODS, Method
@@ -14,6 +14,7 @@ from mmkd.losses.card import FIELDS, card_of, losses_of, needs_of
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / 'methods.md'
+CONFIGS = DOCS.parent / 'configs'
 COSTS = DOCS / 'results' / 'methods' / 'costs.json'
 """Written by benchmarks/methods.py."""
 FAMILIES = {'': 'all', 'dense': 'one-stage', 'roi': 'two-stage', 'query': 'queries',
@@ -23,7 +24,8 @@ FAMILIES = {'': 'all', 'dense': 'one-stage', 'roi': 'two-stage', 'query': 'queri
 HEAD = '''# Methods
 
 This page is written by [`docs/generate_methods.py`](generate_methods.py) from the docstrings of
-[`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources.
+[`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources. The symbols of a
+formula are explained in the docstring of its class, which the [reference](reference/losses.md) shows.
 
     tools/train.py STUDENT.py --teacher TEACHER.py --method NAME          # or a+b: several
     tools/inspect_pair.py STUDENT.py TEACHER.py --methods                 # which ones fit
@@ -39,26 +41,26 @@ def page() -> str:
     costs = json.loads(COSTS.read_text()) if COSTS.is_file() else {}
     own = [METHODS[name] for name in sorted(METHODS)
            if METHODS[name].module.startswith('mmkd.')]  # without those of other imported modules
-    rows = [_row(method, costs.get('methods', {}).get(method.name, {})) for method in own]
-    head = ['method', 'for', 'needs beside both models', 'parameters in training', 'step']
+    rows = [_row(method, costs.get('methods', {}).get(method.name, {}) if costs else None)
+            for method in own]
+    head = ['method', 'for', 'needs beside both models',
+            *['parameters in training', 'step'] * bool(costs)]
     table = '\n'.join(['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|', *rows])
     modules: Dict[str, List[Method]] = {}
     for method in own:
         modules.setdefault(method.module, []).append(method)
-    return '\n'.join([HEAD, table, '', costs.get('note', COST_NOTE), '',
+    return '\n'.join([HEAD, table, '', *[costs.get('note', ''), ''] * bool(costs),
                       *(_section(methods) for methods in modules.values())])
 
 
-COST_NOTE = ('The last two columns are not measured yet: `benchmarks/methods.py`.')
-
-
-def _row(method: Method, cost: Dict[str, Any]) -> str:
+def _row(method: Method, cost: Optional[Dict[str, Any]]) -> str:
+    measured = '' if cost is None else f' {cost.get("parameters", "")} | {cost.get("step", "")} |'
     families = ', '.join(FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES)
     needs = ', '.join(need if ' ' in need or need == 'layers' else f'`{need}`'
                       for need in needs_of(method)) or 'nothing'
     anchor = method.module.rpartition('.')[2]
-    return (f'| [`{method.name}`](#{anchor}) | {families} | {needs} | '
-            f'{cost.get("parameters", "")} | {cost.get("step", "")} |')
+    return (f'| [`{method.name}`](#{anchor}) | {families} | {needs} |'
+            f'{measured}')
 
 
 def _section(methods: List[Method]) -> str:
@@ -73,6 +75,7 @@ def _section(methods: List[Method]) -> str:
     lines += [f'- **Classes**: {", ".join(f"`mmkd.{one}`" for one in classes)}, with '
               f'their arguments, in [`{name}.py`](../mmkd/losses/{name}.py)' if classes else
               f'- **File**: [`{name}.py`](../mmkd/losses/{name}.py)', '']
+    lines[-1:] = [*_configs(methods), *map(_formula, filter(_formulas, classes)), '']
     for loss in classes:
         lines += _arguments(loss)
     for method in methods:
@@ -92,6 +95,29 @@ def _section(methods: List[Method]) -> str:
                                      'iterations' for kind, one in method.prepare.items()),
                       '```', '']
     return '\n'.join(lines)
+
+
+def _configs(methods: List[Method]) -> List[str]:
+    """Links to the configs of methods: those of their folders, and those with their names."""
+    names = dict.fromkeys([*(method.name for method in methods),
+                           methods[0].module.rpartition('.')[2]])
+    found = sorted({path.relative_to(CONFIGS).as_posix() for name in names
+                    for path in (*CONFIGS.glob(f'{name}/*.py'), *CONFIGS.glob(f'*/{name}.py'))})
+    links = ', '.join(f'[{path[:-len(".py")]}](../configs/{path})' for path in found)
+    return [f'- **Configs**: {links}'] if found else []
+
+
+def _formulas(name: str) -> List[str]:
+    """The formulas in the docstring of a loss that stand as blocks, in LaTeX."""
+    text = inspect.cleandoc(LOSSES.classes[name].__doc__ or '')
+    found = re.findall(r'^\.\. math::([^\n]*\n(?: +\S[^\n]*\n?|\n(?= +\S))*)', text, re.M)
+    return [' '.join(one.split()) for one in found]
+
+
+def _formula(name: str) -> str:
+    """A line with them, as GitHub and the site show it."""
+    shown = '; '.join(f'${one}$' for one in _formulas(name))
+    return f'- **Formula** of `mmkd.{name}`: {shown}'
 
 
 def _arguments(name: str) -> List[str]:

@@ -58,15 +58,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', help='folder of the data; overrides the configs')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='seeds of the students; the teacher has seed 0')
-    parser.add_argument('--methods', nargs='+', help='students to train: name of a config in the '
-                        'folder, or path of another config; by default all of the folder')
+    parser.add_argument('--methods', nargs='+', help='students to train: configs, not names as '
+                        'of --method: name of a file in the folder without .py, or path of '
+                        'another config; by default all of the folder')
     parser.add_argument('--holdout', type=int, metavar='N',
                         help='to choose settings without the validation set: validate on every '
                         'N-th training image, and leave it out of training')
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         help='override settings of the students, as in tools/train.py')
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
-    parser.add_argument('--teacher-checkpoint', help='weights of the teacher; it is not trained')
+    parser.add_argument('--teacher-checkpoint', help='weights of the teacher, which is '
+                        'not trained, for the configs of the folder; those of other folders keep '
+                        'the path in their file')
     parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
                         'all runs that are finished in the work dir, the best method first')
     parser.add_argument('--bootstrap', type=positive, nargs='?', const=1000, metavar='DRAWS',

@@ -22,6 +22,7 @@ With --shares, only the gradients of the terms are measured. See docs/auto.md.
 """
 import argparse
 import logging
+import sys
 
 from command import Parser, run
 from common import (
@@ -37,6 +38,7 @@ from mmengine.logging import MMLogger
 from pair_report import check_examination, write_examination, write_shares
 
 from mmkd.inspection import inspect_pair, methods_table, table_of
+from mmkd.losses import METHODS
 
 OF_DATA = 'images', 'minutes', 'student_checkpoint', 'json', 'html', 'only'
 """Options that need --data."""
@@ -95,6 +97,9 @@ def main() -> None:
         return write_shares(args, student, teacher, checkpoint)
     if args.data:
         return write_examination(args, student, teacher, checkpoint)
+    if args.methods:
+        print(f'Trying {len(METHODS)} methods on one made-up batch: a minute, or several for large '
+              'models or on a busy machine', file=sys.stderr, flush=True)
     pair = inspect_pair(student, teacher, checkpoint, args.classes)
     print(table_of(pair))
     if pair.classes:
