@@ -24,8 +24,9 @@ FAMILIES = {'': 'all', 'dense': 'one-stage', 'roi': 'two-stage', 'query': 'queri
 HEAD = '''# Methods
 
 This page is written by [`docs/generate_methods.py`](generate_methods.py) from the docstrings of
-[`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources. The symbols of a
-formula are explained in the docstring of its class, which the [reference](reference/losses.md) shows.
+[`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources. The
+symbols of a formula are explained in the docstring of its class, which the
+[reference](reference/losses.md) shows.
 
     tools/train.py STUDENT.py --teacher TEACHER.py --method NAME          # or a+b: several
     tools/inspect_pair.py STUDENT.py TEACHER.py --methods                 # which ones fit

@@ -77,9 +77,10 @@ def parse_args() -> argparse.Namespace:
                         'torchvision:NAME, transformers:FOLDER')
     add_teacher_checkpoint(parser)
     add_classes(parser)
-    parser.add_argument('--methods', nargs='+', metavar='METHOD', help="names of methods, as of --method "
-                        "of tools/train.py, not configs, several joined by '+'; `student` is the student alone. By default the student alone, and "
-                        "the recommended methods of its family")
+    parser.add_argument('--methods', nargs='+', metavar='METHOD', help='names of methods, as '
+                        "of --method of tools/train.py, not configs, several joined by '+'; "
+                        '`student` is the student alone. By default the student alone, and the '
+                        'recommended methods of its family')
     parser.add_argument('--hours', type=float, required=True, help='the budget, over all calls')
     parser.add_argument('--trials', type=int, help='most settings; by default as many as the '
                         'budget allows')

@@ -42,8 +42,8 @@ CHOICES: Dict[str, Sequence[Choice]] = dict(
         Choice('cwd', f'CWD compares maps of the neck channel by channel; {UNTESTED}'),
         Choice('kd', f'KD compares class logits; {UNTESTED}')],
     segmentor=[
-        Choice('dist', 'DIST has higher published figures than CWD on the same pairs; our own, 32.3 '
-                       'to 33.3 mIoU and KD 33.4, are within the spread of the seeds '
+        Choice('dist', 'DIST has higher published figures than CWD on the same pairs; our own, '
+                       '32.3 to 33.3 mIoU and KD 33.4, are within the spread of the seeds '
                        f'({SEGMENTATION})'),
         Choice('cwd', f'CWD is for logits of segmentors; {UNTESTED}')],
     query=[
