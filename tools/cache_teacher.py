@@ -65,7 +65,7 @@ def caches_of(network: BaseTeacher) -> List[Caching]:
     return [one for one in answering(network) if isinstance(one, Caching)]
 
 
-@LOOPS.register_module()
+@LOOPS.register_module(force=True)  # the file may be loaded twice in a process, as by tests
 class FillCacheLoop(EpochBasedTrainLoop):
     """Iterates over the training data and runs only the teachers."""
 
