@@ -169,8 +169,7 @@ def _try_loss(term: Term, context: Context) -> None:
         except Exception as error:
             raise ValueError(
                 f'`{term.name}`: {type(term.loss).__name__} fails on the blank image of the check '
-                f'before training: {said_by(error)}; check that its `compare` works with one image '
-                'and with maps of one position') from error
+                f'before training: {said_by(error)}; {_step(term, context, error)}') from error
         finally:
             term.losses = kept
     teacher = [tuple(one.shape) for one in context.teacher]
@@ -184,6 +183,18 @@ def _try_loss(term: Term, context: Context) -> None:
             f'({shown_shapes(term.compared)}): {"; ".join(notes)}')
     for note in notes:
         warn(f'{term.name}: {note}')
+
+
+def _step(term: Term, context: Context, error: Exception) -> str:
+    """What to do about a loss that fails in the trial."""
+    both = [(s.shape[1], t.shape[1]) for s, t in zip(context.student, context.teacher)]
+    differing = [one for one in both if one[0] != one[1]]
+    if differing and isinstance(error, RuntimeError) and not (
+            'channels' in term.loss.must_match or term.loss.has_setup):
+        return (f'the student has {differing[0][0]} channels, the teacher {differing[0][1]}; as '
+                "`must_match` lacks 'channels' there is no connector: add it, or make a layer in "
+                '`setup`')
+    return 'check that its `compare` works with one image and with maps of one position'
 
 
 def _size(level: Tensor) -> str:

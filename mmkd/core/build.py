@@ -1,8 +1,11 @@
 """Can this entry of the config be built, and if not, what is wrong with it?"""
 import copy
 import inspect
+import re
+import sys
 from difflib import get_close_matches
 from functools import wraps
+from types import ModuleType
 from typing import (
     Any,
     Callable,
@@ -22,6 +25,10 @@ from torch import nn
 from .errors import explained
 
 Init = TypeVar('Init', bound=Callable[..., None])
+
+SHOWN = 4
+"""How many types of mmkd a message names, so that it does not change with each new one."""
+
 
 def build_entry(entry: Any, registry: Registry, what: str, base: type,
                 default_type: Optional[str] = None, is_merged: bool = False,
@@ -222,14 +229,43 @@ def find_type(name: str, registry: Registry) -> Any:
 def _find(name: str, registry: Registry, what: str, base: type) -> Any:
     cls = find_type(name, registry)
     if cls is None:
+        bare = name.rpartition('.')[2]
+        mark = ('@LOSSES.register' if base.__name__ == 'DistillLoss' else
+                f'@mmkd.{registry.name.upper().replace(" ", "_")}S.register_module()')
+        own = _unregistered(bare, registry, base)
+        if own is not None:
+            raise ValueError(f'{what}: no type `{name}`: {bare} of {own.__module__} is not '
+                             f'registered; write `{mark}` above it')
+        near = _nearest(bare, registry, base)
         known = _names_of(registry, base)
-        where = ('by `@LOSSES.register` of mmkd.losses' if base.__name__ == 'DistillLoss' else
-                 f'in mmkd.{registry.name.upper()}S')
-        raise ValueError(
-            f'{what}: no type `{name}`{closest(name, _fitting(registry, base))}; mmkd has '
-            f'{known or "none"}; {"write one of them, or " * bool(known)}register your own type '
-            f'{where} and import it by `custom_imports`')
+        some = f'; mmkd has {known or "none"}' if not near else f' (closest: `{near}`)'
+        cure = f'write `{near}`, or ' if near else 'write one of them, or ' * bool(known)
+        raise ValueError(f'{what}: no type `{name}`{some}; {cure}write `{mark}` above your own '
+                         'class and import its module by `custom_imports`')
     return cls
+
+
+def _unregistered(name: str, registry: Registry, base: type) -> Optional[type]:
+    """A class of this name in an imported module, which its author forgot to register."""
+    for module in list(sys.modules.values()):
+        found = vars(module).get(name) if isinstance(module, ModuleType) else None
+        if isinstance(found, type) and issubclass(found, base) and (
+                found not in registry.module_dict.values()
+                and not found.__module__.startswith('mmkd.')):
+            return found
+    return None
+
+
+def _nearest(name: str, registry: Registry, base: type) -> str:
+    """The registered type whose name is close, '' if none is; the common last word of all types,
+    such as Loss, may be left out, but does not make two names close."""
+    by_letters = {one.rpartition('.')[2].lower(): one for one in _fitting(registry, base)}
+    last = re.findall('[A-Z][a-z]*', base.__name__)[-1].lower()
+    for tried in (name.lower(), name.lower() + last) if name else ():
+        found = get_close_matches(tried, list(by_letters), n=1, cutoff=0.8)
+        if found:
+            return by_letters[found[0]]
+    return ''
 
 
 def _fitting(registry: Registry, base: type) -> Dict[str, type]:
@@ -239,9 +275,10 @@ def _fitting(registry: Registry, base: type) -> Dict[str, type]:
 
 
 def _names_of(registry: Registry, base: type) -> str:
-    """mmkd's own subclasses of a base class, for a message."""
-    return ', '.join(f'`{name}`' for name, cls in _fitting(registry, base).items()
-                     if cls.__module__.startswith('mmkd.'))
+    """mmkd's own subclasses of a base class, for a message: the first ones of many."""
+    names = [f'`{name}`' for name, cls in _fitting(registry, base).items()
+             if cls.__module__.startswith('mmkd.')]
+    return ', '.join(names[:SHOWN]) + ', …' * (len(names) > SHOWN)
 
 
 def closest(name: Any, known: Iterable[str]) -> str:

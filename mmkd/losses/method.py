@@ -155,10 +155,12 @@ def methods_of(written: str) -> List[Method]:
     for name in names:
         if name not in METHODS:
             nearest = get_close_matches(name, METHODS, 1)
-            raise ValueError(f'no method `{name}`; the methods are {", ".join(sorted(METHODS))}, '
-                             "and several can be joined by '+'; "
-                             'write ' + (f'`{nearest[0]}`' if nearest else
-                                                        'one of these'))
+            raise ValueError(
+                f'no method `{name}`; ' + (f'write `{nearest[0]}`, the closest' if nearest else
+                                           "write one of docs/methods.md, such as 'dist' or "
+                                           "'dist+pkd'") +
+                ", or import the module that has your METHOD by `custom_imports` of the student's "
+                'config')
     return [METHODS[name] for name in names]
 
 

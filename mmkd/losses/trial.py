@@ -56,7 +56,8 @@ def limits_of(loss: DistillLoss, shapes: Shapes,
         return Limits(False, notes)
     return Limits(True, [f'the gradient of {type(loss).__name__} is 0 for all predictions',
                          *(notes or ['use another loss, for instance mmkd.MSELoss, or another '
-                                     'point'])])
+                                     'point; in a loss of your own, check `compare` for '
+                                     '`.detach()`, `argmax` and `no_grad`'])])
 
 
 def is_constant(loss: DistillLoss, shapes: Shapes,

@@ -60,7 +60,7 @@ def without(thing: dict, *keys: str) -> dict:
 POINT = Parts('`on`', 'but got ', "must be a point, such as 'cls', or dict", '; write')
 NO_POINT = '; its points are `cls`, `reg`, `boxes`, `neck`, `backbone`'
 NO_NETWORK = 'there is no such network; there are `student`, `teacher`'
-NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`, '
+NO_TYPE = 'mmkd has `mmkd.CWDLoss`, `mmkd.DISTLoss`, `mmkd.KDLoss`, `mmkd.MSELoss`, …; '
 ONE_OF_DISTS = 'its arguments are `beta`, `gamma`, `tau`, `use_sigmoid`, `loss_weight`, `sync`'
 BETWEEN = 'must be a list of two or more networks, each once'
 LISTED = 'must be a list of dicts'
@@ -105,8 +105,9 @@ ENTRIES = [
                 'does not run before the points', '; choose one of them'),
           on='bbox_head.loss_cls', type='mmkd.MSELoss'),
     # --- loss ---
-    entry(Parts('a loss of `distill`', 'no type `mmkd.DISTLos` .closest: `mmkd.DISTLoss`.',
-                NO_TYPE, 'write one of them, or register'), type='mmkd.DISTLos'),
+    entry(Parts('a loss of `distill`', 'no type `mmkd.DISTLos`',
+                'closest: `mmkd.DISTLoss`', 'write `mmkd.DISTLoss`, or write `@LOSSES.register`'),
+          type='mmkd.DISTLos'),
     entry(Parts('a loss of `distill`', 'no type ``', NO_TYPE, 'write one of them'), type=''),
     *(entry(Parts('`type` of a loss of `distill`', f'but got {got}', 'must be a name or a class',
                   '; write one of `mmkd.CWDLoss`'), TypeError, type=value)
@@ -189,8 +190,8 @@ ENTRIES = [
           region=True),
     entry(Parts('`region`', 'got `vald`', "must be 'valid'", '; write one of these'),
           region='vald'),
-    entry(Parts('`region`', 'no type `mmkd.Foregrund` .closest: `mmkd.Foreground`.',
-                'mmkd has `mmkd.Valid`', 'write one of them'),
+    entry(Parts('`region`', 'no type `mmkd.Foregrund`', 'closest: `mmkd.Foreground`',
+                '; write `mmkd.Foreground`'),
           region=dict(type='mmkd.Foregrund')),
     entry(must('inside', 'must be True or False', "'x'"), TypeError,
           region=dict(type='mmkd.Foreground', inside='x')),
@@ -202,7 +203,7 @@ ENTRIES = [
     entry(must('through', r'must be dict\(student=PATH, teacher=PATH\)', "'bbox_head'"), TypeError,
           through='bbox_head'),
     entry(Parts('`connector`', 'no type `mmkd.Connektor`', 'mmkd has none',
-                'register your own type in mmkd.MODELS'),
+                'write `@mmkd.MODELS.register_module..` above your own class and import'),
           type='mmkd.MSELoss', on='neck', connector=dict(type='mmkd.Connektor')),
     *(entry(must('between', BETWEEN, repr(names), 'write'), between=names)
       for names in (['student'], 'student', ['student', 'student'])),
@@ -269,11 +270,8 @@ TEACHERS = [
     model('checkpoint is a number', must('teacher.checkpoint', 'must be a path, an address or None',
                                          '3'), TypeError, teacher=dict(teacher(), checkpoint=3)),
     model('type of a teacher misspelt', Parts(
-        '`teacher`:', 'no type `mmkd.FrozenTeachr` .closest: `mmkd.FrozenTeacher`.',
-        'mmkd has `mmkd.FrozenTeacher`, `mmkd.ModuleTeacher`, `mmkd.CachedTeacher`, '
-        '`mmkd.CachedModuleTeacher`, `mmkd.Committee`, `mmkd.CrossFit`, `mmkd.EarlierSelf`, '
-        '`mmkd.MeanTeacher`, `mmkd.Partner`;',
-        'write one of them'),
+        '`teacher`:', 'no type `mmkd.FrozenTeachr`', 'closest: `mmkd.FrozenTeacher`',
+        '; write `mmkd.FrozenTeacher`'),
         teacher=dict(teacher(), type='mmkd.FrozenTeachr')),
     model('a model in place of a teacher', Parts(
         '`teacher`:', 'RetinaNet', 'is not a BaseTeacher', '; use one of mmkd.networks'), TypeError,
@@ -455,8 +453,8 @@ OWN_HOOKS = [
         'hook 0 of `hooks`', "got str: 'EMAHook'", 'must be a dict', '; write'), TypeError,
           hooks=['EMAHook']),
     model('hook misspelt', Parts(
-        'hook 1 of `hooks`', 'no type `mmkd.ReseedHok` .closest: `mmkd.ReseedHook`.',
-        'mmkd has', 'mmkd.HOOKS'), hooks=[
+        'hook 1 of `hooks`', 'no type `mmkd.ReseedHok`', 'closest: `mmkd.ReseedHook`',
+        'mmkd.HOOKS'), hooks=[
             dict(type='mmkd.ReseedHook'), dict(type='mmkd.ReseedHok')]),
     model('hook of no package', Parts(
         'hook 0 of `hooks`', 'no type `no.such.Hook`', 'mmkd has', 'mmkd.HOOKS'),

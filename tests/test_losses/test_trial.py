@@ -131,7 +131,9 @@ def test_limits_name_what_to_use_instead():
     found = limits_of(CWDLoss(), [(1, 16, 1, 1)])
     assert found.is_constant
     assert found.notes == ['the gradient of CWDLoss is 0 for all predictions',
-                           'use another loss, for instance mmkd.MSELoss, or another point']
+                           'use another loss, for instance mmkd.MSELoss, or another point; in a '
+                           'loss of your own, check `compare` for `.detach()`, `argmax` and '
+                           '`no_grad`']
     found = limits_of(KDLoss(), [(1, 1, 8, 8), (1, 1, 4, 4)])
     assert found.is_constant
     assert len(found.notes) == 2

@@ -123,7 +123,7 @@ def test_refusal_of_a_data_worker_is_shown(command):
 
     found = command.refusal_of(as_worker(entries_of, 'dst', []))
     assert found == str(caught(entries_of, 'dst', []))
-    assert found.startswith('no method `dst`; the methods are af_dcd, at, bckd, ')
+    assert found.startswith('no method `dst`; write `dist`, the closest, or import ')
     assert command.refusal_of(as_worker(entries_of, 'dist', [3])) is None
 
 
