@@ -2,9 +2,11 @@
 
     python docs/generate_reference.py
 
-MkDocs puts the docstrings into the pages; on GitHub they are lists of names.
+MkDocs puts the docstrings into the pages. On GitHub a name has its parameters and the first
+sentence; the site leaves these lines out, because the docstring has them.
 """
 import inspect
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -27,9 +29,10 @@ PAGES = {
               'it?](../worth_it.md)'),
 }
 LOSSES = mmkd.DistillLoss, PreparedLoss, PreparedModule
-ON_GITHUB = ('<!-- on GitHub -->\n*Each `:::` stands for the docstring of a name: `make docs` '
-             'builds the site, which has them.*\n<!-- /on GitHub -->')
+ON_GITHUB = '<!-- on GitHub -->\n{}\n<!-- /on GitHub -->\n'
 """What the site leaves out."""
+NOTE = ('*Each `:::` stands for the docstring of a name. `make docs` builds the site, which has '
+        'them; `python -c "import mmkd; help(mmkd.Bank)"` prints one.*')
 BASES = ('BaseTeacher', 'Connector', 'Context', 'DistillLoss', 'LogitLoss', 'Method', 'ModelFamily',
          'Point', 'PreparedLoss', 'PreparedModule', 'Recipe', 'Region', 'Bank', 'gathered',
          'inside_of', 'provides', 'tensors_of')
@@ -40,6 +43,25 @@ TABLES = {
     'LOSSES': 'losses, by `@mmkd.losses.LOSSES.register`',
     'PREPARED': 'modules of a first stage, by `@mmkd.losses.PREPARED.register`',
     'METHODS': 'methods of `--method`, by name'}
+
+
+def parameters(thing: Any) -> str:
+    """The parameters of a class or function with their defaults, without annotations."""
+    try:
+        signature = inspect.signature(thing)
+    except ValueError:  # of a class in C
+        return ''
+    plain = [one.replace(annotation=one.empty, default=one.default if one.default is one.empty or (
+        isinstance(one.default, (bool, int, float, str, tuple, type(None)))) else ...)
+        for one in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=signature.empty))
+
+
+def first_sentence(thing: Any) -> str:
+    """The first sentence of a docstring, as Markdown."""
+    text = ' '.join(inspect.cleandoc(thing.__doc__ or '').split('\n\n')[0].split())
+    text = re.sub(r':\w+:`~?([^`]*)`', r'`\1`', text.replace('``', '`'))
+    return re.sub(r'(?<=[.])\s+[A-Z`].*', '', re.sub(r'`([^`<]+?) <([^>`]+)>`__?', r'[\1](\2)', text))
 
 
 def page_of(name: str, thing: Any) -> str:
@@ -56,23 +78,23 @@ def page_of(name: str, thing: Any) -> str:
 
 def pages() -> Dict[str, str]:
     """The text of each page, by name."""
-    names: Dict[str, List[Tuple[str, str]]] = {page: [] for page in PAGES}
+    names: Dict[str, List[Tuple[str, Any]]] = {page: [] for page in PAGES}
     for name in mmkd.__all__:
-        thing = getattr(mmkd, name)
         if name not in TABLES and name != '__version__':
-            names[page_of(name, thing)].append((name, f'{thing.__module__}.{thing.__name__}'))
+            names[page_of(name, getattr(mmkd, name))].append((name, getattr(mmkd, name)))
     for name in mmkd.worth.__all__:
-        thing = getattr(mmkd.worth, name)
-        names['worth'].append((name, f'{thing.__module__}.{thing.__name__}'))
+        names['worth'].append((name, getattr(mmkd.worth, name)))
     made = {}
     for page, (title, line) in PAGES.items():
-        parts = [f'# {title}', '', line, '', ON_GITHUB, '']
+        parts = [f'# {title}', '', line, '', ON_GITHUB.format(NOTE)]
         if page == 'extend':
             parts += ['Registries and tables, in which a config finds names:', '',
                       *(f'- `mmkd.{table}`: {of}' for table, of in TABLES.items()), '']
         prefix = 'mmkd.worth' if page == 'worth' else 'mmkd'
-        for name, path in sorted(names[page], key=lambda one: one[0].lower()):
-            parts += [f'## {prefix}.{name}', '', f'::: {path}', '']
+        for name, thing in sorted(names[page], key=lambda one: one[0].lower()):
+            parts += [f'## {prefix}.{name}', '',
+                      ON_GITHUB.format(f'`{name}{parameters(thing)}`\n\n{first_sentence(thing)}'),
+                      f'::: {thing.__module__}.{thing.__name__}', '']
         made[page] = '\n'.join(parts)
     return made
 

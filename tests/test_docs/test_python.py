@@ -24,7 +24,7 @@ SLOW = ['docs/run.md', 'docs/training_modes.md', 'docs/worth_it.md']
 def tables(monkeypatch):
     """Classes and methods of an example are not there for other tests."""
     monkeypatch.setattr(vocabulary, 'PROVIDERS', dict(vocabulary.PROVIDERS))
-    found = [LOSSES.classes, METHODS, mmkd.MODELS.module_dict]
+    found = [LOSSES.classes, METHODS, mmkd.MODELS.module_dict, mmkd.FAMILIES.module_dict]
     before = [dict(table) for table in found]
     yield
     for table, names in zip(found, before):
