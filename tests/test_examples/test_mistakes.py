@@ -133,6 +133,24 @@ def test_channels_that_do_not_fit(teacher):
             '16 and 24 channels', "write `connector='auto'`")
 
 
+def test_loss_that_needs_equal_channels_but_does_not_say_so(teacher):
+    def compare(self, student, teacher):
+        return (student - teacher).square().mean()
+
+    entry = dict(loss(compare, must_match=frozenset({'positions'})), on='neck')
+    refused(retinanet(), teacher, entry, 'OwnLoss fails', 'the student has 16 channels, the teacher '
+            "24; as `must_match` lacks 'channels' there is no connector: add it, or make a layer in "
+            '`setup`')
+
+
+def test_loss_that_fails_for_another_reason(teacher):
+    def compare(self, student, teacher):
+        raise RuntimeError('of another kind')
+
+    refused(retinanet(), teacher, dict(loss(compare), on='neck'), 'of another kind; check that its '
+            '`compare` works with one image')
+
+
 def test_connector_with_other_channels(teacher):
     def setup(self, student_channels, teacher_channels):
         self.layer = nn.Conv2d(student_channels, 7, 1)

@@ -4,11 +4,13 @@ Where a package is not installed, a small module replaces its model, so the exam
 and trained.
 """
 import os
+import runpy
 import sys
 import types
 
 import pytest
-from conftest import build, detector_config, retinanet
+import torch
+from conftest import build, detector_config, distiller, retinanet
 from mmengine.config import Config
 from support.extensions import train_kill_resume
 from support.modules import Detector, TinyViT
@@ -65,3 +67,25 @@ def test_example_trains_its_student(shapes, tmp_path, monkeypatch, name, package
     losses, saved = train_kill_resume(make, retinanet(), tmp_path)
     assert all(one['loss_neck_mse'] > 0 for one in losses)
     assert list(saved['mmkd']['connectors']) == ['loss_neck_mse']
+
+
+def test_the_network_of_the_page_teaches(tmp_path, monkeypatch):
+    """docs/teachers.md, 'A network of your own': both blocks."""
+    blocks = runpy.run_path(os.path.join(ROOT, 'docs', 'site', 'blocks.py'))['blocks_of']
+    code, config = [one.text for one in blocks('docs/teachers.md')
+                    if 'class Pyramid' in one.text or 'my_net.Pyramid' in one.text]
+    module = types.ModuleType('my_net')
+    exec(code, vars(module))
+    monkeypatch.setitem(sys.modules, 'my_net', module)
+    monkeypatch.chdir(tmp_path)
+    torch.save(module.Pyramid(width=48).state_dict(), 'pyramid.pth')
+    given = eval(f'dict({config})')
+    built = build(distiller(retinanet(), given['teacher'], *given['distill']))
+    built.init_weights()
+    built.distillation.prepare()
+    term, = built.distillation.terms
+    assert term.fitting.strides[0] == [(8, 8), (16, 16)]
+    assert [one.out_channels for one in term.connectors] == [48, 48]
+    with pytest.raises(ValueError, match='has no `checkpoint`'):
+        build(distiller(retinanet(), {key: value for key, value in given['teacher'].items()
+                                      if key != 'checkpoint'}, *given['distill']))

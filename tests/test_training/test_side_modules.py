@@ -11,7 +11,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmkd.core.processes import alone
-from mmkd.losses import Bank
+from mmkd.losses import Bank, DistillLoss
 from mmkd.training import side_modules
 from mmkd.training.side_modules import SideModules
 
@@ -369,3 +369,26 @@ def test_parameters_join_the_optimizer_in_order():
               if id(one) in names]
     # `paramwise_cfg` applies to a partner's bias, not to connectors and losses.
     assert joined == [name for name in names.values() if name != 'networks.partner.2.bias']
+
+
+def test_a_buffer_of_a_loss_is_saved_and_begins_equal_in_all_processes():
+    """As docs/your_own.md says, of a buffer that is no bank."""
+    class Running(DistillLoss):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer('mean', torch.zeros(2))
+
+        def compare(self, student, teacher):
+            self.mean.copy_(teacher.mean((0, 2, 3)))
+            return (student - self.mean[:, None, None]).square().mean()
+
+    def side():
+        loss = Running()
+        assert loss.is_trained
+        return loss, SideModules(dict(losses=dict(loss_neck_running=nn.ModuleList([loss]))))
+
+    (loss, saved), (resumed, other) = side(), side()
+    loss(torch.zeros(1, 2, 3, 3), torch.full((1, 2, 3, 3), 5.))
+    assert any(one is loss.mean for one in saved.tensors())  # sent by the first process
+    other.load_state_dict(copy.deepcopy(saved.state_dict()))
+    assert resumed.mean.tolist() == [5, 5]
