@@ -61,7 +61,8 @@ def first_sentence(thing: Any) -> str:
     """The first sentence of a docstring, as Markdown."""
     text = ' '.join(inspect.cleandoc(thing.__doc__ or '').split('\n\n')[0].split())
     text = re.sub(r':\w+:`~?([^`]*)`', r'`\1`', text.replace('``', '`'))
-    return re.sub(r'(?<=[.])\s+[A-Z`].*', '', re.sub(r'`([^`<]+?) <([^>`]+)>`__?', r'[\1](\2)', text))
+    text = re.sub(r'`([^`<]+?) <([^>`]+)>`__?', r'[\1](\2)', text)
+    return re.sub(r'(?<=[.])\s+[A-Z`].*', '', text)
 
 
 def page_of(name: str, thing: Any) -> str:

@@ -249,11 +249,18 @@ def _unregistered(name: str, registry: Registry, base: type) -> Optional[type]:
     """A class of this name in an imported module, which its author forgot to register."""
     for module in list(sys.modules.values()):
         found = vars(module).get(name) if isinstance(module, ModuleType) else None
-        if isinstance(found, type) and issubclass(found, base) and (
-                found not in registry.module_dict.values()
-                and not found.__module__.startswith('mmkd.')):
+        if isinstance(found, type) and issubclass(found, base) and found is not base and not (
+                found.__module__.startswith('mmkd.') or _is_registered(found, registry)):
             return found
     return None
+
+
+def _is_registered(cls: type, registry: Registry) -> bool:
+    """Whether mmkd, MMEngine, or another package of the same root has registered it."""
+    root = registry
+    while root.parent is not None:
+        root = root.parent
+    return any(cls in one.module_dict.values() for one in (registry, root, *root.children.values()))
 
 
 def _nearest(name: str, registry: Registry, base: type) -> str:

@@ -3,11 +3,12 @@ import sys
 import types
 
 import pytest
+from mmengine.hooks import Hook
 
 from mmkd.core.build import build_entry
 from mmkd.losses import KDLoss
 from mmkd.losses.base import DistillLoss
-from mmkd.registry import MODELS
+from mmkd.registry import HOOKS, MODELS
 
 
 def test_unknown_type_error_names_the_closest_one_alone(monkeypatch):
@@ -45,6 +46,9 @@ def test_a_class_that_is_not_registered_is_named(monkeypatch):
         'a loss: no type `mmkd.NoRegLoss`: NoRegLoss of m_noreg is not registered; write '
         '`@LOSSES.register` above it')
     assert 'm_noreg' not in message_of('mmkd.Other')
+    for name in ('no.such.Hook', 'mmkd.EMAHook'):  # a base class; one that MMEngine has registered
+        with pytest.raises(ValueError, match='mmkd has `mmkd'):
+            build_entry(dict(type=name), HOOKS, 'a hook', Hook)
     assert 'is not registered' not in message_of('no.DISTLoss')  # imported here, and registered
     assert 'is not registered' not in message_of('mmkd.LogitLoss')  # a base class
 

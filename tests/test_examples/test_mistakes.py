@@ -138,9 +138,9 @@ def test_loss_that_needs_equal_channels_but_does_not_say_so(teacher):
         return (student - teacher).square().mean()
 
     entry = dict(loss(compare, must_match=frozenset({'positions'})), on='neck')
-    refused(retinanet(), teacher, entry, 'OwnLoss fails', 'the student has 16 channels, the teacher '
-            "24; as `must_match` lacks 'channels' there is no connector: add it, or make a layer in "
-            '`setup`')
+    refused(retinanet(), teacher, entry, 'OwnLoss fails', 'the student has 16 channels, the '
+            "teacher 24; as `must_match` lacks 'channels' there is no connector: add it, or make "
+            'a layer in `setup`')
 
 
 def test_loss_that_fails_for_another_reason(teacher):

@@ -51,7 +51,7 @@ def test_a_tuple_stands_for_alternatives():
 
 
 @pytest.mark.parametrize(('make', 'message'), [
-    (lambda: methods_of('fra'), 'no method `fra`; write `far`.*has your METHOD by `custom_imports`'),
+    (lambda: methods_of('fra'), 'no method `fra`; write `far`.*your METHOD by `custom_imports`'),
     (lambda: methods_of('pooled_kl'), 'no method `pooled_kl`; write one of docs/methods.md.*import '
      'the module that has your METHOD'),
     (lambda: Method('far', [dict(type='mmkd.KDLoss', on='cls')]), 'a method `far` already'),
