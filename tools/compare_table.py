@@ -112,7 +112,7 @@ def pairs_of(results: List[Dict[str, Any]], alone: List[Dict[str, Any]]
     def kind(result: Dict[str, Any]) -> Tuple[Any, ...]:
         data = {key: value for key, value in result.get('fingerprint', {}).items()
                 if '_dataloader' in key}
-        return result['seed'], data, result['curve'][-1][0]
+        return result['seed'], data, [step for step, _ in result['curve'][-1:]]
     return [(result, other) for result in results for other in alone if kind(result) == kind(other)]
 
 
