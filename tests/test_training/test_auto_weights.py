@@ -14,15 +14,13 @@ from conftest import (
     retinanet,
     save_teacher,
     saved_at,
-    segmentor,
     train,
-    two_stage,
 )
-from loops import images, streets_of
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from support.extensions import same_to_the_bit, train_kill_resume
+from support.pairs import dense, rois, streets
 from support.waits import decided_on_the_device
 from torch import distributed, multiprocessing, nn
 
@@ -402,22 +400,6 @@ def test_an_output_has_the_gradient_of_all_that_follows():
 
 
 # --- whole models ---------------------------------------------------------------------------------
-
-
-def dense(folder):
-    teacher = save_teacher(folder / 't.pth', retinanet(width=12))
-    return retinanet(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
-
-
-def rois(folder):
-    teacher = save_teacher(folder / 't.pth', two_stage(width=12))
-    return two_stage(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
-
-
-def streets(folder):
-    teacher = save_teacher(folder / 't.pth', segmentor(width=12, classes=4), list('abcd'),
-                           scope='mmseg')
-    return segmentor(classes=4), teacher, streets_of([0, 1]), 'mmseg', ('backbone', 'cls')
 
 
 @pytest.mark.parametrize('pair', [dense, rois, streets])

@@ -3,28 +3,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import build, distiller, retinanet, save_teacher, segmentor, two_stage
-from loops import images, streets_of
+from conftest import build, distiller, retinanet
+from support.pairs import dense, rois, streets
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmkd.training.share_meter import preserved_buffers
-
-
-def dense(folder):
-    teacher = save_teacher(folder / 't.pth', retinanet(width=12))
-    return retinanet(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
-
-
-def rois(folder):
-    teacher = save_teacher(folder / 't.pth', two_stage(width=12))
-    return two_stage(), teacher, images([0, 1]), 'mmdet', ('neck', 'cls')
-
-
-def streets(folder):
-    teacher = save_teacher(folder / 't.pth', segmentor(width=12, classes=4), list('abcd'),
-                           scope='mmseg')
-    return segmentor(classes=4), teacher, streets_of([0, 1]), 'mmseg', ('backbone', 'cls')
 
 
 def ready(student, teacher, scope, *entries):
