@@ -1,5 +1,6 @@
 """Imports between packages follow docs/architecture.md, and files and classes stay small."""
 import ast
+import collections
 import functools
 import importlib.util
 import inspect
@@ -64,6 +65,12 @@ def imports_of(path):
 def test_every_module_belongs_to_a_package():
     found = {path.relative_to(ROOT).parts[0].removesuffix('.py') for path in ROOT.rglob('*.py')}
     assert found - {'__init__', '__main__', 'heads', 'teachers'} == set(PACKAGES)
+
+
+def test_names_of_test_files_differ():
+    """pytest imports a file outside a package by its name alone, so it refuses a second one."""
+    files = [path.name for path in pathlib.Path(__file__).parent.rglob('test_*.py')]
+    assert [name for name, times in collections.Counter(files).items() if times > 1] == []
 
 
 @pytest.mark.parametrize('path', sorted(ROOT.rglob('*.py')), ids=lambda path: str(

@@ -16,6 +16,8 @@ from conftest import QUICK, detector_config, distiller, retinanet, save_teacher,
 from support.extensions import same_to_the_bit
 from support.tools import ROOT, run_tool
 
+from mmkd.points.recorder import READING
+
 COMMIT = 'a925a7ca858136d911111aa37a7361713144ac56'
 """The last commit before mmkd was split into its present packages."""
 
@@ -136,8 +138,8 @@ def test_cache_of_the_first_edition_is_refused(shapes, tmp_path, old):
         train(caching('new'))
     assert str(info.value) == (
         f'`{tmp_path / "cache"}` contains outputs written by another version of the code: reading '
-        f'none, now 2; family none, now DenseHead; package none, now mmdet {mmdet.__version__}; '
-        'use another folder, or remove this one')
+        f'none, now {READING}; family none, now DenseHead; package none, now mmdet '
+        f'{mmdet.__version__}; use another folder, or remove this one')
     assert before == {path.name: path.read_bytes() for path in (tmp_path / 'cache').iterdir()}
     shutil.rmtree(tmp_path / 'cache')
     _, losses = train(caching('anew'))
