@@ -109,7 +109,7 @@ def test_parameters_that_only_init_weights_fills_do_not_matter(monkeypatch):
     model = dict(detector('deformable'), as_two_stage=False, test_cfg=dict(max_per_img=6))
     built = build(model)
     torch.nn.init.constant_(built.level_embed, float('nan'))
-    monkeypatch.setattr(mmkd.inspection, 'build_model', lambda *args: built)
+    monkeypatch.setattr(mmkd.inspection.pair, 'build_model', lambda *args: built)
     pair = inspect_pair(config(model), config(model))
     assert entries_of('kd', pair) == [dict(type='mmkd.KDLoss', on='cls')]
 
