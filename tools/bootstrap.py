@@ -6,7 +6,7 @@ another validation set of the same kind and size (Efron and Tibshirani, An Intro
 Bootstrap, chapters 6 and 13).
 """
 import copy
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -155,9 +155,29 @@ def detections_of(metric: Any) -> Detections:
     return Detections(truth, found, images, categories)
 
 
-def draws_of(count: int, draws: int) -> np.ndarray:
-    """Numbers of images, drawn with replacement: (draws, count), always the same ones."""
-    return np.random.default_rng(0).integers(count, size=(draws, count))
+class Drawn(NamedTuple):
+    """The scores of a model on the sets of drawn images."""
+    images: List[str]
+    """Names of the images, from which the sets were drawn."""
+    scores: np.ndarray
+    """(draws,) in per cent."""
+
+
+def drawn(counts: Counts, draws: int, progress: Callable[[], Any] = lambda: None) -> Drawn:
+    """Score a model on as many images as there are, drawn with replacement.
+
+    The sets are the same for all models with the same number of images.
+
+    Args:
+        counts (Areas | Detections): Of the model.
+        draws (int): Number of sets.
+        progress (Callable): Called after each set.
+    """
+    generator, scores = np.random.default_rng(0), []
+    for _ in range(draws):
+        scores.append(counts.score(generator.integers(len(counts.images), size=len(counts.images))))
+        progress()
+    return Drawn(counts.images, np.array(scores))
 
 
 def intervals_of(runs: Dict[str, List[Dict[str, Any]]], draws: int, device: str = 'cpu'
@@ -176,19 +196,12 @@ def intervals_of(runs: Dict[str, List[Dict[str, Any]]], draws: int, device: str 
     pairs = {name: pairs_of(results, runs.get('student', [])) for name, results in runs.items()
              if name not in ('teacher', 'student')}
     pairs = {name: found for name, found in pairs.items() if found}
-    kept: Dict[str, Counts] = {}
-
-    def counted(run: Dict[str, Any]) -> Counts:
-        if run['checkpoint'] not in kept:
-            kept[run['checkpoint']] = same_score(counts_of(run, device), run)
-        return kept[run['checkpoint']]
-
-    found = {}
-    with tqdm(desc='bootstrap', total=len(pairs) * draws, disable=None) as bar:
-        for name, both in pairs.items():
-            found[name] = interval([counted(run) for run, _ in both],
-                                   [counted(alone) for _, alone in both], draws, bar.update)
-    return found
+    models = {run['checkpoint']: run for found in pairs.values() for both in found for run in both}
+    with tqdm(desc='bootstrap', total=len(models) * draws, disable=None) as bar:
+        by_model = {name: drawn(same_score(counts_of(run, device), run), draws, bar.update)
+                    for name, run in models.items()}
+    return {name: interval(*([by_model[run['checkpoint']] for run in group]
+                             for group in zip(*found))) for name, found in pairs.items()}
 
 
 def same_score(counts: Counts, run: Dict[str, Any]) -> Counts:
@@ -202,36 +215,29 @@ def same_score(counts: Counts, run: Dict[str, Any]) -> Counts:
     return counts
 
 
-def interval(better: Sequence[Counts], alone: Sequence[Counts], draws: int = 1000,
-             progress: Callable[[], Any] = lambda: None) -> Tuple[float, float]:
+def interval(better: Sequence[Drawn], alone: Sequence[Drawn]) -> Tuple[float, float]:
     """The 95 % interval of the difference between the mean scores of two groups of models.
 
     Both groups see the same images in each draw. The models are fixed: the interval has no part
     from the seeds of their trainings.
 
     Args:
-        better (list[Areas | Detections]): Models of one group, such as the seeds of a method.
-        alone (list[Areas | Detections]): Models of the other group.
-        draws (int): Defaults to 1000.
-        progress (Callable): Called after each draw.
+        better (list[Drawn]): Models of one group, such as the seeds of a method.
+        alone (list[Drawn]): Models of the other group.
 
     Raises:
         SystemExit: If the models were not evaluated on the same images.
 
     Example:
         >>> names = [str(number) for number in range(8)]
-        >>> alone = Areas([([2.], [4.])] * 8, names)
-        >>> interval([Areas([([3.], [4.])] * 8, names)], [alone], 10)
+        >>> alone = drawn(Areas([([2.], [4.])] * 8, names), 10)
+        >>> interval([drawn(Areas([([3.], [4.])] * 8, names), 10)], [alone])
         (25.0, 25.0)
     """
-    images = better[0].images
-    if any(one.images != images for one in (*better, *alone)):
+    if any(one.images != better[0].images for one in (*better, *alone)):
         raise SystemExit('--bootstrap: the models were not evaluated on the same images in the '
                          'same order; compare models of one validation set')
-    found = []
-    for drawn in draws_of(len(images), draws):
-        found.append(np.mean([one.score(drawn) for one in better]) -
-                     np.mean([one.score(drawn) for one in alone]))
-        progress()
-    low, high = np.percentile(found, [2.5, 97.5])
+    gains = (np.mean([one.scores for one in better], axis=0) -
+             np.mean([one.scores for one in alone], axis=0))
+    low, high = np.percentile(gains, [2.5, 97.5])
     return float(low), float(high)

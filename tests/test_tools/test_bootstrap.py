@@ -113,9 +113,9 @@ def test_interval_is_that_of_the_mean(bootstrap):
     rng = np.random.default_rng(1)
     alone, better = rng.uniform(30, 60, (2, 200))
     better += 10
-    low, high = bootstrap.interval(
-        [areas_of(bootstrap, [([one], [100.]) for one in better])],
-        [areas_of(bootstrap, [([one], [100.]) for one in alone])], draws=2000)
+    low, high = bootstrap.interval(*([bootstrap.drawn(
+        areas_of(bootstrap, [([one], [100.]) for one in shares]), draws=2000)]
+        for shares in (better, alone)))
     difference = better - alone
     half = 1.96 * difference.std() / len(difference) ** 0.5
     assert low == pytest.approx(difference.mean() - half, abs=0.15 * half)
@@ -126,7 +126,9 @@ def test_both_groups_see_the_same_images(bootstrap):
     """A method that adds the same to each image has no spread, however different the images."""
     alone = areas_of(bootstrap, [([float(n)], [100.]) for n in range(50)])
     better = areas_of(bootstrap, [([n + 3.], [100.]) for n in range(50)])
-    assert bootstrap.interval([better], [alone], 50) == pytest.approx((3, 3))
+    better, alone = (bootstrap.drawn(one, 50) for one in (better, alone))
+    assert better.scores.std() > 1
+    assert bootstrap.interval([better], [alone]) == pytest.approx((3, 3))
 
 
 def runs_with(**shares):
@@ -136,11 +138,19 @@ def runs_with(**shares):
 
 
 def test_runs_are_paired_by_seed(bootstrap, monkeypatch):
-    runs = runs_with(teacher={0: 70.}, student={0: 10., 1: 50.}, better={1: 54.}, other={5: 1.})
+    runs = runs_with(teacher={0: 70.}, student={0: 10., 1: 50.}, better={1: 54.},
+                     worse={1: 48.}, other={5: 1.})
     scores = {run['checkpoint']: run['mIoU'] for results in runs.values() for run in results}
-    monkeypatch.setattr(bootstrap, 'counts_of', lambda run, device: areas_of(
-        bootstrap, [([scores[run['checkpoint']]], [100.])] * 4))
-    assert bootstrap.intervals_of(runs, 10) == dict(better=pytest.approx((4, 4)))
+    asked = []
+
+    def counts_of(run, device):
+        asked.append(run['checkpoint'])
+        return areas_of(bootstrap, [([scores[run['checkpoint']]], [100.])] * 4)
+
+    monkeypatch.setattr(bootstrap, 'counts_of', counts_of)
+    assert bootstrap.intervals_of(runs, 10) == dict(
+        better=pytest.approx((4, 4)), worse=pytest.approx((-2, -2)))
+    assert sorted(asked) == ['better1', 'student1', 'worse1'], 'a model ran twice, or for nothing'
 
 
 def test_models_must_have_the_scores_of_their_runs(bootstrap, monkeypatch):
@@ -156,7 +166,7 @@ def test_models_must_have_seen_the_same_images(bootstrap, names):
     better = bootstrap.Areas([([1.], [2.])] * 2, ['a', 'b'])
     alone = bootstrap.Areas([([1.], [2.])] * len(names), names)
     with pytest.raises(SystemExit, match='not evaluated on the same images in the same order'):
-        bootstrap.interval([better], [alone], 5)
+        bootstrap.interval([bootstrap.drawn(better, 5)], [bootstrap.drawn(alone, 5)])
 
 
 @pytest.mark.parametrize(('evaluator', 'named'), [
