@@ -34,6 +34,10 @@ class Description:
         self.path = os.path.join(folder, DESCRIPTION)
         self.content = dict(content, format=FORMAT, stored_as=precision)
 
+    def at(self, folder: str) -> 'Description':
+        """The same content, for another folder."""
+        return Description(folder, self.content, self.content['stored_as'])
+
     def exists(self) -> bool:
         """Whether the file exists."""
         return os.path.exists(self.path)

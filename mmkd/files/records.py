@@ -38,6 +38,19 @@ def packed(tensors: List[Tensor], beside: Dict[str, Any], precision: str) -> byt
     return body + zlib.crc32(body).to_bytes(4, 'little')
 
 
+def checked(record: Any, where: str) -> memoryview:
+    """The bytes of an encoded record without its checksum.
+
+    Raises:
+        Damaged: If the checksum is wrong.
+    """
+    body = memoryview(record)[:-4]
+    if len(record) < 8 or zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
+        raise Damaged(f'a cached output in `{where}` is damaged: its checksum does not match; '
+                      'remove the folder and fill it again')
+    return body
+
+
 def unpacked(record: Any, where: str) -> Record:
     """Decode what :func:`packed` returned.
 
@@ -51,10 +64,7 @@ def unpacked(record: Any, where: str) -> Record:
     Raises:
         Damaged: If the checksum is wrong.
     """
-    body = memoryview(record)[:-4]
-    if len(record) < 8 or zlib.crc32(body) != int.from_bytes(record[-4:], 'little'):
-        raise Damaged(f'a cached output in `{where}` is damaged: its checksum does not match; '
-                      'remove the folder and fill it again')
+    body = checked(record, where)
     start = 4 + int.from_bytes(body[:4], 'little')
     heads, beside = json.loads(bytes(body[4:start]))
     tensors = []

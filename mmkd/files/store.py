@@ -53,6 +53,7 @@ class AnswerStore:
 
     Attributes:
         folder (str): The real path of the folder.
+        description (Description): What the records depend on.
         damaged (int): Number of damaged records and entries found so far.
     """
 
@@ -65,12 +66,12 @@ class AnswerStore:
                              'one') from error
         self.precision = precision
         self.damaged = 0
-        self._description = Description(self.folder, description, precision)
+        self.description = Description(self.folder, description, precision)
         self._places: Dict[Key, Place] = {}
         self._indexes: Dict[str, SegmentIndex] = {}
         self._reader = SegmentReader()
         self._writer: Optional[SegmentWriter] = None
-        self._identity: Optional[Identity] = self._description.agree()
+        self._identity: Optional[Identity] = self.description.agree()
         self._read_indexes()
 
     def get(self, key: bytes) -> Optional[Record]:
@@ -80,10 +81,10 @@ class AnswerStore:
     def find(self, keys: Sequence[bytes]) -> List[Optional[Record]]:
         """Several records; None for those that are missing or damaged."""
         digests = [_digest(key) for key in keys]
-        if self._identity != self._description.identity() or any(
+        if self._identity != self.description.identity() or any(
                 digest not in self._places for digest in digests):
             with suppress(ValueError):  # the folder of another teacher; `put` raises the error
-                self._refresh()
+                self.refresh()
         return [self._record(digest) for digest in digests]
 
     def put(self, records: Dict[bytes, Record]) -> None:
@@ -96,9 +97,9 @@ class AnswerStore:
         ready = {_digest(key): packed(tensors, beside, self.precision)
                  for key, (tensors, beside) in records.items()}
         try:
-            self._refresh()
+            self.refresh()
             if self._identity is None:
-                self._identity = self._description.agree()
+                self._identity = self.description.agree()
             if self._writer is None or self._writer.process != os.getpid():
                 self._writer = SegmentWriter(self.folder)
             self._places.update(self._writer.write(ready))
@@ -126,10 +127,10 @@ class AnswerStore:
 
     # --- changes by other processes -------------------------------------------------------------
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Read what other processes have written, and detect a removed or replaced folder."""
         if self._identity is not None and (
-                self._identity != self._description.identity()
+                self._identity != self.description.identity()
                 or (self._writer is not None and not self._writer.is_there())):
             print_log(f'{self.folder} was removed or replaced while it was in use; it is filled '
                       'again from the beginning', 'current', logging.WARNING)
@@ -137,8 +138,8 @@ class AnswerStore:
             self.close()
             self._places.clear()
             self._indexes.clear()
-        if self._identity is None and self._description.exists():
-            self._identity = self._description.agree()
+        if self._identity is None and self.description.exists():
+            self._identity = self.description.agree()
         if self._identity is not None:
             self._read_indexes()
 

@@ -54,7 +54,7 @@ class Caching(FixedTeacher):
         self.cache, self.stored_as, self.on_miss = cache, stored_as, on_miss
         self.store: Optional[AnswerStore] = None
         self.found = self.missed = 0
-        self._is_full = False
+        self.is_full = False
 
     def begin(self) -> None:
         """Open the cache.
@@ -200,14 +200,14 @@ class Caching(FixedTeacher):
 
     def _keep(self, records: Dict[bytes, Record]) -> None:
         assert self.store is not None
-        if self._is_full:
+        if self.is_full:
             return
         try:
             if self.store.bytes >= self.max_gb * 2**30:
                 raise Full(f'it has reached `max_gb={self.max_gb:g}`')
             self.store.put(records)
         except Full as error:
-            self._is_full = True
+            self.is_full = True
             print_log(f'No more outputs are cached in {self.store.folder}: {error}. Training '
                       'continues; the teacher runs for images without a cached output', 'current',
                       logging.WARNING)
