@@ -11,7 +11,7 @@ import time
 from difflib import get_close_matches
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any, Callable, Iterator, NoReturn, Optional
+from typing import Any, Callable, Iterator, NoReturn, Optional, Sequence
 
 TOOLS = os.path.dirname(os.path.abspath(__file__))
 KINDS = (ValueError, TypeError, OSError, LookupError, ImportError, FloatingPointError)
@@ -20,6 +20,13 @@ RANKS = 'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'
 PATIENCE = 30.
 """Seconds that processes other than the first one wait before they print an error. If all have the
 same error, the launcher ends them in this time, because the first one has stopped."""
+PATIENCE_WHEN_LOST = 10.
+"""Seconds before a lost connection is reported. The launcher ends this process in that time, if the
+other one is on the same machine, and has printed its own error."""
+LOST = re.compile('|'.join((
+    'Connection (closed|reset) by peer', 'Broken pipe', 'Timed out (waiting|after)', 'recvBytes',
+    'remote process exited', 'failed to recv', 'Socket Timeout')), re.IGNORECASE)
+"""What gloo, NCCL and torch's store say if another process does not answer."""
 MOST_LINES = 4
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -86,10 +93,12 @@ def run(main: Callable[[], Any], resume: str = '') -> None:
             print(f'\n{interrupted(resume)}', file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except (Exception, SystemExit) as error:
-        text = refusal_of(error)
+        text, ranks = refusal_of(error), RANKS
+        if text is None:
+            text, ranks = lost_process(error, resume), ('LOCAL_RANK', )
         if text is None or FLAG in sys.argv:
             raise
-        raise SystemExit(as_said(text, error)) from None
+        raise SystemExit(as_said(text, error, ranks)) from None
 
 
 def interrupted(resume: str = '') -> str:
@@ -98,9 +107,32 @@ def interrupted(resume: str = '') -> str:
             f'{resume or "nothing was saved, run it again"}')
 
 
-def as_said(text: str, error: BaseException) -> str:
-    """Format the message of an error; waits if another process should print it first."""
-    if any(int(os.environ.get(name) or 0) for name in RANKS):
+def lost_process(error: BaseException, resume: str = '') -> Optional[str]:
+    """Message of an error because another process of the run has ended; None for other errors.
+
+    The first process of each machine prints it, because the first one of all may have ended.
+    """
+    lines = str(error).strip().splitlines()
+    if not isinstance(error, RuntimeError) or 'RANK' not in os.environ or not (
+            LOST.search(str(error))):
+        return None
+    time.sleep(PATIENCE_WHEN_LOST)
+    return (f'process {os.environ["RANK"]} has lost the connection to another process of this run: '
+            'that process or its machine has ended, or did not answer within '
+            f'`env_cfg.dist_cfg.timeout` ({lines[0][-100:]}); see what it has printed, and then '
+            f'{resume or "run the same command again"}')
+
+
+def as_said(text: str, error: BaseException, ranks: Sequence[str] = RANKS) -> str:
+    """Format the message of an error; waits if another process should print it first.
+
+    Args:
+        text (str): The message.
+        error (BaseException): The error.
+        ranks (Sequence[str]): Variables that are all 0 in the first process. Defaults to that of
+            the whole run.
+    """
+    if any(int(os.environ.get(name) or 0) for name in ranks):
         time.sleep(PATIENCE)
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     if error.__cause__ is not None:

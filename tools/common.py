@@ -1,16 +1,14 @@
 """Shared code of the command-line tools: options like those of mmdet's tools, and their config."""
 import argparse
-import atexit
-import gc
 import os
 from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from command import Parser
+from group import join_group
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import distributed
 
 from mmkd.core.build import check_arguments, parameters_of
 from mmkd.files.classes import FILES, stated_mapping
@@ -276,24 +274,9 @@ def build_runner(config: Config) -> Any:
     """Build the Runner of a config."""
     if config.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's process groups and the default of its wrapper need a GPU.
-        if not distributed.is_initialized():
-            if 'RANK' not in os.environ:
-                raise SystemExit('--launcher pytorch must be started by torchrun; use '
-                                 'tools/dist_train.sh CONFIG PROCESSES')
-            distributed.init_process_group('gloo')
-            atexit.register(leave_group)
+        join_group(config)
         config.model_wrapper_cfg = dict(
             dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                  find_unused_parameters=config.get('find_unused_parameters', False)),
             **config.get('model_wrapper_cfg') or {})
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-
-
-def leave_group() -> None:
-    """End the process group: its threads may abort a finished run when the interpreter exits.
-
-    Collects garbage first, because a distributed wrapper that is deleted later would end the group
-    while its threads wait for the interpreter.
-    """
-    gc.collect()
-    distributed.destroy_process_group()

@@ -3,6 +3,8 @@ import hashlib
 import os
 import re
 
+from mmkd.files.parts import part_of
+
 MARK = '# Written by tools/{tool}. Edit it as you like: it is then kept as it is. Digest: '
 ANY_MARK = re.compile(r'# Written by tools/\S+ .*Digest: ([0-9a-f]{16})\n')
 
@@ -38,8 +40,8 @@ def write_kept(path: str, text: str, tool: str, how_to_run: str, overwrite: bool
     if not overwrite and _is_edited(path, text):
         raise _kept(path, how_to_run)
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    # Several processes write the same file, and none may read an incomplete one.
-    part = f'{path}.{os.getpid()}'
+    # Processes of several machines write the same file, and none may read an incomplete one.
+    part = part_of(path)
     with open(part, 'w') as file:
         file.write(f'{MARK.format(tool=tool)}{_digest(text)}\n{text}')
     os.replace(part, path)
