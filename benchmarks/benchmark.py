@@ -471,6 +471,15 @@ def peak(device: str) -> float:
         return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 2**10
 
 
+def reset_peak(device: str) -> None:
+    """Let :func:`peak` begin again, at the memory in use."""
+    if device.startswith('cuda'):
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with open('/proc/self/clear_refs', 'w') as file:
+            file.write('5')
+
+
 def table_of_steps(found: Dict[str, Any]) -> str:
     seconds = {name: median(values) for name, values in found['seconds'].items()}
     student, teacher, memory = seconds[STUDENT], seconds.get(TEACHER), found['memory']

@@ -3,9 +3,9 @@
     python benchmarks/growth.py --out docs/results/methods
     python benchmarks/growth.py --losses DIST CIRKD --axes positions --rounds 3
 
-Each loss is called alone, forward and backward, on maps whose size grows along one axis; each size
-is measured in a process of its own. The axis 'terms' is a training step of a pair of models with
-one to eight KD terms, without the step that observes the teacher alone. A slope is that of the
+Each loss is called alone, forward and backward, on maps whose size grows along one axis, in a
+process of its own for each loss and axis. The axis 'terms' is a training step of a pair of models
+with one to eight KD terms, without the step that observes the teacher alone. A slope is that of the
 logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more than
 --most are left out.
 
@@ -24,7 +24,16 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import tools_on_path  # noqa: F401
 import torch
-from benchmark import GIVE_BACK, as_table, cpu_name, peak, step_of, timed, without_weights
+from benchmark import (
+    GIVE_BACK,
+    as_table,
+    cpu_name,
+    peak,
+    reset_peak,
+    step_of,
+    timed,
+    without_weights,
+)
 from command import Parser, last_words, run
 from common import read_config
 from loss_calls import (
@@ -63,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=2, help='of the terms')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--longest', type=float, default=120,
-                        help='seconds that one size may take; larger ones are left out then')
+                        help='seconds after which larger sizes are left out')
     parser.add_argument('--most', type=float, default=6, help='GiB that the tensors may take')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--work-dir', '--out', default='work_dirs/growth')
@@ -84,8 +93,8 @@ def main() -> None:
     args = parse_args()
     MMLogger.get_instance('growth', log_level='WARNING')
     if args.only:
-        axis, loss, size = args.only.split('/')
-        return print(json.dumps(measured(args, axis, loss, int(size))))
+        axis, loss, sizes = args.only.split('/')
+        return print_measured(args, axis, loss, [int(size) for size in sizes.split(',') if size])
     curves: Dict[str, Dict[str, Any]] = {}
     for axis in args.axes:
         sizes = args.sizes or AXES[axis]
@@ -128,10 +137,19 @@ def amount_of(args: argparse.Namespace, axis: str, name: str, size: int) -> int:
     return size if axis == 'terms' else math.prod(shape_at(args, axis, name, size))
 
 
+def print_measured(args: argparse.Namespace, axis: str, name: str, sizes: List[int]) -> None:
+    """Print a line of JSON for each size, until one of them takes too long."""
+    if sizes and axis != 'terms':
+        measured(args, axis, name, sizes[0])  # what is loaded once would count for the first size
+    for size in sizes:
+        found = measured_terms(args, size) if axis == 'terms' else measured(args, axis, name, size)
+        print(json.dumps(dict(found, sizes=size)), flush=True)
+        if found['seconds'] * (args.rounds + 2) > args.longest:
+            raise SystemExit(f'{size} took {found["seconds"]:.0f} s')
+
+
 def measured(args: argparse.Namespace, axis: str, name: str, size: int) -> Dict[str, float]:
     """Measure seconds and MiB for one size."""
-    if axis == 'terms':
-        return measured_terms(args, size)
     loss = loss_of(name)
     assert loss is not None
     generator = torch.Generator().manual_seed(0)
@@ -144,6 +162,7 @@ def measured(args: argparse.Namespace, axis: str, name: str, size: int) -> Dict[
         student.grad = None
         value(student, teacher).backward()
 
+    reset_peak(args.device)
     before = peak(args.device)
     step()
     memory = peak(args.device) - before
@@ -169,6 +188,7 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
 
     bare = step_with([nothing_at(entries[0])])
     bare()
+    reset_peak(args.device)
     before = peak(args.device)
     steps = dict(bare=bare, terms=step_with(entries))
     memory = peak(args.device)
@@ -180,26 +200,24 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
 def curve(args: argparse.Namespace, axis: str, name: str, sizes: List[int]) -> Dict[str, Any]:
     """Return the figures along an axis, and their slopes."""
     found: Dict[str, Any] = dict(sizes=[], amounts=[], seconds=[], memory=[], left_out={})
+    amounts = {size: amount_of(args, axis, name, size) for size in sizes}
+    needed = {size: 0 if axis == 'terms' else 4 * COPIES * amount / 2**30
+              for size, amount in amounts.items()}
+    able = [size for size in sizes if needed[size] <= args.most]
+    print(f'{axis}: {name} at {", ".join(map(str, able)) or "no size"}', flush=True)
+    ended = subprocess.run([sys.executable, '-W', 'ignore', *sys.argv, '--only',
+                            f'{axis}/{name}/{",".join(map(str, able))}'],
+                           capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
+    for line in ended.stdout.splitlines():
+        if line.startswith('{'):
+            one = json.loads(line)
+            for key, value in dict(one, amounts=amounts[one['sizes']]).items():
+                found[key].append(value)
     for size in sizes:
-        amount = amount_of(args, axis, name, size)
-        needed = 0 if axis == 'terms' else 4 * COPIES * amount / 2**30
-        if needed > args.most:
-            found['left_out'][size] = f'its tensors may take {needed:.0f} GiB'
-            continue
-        last = found['seconds'][-1] if found['seconds'] else 0.
-        if last * (args.rounds + 2) > args.longest:
-            found['left_out'][size] = f'a size before took {last:.0f} s'
-            continue
-        print(f'{axis}: {name} at {size}', flush=True)
-        ended = subprocess.run(
-            [sys.executable, '-W', 'ignore', *sys.argv, '--only', f'{axis}/{name}/{size}'],
-            capture_output=True, text=True, env=dict(os.environ, **GIVE_BACK))
-        if ended.returncode:
+        if size not in able:
+            found['left_out'][size] = f'its tensors may take {needed[size]:.0f} GiB'
+        elif size not in found['sizes']:
             found['left_out'][size] = last_words(ended.stderr)
-            continue
-        one = json.loads(ended.stdout.strip().splitlines()[-1])
-        for key, value in dict(one, sizes=size, amounts=amount).items():
-            found[key].append(value)
     found['slopes'] = {key: slope(found['amounts'], found[key]) for key in ('seconds', 'memory')}
     return found
 

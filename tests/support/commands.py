@@ -31,7 +31,8 @@ def said(block: str, folder: Path) -> List[List[str]]:
     """
     record = folder / 'said'
     record.write_bytes(b'')
-    block = re.sub(r'^(\s*(?:[A-Z_]+=\S+ )*)(tools|benchmarks)/', r'\1python \2/', block, flags=re.M)
+    block = re.sub(r'^(\s*(?:[A-Z_]+=\S+ )*)(tools|benchmarks)/', r'\1python \2/', block,
+                   flags=re.M)
     done = subprocess.run(['bash', '-eu', '-c', STUBS + 'configs=\n' + block], cwd=folder,
                           env=dict(os.environ, SAID=str(record)), capture_output=True, text=True)
     assert done.returncode == 0, f'{block}\n{done.stderr}'

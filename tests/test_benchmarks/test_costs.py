@@ -1,6 +1,7 @@
 """The measured costs of methods and the growth of losses, and the tables of these figures."""
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -172,21 +173,25 @@ def test_slopes_and_what_is_left_out(growth, monkeypatch):
     assert growth.slope([1, 2], [0, 1]) is None
 
     class Ended:
-        returncode = 0
+        """Of a process that ended after the size 64."""
+        stderr = 'growth.py: 64 took 17 s'
 
         def __init__(self, command, **_):
-            size = int(command[-1].rpartition('/')[2])
-            self.stdout = json.dumps(dict(seconds=size**4 * 1e-6, memory=size**2))
+            sizes = [int(size) for size in command[-1].rpartition('/')[2].split(',')]
+            assert sizes == [16, 32, 64, 96]
+            self.stdout = 'a line of a library\n' + '\n'.join(
+                json.dumps(dict(seconds=size**4 * 1e-6, memory=size**2, sizes=size))
+                for size in sizes[:3])
 
     monkeypatch.setattr(growth.subprocess, 'run', Ended)
     monkeypatch.setattr(growth.sys, 'argv', ['growth.py'])
     args = growth.parse_args()
-    args.most, args.longest = 1., 100.
+    args.most = 1.
     found = growth.curve(args, 'positions', 'MSE', [16, 32, 64, 96, 1024])
     assert found['sizes'] == [16, 32, 64]
     assert found['amounts'] == [2 * 256 * size**2 for size in found['sizes']]
     assert found['slopes'] == pytest.approx(dict(seconds=2, memory=1))
-    assert found['left_out'] == {96: 'a size before took 17 s',
+    assert found['left_out'] == {96: 'growth.py: 64 took 17 s',
                                  1024: 'its tensors may take 12 GiB'}
     text = growth.table_of(dict(positions=dict(MSE=found)))
     assert '| MSE | 16, 32, 64 | 2.00 | 1.00 |' in text
@@ -214,3 +219,14 @@ def test_growth_of_a_loss_and_of_terms(tmp_path):
         assert curves[axis]['KD']['sizes'] == list(sizes)
         assert not curves[axis]['KD']['left_out']
         assert (tmp_path / axis / 'growth.png').stat().st_size > 10000
+
+
+@pytest.mark.slow
+def test_sizes_that_take_too_much_are_left_out(tmp_path):
+    run_tool(os.path.join(BENCHMARKS, 'growth.py'), '--losses', 'KD', '--axes', 'positions',
+             '--sizes', 64, 96, 4096, '--rounds', 1, '--longest', 0, '--out', 'out', cwd=tmp_path)
+    curve = json.loads((tmp_path / 'out' / 'growth.json').read_text())['curves']['positions']['KD']
+    assert curve['sizes'] == [64]
+    assert 20 < curve['memory'][0] < 50  # a map has 22.5 MiB
+    assert re.search(r': 64 took \d+ s$', curve['left_out']['96'])
+    assert re.match(r'its tensors may take \d+ GiB', curve['left_out']['4096'])
