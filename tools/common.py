@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmkd.core.build import check_arguments, parameters_of
 from mmkd.files.classes import FILES, stated_mapping
+from mmkd.files.missing import looked_for
 from mmkd.files.zoo import config_path, published_checkpoint, read_config_file
 from mmkd.networks import CachedTeacher, FrozenTeacher, ModuleTeacher
 from mmkd.networks.frozen import LEFT_OUT
@@ -204,8 +205,8 @@ def check_checkpoint(path: str, option: str) -> None:
         FileNotFoundError: If it does not exist.
     """
     if '://' not in path and not os.path.exists(os.path.expanduser(path)):
-        raise FileNotFoundError(f'{option}: no checkpoint at `{path}` (looked from {os.getcwd()}); '
-                                'write the path or address of a checkpoint')
+        raise FileNotFoundError(f'{option}: no checkpoint at `{path}` {looked_for(path)}; write '
+                                'the path or address of a checkpoint')
 
 
 def check_files(config: Config) -> None:
@@ -224,7 +225,7 @@ def check_files(config: Config) -> None:
                 os.path.expanduser(path)):
             whose = 'teacher' if 'teacher' in where else where.rpartition('.')[2]
             raise FileNotFoundError(
-                f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); set '
+                f'no {whose} checkpoint at `{path}` {looked_for(path)}; set '
                 f'`{where}.checkpoint` to the path or address of the weights')
         scope, _, name = str(entry.get('type', 'FrozenTeacher')).rpartition('.')
         kind = TEACHERS.get(name) if scope in ('', 'mmkd') else None

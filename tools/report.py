@@ -16,13 +16,16 @@ from typing import Any, Dict, List, Sequence
 from command import Parser, run
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
 from mmkd.files.checkpoint import read_checkpoint
 from mmkd.files.fit import load_exactly
 from mmkd.networks.frozen import model_config
 from mmkd.points.recorder import evaluating
 from mmkd.reports.pictures import Drawer, scaled_labels
-from mmkd.reports.run import ALONE, DISTILLED, as_page, roles_of
+from mmkd.reports.run import ALONE, DISTILLED, as_page, roles_of, summary_of
 from mmkd.reports.runs import Run, read_run
 from mmkd.worth.images import labels_are_scaled, loader_of
 from mmkd.worth.scores import compared
@@ -65,7 +68,11 @@ def main() -> None:
     text = as_page(runs, pictures, 'Command: ' + ' '.join(sys.argv))
     with open(args.out, 'w', encoding='utf-8') as file:
         file.write(text)
-    print(f'Written: {args.out}')
+    titles, rows, remarks = summary_of(runs)
+    table = Table(*(Column(one, overflow='fold') for one in titles))
+    for row in rows:
+        table.add_row(*('' if one is None else escape(str(one)) for one in row))
+    Console().print(table, *remarks, f'Written: {args.out}', sep='\n')
 
 
 def short_names(folders: Sequence[str]) -> List[str]:

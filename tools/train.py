@@ -38,13 +38,14 @@ from common import (
 from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import LOOPS
 from recommend import recommended_for
 from second_stream import add_second_stream, added, check_second_stream, written
 from second_stream import entries_of as pseudo_labels_of
 from written import check_edited, write_kept
 
 from mmkd import Distiller
-from mmkd.core.build import parameters_of
+from mmkd.core.build import check_arguments, parameters_of
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
 from mmkd.inspection import entries_of, inspect_pair, settings_of, table_of
@@ -241,9 +242,28 @@ def main() -> None:
         config.resume = path is not None
         config.load_from = path or config.get('load_from')
     check_files(config)
+    check_loop(config)
     runner = build_runner(config)
     CheckpointHook.protect(runner)
     runner.train()
+
+
+def check_loop(config: Config) -> None:
+    """Check the arguments of `train_cfg`, which MMEngine reads after it has built the model.
+
+    Raises:
+        TypeError: If one is unknown or missing.
+    """
+    given = dict(config.get('train_cfg') or {})
+    name = {True: 'EpochBasedTrainLoop', False: 'IterBasedTrainLoop'}.get(
+        given.pop('by_epoch', None), given.pop('type', None))
+    loop = LOOPS.get(name) if isinstance(name, str) else name
+    if loop is not None:
+        known, takes_any = parameters_of(loop)
+        check_arguments(f'`train_cfg`: {loop.__name__}',
+                        {key: value for key, value in given.items() if key != '_scope_'},
+                        {key: one for key, one in known.items()
+                         if key not in ('runner', 'dataloader')}, takes_any)
 
 
 if __name__ == '__main__':

@@ -48,7 +48,7 @@ def execute(path: Path, folder: Path, **parameters: Any) -> Any:
         if not count:
             raise ValueError(f'{path.name} has no parameter `{name}`; its parameters are:\n'
                              f'{cell.source}')
-    NotebookClient(notebook, timeout=None, kernel_name='python3',
+    NotebookClient(notebook, timeout=None, kernel_name='python3', coalesce_streams=True,
                    resources=dict(metadata=dict(path=str(inside)))).execute()
     return tidy(notebook)
 

@@ -7,6 +7,7 @@ from mmengine.runner import CheckpointLoader
 
 from ..core.errors import explained
 from ..core.names import joined
+from .missing import looked_for
 from .reading import opened, read_open
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path
 from .whole import wrong_with
@@ -59,7 +60,7 @@ def load_hashed(source: str, trust: bool = False, whose: str = 'teacher') -> Loa
         path = local_path(source, wrong_with)
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f'no {whose} checkpoint at `{path}` (looked from {os.getcwd()}); '
+                f'no {whose} checkpoint at `{path}` {looked_for(path)}; '
                 f'give `{whose}.checkpoint` the path or address of the weights')
         with opened(path) as file:
             checkpoint, digest = read_open(file, path, trust, where)

@@ -8,6 +8,7 @@ from mmengine.runner import CheckpointLoader
 
 from ..core.runner import current_runner, is_training
 from .fit import check_numbers
+from .missing import looked_for
 from .reading import SWITCHES, read_file, read_open
 from .safe_types import allow_mmengine_checkpoints
 from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path
@@ -80,7 +81,7 @@ def load_from_guarded(filename: str, map_location: Any = None, *args: Any, **kwa
         path = local_path(filename, wrong_with)
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f'no checkpoint file at `{path}` (looked from {os.getcwd()}); check `load_from` '
+                f'no checkpoint file at `{path}` {looked_for(path)}; check `load_from` '
                 'and `init_cfg` in the config, and for `resume`, `last_checkpoint` in the work dir')
         checkpoint = read_file(path, is_trusted(), where, map_location)
     check_numbers(checkpoint, path)

@@ -1,6 +1,5 @@
 """Where is a config, by path or in an OpenMMLab package, and which weights are published for it?"""
 import os
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any, List
 
@@ -9,6 +8,7 @@ from mmengine.fileio import load
 
 from ..core.errors import explained, how_to_import, missing_package
 from .data_configs import read_config_file as read_without_code
+from .missing import closest_in_folder
 
 CONFIGS = '.py', '.json', '.yml', '.yaml'
 CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'
@@ -95,16 +95,13 @@ def config_path(name: str) -> str:
     path = os.path.join(_mim_folder(package), 'configs', inner) if package else name
     if os.path.isfile(path):
         return path
-    folder = os.path.dirname(path) or '.'
-    siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    nearest = get_close_matches(os.path.basename(path), siblings, n=3)
     raise FileNotFoundError(
         f'no config `{name}` (looked for {os.path.abspath(path)}' +
         (', which is a folder' if os.path.isdir(path) else '') +
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
-        (f'; closest in its folder: {", ".join(nearest)}' if nearest else '') +
-        '); write the absolute path of a file, or `mmdet::…`, `mmseg::…` for a config of a '
-        'package; in a config, `{{ fileDirname }}/teacher.py` is a file in the same folder')
+        f'{closest_in_folder(path)}); write the absolute path of a file, or `mmdet::…`, '
+        '`mmseg::…` for a config of a package; in a config, `{{ fileDirname }}/teacher.py` is a '
+        'file in the same folder')
 
 
 def published_checkpoint(config: Any) -> str:

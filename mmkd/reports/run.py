@@ -59,9 +59,10 @@ def as_page(runs: Sequence[Run], pictures: Sequence[str] = (), command: str = ''
         pictures (Sequence[str]): Rows of :class:`mmkd.reports.pictures.Drawer`. Defaults to ().
         command (str): The command that made it. Defaults to ''.
     """
-    roles = roles_of(runs)
+    titles, rows, remarks = summary_of(runs)
     title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs'
-    body = [heading(f'Report of {title}', 1), *_summary(runs, roles)]
+    body = [heading(f'Report of {title}', 1), table(titles, rows),
+            *(paragraph(one, 'faint') for one in remarks)]
     body += _part('Scores', [_scores(runs, metric) for metric in _first(runs)])
     body += _part('Losses', _losses(runs))
     body += _part('Share of each term', [one for run in runs for one in _shares(run)])
@@ -81,21 +82,30 @@ def _part(title: str, charts: Sequence[str]) -> List[str]:
     return [heading(title), '<div class="grid">', *charts, '</div>'] if charts else []
 
 
-def _summary(runs: Sequence[Run], roles: Dict[str, str]) -> List[str]:
+def summary_of(runs: Sequence[Run]) -> Tuple[List[str], List[List[Any]], List[str]]:
+    """The scores of runs in a few rows.
+
+    Returns:
+        tuple[list[str], list[list], list[str]]: Titles, a row for each run, and remarks.
+    """
+    roles = roles_of(runs)
     metric = next((run.metric for run in runs if run.metric), '')
-    alone = next((run.last(metric) for run in runs if roles[run.name] == ALONE), None)
+    alone = [run.last(metric) for run in runs if roles[run.name] == ALONE]
     rows = []
     for run in runs:
-        points = run.scores(metric) if metric else []
-        last = points[-1][1] if points else None
-        rows.append([run.name, roles[run.name], last, max((y for _, y in points), default=None),
-                     _signed(last, alone) if roles[run.name] == DISTILLED else None,
+        last = run.last(metric) if metric else None
+        rows.append([run.name, roles[run.name], last,
+                     max((y for _, y in run.scores(metric)), default=None),
+                     _signed(last, alone[0]) if alone and roles[run.name] == DISTILLED else None,
                      int(run.training[-1]['step']) if run.training else None])
-    found = table(['run', 'is', f'{metric}, last', 'best', 'beside alone', 'iterations'], rows)
-    note = '' if alone is not None or not any(run.is_distilled for run in runs) else paragraph(
-        'The student alone is not among these runs: add its work dir to see what distillation '
-        'changed.', 'faint')
-    return [found, note]
+    remarks = []
+    if any(run.is_distilled for run in runs):
+        remarks = ['' if alone else 'The student alone is not among these runs: add its work dir '
+                   'to see what distillation changed.',
+                   'One run of the student alone does not show how much its score depends on the '
+                   'seed; `python -m mmkd compare` trains several.' if len(alone) == 1 else '']
+    return (['run', 'is', f'{metric}, last', 'best', 'beside alone', 'iterations'], rows,
+            [one for one in remarks if one])
 
 
 def _signed(value: Optional[float], other: Optional[float]) -> Optional[str]:

@@ -16,6 +16,8 @@ from ..worth.scores import deciding
 
 NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
               'iter', 'step', 'grad_norm'}
+OF_A_TEST = ('. For a teacher that was trained elsewhere, `python -m mmkd test TEACHER.py '
+             'TEACHER.pth` makes one')
 TABLE = re.compile(r'^[+|].*[+|]$')
 Points = List[Tuple[float, float]]
 
@@ -35,6 +37,8 @@ class Run:
     measured: Dict[str, Points] = field(default_factory=dict)
     """Shares of gradients over iterations by the name of their scalar, see
     :mod:`mmkd.training.shares`."""
+    tested: Dict[str, float] = field(default_factory=dict)
+    """Scores of the newest test, for a work dir in which nothing was trained."""
     by_class: Dict[str, Dict[str, float]] = field(default_factory=dict)
     """Figures of the newest evaluation by class, in per cent."""
     checkpoint: str = ''
@@ -80,7 +84,8 @@ class Run:
     @property
     def metrics(self) -> List[str]:
         """Names of the scores of the validation."""
-        return list({key: None for line in self.validation for key, value in line.items()
+        return list({key: None for line in (*self.validation, self.tested)
+                     for key, value in line.items()
                      if key not in NOT_SCORES and isinstance(value, (int, float))})
 
     def scores(self, metric: str) -> Points:
@@ -90,7 +95,7 @@ class Run:
     def last(self, metric: str) -> Optional[float]:
         """The last value of a metric."""
         points = self.scores(metric)
-        return points[-1][1] if points else None
+        return points[-1][1] if points else self.tested.get(metric)
 
     @property
     def seconds(self) -> Optional[float]:
@@ -119,7 +124,7 @@ def read_run(folder: str, name: str = '') -> Run:
     """Read a work dir. Resumed runs have several logs, which are joined.
 
     Args:
-        folder (str): The work dir.
+        folder (str): The work dir, of a training or of a test.
         name (str): Name in the report. Defaults to '', the path.
 
     Raises:
@@ -128,14 +133,20 @@ def read_run(folder: str, name: str = '') -> Run:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'no work dir `{folder}` (looked from {os.getcwd()}); write the '
-                                'folder that --work-dir of tools/train.py names')
+                                f'folder that --work-dir named, or leave it out{OF_A_TEST}')
     logs = sorted(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
-    if not logs:
-        raise ValueError(f'`{folder}` is not a work dir of a run: it has no '
-                         '*/vis_data/scalars.json, which MMEngine writes; write the folder that '
-                         '--work-dir of tools/train.py names')
+    tests = sorted(glob.glob(os.path.join(folder, '*', '*.json')))
+    if not logs and not tests:
+        raise ValueError(f'`{folder}` is not a work dir of a run: it has neither the '
+                         '*/vis_data/scalars.json of a training nor the */*.json of a test; write '
+                         f'the folder that --work-dir named, or leave it out{OF_A_TEST}')
     run = read_logs(folder, name)
-    run.config = _config(folder, logs[-1], run)
+    run.config = _config(folder, (logs or tests)[-1], run)
+    if not logs:
+        with open(tests[-1], encoding='utf-8') as file:
+            run.tested = json.load(file)
+        run.checkpoint = str((run.config or {}).get('load_from') or '')
+        return run
     _by_class(run, folder)
     _checkpoint(run)
     return run

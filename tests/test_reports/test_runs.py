@@ -1,4 +1,5 @@
 """The data that the report reads from work dirs, and the page that it writes."""
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -7,7 +8,7 @@ import pytest
 
 from mmkd.reports.charts import Line, chart, thinned, ticks
 from mmkd.reports.page import page, table
-from mmkd.reports.run import as_page, roles_of
+from mmkd.reports.run import as_page, roles_of, summary_of
 from mmkd.reports.runs import class_table, read_run
 
 STUDENT = "model = dict(type='RetinaNet', _scope_='mmdet')\n"
@@ -104,8 +105,31 @@ def test_shares_of_a_resumed_run_are_joined_term_by_term(student):
 def test_folders_that_are_not_work_dirs_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='no work dir `.*`.*; write the folder that'):
         read_run(str(tmp_path / 'none'))
-    with pytest.raises(ValueError, match='is not a work dir of a run: it has no .*scalars.json'):
+    with pytest.raises(ValueError, match='is not a work dir of a run: .* neither .*scalars.json'):
         read_run(str(tmp_path))
+
+
+def test_a_test_gives_the_score_of_a_teacher_that_was_trained_elsewhere(tmp_path, student,
+                                                                        distilled):
+    """A test writes no scalars. Its config names the file of which a distilled run has the hash."""
+    weights = tmp_path / 'teacher.pth'
+    weights.write_bytes(b'weights')
+    inner = tmp_path / 'teacher' / '20260102_000000'
+    inner.mkdir(parents=True)
+    (inner / '20260102_000000.json').write_text(json.dumps({'coco/bbox_mAP': 0.6, 'time': 1.}))
+    (tmp_path / 'teacher' / 'teacher.py').write_text(
+        f"model = dict(type='RetinaNet', depth=50)\nload_from = {str(weights)!r}\n")
+    runs = [read_run(str(one), one.name) for one in (student, distilled, tmp_path / 'teacher')]
+    runs[1].record['networks'] = dict(teacher=dict(
+        checkpoint_hash=hashlib.sha256(b'weights').hexdigest()))
+    assert roles_of(runs) == dict(student='student alone', kd='distilled', teacher='teacher')
+    titles, rows, remarks = summary_of(runs)
+    assert titles[2] == 'coco/bbox_mAP, last'
+    assert [row[2:5] for row in rows] == [
+        [0.4, 0.4, None], [0.45, 0.45, '+0.05'], [0.6, None, None]]
+    assert len(remarks) == 1
+    assert 'depends on the seed' in remarks[0]
+    assert '0.6' in as_page(runs)
 
 
 def test_tables_by_class_of_both_libraries():

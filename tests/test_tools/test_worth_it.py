@@ -96,7 +96,7 @@ def test_runs_are_reported_with_what_changed(runs):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (['nowhere'], 'no work dir `nowhere` .*; write the folder that'),
-    (['.'], 'is not a work dir of a run: it has no'),
+    (['.'], 'is not a work dir of a run: it has neither'),
     (['dist', '--images', '1'], '--images compares the student alone with a distilled run, but '
      'the student alone .* is not among the work dirs; add its work dir'),
     (['dist', 'student', '--names', 'a'], '--names has 1 names for 2 work dirs; write one for'),
