@@ -185,12 +185,19 @@ def test_config_contains_all_settings_of_a_method(tmp_path):
 
 def test_which_methods_fit_and_why_others_do_not():
     pair = inspect_pair(config(retinanet()), config(retinanet(channels=24)))
-    rows = {cells[0].strip(): cells[1:] for cells in (
-        line.strip('│').split('│') for line in methods_table(pair, width=300).splitlines()
-        if line.startswith('│'))}
-    assert [cell.strip() for cell in rows['kd']] == ['KDLoss on cls', 'yes']
-    assert rows['kt'][1].strip().startswith('no: it is for segmentor')
+    text = methods_table(pair, width=300)
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in (
+        line.strip('│').split('│') for line in text.splitlines() if line.startswith('│'))}
+    assert rows['kd'] == ['KDLoss on cls', 'yes']
+    assert rows['dkd'] == ['', 'no: it is for two-stage detectors, segmentors, classifiers, but '
+                           'the student belongs to one-stage detectors; take `bckd`']
     assert 'ReviewKDLoss on neck' in rows['reviewkd'][0]
+    names = list(rows)
+    fits = [name.isidentifier() and rows[name][1] == 'yes' for name in names if name]
+    assert fits == sorted(fits, reverse=True)
+    assert 'kt, skd' in names[-1]
+    assert rows[names[-1]] == ['', 'no: for students of other kinds than one-stage detectors']
+    assert 'Try `dist` first: DIST raised ' in text.splitlines()[-1]
 
 
 def test_only_matching_weights_are_inherited():

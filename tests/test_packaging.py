@@ -78,7 +78,9 @@ def test_commands_run_from_any_folder(installed):
     assert re.search(r'^python +\d', done.stdout, re.MULTILINE)
     done = installed('train', 'nowhere.py')
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith('train.py: ')
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith('python -m mmkd train: no config `nowhere.py`')
+    assert 'usage: python -m mmkd report ' in installed('report', '--help').stdout
     tools = tools_of(os.path.join(ROOT, 'tools'))
     assert {'train', 'test', 'inspect', 'compare', 'publish', 'label', 'env',
             'sweep'} <= set(tools)

@@ -52,6 +52,9 @@ class Parser(argparse.ArgumentParser):
         if examples and examples.splitlines()[0] not in (kwargs.get('description') or ''):
             kwargs.setdefault('epilog', f'examples:\n{examples}')
         kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault('prog', program())
+        for name in ('description', 'epilog'):
+            kwargs[name] = as_typed(kwargs.get(name) or '')
         super().__init__(*args, **kwargs)
         self.add_argument(FLAG, action='store_true',
                           help='show the traceback of an error, too')
@@ -63,6 +66,22 @@ class Parser(argparse.ArgumentParser):
             if nearest:
                 message = message.replace(word, f'{word} (closest: {nearest[0]})', 1)
         self.exit(2, f'{self.prog}: {message}; `{self.prog} --help` lists the options\n')
+
+
+def program() -> str:
+    """How the user called this tool: `train.py`, or `python -m mmkd train`."""
+    words = sys.orig_argv
+    for number in range(1, len(words) - 2):
+        if words[number:number + 2] == ['-m', 'mmkd']:
+            return f'python -m mmkd {words[number + 2]}'
+    return os.path.basename(sys.argv[0])
+
+
+def as_typed(text: str) -> str:
+    """A text about tools, with their names as the user writes them; see :func:`program`."""
+    if not program().startswith('python -m mmkd'):
+        return text
+    return re.sub(r'(?:python )?\btools/(\w+)\.py', r'python -m mmkd \1', text)
 
 
 def examples_of(text: str) -> str:
@@ -103,7 +122,7 @@ def run(main: Callable[[], Any], resume: str = '') -> None:
 
 def interrupted(resume: str = '') -> str:
     """The line for an interrupted run."""
-    return (f'{os.path.basename(sys.argv[0])}: interrupted; '
+    return (f'{program()}: interrupted; '
             f'{resume or "nothing was saved, run it again"}')
 
 
@@ -141,7 +160,7 @@ def as_said(text: str, error: BaseException, ranks: Sequence[str] = RANKS) -> st
         left = len(lines) - MOST_LINES + 1
         lines[MOST_LINES - 1:] = [f'... ({left} more lines; {FLAG} shows all)']
     sys.stdout.flush()
-    return f'{os.path.basename(sys.argv[0])}: ' + '\n'.join(lines)
+    return f'{program()}: ' + as_typed('\n'.join(lines))
 
 
 def last_words(output: str) -> str:

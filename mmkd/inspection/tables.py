@@ -1,6 +1,7 @@
 """The points and the methods of a pair, as tables for a terminal."""
+from contextlib import suppress
 from io import StringIO
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,32 +11,49 @@ from ..compare.levels import shown_strides
 from ..compare.parts import shown_shapes
 from ..compare.term import notes_of_term
 from ..losses import METHODS
-from ..losses.method import alternatives
+from ..losses.method import FAMILIES, alternatives
+from ..losses.recommended import recommended
 from .entries import REMEDY, entries_of
 from .pair import Finding, Pair
 
 
 def methods_table(pair: Pair, width: int = 120) -> str:
-    """A table with one line per method: what it compares in the pair, or why it does not fit."""
-    table = Table('method', 'compares', 'fits', show_lines=True)
+    """A table with one line per method: what it compares in the pair, or why it does not fit; and
+    the method to try first. Methods that fit come first; those for students of other kinds share
+    the last line."""
+    fitting: Dict[str, str] = {}
+    refused: Dict[str, str] = {}
+    of_others = []
     for name in sorted(METHODS):
+        nearest = METHODS[name].instead.get(pair.kind)
+        if not METHODS[name].entries(*pair.kinds) and not nearest:
+            of_others.append(name)
+            continue
         try:
-            entries = entries_of(name, pair)
+            fitting[name] = '\n'.join(
+                f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}'
+                for entry in entries_of(name, pair))
         except ValueError as error:
             reason = str(error).removeprefix(f'`{name}` has nothing to compare in this pair')
             reason, remedy, _ = reason.partition(REMEDY)
             reason = reason.split('. Points that can be compared')[0].lstrip(':; ')
-            nearest = METHODS[name].instead.get(pair.kind)
             if remedy and nearest:
                 reason += f'{remedy}`{nearest}`'
             is_first_stage = f'--prepare {name}' in reason
-            table.add_row(name, '', escape(
-                f'after its first stage: {reason}' if is_first_stage else f'no: {reason}'))
-        else:
-            table.add_row(name, escape('\n'.join(
-                f'{entry["type"].removeprefix("mmkd.")} on {entry["on"]}' for entry in entries)),
-                'yes')
-    return _printed(table, width)
+            refused[name] = f'{"after its first stage" if is_first_stage else "no"}: {reason}'
+    table = Table('method', 'compares', 'fits', show_lines=True)
+    for name, compares in fitting.items():
+        table.add_row(name, escape(compares), 'yes')
+    for name, reason in sorted(refused.items(), key=lambda one: one[1].startswith('no')):
+        table.add_row(name, '', escape(reason))
+    if of_others:
+        table.add_row(', '.join(of_others), '', 'no: for students of other kinds than '
+                      f'{FAMILIES.get(pair.kind, "this one")}')
+    text = _printed(table, width)
+    with suppress(ValueError):  # none of those that are recommended fits
+        first = recommended(pair.kind, lambda method: set(method.split('+')) <= set(fitting))
+        text += f'Try `{first.method}` first: {first.reason}.\n'
+    return text
 
 
 def table_of(findings: Sequence[Finding], width: int = 120) -> str:

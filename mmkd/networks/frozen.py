@@ -144,6 +144,8 @@ class FrozenTeacher(FixedTeacher):
             self._provenance['random_weights'] = weights_of(model)[:16]
         else:
             load_exactly(model, checkpoint, self.checkpoint)
+            print_log(f'The teacher has its weights, {len(model.state_dict())} tensors, from '
+                      f'{self.checkpoint}', 'current')
         self.model = model.eval().requires_grad_(False)
         return self.model
 

@@ -140,6 +140,20 @@ def test_long_refusals_are_cut_and_other_processes_wait(command, monkeypatch):
     assert slept == [command.PATIENCE]
 
 
+@pytest.mark.parametrize(('words', 'named', 'shown'), [
+    (['python', 'tools/train.py', 'a.py'], 'train.py', 'python tools/test.py A, or tools/train.py'),
+    (['python', '-W', 'ignore', '-m', 'mmkd', 'train', 'a.py'], 'python -m mmkd train',
+     'python -m mmkd test A, or python -m mmkd train'),
+    (['python', '-m', 'pytest', 'mmkd', 'train'], 'train.py',
+     'python tools/test.py A, or tools/train.py')])
+def test_tools_are_named_as_the_user_calls_them(command, monkeypatch, words, named, shown):
+    monkeypatch.setattr('sys.argv', ['/somewhere/tools/train.py', 'a.py'])
+    monkeypatch.setattr('sys.orig_argv', words)
+    assert command.program() == named
+    said = command.as_said('run python tools/test.py A, or tools/train.py', ValueError())
+    assert said == f'{named}: run {shown}'
+
+
 # --- on the command line --------------------------------------------------------------------------
 
 
