@@ -122,8 +122,8 @@ def _wide(ends: Tuple[float, float], log: bool = False) -> Tuple[float, float]:
     """Ends that differ, with a margin."""
     low, high = ends
     if low == high:
-        margin = (abs(low) or 1) / 2
-        return (low / 2, high * 2) if log else (low - margin, high + margin)
+        margin = abs(low) / 2
+        return (low / 2, high * 2) if log else (low - margin, high + (margin or 1))
     return low, high
 
 

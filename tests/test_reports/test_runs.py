@@ -210,6 +210,9 @@ def test_charts():
         drawn = chart('t', [Line('a', points)], 'x', 'y')
         assert 'nan' not in drawn
         assert 'inf' not in drawn
+    zeros = chart('scores that are all 0', [Line('a', [(1, 0.), (2, 0.)])], 'x', 'y')
+    assert '>0</text>' in zeros
+    assert not re.search(r'>[-−]\d', zeros)
     assert len(thinned([(n, n) for n in range(7)])) == 7
     assert thinned([(n, 1.) for n in range(601)])[0] == (1., 1.)
     assert ticks(0.31, 0.52) == [0.35, 0.4, 0.45, 0.5]
