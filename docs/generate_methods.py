@@ -25,11 +25,11 @@ HEAD = '''# Methods
 
 This page is written by [`docs/generate_methods.py`](generate_methods.py) from the docstrings of
 [`mmkd/losses`](../mmkd/losses). Each file there is one method: formula, arguments, sources. The
-symbols of a formula are explained in the docstring of its class, which the
-[reference](reference/losses.md) shows.
+symbols of a formula are explained in the docstring of its class in that file, which the site of
+the documentation shows as [reference](reference/losses.md).
 
-    tools/train.py STUDENT.py --teacher TEACHER.py --method NAME          # or a+b: several
-    tools/inspect_pair.py STUDENT.py TEACHER.py --methods                 # which ones fit
+    python -m mmkd train STUDENT.py --teacher TEACHER.py --method NAME    # or a+b: several
+    python -m mmkd inspect STUDENT.py TEACHER.py --methods                # which ones fit
 
 `--method` writes the entries that stand below each method, with the values of its authors. There a
 tuple such as `on=('neck', 'backbone')` stands for alternatives, of which the first that can be
@@ -56,7 +56,9 @@ def page() -> str:
 
 def _row(method: Method, cost: Optional[Dict[str, Any]]) -> str:
     measured = '' if cost is None else f' {cost.get("parameters", "")} | {cost.get("step", "")} |'
-    families = ', '.join(FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES)
+    kinds = [FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES]
+    families = ', '.join(kinds if kinds[0] != FAMILIES[''] or len(kinds) == 1 else
+                         ['all (own settings: ' + ', '.join(kinds[1:]) + ')'])
     needs = ', '.join(need if ' ' in need or need == 'layers' else f'`{need}`'
                       for need in needs_of(method)) or 'nothing'
     anchor = method.module.rpartition('.')[2]

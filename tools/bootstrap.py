@@ -5,7 +5,9 @@ models is computed on each such set. The spread of the difference says how much 
 another validation set of the same kind and size (Efron and Tibshirani, An Introduction to the
 Bootstrap, chapters 6 and 13).
 """
+import contextlib
 import copy
+import io
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
@@ -25,6 +27,11 @@ NO_OBJECT = -1
 """What pycocotools writes for a class without objects."""
 ROUNDED = 0.06
 """mmdet rounds AP to three digits: 0.05 per cent."""
+
+
+def silence() -> 'contextlib.redirect_stdout[io.StringIO]':
+    """Hide what pycocotools prints in each call."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 class Areas:
@@ -74,7 +81,8 @@ class Detections:
         parameters.imgIds, parameters.catIds = list(images), list(categories)
         parameters.maxDets = [100]
         parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], ['all']
-        evaluation.evaluate()
+        with silence():
+            evaluation.evaluate()
         # COCOeval sorts the ids, here those of the classes alone.
         order = {image: number for number, image in enumerate(np.unique(list(images)).tolist())}
         by_class = np.array(evaluation.evalImgs, dtype=object).reshape(-1, len(images))
@@ -87,7 +95,8 @@ class Detections:
         # Numbers in place of ids: an image that was drawn twice counts as two images.
         evaluation._paramsEval.imgIds = evaluation.params.imgIds = list(range(len(images)))
         evaluation.evalImgs = list(self.matches[:, list(images)].reshape(-1))
-        evaluation.accumulate(evaluation.params)
+        with silence():
+            evaluation.accumulate(evaluation.params)
         precision = evaluation.eval['precision']
         return float(100 * np.mean(precision[precision > NO_OBJECT]))
 

@@ -3,8 +3,8 @@
     python tools/compare.py configs/bccd --data-root data/bccd/ --seeds 0 1 2
 
 FOLDER contains `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
-`dist.py`, ...). A config of another folder is given by its path. It keeps its own teacher, and its
-run has the name of its folder:
+`dist.py`, ...). A config of another folder is given by its path. Its run has the name of its
+folder, and it keeps its own teacher, unless that is the `teacher.py` of FOLDER:
 
     python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
 
@@ -29,7 +29,7 @@ from typing import Any, Dict, List, Optional
 from bootstrap import check_evaluator, intervals_of
 from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
-from common import Options, check_checkpoint, read_config
+from common import Options, check_checkpoint, check_files, read_config
 from compare_plots import plot_curves, plot_sheet
 from compare_table import (
     TITLES,
@@ -37,6 +37,7 @@ from compare_table import (
     columns_of,
     make_table,
     read_figures,
+    remark_on,
     title_of,
 )
 from data_options import hold_out, with_data_root
@@ -68,8 +69,7 @@ def parse_args() -> argparse.Namespace:
                         help='override settings of the students, as in tools/train.py')
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher, which is '
-                        'not trained, for the configs of the folder; those of other folders keep '
-                        'the path in their file')
+                        'not trained')
     parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
                         'all runs that are finished in the work dir, the best method first')
     parser.add_argument('--bootstrap', type=positive, nargs='?', const=1000, metavar='DRAWS',
@@ -98,7 +98,8 @@ def main() -> None:
     args = parse_args()
     runs = collected_runs(args.work_dir) if args.collect else all_runs(args)
     intervals = intervals_of(runs, args.bootstrap) if args.bootstrap else {}
-    table = make_table(runs, intervals)
+    table = make_table(runs, intervals) + remark_on(runs)
+    written = ['table.md', 'results.json', 'curves.png']
     write(args.work_dir, 'table.md', table)
     write(args.work_dir, 'results.json', json.dumps(runs, indent=1))
     plot_curves(runs, {name: title_of(name) for name in runs},
@@ -107,14 +108,21 @@ def main() -> None:
         last = list(runs)[-1]
         plot_sheet([(title_of(name), runs[name][0]) for name in ('student', last, 'teacher')
                     if name in runs], args.sheet, os.path.join(args.work_dir, 'sheet.png'))
-    print(f'\n{table}\nTable, curves and pictures are in {args.work_dir}')
+        written.append('sheet.png')
+    print(f'\n{table}\nWritten to {args.work_dir}: {", ".join(written)}')
+    others = set() if args.collect else set(collected_runs(args.work_dir)) - set(runs)
+    if others:
+        print(f'It has other runs, too: {", ".join(sorted(others))}; the same command with '
+              '--collect makes the table of all')
 
 
 def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
     """Train what is not finished; return the results by name."""
     students = find_students(args)
     for path in students.values():  # errors in any config are raised before the first training
-        config = make_config(args, path, 0, 'is trained first')
+        config = make_config(args, path, 0, args.teacher_checkpoint or 'is trained first')
+        if args.teacher_checkpoint or not has_teacher_of(args.folder, config):
+            check_files(config)
         if args.bootstrap:
             check_evaluator(config, path)
     teacher = finish_run(
@@ -159,7 +167,6 @@ def make_config(args: argparse.Namespace, path: str, seed: int,
                 teacher_checkpoint: Optional[str] = None) -> Config:
     """The config of one run."""
     config = read_config(path)
-    is_of_folder = os.path.samefile(os.path.dirname(os.path.abspath(path)), args.folder)
     if args.data_root:
         config = with_data_root(config, args.data_root)
     if args.holdout:
@@ -167,9 +174,17 @@ def make_config(args: argparse.Namespace, path: str, seed: int,
     config.randomness = dict(seed=seed)
     if teacher_checkpoint:
         config.merge_from_dict(dict(args.cfg_options))
-    if is_of_folder and 'teacher' in config.model:
+    if has_teacher_of(args.folder, config):
         config.model.teacher.checkpoint = teacher_checkpoint
     return config
+
+
+def has_teacher_of(folder: str, config: Config) -> bool:
+    """Whether the teacher of a config is the `teacher.py` of a folder."""
+    teacher = config.model.get('teacher')
+    path = teacher.get('config') if isinstance(teacher, dict) else None
+    return isinstance(path, str) and os.path.isfile(path) and os.path.samefile(
+        path, os.path.join(folder, 'teacher.py'))
 
 
 def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:

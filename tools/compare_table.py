@@ -13,6 +13,9 @@ FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
            'top-1': ('accuracy/top1', 1), 'top-5': ('accuracy/top5', 1),
            'mAP': ('multi-label/mAP', 1), 'F1': ('multi-label/f1-score', 1)}
 """Columns of the tables: name in the log, and factor to per cent."""
+NO_SCORES = {'time', 'data_time', 'memory', 'step', 'epoch', 'iter'}
+NOTHING = {'coco/bbox_mAP': 0., 'coco/bbox_mAP_50': 0.}
+"""The scores of a validation without a detection, for which mmdet's CocoMetric returns none."""
 
 
 def read_figures(folder: str) -> Dict[str, Any]:
@@ -20,7 +23,9 @@ def read_figures(folder: str) -> Dict[str, Any]:
     newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     with open(newest) as file:
         lines = [json.loads(line) for line in file]
-    scores = [line for line in lines if any(key in line for key, _ in FIGURES.values())]
+    scores = [dict(line, **NOTHING) if set(line) <= NO_SCORES else line for line in lines
+              if 'loss' not in line and 'time' in line]
+    scores = [line for line in scores if any(key in line for key, _ in FIGURES.values())]
     if not scores:
         raise SystemExit(f'{newest} has no score of a validation, such as '
                          f'{next(iter(FIGURES.values()))[0]}; give the config a `val_dataloader`, '
@@ -78,6 +83,13 @@ def make_table(runs: Dict[str, List[Dict[str, Any]]],
                          f'{results[0]["parameters"] / 1e6:.2f} M',
                          f'{mean(r["seconds"] for r in results):.3f}'])
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def remark_on(runs: Dict[str, List[Dict[str, Any]]]) -> str:
+    """What the table cannot show; '' if each student has several seeds."""
+    is_one = any(len(results) == 1 for name, results in runs.items() if name != 'teacher')
+    return ('\nHow much a row with one seed would differ with another is not known: add some by '
+            '--seeds.\n') * is_one
 
 
 def columns_of(result: Dict[str, Any]) -> List[str]:

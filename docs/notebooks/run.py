@@ -3,6 +3,7 @@
     python docs/notebooks/run.py                     # all; needs pip install -e ".[notebooks]"
     python docs/notebooks/run.py docs/notebooks/3_segmentor.ipynb
 """
+import hashlib
 import os
 import re
 import sys
@@ -54,19 +55,26 @@ def execute(path: Path, folder: Path, **parameters: Any) -> Any:
 
 
 def tidy(notebook: Any) -> Any:
-    """Remove what changes with each run and machine, and is no output."""
+    """Remove what changes with each run and machine, and is no output; note which code was run."""
     notebook.metadata = dict(
         kernelspec=dict(display_name='Python 3', language='python', name='python3'),
-        language_info=dict(name='python'))
+        language_info=dict(name='python'), code_of_outputs=digest_of(notebook))
     for cell in notebook.cells:
         cell.metadata.pop('execution', None)
     return notebook
 
 
+def digest_of(notebook: Any) -> str:
+    """SHA-256 of the code of all cells."""
+    code = [one.source for one in notebook.cells if one.cell_type == 'code']
+    return hashlib.sha256('\0'.join(code).encode()).hexdigest()
+
+
 def faults(notebook: Any) -> List[str]:
     """What a reader of a notebook should not see: one line for each.
 
-    No run, a run of cells in another order, an error, or a path of the machine that it ran on.
+    No run, a run of cells in another order or of other code, an error, or a path of the machine
+    that it ran on.
     """
     cells = [one for one in notebook.cells if one.cell_type == 'code']
     found = []
@@ -74,6 +82,8 @@ def faults(notebook: Any) -> List[str]:
         found.append('cells were not run once each, from the first to the last')
     if not any(one.outputs for one in cells):
         found.append('no outputs')
+    if notebook.metadata.get('code_of_outputs') != digest_of(notebook):
+        found.append('the code was changed after the run; run it again')
     for cell in cells:
         where = f'cell {cell.execution_count}'
         for output in cell.outputs:

@@ -15,8 +15,6 @@ SHORT = {
     '4_your_loss.ipynb': dict(ITERATIONS=10)}
 """Parameters with which a notebook runs to its end in a minute."""
 MOST_BYTES = 300_000
-NOT_RUN = set(SHORT) - {'1_digits.ipynb'}
-"""Without outputs so far: docs/notebooks/run.py writes them, and then the name goes from here."""
 
 
 @pytest.fixture(scope='module')
@@ -63,9 +61,7 @@ def test_a_notebook_runs(name, notebooks, tmp_path):
     assert there() == before
 
 
-@pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason='not run so far')] *
-                 (name in NOT_RUN)) for name in NOTEBOOKS])
+@pytest.mark.parametrize('name', NOTEBOOKS)
 def test_a_notebook_shows_a_run(name, notebooks):
     path = FOLDER / name
     assert notebooks['faults'](notebooks['nbformat'].read(path, 4)) == []
@@ -106,7 +102,18 @@ def test_faults_of_outputs_are_listed(outputs, counts, fault, notebooks):
     notebook.cells[0].outputs = [
         v4.new_output('stream', text=one) if isinstance(one, str) else
         v4.new_output('error', ename=one.__name__, evalue='', traceback=[]) for one in outputs]
-    assert notebooks['faults'](notebook) == [fault]
+    assert notebooks['faults'](notebooks['tidy'](notebook)) == [fault]
+
+
+def test_code_that_was_changed_after_the_run_is_found(notebooks):
+    notebook = written(notebooks, 'N = 1')
+    cell, = notebook.cells
+    cell.execution_count = 1
+    cell.outputs = [notebooks['nbformat'].v4.new_output('stream', text='fine')]
+    notebooks['tidy'](notebook)
+    assert notebooks['faults'](notebook) == []
+    cell.source = 'N = 2'
+    assert notebooks['faults'](notebook) == ['the code was changed after the run; run it again']
 
 
 def test_outputs_without_faults(notebooks):
@@ -114,4 +121,4 @@ def test_outputs_without_faults(notebooks):
     notebook.cells[0].execution_count = 1
     notebook.cells[0].outputs = [notebooks['nbformat'].v4.new_output(
         'stream', text='work_dirs/home/epoch_1.pth 3/4 docs/tmp/a https://example.com/opt/x')]
-    assert notebooks['faults'](notebook) == []
+    assert notebooks['faults'](notebooks['tidy'](notebook)) == []

@@ -40,6 +40,13 @@ def test_table_of_all_runs_of_a_work_dir(table, tmp_path):
         ['student + KD', '1', '40.0', '-4.0']]
 
 
+def test_rows_with_one_seed_have_a_remark(table, tmp_path):
+    write_results(tmp_path, kd={0: 40., 1: 41.}, student={0: 44., 2: 46.}, teacher={0: 50.})
+    assert table.remark_on(table.collected_runs(str(tmp_path))) == ''
+    write_results(tmp_path, pkd={0: 40.})
+    assert 'add some by --seeds' in table.remark_on(table.collected_runs(str(tmp_path)))
+
+
 def test_gain_needs_the_student_alone(table, tmp_path):
     write_results(tmp_path, kd={0: 40.}, pkd={1: 45.}, student={1: 44.})
     cells = {line.split('|')[1].strip(): line.split('|')[4].strip()

@@ -261,6 +261,64 @@ def test_run_without_a_score_is_reported_in_a_line(tmp_path, monkeypatch):
         compare.read_figures(str(tmp_path))
 
 
+def test_run_without_a_detection_has_a_score_of_zero(tmp_path, monkeypatch):
+    """mmdet's CocoMetric returns no score for it."""
+    monkeypatch.syspath_prepend(TOOLS)
+    compare = importlib.import_module('compare')
+    log = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.0, "time": 0.1, "step": 1}\n'
+                   '{"data_time": 0.1, "time": 0.2, "step": 1}\n')
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    found = compare.read_figures(str(tmp_path))
+    assert (found['AP'], found['AP50'], found['curve']) == (0., 0., [[1, 0.]])
+    log.write_text(log.read_text().replace('"data_time"', '"pascal_voc/mAP": 0.3, "data_time"'))
+    with pytest.raises(SystemExit, match='no score of a validation, such as'):
+        compare.read_figures(str(tmp_path))
+
+
+def test_teachers_of_configs_of_other_folders(shapes, tmp_path, monkeypatch):
+    """That of the compared folder has the same weights for all; another one must exist."""
+    monkeypatch.syspath_prepend(TOOLS)
+    compare = importlib.import_module('compare')
+    student, teacher = (detector_config(shapes, retinanet(width=width), 'unused')
+                        for width in (8, 12))
+    write_pair(tmp_path / 'pair', student, teacher)
+    for name, path in dict(same='pair/teacher.py', other='other/teacher.py').items():
+        (tmp_path / name).mkdir()
+        teacher.dump(str(tmp_path / name / 'teacher.py'))
+        text = (tmp_path / 'pair' / 'dist.py').read_text()
+        (tmp_path / name / 'kd.py').write_text(
+            text.replace('./student.py', '../pair/student.py')
+            .replace('{{ fileDirname }}/teacher.py', f'{{{{ fileDirname }}}}/../{path}')
+            .replace('set by the tool', 'own.pth'))
+    save_teacher(tmp_path / 'given.pth', retinanet(width=12))
+    trained = {}
+
+    def finish_run(args, name, seed, config):
+        trained[name] = config
+        return dict(checkpoint='given.pth')
+
+    monkeypatch.setattr(compare, 'finish_run', finish_run)
+    monkeypatch.chdir(tmp_path)
+
+    def run_all(*words):
+        trained.clear()
+        monkeypatch.setattr('sys.argv', ['compare.py', 'pair', *words])
+        return compare.all_runs(compare.parse_args())
+
+    for given in ((), ('--teacher-checkpoint', 'given.pth')):
+        run_all('--methods', 'dist', 'same/kd.py', *given)
+        for name in ('dist', 'same'):
+            assert trained[name].model.teacher.checkpoint == 'given.pth'
+        with pytest.raises(FileNotFoundError, match='no teacher checkpoint at `own.pth`'):
+            run_all('--methods', 'dist', 'other/kd.py', *given)
+        assert not trained, 'trained before all configs were checked'
+    (tmp_path / 'own.pth').write_bytes(b'weights')
+    run_all('--methods', 'dist', 'other/kd.py')
+    assert trained['other'].model.teacher.checkpoint == 'own.pth'
+
+
 @pytest.mark.slow
 def test_compare_supports_segmentors(streets, tmp_path):
     write_pair(tmp_path / 'pair', segmentor_config(streets, segmentor(), 'unused'),
