@@ -4,6 +4,7 @@ import gc
 import importlib
 import importlib.metadata
 import json
+import logging
 import os
 import sys
 from typing import Any, Dict, Iterator, List
@@ -17,6 +18,9 @@ from mmengine.config import Config
 from mmkd.files.safe_types import allow_mmengine_checkpoints
 
 torch.set_num_threads(1)
+# A logger of an earlier test writes to the output of that test, which is closed, and would report
+# this in the output of the present one.
+logging.raiseExceptions = False
 
 QUICK = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'quick')
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (QUICK, os.environ.get('PYTHONPATH'))))

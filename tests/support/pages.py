@@ -193,11 +193,11 @@ def check(config: Config, base: Base) -> None:
         return
     if isinstance(model.get('unlabelled'), str):  # a Runner takes the pipeline from its own
         model.unlabelled = dict(dataloader=dict(dataset=dict(
-            type='mmkd.ImageFolder', folder=model.unlabelled, pipeline=[
-                dict(one, type=f'{base.scope}.{one.type}')
-                for one in _pipeline(config.train_dataloader.dataset)])))
+            type='mmkd.ImageFolder', folder=model.unlabelled,
+            pipeline=_pipeline(config.train_dataloader.dataset))))
     built = build(dict(model, classes=base.classes), base.scope)
-    built.prepare()
+    with DefaultScope.overwrite_default_scope(base.scope):
+        built.prepare()
     if built.inherit is not None:
         built.inherit.pass_on(built.teacher.model, built.student)
 

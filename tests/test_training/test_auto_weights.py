@@ -199,7 +199,7 @@ class HalfLoss(SlopeLoss):
 
 
 @LOSSES.register
-class RootLoss(SlopeLoss):
+class SqrtLoss(SlopeLoss):
     """Where the factor is negative, the value is finite, and the gradient is NaN."""
 
     def compare(self, student, teacher, *, iteration):
@@ -209,7 +209,7 @@ class RootLoss(SlopeLoss):
 
 
 def root(weight):
-    return linear(weight, kind='mmkd.RootLoss', name='loss_backbone_slope')
+    return linear(weight, kind='mmkd.SqrtLoss', name='loss_backbone_slope')
 
 
 @PATHS
