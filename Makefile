@@ -21,7 +21,7 @@ demo: env ## distil a small detector from a larger one on digits, 8 minutes on 2
 	@$(PYTHON_OF_VENV) tools/make_digits.py data/digits
 	@$(PYTHON_OF_VENV) tools/compare.py configs/digits --data-root data/digits/ --work-dir work_dirs/demo
 
-test: env ## the fast tests, 6 minutes on 2 cores
+test: env ## the fast tests, 8 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: env ## the slow tests: the zoo, every config, killed runs, experiments, several processes
