@@ -2,7 +2,6 @@
 import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..files.archive import hash_of_file
 from ..training.shares import SCALAR
 from .charts import Line, chart
 from .page import code, folded, heading, page, paragraph, table
@@ -30,7 +29,7 @@ def roles_of(runs: Sequence[Run]) -> Dict[str, str]:
             roles[run.name] = DISTILLED
         elif model_of(run) and model_of(run) in students:
             roles[run.name] = ALONE
-        elif run.checkpoint and hashes and hash_of_file(run.checkpoint) in hashes:
+        elif hashes and run.checkpoint_hash in hashes:
             roles[run.name] = TEACHER
         else:
             roles[run.name] = ''

@@ -2,23 +2,24 @@
 import glob
 import json
 import os
-import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
+from ..files.archive import hash_of_file
 from ..files.checkpoint import read_checkpoint
 from ..files.history import KEY
 from ..training.shares import SCALAR
 from ..worth.scores import deciding
+from .class_tables import class_table
 
 NOT_SCORES = {'lr', 'base_lr', 'momentum', 'weight_decay', 'data_time', 'time', 'memory', 'epoch',
               'iter', 'step', 'grad_norm'}
 OF_A_TEST = ('. For a teacher that was trained elsewhere, `python -m mmkd test TEACHER.py '
              'TEACHER.pth` makes one')
-TABLE = re.compile(r'^[+|].*[+|]$')
 Points = List[Tuple[float, float]]
 
 
@@ -97,6 +98,11 @@ class Run:
         points = self.scores(metric)
         return points[-1][1] if points else self.tested.get(metric)
 
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        """SHA-256 of the checkpoint; '' without one."""
+        return hash_of_file(self.checkpoint) if self.checkpoint else ''
+
     @property
     def seconds(self) -> Optional[float]:
         """Median of the seconds per iteration."""
@@ -145,7 +151,7 @@ def read_run(folder: str, name: str = '') -> Run:
     if not logs:
         with open(tests[-1], encoding='utf-8') as file:
             run.tested = json.load(file)
-        run.checkpoint = str((run.config or {}).get('load_from') or '')
+        _checkpoint_of_test(run)
         return run
     _by_class(run, folder)
     _checkpoint(run)
@@ -227,46 +233,6 @@ def _by_class(run: Run, folder: str) -> None:
             return
 
 
-def class_table(text: str) -> Dict[str, Dict[str, float]]:
-    """The last table by class in a log of mmseg ('Class') or mmdet ('category').
-
-    Example:
-        >>> class_table('''
-        ... +-------+------+
-        ... | Class | IoU  |
-        ... +-------+------+
-        ... |  road | 90.5 |
-        ... |  sky  | nan  |
-        ... +-------+------+''')
-        {'road': {'IoU': 90.5}}
-    """
-    found: Dict[str, Dict[str, float]] = {}
-    titles: List[str] = []
-    for line in text.splitlines():
-        line = line.strip()
-        if not TABLE.match(line):
-            titles = []
-            continue
-        cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if cells[0] in ('Class', 'category'):
-            titles, found = cells, {}
-        elif titles and len(cells) == len(titles) and not line.startswith('+'):
-            factor = 100 if titles[0] == 'category' else 1
-            values = {title: factor * number for title, cell in zip(titles[1:], cells[1:])
-                      if (number := _number(cell)) is not None}
-            if values:
-                found[cells[0]] = values
-    return found
-
-
-def _number(cell: str) -> Optional[float]:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if value == value else None
-
-
 def _checkpoint(run: Run) -> None:
     """The record and the versions in the newest checkpoint."""
     try:
@@ -291,3 +257,12 @@ def _checkpoint(run: Run) -> None:
         **{key: str(run.record[key]) for key in ('mmkd', 'torch') if key in run.record},
         **{key.removesuffix('_version'): str(value) for key, value in meta.items()
            if key.endswith('_version') and isinstance(value, str)}}
+
+
+def _checkpoint_of_test(run: Run) -> None:
+    """The file that the config of a test names, if it is still there."""
+    path = str((run.config or {}).get('load_from') or '')
+    if os.path.isfile(path):
+        run.checkpoint = path
+    else:
+        run.notes.append(f'the checkpoint {path} does not exist')

@@ -78,7 +78,7 @@ def test_an_examination_without_figures():
 @pytest.mark.parametrize('name', [
     'worth.tally', 'worth.images', 'worth.advice', 'worth.agreement', 'worth.pull', 'worth.costs',
     'worth.examine', 'reports.page', 'reports.charts', 'reports.pictures', 'reports.pair',
-    'reports.runs'])
+    'reports.class_tables'])
 def test_examples_in_docstrings(name):
     module = importlib.import_module(f'mmkd.{name}')
     done = doctest.testmod(module, extraglobs=dict(torch=torch))

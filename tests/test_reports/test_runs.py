@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 import pytest
 
 from mmkd.reports.charts import Line, chart, thinned, ticks
+from mmkd.reports.class_tables import class_table
 from mmkd.reports.page import page, table
 from mmkd.reports.run import as_page, roles_of, summary_of
-from mmkd.reports.runs import class_table, read_run
+from mmkd.reports.runs import read_run
 
 STUDENT = "model = dict(type='RetinaNet', _scope_='mmdet')\n"
 DISTILLED = ("model = dict(type='mmkd.Distiller', student=dict(type='RetinaNet'), teacher=dict(),\n"
@@ -130,6 +131,11 @@ def test_a_test_gives_the_score_of_a_teacher_that_was_trained_elsewhere(tmp_path
     assert len(remarks) == 1
     assert 'depends on the seed' in remarks[0]
     assert '0.6' in as_page(runs)
+    weights.unlink()
+    run = read_run(str(tmp_path / 'teacher'))
+    assert run.checkpoint == ''
+    assert run.notes == [f'the checkpoint {weights} does not exist']
+    assert roles_of([*runs[:2], run])[run.name] == ''
 
 
 def test_tables_by_class_of_both_libraries():
