@@ -57,8 +57,9 @@ def page() -> str:
 def _row(method: Method, cost: Optional[Dict[str, Any]]) -> str:
     measured = '' if cost is None else f' {cost.get("parameters", "")} | {cost.get("step", "")} |'
     kinds = [FAMILIES[kind] for kind in method.recipes() if kind in FAMILIES]
-    families = ', '.join(kinds if kinds[0] != FAMILIES[''] or len(kinds) == 1 else
-                         ['all (own settings: ' + ', '.join(kinds[1:]) + ')'])
+    families = ', '.join(kinds)
+    if kinds[0] == FAMILIES[''] and kinds[1:]:
+        families = f'{kinds[0]} (own settings: {", ".join(kinds[1:])})'
     needs = ', '.join(need if ' ' in need or need == 'layers' else f'`{need}`'
                       for need in needs_of(method)) or 'nothing'
     anchor = method.module.rpartition('.')[2]

@@ -6,6 +6,8 @@ from operator import itemgetter
 from statistics import mean, median, stdev
 from typing import Any, Dict, List, Optional, Tuple
 
+from mmkd.reports.runs import NOT_SCORES
+
 TITLES = dict(teacher='teacher', student='student alone', kd='student + KD', dist='student + DIST',
               cwd='student + CWD', dist_mimic='student + DIST + mimic')
 FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
@@ -13,7 +15,6 @@ FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
            'top-1': ('accuracy/top1', 1), 'top-5': ('accuracy/top5', 1),
            'mAP': ('multi-label/mAP', 1), 'F1': ('multi-label/f1-score', 1)}
 """Columns of the tables: name in the log, and factor to per cent."""
-NO_SCORES = {'time', 'data_time', 'memory', 'step', 'epoch', 'iter'}
 NOTHING = {'coco/bbox_mAP': 0., 'coco/bbox_mAP_50': 0.}
 """The scores of a validation without a detection, for which mmdet's CocoMetric returns none."""
 
@@ -23,7 +24,7 @@ def read_figures(folder: str) -> Dict[str, Any]:
     newest = max(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     with open(newest) as file:
         lines = [json.loads(line) for line in file]
-    scores = [dict(line, **NOTHING) if set(line) <= NO_SCORES else line for line in lines
+    scores = [dict(line, **NOTHING) if set(line) <= NOT_SCORES else line for line in lines
               if 'loss' not in line and 'time' in line]
     scores = [line for line in scores if any(key in line for key, _ in FIGURES.values())]
     if not scores:
