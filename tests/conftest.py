@@ -7,13 +7,15 @@ import json
 import logging
 import os
 import sys
-from typing import Any, Dict, Iterator, List
+import time
+from typing import Any, Dict, Iterator, List, Set
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmkd.files.safe_types import allow_mmengine_checkpoints
 
@@ -29,6 +31,27 @@ for module in ('quick', 'declared_operators'):
     importlib.import_module(module)
 
 CLASSES = ('disc', 'square', 'cross')
+
+TIMESTAMP = '%Y%m%d_%H%M%S'  # as MMEngine writes it
+setup_env = Runner.setup_env
+taken: Set[str] = set()
+
+
+def setup_env_at_its_own_second(runner: Runner, config: dict) -> None:
+    """Give each Runner of a process its own timestamp.
+
+    Runs of tests take less than a second. Two with one timestamp share a folder of logs, and
+    MMEngine continues the visualizer of the first.
+    """
+    setup_env(runner, config)
+    second = time.mktime(time.strptime(runner._timestamp, TIMESTAMP))
+    while runner._timestamp in taken:
+        second += 1
+        runner._timestamp = time.strftime(TIMESTAMP, time.localtime(second))
+    taken.add(runner._timestamp)
+
+
+Runner.setup_env = setup_env_at_its_own_second
 
 
 def pytest_collection_finish() -> None:

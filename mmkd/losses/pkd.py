@@ -16,7 +16,8 @@
 :Published: Faster R-CNN R50, Faster R-CNN R101 (39.8), 2x: 38.4 -> 40.3 (authors); RetinaNet R50,
     RetinaNet X101-64x4d (41.0), 2x: 37.4 -> 40.8 (authors); RetinaNet R50, FCOS X101 (42.6), 1x:
     36.5 -> 40.3 (authors); RetinaNet R50, Mask R-CNN Swin-S (48.2), 2x: 37.4 -> 41.5 (authors);
-    RepPoints R50, RepPoints X101-DCN (44.2), 2x: 38.6 -> 42.3 (authors).
+    FCOS R50, Mask R-CNN Swin-S (48.2), 2x: 39.1 -> 43.9 (paper); RepPoints R50, RepPoints X101-DCN
+    (44.2), 2x: 38.6 -> 42.3 (authors).
 """
 from typing import Any, Iterator, Tuple
 
