@@ -283,6 +283,7 @@ def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
     copied = save_teacher(tmp_path / 'renamed.pth', retinanet(channels=24))  # equal weights
     checkpoint = str(folder / 'run' / 'epoch_1.pth')
     (tmp_path / 'text.pth').write_text('no weights')
+    (tmp_path / 'empty.pth').write_bytes(b'')
     for number, (who, entry, message) in enumerate([
             (teacher, {}, 'MasKDLoss needs `tokens`, the file of its first stage: write it by '
              '`python tools/train.py TEACHER.py --prepare maskd`, which writes prepared.pth'),
@@ -291,6 +292,8 @@ def test_a_file_that_does_not_fit_is_refused(prepared, shapes, tmp_path):
                                                'it contains .* as a checkpoint does; give the file '
                                                'that mmkd.Prepare writes'),
             (teacher, dict(tokens=str(tmp_path / 'text.pth')), 'not a readable file of weights'),
+            (teacher, dict(tokens=str(tmp_path / 'empty.pth')), 'not a readable file of weights: '
+                                                                'EOFError; give the file'),
             (other, dict(tokens=file), r'was trained with the teacher t.pth \(\w{8}\), but '
              r'the teacher of this run is other.pth \(\w{8}\); use a file trained with this '
              'teacher'),

@@ -4,9 +4,12 @@
 
 FOLDER contains `teacher.py`, `student.py` (the student alone) and one config per method (`kd.py`,
 `dist.py`, ...). A config of another folder is given by its path. Its run has the name of its
-folder, and it keeps its own teacher, unless that is the `teacher.py` of FOLDER:
+folder, and it keeps its own teacher, unless that is the `teacher.py` of FOLDER. The name of a
+method, as for --method of tools/train.py, needs no config: one is written for the pair of
+`student.py` and `teacher.py`:
 
     python tools/compare.py configs/bccd --methods student dist configs/ps_kd/retinanet_r18_bccd.py
+    python tools/compare.py configs/bccd_lite --methods student dist cwd 'mgd+cwd' auto
 
 Several calls can fill one work dir. This one trains nothing, and makes the table of all its runs:
 
@@ -18,21 +21,27 @@ changed. Output in the work dir: `table.md`, `results.json`, `curves.png`, `shee
 run its log and checkpoint.
 """
 import argparse
-import glob
 import json
 import os
 import re
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from bootstrap import check_evaluator, intervals_of
 from chain import ENVIRONMENT, TRAIN_TOOL
 from command import Parser, last_words, run
-from common import Options, check_checkpoint, check_files, read_config
+from common import check_checkpoint, check_files
 from compare_plots import plot_curves, plot_sheet
+from compare_students import (
+    TRAINED_FIRST,
+    add_options,
+    find_students,
+    has_teacher_of,
+    make_config,
+    write,
+)
 from compare_table import (
-    TITLES,
     collected_runs,
     columns_of,
     make_table,
@@ -40,7 +49,6 @@ from compare_table import (
     remark_on,
     title_of,
 )
-from data_options import hold_out, with_data_root
 from fingerprint import data, differences, digest_of_config, networks, told
 from mmengine.config import Config
 from tqdm import tqdm
@@ -56,17 +64,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', help='folder of configs')
     parser.add_argument('--work-dir', help='defaults to work_dirs/<name of the folder>')
-    parser.add_argument('--data-root', help='folder of the data; overrides the configs')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='seeds of the students; the teacher has seed 0')
-    parser.add_argument('--methods', nargs='+', help='students to train: configs, not names as '
-                        'of --method: name of a file in the folder without .py, or path of '
-                        'another config; by default all of the folder')
-    parser.add_argument('--holdout', type=int, metavar='N',
-                        help='to choose settings without the validation set: validate on every '
-                        'N-th training image, and leave it out of training')
-    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
-                        help='override settings of the students, as in tools/train.py')
+    add_options(parser)
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher, which is '
                         'not trained')
@@ -120,7 +120,7 @@ def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
     """Train what is not finished; return the results by name."""
     students = find_students(args)
     for path in students.values():  # errors in any config are raised before the first training
-        config = make_config(args, path, 0, args.teacher_checkpoint or 'is trained first')
+        config = make_config(args, path, 0, args.teacher_checkpoint or TRAINED_FIRST)
         if args.teacher_checkpoint or not has_teacher_of(args.folder, config):
             check_files(config)
         if args.bootstrap:
@@ -134,57 +134,6 @@ def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
             runs.setdefault(name + args.tag, []).append(
                 finish_run(args, name + args.tag, seed, config))
     return runs
-
-
-def find_students(args: argparse.Namespace) -> Dict[str, str]:
-    """Paths of the students' configs by name: alone, KD, DIST, then any other."""
-    found = {name_in(path): path for path in glob.glob(os.path.join(args.folder, '*.py'))}
-    del found['teacher']
-    order = [*TITLES, *sorted(set(found) - set(TITLES))]
-    wanted = args.methods or [name for name in order if name in found]
-    students = {}
-    for method in wanted:
-        if method in found:
-            name, path = method, found[method]
-        elif method.endswith('.py') and os.path.isfile(method):
-            name, path = os.path.basename(os.path.dirname(os.path.abspath(method))), method
-        else:
-            raise SystemExit(f'no config {method!r}; the configs of {args.folder} are '
-                             f'{sorted(found)}; write one of these, or the path of another config')
-        if name in students:
-            raise SystemExit(f'{path} and {students[name]} have the same name {name!r}; compare '
-                             'them in two runs, with two work dirs')
-        students[name] = path
-    return students
-
-
-def name_in(path: str) -> str:
-    """Name of a config, without folder and suffix."""
-    return os.path.splitext(os.path.basename(path))[0]
-
-
-def make_config(args: argparse.Namespace, path: str, seed: int,
-                teacher_checkpoint: Optional[str] = None) -> Config:
-    """The config of one run."""
-    config = read_config(path)
-    if args.data_root:
-        config = with_data_root(config, args.data_root)
-    if args.holdout:
-        hold_out(config, args.holdout, args.work_dir)
-    config.randomness = dict(seed=seed)
-    if teacher_checkpoint:
-        config.merge_from_dict(dict(args.cfg_options))
-    if has_teacher_of(args.folder, config):
-        config.model.teacher.checkpoint = teacher_checkpoint
-    return config
-
-
-def has_teacher_of(folder: str, config: Config) -> bool:
-    """Whether the teacher of a config is the `teacher.py` of a folder."""
-    teacher = config.model.get('teacher')
-    path = teacher.get('config') if isinstance(teacher, dict) else None
-    return isinstance(path, str) and os.path.isfile(path) and os.path.samefile(
-        path, os.path.join(folder, 'teacher.py'))
 
 
 def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:
@@ -249,14 +198,6 @@ def count_parameters(config: Config) -> int:
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(model_config(config))
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def write(folder: str, name: str, text: str) -> str:
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, name)
-    with open(path, 'w') as file:
-        file.write(text)
-    return path
 
 
 if __name__ == '__main__':

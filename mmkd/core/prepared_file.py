@@ -1,12 +1,13 @@
 """What is in the file of a module that was trained through a teacher? Requires only torch."""
 import hashlib
 import os
-import pickle
 from functools import lru_cache
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
+
+from .errors import said_by
 
 FORMAT = 'mmkd.prepared'
 """Value of ``'format'`` in the file."""
@@ -76,9 +77,9 @@ def _read(path: str, *state: int) -> PreparedFile:
         file.seek(0)
         try:
             content = torch.load(file, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        except Exception as error:  # torch raises half a dozen types for a file it cannot read
             raise ValueError(f'`{path}` is not a readable file of weights: '
-                             f'{str(error).splitlines()[0][:200]}; {REMEDY}') from error
+                             f'{said_by(error)}; {REMEDY}') from error
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Callable, List, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
+from ...core.errors import said_by
 from ...core.log import warn
 
 try:
@@ -174,7 +175,7 @@ def agree(what: str, plain: Callable[[], List[Tensor]], fused: Callable[[], List
         for one, other in zip(plain(), fused()):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     except Exception as error:  # from the compiler
-        warn(f'{what} runs without its fused kernels, which failed: {type(error).__name__}: '
-             f'{str(error).strip().splitlines()[0]}')
+        warn(f'{what} runs without its fused kernels, which failed: '
+             f'{said_by(error)}')
         return False
     return True
