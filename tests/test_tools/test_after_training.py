@@ -9,40 +9,18 @@ import torch
 import yaml
 from conftest import build, retinanet, save_teacher, segmentor
 from mmengine.config import Config
+from support.exporting import END, WITHOUT_MMKD
 from support.tools import ROOT, run_tool
 
-WITHOUT_MMKD = """
-import sys
-sys.modules['mmkd'] = None  # an import of it fails
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import load_checkpoint
-
-config = Config.fromfile('model.py')
-with DefaultScope.overwrite_default_scope(config.default_scope):
-    model = MODELS.build(config.model).eval()
-# MMEngine calls torch.load without weights_only, which torch 2.6 and later reads as True.
-load_checkpoint(model, sys.argv[1], map_location='cpu', strict=True)
-
-class Raw(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image):
-        out = self.model(image, mode='tensor')
-        return tuple(one for level in out for one in level) if isinstance(out, tuple) else out
-
-raw, image = Raw(model), torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+SCRIPT = WITHOUT_MMKD + """
+image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
     expected = raw(image)
     traced = torch.jit.trace(raw, image)
     traced.save('model.pt')
     found = torch.jit.load('model.pt')(image)
 torch.save(dict(expected=expected, found=found), 'outputs.pth')
-assert not any(name.startswith('mmkd.') for name in sys.modules)
-"""
+""" + END
 
 
 @pytest.fixture(params=['mmseg', 'mmdet'])
@@ -57,7 +35,7 @@ def student(request, tmp_path):
 def test_published_file_is_exported_without_mmkd(student, tmp_path):
     run_tool('publish_student.py', 'model.py', 'epoch_1.pth', '--out', 'out', cwd=tmp_path)
     path, = (tmp_path / 'out').glob('*.pth')
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', WITHOUT_MMKD, str(path)],
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', SCRIPT, str(path)],
                           cwd=tmp_path, capture_output=True, text=True,
                           env={**os.environ, 'PYTHONPATH': ''})
     assert done.returncode == 0, done.stderr

@@ -6,40 +6,19 @@ import pytest
 import torch
 from conftest import build, retinanet, save_teacher, segmentor
 from mmengine.config import Config
+from support.exporting import END, WITHOUT_MMKD
 from support.neighbours import needs
 from support.tools import run_tool
 
 needs('onnx', 'onnxscript', 'onnxruntime')
 
-WITHOUT_MMKD = """
-import sys
-sys.modules['mmkd'] = None  # an import of it fails
+SCRIPT = WITHOUT_MMKD + """
 import onnxruntime
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import load_checkpoint
-
-config = Config.fromfile('model.py')
-with DefaultScope.overwrite_default_scope(config.default_scope):
-    model = MODELS.build(config.model).eval()
-load_checkpoint(model, sys.argv[1], map_location='cpu', strict=True)
-
-class Raw(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image):
-        out = self.model(image, mode='tensor')
-        return tuple(one for level in out for one in level) if isinstance(out, tuple) else out
-
 image = torch.load('image.pth', weights_only=True)
-torch.onnx.export(Raw(model), (image,), 'model.onnx', input_names=['image'], dynamo=True)
+torch.onnx.export(raw, (image,), 'model.onnx', input_names=['image'], dynamo=True)
 found = onnxruntime.InferenceSession('model.onnx').run(None, {'image': image.numpy()})
 torch.save([torch.from_numpy(one) for one in found], 'outputs.pth')
-assert not any(name.startswith('mmkd.') for name in sys.modules)
-"""
+""" + END
 
 
 @pytest.mark.slow
@@ -51,7 +30,7 @@ def test_onnx_of_a_published_student(scope, model, tmp_path):
     path, = (tmp_path / 'out').glob('*.pth')
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.save(image, tmp_path / 'image.pth')
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', WITHOUT_MMKD, str(path)],
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', SCRIPT, str(path)],
                           cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     plain = build(model(), scope).eval()
