@@ -11,8 +11,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmkd.core.build import check_arguments, parameters_of
+from mmkd.core.missing import looked_for
 from mmkd.files.classes import FILES, stated_mapping
-from mmkd.files.missing import looked_for
 from mmkd.files.zoo import config_path, published_checkpoint, read_config_file
 from mmkd.networks import CachedTeacher, FrozenTeacher, ModuleTeacher
 from mmkd.networks.frozen import LEFT_OUT

@@ -26,6 +26,7 @@ from mmengine.registry import DefaultScope
 from recommend import Written, method_for
 from written import check_edited, write_kept
 
+from mmkd.core.missing import looked_for
 from mmkd.files.archive import hash_of_file
 from mmkd.files.folds import NAME, Folds, write_folds
 
@@ -142,7 +143,8 @@ def sizes_of(config: Config, source: str) -> Dict[str, int]:
                          'config with one of these')
     missing = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
     if missing or not names:
-        raise SystemExit(f'{folder} has no image {missing[0]} (looked from {os.getcwd()})'
+        raise SystemExit(f'{folder} has no image {missing[0]} '
+                         f'{looked_for(os.path.join(folder, missing[0]))}'
                          if missing else f'{folder} has no training images' +
                          '; check data_root and data_prefix of the config')
     return {name: os.path.getsize(os.path.join(folder, name)) for name in names}
@@ -152,7 +154,7 @@ def coco_of(entry: Any) -> Dict[str, Any]:
     """The content of an annotation file in COCO's format."""
     path = os.path.join(entry.get('data_root') or '', entry['ann_file'])
     if not os.path.isfile(path):
-        raise SystemExit(f'no annotation file at {path} (looked from {os.getcwd()}); check '
+        raise SystemExit(f'no annotation file at {path} {looked_for(path)}; check '
                          'data_root and ann_file of the config')
     with open(path, encoding='utf-8') as file:
         content: Dict[str, Any] = json.load(file)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, DefaultScope
 
+from mmkd.core.missing import looked_for
 from mmkd.core.names import joined
 from mmkd.data.pseudo_labels import image_paths, overlap
 from mmkd.data.unlabelled import SUFFIXES as OF_FOLDERS
@@ -34,8 +35,8 @@ def find_images(source: str) -> Tuple[str, List[str]]:
             found = [line.strip() for line in file if line.strip()]
         missing = [path for path in found if not os.path.isfile(path)]
         if missing:
-            raise SystemExit(f'{source} names {len(missing)} files that do not exist (looked from '
-                             f'{os.getcwd()}), the first is {missing[0]}; correct the paths')
+            raise SystemExit(f'{source} names {len(missing)} files that do not exist, the '
+                             f'first is {missing[0]} {looked_for(missing[0])}; correct the paths')
         root = folder_of(found)
         said = 'a path in each line'
     elif '::' in source or source.endswith('.py'):
@@ -47,7 +48,7 @@ def find_images(source: str) -> Tuple[str, List[str]]:
         root = prefix.get('img') or prefix.get('img_path') or folder_of(found)
         said = 'images in its train_dataloader'
     else:
-        raise SystemExit(f'no images at {source} (looked from {os.getcwd()}); give a folder, a '
+        raise SystemExit(f'no images at {source} {looked_for(source)}; give a folder, a '
                          '.txt file with a path in each line, or a config')
     if not found:
         raise SystemExit(f'no image in {source}: expected {said}')

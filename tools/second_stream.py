@@ -7,6 +7,8 @@ from command import Parser
 from common import read_config
 from mmengine.config import Config
 
+from mmkd.core.missing import looked_for
+
 
 def add_second_stream(parser: Parser) -> None:
     """Add the options."""
@@ -33,7 +35,7 @@ def images_of(name: str) -> Any:
         folder = os.path.abspath(os.path.expanduser(name))
         if not os.path.isdir(folder):
             raise SystemExit(f'--unlabelled {name}: expected a folder of images, or a config '
-                             f'(*.py), but there is no such folder (looked from {os.getcwd()})')
+                             f'(*.py), but there is no such folder {looked_for(folder)}')
         return folder
     loader = read_config(name).get('train_dataloader')
     if not loader:

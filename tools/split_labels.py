@@ -19,6 +19,7 @@ from label_files import write_whole
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmkd.core.missing import looked_for
 from mmkd.core.names import joined
 
 
@@ -76,7 +77,7 @@ def main() -> None:
 def split_coco(args: argparse.Namespace, path: str) -> None:
     """Write annotation files. Categories, and so the numbers of the classes, stay as they are."""
     if not os.path.isfile(path):
-        raise SystemExit(f'no annotation file at {path} (looked from {os.getcwd()}); check '
+        raise SystemExit(f'no annotation file at {path} {looked_for(path)}; check '
                          'data_root and ann_file of the config')
     with open(path, encoding='utf-8') as file:
         content = json.load(file)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import said_by
+from .missing import looked_for
 
 FORMAT = 'mmkd.prepared'
 """Value of ``'format'`` in the file."""
@@ -64,7 +65,7 @@ def read_prepared(path: str) -> PreparedFile:
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'no file at `{path}` (looked from {os.getcwd()}); give the file '
+        raise FileNotFoundError(f'no file at `{path}` {looked_for(path)}; give the file '
                                 'that mmkd.Prepare writes at the end of its training')
     state = os.stat(path)
     return _read(os.path.abspath(path), state.st_mtime_ns, state.st_size)

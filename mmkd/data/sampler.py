@@ -9,6 +9,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch import Tensor
 
 from ..core.build import named_arguments
+from ..core.missing import looked_for
 from ..registry import DATA_SAMPLERS
 
 
@@ -84,8 +85,8 @@ def weights_of(weights: Any, count: int) -> Tensor:
         shown = f'{shown}, `{weights}`,'
         if not os.path.isfile(weights):
             raise FileNotFoundError(f'{shown} must be numbers or a JSON file, but there is no such '
-                                    f'file (looked from {os.getcwd()}); {remedy}, or the path of '
-                                    'such a file')
+                                    f'file {looked_for(weights)}; {remedy}, or the path of such '
+                                    'a file')
         try:
             with open(weights, encoding='utf-8') as file:
                 content = json.load(file)

@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 from ..core.build import named_arguments
+from ..core.missing import looked_for
 from ..core.rng import preserved_rng, seed_from
 from ..registry import DATASETS, TRANSFORMS
 
@@ -59,8 +60,8 @@ class ImageFolder(BaseDataset):
         """One dict per image."""
         if not os.path.isdir(self.folder):
             raise FileNotFoundError(
-                f'the folder of unlabelled images, `{self.folder}`, does not exist (looked from '
-                f'{os.getcwd()}); give the path of a folder with images')
+                f'the folder of unlabelled images, `{self.folder}`, does not exist '
+                f'{looked_for(self.folder)}; give the path of a folder with images')
         found, others = [], 0
         for place, folders, names in os.walk(self.folder, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith('.'))

@@ -6,8 +6,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from ..core.errors import explained
+from ..core.missing import looked_for
 from ..core.names import joined
-from .missing import looked_for
 from .reading import opened, read_open
 from .sources import SUPPORTED, from_object_store, is_in_object_store, is_of_others, local_path
 from .whole import wrong_with

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from ..core.errors import explained
+from ..core.missing import looked_for
 from ..core.names import joined, shown_names
 from ..core.runner import current_runner
 
@@ -171,8 +172,8 @@ FILES = ('.json', '.yaml', '.yml', '.py')
 def _of_file(path: str, what: str) -> Any:
     """The list or dict in a file: its whole content, or what it has under 'classes'."""
     if not os.path.isfile(os.path.expanduser(path)):
-        raise FileNotFoundError(f'`{what}`: no file at `{path}` (looked from {os.getcwd()}); give '
-                                'the path of a file with the mapping of classes')
+        raise FileNotFoundError(f'`{what}`: no file at `{path}` {looked_for(path)}; give the path '
+                                'of a file with the mapping of classes')
     with explained(f'`{what}`: `{path}` cannot be read',
                    'write a mapping of classes in it, such as {"RBC": "cell", "rider": null}'):
         found = _content(os.path.expanduser(path))

@@ -4,6 +4,7 @@ import json
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..core.missing import looked_for
 from ..core.names import joined
 
 NAME = 'folds.json'
@@ -49,7 +50,7 @@ class Folds(NamedTuple):
         """
         path = os.path.join(os.path.expanduser(folder), NAME)
         if not os.path.isfile(path):
-            raise FileNotFoundError(f'no {NAME} in `{folder}` (looked from {os.getcwd()}); '
+            raise FileNotFoundError(f'no {NAME} in `{folder}` {looked_for(path)}; '
                                     f'{WRITTEN}, or give the folder that it wrote')
         with open(path, 'rb') as file:
             content = file.read()

@@ -6,9 +6,9 @@ from typing import Any, Callable, Dict, List
 import mmengine.runner.checkpoint as mmengine_checkpoint
 from mmengine.runner import CheckpointLoader
 
+from ..core.missing import looked_for
 from ..core.runner import current_runner, is_training
 from .fit import check_numbers
-from .missing import looked_for
 from .reading import SWITCHES, read_file, read_open
 from .safe_types import allow_mmengine_checkpoints
 from .sources import OWN_SCHEMES, from_object_store, is_in_object_store, local_path

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 from ..core.errors import explained, how_to_import, missing_package
+from ..core.missing import closest_in_folder
 from .data_configs import read_config_file as read_without_code
-from .missing import closest_in_folder
 
 CONFIGS = '.py', '.json', '.yml', '.yaml'
 CHECKPOINTS = '.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors'

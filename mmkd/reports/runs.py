@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 
+from ..core.missing import looked_for
 from ..files.archive import hash_of_file
 from ..files.checkpoint import read_checkpoint
 from ..files.history import KEY
@@ -138,7 +139,7 @@ def read_run(folder: str, name: str = '') -> Run:
         ValueError: If it has no log of MMEngine.
     """
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f'no work dir `{folder}` (looked from {os.getcwd()}); write the '
+        raise FileNotFoundError(f'no work dir `{folder}` {looked_for(folder)}; write the '
                                 f'folder that --work-dir named, or leave it out{OF_A_TEST}')
     logs = sorted(glob.glob(os.path.join(folder, '*', 'vis_data', 'scalars.json')))
     tests = sorted(glob.glob(os.path.join(folder, '*', '*.json')))

@@ -15,7 +15,7 @@ def looked_for(path: str) -> str:
 
 def closest_in_folder(path: str) -> str:
     """The files whose names are like that of a missing one, as a part of a message; '' if none."""
-    folder, name = os.path.split(os.path.expanduser(path))
+    folder, name = os.path.split(os.path.normpath(os.path.expanduser(path)))
     folder = folder or '.'
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     nearest = get_close_matches(name, siblings, n=3)
