@@ -14,8 +14,14 @@ def looked_for(path: str) -> str:
 
 
 def closest_in_folder(path: str) -> str:
-    """The files whose names are like that of a missing one, as a part of a message; '' if none."""
-    folder, name = os.path.split(os.path.normpath(os.path.expanduser(path)))
+    """The files whose names are like that of a missing one, as a part of a message; '' if none.
+
+    Where a file was expected and there is a folder, it says that.
+    """
+    path = os.path.normpath(os.path.expanduser(path))
+    if os.path.isdir(path):
+        return '; it is a folder'
+    folder, name = os.path.split(path)
     folder = folder or '.'
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     nearest = get_close_matches(name, siblings, n=3)

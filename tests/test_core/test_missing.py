@@ -8,6 +8,7 @@ from mmkd.core.missing import looked_for
     ('teacher.pt', '; closest in its folder: teacher.pth'),
     ('./folds/teacher_1.pth', '; closest in its folder: teacher_2.pth'),
     ('imagse/', '; closest in its folder: images'),
+    ('folds', '; it is a folder'),
     ('zzz', ''),
     ('no/folder/teacher.pth', ''),
 ])
