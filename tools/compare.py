@@ -174,7 +174,7 @@ def train(config_path: str, folder: str, title: str, epochs: int) -> None:
     environment = dict(os.environ, **ENVIRONMENT)
     log_path = os.path.join(folder, 'train.log')
     command = [sys.executable, '-W', 'ignore', TRAIN_TOOL, config_path, '--work-dir', folder]
-    with open(log_path, 'w') as log, tqdm(desc=title, ncols=100, unit='it') as bar, \
+    with open(log_path, 'w', buffering=1) as log, tqdm(desc=title, ncols=100, unit='it') as bar, \
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True, env=environment) as process:
         assert process.stdout is not None
