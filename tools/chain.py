@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from command import FLAG
 from common import NONE, checkpoint_of_teacher, finish_config, read_config
-from fingerprint import data, differences, digest_of_config, digest_of_source, told
+from fingerprint import code, data, differences, digest_of_config, digest_of_source, told
 from mmengine.config import Config
 from written import check_edited, write_kept
 
@@ -157,7 +157,8 @@ def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Di
             record[flag] = f'sha256 {digest_of_config(stage.files[word])}'
         else:
             record[flag] = digest_of_source(word)
-    return {**record, **data(stage.files.get(config) or read_config(config))}
+    own = stage.files.get(config) or read_config(config)
+    return {**record, **data(own), **code(own)}
 
 
 def write_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> None:

@@ -81,7 +81,10 @@ def as_typed(text: str) -> str:
     """A text about tools, with their names as the user writes them; see :func:`program`."""
     if not program().startswith('python -m mmkd'):
         return text
-    return re.sub(r'(?:python )?\btools/(\w+)\.py', r'python -m mmkd \1', text)
+    from mmkd.__main__ import tools_of
+    short = {os.path.basename(path)[:-3]: word for word, path in tools_of(TOOLS).items()}
+    return re.sub(r'(?:python )?\btools/(\w+)\.py',
+                  lambda found: f'python -m mmkd {short.get(found[1], found[1])}', text)
 
 
 def examples_of(text: str) -> str:
@@ -131,14 +134,16 @@ def lost_process(error: BaseException, resume: str = '') -> Optional[str]:
 
     The first process of each machine prints it, because the first one of all may have ended.
     """
-    lines = str(error).strip().splitlines()
-    if not isinstance(error, RuntimeError) or 'RANK' not in os.environ or not (
-            LOST.search(str(error))):
+    text = ' '.join(str(error).split())
+    found = LOST.search(text)
+    if not isinstance(error, RuntimeError) or 'RANK' not in os.environ or found is None:
         return None
+    begin = text.rfind(' ', 0, found.start()) + 1
+    said = text[begin:].partition('. ')[0][:100]
     time.sleep(PATIENCE_WHEN_LOST)
     return (f'process {os.environ["RANK"]} has lost the connection to another process of this run: '
             'that process or its machine has ended, or did not answer within '
-            f'`env_cfg.dist_cfg.timeout` ({lines[0][-100:]}); see what it has printed, and then '
+            f'`env_cfg.dist_cfg.timeout` ({said}); see what it has printed, and then '
             f'{resume or "run the same command again"}')
 
 

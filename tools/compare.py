@@ -15,10 +15,10 @@ Several calls can fill one work dir. This one trains nothing, and makes the tabl
 
     python tools/compare.py configs/bccd --collect
 
-The runs are trained in sequence. A finished run is not repeated, unless its config, its data
-(annotations, label maps, names and sizes of images), or its teacher's config or weights have
-changed. Output in the work dir: `table.md`, `results.json`, `curves.png`, `sheet.png`, and for each
-run its log and checkpoint.
+The runs are trained in sequence. A finished run is not repeated, unless its config, a module of
+yours that it uses, its data (annotations, label maps, names and sizes of images), or its
+teacher's config or weights have changed. Output in the work dir: `table.md`, `results.json`,
+`curves.png`, `sheet.png`, and for each run its config, log and checkpoint.
 """
 import argparse
 import json
@@ -49,7 +49,7 @@ from compare_table import (
     remark_on,
     title_of,
 )
-from fingerprint import data, differences, digest_of_config, networks, told
+from fingerprint import code, data, differences, digest_of_config, networks, told
 from mmengine.config import Config
 from tqdm import tqdm
 
@@ -143,7 +143,7 @@ def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -
         return dict(checkpoint=args.teacher_checkpoint, curve=[],
                     config=write(folder, 'config.py', config.pretty_text))
     fingerprint = {'the config': f'sha256 {digest_of_config(config)}', **networks(config),
-                   **data(config)}
+                   **data(config), **code(config)}
     result_path = os.path.join(folder, 'result.json')
     if os.path.isfile(result_path):
         with open(result_path) as file:

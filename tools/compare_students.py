@@ -8,6 +8,7 @@ from common import Options, read_config
 from compare_table import TITLES
 from data_options import hold_out, with_data_root
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from recommend import recommended_for
 
 from mmkd.inspection import Pair, entries_of, inspect_pair, settings_of
@@ -67,7 +68,8 @@ class OfFolder:
     """The pair of student.py and teacher.py, for which configs of methods are written.
 
     Args:
-        args (argparse.Namespace): With ``folder``, ``work_dir`` and ``prepared``.
+        args (argparse.Namespace): With ``folder``, ``work_dir``, ``prepared`` and
+            ``teacher_checkpoint``.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -97,14 +99,18 @@ class OfFolder:
             except ValueError as error:
                 raise SystemExit(f'no config {method!r}; the configs of {folder} are {others}, and '
                                  f'there is {error}') from None
-        self.pair = self.pair or inspect_pair(config, read_config(teacher))
+        if self.pair is None:
+            MMLogger.get_instance('compare', log_level='WARNING')  # not of its random weights
+            self.pair = inspect_pair(config, read_config(teacher))
         taken = method
         if method == AUTO:
             taken, reason = recommended_for(self.pair)
             print(f'{AUTO} takes {taken}: {reason}')
+        given = self.args.teacher_checkpoint
         own = (config.get('custom_imports') or {}).get('imports') or []
         text = config_text(
-            os.path.abspath(student), os.path.abspath(teacher), TRAINED_FIRST,
+            os.path.abspath(student), os.path.abspath(teacher),
+            os.path.abspath(given) if given else TRAINED_FIRST,
             entries_of(taken, self.pair, [os.path.abspath(path) for path in self.args.prepared]),
             [own] if isinstance(own, str) else own, settings_of(taken, self.pair), taken)
         return write(os.path.join(self.args.work_dir, 'configs'), f'{method}.py', text)

@@ -3,17 +3,17 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, List, Mapping
+import sys
+from typing import Any, Dict, Iterator, List, Mapping, Set
 
 from common import networks_of, read_config
 from mmengine.config import Config
 
+from mmkd.core.source import DIGITS, digest_of_module
 from mmkd.files.archive import hash_of_file
 from mmkd.files.folds import NAME
 from mmkd.files.zoo import CONFIGS
 
-DIGITS = 16
-"""Number of hexadecimal digits of a SHA-256."""
 MOST_TOLD = 3
 """Number of differences that a message lists."""
 
@@ -48,6 +48,35 @@ def networks(config: Config) -> Dict[str, str]:
         if isinstance(entry['folder'], str):
             found[f'{where}.folder'] = digest_of_source(os.path.join(entry['folder'], NAME))
     return found
+
+
+def code(config: Config) -> Dict[str, str]:
+    """Digests of the modules that a config imports and uses, by their names: a loss of the user may
+    be in one. Installed packages have none.
+
+    A module is not used if it defines classes, and the config names none of them.
+    """
+    names = (config.get('custom_imports') or {}).get('imports') or []
+    digests = {name: digest_of_module(name) for name in (
+        [names] if isinstance(names, str) else names)}
+    named = {str(one).rpartition('.')[2] for one in _types(config.to_dict())}
+    return {f'the module {name}': f'sha256 {one}' for name, one in digests.items()
+            if one and (not (defined := _classes_of(name)) or defined & named)}
+
+
+def _types(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield getattr(value.get('type'), '__name__', value.get('type'))
+    for one in value.values() if isinstance(value, dict) else (
+            value if isinstance(value, (list, tuple)) else ()):
+        yield from _types(one)
+
+
+def _classes_of(name: str) -> Set[str]:
+    """Names of the classes that a module, or a package with what it has imported, defines."""
+    return {one.__name__ for key, module in list(sys.modules.items())
+            if key == name or key.startswith(f'{name}.') for one in vars(module).values()
+            if isinstance(one, type) and f'{one.__module__}.'.startswith(f'{name}.')}
 
 
 def data(config: Config) -> Dict[str, str]:

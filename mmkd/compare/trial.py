@@ -36,7 +36,8 @@ def fit_term(term: Term, seen: Records, told: Dict[str, Answers], batch: Batch, 
         image (tuple[int, int]): Height and width of the image, in pixels.
 
     Raises:
-        ValueError: If the levels cannot be compared, or the loss has no gradient for them.
+        ValueError: If the levels cannot be compared, or the loss has no gradient for them, or
+            no finite one.
     """
     assert term.alignment is not None, 'align() comes first'
     with torch.no_grad():
@@ -181,6 +182,8 @@ def _try_loss(term: Term, context: Context) -> None:
         raise ValueError(
             f'`{term.name}` gives no gradient at `{term.student_point.name}` of the student '
             f'({shown_shapes(term.compared)}): {"; ".join(notes)}')
+    if any(one.is_broken for one in limits):
+        raise ValueError(f'`{term.name}` cannot be trained: {"; ".join(notes)}')
     for note in notes:
         warn(f'{term.name}: {note}')
 

@@ -1,4 +1,5 @@
 """Which losses exist, by name? Needs only torch; ``mmkd.registry`` registers them in MMEngine."""
+import sys
 from typing import Callable, Dict, List, Optional, TypeVar
 
 Class = TypeVar('Class', bound=type)
@@ -51,6 +52,12 @@ def check_name(cls: type, other: Optional[type]) -> None:
     """
     if other is not None and (other.__module__, other.__qualname__) != (
             cls.__module__, cls.__qualname__):
+        one, both = ({getattr(sys.modules.get(module), '__file__', None) for module in modules}
+                     for modules in ([cls.__module__], [cls.__module__, other.__module__]))
+        if one == both != {None}:
+            raise ValueError(f'`{cls.__name__}` cannot be registered, because its file was '
+                             f'imported twice, as `{other.__module__}` and as `{cls.__module__}`; '
+                             'use one of these names everywhere')
         raise ValueError(f'`{cls.__name__}` of `{cls.__module__}` cannot be registered, because '
                          f'`{other.__module__}` has registered a class with the same name; rename '
                          'it')

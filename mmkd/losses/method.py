@@ -110,8 +110,10 @@ class Method:
         self.joined = {name: dict(entries) for name, entries in (joined or {}).items()}
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
-        if vars(METHODS.get(name, self)) != vars(self):  # a module may be imported again
-            raise ValueError(f'there is a method `{name}` already; use another name')
+        other = METHODS.get(name, self)
+        if other.module != self.module:  # its own module may be imported again, or edited
+            raise ValueError(f'there is a method `{name}` already, of `{other.module}`; use '
+                             'another name')
         METHODS[name] = self
 
     def kinds(self) -> str:

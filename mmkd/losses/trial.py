@@ -39,6 +39,17 @@ class Limits(NamedTuple):
     """Whether the loss has no gradient."""
     notes: List[str]
     """Parts of the formula that are left out, and alternatives."""
+    is_broken: bool = False
+    """Whether its value or its gradient is infinite or NaN."""
+
+
+SOME, NONE = 'some', 'none'
+VALUE, GRADIENT = 'value', 'gradient'
+"""Outcomes of a trial: a gradient, none, a value that is not finite, a gradient that is not."""
+
+BROKEN = {VALUE: 'the value of {} is infinite or NaN for all predictions',
+          GRADIENT: 'the gradient of {} is infinite or NaN for all predictions, though its value '
+                    'is finite'}
 
 
 def limits_of(loss: DistillLoss, shapes: Shapes,
@@ -51,10 +62,16 @@ def limits_of(loss: DistillLoss, shapes: Shapes,
         teacher_shapes (Sequence[tuple[int, ...]], optional): Shapes of the teacher's levels.
             Defaults to None, the same.
     """
+    name = type(loss).__name__
     notes = list(dict.fromkeys(note for shape in shapes for note in loss.notes(shape[1])))
-    if not is_constant(loss, shapes, teacher_shapes):
+    found = outcome_of(loss, shapes, teacher_shapes)
+    if found in BROKEN:
+        return Limits(False, [BROKEN[found].format(name),
+                              'in a loss of your own, look in `compare` for a division by 0, or a '
+                              'root, norm or logarithm of 0'], True)
+    if found == SOME:
         return Limits(False, notes)
-    return Limits(True, [f'the gradient of {type(loss).__name__} is 0 for all predictions',
+    return Limits(True, [f'the gradient of {name} is 0 for all predictions',
                          *(notes or ['use another loss, for instance mmkd.MSELoss, or another '
                                      'point; in a loss of your own, check `compare` for '
                                      '`.detach()`, `argmax` and `no_grad`'])])
@@ -62,13 +79,20 @@ def limits_of(loss: DistillLoss, shapes: Shapes,
 
 def is_constant(loss: DistillLoss, shapes: Shapes,
                 teacher_shapes: Optional[Shapes] = None) -> bool:
-    """Whether a loss has no gradient for the student for any input.
+    """Whether a loss has no gradient for the student for any input; see :func:`outcome_of`."""
+    return outcome_of(loss, shapes, teacher_shapes) == NONE
+
+
+def outcome_of(loss: DistillLoss, shapes: Shapes,
+               teacher_shapes: Optional[Shapes] = None) -> str:
+    """Whether a loss has a gradient for the student, and numbers that are finite.
 
     A copy of the loss with a ``loss_weight`` of 1 is evaluated on random numbers, on the CPU and in
     float64, so that a gradient of exactly 0 is found as 0. Maps are reduced to a few positions.
-    Without a gradient, more images are tried, because a loss may relate images to each other, and
-    the shapes are often those of a blank image. Labels, boxes and other values are generated. The
-    random number generators of the run are not changed.
+    Without a finite gradient, more images are tried, because a loss may relate images to each
+    other, and the shapes are often those of a blank image; then numbers of 0 or more, for losses of
+    rectified features. Labels, boxes and other values are generated. The random number generators
+    of the run are not changed.
 
     Args:
         loss (DistillLoss): The loss; its :meth:`~DistillLoss.setup` has been called.
@@ -77,11 +101,14 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
             Defaults to None, the same.
 
     Returns:
-        bool: False also if the loss raises an error for such inputs.
+        str: :data:`SOME` if there is a finite gradient for one of the inputs, or the loss raises an
+        error for such inputs; otherwise :data:`NONE`, if it is 0 for one of them, :data:`GRADIENT`
+        or :data:`VALUE`.
     """
     if not shapes:
-        return False
+        return SOME
     generator = torch.Generator().manual_seed(0)
+    found = []
     try:
         # A loss may draw random numbers, and may communicate: other processes do not take part.
         with preserved_rng(), alone(), warnings.catch_warnings():
@@ -90,20 +117,25 @@ def is_constant(loss: DistillLoss, shapes: Shapes,
             tried.loss_weight = 1.
             if getattr(tried, 'sync', False):
                 tried.sync = False
-            for images, scale in product((1, POSITIONS), SCALES):
+            for is_rectified, images, scale in product((False, True), (1, POSITIONS), SCALES):
+                if is_rectified and NONE in found:
+                    break
                 student, teacher = (
                     [scale * torch.randn(size, generator=generator, dtype=torch.float64)
                      for size in sizes_for(side, images)]
                     for side in (shapes, teacher_shapes or shapes))
-                if _has_gradient(tried, student, teacher, generator):
-                    return False
+                if is_rectified:
+                    student, teacher = ([one.abs() for one in side] for side in (student, teacher))
+                found.append(_outcome(tried, student, teacher, generator))
+                if found[-1] == SOME:
+                    return SOME
     except Exception:  # the loss may not accept random inputs
-        return False
-    return True
+        return SOME
+    return next(one for one in (NONE, GRADIENT, VALUE) if one in found)
 
 
-def _has_gradient(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor],
-                  generator: torch.Generator) -> bool:
+def _outcome(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor],
+             generator: torch.Generator) -> str:
     with torch.enable_grad():
         for level in student:
             level.requires_grad_()
@@ -113,11 +145,16 @@ def _has_gradient(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor
                  for name in loss.asked().names}
         values: Any = loss(student, teacher, **named)
         total = torch.stack(scalars_of(values)).sum()
+        if not total.isfinite():
+            return VALUE
         if not total.requires_grad:
-            return False
+            return NONE
         gradients = torch.autograd.grad(total, student, allow_unused=True)
-    norm = sum(one.square().sum() for one in gradients if one is not None) ** 0.5
-    return not norm <= NOISE * total.detach().abs()
+    given = [one for one in gradients if one is not None]
+    if not all(one.isfinite().all() for one in given):
+        return GRADIENT
+    norm = sum(one.square().sum() for one in given) ** 0.5
+    return SOME if norm > NOISE * total.detach().abs() else NONE
 
 
 def scalars_of(value: Any) -> List[Tensor]:

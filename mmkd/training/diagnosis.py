@@ -53,6 +53,7 @@ def diagnosis(levels: Sequence[Tensor], sides: Sides, is_fine_here: bool = False
              'the student diverges: lower the learning rate or `loss_weight`, or clip gradients'
              if spoilt['student'] else
              'both sides are finite, so their values are too large for the loss: lower '
-             '`loss_weight`, or raise `tau`' if not is_fine_here else
+             '`loss_weight`, or raise `tau`; in a loss of your own, look for a division by 0, or a '
+             'root or logarithm of 0' if not is_fine_here else
              'this happened in another process')
     return f'{"; ".join(shown)}; {cause}'

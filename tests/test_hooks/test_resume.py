@@ -1,5 +1,6 @@
 """A resumed run is exact or raises an error; differences from the checkpoint are logged."""
 import copy
+import importlib
 import shutil
 from types import SimpleNamespace
 
@@ -63,6 +64,27 @@ def test_same_config_gives_no_message(started, shapes, tmp_path):
     assert (record['from'], record['to']) == (0, 4)
     assert 'history' not in record
     assert record['distill'][0]['settings']['tau'] == 2.
+
+
+def test_changed_code_of_a_loss_is_named(shapes, tmp_path, monkeypatch):
+    own = tmp_path / 'resumed_loss.py'
+    own.write_text("""from mmkd.losses import LOSSES, MSELoss
+
+@LOSSES.register
+class ResumedLoss(MSELoss):
+    pass
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module('resumed_loss')
+    model = distiller(retinanet(), save_teacher(tmp_path / 'teacher.pth', retinanet()),
+                      dict(type='mmkd.ResumedLoss', on='neck'))
+    train(config_of(shapes, tmp_path, model))
+    assert go_on(shapes, tmp_path, model)[0] == []
+    own.write_text(own.read_text().replace('pass', 'scale = 2'))
+    importlib.reload(module)
+    lines, record = go_on(shapes, tmp_path, model, 2)
+    assert lines == ['the module of the loss of the entry `loss_neck_resumed` has changed']
+    assert record['from'] == 4
 
 
 def test_another_teacher_and_other_entries_are_named(started, shapes, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import build, distiller, retinanet, segmentor
 
-from mmkd.losses import CWDLoss, DistillLoss, DISTLoss, KDLoss, MSELoss
+from mmkd.losses import LOSSES, CWDLoss, DistillLoss, DISTLoss, KDLoss, MSELoss
 from mmkd.losses.trial import is_constant, limits_of
 
 
@@ -69,6 +69,28 @@ class Bank(MSELoss):
         return super().compare(student, teacher, weight)
 
 
+class NeverANumber(DistillLoss):
+    """Divides by zero."""
+
+    def compare(self, student, teacher, weight):
+        return (student - teacher).abs().mean() * (student.sum() - student.sum()) / 0.
+
+
+class RootOfZero(DistillLoss):
+    """Has a finite value, whose gradient is always NaN."""
+
+    def compare(self, student, teacher, weight):
+        return (student - teacher).abs().mean() + (student - student).sum().sqrt()
+
+
+class OfSeveralImages(DistillLoss):
+    """Is NaN for a single image."""
+
+    def compare(self, student, teacher, weight):
+        student, teacher = (one.std(0) for one in (student, teacher))
+        return (student - teacher).square().mean()
+
+
 MAP = (1, 4, 8, 8)
 
 
@@ -106,7 +128,8 @@ def test_constant_by_construction(loss, shapes):
     (MSELoss(), [(2, 7)]),
     (MSELoss(loss_weight=1e-30), [(1, 2000, 200, 200)]),
     (OfTheConfident(), [(1, 80, 8, 8)]),
-    (OfRoots(), [MAP]),
+    (OfRoots(), [MAP]),  # of rectified features
+    (OfSeveralImages(), [MAP]),
     (OfNorms(), [MAP]),
     (OfPairs(), [MAP]),
     (Strange(), [MAP]),  # the trial raises an error, so the result is unknown
@@ -114,6 +137,14 @@ def test_constant_by_construction(loss, shapes):
 ])
 def test_no_false_alarm(loss, shapes):
     assert not is_constant(loss, shapes)
+    assert not limits_of(loss, shapes).is_broken
+
+
+@pytest.mark.parametrize(('loss', 'what'), [(NeverANumber(), 'value'), (RootOfZero(), 'gradient')])
+def test_numbers_that_are_never_finite(loss, what):
+    found = limits_of(loss, [MAP])
+    assert (found.is_constant, found.is_broken) == (False, True)
+    assert found.notes[0].startswith(f'the {what} of {type(loss).__name__} is infinite or NaN for')
 
 
 def test_trial_does_not_change_the_loss():
@@ -141,7 +172,7 @@ def test_limits_name_what_to_use_instead():
     found = limits_of(DISTLoss(), [(1, 2, 8, 8), (1, 2, 4, 4)])
     assert not found.is_constant
     assert len(found.notes) == 1
-    assert limits_of(MSELoss(), [MAP]) == (False, [])
+    assert limits_of(MSELoss(), [MAP]) == (False, [], False)
 
 
 # --- in a model ---------------------------------------------------------------------------------
@@ -168,6 +199,15 @@ def test_single_position_maps_are_distinguished(monkeypatch):
                       'mmdet').terms
     assert match.fitting.strides[0] == [(128, 128)]
     assert match.fitting.shapes[0][0][2] > 1
+
+
+@pytest.mark.parametrize('loss', [NeverANumber, RootOfZero])
+def test_a_loss_that_is_never_finite_is_refused(loss):
+    LOSSES.register(loss)
+    with pytest.raises(ValueError, match=(
+            f'`loss_neck_.*` cannot be trained: the (value|gradient) of {loss.__name__} is '
+            'infinite or NaN for all predictions.*look in `compare` for a division by 0')):
+        prepared(retinanet(), dict(type=f'mmkd.{loss.__name__}', on='neck'), 'mmdet')
 
 
 def test_left_out_parts_are_logged_once(monkeypatch):

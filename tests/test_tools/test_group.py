@@ -67,6 +67,8 @@ def test_other_errors_and_single_processes_keep_their_traceback(tool, monkeypatc
     assert command.lost_process(lost) is None
     monkeypatch.setenv('RANK', '3')
     assert 'process 3 has lost' in command.lost_process(lost)
+    assert '(Connection closed by peer [127.0.0.1]:2384)' in command.lost_process(RuntimeError(
+        f'{lost}. This means that the remote process has failed. Check its logs.'))
     assert command.lost_process(RuntimeError('size mismatch')) is None
     assert command.lost_process(ValueError('Connection closed by peer')) is None
 

@@ -250,6 +250,50 @@ def test_compare_trains_again_after_changes(
     assert run_again('--holdout', '3')[0] == ['student/seed0']
 
 
+def test_compare_trains_again_after_changes_of_a_module(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    compare = importlib.import_module('compare')
+    write_pair(tmp_path / 'pair', *(detector_config(shapes, retinanet(width=width), 'unused')
+                                    for width in (8, 12)))
+    own = tmp_path / 'loss_of_mine.py'
+    own.write_text('BETA = 1')
+    with open(tmp_path / 'pair' / 'dist.py', 'a') as file:
+        file.write("custom_imports = dict(imports=['mmkd', 'loss_of_mine'])\n")
+    trained = []
+
+    def train(config_path, folder, title, epochs):
+        trained.append(os.path.relpath(folder, 'work_dirs/pair'))
+        pathlib.Path(folder, 'epoch_1.pth').write_text('the same')
+
+    monkeypatch.setattr(compare, 'train', train)
+    monkeypatch.setattr(compare, 'read_figures', lambda folder: dict(
+        AP=1., curve=[], seconds=1., checkpoint=os.path.abspath(f'{folder}/epoch_1.pth')))
+    monkeypatch.setattr(compare, 'plot_curves', lambda *args: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['compare.py', 'pair', '--sheet', '0'])
+    compare.main()
+    compare.main()
+    assert trained == ['teacher/seed0', 'student/seed0', 'dist/seed0']
+    own.write_text('BETA = 2')
+    compare.main()
+    assert trained[3:] == ['dist/seed0']
+    assert 'trained again, because the content of the module loss_of_mine has changed' in (
+        capsys.readouterr().out)
+    # With classes, a module counts where one of them is named.
+    own.write_text('class OtherLoss: pass')
+    importlib.reload(sys.modules['loss_of_mine'])
+    compare.main()
+    del trained[:]
+    own.write_text('class OtherLoss: number = 2')
+    compare.main()
+    assert trained == []
+    own.write_text('class DISTLoss: pass')
+    importlib.reload(sys.modules['loss_of_mine'])
+    compare.main()
+    assert trained == ['dist/seed0']
+
+
 def test_run_without_a_score_is_reported_in_a_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     compare = importlib.import_module('compare')
