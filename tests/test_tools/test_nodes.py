@@ -20,9 +20,9 @@ from mmkd import HOOKS
 
 @HOOKS.register_module()
 class DieOnce(Hook):
-    """The process of rank 1 ends after an epoch, once, with its launcher if there is LAUNCHER."""
+    """The process of rank 1 ends before the second epoch, once, with its launcher if there is LAUNCHER."""
 
-    def after_train_epoch(self, runner):
+    def before_train_epoch(self, runner):
         if runner.epoch == 1 and runner.rank == 1 and not os.path.exists('died'):
             open('died', 'w').close()
             if 'LAUNCHER' in os.environ:
@@ -121,7 +121,7 @@ def test_elastic_restart_resumes(folder):
     """A process dies in the second epoch. torchrun starts both again, and they resume."""
     port = free_port()
     command = [os.path.join(os.path.dirname(sys.executable), 'torchrun'), '--nnodes=2',
-               '--nproc_per_node=1', '--max-restarts=1', '--rdzv_backend=c10d',
+               '--nproc_per_node=1', '--max-restarts=3', '--rdzv_backend=c10d',
                f'--rdzv_endpoint=127.0.0.1:{port}', os.path.join(TOOLS, 'train.py'), 'dying.py',
                '--launcher', 'pytorch', '--resume']
     codes, outputs = ended([start(folder, command) for _ in range(2)])
