@@ -95,6 +95,9 @@ def _refusal(script: str, given: List[str]) -> str:
         if re.search(r'\.(pth|safetensors)$|^CHECKPOINT$', word) and '://' not in word:
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()  # what earlier commands write
+    if script == 'tools/compare.py' and given and not Path(given[0]).exists():
+        Path(given[0]).mkdir()  # a folder of the reader
+        Path(given[0], 'teacher.py').touch()
     before, sys.argv = sys.argv, [script, *given]
     try:
         args = parse()
