@@ -26,7 +26,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from bootstrap import check_evaluator, intervals_of
 from chain import ENVIRONMENT, TRAIN_TOOL
@@ -42,19 +42,30 @@ from compare_students import (
     write,
 )
 from compare_table import (
+    GIVEN,
     collected_runs,
     columns_of,
     make_table,
     read_figures,
     remark_on,
+    tested_figures,
     title_of,
 )
-from fingerprint import code, data, differences, digest_of_config, networks, told
+from fingerprint import (
+    code,
+    data,
+    differences,
+    digest_of_config,
+    digest_of_source,
+    networks,
+    told,
+)
 from mmengine.config import Config
 from tqdm import tqdm
 
 from mmkd.networks.frozen import model_config
 
+TEST_TOOL = os.path.join(os.path.dirname(TRAIN_TOOL), 'test.py')
 PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\)\s+)\[\s*(\d+)/(\d+)\]'
                       r'.*?loss: ([\d.]+)')
 
@@ -69,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     add_options(parser)
     parser.add_argument('--tag', default='', help='suffix of the names of these runs')
     parser.add_argument('--teacher-checkpoint', help='weights of the teacher, which is '
-                        'not trained')
+                        'tested instead of trained')
     parser.add_argument('--collect', action='store_true', help='train nothing; table and curves of '
                         'all runs that are finished in the work dir, the best method first')
     parser.add_argument('--bootstrap', type=positive, nargs='?', const=1000, metavar='DRAWS',
@@ -125,8 +136,9 @@ def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
             check_files(config)
         if args.bootstrap:
             check_evaluator(config, path)
-    teacher = finish_run(
-        args, 'teacher', 0, make_config(args, os.path.join(args.folder, 'teacher.py'), 0))
+    config = make_config(args, os.path.join(args.folder, 'teacher.py'), 0)
+    teacher = (tested_teacher(args, config) if args.teacher_checkpoint else
+               finish_run(args, 'teacher', 0, config))
     runs = {'teacher': [teacher]}
     for seed in args.seeds:
         for name, path in students.items():
@@ -139,54 +151,92 @@ def all_runs(args: argparse.Namespace) -> Dict[str, List[Dict[str, Any]]]:
 def finish_run(args: argparse.Namespace, name: str, seed: int, config: Config) -> Dict[str, Any]:
     """Train, unless the same run is finished; return its figures."""
     folder = os.path.join(args.work_dir, name, f'seed{seed}')
-    if name == 'teacher' and args.teacher_checkpoint:
-        return dict(checkpoint=args.teacher_checkpoint, curve=[],
-                    config=write(folder, 'config.py', config.pretty_text))
+    title = f'{title_of(name)}, seed {seed}'
     fingerprint = {'the config': f'sha256 {digest_of_config(config)}', **networks(config),
                    **data(config), **code(config)}
-    result_path = os.path.join(folder, 'result.json')
-    if os.path.isfile(result_path):
-        with open(result_path) as file:
-            result = json.load(file)
-        before = result.get('fingerprint')
-        changed = (differences(before, fingerprint) if isinstance(before, dict) else
-                   ['an earlier version of mmkd did not record its data and its teacher'])
-        if not os.path.isfile(result['checkpoint']):
-            changed = [f'its checkpoint {result["checkpoint"]} does not exist']
-        if not changed:
-            figure = columns_of(result)[0]
-            print(f'{title_of(name)}, seed {seed}: finished before, {figure} {result[figure]:.1f}')
-            return dict(result, seed=seed)
-        print(f'{title_of(name)}, seed {seed}: trained again, because {told(changed)}')
-        os.remove(result_path)
-    config_path = write(folder, 'config.py', config.pretty_text)
-    train(config_path, folder, f'{title_of(name)}, seed {seed}',
-          config.train_cfg.get('max_epochs', 1))
-    result = read_figures(folder)
-    result.update(seed=seed, fingerprint=fingerprint, config=config_path,
-                  parameters=count_parameters(config))
-    write(folder, 'result.json', json.dumps(result))
+    result = finished(folder, fingerprint, title)
+    if result is None:
+        config_path = write(folder, 'config.py', config.pretty_text)
+        train(config_path, folder, title, config.train_cfg.get('max_epochs', 1))
+        result = dict(read_figures(folder), fingerprint=fingerprint, config=config_path,
+                      parameters=count_parameters(config))
+        write(folder, 'result.json', json.dumps(dict(result, seed=seed)))
+    return dict(result, seed=seed)
+
+
+def tested_teacher(args: argparse.Namespace, config: Config) -> Dict[str, Any]:
+    """Test the teacher of --teacher-checkpoint as students are validated, unless that was done."""
+    folder = os.path.join(args.work_dir, 'teacher', GIVEN)
+    if not config.get('val_dataloader'):
+        return dict(checkpoint=args.teacher_checkpoint, curve=[],
+                    config=write(folder, 'config.py', config.pretty_text))
+    config.update(test_dataloader=config.val_dataloader, test_evaluator=config.val_evaluator,
+                  test_cfg=dict(type='TestLoop'))
+    fingerprint = {'the config': f'sha256 {digest_of_config(config)}',
+                   'the checkpoint': digest_of_source(args.teacher_checkpoint),
+                   **data(config), **code(config)}
+    result = finished(folder, fingerprint, 'teacher')
+    if result is None:
+        config_path = write(folder, 'config.py', config.pretty_text)
+        started(TEST_TOOL, [config_path, args.teacher_checkpoint], folder, 'teacher')
+        result = dict(tested_figures(folder), curve=[], fingerprint=fingerprint, config=config_path,
+                      checkpoint=args.teacher_checkpoint, parameters=count_parameters(config))
+        write(folder, 'result.json', json.dumps(result))
     return result
 
 
+def finished(folder: str, fingerprint: Dict[str, Any], title: str) -> Optional[Dict[str, Any]]:
+    """The result in a folder, if it is of the same run; otherwise it is removed."""
+    path = os.path.join(folder, 'result.json')
+    if not os.path.isfile(path):
+        return None
+    with open(path) as file:
+        result: Dict[str, Any] = json.load(file)
+    before = result.get('fingerprint')
+    changed = (differences(before, fingerprint) if isinstance(before, dict) else
+               ['an earlier version of mmkd did not record its data and its teacher'])
+    if not os.path.isfile(result['checkpoint']):
+        changed = [f'its checkpoint {result["checkpoint"]} does not exist']
+    if not changed:
+        figure = columns_of(result)[0]
+        print(f'{title}: finished before, {figure} {result[figure]:.1f}')
+        return result
+    print(f'{title}: {"tested" if title == "teacher" else "trained"} again, because '
+          f'{told(changed)}')
+    os.remove(path)
+    return None
+
+
 def train(config_path: str, folder: str, title: str, epochs: int) -> None:
-    """Run tools/train.py with a progress bar; its output goes to train.log."""
-    environment = dict(os.environ, **ENVIRONMENT)
-    log_path = os.path.join(folder, 'train.log')
-    command = [sys.executable, '-W', 'ignore', TRAIN_TOOL, config_path, '--work-dir', folder]
-    with open(log_path, 'w', buffering=1) as log, tqdm(desc=title, ncols=100, unit='it') as bar, \
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
+    """Run tools/train.py with a progress bar."""
+    with tqdm(desc=title, ncols=100, unit='it') as bar:
+        def show(line: str) -> None:
             found = PROGRESS.search(line)
             if found:
                 epoch, step, steps = (int(number or 1) for number in found.groups()[:3])
                 bar.total = epochs * steps
                 bar.set_postfix(loss=found.group(4), refresh=False)
                 bar.update((epoch - 1) * steps + step - bar.n)
-        bar.update((bar.total or 0) - bar.n if process.wait() == 0 else 0)
+        started(TRAIN_TOOL, [config_path], folder, title, show)
+        bar.update((bar.total or 0) - bar.n)
+
+
+def started(tool: str, words: List[str], folder: str, title: str,
+            see: Callable[[str], None] = lambda line: None) -> None:
+    """Run a tool in a work dir; its output goes to train.log or test.log, and each line to ``see``.
+
+    Raises:
+        SystemExit: If it fails; the message has its last words.
+    """
+    log_path = os.path.join(folder, os.path.basename(tool).replace('.py', '.log'))
+    command = [sys.executable, '-W', 'ignore', tool, *words, '--work-dir', folder]
+    with open(log_path, 'w', buffering=1) as log, subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=dict(os.environ, **ENVIRONMENT)) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            see(line)
     if process.returncode:
         with open(log_path) as log:
             raise SystemExit(f'{title} failed; its log is {log_path}:\n{last_words(log.read())}')

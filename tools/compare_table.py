@@ -15,6 +15,8 @@ FIGURES = {'AP': ('coco/bbox_mAP', 100), 'AP50': ('coco/bbox_mAP_50', 100),
            'top-1': ('accuracy/top1', 1), 'top-5': ('accuracy/top5', 1),
            'mAP': ('multi-label/mAP', 1), 'F1': ('multi-label/f1-score', 1)}
 """Columns of the tables: name in the log, and factor to per cent."""
+GIVEN = 'given'
+"""Folder of a teacher whose weights were given by --teacher-checkpoint."""
 NOTHING = {'coco/bbox_mAP': 0., 'coco/bbox_mAP_50': 0.}
 """The scores of a validation without a detection, for which mmdet's CocoMetric returns none."""
 
@@ -31,8 +33,7 @@ def read_figures(folder: str) -> Dict[str, Any]:
         raise SystemExit(f'{newest} has no score of a validation, such as '
                          f'{next(iter(FIGURES.values()))[0]}; give the config a `val_dataloader`, '
                          'and a `val_interval` within its schedule')
-    figures = {name: factor * scores[-1][key]
-               for name, (key, factor) in FIGURES.items() if key in scores[-1]}
+    figures = figures_of(scores[-1])
     main_key, main_factor = FIGURES[next(iter(figures))]
     with open(os.path.join(folder, 'last_checkpoint')) as file:
         checkpoint = file.read().strip()
@@ -41,6 +42,28 @@ def read_figures(folder: str) -> Dict[str, Any]:
         curve=[[line['step'], main_factor * line[main_key]] for line in scores],
         seconds=median(line['time'] for line in lines if 'loss' in line),
         checkpoint=checkpoint)
+
+
+def tested_figures(folder: str) -> Dict[str, float]:
+    """The figures of the newest test in the folder.
+
+    Raises:
+        SystemExit: If it has none.
+    """
+    newest = max(glob.glob(os.path.join(folder, '*', '*.json')))
+    with open(newest) as file:
+        scores = json.load(file)
+    figures = figures_of(dict(scores, **NOTHING) if set(scores) <= NOT_SCORES else scores)
+    if not figures:
+        raise SystemExit(f'{newest} has no score, such as {next(iter(FIGURES.values()))[0]}; give '
+                         'the config of the teacher the `val_evaluator` of the students')
+    return figures
+
+
+def figures_of(scores: Dict[str, Any]) -> Dict[str, float]:
+    """The columns of the table, in per cent, from scores by their names in a log."""
+    return {name: factor * scores[key]
+            for name, (key, factor) in FIGURES.items() if key in scores}
 
 
 def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
@@ -52,6 +75,10 @@ def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
             with open(path) as file:
                 result = dict(json.load(file), seed=int(seed[len('seed'):]))
             runs.setdefault(folder, []).append(result)
+    given = os.path.join(work_dir, 'teacher', GIVEN, 'result.json')
+    if 'teacher' not in runs and os.path.isfile(given):
+        with open(given) as file:
+            runs['teacher'] = [dict(json.load(file), seed=0)]
     if not runs:
         raise SystemExit(f'no finished run in {work_dir}; train some without --collect first')
 
@@ -82,7 +109,8 @@ def make_table(runs: Dict[str, List[Dict[str, Any]]],
                          gain(results, runs.get('student', []), columns[0]),
                          *[ends(intervals.get(name))] * bool(intervals),
                          f'{results[0]["parameters"] / 1e6:.2f} M',
-                         f'{mean(r["seconds"] for r in results):.3f}'])
+                         f'{mean(r["seconds"] for r in results):.3f}'
+                         if 'seconds' in results[0] else ''])
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
@@ -94,7 +122,8 @@ def remark_on(runs: Dict[str, List[Dict[str, Any]]]) -> str:
 
 
 def columns_of(result: Dict[str, Any]) -> List[str]:
-    """Names of the figures of a run; none for a teacher given by --teacher-checkpoint."""
+    """Names of the figures of a run; none for a given teacher
+    without a validation set."""
     return [name for name in FIGURES if name in result]
 
 

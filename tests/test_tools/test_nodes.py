@@ -20,7 +20,7 @@ from mmkd import HOOKS
 
 @HOOKS.register_module()
 class DieOnce(Hook):
-    """The process of rank 1 ends before the second epoch, once, with its launcher if there is LAUNCHER."""
+    """The process of rank 1 ends once, before epoch 2; with LAUNCHER, its launcher, too."""
 
     def before_train_epoch(self, runner):
         if runner.epoch == 1 and runner.rank == 1 and not os.path.exists('died'):

@@ -189,6 +189,11 @@ def test_compare_makes_table_curves_and_sheet(shapes, tmp_path):
     assert again.count('finished before') == 5
     collected = run('compare.py', 'pair', '--collect', '--bootstrap', '20', cwd=tmp_path).stdout
     assert '| gain in AP | 95 % over images |' in collected
+    trained = next(line for line in out.splitlines() if line.startswith('| teacher '))
+    given = run('compare.py', 'pair', '--methods', 'student', '--sheet', '0', '--work-dir', 'other',
+                '--teacher-checkpoint', results['teacher'][0]['checkpoint'], cwd=tmp_path).stdout
+    tested = next(line for line in given.splitlines() if line.startswith('| teacher '))
+    assert tested.split('|')[1:6] == trained.split('|')[1:6]
     assert [line.split('|')[2].strip() for line in collected.splitlines() if ' | ' in line] == [
         'seeds', '---', '1', '2', '2']
 
@@ -248,6 +253,59 @@ def test_compare_trains_again_after_changes(
     assert run_again('--holdout', '3')[0] == everything
     (tmp_path / 'work_dirs/pair/student/seed0/epoch_1.pth').unlink()
     assert run_again('--holdout', '3')[0] == ['student/seed0']
+
+
+def test_a_given_teacher_is_tested_once(shapes, tmp_path, monkeypatch, capsys):
+    """It is validated as the students are, and the result of a trained one stays."""
+    monkeypatch.syspath_prepend(TOOLS)
+    compare = importlib.import_module('compare')
+    student, teacher = (detector_config(shapes, retinanet(width=width), 'unused')
+                        for width in (8, 12))
+    for config in (student, teacher):
+        for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+            config.pop(key)
+    write_pair(tmp_path / 'pair', student, teacher)
+    (tmp_path / 'given.pth').write_text('weights')
+    calls = []
+
+    def started(tool, words, folder, title, see=None):
+        calls.append(os.path.basename(tool))
+        if calls[-1] == 'test.py':
+            config = Config.fromfile(words[0])
+            assert config.test_dataloader == config.val_dataloader
+            assert config.test_evaluator == config.val_evaluator
+            path = pathlib.Path(folder, f'1{len(os.listdir(folder))}', 'scores.json')
+            path.parent.mkdir()
+            path.write_text(json.dumps({'coco/bbox_mAP': 0.4, 'time': 1.}))
+
+    monkeypatch.setattr(compare, 'started', started)
+    monkeypatch.setattr(compare, 'read_figures', lambda folder: dict(
+        AP=30., curve=[[1, 30.]], seconds=1., checkpoint=os.path.abspath('given.pth')))
+    monkeypatch.chdir(tmp_path)
+
+    def compare_with(*words):
+        calls.clear()
+        monkeypatch.setattr('sys.argv', ['compare.py', 'pair', '--sheet', '0', '--methods',
+                                         'student', *words])
+        compare.main()
+        return calls, capsys.readouterr().out
+
+    given = '--teacher-checkpoint', 'given.pth'
+    found, said = compare_with(*given)
+    assert found == ['test.py', 'train.py']
+    assert '| teacher | 1 | 40.0 |' in said
+    found, said = compare_with(*given)
+    assert found == []
+    assert 'teacher: finished before, AP 40.0' in said
+    assert '| teacher | 1 | 40.0 |' in compare_with('--collect')[1]
+    (tmp_path / 'given.pth').write_text('other weights')
+    found, said = compare_with(*given)
+    assert found == ['test.py']
+    assert 'teacher: tested again, because the content of the checkpoint has changed' in said
+    assert compare_with()[0] == ['train.py']  # a teacher of its own
+    assert compare_with(*given)[0] == []
+    assert compare_with()[0] == []
+    assert '| teacher | 1 | 30.0 |' in compare_with('--collect')[1]
 
 
 def test_compare_trains_again_after_changes_of_a_module(shapes, tmp_path, monkeypatch, capsys):
@@ -344,6 +402,8 @@ def test_teachers_of_configs_of_other_folders(shapes, tmp_path, monkeypatch):
         return dict(checkpoint='given.pth')
 
     monkeypatch.setattr(compare, 'finish_run', finish_run)
+    monkeypatch.setattr(compare, 'tested_teacher', lambda args, config: dict(
+        checkpoint=args.teacher_checkpoint))
     monkeypatch.chdir(tmp_path)
 
     def run_all(*words):
