@@ -10,12 +10,21 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from command import FLAG
 from common import NONE, checkpoint_of_teacher, finish_config, read_config
-from fingerprint import code, data, differences, digest_of_config, digest_of_source, told
+from fingerprint import (
+    code,
+    code_of,
+    data,
+    differences,
+    digest_of_config,
+    digest_of_source,
+    told,
+)
 from mmengine.config import Config
 from written import check_edited, write_kept
 
 from mmkd.files.latest import latest_whole
 from mmkd.files.zoo import config_path
+from mmkd.losses import METHODS
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 ENVIRONMENT = dict(
@@ -158,7 +167,9 @@ def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Di
         else:
             record[flag] = digest_of_source(word)
     own = stage.files.get(config) or read_config(config)
-    return {**record, **data(own), **code(own)}
+    names = str(record.get('--method') or '').split('+')
+    modules = {module for name in names if name in METHODS for module in METHODS[name].modules()}
+    return {**record, **data(own), **code(own), **code_of(sorted(modules))}
 
 
 def write_record(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> None:

@@ -1,7 +1,7 @@
 """Shared code of the command-line tools: options like those of mmdet's tools, and their config."""
 import argparse
 import os
-from typing import Any, Iterator, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from command import Parser
 from group import join_group
@@ -281,3 +281,9 @@ def build_runner(config: Config) -> Any:
                  find_unused_parameters=config.get('find_unused_parameters', False)),
             **config.get('model_wrapper_cfg') or {})
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
+def imports_of(config: Config) -> List[str]:
+    """The modules in ``custom_imports`` of a config."""
+    found = (config.get('custom_imports') or {}).get('imports') or []
+    return [found] if isinstance(found, str) else list(found)

@@ -93,6 +93,8 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'no teacher.py in {args.folder}')
     if args.teacher_checkpoint:
         check_checkpoint(args.teacher_checkpoint, '--teacher-checkpoint')
+        if '://' not in args.teacher_checkpoint:
+            args.teacher_checkpoint = os.path.abspath(os.path.expanduser(args.teacher_checkpoint))
     args.work_dir = args.work_dir or os.path.join(
         'work_dirs', os.path.basename(os.path.normpath(args.folder)))
     return args
@@ -195,7 +197,7 @@ def finished(folder: str, fingerprint: Dict[str, Any], title: str) -> Optional[D
     before = result.get('fingerprint')
     changed = (differences(before, fingerprint) if isinstance(before, dict) else
                ['an earlier version of mmkd did not record its data and its teacher'])
-    if not os.path.isfile(result['checkpoint']):
+    if '://' not in result['checkpoint'] and not os.path.isfile(result['checkpoint']):
         changed = [f'its checkpoint {result["checkpoint"]} does not exist']
     if not changed:
         figure = columns_of(result)[0]

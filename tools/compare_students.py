@@ -9,12 +9,13 @@ from compare_table import TITLES
 from data_options import hold_out, with_data_root
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from pair_config import check_plain, text_for
 from recommend import recommended_for
 
-from mmkd.inspection import Pair, entries_of, inspect_pair, settings_of
+from mmkd.core.missing import looked_for
+from mmkd.inspection import Pair, inspect_pair
 from mmkd.losses.method import methods_of
 from mmkd.losses.recommended import AUTO
-from mmkd.written_config import config_text
 
 TRAINED_FIRST = 'is trained first'
 """The checkpoint of a teacher that has none yet."""
@@ -49,6 +50,9 @@ def find_students(args: argparse.Namespace) -> Dict[str, str]:
             name, path = method, found[method]
         elif method.endswith('.py') and os.path.isfile(method):
             name, path = os.path.basename(os.path.dirname(os.path.abspath(method))), method
+        elif method.endswith('.py') or os.sep in method:
+            raise SystemExit(f'no config at {method} {looked_for(method)}; write the path of a '
+                             f'config, or one of {sorted(found)}')
         else:
             pair = pair or OfFolder(args)
             name, path = method, pair.write(method, sorted(found))
@@ -56,6 +60,9 @@ def find_students(args: argparse.Namespace) -> Dict[str, str]:
             raise SystemExit(f'{path} and {students[name]} have the same name {name!r}; compare '
                              'them in two runs, with two work dirs')
         students[name] = path
+    if args.prepared and not (pair and pair.takes_prepared):
+        raise SystemExit(f'--prepared {args.prepared[0]}, but no method of --methods has a first '
+                         'stage; leave it out, or add one that has, such as maskd')
     return students
 
 
@@ -75,6 +82,7 @@ class OfFolder:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.pair: Optional[Pair] = None
+        self.takes_prepared = False
 
     def write(self, method: str, others: Sequence[str]) -> str:
         """Write the config of a method; its path.
@@ -93,6 +101,7 @@ class OfFolder:
             raise SystemExit(f'no student.py in {folder}, which --methods {method} needs; write '
                              'the plain config of the student, or paths of configs')
         config = read_config(student)  # imports the modules that have methods of the user
+        check_plain(config, student)
         if method != AUTO:
             try:
                 methods_of(method)
@@ -107,12 +116,10 @@ class OfFolder:
             taken, reason = recommended_for(self.pair)
             print(f'{AUTO} takes {taken}: {reason}')
         given = self.args.teacher_checkpoint
-        own = (config.get('custom_imports') or {}).get('imports') or []
-        text = config_text(
-            os.path.abspath(student), os.path.abspath(teacher),
-            os.path.abspath(given) if given else TRAINED_FIRST,
-            entries_of(taken, self.pair, [os.path.abspath(path) for path in self.args.prepared]),
-            [own] if isinstance(own, str) else own, settings_of(taken, self.pair), taken)
+        prepared = self.args.prepared if any(one.prepare for one in methods_of(taken)) else ()
+        self.takes_prepared |= bool(prepared)
+        text = '# Written by tools/compare.py at each call: copy it to edit it.\n' + text_for(
+            taken, self.pair, config, student, teacher, given or TRAINED_FIRST, prepared)
         return write(os.path.join(self.args.work_dir, 'configs'), f'{method}.py', text)
 
 

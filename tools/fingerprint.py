@@ -3,17 +3,21 @@ import hashlib
 import json
 import os
 import re
-import sys
-from typing import Any, Dict, Iterator, List, Mapping, Set
+from types import ModuleType
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set
 
-from common import networks_of, read_config
+from common import imports_of, networks_of, read_config
+from mmengine import registry as registries
 from mmengine.config import Config
+from mmengine.registry import Registry
 
 from mmkd.core.source import DIGITS, digest_of_module
 from mmkd.files.archive import hash_of_file
 from mmkd.files.folds import NAME
 from mmkd.files.zoo import CONFIGS
 
+MODULE = 'the module '
+"""What a key for the code of a module begins with."""
 MOST_TOLD = 3
 """Number of differences that a message lists."""
 
@@ -51,32 +55,42 @@ def networks(config: Config) -> Dict[str, str]:
 
 
 def code(config: Config) -> Dict[str, str]:
-    """Digests of the modules that a config imports and uses, by their names: a loss of the user may
-    be in one. Installed packages have none.
+    """Digests of the modules of the user that a config imports and uses, by their names.
 
-    A module is not used if it defines classes, and the config names none of them.
+    A module that registers classes is not used if the config names none of them.
     """
-    names = (config.get('custom_imports') or {}).get('imports') or []
-    digests = {name: digest_of_module(name) for name in (
-        [names] if isinstance(names, str) else names)}
-    named = {str(one).rpartition('.')[2] for one in _types(config.to_dict())}
-    return {f'the module {name}': f'sha256 {one}' for name, one in digests.items()
-            if one and (not (defined := _classes_of(name)) or defined & named)}
+    named = set(_strings_in(config.to_dict()))
+    return code_of(name for name in imports_of(config)
+                   if not (known := _registered_by(name)) or known & named)
 
 
-def _types(value: Any) -> Iterator[Any]:
+def code_of(modules: Iterable[str]) -> Dict[str, str]:
+    """Digests of those of some modules that are the user's, by what they are called."""
+    digests = {name: digest_of_module(name) for name in modules}
+    return {f'{MODULE}{name}': f'sha256 {one}' for name, one in digests.items() if one}
+
+
+def _strings_in(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        yield getattr(value.get('type'), '__name__', value.get('type'))
-    for one in value.values() if isinstance(value, dict) else (
-            value if isinstance(value, (list, tuple)) else ()):
-        yield from _types(one)
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings_in(one)
+    elif isinstance(value, (str, type)):
+        yield str(getattr(value, '__name__', value)).rpartition('.')[2]
 
 
-def _classes_of(name: str) -> Set[str]:
-    """Names of the classes that a module, or a package with what it has imported, defines."""
-    return {one.__name__ for key, module in list(sys.modules.items())
-            if key == name or key.startswith(f'{name}.') for one in vars(module).values()
-            if isinstance(one, type) and f'{one.__module__}.'.startswith(f'{name}.')}
+def _registered_by(name: str) -> Set[str]:
+    """Names in MMEngine's registries of what a module, or a package, defines."""
+    return {key for registry in _registries(registries) for key, one in registry.module_dict.items()
+            if f'{getattr(one, "__module__", "")}.'.startswith(f'{name}.')}
+
+
+def _registries(found: Any) -> Iterator[Registry]:
+    for one in (vars(found) if isinstance(found, ModuleType) else found).values():
+        if isinstance(one, Registry):
+            yield one
+            yield from _registries(one.children)
 
 
 def data(config: Config) -> Dict[str, str]:
@@ -108,11 +122,11 @@ def data(config: Config) -> Dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
-    """Differences between two records, as sentences."""
+    """Differences between two records, as sentences. Earlier versions recorded no code."""
     told = []
     for key in {**before, **now}:
         one, other = before.get(key), now.get(key)
-        if one == other:
+        if one == other or (one is None and key.startswith(MODULE)):
             continue
         if all(str(each).startswith('sha256 ') for each in (one, other)):
             told.append(f'the content of {key} has changed')

@@ -3,7 +3,7 @@ import argparse
 import os
 from typing import Any, Dict, Sequence
 
-from common import checkpoint_of_teacher, read_config
+from common import checkpoint_of_teacher, imports_of, read_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from written import check_edited, write_kept
@@ -40,10 +40,8 @@ def make_preparation(args: argparse.Namespace) -> Config:
     path = os.path.join(args.work_dir, 'prepare.py')
     how_to_run = f'tools/train.py {path} --work-dir {args.work_dir}'
     check_edited(path, how_to_run, args.overwrite)
-    own = (teacher.get('custom_imports') or {}).get('imports') or []
     name = args.config if '::' in args.config else os.path.abspath(args.config)
-    text = text_of(name, checkpoint, chosen[0].prepare[kind],
-                   [own] if isinstance(own, str) else own)
+    text = text_of(name, checkpoint, chosen[0].prepare[kind], imports_of(teacher))
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)

@@ -1,6 +1,7 @@
 """Which method should be tried first for a pair of models, and which entries has it?"""
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from common import imports_of
 from mmengine.config import Config
 
 from mmkd.inspection import Pair, entries_of, inspect_pair, settings_of
@@ -48,9 +49,7 @@ class Written(NamedTuple):
             config (Config): The student's config, for its ``custom_imports``.
             network (str): The code of the ``teacher``.
         """
-        imports = (config.get('custom_imports') or {}).get('imports') or []
-        return config_text(student, teacher, None, self.entries,
-                           [imports] if isinstance(imports, str) else imports, self.around,
+        return config_text(student, teacher, None, self.entries, imports_of(config), self.around,
                            self.method, network=network)
 
 

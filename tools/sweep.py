@@ -26,6 +26,7 @@ from common import (
     add_teacher_checkpoint,
     built_by,
     check_classes,
+    imports_of,
     read_config,
     read_teacher,
 )
@@ -164,7 +165,6 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
     for name, config in (('plain', plain), ('student', student)):
         paths[name] = os.path.abspath(os.path.join(args.work_dir, f'{name}.py'))
         write_whole(paths[name], config.pretty_text)
-    imports = (plain.get('custom_imports') or {}).get('imports') or []
     source = built_by(args.teacher) if is_module(args.teacher) else (
         args.teacher if '::' in args.teacher else os.path.abspath(args.teacher))
     kind, key = ('Module', 'build') if is_module(args.teacher) else ('', 'config')
@@ -174,7 +174,7 @@ def make_plan(args: argparse.Namespace, plain: Config, student: Config) -> Plan:
     cache = os.path.abspath(os.path.join(args.work_dir, 'answers'))
     return Plan(
         spaces, paths['student'], paths['plain'],
-        [imports] if isinstance(imports, str) else list(imports),
+        imports_of(plain),
         f"dict(type='mmkd.Cached{kind}Teacher', cache={cache!r}{rest})",
         f"dict(type='mmkd.{kind or 'Frozen'}Teacher'{rest})",
         student.train_cfg.val_interval,

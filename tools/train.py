@@ -26,7 +26,6 @@ from common import (
     add_common_options,
     add_teacher_checkpoint,
     build_runner,
-    built_by,
     check_checkpoint,
     check_classes,
     check_files,
@@ -39,6 +38,7 @@ from first_stage import make_preparation
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import LOOPS
+from pair_config import check_plain, text_for
 from recommend import recommended_for
 from second_stream import add_second_stream, added, check_second_stream, written
 from second_stream import entries_of as pseudo_labels_of
@@ -50,14 +50,13 @@ from mmkd.core.log import warn
 from mmkd.core.runner import unwrapped
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
-from mmkd.inspection import entries_of, inspect_pair, settings_of, table_of
+from mmkd.inspection import inspect_pair, table_of
 from mmkd.losses import METHODS
 from mmkd.losses.method import methods_of
 from mmkd.losses.recommended import AUTO
 from mmkd.networks.frozen import LEFT_OUT
 from mmkd.networks.libraries import is_module
 from mmkd.worth.harmed import warnings_about
-from mmkd.written_config import config_text
 
 OF_DISTILLER = frozenset(parameters_of(Distiller)[0]) - {'student', 'data_preprocessor'}
 """Arguments of the Distiller that are none of a plain model."""
@@ -158,14 +157,7 @@ def make_pair(args: argparse.Namespace) -> Config:
         read_config(args.teacher)  # a mistake in a file comes before one in an option
     if method != AUTO:
         methods_of(method)  # an unknown name is an error now; the config has imported its modules
-    if getattr(student, '_imported_names', None):
-        raise SystemExit(
-            f'{args.config} is a config of the new style of MMEngine (read_base), which a '
-            "distillation config with `_base_` cannot inherit; import the student's model in a "
-            'config of the new style, and run it without --teacher')
-    if 'student' in student.get('model', {}):
-        raise SystemExit(f'{args.config} has a teacher already; run it without --teacher, or use '
-                         'the plain config of its student')
+    check_plain(student, args.config)
     check_classes(args.teacher, args.classes)
     teacher, checkpoint = read_teacher(args.teacher, args.teacher_checkpoint)
     stem = os.path.splitext(os.path.basename(args.config))[0]
@@ -184,23 +176,10 @@ def make_pair(args: argparse.Namespace) -> Config:
     if method == AUTO:
         method, reason = recommended_for(pair, is_module(args.teacher))
         print(f'--method {AUTO} takes {method}: {reason}\n')
-    around = settings_of(method, pair)
     if args.classes:
         print(pair.classes)
-    entries = entries_of(method, pair, [os.path.abspath(os.path.expanduser(path))
-                                        for path in args.prepared])
-    if args.prepared and not any('tokens' in entry for entry in entries):
-        raise SystemExit(f'--prepared {args.prepared[0]}, but `{method}` has no first stage; leave '
-                         'it out, or add a method that has one, such as maskd')
-    own = (student.get('custom_imports') or {}).get('imports') or []
-    imports = [own] if isinstance(own, str) else own
-    own_name, name_of_teacher = (
-        built_by(name) if is_module(name) else name if '::' in name else os.path.abspath(name)
-        for name in (args.config, args.teacher))
-    text = written(config_text(
-        own_name, name_of_teacher, checkpoint, [*entries, *pseudo_labels_of(args)], imports,
-        around, method, args.classes and os.path.abspath(os.path.expanduser(args.classes))),
-        args.unlabelled)
+    text = written(text_for(method, pair, student, args.config, args.teacher, checkpoint,
+                            args.prepared, pseudo_labels_of(args), args.classes), args.unlabelled)
     write_kept(path, text, 'train.py', how_to_run, args.overwrite)
     print(f'Wrote {path}:\n\n{text}')
     config = Config.fromfile(path)

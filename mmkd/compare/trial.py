@@ -182,7 +182,8 @@ def _try_loss(term: Term, context: Context) -> None:
         raise ValueError(
             f'`{term.name}` gives no gradient at `{term.student_point.name}` of the student '
             f'({shown_shapes(term.compared)}): {"; ".join(notes)}')
-    if any(one.is_broken for one in limits):
+    # A loss that asks for labels or boxes may find none among the generated ones.
+    if all(one.is_broken for one in limits) and not term.loss.asked().names:
         raise ValueError(f'`{term.name}` cannot be trained: {"; ".join(notes)}')
     for note in notes:
         warn(f'{term.name}: {note}')

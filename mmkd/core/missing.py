@@ -2,6 +2,9 @@
 import os
 from difflib import get_close_matches
 
+MOST = 2000
+"""Number of files in a folder up to which names are compared: 0.1 seconds."""
+
 
 def looked_for(path: str) -> str:
     """The parenthesis of a message about a missing file.
@@ -16,13 +19,19 @@ def looked_for(path: str) -> str:
 def closest_in_folder(path: str) -> str:
     """The files whose names are like that of a missing one, as a part of a message; '' if none.
 
-    Where a file was expected and there is a folder, it says that.
+    Where there is a folder in place of a file, or the reverse, it says that.
     """
+    if not path:
+        return ''
     path = os.path.normpath(os.path.expanduser(path))
-    if os.path.isdir(path):
-        return '; it is a folder'
+    if os.path.exists(path):
+        return f'; it is a {"folder" if os.path.isdir(path) else "file"}'
     folder, name = os.path.split(path)
-    folder = folder or '.'
-    siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    try:
+        siblings = sorted(os.listdir(folder or '.'))
+    except OSError:
+        return ''
+    if len(siblings) > MOST:
+        return ''
     nearest = get_close_matches(name, siblings, n=3)
     return f'; closest in its folder: {", ".join(nearest)}' if nearest else ''

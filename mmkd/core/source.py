@@ -1,45 +1,76 @@
-"""Has the code of a module changed since a run?"""
+"""Has the code of a module of the user changed since a run?"""
+import ast
 import hashlib
 import os
 import sys
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Dict, Iterator
 from weakref import WeakKeyDictionary
 
 DIGITS = 16
 """Number of hexadecimal digits of a SHA-256."""
 
+FOREIGN = 'site-packages', 'dist-packages', os.path.dirname(os.__file__)
+"""Parts of paths of code that is not the user's: installed, or Python's."""
+
 
 def digest_of_module(name: str) -> str:
-    """Digest of the source of a module; of a package, of all its files.
+    """Digest of the source of a module, and of the modules of the user that it imports.
 
     Args:
         name (str): Its dotted name.
 
     Returns:
-        str: '' for mmkd, installed packages, and modules without a file, such as a notebook.
+        str: '' for mmkd, installed packages, modules that are not imported, and those without a
+        file, such as a notebook.
 
     Example:
         >>> digest_of_module('torch.nn'), digest_of_module('mmkd.losses')
         ('', '')
     """
-    if name.partition('.')[0] == 'mmkd':
+    sources: Dict[str, bytes] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        content = b'' if one in sources else _source_of(one)
+        if content:
+            sources[one] = content
+            waiting += _imports_of(one, content)
+    if not sources:
         return ''
-    module = sys.modules.get(name)
-    try:
-        file = module.__file__ if module else getattr(find_spec(name), 'origin', None)
-    except (ImportError, AttributeError, ValueError):
-        return ''
-    if not file or not file.endswith('.py') or not os.path.isfile(file) or (
-            {'site-packages', 'dist-packages'} & set(Path(file).parts)):
-        return ''
-    path = Path(file)
-    files = sorted(path.parent.rglob('*.py')) if path.name == '__init__.py' else [path]
     found = hashlib.sha256()
-    for one in files:
-        found.update(f'{one.relative_to(path.parent)}\n'.encode())
-        found.update(one.read_bytes())
+    for one, content in sorted(sources.items()):
+        found.update(f'{one}\n'.encode() + content)
     return found.hexdigest()[:DIGITS]
+
+
+def _source_of(name: str) -> bytes:
+    """The source of an imported module of the user; b'' if it is none."""
+    file = getattr(sys.modules.get(name), '__file__', None)
+    if name.partition('.')[0] == 'mmkd' or not file or not file.endswith('.py') or any(
+            part in os.path.abspath(file) for part in FOREIGN):
+        return b''
+    try:
+        with open(file, 'rb') as opened:
+            return opened.read() or b'\n'
+    except OSError:
+        return b''
+
+
+def _imports_of(name: str, source: bytes) -> Iterator[str]:
+    """Names of modules that a module may import."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # it is being edited
+        return
+    package = name if hasattr(sys.modules.get(name), '__path__') else name.rpartition('.')[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split('.')[:len(package.split('.')) - node.level + 1]
+            base = '.'.join([*above * bool(node.level), *filter(None, [node.module])])
+            yield base
+            yield from (f'{base}.{one.name}' for one in node.names)
 
 
 def digest_of_code(cls: type) -> str:

@@ -84,7 +84,7 @@ class Pair(List[Finding]):
             if finding.term is None:
                 return finding.problem
             limits = finding.limits(entry)
-            if limits.is_constant or limits.is_broken:
+            if limits.is_constant:
                 return '; '.join(limits.notes)
         found = attempt(self.distillation, entry)
         return '' if isinstance(found, Term) else str(found)

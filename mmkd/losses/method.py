@@ -2,7 +2,9 @@
 import sys
 from difflib import get_close_matches
 from itertools import product
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+
+from ..core.table import LOSSES
 
 Entries = Sequence[Dict[str, Any]]
 
@@ -111,7 +113,8 @@ class Method:
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
         self._entries, self._by_family = Recipe(list(entries or ())), recipes
         other = METHODS.get(name, self)
-        if other.module != self.module:  # its own module may be imported again, or edited
+        # A module may be imported again, and a cell of a notebook may be edited.
+        if vars(other) != vars(self) and not self.module == other.module == '__main__':
             raise ValueError(f'there is a method `{name}` already, of `{other.module}`; use '
                              'another name')
         METHODS[name] = self
@@ -120,6 +123,13 @@ class Method:
         """Families and heads with entries, for messages."""
         return 'all families' if self._entries.entries else ', '.join(
             FAMILIES.get(kind, kind) for kind in self._by_family)
+
+    def modules(self) -> Set[str]:
+        """Names of the modules that define it and its losses."""
+        types = {str(entry.get('type')).removeprefix('mmkd.')
+                 for recipe in self.recipes().values() for entry in recipe.entries}
+        return {self.module, *(LOSSES.classes[one].__module__ for one in types
+                               if one in LOSSES.classes)}
 
     def recipes(self) -> Dict[str, Recipe]:
         """Entries and settings by family; '' stands for all families that are not named."""

@@ -3,7 +3,7 @@ import copy
 import math
 import warnings
 from itertools import product
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
@@ -47,9 +47,9 @@ SOME, NONE = 'some', 'none'
 VALUE, GRADIENT = 'value', 'gradient'
 """Outcomes of a trial: a gradient, none, a value that is not finite, a gradient that is not."""
 
-BROKEN = {VALUE: 'the value of {} is infinite or NaN for all predictions',
-          GRADIENT: 'the gradient of {} is infinite or NaN for all predictions, though its value '
-                    'is finite'}
+BROKEN = {VALUE: 'the value of {} is infinite or NaN for all inputs that were tried',
+          GRADIENT: 'the gradient of {} is infinite or NaN for all inputs that were tried, though '
+                    'its value is finite'}
 
 
 def limits_of(loss: DistillLoss, shapes: Shapes,
@@ -89,10 +89,10 @@ def outcome_of(loss: DistillLoss, shapes: Shapes,
 
     A copy of the loss with a ``loss_weight`` of 1 is evaluated on random numbers, on the CPU and in
     float64, so that a gradient of exactly 0 is found as 0. Maps are reduced to a few positions.
-    Without a finite gradient, more images are tried, because a loss may relate images to each
-    other, and the shapes are often those of a blank image; then numbers of 0 or more, for losses of
-    rectified features. Labels, boxes and other values are generated. The random number generators
-    of the run are not changed.
+    Without a gradient, more images are tried, because a loss may relate images to each other, and
+    the shapes are often those of a blank image. If numbers are not finite, larger maps are tried,
+    because the last levels of a blank image have one position, and numbers of one sign. Labels,
+    boxes and other values are generated. The random number generators of the run are not changed.
 
     Args:
         loss (DistillLoss): The loss; its :meth:`~DistillLoss.setup` has been called.
@@ -101,14 +101,14 @@ def outcome_of(loss: DistillLoss, shapes: Shapes,
             Defaults to None, the same.
 
     Returns:
-        str: :data:`SOME` if there is a finite gradient for one of the inputs, or the loss raises an
-        error for such inputs; otherwise :data:`NONE`, if it is 0 for one of them, :data:`GRADIENT`
-        or :data:`VALUE`.
+        str: :data:`NONE` if the gradient is 0 for all inputs; :data:`VALUE` or :data:`GRADIENT` if
+        this is infinite or NaN for all inputs; otherwise, and if the loss raises an error for such
+        inputs, :data:`SOME`.
     """
     if not shapes:
         return SOME
     generator = torch.Generator().manual_seed(0)
-    found = []
+    found: Set[str] = set()
     try:
         # A loss may draw random numbers, and may communicate: other processes do not take part.
         with preserved_rng(), alone(), warnings.catch_warnings():
@@ -117,21 +117,25 @@ def outcome_of(loss: DistillLoss, shapes: Shapes,
             tried.loss_weight = 1.
             if getattr(tried, 'sync', False):
                 tried.sync = False
-            for is_rectified, images, scale in product((False, True), (1, POSITIONS), SCALES):
-                if is_rectified and NONE in found:
+            for (least, change), images, scale in product(INPUTS, (1, POSITIONS), SCALES):
+                if found == {NONE} and (least, change) != INPUTS[0]:
                     break
                 student, teacher = (
-                    [scale * torch.randn(size, generator=generator, dtype=torch.float64)
-                     for size in sizes_for(side, images)]
+                    [change(scale * torch.randn(size, generator=generator, dtype=torch.float64))
+                     for size in sizes_for(side, images, least)]
                     for side in (shapes, teacher_shapes or shapes))
-                if is_rectified:
-                    student, teacher = ([one.abs() for one in side] for side in (student, teacher))
-                found.append(_outcome(tried, student, teacher, generator))
-                if found[-1] == SOME:
+                found.add(_outcome(tried, student, teacher, generator))
+                if SOME in found:
                     return SOME
     except Exception:  # the loss may not accept random inputs
         return SOME
-    return next(one for one in (NONE, GRADIENT, VALUE) if one in found)
+    return found.pop() if len(found) == 1 else GRADIENT if NONE not in found else SOME
+
+
+INPUTS: List[Tuple[int, Callable[[Tensor], Tensor]]] = [
+    (1, lambda level: level), (8, lambda level: level), (8, torch.abs), (8, lambda x: -x.abs())]
+"""Minimum height and width of maps, and what is done with random numbers, in the order in which
+they are tried. With 8, the generated boxes lie within the map."""
 
 
 def _outcome(loss: DistillLoss, student: List[Tensor], teacher: List[Tensor],
@@ -208,10 +212,10 @@ def made_up(name: str, level: Tensor, number: int, generator: torch.Generator) -
     return values[name]()
 
 
-def sizes_for(shapes: Shapes, images: int = 1) -> List[Tuple[int, ...]]:
-    """In what shapes levels are tried: with one batch size, of ``images`` or more, and a few
-    positions at least."""
+def sizes_for(shapes: Shapes, images: int = 1, least: int = 1) -> List[Tuple[int, ...]]:
+    """In what shapes levels are tried: with one batch size, of ``images`` or more, a few positions
+    at least, and maps of ``least`` or more on each side."""
     is_enough = all(count >= images and count * math.prod(rest) >= POSITIONS
                     for count, _, *rest in shapes)
     return [(count if is_enough else max(POSITIONS, count), channels,
-             *(min(one, MOST) for one in rest)) for count, channels, *rest in shapes]
+             *(max(least, min(one, MOST)) for one in rest)) for count, channels, *rest in shapes]

@@ -9,7 +9,9 @@ from mmkd.core.missing import looked_for
     ('./folds/teacher_1.pth', '; closest in its folder: teacher_2.pth'),
     ('imagse/', '; closest in its folder: images'),
     ('folds', '; it is a folder'),
+    ('teacher.pth', '; it is a file'),
     ('zzz', ''),
+    ('', ''),
     ('no/folder/teacher.pth', ''),
 ])
 def test_closest_names(path, closest, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from conftest import build, distiller, retinanet, segmentor
 
 from mmkd.losses import LOSSES, CWDLoss, DistillLoss, DISTLoss, KDLoss, MSELoss
 from mmkd.losses.trial import is_constant, limits_of
+from mmkd.registry import MODELS
 
 
 class OfTheConfident(DistillLoss):
@@ -91,7 +92,34 @@ class OfSeveralImages(DistillLoss):
         return (student - teacher).square().mean()
 
 
+class OfVariances(DistillLoss):
+    """Is NaN for a map of one position, as the last levels of a blank image have."""
+
+    def compare(self, student, teacher, weight):
+        return (student.flatten(2).var(2) - teacher.flatten(2).var(2)).square().mean()
+
+
+class OfBoxes(DistillLoss):
+    """Is NaN for boxes outside of the map."""
+
+    def compare(self, student, teacher, weight, *, boxes, stride):
+        sides = [torch.stack([one[number, :, int(y0 / stride):int(y1 / stride) + 1,
+                                  int(x0 / stride):int(x1 / stride) + 1].mean()
+                              for number, of_image in enumerate(boxes)
+                              for x0, y0, x1, y1 in of_image.tolist()])
+                 for one in (student, teacher)]
+        return (sides[0] - sides[1]).square().mean()
+
+
+class OfLogarithms(DistillLoss):
+    """Requires values of 0 or less."""
+
+    def compare(self, student, teacher, weight):
+        return ((-student).log() - (-teacher).log()).square().mean()
+
+
 MAP = (1, 4, 8, 8)
+NECK = [(1, 16, 16 // 2**level, 16 // 2**level) for level in range(5)]
 
 
 @pytest.mark.parametrize(('loss', 'shapes'), [
@@ -130,6 +158,8 @@ def test_constant_by_construction(loss, shapes):
     (OfTheConfident(), [(1, 80, 8, 8)]),
     (OfRoots(), [MAP]),  # of rectified features
     (OfSeveralImages(), [MAP]),
+    *((loss, [level]) for loss in (OfVariances(), OfBoxes()) for level in NECK),
+    (OfLogarithms(), [MAP]),
     (OfNorms(), [MAP]),
     (OfPairs(), [MAP]),
     (Strange(), [MAP]),  # the trial raises an error, so the result is unknown
@@ -206,8 +236,9 @@ def test_a_loss_that_is_never_finite_is_refused(loss):
     LOSSES.register(loss)
     with pytest.raises(ValueError, match=(
             f'`loss_neck_.*` cannot be trained: the (value|gradient) of {loss.__name__} is '
-            'infinite or NaN for all predictions.*look in `compare` for a division by 0')):
+            'infinite or NaN for all inputs.*look in `compare` for a division by 0')):
         prepared(retinanet(), dict(type=f'mmkd.{loss.__name__}', on='neck'), 'mmdet')
+    del LOSSES.classes[loss.__name__], MODELS.module_dict[loss.__name__]
 
 
 def test_left_out_parts_are_logged_once(monkeypatch):

@@ -26,6 +26,8 @@ from mmengine.config import Config
 from support.tools import TOOLS
 from support.tools import run_tool as run
 
+from mmkd import HOOKS
+
 
 @pytest.fixture
 def config(shapes, tmp_path):
@@ -338,18 +340,27 @@ def test_compare_trains_again_after_changes_of_a_module(shapes, tmp_path, monkey
     assert trained[3:] == ['dist/seed0']
     assert 'trained again, because the content of the module loss_of_mine has changed' in (
         capsys.readouterr().out)
-    # With classes, a module counts where one of them is named.
-    own.write_text('class OtherLoss: pass')
+    # One that registers classes counts where one of them is named.
+    text = '''from mmkd import HOOKS
+@HOOKS.register_module(name='HookOfMine', force=True)
+class One:
+    number = 1
+'''
+    own.write_text(text)
     importlib.reload(sys.modules['loss_of_mine'])
     compare.main()
     del trained[:]
-    own.write_text('class OtherLoss: number = 2')
+    own.write_text(text.replace('1', '2'))
     compare.main()
     assert trained == []
-    own.write_text('class DISTLoss: pass')
-    importlib.reload(sys.modules['loss_of_mine'])
+    with open(tmp_path / 'pair' / 'dist.py', 'a') as file:
+        file.write("custom_hooks = [dict(type='mmkd.HookOfMine')]\n")
     compare.main()
     assert trained == ['dist/seed0']
+    own.write_text(text.replace('1', '3'))
+    compare.main()
+    assert trained == ['dist/seed0'] * 2
+    del HOOKS.module_dict['HookOfMine']
 
 
 def test_run_without_a_score_is_reported_in_a_line(tmp_path, monkeypatch):

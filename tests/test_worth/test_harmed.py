@@ -34,7 +34,9 @@ def said_of(student, *entries, scope='mmdet', **arguments):
                        r'\(docs/results/bccd_methods\); try'),
     (retinanet, [KD, FBKD], "FBKD with its authors' weight "),
     (two_stage, [DIST], r'DIST alone .*51.6 ± 0.7 to 49.8 ± 0.3 AP.*take --method dist\+mimic'),
+    (retinanet, [dict(type='mmkd.RKDLoss', on='backbone', levels=[-1])], 'RKD .*47.9 to 43.6'),
     (retinanet, [dict(PGD, loss_weight='auto')], None),
+    (retinanet, [dict(FBKD, loss_weight=1e-4)], None),
     (retinanet, [DIST], None),
     (retinanet, [KD, MIMIC], None),
     (two_stage, [DIST, MIMIC], None),
@@ -60,6 +62,7 @@ def test_schemes():
     branch = dict(KD, on=dict(student='other:cls', teacher='student:cls'))
     own, = said_of(retinanet(), branch, companions=dict(other=dict(PARTNER, shared=['backbone'])))
     assert own.startswith('be your own teacher lowered')
+    assert not said_of(retinanet(), branch, companions=dict(other=PARTNER))  # nothing is shared
     assert not said_of(retinanet(), dict(KD, on=dict(student='cls', teacher='other:cls')),
                        companions=dict(other=PARTNER))  # Rocket Launching
     assert not said_of(retinanet(), KD, teacher=dict(type='mmkd.MeanTeacher'))
