@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import detector_config, distiller, retinanet, save_teacher, saved_at
 from mmengine.config import Config
-from support.tools import ROOT
+from support.tools import ROOT, TOOLS
 from support.tools import run_tool as run
 
-from mmkd import WeightedSampler
+from mmkd import MODELS, WeightedSampler
+from mmkd.losses import LOSSES, METHODS
 
 
 @pytest.fixture
@@ -31,6 +32,33 @@ def plain(shapes, tmp_path):
 
 def weights(path):
     return saved_at(path)['state_dict']
+
+
+def test_the_code_of_a_method_is_recorded(tmp_path, plain, monkeypatch):
+    """Also where the config of a stage names no class of it."""
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    chain = importlib.import_module('chain')
+    own = tmp_path / 'recorded_loss.py'
+    own.write_text("""from mmkd.losses import LOSSES, MSELoss, Method
+@LOSSES.register
+class RecordedLoss(MSELoss):
+    scale = 1
+Method('recorded', [dict(type='mmkd.RecordedLoss', on='neck')])
+""")
+    config = str(tmp_path / plain('plain.py'))
+    with open(config, 'a') as file:
+        file.write("\ncustom_imports = dict(imports=['mmkd', 'recorded_loss'])\n")
+    args = argparse.Namespace(amp=False, auto_scale_lr=False, work_dir=str(tmp_path))
+    stage = chain.Stage('one', [config, '--teacher', config, '--method', 'kd+recorded'])
+    first = chain.record_of(args, stage, [stage])
+    assert chain.record_of(args, stage, [stage]) == first
+    own.write_text(own.read_text().replace('scale = 1', 'scale = 2'))
+    now = chain.record_of(args, stage, [stage])
+    assert chain.differences(first, now) == ['the content of the module recorded_loss has changed']
+    without = {key: value for key, value in first.items() if 'module' not in key}
+    assert chain.differences(without, now) == []  # of an earlier version
+    del METHODS['recorded'], LOSSES.classes['RecordedLoss'], MODELS.module_dict['RecordedLoss']
 
 
 @pytest.mark.slow

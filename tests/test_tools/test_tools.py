@@ -425,7 +425,8 @@ def test_teachers_of_configs_of_other_folders(shapes, tmp_path, monkeypatch):
     for given in ((), ('--teacher-checkpoint', 'given.pth')):
         run_all('--methods', 'dist', 'same/kd.py', *given)
         for name in ('dist', 'same'):
-            assert trained[name].model.teacher.checkpoint == 'given.pth'
+            path = trained[name].model.teacher.checkpoint
+            assert path == (str(tmp_path / 'given.pth') if given else 'given.pth')
         with pytest.raises(FileNotFoundError, match='no teacher checkpoint at `own.pth`'):
             run_all('--methods', 'dist', 'other/kd.py', *given)
         assert not trained, 'trained before all configs were checked'
