@@ -4,7 +4,8 @@ The share is the norm of the gradient of the term, divided by that of the losses
 gradients with respect to the outputs of the modules of
 :func:`mmkd.compare.auto_weight.shared_paths`, as the modules return them, and over the outputs that
 the term reaches. An output from which another one is computed has the gradient of both, such as P6
-of an FPN with P7, for the term as for the losses on labels.
+of an FPN with P7, for the term as for the losses on labels. A term that reaches no output compares
+the inputs of the modules, such as 'features' of a segmentor; its share is that at the inputs.
 """
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -23,7 +24,10 @@ SCALAR = 'gradient_share/'
 """Beginning of the names of the shares in MMEngine's visualizer."""
 
 Outputs = Dict[str, List[Any]]
-"""Edges of the graph at the outputs of modules, by dotted path."""
+"""Edges of the graph at the outputs of modules, by dotted path, and at their inputs, by
+:data:`INPUT` and the path."""
+
+INPUT = 'input of '
 
 CHECKPOINTED = ('`{name}`: a gradient that passes a module which is computed again in the backward '
                 'pass (`with_cp=True`) cannot be measured; write with_cp=False, or a number in '
@@ -32,33 +36,40 @@ CHECKPOINTED = ('`{name}`: a gradient that passes a module which is computed aga
 
 @contextmanager
 def outputs_of(model: nn.Module, paths: Iterable[str]) -> Iterator[Outputs]:
-    """Remember where the outputs of modules are in the graph, inside the block.
+    """Remember where the outputs and inputs of modules are in the graph, inside the block.
 
     An output may be changed in place later: the edge is that of the value as the module returned
-    it.
+    it. Likewise, that of an input is of the value as the module was given it.
 
     Args:
         model (nn.Module): The model.
         paths (Iterable[str]): Paths of its modules.
 
     Yields:
-        dict[str, list[GradientEdge]]: By path, one for each output with a gradient.
+        dict[str, list[GradientEdge]]: By path, one for each output with a gradient; by
+        :data:`INPUT` and the path, one for each input.
     """
-    found: Outputs = {path: [] for path in paths}
+    paths = list(dict.fromkeys(paths))
+    found: Outputs = {f'{what}{path}': [] for what in ('', INPUT) for path in paths}
 
-    def wrap(kept: List[Any], forward: Callable) -> Callable:
+    def wrap(path: str, forward: Callable) -> Callable:
         def watched(*args: Any, **kwargs: Any) -> Any:
+            found[f'{INPUT}{path}'].extend(_edges_of((args, kwargs)))
             output = forward(*args, **kwargs)
-            kept.extend(get_gradient_edge(one) for one in tree_flatten(output)[0]
-                        if isinstance(one, Tensor) and one.requires_grad)
+            found[path].extend(_edges_of(output))
             return output
 
         return watched
 
     with ExitStack() as stack:
-        for path, kept in found.items():
-            stack.enter_context(replaced_forward(model.get_submodule(path), partial(wrap, kept)))
+        for path in paths:
+            stack.enter_context(replaced_forward(model.get_submodule(path), partial(wrap, path)))
         yield found
+
+
+def _edges_of(values: Any) -> Iterator[Any]:
+    return (get_gradient_edge(one) for one in tree_flatten(values)[0]
+            if isinstance(one, Tensor) and one.requires_grad)
 
 
 def paths_of(terms: Iterable[Term]) -> List[str]:
@@ -87,7 +98,7 @@ def norms_of(own: Tensor, task: Tensor, paths: Iterable[str], found: Outputs, na
 
     Returns:
         Tensor: float64 (3, ): the norm of the gradient of the losses on labels, that of the term,
-        and their inner product; zeros if the term reaches no output.
+        and their inner product; zeros if the term reaches neither outputs nor inputs.
 
     Raises:
         ValueError: If a module between them and a loss is computed again in the backward pass, or
@@ -101,11 +112,14 @@ def norms_of(own: Tensor, task: Tensor, paths: Iterable[str], found: Outputs, na
         [4.0, 3.0, 12.0]
     """
     paths = list(dict.fromkeys(paths))
-    outputs = list({(one.node, one.output_nr): one  # a module may return what another one returned
-                    for path in paths for one in found.get(path, ())}.values())
-    of_term = _gradients(own, outputs, scale, name)
-    reached = [number for number, one in enumerate(of_term) if one is not None]
-    if not reached:
+    for what in ('', INPUT):
+        outputs = list({(one.node, one.output_nr): one  # a module may return what another one did
+                        for path in paths for one in found.get(f'{what}{path}', ())}.values())
+        of_term = _gradients(own, outputs, scale, name)
+        reached = [number for number, one in enumerate(of_term) if one is not None]
+        if reached:
+            break
+    else:
         return torch.zeros(3, dtype=torch.float64, device=own.device)
     of_task = _gradients(task, [outputs[number] for number in reached], scale, name)
     if all(one is None for one in of_task):

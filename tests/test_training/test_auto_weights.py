@@ -432,6 +432,23 @@ def test_share_on_whole_models_equals_plain_gradients(pair, tmp_path):
     sum(sums.values()).backward()  # the graph is kept
 
 
+def test_share_of_the_features_of_a_segmentor(tmp_path):
+    """They are the input of the classifier, whose output does not depend on the term."""
+    student, teacher, batch, scope, _ = streets(tmp_path)
+    model = build(distiller(student, teacher, dict(
+        type='mmkd.ATLoss', on='features', loss_weight=dict(share=0.2))), scope)
+    model.init_weights()
+    model.train()
+    kept = []
+    model.student.decode_head.conv_seg.register_forward_pre_hook(
+        lambda module, args: kept.extend(args))
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    own = sum(value for name, value in losses.items() if 'loss' in name and 'features' not in name)
+    norms = [torch.autograd.grad(one, kept, retain_graph=True)[0].norm() for one in (
+        sum(losses['loss_features_at']), own)]
+    assert (norms[0] / norms[1]).item() == pytest.approx(0.2, rel=1e-4)
+
+
 def measured_config(shapes, teacher, work_dir, **changes):
     entries = [dict(PKD, loss_weight=dict(share=0.25, iters=5)),
                dict(type='mmkd.DISTLoss', on='cls', loss_weight=dict(share=0.1, iters=3))]
