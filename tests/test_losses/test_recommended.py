@@ -39,6 +39,7 @@ def test_first_choices():
     assert recommended('dense').method == 'dist'
     assert recommended('roi').method == 'dist+mimic'
     assert recommended('classifier').method == 'kd'
+    assert recommended('segmentor').method == 'cwd'
     found = recommended('dense', is_module=True)
     assert found.method == 'mimic'
     assert found.reason.startswith('the teacher has features alone; ')
