@@ -97,7 +97,6 @@ def config_path(name: str) -> str:
         return path
     raise FileNotFoundError(
         f'no config `{name}` (looked for {os.path.abspath(path)}' +
-        (', which is a folder' if os.path.isdir(path) else '') +
         ('' if os.path.isabs(path) else f', from the folder {os.getcwd()}') +
         f'{closest_in_folder(path)}); write the absolute path of a file, or `mmdet::…`, '
         '`mmseg::…` for a config of a package; in a config, `{{ fileDirname }}/teacher.py` is a '

@@ -281,11 +281,11 @@ TEACHERS = [
         'write dict.model=...'), teacher=dict(config=retinanet(), checkpoint=None)),
     model('config is a number', must('teacher.config', 'must be a path or a config', 'int'),
           TypeError, teacher=dict(config=3, checkpoint=None)),
-    model('config is the root', Parts('no config `/`', 'looked for /, which is a folder',
+    model('config is the root', Parts('no config `/`', 'looked for /; it is a folder',
                                       NO_CONFIG, '; write'), FileNotFoundError,
           teacher=dict(config='/', checkpoint=None)),
     model('config is a folder', Parts(
-        'no config `..`', 'looked for .*, which is a folder, from the '
+        'no config `..`', 'looked for .*, from the '
                           'folder', NO_CONFIG, '; write'),
         FileNotFoundError, teacher=dict(config='..', checkpoint=None)),
     model('config is relative to another folder', Parts(

@@ -331,7 +331,7 @@ CONFIGS = [
     Row('config: name misspelt', ('teacher_a.py', 'model = {}'), FileNotFoundError,
         NO_CONFIG._replace(found='closest in its folder: teacher_a.py')),
     Row('config: a folder', ('teacher.py/x.py', ''), FileNotFoundError,
-        NO_CONFIG._replace(found='which is a folder')),
+        NO_CONFIG._replace(found='it is a folder')),
     Row('config: empty', ('teacher.py', ''), ValueError, NO_MODEL),
     Row('config: does not parse', ('teacher.py', 'model = dict('), ValueError, UNREADABLE),
     Row('config: raises', ('teacher.py', 'model = dict(a=1 / 0)'), ValueError,

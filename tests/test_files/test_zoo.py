@@ -24,7 +24,7 @@ def test_a_path_is_itself(tmp_path):
     ('mmdet::retinanet/retinanet_x11_fpn_1x_coco.py', 'closest in its folder: retinanet_'),
     ('mmdet::retinanets/x.py', 'no config `mmdet::retinanets/x.py`'),
     ('no/such.py', r'looked for /.*, from the folder /.*; write the absolute path'),
-    ('/', r'looked for /, which is a folder\); write'),
+    ('/', r'looked for /; it is a folder\); write'),
     ('no_such_package::x.py', 'package `no_such_package` .* is not installed'),
     ('.mmdet::x.py', 'package `.mmdet` .* is not installed'),
     ('mm.det::x.py', 'package `mm.det` .* is not installed'),
