@@ -52,7 +52,7 @@ def entry_of(term: Any) -> Dict[str, Any]:
             settings['file_hash'] = layers.file_digest
     code = digest_of_code(type(term.loss))
     if code:  # of a loss of the user
-        settings['code'] = code
+        settings['code_hash'] = code
     if getattr(term, 'weights', None) is not None:  # of a committee's members
         settings['weights'] = list(term.weights)
     return dict(name=term.name, loss=type(term.loss).__name__,
@@ -165,7 +165,8 @@ def differences(saved: Dict[str, Any], own: Dict[str, Any]) -> List[str]:
             lines.append(f'the entry `{name}` of `distill` ' + (
                 'is new' if before is None else 'is not in the config any more'))
             continue
-        lines += [f'the module of the loss of the entry `{name}` has changed' if key == 'code' else
+        lines += [f'the module of the loss of the entry `{name}` has changed'
+                  if key == 'code_hash' else
                   f'`{key}` of the entry `{name}` was {one!r} and is {other!r} now'
                   for key, one, other in _changed(_flat(before), _flat(now))]
     return lines

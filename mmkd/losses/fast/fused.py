@@ -175,7 +175,6 @@ def agree(what: str, plain: Callable[[], List[Tensor]], fused: Callable[[], List
         for one, other in zip(plain(), fused()):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     except Exception as error:  # from the compiler
-        warn(f'{what} runs without its fused kernels, which failed: '
-             f'{said_by(error)}')
+        warn(f'{what} runs without its fused kernels, which failed: {said_by(error)}')
         return False
     return True
