@@ -9,6 +9,7 @@ from .compare.term import Term
 from .core.agreement import all_or_none, check_alike
 from .core.aliases import warn_renamed
 from .core.build import build_model, named_arguments
+from .core.log import warn
 from .core.runner import current_optim_wrapper, current_runner, is_training, surrounding_model
 from .files.bases import warn_of_lost
 from .hooks import OwnHooks, PartnerHook, StateHook
@@ -17,6 +18,7 @@ from .networks.inherit import Inheritance
 from .registry import MODELS
 from .training.beside import MoveWatch, join_optimizer
 from .training.distillation import Distillation
+from .training.harmed import warnings_about
 from .training.health import LIMIT
 from .training.strategies import check_connectors, check_strategy
 
@@ -203,6 +205,8 @@ class Distiller(BaseModel):
             self.distillation.prepare()
         check_alike(self.distillation.provenance, 'the teachers and the comparisons')
         check_connectors(runner, self.distillation)
+        for text in warnings_about(self.student, self.distillation):
+            warn(text)
         self._has_runner = True
         runner.register_hook(StateHook(self.distillation))
         if any(partner.is_kept for partner in self.distillation.partners.values()):

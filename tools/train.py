@@ -46,8 +46,6 @@ from written import check_edited, write_kept
 
 from mmkd import Distiller
 from mmkd.core.build import check_arguments, parameters_of
-from mmkd.core.log import warn
-from mmkd.core.runner import unwrapped
 from mmkd.files.latest import latest_whole
 from mmkd.hooks import CheckpointHook
 from mmkd.inspection import inspect_pair, table_of
@@ -56,7 +54,6 @@ from mmkd.losses.method import methods_of
 from mmkd.losses.recommended import AUTO
 from mmkd.networks.frozen import LEFT_OUT
 from mmkd.networks.libraries import is_module
-from mmkd.worth.harmed import warnings_about
 
 OF_DISTILLER = frozenset(parameters_of(Distiller)[0]) - {'student', 'data_preprocessor'}
 """Arguments of the Distiller that are none of a plain model."""
@@ -227,9 +224,6 @@ def main() -> None:
     check_loop(config)
     runner = build_runner(config)
     CheckpointHook.protect(runner)
-    model = unwrapped(runner)
-    for text in warnings_about(model) if isinstance(model, Distiller) else ():
-        warn(text)
     runner.train()
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Sequence, Union
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from torch import nn
 
 from ..core.agreement import weights_of
 from ..core.build import build_model
@@ -140,6 +141,7 @@ class FrozenTeacher(FixedTeacher):
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
                                 zero_labels_of_config(config))
         if self.checkpoint is None:
+            initialize(model)
             print_log('The teacher has random weights: it is built without a checkpoint', 'current')
             self._provenance['random_weights'] = weights_of(model)[:16]
         else:
@@ -174,6 +176,21 @@ class FrozenTeacher(FixedTeacher):
         the beginning of their SHA-256."""
         mapped = {} if self.mapping is None else dict(classes=self.mapping.shown())
         return dict(super().provenance(), **self._provenance, **mapped)
+
+
+def initialize(model: nn.Module) -> None:
+    """Give a model random weights; files that its config names are not read.
+
+    Some models, such as Deformable DETR, have parameters that are uninitialized memory until
+    ``init_weights`` is called.
+    """
+    for module in model.modules():
+        starts = getattr(module, 'init_cfg', None)
+        if any(isinstance(start, dict) and start.get('type') == 'Pretrained'
+               for start in (starts if isinstance(starts, (list, tuple)) else [starts])):
+            module.init_cfg = None
+    if hasattr(model, 'init_weights'):
+        model.init_weights()
 
 
 def hash_of_config(config: Config) -> str:

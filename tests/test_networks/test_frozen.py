@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 from mmengine.runner import Runner
+from support.queries import detector
 
 import mmkd
 from mmkd import FrozenTeacher
@@ -43,6 +44,20 @@ def stops(shapes, tmp_path, model, **changes):
     runner = Runner.from_cfg(detector_config(shapes, model, str(tmp_path / 'run'), **changes))
     runner.model.__dict__['train_step'] = lambda *args, **kwargs: pytest.fail('a batch was trained')
     runner.train()
+
+
+def test_random_weights_are_no_uninitialized_memory(tmp_path):
+    """Deformable DETR has a parameter that only `init_weights` fills. No file is looked for."""
+    model = detector('deformable')
+    missing = str(tmp_path / 'missing.pth')
+    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=missing)
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
+    try:
+        teacher = FrozenTeacher(Config(dict(model=model, default_scope='mmdet')), checkpoint=None)
+        teacher.prepare(build(retinanet()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(one.isfinite().all() for one in teacher.model.parameters())
 
 
 def test_config_may_be_a_path_a_dict_or_a_config(tmp_path):

@@ -1,5 +1,4 @@
 """A run with what harmed a student of its kind is told so, and no other."""
-import importlib
 import pathlib
 import re
 
@@ -13,9 +12,10 @@ from conftest import (
     segmentor,
     two_stage,
 )
-from support.tools import ROOT, TOOLS
+from mmengine.runner import FlexibleRunner, Runner
+from support.tools import ROOT
 
-from mmkd.worth.harmed import HARMS, warnings_about
+from mmkd.training.harmed import HARMS, warnings_about
 
 KD, DIST = (dict(type=f'mmkd.{name}Loss', on='cls') for name in ('KD', 'DIST'))
 MIMIC = dict(type='mmkd.MSELoss', on='neck')
@@ -26,7 +26,7 @@ PARTNER = dict(type='mmkd.Partner', config=dict(default_scope='mmdet', model=ret
 
 def said_of(student, *entries, scope='mmdet', **arguments):
     model = build(dict(type='mmkd.Distiller', student=student, distill=entries, **arguments), scope)
-    return warnings_about(model)
+    return warnings_about(model.student, model.distillation)
 
 
 @pytest.mark.parametrize(('make', 'entries', 'beginning'), [
@@ -83,16 +83,14 @@ def test_schemes():
     assert not said_of(retinanet(), KD, teacher=dict(type='mmkd.MeanTeacher'))
 
 
-def test_train_warns(shapes, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(TOOLS)
-    monkeypatch.chdir(tmp_path)
-    train = importlib.import_module('train')
+@pytest.mark.parametrize('runner', [Runner, FlexibleRunner])
+def test_a_run_is_warned(runner, shapes, tmp_path):
+    """Whatever tool starts it."""
     teacher = save_teacher(tmp_path / 't.pth', retinanet())
     for name, entry in dict(pgd=PGD, kd=KD).items():
-        config = detector_config(shapes, distiller(retinanet(), teacher, entry), 'unused')
-        config.work_dir = str(tmp_path / name)
-        config.dump(str(tmp_path / f'{name}.py'))
-        monkeypatch.setattr('sys.argv', ['train.py', f'{name}.py'])
-        train.main()
+        config = detector_config(
+            shapes, distiller(retinanet(), teacher, entry), str(tmp_path / name),
+            env_cfg=dict(dist_cfg=dict(backend='gloo')))
+        runner.from_cfg(config).train()
         log, = (tmp_path / name).rglob('*.log')
         assert ("PGD with its authors' weights lowered" in log.read_text()) is (name == 'pgd')

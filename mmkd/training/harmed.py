@@ -1,9 +1,11 @@
-"""What made students worse than labels alone in our own results? ``tools/train.py`` warns of it.
+"""What made students worse than labels alone in our own results? A run that has it is warned.
 
 Add a row when docs/results has a new one: a loss beyond the spread of the student alone with three
 seeds, or of more than 4 AP or mIoU with one seed.
 """
 from typing import Any, Callable, List, NamedTuple
+
+from torch import nn
 
 from ..losses import METHODS
 from ..points import family_of
@@ -84,13 +86,14 @@ HARMS = [
 ]
 
 
-def warnings_about(distiller: Any) -> List[str]:
+def warnings_about(student: nn.Module, distillation: Any) -> List[str]:
     """One sentence for each part of a run that made students of this kind worse.
 
     Args:
-        distiller (Distiller): The model of the run.
+        student (nn.Module): The student.
+        distillation (Distillation): What teaches it.
     """
-    kind = family_of(distiller.student).kind
+    kind = family_of(student).kind
     return [f'{harm.what} lowered the score of such a student on {DATA[harm.page]}, from '
             f'{harm.figures} ({harm.page}); {harm.remedy}, and compare with the student alone'
-            for harm in HARMS if harm.kind == kind and harm.applies(distiller.distillation)]
+            for harm in HARMS if harm.kind == kind and harm.applies(distillation)]
