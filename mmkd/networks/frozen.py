@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -188,8 +189,8 @@ def initialize(model: nn.Module) -> None:
         starts = getattr(module, 'init_cfg', None)
         if any(isinstance(start, dict) and start.get('type') == 'Pretrained'
                for start in (starts if isinstance(starts, (list, tuple)) else [starts])):
-            module.init_cfg = None
-    if hasattr(model, 'init_weights'):
+            setattr(module, 'init_cfg', None)  # noqa: B010, not a Tensor or Module for mypy
+    if isinstance(model, BaseModule):
         model.init_weights()
 
 
