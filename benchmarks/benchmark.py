@@ -493,7 +493,7 @@ def table_of_steps(found: Dict[str, Any]) -> str:
         rows.append([
             name, f'{own / student:.2f}',
             f'{own / (student + teacher):.2f}' if teacher and is_distilled else '',
-            f'{memory[name]["peak"] / memory[STUDENT]["peak"]:.2f}' if memory else '',
+            f'{memory[name]["peak"] / memory[STUDENT]["peak"]:.2f}' if name in memory else '',
             f'{max(moved):.1e}' if moved else ''])
     return as_table(rows)
 

@@ -120,6 +120,8 @@ def measured_group(args: argparse.Namespace, pair: str, models: Models, group: L
         ended = subprocess.run(
             [sys.executable, '-W', 'ignore', str(HERE / 'benchmark.py'), *map(str, given)],
             capture_output=True, text=True)
+        if ended.returncode:
+            print(f'failed: {last_words(ended.stderr)}', flush=True)
         if ended.returncode and len(group) == 1:
             return {group[0]: dict(failed=last_words(ended.stderr))}
         if ended.returncode:

@@ -77,15 +77,18 @@ def test_medians_of_parts_that_run_in_turn(benchmark):
 
 def test_table_of_a_given_run(benchmark):
     seconds = {'student alone': [2., 9., 1.], 'teacher, whole forward': [1., 1., 1.],
-               'dist': [3., 3., 3.], 'dist, whole teacher': [4., 4., 4.]}
-    memory = {name: dict(peak=100. * (1 + number)) for number, name in enumerate(seconds)}
+               'dist': [3., 3., 3.], 'dist, whole teacher': [4., 4., 4.],
+               f'dist, {benchmark.WITHOUT}': [2.5, 2.5, 2.5]}  # its memory is not measured
+    memory = {name: dict(peak=100. * (1 + number))
+              for number, name in enumerate(list(seconds)[:-1])}
     terms = {name: {} for name in seconds}
     terms.update({'dist': dict(loss=2.), 'dist, whole teacher': dict(loss=2.02)})
     lines = benchmark.table_of_steps(dict(seconds=seconds, memory=memory, terms=terms)).splitlines()
     assert [cells(line) for line in lines[2:]] == [
         ['student alone', '1.00', '', '1.00'], ['teacher, whole forward', '0.50', '', '2.00'],
         ['dist', '1.50', '1.00', '3.00'],
-        ['dist, whole teacher', '2.00', '1.33', '4.00', '1.0e-02']]
+        ['dist, whole teacher', '2.00', '1.33', '4.00', '1.0e-02'],
+        [f'dist, {benchmark.WITHOUT}', '1.25', '0.83']]
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
