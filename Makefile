@@ -8,7 +8,7 @@ WORKERS ?= 2
 NEIGHBOURS = .neighbours
 TESTS_OF_NEIGHBOURS = $(shell grep -rlE 'support.(neighbours|classifiers)' tests --include 'test_*.py')
 
-.PHONY: help demo test test-slow test-neighbours test-onedl lint types env docs docs-check clean
+.PHONY: help demo test test-slow test-neighbours test-onedl test-matrix lint types env docs docs-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s%s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ test-neighbours: $(NEIGHBOURS)/.ready ## tests with timm, torchvision, transform
 test-onedl: ## all tests on the maintained forks, in .venv-onedl
 	@STACK=onedl tools/setup_env.sh .venv-onedl
 	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" $(PYTEST_ARGS)
+
+test-matrix: ## short tests on another stack, made in .matrix: make test-matrix ENV=torch-2.4
+	python3 tests/matrix/matrix.py $(ENV)
 
 lint: env ## check the style of the code
 	$(VENV)/bin/ruff check .

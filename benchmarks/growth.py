@@ -7,7 +7,8 @@ Each loss is called alone, forward and backward, on maps whose size grows along 
 process of its own for each loss and axis. The axis 'terms' is a training step of a pair of models
 with one to eight KD terms, without the step that observes the teacher alone. A slope is that of the
 logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more than
---most are left out.
+--most are left out. A curve that has been measured is not measured again; delete its file in
+`curves` of the work dir to repeat it.
 
 Output: `growth.json`, `growth.md` and `growth.png`.
 """
@@ -95,18 +96,21 @@ def main() -> None:
     if args.only:
         axis, loss, sizes = args.only.split('/')
         return print_measured(args, axis, loss, [int(size) for size in sizes.split(',') if size])
+    folder = Path(args.work_dir)
+    (folder / 'curves').mkdir(parents=True, exist_ok=True)
     curves: Dict[str, Dict[str, Any]] = {}
     for axis in args.axes:
         sizes = args.sizes or AXES[axis]
         for loss in ['KD'] if axis == 'terms' else [
                 one for one in args.losses if is_for(axis, one)]:
-            curves.setdefault(axis, {})[loss] = curve(args, axis, loss, sizes)
+            kept = folder / 'curves' / f'{axis}_{loss}.json'
+            if not kept.is_file():
+                kept.write_text(json.dumps(curve(args, axis, loss, sizes)))
+            curves.setdefault(axis, {})[loss] = json.loads(kept.read_text())
     machine = torch.cuda.get_device_name() if args.device.startswith('cuda') else (
         f'CPU, {torch.get_num_threads()} threads, {cpu_name() or "unknown"}')
     found = dict(machine=f'{machine}; torch {torch.__version__}', curves=curves,
                  command=' '.join(sys.argv[1:]))
-    folder = Path(args.work_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'growth.json').write_text(json.dumps(found, indent=1) + '\n')
     text = f'{found["machine"]}\n\n{table_of(curves)}'
     (folder / 'growth.md').write_text(text)

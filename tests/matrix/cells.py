@@ -1,0 +1,46 @@
+"""Which stacks are tested? A new one is a row here."""
+from typing import Dict, NamedTuple
+
+
+class Cell(NamedTuple):
+    """Versions of one environment; everything else is what pip finds for them."""
+    python: str
+    torch: str
+    numpy: str
+    mmcv: str = 'mmcv==2.1.0'
+    packages: str = 'mmengine==0.10.7 mmdet==3.3.0 mmsegmentation==1.2.2'
+    extra: str = ''
+    """Further names of packages, which the packages above need."""
+
+
+ONEDL = dict(
+    mmcv='onedl-mmcv==2.3.6',
+    packages='onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1 onedl-mmsegmentation==1.4.2',
+    extra='imageio imaug scikit-image')
+CELLS: Dict[str, Cell] = {
+    'torch-2.1': Cell('3.10', '2.1.2', '1.26.4'),
+    'torch-2.4': Cell('3.11', '2.4.1', '1.26.4'),
+    'torch-2.6': Cell('3.12', '2.6.0', '2.2.6'),
+    'torch-2.9': Cell('3.13', '2.9.1', '2.3.5'),
+    'torch-2.13': Cell('3.11', '2.13.0', '2.3.5'),
+    'torch-2.14': Cell('3.11', '2.14.1', '2.3.5'),
+    'onedl': Cell('3.11', '2.13.0', '2.3.5', **ONEDL),
+}
+SHORT = (
+    'tests/test_bad_input/test_bad_files.py',
+    'tests/test_compare',
+    'tests/test_distiller.py',
+    'tests/test_files/test_checkpoint.py',
+    'tests/test_files/test_trust.py',
+    'tests/test_files/test_unpickler.py',
+    'tests/test_hooks/test_resume.py',
+    'tests/test_losses/test_cwd.py',
+    'tests/test_losses/test_dist.py',
+    'tests/test_losses/test_kd.py',
+    'tests/test_losses/test_pkd.py',
+    'tests/test_networks/test_cached.py',
+    'tests/test_networks/test_frozen.py',
+    'tests/test_tools/test_publish.py',
+    'tests/test_tools/test_tools.py',
+)
+"""Tests that prove a cell in four minutes: losses, files, teachers, training, resume, tools."""
