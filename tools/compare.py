@@ -177,7 +177,7 @@ def tested_teacher(args: argparse.Namespace, config: Config) -> Dict[str, Any]:
     fingerprint = {'the config': f'sha256 {digest_of_config(config)}',
                    'the checkpoint': digest_of_source(args.teacher_checkpoint),
                    **data(config), **code(config)}
-    result = finished(folder, fingerprint, 'teacher')
+    result = finished(folder, fingerprint, 'teacher', 'tested')
     if result is None:
         config_path = write(folder, 'config.py', config.pretty_text)
         started(TEST_TOOL, [config_path, args.teacher_checkpoint], folder, 'teacher')
@@ -187,7 +187,8 @@ def tested_teacher(args: argparse.Namespace, config: Config) -> Dict[str, Any]:
     return result
 
 
-def finished(folder: str, fingerprint: Dict[str, Any], title: str) -> Optional[Dict[str, Any]]:
+def finished(folder: str, fingerprint: Dict[str, Any], title: str,
+             done: str = 'trained') -> Optional[Dict[str, Any]]:
     """The result in a folder, if it is of the same run; otherwise it is removed."""
     path = os.path.join(folder, 'result.json')
     if not os.path.isfile(path):
@@ -203,8 +204,7 @@ def finished(folder: str, fingerprint: Dict[str, Any], title: str) -> Optional[D
         figure = columns_of(result)[0]
         print(f'{title}: finished before, {figure} {result[figure]:.1f}')
         return result
-    print(f'{title}: {"tested" if title == "teacher" else "trained"} again, because '
-          f'{told(changed)}')
+    print(f'{title}: {done} again, because {told(changed)}')
     os.remove(path)
     return None
 
