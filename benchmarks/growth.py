@@ -7,8 +7,8 @@ Each loss is called alone, forward and backward, on maps whose size grows along 
 process of its own for each loss and axis. The axis 'terms' is a training step of a pair of models
 with one to eight KD terms, without the step that observes the teacher alone. A slope is that of the
 logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more than
---most are left out. A curve that has been measured is not measured again; delete its file in
-`curves` of the work dir to repeat it.
+--most are left out. A curve that has been measured with the same options and machine is not
+measured again; delete its file in `curves` of the work dir to repeat it.
 
 Output: `growth.json`, `growth.md` and `growth.png`.
 """
@@ -103,13 +103,9 @@ def main() -> None:
         sizes = args.sizes or AXES[axis]
         for loss in ['KD'] if axis == 'terms' else [
                 one for one in args.losses if is_for(axis, one)]:
-            kept = folder / 'curves' / f'{axis}_{loss}.json'
-            if not kept.is_file():
-                kept.write_text(json.dumps(curve(args, axis, loss, sizes)))
-            curves.setdefault(axis, {})[loss] = json.loads(kept.read_text())
-    machine = torch.cuda.get_device_name() if args.device.startswith('cuda') else (
-        f'CPU, {torch.get_num_threads()} threads, {cpu_name() or "unknown"}')
-    found = dict(machine=f'{machine}; torch {torch.__version__}', curves=curves,
+            curves.setdefault(axis, {})[loss] = kept_curve(
+                args, folder / 'curves' / f'{axis}_{loss}.json', axis, loss, sizes)
+    found = dict(machine=machine_of(args), curves=curves,
                  command=' '.join(sys.argv[1:]))
     (folder / 'growth.json').write_text(json.dumps(found, indent=1) + '\n')
     text = f'{found["machine"]}\n\n{table_of(curves)}'
@@ -199,6 +195,29 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
     found = timed(steps, args)
     return dict(seconds=max(median(found['terms']) - median(found['bare']), 0.),
                 memory=max(peak(args.device) - max(memory, before), 0.))
+
+
+def kept_curve(args: argparse.Namespace, path: Path, axis: str, name: str,
+               sizes: List[int]) -> Dict[str, Any]:
+    """Return the figures of a file, if they are of the same measurement; otherwise measure them."""
+    of = {key: value for key, value in vars(args).items()
+          if key not in ('losses', 'axes', 'work_dir', 'only')}
+    of = json.loads(json.dumps(dict(of, sizes=sizes, machine=machine_of(args))))
+    if path.is_file():
+        kept = json.loads(path.read_text())
+        if kept['of'] == of:
+            return dict(kept['curve'])
+    found = json.loads(json.dumps(curve(args, axis, name, sizes)))
+    writing = path.with_suffix('.part')
+    writing.write_text(json.dumps(dict(of=of, curve=found)))
+    writing.replace(path)
+    return dict(found)
+
+
+def machine_of(args: argparse.Namespace) -> str:
+    machine = torch.cuda.get_device_name() if args.device.startswith('cuda') else (
+        f'CPU, {torch.get_num_threads()} threads, {cpu_name() or "unknown"}')
+    return f'{machine}; torch {torch.__version__}'
 
 
 def curve(args: argparse.Namespace, axis: str, name: str, sizes: List[int]) -> Dict[str, Any]:

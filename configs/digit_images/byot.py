@@ -1,6 +1,6 @@
 """Be Your Own Teacher on digits: classifiers after stages 1 to 3 learn from the deepest one.
 
-Branches and weights of configs/byot/resnet18_cifar100.py. No teacher.
+Branches and weights of losses as in configs/byot/resnet18_cifar100.py, narrower. No teacher.
 
     python tools/train.py configs/digit_images/byot.py
 """

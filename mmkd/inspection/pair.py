@@ -2,17 +2,15 @@
 import copy
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from ..compare.class_report import report
 from ..compare.classes import check_mapping
 from ..compare.spec import TermSpec
 from ..compare.term import Term
 from ..core.build import build_model
-from ..core.rng import preserved_rng
+from ..core.uninitialized import fill_unwritten, marked_memory
 from ..losses import LogitLoss
 from ..losses.trial import Limits, limits_of
 from ..networks import BaseTeacher, FrozenTeacher
@@ -127,26 +125,15 @@ def inspect_pair(student: Config, teacher: Union[Config, BaseTeacher],
         ValueError: If a config has no model, the family of a model is unknown, or the checkpoint
             or ``classes`` does not fit.
     """
-    with DefaultScope.overwrite_default_scope(student.get('default_scope')):
+    with DefaultScope.overwrite_default_scope(student.get('default_scope')), marked_memory():
         model = build_model(model_config(student), 'student')
     one = teacher if isinstance(teacher, BaseTeacher) else FrozenTeacher(
         teacher, checkpoint=checkpoint, classes=classes)
     one.prepare(model)
     assert one.model is not None
-    for side in (model, one.model):
-        _make_finite(side)
+    fill_unwritten(model)
     entry = dict(type='mmkd.MSELoss', on=next(iter(points_of(model, 'student'))))
     distillation = Distillation(model, one, [entry], config=student)
     distillation.probe.tell_classes()
     check_mapping(distillation.probe.classes()[0], one.classes, one.mapping)
     return Pair(distillation)
-
-
-@torch.no_grad()
-def _make_finite(model: nn.Module) -> None:
-    """Fill parameters that are not initialized before ``init_weights``, which may hold any value,
-    such as the level embedding of Deformable DETR."""
-    with preserved_rng():
-        for parameter in model.parameters():
-            if not parameter.abs().max() < 1e3:  # also for NaN
-                parameter.normal_(std=0.02)

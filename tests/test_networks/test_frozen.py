@@ -51,13 +51,19 @@ def test_random_weights_are_no_uninitialized_memory(tmp_path):
     model = detector('deformable')
     missing = str(tmp_path / 'missing.pth')
     model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=missing)
-    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
-    try:
+    found = []
+    for _ in range(2):
         teacher = FrozenTeacher(Config(dict(model=model, default_scope='mmdet')), checkpoint=None)
+        torch.manual_seed(0)
         teacher.prepare(build(retinanet()))
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert all(one.isfinite().all() for one in teacher.model.parameters())
+        found.append((teacher.model.state_dict(), torch.rand(1)))
+        assert all(one.isfinite().all() for one in teacher.model.parameters())
+    embedding = teacher.model.level_embed
+    assert embedding.std() == pytest.approx(0.02, rel=0.2)
+    (one, drawn), (other, again) = found
+    assert drawn == again
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_config_may_be_a_path_a_dict_or_a_config(tmp_path):

@@ -489,7 +489,7 @@ def test_an_edited_distillation_config_is_kept(shapes, tmp_path, monkeypatch, ca
     tool, configs = importlib.import_module('train'), []
 
     class Runner:
-        hooks, model = (), torch.nn.Identity()
+        hooks = ()
 
         def train(self):
             """Do nothing."""
