@@ -159,16 +159,17 @@ def tested(python: str, report: Path, tests: Sequence[str], workers: str) -> Dic
 
 def with_table(page: str, found: Dict[str, Any]) -> str:
     """The page with a table of the results between its two marks."""
-    head = ('cell', 'Python', 'torch', 'NumPy', 'mmcv, mmengine, mmdet, mmseg', 'tests', 'passed',
-            'failed', 'skipped', 'date')
+    head = ('cell', 'Python', 'torch, NumPy', 'mmcv, mmengine, mmdet, mmseg', 'tests',
+            'passed, failed, skipped', 'date')
     rows = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
     for name in CELLS:
         for kind, one in sorted(found.get(name, {}).items()):
             versions = one['versions']
             packages = [versions[key] for key in SHOWN[2:] if key in versions]
             rows.append('| ' + ' | '.join(map(str, (
-                name, one['python'], versions['torch'], versions['numpy'], ', '.join(packages),
-                kind, one['passed'], one['failed'], one['skipped'], one['date']))) + ' |')
+                name, one['python'], f'{versions["torch"]}, {versions["numpy"]}',
+                ', '.join(packages), kind,
+                f'{one["passed"]}, {one["failed"]}, {one["skipped"]}', one['date']))) + ' |')
     before, _, rest = page.partition(BEGIN)
     return f'{before}{BEGIN}\n' + '\n'.join(rows) + f'\n{END}{rest.partition(END)[2]}'
 

@@ -58,7 +58,7 @@ def test_table(matrix):
     text = matrix.with_table(page, {'torch-2.4': dict(short=run)})
     assert text.startswith(f'before\n{matrix.BEGIN}\n| cell |')
     assert text.endswith(f'{matrix.END}\nafter\n')
-    assert ('| torch-2.4 | 3.11.7 | 2.4.1 | 1.26.4 | 2.1.0 | short | 5 | 1 | 2 | 2026-01-02 |'
+    assert ('| torch-2.4 | 3.11.7 | 2.4.1, 1.26.4 | 2.1.0 | short | 5, 1, 2 | 2026-01-02 |'
             in text)
     assert 'old' not in text
 
