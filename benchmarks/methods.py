@@ -73,22 +73,26 @@ def main() -> None:
     names = list(METHODS) if args.methods == ['all'] else args.methods
     pairs = {'given': Models('pair', args.student, args.teacher)} if args.student else {
         name: PAIRS[name] for name in args.pairs}
-    found: Dict[str, Any] = dict(machine='', pairs={}, methods={})
+    out = Path(args.out or args.work_dir)
+    path = out / 'costs.json'
+    # Pairs of an earlier call stay: the sizes of images may differ between pairs.
+    found: Dict[str, Any] = dict(
+        pairs=json.loads(path.read_text())['pairs'] if path.is_file() else {})
     for name, pair in pairs.items():
         fitting, problems = fitting_methods(pair, names)
         rows: Dict[str, Any] = {}
+        machine = ''
         for first in range(0, len(fitting), args.at_once):
             group = fitting[first:first + args.at_once]
             measured = measured_group(args, name, pair, group)
-            found['machine'] = measured.pop('machine', found['machine'])
+            machine = measured.pop('machine', machine)
             rows.update(measured)
         found['pairs'][name] = dict(title=pair.title, student=pair.student, teacher=pair.teacher,
-                                    methods=rows, left_out=problems)
+                                    machine=machine, methods=rows, left_out=problems)
     found['methods'] = cells_of(found['pairs'])
-    found['note'] = note_of(found['machine'])
-    out = Path(args.out or args.work_dir)
+    found['note'] = note_of(found['pairs'])
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'costs.json').write_text(json.dumps(found, indent=1) + '\n')
+    path.write_text(json.dumps(found, indent=1) + '\n')
     text = found['note'] + '\n\n' + '\n'.join(map(table_of_pair, found['pairs'].values()))
     (out / 'costs.md').write_text(text)
     print(f'\n{text}\nWritten to {out}')
@@ -166,11 +170,12 @@ def millions(count: float) -> str:
     return f'{count / 1e6:.2f} M'
 
 
-def note_of(machine: str) -> str:
+def note_of(pairs: Dict[str, Any]) -> str:
+    machines = ' '.join(f'{pair["title"]}: {pair["machine"]}' for pair in pairs.values())
     return ('The last columns: trained parameters of layers and connectors outside the student; '
             'time of a training step, divided by that of the student alone plus a complete forward '
             'of the teacher (in brackets, what the losses take, as a share of the step of the '
-            f'student alone). {machine} Weights and images are random.')
+            f'student alone). {machines} Weights and images are random.')
 
 
 def table_of_pair(pair: Dict[str, Any]) -> str:
