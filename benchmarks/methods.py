@@ -6,7 +6,8 @@
 benchmark.py measures a few methods at a time, so that no more models are in memory than fit: each
 beside the student alone, the teacher's complete forward, and the same entries with a loss that
 computes nothing. All times of a row are ratios within one such group. A group that has been
-measured is not measured again; delete its folder in the work dir to repeat it.
+measured is not measured again; delete its folder in the work dir to repeat it. Other pairs of an
+earlier call stay in the output.
 
 Output: `costs.json` and `costs.md`. docs/generate_methods.py puts the former into docs/methods.md.
 """
