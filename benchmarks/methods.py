@@ -138,15 +138,17 @@ def measured_group(args: argparse.Namespace, pair: str, models: Models, group: L
 
 
 def figures_of(steps: Dict[str, Any], group: List[str]) -> Dict[str, Dict[str, float]]:
-    """Return the ratios of a group, from benchmark.json."""
-    seconds = {name: median(values) for name, values in steps['seconds'].items()}
-    student, teacher, memory = seconds[STUDENT], seconds[TEACHER], steps['memory']
-    rows = {}
+    """Return the ratios of a group, from benchmark.json: of each round, and their medians."""
+    seconds, memory, rows = steps['seconds'], steps['memory'], {}
     for name in group:
+        parts = list(zip(seconds[name], seconds[f'{name}, {WITHOUT}'], seconds[STUDENT],
+                         seconds[TEACHER]))
+        terms = [(own - without) / student for own, without, student, _ in parts]
         row = rows[name] = dict(
-            step=seconds[name] / student, of_both=seconds[name] / (student + teacher),
-            term=(seconds[name] - seconds[f'{name}, {WITHOUT}']) / student,
-            parameters=steps['parameters'][name], student_seconds=student)
+            step=median(own / student for own, _, student, _ in parts),
+            of_both=median(own / (student + teacher) for own, _, student, teacher in parts),
+            term=median(terms), spread=(max(terms) - min(terms)) / 2,
+            parameters=steps['parameters'][name], student_seconds=median(seconds[STUDENT]))
         if memory:
             row['memory'] = memory[name]['peak'] / memory[STUDENT]['peak']
     return rows
@@ -160,11 +162,15 @@ def cells_of(pairs: Dict[str, Any]) -> Dict[str, Dict[str, str]]:
             cell = cells.setdefault(name, dict(parameters=[], step=[]))
             if 'failed' in row:
                 continue
-            cell['step'].append(f'{pair["title"]} {row["of_both"]:.2f} ({row["term"]:+.0%})')
+            cell['step'].append(f'{pair["title"]} {row["of_both"]:.2f} ({term_of(row)})')
             if row['parameters']:
                 cell['parameters'].append(f'{pair["title"]} {millions(row["parameters"])}')
     return {name: {key: '<br>'.join(values) or '0' for key, values in cell.items()}
             for name, cell in cells.items()}
+
+
+def term_of(row: Dict[str, float]) -> str:
+    return f'{100 * row["term"]:+.0f} ± {100 * row["spread"]:.0f} %'
 
 
 def millions(count: float) -> str:
@@ -176,7 +182,8 @@ def note_of(pairs: Dict[str, Any]) -> str:
     return ('The last columns: trained parameters of layers and connectors outside the student; '
             'time of a training step, divided by that of the student alone plus a complete forward '
             'of the teacher (in brackets, what the losses take, as a share of the step of the '
-            f'student alone). {machines} Weights and images are random.')
+            'student alone, ± half the range over the rounds: what is within it is noise). '
+            f'{machines} Weights and images are random.')
 
 
 def table_of_pair(pair: Dict[str, Any]) -> str:
@@ -185,7 +192,7 @@ def table_of_pair(pair: Dict[str, Any]) -> str:
     for name, row in pair['methods'].items():
         rows.append([name, f'failed: {row["failed"].splitlines()[-1]}', '', '', '', '']
                     if 'failed' in row else
-                    [name, f'{row["step"]:.2f}', f'{row["of_both"]:.2f}', f'{row["term"]:+.1%}',
+                    [name, f'{row["step"]:.2f}', f'{row["of_both"]:.2f}', term_of(row),
                      f'{row["memory"]:.2f}' if 'memory' in row else '',
                      millions(row['parameters']) if row['parameters'] else '0'])
     left_out = ', '.join(pair['left_out'])

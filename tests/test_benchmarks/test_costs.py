@@ -90,18 +90,18 @@ def test_empty_losses_at_the_points_of_every_method(calls, name):
 
 def test_figures_of_a_given_run(methods):
     steps = dict(
-        seconds={'student alone': [1., 2., 3.], 'teacher, whole forward': [1.], 'a': [4.],
-                 'a, teacher observed': [3.]},
+        seconds={'student alone': [2., 4., 2.], 'teacher, whole forward': [1., 1., 1.],
+                 'a': [4., 8., 5.], 'a, teacher observed': [3., 7., 3.]},
         memory={'student alone': dict(peak=100.), 'a': dict(peak=150.)}, parameters=dict(a=5000))
     row, = methods.figures_of(steps, ['a']).values()
-    assert row == dict(step=2., of_both=4 / 3, term=0.5, parameters=5000, student_seconds=2.,
-                       memory=1.5)
+    assert row == dict(step=2., of_both=1.6, term=0.5, spread=0.375, parameters=5000,
+                       student_seconds=2., memory=1.5)
     pairs = dict(x=dict(title='X', student='s', teacher='t', methods=dict(
         a=row, b=dict(failed='Traceback\nno')), left_out=dict(c='why')))
     assert methods.cells_of(pairs) == dict(
-        a=dict(parameters='X 0.01 M', step='X 1.33 (+50%)'), b=dict(parameters='0', step='0'))
+        a=dict(parameters='X 0.01 M', step='X 1.60 (+50 ± 38 %)'), b=dict(parameters='0', step='0'))
     text = methods.table_of_pair(pairs['x'])
-    assert '| a | 2.00 | 1.33 | +50.0% | 1.50 | 0.01 M |' in text
+    assert '| a | 2.00 | 1.60 | +50 ± 38 % | 1.50 | 0.01 M |' in text
     assert '| b | failed: no |' in text
     assert 'Not for this pair: c.' in text
 
