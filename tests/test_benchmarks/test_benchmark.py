@@ -132,6 +132,23 @@ def test_memory_is_the_peak_of_the_process(tmp_path):
     assert 8 * 16 < json.loads(found.splitlines()[-1])['peak'] < 20 * 16
 
 
+@pytest.mark.slow
+def test_memory_of_building_does_not_count(tmp_path):
+    code = '''
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import benchmark
+def build(args):
+    torch.zeros(64, 2**20).sum()  # 256 MiB, freed before the step
+    return dict(part=lambda: lambda: torch.zeros(16, 2**20).sum())
+benchmark.parts_of = build
+print(benchmark.memory_of(benchmark.argparse.Namespace(only='part', device='cpu'))['peak'])
+'''
+    found = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, BENCHMARKS], cwd=tmp_path,
+                           check=True, capture_output=True, text=True).stdout
+    assert 60 < float(found.splitlines()[-1]) < 150
+
+
 def test_missing_mmrazor_is_reported(benchmark, monkeypatch):
     import peer
     monkeypatch.setattr(peer, 'find_spec', lambda name: None)
