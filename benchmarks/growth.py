@@ -284,22 +284,26 @@ def _shown(value: Optional[float]) -> str:
 
 
 def draw(curves: Dict[str, Dict[str, Any]], path: Path) -> None:
-    """Plot time and memory on logarithmic axes, with the slopes in the legends."""
+    """Plot time and memory on logarithmic axes; a legend beside each row has both slopes."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(len(curves), 2, figsize=(13, 4.2 * len(curves)), squeeze=False)
+    figure, axes = pyplot.subplots(len(curves), 2, figsize=(16, 4.2 * len(curves)), squeeze=False)
     for row, (axis, losses) in zip(axes, curves.items()):
         for place, key, unit in zip(row, ('seconds', 'memory'), ('seconds', 'MiB')):
-            for name, one in losses.items():
+            for number, (name, one) in enumerate(losses.items()):
                 points = [(x, y) for x, y in zip(one['amounts'], one[key]) if y > 0]
                 if points:
-                    place.plot(*zip(*points), marker='.', linewidth=1,
-                               label=f'{name} {_shown(one["slopes"][key])}')
+                    # Ten colours: further losses have another line.
+                    place.plot(*zip(*points), color=f'C{number % 10}', linewidth=1,
+                               linestyle=('-', '--', ':')[number // 10 % 3],
+                               marker=('.', 'x', '+')[number // 10 % 3], label=' '.join([
+                                   name, *(_shown(slope) for slope in one['slopes'].values())]))
             place.set(xscale='log', yscale='log', title=axis, ylabel=unit,
                       xlabel='terms' if axis == 'terms' else 'elements of a map')
             place.grid(alpha=0.3)
-            place.legend(fontsize=6, ncols=3, title='slopes', title_fontsize=6)
+        row[1].legend(fontsize=7, title='slopes of time and memory', title_fontsize=7,
+                      loc='upper left', bbox_to_anchor=(1.02, 1.02))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -50,7 +50,8 @@ def page() -> str:
     modules: Dict[str, List[Method]] = {}
     for method in own:
         modules.setdefault(method.module, []).append(method)
-    return '\n'.join([HEAD, table, '', *[costs.get('note', ''), ''] * bool(costs),
+    note = [f'{costs["note"]} [All figures](results/methods).', ''] if costs else []
+    return '\n'.join([HEAD, table, '', *note,
                       *(_section(methods) for methods in modules.values())])
 
 

@@ -119,6 +119,8 @@ def _unknown_key(path: Optional[str], options: Optional[Dict[str, Any]]) -> str:
         return ''
     config: Any = Config.fromfile(ROOT / path)
     for key in options:
+        if key in ('randomness.seed', 'randomness.deterministic'):
+            continue  # an argument of the Runner, which a config need not have
         value, above = config, None
         for part in key.split('.'):
             if value is None:
