@@ -4,10 +4,10 @@
     python benchmarks/growth.py --losses DIST CIRKD --axes positions --rounds 3
 
 Each loss is called alone, forward and backward, on maps whose size grows along one axis, in a
-process of its own for each loss and axis. The axis 'terms' has one to eight KD terms:
-the time is what they add to a step that only observes the teacher, the memory that of the step. A slope is that of the
-logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more than
---most are left out. A curve that has been measured with the same options and machine is not
+process of its own for each loss and axis. The axis 'terms' has one to eight KD terms: the time is
+what they add to a step that only observes the teacher, the memory that of the step. A slope is that
+of the logarithms, by least squares: 1 grows as the input does. Sizes whose tensors would take more
+than --most are left out. A curve that has been measured with the same options and machine is not
 measured again; delete its file in `curves` of the work dir to repeat it.
 
 Output: `growth.json`, `growth.md` and `growth.png`.
