@@ -7,16 +7,10 @@ class Cell(NamedTuple):
     python: str
     torch: str
     numpy: str
-    mmcv: str = 'mmcv==2.1.0'
-    packages: str = 'mmengine==0.10.7 mmdet==3.3.0 mmsegmentation==1.2.2'
-    extra: str = ''
-    """Further names of packages, which the packages above need."""
+    stack: str = 'openmmlab'
+    """Its mmcv is in requirements/versions.sh, its other packages in requirements/stack_*.txt."""
 
 
-ONEDL = dict(
-    mmcv='onedl-mmcv==2.3.6',
-    packages='onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1 onedl-mmsegmentation==1.4.2',
-    extra='imageio imaug scikit-image')
 CELLS: Dict[str, Cell] = {
     'torch-2.1': Cell('3.10', '2.1.2', '1.26.4'),
     'torch-2.4': Cell('3.11', '2.4.1', '1.26.4'),
@@ -24,7 +18,7 @@ CELLS: Dict[str, Cell] = {
     'torch-2.9': Cell('3.12', '2.9.1', '2.3.5'),  # setup.py of mmcv 2.1 fails on Python 3.13
     'torch-2.13': Cell('3.11', '2.13.0', '2.3.5'),
     'torch-2.14': Cell('3.11', '2.14.1', '2.3.5'),
-    'onedl': Cell('3.11', '2.13.0', '2.3.5', **ONEDL),
+    'onedl': Cell('3.11', '2.13.0', '2.3.5', 'onedl'),
 }
 SHORT = (
     'tests/test_bad_input/test_bad_files.py',

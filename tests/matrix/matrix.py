@@ -92,12 +92,18 @@ def environment(folder: Path, cell: Cell) -> str:
     except subprocess.CalledProcessError:
         print(f'no build of torch {cell.torch} for the CPU alone: taking the default one')
         pip(f'torch=={cell.torch}', f'numpy=={cell.numpy}')
-    pip('--no-deps', mmcv_wheel(python, cell.mmcv))
-    pip('-c', str(limits), *packages, *TESTS, *cell.extra.split())
-    pip('--no-deps', *cell.packages.split())
+    pip('--no-deps', mmcv_wheel(python, mmcv_of(cell.stack)))
+    pip('-c', str(limits), *packages, *TESTS)
+    pip('--no-deps', '-r', str(ROOT / 'requirements' / f'stack_{cell.stack}.txt'))
     pip('--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     ready.write_text(wanted)
     return python
+
+
+def mmcv_of(stack: str) -> str:
+    """The mmcv of a stack, `name==version`."""
+    text = (ROOT / 'requirements' / 'versions.sh').read_text()
+    return re.findall(rf'^MMCV_{stack.upper()}=(\S+)$', text, re.M)[0]
 
 
 def mmcv_wheel(python: str, package: str) -> str:

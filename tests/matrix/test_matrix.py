@@ -32,6 +32,12 @@ def test_the_first_cell_is_the_oldest_that_mmkd_supports(matrix):
     assert f'requires-python = ">={first.python}"' in (ROOT / 'pyproject.toml').read_text()
 
 
+def test_every_cell_has_its_packages(matrix):
+    for cell in matrix.CELLS.values():
+        assert (ROOT / 'requirements' / f'stack_{cell.stack}.txt').is_file()
+        assert matrix.mmcv_of(cell.stack).partition('==')[0].endswith('mmcv')
+
+
 def test_counts_of_a_run(matrix, tmp_path):
     """A failure of the run must not pass for a success."""
     (tmp_path / 'test_some.py').write_text(
