@@ -35,6 +35,7 @@ import tools_on_path  # noqa: F401
 import torch
 from command import Parser, last_words, run
 from common import NONE, Options, check_checkpoint, read_config
+from first_stages import random_first_stages
 from loss_calls import (
     LOSSES,
     has_two_forms,
@@ -197,12 +198,14 @@ def configs_of(args: argparse.Namespace) -> Dict[str, Config]:
         return configs
     student, teacher = read_config(args.student), read_config(args.teacher)
     findings = inspect_pair(student, teacher)
+    files, args.teacher_checkpoint = random_first_stages(
+        args.methods, Config(without_weights(teacher)), findings.kinds, args.teacher_checkpoint)
     configs = {}
     for method in args.methods:
         config = copy.deepcopy(student)
         config.model = ConfigDict(
             type='mmkd.Distiller', student=model_config(student),
-            teacher=dict(config=teacher), distill=entries_of(method, findings))
+            teacher=dict(config=teacher), distill=entries_of(method, findings, files))
         configs[method] = config
     return configs
 

