@@ -106,6 +106,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', choices=['bfloat16', 'float16'],
                         help='train in automatic mixed precision')
     parser.add_argument('--no-memory', action='store_true', help='times only')
+    parser.add_argument('--no-times', action='store_true', help='memory of the steps only')
     parser.add_argument('--profile', action='store_true', help='also how much of each '
                         "distillation's step is mmkd's own code, beside networks and losses")
     parser.add_argument('--losses', nargs='*', metavar='LOSS',
@@ -138,6 +139,10 @@ def parse_args() -> argparse.Namespace:
     if args.mmrazor and not set(args.methods) & set(MMRAZOR_LOSSES):
         parser.error(f'--mmrazor goes with the --methods {", ".join(MMRAZOR_LOSSES)}, but got '
                      f'{", ".join(args.methods)}')
+    if args.no_times and (args.no_memory or args.losses or args.profile or not (
+            is_pair or args.configs)):
+        parser.error('--no-times goes with steps, and with none of --no-memory, --losses and '
+                     '--profile')
     if args.compiled and not args.losses:
         parser.error('--compiled goes with --losses')
     if args.amp == 'float16' and args.device == 'cpu':
@@ -373,6 +378,8 @@ def forward_of(args: argparse.Namespace, config: Config) -> Callable[[], Any]:
 def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     """Measure seconds and memory of every part."""
     makers = parts_of(args)
+    if args.no_times:
+        return dict(memory=memories_of(makers))
     parts = {name: make() for name, make in makers.items()}
     terms: Dict[str, Any] = {}
     seconds = timed(parts, args, terms)
@@ -381,10 +388,13 @@ def measure_steps(args: argparse.Namespace) -> Dict[str, Any]:
     parameters = {name: getattr(part, 'parameters', 0) for name, part in parts.items()}
     del parts
     gc.collect()
-    memory = {} if args.no_memory else {name: in_a_process(name) for name in makers
-                                        if not name.endswith(WITHOUT)}
+    memory = {} if args.no_memory else memories_of(makers)
     return dict(seconds=seconds, memory=memory, terms=terms, profiles=profiles,
                 parameters=parameters)
+
+
+def memories_of(makers: Dict[str, Any]) -> Dict[str, Dict[str, float]]:
+    return {name: in_a_process(name) for name in makers if not name.endswith(WITHOUT)}
 
 
 def timed(parts: Dict[str, Callable], args: argparse.Namespace,
@@ -486,6 +496,10 @@ def reset_peak(device: str) -> None:
 
 
 def table_of_steps(found: Dict[str, Any]) -> str:
+    if 'seconds' not in found:
+        return as_table([['part', 'peak memory / student alone'], *(
+            [name, f'{own["peak"] / found["memory"][STUDENT]["peak"]:.2f}']
+            for name, own in found['memory'].items())])
     seconds = {name: median(values) for name, values in found['seconds'].items()}
     student, teacher, memory = seconds[STUDENT], seconds.get(TEACHER), found['memory']
     rows = [['part', 'time / student alone', 'time / (student alone + whole teacher)',

@@ -6,8 +6,9 @@
 benchmark.py measures a few methods at a time, so that no more models are in memory than fit: each
 beside the student alone, the teacher's complete forward, and the same entries with a loss that
 computes nothing. All times of a row are ratios within one such group. A group that has been
-measured is not measured again; delete its folder in the work dir to repeat it. Other pairs and
-methods of an earlier call stay in the output. Methods with a first stage get a file with random
+measured is not measured again; delete its folder in the work dir to repeat it. If it was measured
+with --no-memory, a call without it adds the memory. Other pairs and methods of an earlier call stay
+in the output. Methods with a first stage get a file with random
 tokens.
 
 Output: `costs.json` and `costs.md`. docs/generate_methods.py puts the former into docs/methods.md.
@@ -97,8 +98,8 @@ def main() -> None:
             rows.update(measured)
         found['pairs'][name] = joined(
             found['pairs'].get(name), dict(
-                title=pair.title, student=pair.student, teacher=pair.teacher, machine=machine,
-                methods=rows, left_out=problems))
+                title=pair.title, student=shown(pair.student), teacher=shown(pair.teacher),
+                machine=machine, methods=rows, left_out=problems))
     found['methods'] = cells_of(found['pairs'])
     found['note'] = note_of(found['pairs'])
     out.mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,12 @@ def main() -> None:
     text = found['note'] + '\n\n' + '\n'.join(map(table_of_pair, found['pairs'].values()))
     (out / 'costs.md').write_text(text)
     print(f'\n{text}\nWritten to {out}')
+
+
+def shown(config: str) -> str:
+    """The path of a config, from the root of the project if it is in it."""
+    inside = os.path.relpath(config, HERE.parent)
+    return config if '::' in config or inside.startswith('..') else inside
 
 
 def joined(earlier: Optional[Dict[str, Any]], found: Dict[str, Any]) -> Dict[str, Any]:
@@ -140,24 +147,43 @@ def measured_group(args: argparse.Namespace, pair: str, models: Models, group: L
     """Measure a group of methods together, or one by one if that fails."""
     folder = os.path.join(args.work_dir, f'{pair}_{"_".join(group)}')
     path = os.path.join(folder, 'benchmark.json')
+    given = ['--student', models.student, '--teacher', models.teacher, '--methods', *group,
+             '--terms', '--size', *args.size, '--batch-size', args.batch_size]
     if not os.path.isfile(path):
         print(f'{pair}: {", ".join(group)}', flush=True)
-        given = ['--student', models.student, '--teacher', models.teacher, '--methods', *group,
-                 '--terms', '--size', *args.size, '--batch-size', args.batch_size, '--rounds',
-                 args.rounds, '--work-dir', folder, *['--no-memory'] * args.no_memory]
-        ended = subprocess.run(
-            [sys.executable, '-W', 'ignore', str(HERE / 'benchmark.py'), *map(str, given)],
-            capture_output=True, text=True)
-        if ended.returncode:
-            print(f'failed: {last_words(ended.stderr)}', flush=True)
-        if ended.returncode and len(group) == 1:
-            return {group[0]: dict(failed=last_words(ended.stderr))}
-        if ended.returncode:
+        failure = benchmark(folder, *given, '--rounds', args.rounds,
+                            *['--no-memory'] * args.no_memory)
+        if failure and len(group) == 1:
+            return {group[0]: dict(failed=failure)}
+        if failure:
             return {key: value for one in group
                     for key, value in measured_group(args, pair, models, [one]).items()}
-    with open(path) as file:
-        found = json.load(file)
+    found = read_json(path)
+    if not found['steps']['memory'] and not args.no_memory:
+        print(f'{pair}: memory of {", ".join(group)}', flush=True)
+        failure = benchmark(os.path.join(folder, 'memory'), *given, '--no-times')
+        if not failure:
+            of_memory = read_json(os.path.join(folder, 'memory', 'benchmark.json'))
+            found['steps'].update(of_memory['steps'])
+            Path(path).write_text(json.dumps(found, indent=1))
     return {'machine': found['machine'], **figures_of(found['steps'], group)}
+
+
+def benchmark(folder: str, *arguments: Any) -> str:
+    """Run benchmark.py; what it said if it failed, otherwise ''."""
+    ended = subprocess.run(
+        [sys.executable, '-W', 'ignore', str(HERE / 'benchmark.py'), *map(str, arguments),
+         '--work-dir', folder], capture_output=True, text=True)
+    if ended.returncode:
+        print(f'failed: {last_words(ended.stderr)}', flush=True)
+        return last_words(ended.stderr)
+    return ''
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    with open(path) as file:
+        found: Dict[str, Any] = json.load(file)
+    return found
 
 
 def figures_of(steps: Dict[str, Any], group: List[str]) -> Dict[str, Dict[str, float]]:

@@ -112,6 +112,8 @@ def test_pairs_exist(methods):
         student, teacher = (Config.fromfile(config_path(one)).model
                             for one in (pair.student, pair.teacher))
         assert (student.backbone.depth, teacher.backbone.depth) == (18, 50)
+        assert not os.path.isabs(methods.shown(pair.student))
+    assert methods.shown('/elsewhere/student.py') == '/elsewhere/student.py'
 
 
 @pytest.mark.slow
@@ -142,9 +144,14 @@ def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatc
 
         def __init__(self, command, **_):
             names = command[command.index('--methods') + 1:command.index('--terms')]
-            asked.append(names)
+            asked.append([*names, *['memory'] * ('--no-times' in command)])
             self.returncode = int('b' in names)
-            if not self.returncode:
+            if '--no-times' in command:
+                folder = tmp_path / 'x_a' / 'memory'
+                folder.mkdir()
+                (folder / 'benchmark.json').write_text(json.dumps(dict(steps=dict(memory={
+                    'student alone': dict(peak=10.), 'a': dict(peak=12.)}))))
+            elif not self.returncode:
                 folder = tmp_path / f'x_{"_".join(names)}'
                 folder.mkdir()
                 seconds = {'student alone': [1.], 'teacher, whole forward': [1.],
@@ -154,14 +161,41 @@ def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatc
                     seconds=seconds, memory={}, parameters=dict.fromkeys(names, 0)))))
 
     monkeypatch.setattr(methods.subprocess, 'run', Ended)
-    monkeypatch.setattr(methods.sys, 'argv', ['methods.py', '--work-dir', str(tmp_path)])
-    args, pair = methods.parse_args(), methods.Models('X', 's', 't')
-    for _ in range(2):
+    pair = methods.Models('X', 's', 't')
+    for words in (['--no-memory'], [], []):
+        monkeypatch.setattr(methods.sys, 'argv', [
+            'methods.py', '--work-dir', str(tmp_path), *words])
+        args = methods.parse_args()
         found = methods.measured_group(args, 'x', pair, ['a', 'b'])
         assert found['machine'] == 'M'
         assert found['a']['step'] == 3
+        assert found['a'].get('memory') == (None if words else 1.2)
         assert 'ValueError: no' in found['b']['failed']
-    assert asked == [['a', 'b'], ['a'], ['b'], ['a', 'b'], ['b']]
+    assert asked == [['a', 'b'], ['a'], ['b'],
+                     ['a', 'b'], ['a', 'memory'], ['b'], ['a', 'b'], ['b']]
+
+
+def test_methods_of_an_earlier_call_stay_if_models_and_machine_are_the_same(methods):
+    before = dict(student='s', teacher='t', machine='M', methods=dict(a=1, b=2),
+                  left_out=dict(c='why', d='why'))
+    after = dict(student='s', teacher='t', machine='M', methods=dict(b=3, c=4), left_out={})
+    assert methods.joined(None, dict(after)) == after
+    assert methods.joined(dict(before, machine='N'), dict(after)) == after
+    found = methods.joined(before, dict(after))
+    assert found['methods'] == dict(a=1, b=3, c=4)
+    assert found['left_out'] == dict(d='why')
+
+
+@pytest.mark.slow
+def test_methods_with_a_first_stage_have_a_cost(tmp_path):
+    write_pair(tmp_path, 'mmdet', retinanet(), retinanet(width=12))
+    run_tool(os.path.join(BENCHMARKS, 'methods.py'), '--student', 'student.py', '--teacher',
+             'teacher.py', '--methods', 'maskd', 'freekd', '--size', 64, 64, '--rounds', 1,
+             '--out', 'out', cwd=tmp_path)
+    found = json.loads((tmp_path / 'out' / 'costs.json').read_text())
+    rows = found['pairs']['given']['methods']
+    assert set(rows) == {'maskd', 'freekd'}
+    assert all(row['step'] > 0 and row['memory'] > 1 for row in rows.values())
 
 
 # --- growth -------------------------------------------------------------------------------------

@@ -11,5 +11,5 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='{{ fileDirname }}/teacher.py',
-        checkpoint='work_dirs/bccd_10/teacher/seed0/iter_624.pth'),
+        checkpoint='work_dirs/bccd_10/teacher/seed0/iter_312.pth'),
     distill=[dict(type='mmkd.DISTLoss', on='cls')])

@@ -1,4 +1,4 @@
-"""The student alone, RetinaNet R18-FPN, on 20 labelled images of BCCD (10 %).
+"""The student alone, RetinaNet EfficientNet-Lite0, on 20 labelled images of BCCD (10 %).
 
     python tools/train.py configs/few_labels/bccd_10/student.py
 """

@@ -1,4 +1,4 @@
-"""The student alone, RetinaNet R18-FPN, on all 205 labelled images of BCCD.
+"""The student alone, RetinaNet EfficientNet-Lite0, on all 205 labelled images of BCCD.
 
     python tools/train.py configs/few_labels/bccd_100/student.py
 """

@@ -1,4 +1,4 @@
-"""The teacher, RetinaNet R50-FPN, on the labelled images of the student.
+"""The teacher, RetinaNet EfficientNet-Lite2, on the labelled images of the student.
 
     python tools/train.py configs/few_labels/bccd_100/teacher.py
 """

@@ -1,4 +1,4 @@
-"""The student alone, RetinaNet R18-FPN, on 51 labelled images of BCCD (25 %).
+"""The student alone, RetinaNet EfficientNet-Lite0, on 51 labelled images of BCCD (25 %).
 
     python tools/train.py configs/few_labels/bccd_25/student.py
 """

@@ -1,8 +1,8 @@
-"""The student alone, PSPNet R18-d8, on 37 labelled images of CamVid (10 %).
+"""The student alone, PSPNet EfficientNet-Lite0, on 37 labelled images of CamVid (10 %).
 
     python tools/train.py configs/few_labels/camvid_10/student.py
 """
-_base_ = ['../../camvid/student.py']
+_base_ = ['../../camvid_lite/student.py']
 
 train_dataloader = dict(dataset=dict(
     data_root='',

@@ -1,13 +1,13 @@
-"""The teacher, PSPNet R50-d8, on the labelled images of the student.
+"""The teacher, PSPNet EfficientNet-Lite2, on the labelled images of the student.
 
     python tools/train.py configs/few_labels/camvid_10/teacher.py
 """
 _base_ = ['./student.py']
 
 model = dict(
-    backbone=dict(depth=50),
-    decode_head=dict(in_channels=2048, channels=256),
-    auxiliary_head=dict(in_channels=1024, channels=128))
+    backbone=dict(variant='lite2'),
+    decode_head=dict(in_channels=352, channels=256),
+    auxiliary_head=dict(in_channels=120, channels=128))
 
 train_cfg = dict(max_iters=600, val_interval=150)
 param_scheduler = [
