@@ -1,7 +1,8 @@
 """Measure how the time and memory of losses grow: with classes, positions, images and terms.
 
     python benchmarks/growth.py --out docs/results/methods
-    python benchmarks/growth.py --losses DIST CIRKD --axes positions --rounds 3
+    python benchmarks/growth.py --losses DIST CIRKD --axes positions --rounds 3 --out work_dirs/more
+    python benchmarks/growth.py --join work_dirs/growth work_dirs/more --out docs/results/methods
 
 Each loss is called alone, forward and backward, on maps whose size grows along one axis, in a
 process of its own for each loss and axis. The axis 'terms' has one to eight KD terms: the time is
@@ -77,6 +78,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--most', type=float, default=6, help='GiB that the tensors may take')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--work-dir', '--out', default='work_dirs/growth')
+    parser.add_argument('--join', nargs='+', metavar='FOLDER', help='measure nothing; one table '
+                        'and plot of all curves in these work dirs, of equal ones the last')
     parser.add_argument('--only', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.sizes and len(args.axes) != 1:
@@ -97,6 +100,8 @@ def main() -> None:
         axis, loss, sizes = args.only.split('/')
         return print_measured(args, axis, loss, [int(size) for size in sizes.split(',') if size])
     folder = Path(args.work_dir)
+    if args.join:
+        return write(folder, *joined([Path(one) for one in args.join]))
     (folder / 'curves').mkdir(parents=True, exist_ok=True)
     curves: Dict[str, Dict[str, Any]] = {}
     for axis in args.axes:
@@ -105,10 +110,32 @@ def main() -> None:
                 one for one in args.losses if is_for(axis, one)]:
             curves.setdefault(axis, {})[loss] = kept_curve(
                 args, folder / 'curves' / f'{axis}_{loss}.json', axis, loss, sizes)
-    found = dict(machine=machine_of(args), curves=curves,
-                 command=' '.join(sys.argv[1:]))
+    write(folder, machine_of(args), curves)
+
+
+def joined(folders: List[Path]) -> Tuple[str, Dict[str, Dict[str, Any]]]:
+    """Return the machine and all curves that are kept in folders of several calls."""
+    curves: Dict[str, Dict[str, Any]] = {axis: {} for axis in AXES}
+    machines: Dict[str, Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob('curves/*.json'))):
+        kept = json.loads(path.read_text())
+        machines[kept['of']['machine']] = path
+        axis, _, loss = path.stem.partition('_')
+        curves[axis][loss] = kept['curve']
+    if len(machines) != 1:
+        found = '; '.join(f'{path}: {machine}' for machine, path in machines.items())
+        raise SystemExit(f'--join: expected curves of one machine, but found {found or "none"}; '
+                         'give work dirs of this benchmark, of one machine')
+    return next(iter(machines)), {
+        axis: dict(sorted(losses.items())) for axis, losses in curves.items() if losses}
+
+
+def write(folder: Path, machine: str, curves: Dict[str, Dict[str, Any]]) -> None:
+    """Write growth.json, growth.md and growth.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = dict(machine=machine, curves=curves)
     (folder / 'growth.json').write_text(json.dumps(found, indent=1) + '\n')
-    text = f'{found["machine"]}\n\n{table_of(curves)}'
+    text = f'{machine}\n\n{table_of(curves)}'
     (folder / 'growth.md').write_text(text)
     draw(curves, folder / 'growth.png')
     print(f'\n{text}\nWritten to {folder}')
@@ -201,7 +228,7 @@ def kept_curve(args: argparse.Namespace, path: Path, axis: str, name: str,
                sizes: List[int]) -> Dict[str, Any]:
     """Return the figures of a file, if they are of the same measurement; otherwise measure them."""
     of = {key: value for key, value in vars(args).items()
-          if key not in ('losses', 'axes', 'work_dir', 'only')}
+          if key not in ('losses', 'axes', 'work_dir', 'only', 'join')}
     of = json.loads(json.dumps(dict(of, sizes=sizes, machine=machine_of(args))))
     if path.is_file():
         kept = json.loads(path.read_text())

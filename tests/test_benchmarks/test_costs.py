@@ -249,6 +249,26 @@ def test_a_curve_is_kept_for_the_same_measurement(growth, monkeypatch, tmp_path)
         assert len(calls) == 2 + number
 
 
+def test_curves_of_several_calls_are_joined(growth, tmp_path):
+    def keep(folder, machine='M', **scores):
+        (tmp_path / folder / 'curves').mkdir(parents=True)
+        for name, score in scores.items():
+            (tmp_path / folder / 'curves' / f'{name}.json').write_text(json.dumps(dict(
+                of=dict(machine=machine), curve=score)))
+
+    keep('a', images_KD=1, images_AT=2, classes_KD=3)
+    keep('b', images_KD=4)
+    machine, curves = growth.joined([tmp_path / 'a', tmp_path / 'b'])
+    assert machine == 'M'
+    assert curves == dict(classes=dict(KD=3), images=dict(AT=2, KD=4))
+    assert list(curves) == ['classes', 'images']
+    keep('c', machine='N', terms_KD=5)
+    with pytest.raises(SystemExit, match='expected curves of one machine, but found .*: M; .*: N'):
+        growth.joined([tmp_path / 'a', tmp_path / 'c'])
+    with pytest.raises(SystemExit, match='but found none'):
+        growth.joined([tmp_path / 'd'])
+
+
 def test_shapes_grow_along_one_axis(growth, monkeypatch):
     monkeypatch.setattr(growth.sys, 'argv', ['growth.py'])
     args = growth.parse_args()
