@@ -32,7 +32,7 @@ def test_every_family_has_a_first_choice_with_entries(kind):
 def test_first_suitable_method_is_chosen():
     found = recommended('query', lambda method: method == 'dist')
     assert found.method == 'dist'
-    assert found.reason.startswith('kd_detr, detrdistill cannot be used for this pair; ')
+    assert found.reason.startswith('pkd, detrdistill cannot be used for this pair; ')
 
 
 def test_first_choices():
@@ -40,6 +40,7 @@ def test_first_choices():
     assert recommended('roi').method == 'dist+mimic'
     assert recommended('classifier').method == 'kd'
     assert recommended('segmentor').method == 'cwd'
+    assert recommended('query').method == 'pkd'
     found = recommended('dense', is_module=True)
     assert found.method == 'mimic'
     assert found.reason.startswith('the teacher has features alone; ')
