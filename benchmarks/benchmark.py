@@ -246,7 +246,8 @@ def with_options(config: Config, **options: Any) -> Config:
 def with_nothing(config: Config) -> Config:
     """Return the config with losses that compute nothing, at the same points."""
     config = copy.deepcopy(config)
-    config.model.distill = [nothing_at(entry) for entry in config.model.distill]
+    config.model.distill = [dict(nothing_at(entry), name=f'loss_nothing_{number}')
+                            for number, entry in enumerate(config.model.distill)]
     return config
 
 
