@@ -13,9 +13,10 @@ from .family import ModelFamily, family_of, find_point, kinds_of, points_of
 from .point import Answer, Answers, Point, tensors_of
 
 # If two families fit, the one that is registered later is used: a mask transformer of mmseg is also
-# a segmentor, and GLIP has a dense head.
+# a segmentor, and GLIP and mmyolo's detectors have a dense head.
 from .families.mask import MaskTransformer, SideAdapter  # isort: skip
 from .families.text import TextDetector  # isort: skip
+from .families.yolo import HeadOfModule  # isort: skip
 
 __all__ = [
     'Answer',
@@ -23,6 +24,7 @@ __all__ = [
     'Classifier',
     'DenseHead',
     'GridOfInstances',
+    'HeadOfModule',
     'MaskTransformer',
     'ModelFamily',
     'PlainModel',

@@ -69,6 +69,19 @@ class ModelFamily(metaclass=ABCMeta):
         return ''
 
     @staticmethod
+    def samples(inputs: Tensor, data_samples: Any) -> Optional[Sequence[Any]]:
+        """The N samples of a batch, for families whose data preprocessor returns something else.
+
+        Args:
+            inputs (Tensor): Float (N, C, H, W), normalised.
+            data_samples (Any): What the model is given with the inputs; None for no labels.
+
+        Returns:
+            Sequence, optional: One sample per image. By default what is given.
+        """
+        return data_samples  # type: ignore[no-any-return]
+
+    @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:
         """Run the model without its heads.
 
