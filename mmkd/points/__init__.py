@@ -4,7 +4,9 @@ from typing import Any
 from ..core.aliases import warn_renamed
 from .families.classifier import Classifier
 from .families.dense import DenseHead
+from .families.mono3d import MonocularDetector
 from .families.plain import PlainModel, PlainModule
+from .families.pose import PoseEstimator
 from .families.query import QueryHead, SparseRoIHead
 from .families.roi import RoIHead
 from .families.segmentor import Segmentor
@@ -27,9 +29,11 @@ __all__ = [
     'HeadOfModule',
     'MaskTransformer',
     'ModelFamily',
+    'MonocularDetector',
     'PlainModel',
     'PlainModule',
     'Point',
+    'PoseEstimator',
     'QueryHead',
     'RoIHead',
     'Segmentor',

@@ -6,6 +6,7 @@ from typing import Any, ContextManager, Dict, Iterable, List, Optional, Sequence
 from torch import Tensor, nn
 
 from ..registry import FAMILIES
+from .batches import AsGiven
 from .point import Point, tensors_of
 from .relabel import relabelled
 
@@ -18,6 +19,8 @@ class ModelFamily(metaclass=ABCMeta):
         kind (str): Short name, by which a :class:`mmkd.losses.Method` selects its entries.
         truth (tuple[str]): Names of the ground truth in its data, which losses may request.
         has_background (bool): Whether a position may be of no class. Defaults to True.
+        batches (AsGiven): Reads images and samples from what its models are given. Defaults to one
+            for models that are given these.
 
     A subclass is registered by ``@mmkd.FAMILIES.register_module()``. The family of a model is the
     one that fits it and was registered last.
@@ -34,6 +37,7 @@ class ModelFamily(metaclass=ABCMeta):
     kind: str = ''
     truth: Tuple[str, ...] = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks')
     has_background: bool = True
+    batches: AsGiven = AsGiven()
 
     @staticmethod
     @abstractmethod
@@ -67,19 +71,6 @@ class ModelFamily(metaclass=ABCMeta):
         """Why a model of this family lacks a point of other families, and the remedy; '' if the
         list of its points is sufficient."""
         return ''
-
-    @staticmethod
-    def samples(inputs: Tensor, data_samples: Any) -> Optional[Sequence[Any]]:
-        """The N samples of a batch, for families whose data preprocessor returns something else.
-
-        Args:
-            inputs (Tensor): Float (N, C, H, W), normalised.
-            data_samples (Any): What the model is given with the inputs; None for no labels.
-
-        Returns:
-            Sequence, optional: One sample per image. By default what is given.
-        """
-        return data_samples  # type: ignore[no-any-return]
 
     @staticmethod
     def extract(model: Any, inputs: Tensor) -> Any:

@@ -42,7 +42,7 @@ class Step:
                  terms: Sequence[Term], is_labelled: bool = True) -> None:
         self.distillation = distillation
         self.given = data_samples  # mmyolo's heads change the boxes in it: samples are read first
-        samples = family_of(distillation.student).samples(inputs, data_samples)
+        samples = family_of(distillation.student).batches.samples(inputs, data_samples)
         self.batch = Batch(inputs, samples, distillation.iteration, is_labelled)
         self.of_stream = terms
         self.terms: List[Term] = [

@@ -7,10 +7,32 @@ import torch
 from torch import Tensor, nn
 
 from ...registry import FAMILIES
+from ..batches import AsGiven
 from ..family import criteria_of
 from ..point import Point
 from ..recorder import Call
 from .dense import DenseHead, described, is_rotated
+
+
+class RowsOfBoxes(AsGiven):
+    """For models that are given the boxes of a batch as one tensor: rows of image, class, and x1,
+    y1, x2, y2."""
+
+    def samples(self, inputs: Tensor, data_samples: Any) -> Optional[Sequence[Any]]:
+        if not isinstance(data_samples, dict):
+            return data_samples  # type: ignore[no-any-return]
+        from mmdet.structures import DetDataSample
+        from mmengine.structures import InstanceData
+        rows = data_samples['bboxes_labels']
+        size = tuple(inputs.shape[2:])
+        found = []
+        for number in range(len(inputs)):
+            own = rows[rows[:, 0] == number]
+            sample = DetDataSample(metainfo=dict(
+                img_shape=size, pad_shape=size, batch_input_shape=size))
+            sample.gt_instances = InstanceData(bboxes=own[:, 2:].clone(), labels=own[:, 1].long())
+            found.append(sample)
+        return found
 
 
 @FAMILIES.register_module()
@@ -23,6 +45,7 @@ class HeadOfModule(DenseHead):
     """
 
     family = 'detectors of mmyolo'
+    batches = RowsOfBoxes()
 
     @staticmethod
     def fits(model: nn.Module) -> bool:
@@ -50,23 +73,6 @@ class HeadOfModule(DenseHead):
     @staticmethod
     def about(model: Any, path: str) -> Dict[str, Any]:
         return {}
-
-    @staticmethod
-    def samples(inputs: Tensor, data_samples: Any) -> Optional[Sequence[Any]]:
-        if not isinstance(data_samples, dict):
-            return data_samples  # type: ignore[no-any-return]
-        from mmdet.structures import DetDataSample
-        from mmengine.structures import InstanceData
-        rows = data_samples['bboxes_labels']
-        size = tuple(inputs.shape[2:])
-        found = []
-        for number in range(len(inputs)):
-            own = rows[rows[:, 0] == number]
-            sample = DetDataSample(metainfo=dict(
-                img_shape=size, pad_shape=size, batch_input_shape=size))
-            sample.gt_instances = InstanceData(bboxes=own[:, 2:].clone(), labels=own[:, 1].long())
-            found.append(sample)
-        return found
 
 
 def _has_labels(head: Any) -> bool:
