@@ -207,6 +207,32 @@ def test_boxes_are_those_that_it_predicts(path, anchors):
     assert apart.min(1).values.max() < 1e-3
 
 
+@mmkd.MODELS.register_module(force=True)
+class KeepsLabels(DistillLoss):
+    """Keeps the labels of positions that it is given."""
+
+    def compare(self, student, teacher, *, labels):
+        SEEN.setdefault('positions', []).append((student.shape, labels))
+        return (student - teacher).square().mean()
+
+
+def test_rtmdet_has_labels_of_positions():
+    needs_mmyolo()
+    path = 'rtmdet/rtmdet_tiny_syncbn_fast_8xb32-300e_coco.py'
+    model = pair(of_mmyolo(path, 0.125), of_mmyolo(path, 0.25),
+                 dict(type='KeepsLabels', on='cls'), scope='mmyolo')
+    SEEN.clear()
+    with recording(model, ['bbox_head.loss_cls']) as records:
+        model(**batch_of_rows(size=128), mode='loss')
+    assert [tuple(labels.shape) for _, labels in SEEN['positions']] == [
+        (2, side, side) for side in (16, 8, 4)]
+    (call, ) = records['bbox_head.loss_cls']
+    given = call.args[1][0].view(2, -1)  # image by image, all levels
+    found = torch.cat([labels.flatten(1) for _, labels in SEEN['positions']], 1)
+    assert torch.equal(found, given)
+    assert (found < 3).any()
+
+
 def test_inspects_a_pair_of_mmyolo():
     needs_mmyolo()
     path = 'yolov8/yolov8_n_syncbn_fast_8xb16-500e_coco.py'
