@@ -15,6 +15,7 @@ from .files.bases import warn_of_lost
 from .hooks import OwnHooks, PartnerHook, StateHook
 from .networks import BaseTeacher, FrozenTeacher
 from .networks.inherit import Inheritance
+from .points import family_of
 from .registry import MODELS
 from .training.beside import MoveWatch, join_optimizer
 from .training.distillation import Distillation
@@ -138,7 +139,7 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        self._begin_step(inputs)
+        self._begin_step(family_of(self.student).batches.images(inputs))
         return self.distillation.losses(self.student, inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: Optional[list] = None) -> Any:

@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from mmkd.points import Classifier, family_of, points_of
+from mmkd.points import Classifier, MonocularDetector, family_of, points_of
 from mmkd.points.probe import channels_of, on_blank
 
 
@@ -56,7 +56,10 @@ def made_up_batch(model: Any, height: int, width: int, count: int = 2,
         return classification_batch(model, height, width, count)
     if hasattr(model, 'decode_head'):
         return segmentation_batch(model, height, width, count)
-    return detection_batch(model, height, width, count, proposals)
+    data = detection_batch(model, height, width, count, proposals)
+    if MonocularDetector.fits(getattr(model, 'student', model)):
+        return dict(data, inputs=dict(img=data['inputs']))
+    return data
 
 
 def detection_batch(model: Any, height: int, width: int, count: int,

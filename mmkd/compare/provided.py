@@ -81,7 +81,12 @@ def _of_samples(context: Context, name: str, read: Callable[[Any], Any]) -> List
 
 def _boxes_of(instances: Any) -> Tensor:
     boxes = instances.bboxes
-    return boxes if isinstance(boxes, Tensor) else boxes.tensor
+    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
+    if boxes.shape[-1] != 4:
+        raise Lacking('the boxes of objects are required as x1, y1, x2, y2, but those of the data '
+                      f'have {boxes.shape[-1]} columns, as rotated ones; choose a loss, and a '
+                      'region, that does not need boxes')
+    return boxes  # type: ignore[no-any-return]
 
 
 def _has_partner(context: Context, sample: Any) -> Any:

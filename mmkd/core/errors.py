@@ -27,7 +27,7 @@ def explained(problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        remedy = how_to_import(missing_package(error)) or remedy
+        remedy = how_to_import(missing_package(error)) or how_to_meet(error) or remedy
         raise ValueError(f'{problem}: {said_by(error)}; {remedy}') from error
 
 
@@ -36,6 +36,17 @@ def how_to_import(package: str) -> str:
     return package and (
         f'`{package}` cannot be imported: if its name is spelt right, install the package, or, '
         'where it is a module of your own, put its folder on PYTHONPATH')
+
+
+def how_to_meet(error: BaseException) -> str:
+    """Advice if a package has refused the version of another one at its import; else ''."""
+    told: Optional[BaseException] = error
+    while told is not None:
+        if isinstance(told, AssertionError) and 'incompatible' in str(told):
+            return ('the package compares version numbers when it is imported; install versions '
+                    'within its bounds, or see docs/neighbours.md')
+        told = told.__cause__ or told.__context__
+    return ''
 
 
 def said_by(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from typing import Any, List
 from mmengine.config import Config
 from mmengine.fileio import load
 
-from ..core.errors import explained, how_to_import, missing_package
+from ..core.errors import explained, how_to_import, how_to_meet, missing_package
 from ..core.missing import closest_in_folder
 from .data_configs import read_config_file as read_without_code
 
@@ -38,7 +38,8 @@ def read_config_file(name: str, whose: str = '') -> Config:
         return read_without_code(path)
     except Exception as error:  # a Python config may raise anything
         shown = f'the {whose} config `{name}`'.replace('  ', ' ')
-        remedy = how_to_import(missing_package(error)) or 'correct it there'
+        remedy = (how_to_import(missing_package(error)) or how_to_meet(error) or
+                  'correct it there')
         raise ValueError(f'{shown} cannot be read: {_place_in_config(error, path)}{_said(error)}; '
                          f'{remedy}') from error
 

@@ -4,7 +4,9 @@ from typing import Any
 from ..core.aliases import warn_renamed
 from .families.classifier import Classifier
 from .families.dense import DenseHead
+from .families.mono3d import MonocularDetector
 from .families.plain import PlainModel, PlainModule
+from .families.pose import PoseEstimator
 from .families.query import QueryHead, SparseRoIHead
 from .families.roi import RoIHead
 from .families.segmentor import Segmentor
@@ -13,9 +15,10 @@ from .family import ModelFamily, family_of, find_point, kinds_of, points_of
 from .point import Answer, Answers, Point, tensors_of
 
 # If two families fit, the one that is registered later is used: a mask transformer of mmseg is also
-# a segmentor, and GLIP has a dense head.
+# a segmentor, and GLIP and mmyolo's detectors have a dense head.
 from .families.mask import MaskTransformer, SideAdapter  # isort: skip
 from .families.text import TextDetector  # isort: skip
+from .families.yolo import HeadOfModule  # isort: skip
 
 __all__ = [
     'Answer',
@@ -23,11 +26,14 @@ __all__ = [
     'Classifier',
     'DenseHead',
     'GridOfInstances',
+    'HeadOfModule',
     'MaskTransformer',
     'ModelFamily',
+    'MonocularDetector',
     'PlainModel',
     'PlainModule',
     'Point',
+    'PoseEstimator',
     'QueryHead',
     'RoIHead',
     'Segmentor',

@@ -6,6 +6,7 @@ from typing import Any, ContextManager, Dict, Iterable, List, Optional, Sequence
 from torch import Tensor, nn
 
 from ..registry import FAMILIES
+from .batches import AsGiven
 from .point import Point, tensors_of
 from .relabel import relabelled
 
@@ -18,6 +19,8 @@ class ModelFamily(metaclass=ABCMeta):
         kind (str): Short name, by which a :class:`mmkd.losses.Method` selects its entries.
         truth (tuple[str]): Names of the ground truth in its data, which losses may request.
         has_background (bool): Whether a position may be of no class. Defaults to True.
+        batches (AsGiven): Reads images and samples from what its models are given. Defaults to one
+            for models that are given these.
 
     A subclass is registered by ``@mmkd.FAMILIES.register_module()``. The family of a model is the
     one that fits it and was registered last.
@@ -34,6 +37,7 @@ class ModelFamily(metaclass=ABCMeta):
     kind: str = ''
     truth: Tuple[str, ...] = ('boxes', 'box_labels', 'ignored_boxes', 'instance_masks')
     has_background: bool = True
+    batches: AsGiven = AsGiven()
 
     @staticmethod
     @abstractmethod

@@ -18,7 +18,7 @@ from ..files.classes import stated_classes
 from ..files.history import record_of
 from ..networks import BaseTeacher, Itself, Partner, Question
 from ..networks.inputs import inputs_of
-from ..points import Answers
+from ..points import Answers, family_of
 from ..points.probe import size_explained
 from ..points.recorder import Records
 from .assembly import assemble
@@ -195,19 +195,26 @@ class Distillation:
     # --- every step -----------------------------------------------------------------------------
 
     @torch.compiler.disable  # records exist only during a step
-    def losses(self, forward: Callable[..., Dict[str, Any]], inputs: Tensor,
-               data_samples: Optional[list]) -> Dict[str, Any]:
+    def losses(self, forward: Callable[..., Dict[str, Any]], inputs: Any,
+               data_samples: Any) -> Dict[str, Any]:
         """Compute the losses of the student, of the partners and of the terms.
 
         Args:
             forward (Callable): The student's own forward.
-            inputs (Tensor): Float (N, C, H, W), normalised.
-            data_samples (list, optional): The N samples.
+            inputs (Any): What the student is given, usually float (N, C, H, W), normalised.
+            data_samples (Any): The N samples, or what the student is given instead.
 
         Returns:
             dict: The student's losses under their own names, the partners' losses under
             'name.loss', and the terms; losses on unlabelled images under 'unlabelled.'.
         """
+        given, inputs = inputs, family_of(self.student).batches.images(inputs)
+        if inputs is not given:  # the student is given more than images
+            whole = forward
+
+            def forward(_: Tensor, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+                return whole(given, *args, **kwargs)
+
         self.prepare(inputs)
         self.health.begin()
         if not self._is_shared:  # all networks are now on their devices

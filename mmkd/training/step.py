@@ -1,7 +1,7 @@
 """One training step: networks learn, teachers are observed, terms are computed."""
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..compare.vocabulary import Batch
 from ..networks import LiveNetwork, Partner
 from ..networks.inputs import inputs_of
 from ..networks.sharing import computed_once
+from ..points import family_of
 from ..points.recorder import Records
 from .auto_weights import measure, paths_measured
 from .diagnosis import Sides
@@ -29,7 +30,7 @@ class Step:
     Args:
         distillation (Distillation): A prepared distillation.
         inputs (Tensor): Float (N, C, H, W), normalised.
-        data_samples (list, optional): The N samples.
+        data_samples (list | dict, optional): The N samples, or what the student is given instead.
         terms (Sequence[Term]): The terms for these images.
         is_labelled (bool): Whether the samples have labels. Defaults to True.
     """
@@ -37,10 +38,12 @@ class Step:
     measures_weights = True
     """Whether weights are measured on these images."""
 
-    def __init__(self, distillation: Any, inputs: Tensor, data_samples: Optional[list],
+    def __init__(self, distillation: Any, inputs: Tensor, data_samples: Any,
                  terms: Sequence[Term], is_labelled: bool = True) -> None:
         self.distillation = distillation
-        self.batch = Batch(inputs, data_samples, distillation.iteration, is_labelled)
+        self.given = data_samples  # mmyolo's heads change the boxes in it: samples are read first
+        samples = family_of(distillation.student).batches.samples(inputs, data_samples)
+        self.batch = Batch(inputs, samples, distillation.iteration, is_labelled)
         self.of_stream = terms
         self.terms: List[Term] = [
             term for term in terms if term.share and all(
@@ -138,7 +141,7 @@ class Step:
                         own[name] = {f'{name}.{key}': value for key, value in its.items()}
                     else:
                         own[name] = dict(network.learn(
-                            forward, batch.inputs, batch.data_samples, paths))  # type: ignore
+                            forward, batch.inputs, self.given, paths))  # type: ignore
         return own
 
     def _gate_of(self, term: Term) -> Gate:

@@ -72,6 +72,7 @@ class UnlabelledStep(Step):
         batch = self.batch
         try:
             self.batch = type(batch)(batch.inputs, samples, batch.iteration, batch.is_labelled)
+            self.given = samples
             return super()._learn(forward)
         finally:
             self.batch = batch

@@ -54,7 +54,9 @@ class DenseHead(ModelFamily):
         coding = _coding(head)
         if coding:
             points['reg'] = Point('reg', ('bbox_head', ), partial(_output, 1), coding=coding,
-                                  box_columns=4 * (getattr(head, 'reg_max', 0) + 1))
+                                  box_columns=columns_of_box(head))
+        if is_rotated(head):
+            return points
         if coding or _writes_distances(head):
             points['boxes'] = Point('boxes', ('bbox_head', ), partial(_decoded, head),
                                       coding='XYXY(unit=pixels of the input)', box_columns=4)
@@ -189,6 +191,20 @@ def described(part: Any) -> str:
     settings = {name: value.tolist() if isinstance(value, Tensor) else value
                 for name, value in sorted(vars(part).items()) if name != 'base_anchors'}
     return f'{type(part).__name__}({", ".join(f"{k}={v}" for k, v in settings.items())})'
+
+
+def columns_of_box(head: Any) -> int:
+    """Number of columns of a box in the second output of a head."""
+    if hasattr(head, 'angle_coder'):  # the angle is an output of its own
+        return 4
+    return getattr(head.bbox_coder, 'encode_size', 4) * (getattr(head, 'reg_max', 0) + 1)
+
+
+def is_rotated(head: Any) -> bool:
+    """Whether boxes have an angle, as in mmrotate: they are no x1, y1, x2, y2, and the third output
+    of a head is the angle."""
+    return hasattr(head, 'angle_coder') or (
+        getattr(getattr(head, 'bbox_coder', None), 'encode_size', 4) != 4)
 
 
 def _writes_distances(head: Any) -> bool:
