@@ -15,7 +15,6 @@ from .files.bases import warn_of_lost
 from .hooks import OwnHooks, PartnerHook, StateHook
 from .networks import BaseTeacher, FrozenTeacher
 from .networks.inherit import Inheritance
-from .points import family_of
 from .registry import MODELS
 from .training.beside import MoveWatch, join_optimizer
 from .training.distillation import Distillation
@@ -139,7 +138,7 @@ class Distiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        self._begin_step(family_of(self.student).batches.images(inputs))
+        self._begin_step(inputs)
         return self.distillation.losses(self.student, inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: Optional[list] = None) -> Any:
@@ -237,7 +236,7 @@ class Distiller(BaseModel):
         return losses
 
     @torch.compiler.disable
-    def _begin_step(self, inputs: Tensor) -> None:
+    def _begin_step(self, inputs: Any) -> None:
         """Without the hooks of a Runner: add side modules to the optimizer, count steps.
 
         It is called in forward, because a distributed wrapper has its own ``train_step`` and does
@@ -246,7 +245,7 @@ class Distiller(BaseModel):
         if self._has_runner:
             return
         self._end_step()
-        self.prepare(inputs)
+        self.prepare(self.distillation.batches.images(inputs))
         if self._has_runner or not (self.training and torch.is_grad_enabled()):
             return
         beside, optim_wrapper = self.distillation.trained_beside, current_optim_wrapper()

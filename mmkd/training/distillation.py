@@ -58,6 +58,7 @@ class Distillation:
             committee as 'teacher.0', 'teacher.1', ...
         terms (list[Term]): One term per entry of ``distill``.
         side_modules (SideModules): Modules that are trained or saved outside the student.
+        batches (AsGiven): Reads images and samples from what the student is given.
         weights (dict[str, MeasuredWeight]): Weights that are measured, by name of the term.
         share_meter (ShareMeter): Measures the shares of the terms in the steps in which it is on.
         iteration (int): Number of the iteration of the run, from 0.
@@ -87,6 +88,7 @@ class Distillation:
         for part in self.parts:
             if part.spec.learner == 'student':
                 part.find(student)
+        self.batches = family_of(student, 'student').batches
         self.side_modules = SideModules(dict(networks={
             name: one for name, one in self.networks.items() if one is not itself}))
         self.weights = weights_of(self.terms)
@@ -208,7 +210,7 @@ class Distillation:
             dict: The student's losses under their own names, the partners' losses under
             'name.loss', and the terms; losses on unlabelled images under 'unlabelled.'.
         """
-        given, inputs = inputs, family_of(self.student).batches.images(inputs)
+        given, inputs = inputs, self.batches.images(inputs)
         if inputs is not given:  # the student is given more than images
             whole = forward
 

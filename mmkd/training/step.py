@@ -13,7 +13,6 @@ from ..compare.vocabulary import Batch
 from ..networks import LiveNetwork, Partner
 from ..networks.inputs import inputs_of
 from ..networks.sharing import computed_once
-from ..points import family_of
 from ..points.recorder import Records
 from .auto_weights import measure, paths_measured
 from .diagnosis import Sides
@@ -42,7 +41,7 @@ class Step:
                  terms: Sequence[Term], is_labelled: bool = True) -> None:
         self.distillation = distillation
         self.given = data_samples  # mmyolo's heads change the boxes in it: samples are read first
-        samples = family_of(distillation.student).batches.samples(inputs, data_samples)
+        samples = distillation.batches.samples(inputs, data_samples)
         self.batch = Batch(inputs, samples, distillation.iteration, is_labelled)
         self.of_stream = terms
         self.terms: List[Term] = [
