@@ -288,7 +288,7 @@ def parts_of(args: argparse.Namespace) -> Dict[str, Callable[[], Callable[[], An
 def build(config: Config, model: Any, args: argparse.Namespace) -> Any:
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-        model = MODELS.build(model)
+        model = MODELS.build(copy.deepcopy(model))  # DETR changes the config of its head
         initialise(getattr(model, 'student', model))
         if isinstance(getattr(model, 'teacher', None), BaseModel):  # in MMRazor's model
             initialise(model.teacher)
