@@ -84,6 +84,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.sizes and len(args.axes) != 1:
         parser.error('--sizes goes with one of --axes')
+    if args.join and not set(sys.argv[1:]) & {'--out', '--work-dir'}:
+        parser.error('--join writes the table of other work dirs: say where by --out')
     if args.losses == ['all']:
         args.losses = names_of_losses()
     unknown = set(args.losses) - set(names_of_losses())
@@ -117,15 +119,24 @@ def joined(folders: List[Path]) -> Tuple[str, Dict[str, Dict[str, Any]]]:
     """Return the machine and all curves that are kept in folders of several calls."""
     curves: Dict[str, Dict[str, Any]] = {axis: {} for axis in AXES}
     machines: Dict[str, Path] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob('curves/*.json'))):
-        kept = json.loads(path.read_text())
-        machines[kept['of']['machine']] = path
-        axis, _, loss = path.stem.partition('_')
-        curves[axis][loss] = kept['curve']
-    if len(machines) != 1:
+    for folder in folders:
+        paths = sorted(folder.glob('curves/*.json'))
+        if not paths:
+            raise SystemExit(f'--join: {folder} has no curves/*.json; give the work dirs of '
+                             'earlier calls')
+        for path in paths:
+            axis, _, loss = path.stem.partition('_')
+            try:
+                kept = json.loads(path.read_text())
+                machines[kept['of']['machine']] = path
+                curves[axis][loss] = kept['curve']
+            except (ValueError, KeyError) as error:
+                raise SystemExit(f'--join: {path} is no curve of this benchmark: {error!r}; '
+                                 'delete it, and measure it again') from error
+    if len(machines) > 1:
         found = '; '.join(f'{path}: {machine}' for machine, path in machines.items())
-        raise SystemExit(f'--join: expected curves of one machine, but found {found or "none"}; '
-                         'give work dirs of this benchmark, of one machine')
+        raise SystemExit(f'--join: expected curves of one machine, but found {found}; join those '
+                         'of one machine')
     return next(iter(machines)), {
         axis: dict(sorted(losses.items())) for axis, losses in curves.items() if losses}
 

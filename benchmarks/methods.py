@@ -116,15 +116,27 @@ def shown(config: str) -> str:
 
 
 def joined(earlier: Optional[Dict[str, Any]], found: Dict[str, Any]) -> Dict[str, Any]:
-    """Add the methods of an earlier call to a pair, if they are of these models and this machine.
+    """Add the methods of an earlier call to a pair.
+
+    A method that fails now keeps its figures of before.
+
+    Raises:
+        SystemExit: If the earlier call was on other models, or measured otherwise.
     """
-    given = ('student', 'teacher', 'machine')
-    if earlier and all(earlier[key] == found[key] for key in given):
-        found['methods'] = {**earlier['methods'], **found['methods']}
-        found['left_out'] = {key: value for key, value in
-                             {**earlier['left_out'], **found['left_out']}.items()
-                             if key not in found['methods']}
-    return found
+    if not earlier:
+        return found
+    now, before = ([one['student'], one['teacher'], one['machine'] or earlier['machine']]
+                   for one in (found, earlier))
+    if now != before:
+        raise SystemExit(
+            f'--out has figures of {found["title"]} that were measured otherwise ({before}), but '
+            f'now it is {now}; give another --out, what was measured is kept in --work-dir')
+    measured = {name: row for name, row in found['methods'].items()
+                if 'failed' not in row or name not in earlier['methods']}
+    methods = {**earlier['methods'], **measured}
+    left_out = {**earlier['left_out'], **found['left_out']}
+    return dict(found, machine=now[2], methods=methods, left_out={
+        name: why for name, why in left_out.items() if name not in methods})
 
 
 def fitting_methods(pair: Models, names: List[str]) -> Any:

@@ -67,10 +67,7 @@ def figures_of(scores: Dict[str, Any]) -> Dict[str, float]:
 
 
 def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
-    """The results in a work dir: teacher, student alone, then the others, the best first.
-
-    The teacher is the one that was trained or tested last.
-    """
+    """The results in a work dir: teacher, student alone, then the others, the best first."""
     runs: Dict[str, List[Dict[str, Any]]] = {}
     for path in glob.glob(os.path.join(work_dir, '*', 'seed*', 'result.json')):
         folder, seed, _ = path[len(work_dir):].strip(os.sep).split(os.sep)
@@ -79,9 +76,7 @@ def collected_runs(work_dir: str) -> Dict[str, List[Dict[str, Any]]]:
                 result = dict(json.load(file), seed=int(seed[len('seed'):]))
             runs.setdefault(folder, []).append(result)
     given = os.path.join(work_dir, 'teacher', GIVEN, 'result.json')
-    trained = os.path.join(work_dir, 'teacher', 'seed0', 'result.json')
-    if os.path.isfile(given) and not (
-            os.path.isfile(trained) and os.path.getmtime(trained) > os.path.getmtime(given)):
+    if 'teacher' not in runs and os.path.isfile(given):
         with open(given) as file:
             runs['teacher'] = [dict(json.load(file), seed=0)]
     if not runs:

@@ -38,11 +38,16 @@ def how_to_import(package: str) -> str:
         'where it is a module of your own, put its folder on PYTHONPATH')
 
 
+REFUSED_VERSION = re.compile(
+    r'==\S+ is used but incompatible|is incompatible with \S+ \S+\. Please use')
+"""What packages of OpenMMLab say of a version of another one that they do not support."""
+
+
 def how_to_meet(error: BaseException) -> str:
     """Advice if a package has refused the version of another one at its import; else ''."""
     told: Optional[BaseException] = error
     while told is not None:
-        if isinstance(told, AssertionError) and 'incompatible' in str(told):
+        if isinstance(told, AssertionError) and REFUSED_VERSION.search(str(told)):
             return ('the package compares version numbers when it is imported; install versions '
                     'within its bounds, or see docs/neighbours.md')
         told = told.__cause__ or told.__context__

@@ -65,7 +65,7 @@ class BoxImitationLoss(DistillLoss):
                 priors: Optional[Tensor] = None) -> Tensor:
         if priors is not None and len(priors) and student.dim() == 4 and len(student):
             values = student[0].numel() / len(priors)
-            if values != 4 and values % 4 != 2:  # 18 are offsets of 9 points
+            if values not in (4, 5) and values % 4 != 2:  # 5 with an angle, 18 of 9 points
                 raise ValueError(
                     f'BoxImitationLoss compares offsets, 4 for each of {len(priors)} anchors or '
                     f'points, but got {student[0].numel()} values, bins of distances as those of '

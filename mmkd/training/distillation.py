@@ -31,7 +31,7 @@ from .questions import Key, Told, questions_of
 from .share_meter import ShareMeter
 from .side_modules import SideModules, layers_of
 from .step import Step
-from .streams import check_streams, terms_for
+from .streams import check_batches, check_streams, terms_for
 from .unlabelled import Unlabelled
 from .unlabelled_step import UnlabelledStep
 
@@ -89,6 +89,7 @@ class Distillation:
             if part.spec.learner == 'student':
                 part.find(student)
         self.batches = family_of(student, 'student').batches
+        check_batches(self.batches, student, self.unlabelled)
         self.side_modules = SideModules(dict(networks={
             name: one for name, one in self.networks.items() if one is not itself}))
         self.weights = weights_of(self.terms)
@@ -236,7 +237,7 @@ class Distillation:
             found.update(UnlabelledStep(self).losses(forward))
         return found
 
-    def ask(self, seen: Dict[str, Records], inputs: Tensor, data_samples: Optional[Sequence],
+    def ask(self, seen: Dict[str, Records], inputs: Any, data_samples: Any,
             terms: Sequence[Term], values: Mapping[str, Records] = {},
             sets: Mapping[str, Tensor] = {}) -> Told:
         """Run every network for the questions of the terms.
@@ -244,13 +245,15 @@ class Distillation:
         Args:
             seen (dict[str, Records]): Records of each learner; {} if no question needs the places
                 of a learner.
-            inputs (Tensor): Float (N, C, H, W), normalised for the student.
-            data_samples (Sequence, optional): The N samples.
+            inputs (Any): What the student is given, usually float (N, C, H, W), normalised.
+            data_samples (Any): The N samples, or what the student is given instead.
             terms (Sequence[Term]): The terms.
             values (Mapping): See :func:`questions_of`. Defaults to {}.
             sets (Mapping): See :func:`questions_of`. Defaults to {}.
         """
         told: Told = {}
+        inputs = self.batches.images(inputs)
+        data_samples = self.batches.samples(inputs, data_samples)
         for name, questions in questions_of(terms, seen, values, sets).items():
             with size_explained(name, inputs, self.probe.runs_on.get(name)):
                 told[name] = self.told_by(name, inputs, data_samples, questions)

@@ -1,12 +1,15 @@
 """Which entries of ``distill`` are for which images, and do they fit?"""
 from typing import Any, Dict, List, Optional, Sequence
 
+from torch import nn
+
 from ..compare.connectors import Connector
 from ..compare.provided import OF_DATA
 from ..compare.spec import UNLABELLED
 from ..compare.term import Term
 from ..core.build import build_entry, find_type
 from ..networks import BaseTeacher, Committee, LiveNetwork, Partner
+from ..points.batches import AsGiven
 from ..registry import MODELS
 from .pseudo_labels import PseudoLabels
 
@@ -51,6 +54,18 @@ def pseudo_labels_of(distill: Sequence[Dict[str, Any]],
             (f'; write `teacher=` one of {", ".join(map(repr, known))}' if known else
              '; add a `teacher`'))
     return found[0]
+
+
+def check_batches(batches: AsGiven, student: nn.Module, unlabelled: Any) -> None:
+    """Refuse unlabelled images for a student that is given more than images and samples.
+
+    Raises:
+        ValueError: If there are unlabelled images.
+    """
+    if unlabelled is not None and type(batches) is not AsGiven:
+        raise ValueError(f'`unlabelled` is for models that are given images and a list of samples, '
+                         f'but {type(student).__name__} is given something else; leave out '
+                         '`unlabelled`, or label the images by tools/label.py')
 
 
 def images_of(term: Term, networks: Dict[str, BaseTeacher]) -> str:

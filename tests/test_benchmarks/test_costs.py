@@ -175,15 +175,20 @@ def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatc
                      ['a', 'b'], ['a', 'memory'], ['b'], ['a', 'b'], ['b']]
 
 
-def test_methods_of_an_earlier_call_stay_if_models_and_machine_are_the_same(methods):
-    before = dict(student='s', teacher='t', machine='M', methods=dict(a=1, b=2),
+def test_methods_of_an_earlier_call_stay(methods):
+    one, two, failed = dict(step=1), dict(step=2), dict(failed='no')
+    before = dict(title='X', student='s', teacher='t', machine='M', methods=dict(a=one, b=one),
                   left_out=dict(c='why', d='why'))
-    after = dict(student='s', teacher='t', machine='M', methods=dict(b=3, c=4), left_out={})
-    assert methods.joined(None, dict(after)) == after
-    assert methods.joined(dict(before, machine='N'), dict(after)) == after
-    found = methods.joined(before, dict(after))
-    assert found['methods'] == dict(a=1, b=3, c=4)
-    assert found['left_out'] == dict(d='why')
+    after = dict(before, methods=dict(a=failed, b=two, c=two, e=failed), left_out={})
+    assert methods.joined(None, after) == after
+    expected = dict(before, methods=dict(a=one, b=two, c=two, e=failed), left_out=dict(d='why'))
+    assert methods.joined(before, after) == expected
+    nothing = dict(after, machine='', methods={})
+    assert methods.joined(before, nothing)['methods'] == before['methods']
+    assert methods.joined(before, nothing)['machine'] == 'M'
+    for change in (dict(machine='N'), dict(student='other')):
+        with pytest.raises(SystemExit, match='figures of X that were measured otherwise'):
+            methods.joined(before, dict(after, **change))
 
 
 @pytest.mark.slow
@@ -265,8 +270,11 @@ def test_curves_of_several_calls_are_joined(growth, tmp_path):
     keep('c', machine='N', terms_KD=5)
     with pytest.raises(SystemExit, match='expected curves of one machine, but found .*: M; .*: N'):
         growth.joined([tmp_path / 'a', tmp_path / 'c'])
-    with pytest.raises(SystemExit, match='but found none'):
-        growth.joined([tmp_path / 'd'])
+    with pytest.raises(SystemExit, match='d has no curves'):
+        growth.joined([tmp_path / 'a', tmp_path / 'd'])
+    (tmp_path / 'a' / 'curves' / 'images_AT.json').write_text('{')
+    with pytest.raises(SystemExit, match='images_AT.json is no curve of this benchmark'):
+        growth.joined([tmp_path / 'a'])
 
 
 def test_shapes_grow_along_one_axis(growth, monkeypatch):

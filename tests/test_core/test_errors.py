@@ -17,7 +17,7 @@ def test_a_refused_version_has_its_own_remedy():
 
 def test_other_assertions_keep_the_remedy():
     with pytest.raises(ValueError, match='check `model`'), explained('it fails', 'check `model`'):
-        raise AssertionError('of another kind')
+        raise AssertionError('64 channels are incompatible with the backbone')
 
 
 def test_a_refused_version_in_a_config(tmp_path):

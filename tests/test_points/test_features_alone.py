@@ -87,3 +87,33 @@ def test_learns_features_and_remains_an_ordinary_student(student):
                                         retain_graph=True, allow_unused=True)
         assert any(one is not None and one.any() for one in gradients)
     build(config()).load_state_dict(model.state_dict(), strict=True)
+
+
+def test_images_without_labels_are_for_models_that_are_given_images(student, tmp_path):
+    config, family, _ = student
+    teacher = dict(config=dict(default_scope='mmdet', model=config(12)), checkpoint=None)
+    given = dict(distiller(config(), teacher, dict(type='mmkd.PKDLoss', on='neck')),
+                 unlabelled=str(tmp_path))
+    if family is PoseEstimator:
+        build(given)
+    else:
+        with pytest.raises(ValueError, match='`unlabelled` is for models that are given images'):
+            build(given)
+
+
+def test_networks_are_asked_about_a_batch_in_the_form_of_the_student(student):
+    """As by tools/cache_teacher.py."""
+    config, _, inputs = student
+    teacher = dict(config=dict(default_scope='mmdet', model=config(12)), checkpoint=None)
+    model = build(distiller(config(), teacher, dict(type='mmkd.PKDLoss', on='neck')))
+    images = torch.randn(2, 3, 64, 64)
+    model.distillation.prepare(images)
+    told = [model.distillation.ask({}, given, [None, None], model.distillation.terms)
+            for given in (images, inputs(images))]
+    torch.testing.assert_close(*([list(answers.values()) for answers in one['teacher'].values()]
+                                 for one in told), rtol=0, atol=0)
+
+
+def test_missing_images_are_named():
+    with pytest.raises(ValueError, match=r"must have `imgs`, but got \['points'\]"):
+        MonocularDetector.batches.images(dict(points=[]))

@@ -54,3 +54,17 @@ def test_losses_that_need_boxes_refuse_rotated_ones():
     model.train().bbox_head.loss_by_feat = lambda *_, **__: {}
     with pytest.raises(ValueError, match='have 5 columns, as rotated ones; choose a loss'):
         model(torch.randn(1, 3, 64, 64), [sample], mode='loss')
+
+
+def test_scores_of_centres_are_a_point_beside_boxes_with_an_angle():
+    """As in a rotated ATSS, whose angle is a fifth column."""
+    model = build(retinanet(bbox_coder=dict(type='FiveColumns')))
+    model.bbox_head.__class__ = type('ATSSHead', (type(model.bbox_head), ), {})
+    points = points_of(model)
+    assert 'boxes' not in points
+    assert 'centerness' in points
+
+
+def test_box_imitation_takes_five_columns():
+    student, teacher = torch.zeros(1, 10, 2, 2), torch.full((1, 10, 2, 2), 3.)
+    assert mmkd.BoxImitationLoss()(student, teacher, priors=torch.zeros(8, 5)) == 2.5

@@ -240,3 +240,8 @@ def test_inspects_a_pair_of_mmyolo():
                         for width in (0.125, 0.25))
     found = inspect_pair(student, teacher)
     assert [one.point for one in found if not one.problem] == POINTS
+
+
+def test_a_batch_without_rows_is_named():
+    with pytest.raises(ValueError, match=r"with `bboxes_labels`, but got a dict with \['masks'\]"):
+        HeadOfModule.batches.samples(torch.zeros(1, 3, 8, 8), dict(masks=[]))

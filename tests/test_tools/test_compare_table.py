@@ -1,7 +1,6 @@
 """The table of tools/compare.py: which runs it has, in which order, with which gains."""
 import importlib
 import json
-import os
 
 import pytest
 from support.tools import TOOLS
@@ -87,13 +86,3 @@ def test_other_folders_are_no_runs(table, tmp_path):
     (tmp_path / 'kd' / 'seed0').rename(tmp_path / 'kd' / 'seed0_old')
     write_results(tmp_path, kd={1: 41.})
     assert [run['AP'] for run in table.collected_runs(str(tmp_path))['kd']] == [41.]
-
-
-def test_teacher_is_the_one_that_was_made_last(table, tmp_path):
-    write_results(tmp_path, student={0: 40.}, teacher={0: 50.})
-    given = tmp_path / 'teacher' / table.GIVEN / 'result.json'
-    given.parent.mkdir()
-    given.write_text(json.dumps(dict(AP=55., curve=[], checkpoint='')))
-    for time, score in ((1e9, 50.), (3e9, 55.)):
-        os.utime(given, (time, time))
-        assert table.collected_runs(str(tmp_path))['teacher'][0]['AP'] == score

@@ -43,7 +43,7 @@ def said_of(student, *entries, scope='mmdet', **arguments):
     (retinanet, [KD, FBKD], "FBKD with its authors' weight "),
     (two_stage, [DIST], r'DIST alone .*51.6 ± 0.7 to 49.8 ± 0.3 AP.*take --method dist\+mimic'),
     (retinanet, [dict(type='mmkd.RKDLoss', on='backbone', levels=[-1])], 'RKD .*47.9 to 43.6'),
-    (detr, KD_DETR, "KD-DETR with its default weights .*34.5 to 28.4 AP.*--method detrdistill"),
+    (detr, KD_DETR, "KD-DETR with its default weights .*34.5 to 28.4 AP.*take --method pkd"),
     (detr, [dict(one, loss_weight=0.2) for one in KD_DETR], None),
     (retinanet, [dict(PGD, loss_weight='auto')], None),
     (retinanet, [dict(FBKD, loss_weight=1e-4)], None),

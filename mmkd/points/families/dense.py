@@ -55,12 +55,11 @@ class DenseHead(ModelFamily):
         if coding:
             points['reg'] = Point('reg', ('bbox_head', ), partial(_output, 1), coding=coding,
                                   box_columns=columns_of_box(head))
-        if is_rotated(head):
-            return points
-        if coding or _writes_distances(head):
+        if (coding or _writes_distances(head)) and not is_rotated(head):
             points['boxes'] = Point('boxes', ('bbox_head', ), partial(_decoded, head),
                                       coding='XYXY(unit=pixels of the input)', box_columns=4)
-        if _has(CENTERNESS, head):
+        # With an `angle_coder`, the third output is the angle.
+        if _has(CENTERNESS, head) and not hasattr(head, 'angle_coder'):
             centred_by = criteria_of(model, 'bbox_head', 'loss_centerness')
             points['cls'] = replace(points['cls'], centred_by=centred_by)
             points['centerness'] = Point('centerness', ('bbox_head', ), partial(_output, 2),
@@ -195,14 +194,13 @@ def described(part: Any) -> str:
 
 def columns_of_box(head: Any) -> int:
     """Number of columns of a box in the second output of a head."""
-    if hasattr(head, 'angle_coder'):  # the angle is an output of its own
-        return 4
+    if type(head.bbox_coder).__name__ == 'DistanceAnglePointCoder':
+        return 4  # the angle is an output of its own
     return getattr(head.bbox_coder, 'encode_size', 4) * (getattr(head, 'reg_max', 0) + 1)
 
 
 def is_rotated(head: Any) -> bool:
-    """Whether boxes have an angle, as in mmrotate: they are no x1, y1, x2, y2, and the third output
-    of a head is the angle."""
+    """Whether boxes have an angle, as in mmrotate: they are no x1, y1, x2, y2."""
     return hasattr(head, 'angle_coder') or (
         getattr(getattr(head, 'bbox_coder', None), 'encode_size', 4) != 4)
 

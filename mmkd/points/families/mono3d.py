@@ -16,7 +16,13 @@ class ImagesByName(AsGiven):
     """For models whose inputs are a dict with the images."""
 
     def images(self, inputs: Any) -> Tensor:
-        return inputs[IMAGES] if isinstance(inputs, dict) else inputs
+        if not isinstance(inputs, dict):
+            return inputs  # type: ignore[no-any-return]
+        if IMAGES not in inputs:
+            raise ValueError(f'the inputs of a detector of mmdet3d must have `{IMAGES}`, but got '
+                             f'{sorted(inputs)}; use its Det3DDataPreprocessor, and images in the '
+                             'pipeline')
+        return inputs[IMAGES]  # type: ignore[no-any-return]
 
 
 @FAMILIES.register_module()

@@ -23,6 +23,10 @@ class RowsOfBoxes(AsGiven):
             return data_samples  # type: ignore[no-any-return]
         from mmdet.structures import DetDataSample
         from mmengine.structures import InstanceData
+        if 'bboxes_labels' not in data_samples:
+            raise ValueError('the samples of a batch of mmyolo must be a list, or a dict with '
+                             f'`bboxes_labels`, but got a dict with {sorted(data_samples)}; use a '
+                             'collate function and a data preprocessor of mmyolo')
         rows = data_samples['bboxes_labels']
         size = tuple(inputs.shape[2:])
         found = []
