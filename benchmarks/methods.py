@@ -8,8 +8,7 @@ beside the student alone, the teacher's complete forward, and the same entries w
 computes nothing. All times of a row are ratios within one such group. A group that has been
 measured is not measured again; delete its folder in the work dir to repeat it. If it was measured
 with --no-memory, a call without it adds the memory. Other pairs and methods of an earlier call stay
-in the output. Methods with a first stage get a file with random
-tokens.
+in the output. Methods with a first stage get a file with random tokens.
 
 Output: `costs.json` and `costs.md`. docs/generate_methods.py puts the former into docs/methods.md.
 """

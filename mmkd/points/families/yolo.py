@@ -91,7 +91,7 @@ def _main(number: int, calls: List[Call]) -> List[Tensor]:
 
 
 def _decoded(head: Any, calls: List[Call]) -> List[Tensor]:
-    """(N, anchors·4, H, W): x1, y1, x2, y2 in pixels of the input, not ended at its edges."""
+    """(N, anchors·4, H, W): x1, y1, x2, y2 in pixels of the input, not clipped to it."""
     found = []
     for call in calls:
         levels = _main(1, [call])
