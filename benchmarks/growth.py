@@ -26,16 +26,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import tools_on_path  # noqa: F401
 import torch
-from benchmark import (
-    GIVE_BACK,
-    as_table,
-    cpu_name,
-    peak,
-    reset_peak,
-    step_of,
-    timed,
-    without_weights,
-)
 from command import Parser, last_words, run
 from common import read_config
 from loss_calls import (
@@ -45,8 +35,10 @@ from loss_calls import (
     nothing_at,
     prepared,
 )
+from measuring import GIVE_BACK, as_table, cpu_name, peak, reset_peak, timed
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub, MMLogger
+from steps import FLOAT32, Setting, step_of, without_weights
 
 from mmkd.networks.frozen import model_config
 
@@ -214,7 +206,6 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
     """
     MessageHub.get_current_instance().update_info('epoch', 0)
     student, teacher = read_config(args.student), read_config(args.teacher)
-    given = argparse.Namespace(**vars(args), amp=None)
     entries = [dict(type='mmkd.KDLoss', on='cls', name=f'loss_{number}') for number in range(count)]
 
     def step_with(distill: List[Dict[str, Any]]) -> Callable[[], Any]:
@@ -222,7 +213,7 @@ def measured_terms(args: argparse.Namespace, count: int) -> Dict[str, float]:
         config.model = ConfigDict(type='mmkd.Distiller', student=model_config(student),
                                   teacher=dict(config=teacher), distill=distill)
         config = Config(without_weights(config))
-        return step_of(given, config, config.model)
+        return step_of(args, config, config.model)(Setting(args.batch_size, FLOAT32))
 
     bare = step_with([nothing_at(entries[0])])
     bare()

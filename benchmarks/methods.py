@@ -22,12 +22,13 @@ from statistics import median
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import tools_on_path  # noqa: F401
-from benchmark import STUDENT, TEACHER, WITHOUT, as_table, without_weights
 from command import Parser, last_words, run
 from common import read_config
 from first_stages import random_first_stages
+from measuring import as_table
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from steps import STUDENT, TEACHER, WITHOUT, without_weights
 
 from mmkd.inspection import entries_of, inspect_pair
 from mmkd.losses import METHODS
@@ -170,14 +171,16 @@ def measured_group(args: argparse.Namespace, pair: str, models: Models, group: L
             return {key: value for one in group
                     for key, value in measured_group(args, pair, models, [one]).items()}
     found = read_json(path)
-    if not found['steps']['memory'] and not args.no_memory:
+    steps, = found['steps'].values()
+    if not steps['memory'] and not args.no_memory:
         print(f'{pair}: memory of {", ".join(group)}', flush=True)
         failure = benchmark(os.path.join(folder, 'memory'), *given, '--no-times')
         if not failure:
-            of_memory = read_json(os.path.join(folder, 'memory', 'benchmark.json'))
-            found['steps'].update(of_memory['steps'])
+            of_memory, = read_json(
+                os.path.join(folder, 'memory', 'benchmark.json'))['steps'].values()
+            steps.update(of_memory)
             Path(path).write_text(json.dumps(found, indent=1))
-    return {'machine': found['machine'], **figures_of(found['steps'], group)}
+    return {'machine': found['machine'], **figures_of(steps, group)}
 
 
 def benchmark(folder: str, *arguments: Any) -> str:

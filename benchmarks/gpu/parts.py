@@ -7,12 +7,12 @@ from typing import Any, Sequence
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 import tools_on_path  # noqa: F401
-from benchmark import without_weights
 from common import read_config
 from made_up import initialise, made_up_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope
+from steps import without_weights
 
 from mmkd.networks.frozen import model_config
 
@@ -26,22 +26,23 @@ PAIRS = dict(
 
 
 def arguments(text: str) -> argparse.Namespace:
-    """Parse --device and --out, and silence the loggers."""
+    """Parse --device, --out and --work-dir, and silence the loggers."""
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument('--device', default='cuda')
-    parser.add_argument('--out', default='work_dirs/gpu')
+    parser.add_argument('--out', default='work_dirs/gpu', help='folder of pictures')
+    parser.add_argument('--work-dir', default='work_dirs/gpu/work', help='folder of runs')
     MMLogger.get_instance('gpu', log_level='ERROR')
     MessageHub.get_current_instance().update_info('epoch', 0)
     return parser.parse_args()
 
 
-def models_of(pair: str, distill: Sequence[dict], device: str) -> Any:
+def models_of(pair: str, distill: Sequence[dict], device: str, **teacher_options: Any) -> Any:
     """Build the Distiller of a pair with random weights on the device, ready to train."""
     student, teacher = (read_config(one) for one in PAIRS[pair])
     config = Config(without_weights(Config(dict(
         default_scope=student.default_scope,
         model=ConfigDict(type='mmkd.Distiller', student=model_config(student),
-                         teacher=dict(config=teacher), distill=list(distill))))))
+                         teacher=dict(config=teacher, **teacher_options), distill=list(distill))))))
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
         initialise(model.student)

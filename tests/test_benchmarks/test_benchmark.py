@@ -19,6 +19,12 @@ def benchmark(monkeypatch):
     return benchmark
 
 
+@pytest.fixture
+def steps(benchmark):
+    import steps
+    return steps
+
+
 def cells(line):
     return [cell.strip() for cell in line.strip('| \n').split('|')]
 
@@ -33,13 +39,14 @@ def test_parts_of_a_pair(tmp_path):
     run_tool(os.path.join(BENCHMARKS, 'benchmark.py'), '--student', 'student.py', '--teacher',
              'teacher.py', '--methods', 'dist', 'cwd', '--whole', '--cached', '--fast', 'fuse=True',
              '--profile', '--no-memory', '--losses', '--loss-shape', 1, 4, 5, 6, '--size', 64, 64,
-             '--rounds', 1, '--work-dir', 'found', cwd=tmp_path)
+             '--batch-size', 1, 2, '--rounds', 1, '--work-dir', 'found', cwd=tmp_path)
     with open(tmp_path / 'found' / 'benchmark.json') as file:
         found = json.load(file)
     names = ['student alone', 'teacher, whole forward', *(
         f'{method}{form}' for method in ('dist', 'cwd')
         for form in ('', ', answers from a cache', ', teacher with fuse=True', ', whole teacher'))]
-    steps = found['steps']
+    assert list(found['steps']) == ['batch size 1, float32', 'batch size 2, float32']
+    steps = found['steps']['batch size 2, float32']
     assert sorted(steps['seconds']) == sorted(names)
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in steps['seconds'].values())
     for method in ('dist', 'cwd'):
@@ -51,14 +58,15 @@ def test_parts_of_a_pair(tmp_path):
                 exact, rel=tolerance, abs=0)
         assert 0 < sum(steps['profiles'][method].values()) < 1
     text = (tmp_path / 'found' / 'benchmark.md').read_text().splitlines()
+    text = text[text.index('**batch size 2, float32**'):]
     alone, whole = (steps['seconds'][name][0] for name in names[:2])
     row = cells(next(line for line in text if line.startswith('| cwd |')))
     own = steps['seconds']['cwd'][0]
-    assert row[1:3] == [f'{own / alone:.2f}', f'{own / (alone + whole):.2f}']
+    assert row[2:4] == [f'{own / alone:.2f}', f'{own / (alone + whole):.2f}']
     assert [cells(line)[0] for line in text[-3:]] == ['DIST', 'KD', 'CWD']
 
 
-def test_medians_of_parts_that_run_in_turn(benchmark):
+def test_medians_of_parts_that_run_in_turn(steps):
     order = []
 
     def part(name, seconds):
@@ -68,27 +76,28 @@ def test_medians_of_parts_that_run_in_turn(benchmark):
         return wait
 
     args = Namespace(rounds=3, device='cpu')
-    found = benchmark.timed(dict(slow=part('slow', 0.03), fast=part('fast', 0.003)), args)
+    found = steps.timed(dict(slow=part('slow', 0.03), fast=part('fast', 0.003)), args)
     assert order == ['slow', 'fast'] * 5  # the first two rounds do not count
     assert [len(found[name]) for name in ('slow', 'fast')] == [3, 3]
     assert min(found['slow']) >= 0.03
     assert sorted(found['fast'])[1] < 0.03
 
 
-def test_table_of_a_given_run(benchmark):
+def test_table_of_a_given_run(steps):
     seconds = {'student alone': [2., 9., 1.], 'teacher, whole forward': [1., 1., 1.],
                'dist': [3., 3., 3.], 'dist, whole teacher': [4., 4., 4.],
-               f'dist, {benchmark.WITHOUT}': [2.5, 2.5, 2.5]}  # its memory is not measured
+               f'dist, {steps.WITHOUT}': [2.5, 2.5, 2.5]}  # its memory is not measured
     memory = {name: dict(peak=100. * (1 + number))
               for number, name in enumerate(list(seconds)[:-1])}
     terms = {name: {} for name in seconds}
     terms.update({'dist': dict(loss=2.), 'dist, whole teacher': dict(loss=2.02)})
-    lines = benchmark.table_of_steps(dict(seconds=seconds, memory=memory, terms=terms)).splitlines()
+    lines = steps.table_of_steps(dict(seconds=seconds, memory=memory, terms=terms)).splitlines()
     assert [cells(line) for line in lines[2:]] == [
-        ['student alone', '1.00', '', '1.00'], ['teacher, whole forward', '0.50', '', '2.00'],
-        ['dist', '1.50', '1.00', '3.00'],
-        ['dist, whole teacher', '2.00', '1.33', '4.00', '1.0e-02'],
-        [f'dist, {benchmark.WITHOUT}', '1.25', '0.83']]
+        ['student alone', '2000', '1.00', '', '1.00'],
+        ['teacher, whole forward', '1000', '0.50', '', '2.00'],
+        ['dist', '3000', '1.50', '1.00', '3.00'],
+        ['dist, whole teacher', '4000', '2.00', '1.33', '4.00', '1.0e-02'],
+        [f'dist, {steps.WITHOUT}', '2500', '1.25', '0.83']]
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -106,20 +115,49 @@ def test_arguments_that_would_do_nothing_are_refused(benchmark, monkeypatch, cap
     assert message in capsys.readouterr().err
 
 
-def test_images_have_the_requested_size(benchmark):
+def test_images_have_the_requested_size(steps):
     config = Config(dict(default_scope='mmseg', model=segmentor()))
-    args = Namespace(size=[32, 48], batch_size=2, device='cpu', amp=None)
-    model = benchmark.build(config, config.model, args)
-    batch = benchmark.made_up_batch(model, *args.size, args.batch_size)
+    args = Namespace(size=[32, 48], device='cpu')
+    model = steps.build(config, config.model, args)
+    batch = steps.made_up_batch(model, *args.size, 2)
     assert model.data_preprocessor(batch, True)['inputs'].shape == (2, 3, 32, 48)
 
 
-def test_no_part_downloads_weights(benchmark):
+def test_no_part_downloads_weights(steps):
     plain = dict(pretrained='open-mmlab://resnet18_v1c', backbone=dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')))
-    found = benchmark.without_weights(dict(student=plain, teacher=dict(config=dict(model=plain))))
+    found = steps.without_weights(dict(student=plain, teacher=dict(config=dict(model=plain))))
     assert found['student'] == dict(pretrained=None, backbone=dict(init_cfg=None))
     assert found['teacher'] == dict(config=dict(model=found['student']), checkpoint=None)
+
+
+def test_a_table_of_losses_has_time_and_bandwidth(benchmark):
+    import losses_alone
+    args = Namespace(losses=['KD', 'XY'], loss_shape=[1, 2, 3, 4], feature_shape=[1, 2, 3, 4],
+                     compiled=False)
+    seconds = {'straightforward': [0.4, 0.4, 9.], 'mmkd': [0.1, 0.2, 0.3],
+               'read twice and write': [0.1], 'read once and write': [0.05]}
+    text = losses_alone.table_of_losses(
+        dict(KD=dict(seconds=seconds, memory={}, elements=10**9)), args)
+    assert cells(text.splitlines()[4]) == ['KD', '200', '2.0', '2.0', '60, 25%']
+    assert 'Not called on two maps alone: XY' in text
+
+
+def test_what_is_finished_is_written_before_the_next_setting(benchmark, monkeypatch, tmp_path):
+    def settings(args):
+        yield 'batch size 2, float32', dict(seconds={
+            'student alone': [1.], 'dist': [2.]}, memory={}, terms={
+                'student alone': {}, 'dist': {}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, 'measure_steps', settings)
+    args = Namespace(configs=['x'], student=None, losses=None, size=[1, 2], batch_size=[2, 8],
+                     amp=['float32'], device='cpu', rounds=3, profile=False, work_dir=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.measure(args)
+    assert '| dist | 2000 | 2.00 |' in (tmp_path / 'benchmark.md').read_text()
+    with open(tmp_path / 'benchmark.json') as file:
+        assert list(json.load(file)['steps']) == ['batch size 2, float32']
 
 
 @pytest.mark.slow
@@ -137,12 +175,13 @@ def test_memory_of_building_does_not_count(tmp_path):
     code = '''
 import sys, torch
 sys.path.insert(0, sys.argv[1])
-import benchmark
+import steps
 def build(args):
     torch.zeros(64, 2**20).sum()  # 256 MiB, freed before the step
-    return dict(part=lambda: lambda: torch.zeros(16, 2**20).sum())
-benchmark.parts_of = build
-print(benchmark.memory_of(benchmark.argparse.Namespace(only='part', device='cpu'))['peak'])
+    return dict(part=lambda: lambda setting: lambda: torch.zeros(16, 2**20).sum())
+steps.parts_of = build
+print(steps.memory_of_step(steps.argparse.Namespace(
+    only='part', device='cpu', batch_size=[1], amp=['float32']))['peak'])
 '''
     found = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, BENCHMARKS], cwd=tmp_path,
                            check=True, capture_output=True, text=True).stdout
@@ -164,23 +203,22 @@ PAIR = Config(dict(default_scope='mmdet', optim_wrapper=dict(optimizer=dict(
 @pytest.mark.parametrize(('module', 'message'), [
     ('bbox_head.retina_clss', 'no such module; close to it are bbox_head.retina_cls'),
     ('bbox_head.loss_cls', 'does not run by itself')])
-def test_a_module_that_mmrazor_cannot_record_is_named(benchmark, monkeypatch, module, message):
-    monkeypatch.setattr(benchmark, 'import_mmrazor', lambda: None)
-    args = Namespace(size=[64, 64], batch_size=2, device='cpu', amp=None, mmrazor=module)
+def test_a_module_that_mmrazor_cannot_record_is_named(steps, monkeypatch, module, message):
+    monkeypatch.setattr(steps, 'import_mmrazor', lambda: None)
+    args = Namespace(size=[64, 64], device='cpu', mmrazor=module)
     with pytest.raises(SystemExit, match=message):
-        benchmark.mmrazor_step_of(args, PAIR, 'dist')
+        steps.mmrazor_step_of(args, PAIR, 'dist')
 
 
-def test_mmrazors_step_compares_each_call_of_the_module(benchmark, monkeypatch):
+def test_mmrazors_step_compares_each_call_of_the_module(steps, monkeypatch):
     pytest.importorskip('mmrazor')
     import peer
     peer.import_mmrazor()
-    args = Namespace(size=[64, 64], batch_size=2, device='cpu', amp=None,
-                     mmrazor='bbox_head.retina_cls')
+    args = Namespace(size=[64, 64], device='cpu', mmrazor='bbox_head.retina_cls')
     seen = []
     monkeypatch.setattr(
         peer.sys.modules['mmrazor.models.losses.dist_loss'].DISTLoss, 'forward',
         lambda self, logits_S, logits_T: (seen.append((logits_S.shape, logits_T.shape)),
                                           logits_S.sum())[1])
-    benchmark.mmrazor_step_of(args, PAIR, 'dist')()
+    steps.mmrazor_step_of(args, PAIR, 'dist')(steps.Setting(2, steps.FLOAT32))()
     assert seen == [((2, 27, n, n), ) * 2 for n in (8, 4, 2, 1, 1)]
