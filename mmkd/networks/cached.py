@@ -113,9 +113,8 @@ class Caching(FixedTeacher):
         In eval mode the answer of an image depends on the other images of the batch only by
         rounding, and padding is part of the image, so the others need not run again.
         """
-        rows = missing
-        if 'compile' in self.fast.changes:  # compiled for this batch size
-            rows = list(range(len(keys)))
+        # A compiled teacher is compiled for the size of the batch.
+        rows = list(range(len(keys))) if 'compile' in self.fast.changes else missing
         samples = None if data_samples is None else [data_samples[n] for n in rows]
         # Stored answers are computed in float32, whatever the precision of the run.
         with torch.autocast(inputs.device.type, enabled=False):
@@ -129,13 +128,12 @@ class Caching(FixedTeacher):
                         f'{len(rows)} images, but has '
                         f'{[tuple(one.shape) for one in answer.tensors()]}; use mmkd.FrozenTeacher')
                 for row, n in enumerate(rows):
-                    if n not in missing:
-                        continue
-                    answers[key][point][n] = part_of(answer, row)
-                    records[keys[n] + name_of(point)] = (
-                        [one[row] for one in answer.tensors()],
-                        dict(queries=[[queries.use_sigmoid, queries.coding]
-                                      for queries in answer.queries]))
+                    if n in missing:
+                        answers[key][point][n] = part_of(answer, row)
+                        records[keys[n] + name_of(point)] = (
+                            [one[row] for one in answer.tensors()],
+                            dict(queries=[[queries.use_sigmoid, queries.coding]
+                                          for queries in answer.queries]))
         self._keep(records)
 
     def after_iter(self, iteration: int) -> None:
@@ -155,8 +153,8 @@ class Caching(FixedTeacher):
         text = f'{share:.0%} of {asked} outputs of the teacher were read from the cache'
         if not is_first and share < 0.5:
             print_log(f'{text}: images are not the same in every epoch. Wrap the training pipeline '
-                      'in mmkd.Replay, and pad or resize all images to one '
-                      'size', 'current', logging.WARNING)
+                      'in mmkd.Replay, and pad or resize all images to one size', 'current',
+                      logging.WARNING)
         else:
             print_log(text, 'current')
         self.found = self.missed = 0
@@ -282,7 +280,9 @@ def part_of(answer: Answer, row: int) -> Answer:
 
 def as_answer(tensors: List[Tensor], beside: Dict[str, Any], like: Tensor) -> Answer:
     """The answer of one image from its record, on the device of the images."""
-    tensors = [one.to(like.device, torch.float32) for one in tensors]
+    if like.is_cuda:  # pinned, so that the CPU does not wait
+        tensors = [one.pin_memory() for one in tensors]
+    tensors = [one.to(like.device, non_blocking=True).float() for one in tensors]
     kinds = beside['queries']
     levels = tensors[:len(tensors) - 2 * len(kinds)]
     rest = tensors[len(levels):]

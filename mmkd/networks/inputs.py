@@ -1,6 +1,7 @@
 """Conversion of the student's input to that of a teacher: normalization and views."""
 from functools import lru_cache
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from weakref import WeakKeyDictionary
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -141,7 +142,7 @@ def view_of(name: str, inputs: Tensor, data_samples: Sequence, preprocessor: nn.
             ways than normalization and padding.
     """
     field = VIEW.format(name)
-    known = Normalization.of(preprocessor)
+    known = _kept(preprocessor)
     batch = torch.full_like(inputs, known.pad_value)
     for output, sample in zip(batch, data_samples):
         if field not in sample:
@@ -179,6 +180,15 @@ def inputs_of(network: Any, student: Any, inputs: Tensor,
     if network.view is None or data_samples is None:
         return inputs
     return view_of(network.view, inputs, data_samples, student.data_preprocessor)
+
+
+_KEPT: 'WeakKeyDictionary[nn.Module, Normalization]' = WeakKeyDictionary()
+
+
+def _kept(preprocessor: nn.Module) -> Normalization:
+    if preprocessor not in _KEPT:  # reading numbers from a GPU makes the CPU wait
+        _KEPT[preprocessor] = Normalization.of(preprocessor)
+    return _KEPT[preprocessor]
 
 
 def _channels(values: Tuple[float, ...], like: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from loops import images, streets_of
 from mmengine.optim import OptimWrapper
 from support.waits import counted, decided_on_the_device
 
+from mmkd.core.fields import VIEW
+
 FLIPPED = tuple(reversed(CLASSES))
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 NECK = dict(type='mmkd.MSELoss', on='neck')
@@ -53,6 +55,14 @@ def committee(folder):
     return retinanet(), teacher, [dict(type='mmkd.KDLoss', on='cls')], images([0, 1]), 'mmdet'
 
 
+def viewed(folder):
+    teacher = save_teacher(folder / 't.pth', other_pixels(retinanet(channels=24)), FLIPPED)
+    data = images([0, 1])
+    for image, sample in zip(data['inputs'], data['data_samples']):
+        sample.set_data({VIEW.format('weak'): image.clone()})
+    return retinanet(), dict(teacher, view='weak'), [DIST, NECK], data, 'mmdet'
+
+
 def forward_of(model, inputs, places):
     """Compute what a teacher alone needs: features, and the head that is compared."""
     with torch.no_grad():
@@ -77,7 +87,7 @@ def step_of(model, data):
     return step
 
 
-@pytest.mark.parametrize('pair', [dense, background, masked, rois, committee])
+@pytest.mark.parametrize('pair', [dense, background, masked, rois, committee, viewed])
 def test_a_distilled_step_waits_as_often_as_its_parts(tmp_path, pair):
     student, teacher, entries, data, scope = pair(tmp_path)
     torch.manual_seed(3)
