@@ -16,12 +16,13 @@ if [ ! -f "$SITE/.whole" ]; then
             -I"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
             -o "$BOUND" .gpu/mmcv/pybind.cpp || return 1
     fi
-    # Missing operators cause an error only when they are called.
-    # torch provides cudart.
-    g++ -shared -Wl,-z,lazy -Wl,--unresolved-symbols=ignore-all -o "$SITE/mmcv/_ext$SUFFIX" \
+    # missing.o stands for operators that were not compiled. torch provides cudart.
+    g++ -shared -o "$SITE/mmcv/_ext$SUFFIX" \
         "$BOUND" $(ls .gpu/objects/*.o | grep -v pybind) -L"$TORCH/lib" \
         -lc10 -lc10_cuda -ltorch -ltorch_cpu -ltorch_cuda -ltorch_python \
         -Wl,-rpath,"$TORCH/lib" || return 1
+    # collect_env of mmengine imports distutils, which Python 3.12 has not.
+    ln -s setuptools/_distutils "$SITE/distutils"
     touch "$SITE/.whole"
 fi
 export PYTHONPATH=$SITE:$PYTHONPATH

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .gpu/ with the files to run benchmarks/gpu.sh on a GPU machine without a network.
 #
-#     benchmarks/gpu/prepare.sh            # once, half an hour on one core; needs nvcc 13.0
+#     benchmarks/gpu/prepare.sh            # once, half an hour on one core; needs nvcc 13.0, data/bccd
 #     benchmarks/gpu.sh                    # on the GPU machine, in a checkout with .gpu/
 #
 # The machine is expected to have Python 3.12, torch 2.11 for CUDA 13.0, and g++ with Python's
@@ -16,6 +16,7 @@ DOWNLOADS=${MMKD_GPU_DOWNLOADS:-$HOME/.cache/mmkd/gpu}
 PIP=${PIP:-.venv/bin/pip}
 TORCH=2.11.0
 FOR_CUDA="nms roi_align focal_loss ms_deform_attn deform_conv modulated_deform_conv"
+[ -d data/bccd ] || { echo 'no data/bccd, on which gpu.sh trains; see docs/results/bccd' >&2; exit 1; }
 mkdir -p "$OUT/wheels" "$OUT/objects" "$DOWNLOADS"
 
 platforms() {
@@ -35,7 +36,8 @@ fetch() {  # folder, packages; downloads wheels for Python 3.12 without dependen
 
 echo 'wheels of the packages'
 fetch "$OUT/wheels" mmengine==0.10.7 mmdet==3.3.0 mmsegmentation==1.2.2 addict yapf platformdirs \
-    termcolor prettytable ftfy wcwidth pycocotools shapely terminaltables setuptools==80.9.0
+    termcolor prettytable ftfy wcwidth pycocotools shapely terminaltables setuptools==80.9.0 \
+    mmrazor==1.0.0
 
 echo 'headers of torch and CUDA, and the source of mmcv'
 [ -d "$DOWNLOADS/include/torch" ] || {
@@ -95,6 +97,21 @@ for python in python3.12 "$HOME"/.pyenv/versions/3.12*/bin/python; do
     break
 done
 
+echo 'what stands for the other operators'
+# Python loads a library only if all of its symbols are defined, so each function that is not
+# compiled gets one that ends the process. Names of torch's C++ are in namespaces, and those of its
+# Python bindings begin with THP.
+(
+    cd "$OUT/objects"
+    rm -f missing.o
+    comm -23 <(nm -u ./*.o | grep -o '_Z[0-9][A-Za-z0-9_]*' | sort -u) \
+        <(nm --defined-only ./*.o | grep -o '_Z[0-9][A-Za-z0-9_]*' | sort -u) |
+        grep -v '^_Z[0-9]*THP' |
+        sed 's/.*/void &(void) { __builtin_trap(); }/' > missing.c
+    grep -c . missing.c
+    gcc -c -fPIC -w -o missing.o missing.c
+)
+
 echo 'mmcv itself'
 rm -rf "$OUT/mmcv"
 mkdir -p "$OUT/mmcv"
@@ -102,6 +119,6 @@ cp -r "$DOWNLOADS/mmcv-2.1.0/mmcv" "$OUT/mmcv/mmcv"
 rm -rf "$OUT/mmcv/mmcv/ops/csrc"
 cp "$SOURCE/pytorch/pybind.cpp" "$OUT/mmcv/"
 cp -r "$SOURCE/common" "$OUT/mmcv/common"
-[ -d data/bccd ] && cp -rL data/bccd "$OUT/"
+cp -rL data/bccd "$OUT/"
 strip -g "$OUT"/objects/*.o
 du -sh "$OUT" "$OUT"/*
