@@ -37,6 +37,7 @@ def test_every_attribute_of_a_loss_is_explained():
 def test_every_example_is_linked():
     files = {name for name in os.listdir(os.path.join(ROOT, 'examples')) if name.endswith('.py')}
     linked = set(re.findall(r'(?<!test_)examples/(\w+\.py)', page()))
-    with open(os.path.join(ROOT, 'docs', 'teachers.md')) as file:
-        linked |= set(re.findall(r'(?<!test_)examples/(\w+\.py)', file.read()))
+    for name in ('teachers.md', 'points.md'):
+        with open(os.path.join(ROOT, 'docs', name)) as file:
+            linked |= set(re.findall(r'(?<!test_)examples/(\w+\.py)', file.read()))
     assert linked == files
