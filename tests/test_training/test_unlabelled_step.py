@@ -230,6 +230,21 @@ def test_label_maps_ignore_what_is_uncertain_or_unknown(tmp_path):
     assert head.sampler is None
 
 
+def test_endings_and_broken_images_of_a_folder(shapes, teacher, tmp_path):
+    """A run goes on, and the log names the file."""
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), np.full((64, 96, 3), 99, np.uint8))
+        (tmp_path / f'{number}.png').rename(tmp_path / f'{number}.image')
+    (tmp_path / 'broken.image').write_bytes(b'')
+    _, losses = train(config_of(shapes, tmp_path / 'run', retinanet(), teacher, NECK,
+                                unlabelled=dict(folder=str(tmp_path), suffixes=['.image'],
+                                                dataloader=dict(batch_size=3))))
+    assert all(one['unlabelled.loss_neck_mse'] > 0 for one in losses)
+    text = log_of(tmp_path / 'run')
+    assert 'Unlabelled images: 3, 3 for each process in a step' in text
+    assert text.count(f'`{tmp_path}/broken.image` cannot be read as an image') == 1
+
+
 # --- what must not change -----------------------------------------------------------------------
 
 
@@ -390,7 +405,11 @@ def made(*entries, unlabelled=None, **settings):
     ([DIST, dict(DIST, images='unlabelled')], 'x', 'is the name of an entry, but also the name of '
                                                    '`loss_cls_dist` on unlabelled images; write '
                                                    "images='labelled'"),
-    ([DIST], dict(folder='x', shuffle=True), 'keys folder, dataloader, norm, but got `shuffle`'),
+    ([DIST], dict(folder='x', shuffle=True),
+     'keys folder, suffixes, dataloader, norm, but got `shuffle`'),
+    ([DIST], dict(folder='x', suffixes=3), '`unlabelled.suffixes` must be a list of endings'),
+    ([DIST], dict(dataloader=dict(dataset={}), suffixes='.png'),
+     'are endings of the images of a `folder`, but there is a `dataloader`; leave `suffixes` out'),
     ([DIST], dict(dataloader=dict(batch_size=2)), 'either a `folder` of images or a `dataloader`'),
     ([DIST], dict(folder='x', norm='own'), "`unlabelled.norm` must be one of 'labelled', 'both'"),
     ([DIST], [1], r'must be a folder of images or a dict with a `dataloader`, but got \[1\]')])
