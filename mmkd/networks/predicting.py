@@ -68,6 +68,11 @@ def is_segmentor(model: Any) -> bool:
     return hasattr(model, 'encode_decode') and hasattr(model, 'inference')
 
 
+def is_classifier(model: Any) -> bool:
+    """Whether a model predicts the class of a whole image, as those of mmpretrain do."""
+    return family_of(model).kind == 'classifier'
+
+
 def in_frame(sample: Any, inputs: Tensor) -> Any:
     """A sample without annotations, whose image is the input of the network: not resized."""
     metainfo = copy.copy(sample.metainfo)
@@ -76,4 +81,3 @@ def in_frame(sample: Any, inputs: Tensor) -> Any:
                     batch_input_shape=tuple(inputs.shape[2:]),
                     pad_shape=metainfo.get('pad_shape', tuple(inputs.shape[2:])))
     return type(sample)(metainfo=metainfo)
-
