@@ -3,7 +3,9 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,6 +209,25 @@ def test_a_segmentor_writes_maps_that_mmseg_reads(mapper, tool, tmp_path, street
     assert 0 < np.mean(shares) < 1
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     assert summary['share'] == pytest.approx(np.mean(shares), abs=1e-3)
+
+
+def test_maps_of_a_plain_folder_are_read_as_the_page_says(mapper, tool, tmp_path, streets):
+    """With the suffixes of docs/unlabelled_images.md."""
+    (tmp_path / 'IMAGES').mkdir()
+    for number, path in enumerate(sorted(pathlib.Path(streets).rglob('*leftImg8bit.png'))[:2]):
+        with Image.open(path) as image:
+            image.save(tmp_path / 'IMAGES' / f'{number}.jpg')
+    mapper[2] = 'IMAGES'
+    tool('label', *mapper, '--out', 'labels', '--score-thr', '.1')
+    page = pathlib.Path(ROOT, 'docs', 'unlabelled_images.md').read_text()
+    written, = re.findall(r"pseudo = (dict\(type='CityscapesDataset'.*?\)\))", page, re.DOTALL)
+    train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                      dict(type='PackSegInputs')]
+    entry = eval(written, dict(_base_=SimpleNamespace(train_pipeline=train_pipeline)))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(entry)
+        assert len(dataset) == 2
+        assert all((one['data_samples'].gt_sem_seg.data != 255).any() for one in dataset)
 
 
 @pytest.mark.slow
