@@ -67,8 +67,9 @@ def check_batches(batches: AsGiven, student: nn.Module, unlabelled: Any,
     """
     if pseudo_labels is not None and is_classifier(student):
         raise ValueError(f'mmkd.PseudoLabels labels objects and pixels, but the student, '
-                         f'{type(student).__name__}, is a classifier; leave the entry out: '
-                         'mmkd.KDLoss and mmkd.DISTLoss compare on unlabelled images, too')
+                         f'{type(student).__name__}, is a classifier; leave the entry, or '
+                         '--pseudo-labels, out: mmkd.KDLoss and mmkd.DISTLoss compare on '
+                         'unlabelled images, too')
     if unlabelled is not None and type(batches) is not AsGiven:
         raise ValueError(f'`unlabelled` is for models that are given images and a list of samples, '
                          f'but {type(student).__name__} is given something else; leave out '

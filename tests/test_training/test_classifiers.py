@@ -118,7 +118,8 @@ def test_pseudo_labels_of_classifiers_are_refused(tmp_path):
     """Before the teacher is read."""
     entry = dict(config='nowhere.py', checkpoint='nowhere.pth')
     with pytest.raises(ValueError, match=r'labels objects and pixels, but the student, '
-                       r'ImageClassifier, is a classifier; leave the entry out: mmkd.KDLoss'):
+                       r'ImageClassifier, is a classifier; leave the entry, or '
+                       r'--pseudo-labels, out: mmkd.KDLoss'):
         build(dict(distiller(resnet(), entry, KD, dict(type='mmkd.PseudoLabels')), unlabelled='x'),
               'mmpretrain')
     with pytest.raises(ValueError, match='needs labels .*images=\'labelled\'.* in this entry$'):
