@@ -186,16 +186,38 @@ def checkpoint_of_teacher(teacher: str, given: Optional[str]) -> Optional[str]:
 
 
 def _weights_of_module(teacher: str) -> str:
-    """The weights in a folder of transformers; those of other libraries must be given."""
+    """The weights in a folder of transformers; those of other libraries must be given.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it has no weights.
+    """
     library, _, name = teacher.partition(':')
     if library == 'transformers':
         for file in ('model.safetensors', 'pytorch_model.bin'):
             path = os.path.join(os.path.abspath(os.path.expanduser(name)), file)
             if os.path.isfile(path):
                 return path
+        check_folder(teacher)
+        raise ValueError(f'the folder of --teacher {teacher} has no model.safetensors and no '
+                         'pytorch_model.bin; write --teacher-checkpoint FILE, the path of its '
+                         f'weights, or --teacher-checkpoint {NONE} for random ones')
     raise ValueError(f'mmkd does not download the weights of --teacher {teacher}; write '
                      '--teacher-checkpoint FILE, a .safetensors or .pth file, or '
                      f'--teacher-checkpoint {NONE} for random ones')
+
+
+def check_folder(teacher: str) -> None:
+    """Check the folder of a model of transformers.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+    """
+    library, _, name = teacher.partition(':')
+    if library == 'transformers' and not os.path.isdir(os.path.expanduser(name)):
+        raise FileNotFoundError(f'--teacher {teacher}: no folder `{name}` {looked_for(name)}; '
+                                'write the folder of a model, with its config.json (mmkd '
+                                'downloads none)')
 
 
 def check_checkpoint(path: str, option: str) -> None:

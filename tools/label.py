@@ -13,10 +13,12 @@ import json
 import os
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from command import Parser, run
 from common import Options, check_checkpoint, read_config
 from fingerprint import digest, digest_of_config
+from label_checks import ask_for, check_kind, note_own_threshold, of_all, thresholds_in
 from label_files import (
     Progress,
     coco_of,
@@ -37,10 +39,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mmkd.core.build import build_model
-from mmkd.core.names import joined
 from mmkd.data.pseudo_labels import (
     IGNORED,
     Selection,
+    no_label,
     scoring_of,
     truth_of,
 )
@@ -49,9 +51,10 @@ from mmkd.files.classes import classes_of_checkpoint, classes_of_config
 from mmkd.files.fit import load_exactly
 from mmkd.files.labels import zero_labels_of_config
 from mmkd.networks.frozen import model_config
-from mmkd.networks.prompts import check_prompts, for_teaching, texts_of
+from mmkd.networks.predicting import own_threshold
+from mmkd.networks.prompts import for_teaching
 from mmkd.points import TextDetector
-from mmkd.points.prompt import add_prompt, problem_of, set_prompt
+from mmkd.points.prompt import add_prompt
 
 MOST_WITHOUT = 200
 """Consecutive images without labels after which the tool warns."""
@@ -104,11 +107,15 @@ def main() -> None:
         classes = classes_of_checkpoint(loaded.checkpoint) or classes_of_config(config)
         model = build_model(for_teaching(model_config(config)), 'model',
                             config.get('default_scope'))
-        if TextDetector.fits(model):
+        check_kind(model, selection, names)
+        is_asked = TextDetector.fits(model)
+        if is_asked:
             classes, args.classes = args.classes or classes, None
         if not classes:
-            raise SystemExit(f'neither {args.checkpoint} nor {args.config} names the classes of '
-                             'the model; write them into `metainfo` of its train_dataloader')
+            raise SystemExit(
+                f'neither {args.checkpoint} nor {args.config} names the classes of the model; ' + (
+                    'write --classes with the names to ask for, such as --classes car "traffic '
+                    'light"' if is_asked else 'write them into `metainfo` of its train_dataloader'))
         selection = of_all(selection, classes, args.classes)
         kept = [label for label, name in enumerate(classes)
                 if args.classes is None or name in args.classes]
@@ -120,77 +127,17 @@ def main() -> None:
             written=[classes[label] for label in kept], root=root, **prompts,
             images=f'{len(names)}, {digest(chr(10).join(names))}'))
         if progress.is_finished:
-            print(f'{args.out} is finished: {len(names)} images were labelled with these settings')
+            print(f'{args.out} is finished: {len(names)} images were labelled with these settings' +
+                  (f'; {progress.unreadable} of them could not be read (summary.json): to label '
+                   'them, write the files again, and give a new --out' if progress.unreadable
+                   else ''))
             return
+        note_own_threshold(model, selection)
         if args.against:
             warn_of_overlap(args.against, root, names)
         is_reduced = any(one.is_reduced for one in zero_labels_of_config(config))
         label(args, model, config, root, names, classes, kept, selection, progress, is_reduced)
-        finish(args, root, names, classes, kept, progress, is_reduced)
-
-
-# --- arguments -----------------------------------------------------------------------------------
-
-
-def thresholds_in(words: Sequence[str]) -> Any:
-    """The value of --score-thr: a number, or a dict by class."""
-    try:
-        if len(words) == 1 and '=' not in words[0]:
-            return float(words[0])
-        pairs = [word.rpartition('=') for word in words]
-        return {name: float(value) for name, _, value in pairs if name or 1 / 0}
-    except (ValueError, ZeroDivisionError):
-        raise SystemExit(f'--score-thr takes a number, or CLASS=NUMBER for each class, but got '
-                         f'{" ".join(words)}') from None
-
-
-def ask_for(model: Any, classes: Sequence[str],
-            prompts: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """Ask a model with a text prompt for classes.
-
-    Args:
-        model (nn.Module): The model.
-        classes (Sequence[str]): Names of the classes.
-        prompts (Sequence[str], optional): The value of --prompts: a text for each class, in order,
-            or CLASS=TEXT.
-
-    Returns:
-        dict: The texts, as a setting of the labels; {} for other models.
-
-    Raises:
-        SystemExit: If the model has no text prompt, or the texts are not valid.
-    """
-    if not TextDetector.fits(model):
-        if prompts:
-            raise SystemExit('--prompts is for models with a text prompt, but the model is a '
-                             f'{type(model).__name__}; leave it out')
-        return {}
-    stated: Any = prompts
-    if prompts and all('=' in one for one in prompts):
-        stated = dict(one.split('=', 1) for one in prompts)
-    check_prompts(stated, '--prompts')
-    texts = texts_of(classes, stated, '--prompts')
-    set_prompt(model, texts)
-    problem = problem_of(model)
-    if problem:
-        raise SystemExit(problem.replace('`prompts`', '--prompts').replace(
-            '`test_cfg.chunked_size`', '`model.test_cfg.chunked_size`'))
-    return dict(prompts=texts)
-
-
-def of_all(selection: Selection, classes: Sequence[str],
-           wanted: Optional[Sequence[str]]) -> Selection:
-    """Check the names of classes. Thresholds of classes that are not written may be left out."""
-    unknown = [name for name in wanted or () if name not in classes]
-    if unknown:
-        raise SystemExit(f'--classes {joined(unknown)}: the model has {joined(classes)}; write '
-                         'names of these')
-    by_name = selection.score_thr
-    if isinstance(by_name, dict) and wanted:
-        by_name = {**{name: 1. for name in classes if name not in wanted}, **by_name}
-    selection = Selection(by_name, selection.per_class, selection.ignore_thr, selection.min_size)
-    selection.thresholds(classes)
-    return selection
+        finish(args, root, names, classes, kept, progress, is_reduced, own_threshold(model))
 
 
 # --- prediction -----------------------------------------------------------------------------------
@@ -211,28 +158,32 @@ def label(args: argparse.Namespace, model: Any, config: Config, root: str, names
     with torch.no_grad(), tqdm(total=len(names), initial=len(done), unit='image', ncols=100,
                                desc='labelling') as bar:
         for batch in loader:
-            for name, record in records_of(batch, model, classes, kept, selection, scoring,
-                                           os.path.join(args.out, 'labels'), is_reduced):
+            for name, record, labels in records_of(batch, model, classes, kept, selection, scoring):
+                if labels is not None:
+                    progress.begin()  # so that no other files are in the folder before
+                    write_map(os.path.join(args.out, 'labels'), name, labels, is_reduced)
                 progress.add(dict(record, name=name))
                 in_a_row = 0 if record.get('has_labels') else in_a_row + 1
                 highest = max(record.get('highest', 0.), highest if in_a_row else 0.)
                 if in_a_row == MOST_WITHOUT and not is_said:
                     is_said = True
-                    bar.write(f'WARNING: no prediction above the threshold in {MOST_WITHOUT} '
-                              f'images in a row; the highest score is {highest:.3f}, the threshold '
-                              f'{selection.score_thr}; lower --score-thr, or look at the model')
+                    why = no_label(highest, selection.score_thr, own_threshold(model),
+                                   '--score-thr')
+                    bar.write(f'WARNING: no prediction has become a label in {MOST_WITHOUT} images '
+                              f'in a row; {why}')
                 bar.update()
 
 
 def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: Sequence[int],
-               selection: Selection, scoring: str, folder: str,
-               is_reduced: bool) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Records of a batch. Images of different sizes are predicted apart: mmseg stacks none."""
+               selection: Selection, scoring: str) -> Iterator[
+                   Tuple[str, Dict[str, Any], Optional[np.ndarray]]]:
+    """Names, records and label maps of a batch. Images of different sizes are predicted apart:
+    mmseg stacks none."""
     groups: Dict[Any, List[Any]] = {}
     in_parts = (getattr(model, 'test_cfg', None) or {}).get('chunked_size', -1) > 0
     for name, image in batch:
         if image is None:
-            yield name, dict(unreadable=True)
+            yield name, dict(unreadable=True), None
         else:
             inputs = image['inputs']  # a list with test-time augmentation
             is_alone = in_parts or not isinstance(inputs, torch.Tensor)
@@ -246,18 +197,19 @@ def records_of(batch: Sequence[Any], model: Any, classes: Sequence[str], kept: S
         for (name, _), prediction in zip(group, found):
             truth = truth_of(prediction, selection, classes, scoring)
             if 'gt_instances' in truth:
-                yield name, record_of_boxes(truth, prediction.pred_instances.scores.cpu().numpy(),
-                                            kept)
+                scores = prediction.pred_instances.scores.cpu().numpy()
+                yield name, record_of_boxes(truth, scores, kept), None
                 continue
             labels = truth.gt_sem_seg.data[0]
             labels[~torch.isin(labels, labels.new_tensor(kept))] = IGNORED
             labels = labels.cpu().numpy()
-            write_map(folder, name, labels, is_reduced)
-            yield name, record_of_pixels(labels, truth.gt_sem_seg_scores.data[0].cpu().numpy())
+            scores = truth.gt_sem_seg_scores.data[0].cpu().numpy()
+            yield name, record_of_pixels(labels, scores), labels
 
 
 def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: Sequence[str],
-           kept: Sequence[int], progress: Progress, is_reduced: bool) -> None:
+           kept: Sequence[int], progress: Progress, is_reduced: bool,
+           own: Optional[Tuple[str, float]]) -> None:
     """Write annotations, summary and sheet."""
     place = {name: number for number, name in enumerate(names)}
     records = sorted(progress.records, key=lambda record: place[record['name']])
@@ -266,7 +218,8 @@ def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: S
     for name in skipped[:5]:
         print(f'WARNING: {os.path.join(root, name)} cannot be read as an image; it is left out')
     if not records:
-        raise SystemExit(f'none of the {len(names)} images in {root} can be read')
+        raise SystemExit(f'none of the {len(names)} images in {root} can be read; write the files '
+                         'again, or give other images, and run the command again')
     if 'annotations' in records[0]:
         write_whole(os.path.join(args.out, 'annotations.json'),
                     json.dumps(coco_of(records, classes, kept)))
@@ -275,11 +228,11 @@ def finish(args: argparse.Namespace, root: str, names: Sequence[str], classes: S
     step = max(1, len(records) // SHEET)
     plot_labels(root, os.path.join(args.out, 'labels'), records[::step][:SHEET], classes,
                 is_reduced, os.path.join(args.out, 'sheet.png'))
-    progress.finish(reduce_zero_label=is_reduced)
+    progress.finish(reduce_zero_label=is_reduced, unreadable=len(skipped))
     highest = max(record['highest'] for record in records)
     note = None if summary['without_labels'] < len(records) else (
-        f'WARNING: no image has labels; the highest score is {highest:.3f}, the threshold '
-        f'{progress.settings["score_thr"]}; lower --score-thr, or look at the model')
+        'WARNING: no image has labels; ' +
+        no_label(highest, progress.settings['score_thr'], own, '--score-thr'))
     print(shown(summary, note))
     print(f'Labels, summary.json and sheet.png are in {args.out}')
 

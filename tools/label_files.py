@@ -60,9 +60,9 @@ class Progress:
             raise ValueError(f'--out {folder} has files, but none of this tool '
                              '(provenance.json); give a new folder')
         self.is_finished = bool(before.get('finished'))
+        self.unreadable = int(before.get('unreadable') or 0)
+        """Number of files that a finished run could not read."""
         self.settings = settings
-        if not before:
-            self.write_provenance(False)
         self.records = [] if self.is_finished else self._read()
         self.file: Any = None
 
@@ -71,12 +71,23 @@ class Progress:
                        **more)
         write_whole(os.path.join(self.folder, 'provenance.json'), json.dumps(content, indent=1))
 
-    def add(self, record: Dict[str, Any]) -> None:
-        """Keep the record of an image."""
+    def begin(self) -> None:
+        """Write the settings, because there is a first result. A command that fails before has
+        bound no folder to its settings."""
         if self.file is None:
+            self.write_provenance(False)
             # Written again, because a killed run may have left an incomplete line.
-            write_whole(self.path, ''.join(json.dumps(one) + '\n' for one in self.records))
+            write_whole(self.path, ''.join(json.dumps(one) + '\n' for one in self.records
+                                           if not one.get('unreadable')))
             self.file = open(self.path, 'a', encoding='utf-8')  # noqa: SIM115 closed by finish
+
+    def add(self, record: Dict[str, Any]) -> None:
+        """Keep the record of an image; of a file that cannot be read only for this run, because it
+        may be repaired before the next one."""
+        if record.get('unreadable'):
+            self.records.append(record)
+            return
+        self.begin()
         self.records.append(record)
         self.file.write(json.dumps(record) + '\n')
         self.file.flush()
@@ -95,7 +106,8 @@ class Progress:
             with open(self.path, encoding='utf-8') as file:
                 for line in file:
                     try:
-                        found.append(json.loads(line))
+                        record = json.loads(line)
+                        found += [record] * (not record.get('unreadable'))
                     except ValueError:  # the run was killed while it wrote this line
                         break
         return found

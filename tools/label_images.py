@@ -10,10 +10,8 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.core.missing import looked_for
 from mmkd.core.names import joined
+from mmkd.data.folder import SUFFIXES, images_in
 from mmkd.data.pseudo_labels import image_paths, overlap
-from mmkd.data.unlabelled import SUFFIXES as OF_FOLDERS
-
-SUFFIXES = *OF_FOLDERS, '.ppm'
 
 
 def find_images(source: str) -> Tuple[str, List[str]]:
@@ -26,10 +24,10 @@ def find_images(source: str) -> Tuple[str, List[str]]:
         SystemExit: If there is none.
     """
     if os.path.isdir(source):
-        found = [os.path.join(place, name) for place, _, names in os.walk(source)
-                 for name in names if name.lower().endswith(SUFFIXES)]
-        root = source
-        said = f'a file that ends in {joined(SUFFIXES)}'
+        content = images_in(source)
+        found, root = list(content.images), source
+        said = (f'a file that ends in {joined(SUFFIXES)}, but it has {content.counted()}; give '
+                'another folder, or a .txt file with the paths of the images')
     elif source.endswith('.txt') and os.path.isfile(source):
         with open(source, encoding='utf-8') as file:
             found = [line.strip() for line in file if line.strip()]
@@ -38,7 +36,7 @@ def find_images(source: str) -> Tuple[str, List[str]]:
             raise SystemExit(f'{source} names {len(missing)} files that do not exist, the '
                              f'first is {missing[0]} {looked_for(missing[0])}; correct the paths')
         root = folder_of(found)
-        said = 'a path in each line'
+        said = 'a path in each line; write the paths of the images'
     elif '::' in source or source.endswith('.py'):
         config = read_config(source)
         with DefaultScope.overwrite_default_scope(config.get('default_scope')):
@@ -46,7 +44,7 @@ def find_images(source: str) -> Tuple[str, List[str]]:
         found = list(image_paths(dataset))
         prefix = getattr(dataset, 'data_prefix', {})
         root = prefix.get('img') or prefix.get('img_path') or folder_of(found)
-        said = 'images in its train_dataloader'
+        said = 'images in its train_dataloader; give another config, or a folder'
     else:
         raise SystemExit(f'no images at {source} {looked_for(source)}; give a folder, a '
                          '.txt file with a path in each line, or a config')

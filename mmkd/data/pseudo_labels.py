@@ -9,15 +9,10 @@ from torch import Tensor
 
 from ..core.names import joined, shown_names
 from .overlap import image_paths, overlap
+from .pixel_scores import IGNORED, Groups, pixel_scores, scoring_of
 
-__all__ = ['Selection', 'image_paths', 'overlap', 'pixel_scores', 'scoring_of', 'truth_of']
-
-IGNORED = 255
-"""Label of a pixel without label, as in mmseg's losses and metrics."""
-Groups = Sequence[Tuple[int, ...]]
-"""For each class of another model its classes in a prediction."""
-SCORINGS = 'softmax', 'share'
-"""What :func:`pixel_scores` makes of the outputs of a segmentor."""
+__all__ = ['IGNORED', 'Selection', 'image_paths', 'no_label', 'overlap', 'pixel_scores',
+           'scoring_of', 'truth_of']
 
 
 class Selection:
@@ -63,7 +58,8 @@ class Selection:
             _check_share(f'score_thr[{name!r}]' if name else 'score_thr', value)
         if per_class is not None and (isinstance(per_class, bool) or
                                       not isinstance(per_class, int)):
-            raise TypeError(f'`per_class` must be a whole number or None, but got {per_class!r}')
+            raise TypeError(f'`per_class` must be a whole number or None, but got {per_class!r}; '
+                            'write for instance 10, or leave it out to keep all instances')
         if per_class is not None and per_class < 1:
             raise ValueError(f'`per_class` must be 1 or more, but got {per_class}; leave it out to '
                              'keep all instances')
@@ -73,13 +69,21 @@ class Selection:
                 raise ValueError(f'`ignore_thr` must be below `score_thr`, but got {ignore_thr} '
                                  f'and {score_thr}; lower it, or leave it out')
         if isinstance(min_size, bool) or not isinstance(min_size, (int, float)):
-            raise TypeError(f'`min_size` must be a number, but got {min_size!r}')
+            raise TypeError(f'`min_size` must be a number of pixels, but got {min_size!r}; write '
+                            'for instance 8')
         if not 0 <= min_size < math.inf:
-            raise ValueError(f'`min_size` must be 0 or more pixels, but got {min_size}')
+            raise ValueError(f'`min_size` must be 0 or more pixels, but got {min_size}; write for '
+                             'instance 8, or 0 to keep boxes of any size')
         self.score_thr = score_thr
         self.per_class = per_class
         self.ignore_thr = ignore_thr
         self.min_size = min_size
+
+    @property
+    def least(self) -> float:
+        """The least score that matters: of a label, or of an ignored instance."""
+        by_name = self.score_thr if isinstance(self.score_thr, dict) else {'': self.score_thr}
+        return min([*by_name.values(), *([] if self.ignore_thr is None else [self.ignore_thr])])
 
     def thresholds(self, classes: Sequence[str]) -> Tensor:
         """The threshold of each class.
@@ -199,86 +203,30 @@ def truth_of(prediction: Any, selection: Selection, classes: Sequence[str],
     return truth
 
 
-def pixel_scores(outputs: Tensor, scoring: str = 'softmax', groups: Optional[Groups] = None,
-                 chosen: Optional[Tensor] = None) -> 'tuple[Tensor, Tensor]':
-    """The most probable class of each pixel, and its probability.
+def no_label(highest: float, threshold: Any, own: Optional[Tuple[str, float]],
+             option: str = '`score_thr`') -> str:
+    """Why no prediction is a label, and what to do.
 
     Args:
-        outputs (Tensor): (C, H, W), ``seg_logits`` of a prediction.
-        scoring (str): 'softmax' over the classes; 'share' for the scores of mask transformers,
-            which are not logits: the sum over masks of class probability times mask probability,
-            divided by its sum over the classes. One output is the probability of label 1, as
-            mmseg's ``predict`` returns it, for both. Defaults to 'softmax'.
-        groups (Sequence[tuple[int]], optional): For each class of another model its classes here,
-            whose probabilities add up, () for none. A class that is in no group keeps its own
-            column; where it is the most probable, the label is 255. Defaults to None, the same
-            classes.
-        chosen (Tensor, optional): Int (1, H, W), the label that the model chooses where there is
-            one output: heads of mmseg have a threshold of their own. Defaults to None: label 1
-            above 0.5.
-
-    Returns:
-        tuple[Tensor, Tensor]: float32 and int64, (H, W).
-
-    Raises:
-        ValueError: If ``scoring`` is unknown.
+        highest (float): The highest score of all predictions, 0 if there are none.
+        threshold (float | dict[str, float]): The least score of a label.
+        own (tuple[str, float], optional): The threshold of the model itself, see
+            :func:`mmkd.networks.predicting.own_threshold`. Defaults to None, it has none.
+        option (str): Name of the option with the threshold. Defaults to '`score_thr`'.
 
     Example:
-        >>> scores, labels = pixel_scores(torch.tensor([[[0.]], [[math.log(3.)]]]))
-        >>> round(float(scores), 4), int(labels)
-        (0.75, 1)
-        >>> cat_tiger_dog = torch.tensor([.3, .3, .4]).log()[:, None, None]
-        >>> scores, labels = pixel_scores(cat_tiger_dog, groups=[(2, ), (0, 1)])
-        >>> round(float(scores), 4), int(labels)
-        (0.6, 1)
+        >>> no_label(0.31, 0.5, None)[:63]
+        'the highest score is 0.31, the threshold 0.5; lower `score_thr`'
     """
-    if scoring not in SCORINGS:
-        raise ValueError(f'`scoring` must be one of {joined(SCORINGS)}, but got {scoring!r}')
-    outputs = outputs.float()
-    if len(outputs) == 1:
-        is_second = outputs > 0.5 if chosen is None else chosen > 0
-        scores, labels = torch.where(is_second, outputs, 1 - outputs)[0], is_second[0].long()
-        return scores, labels if groups is None else _numbers(groups, 2, labels)[labels]
-    if scoring == 'softmax':
-        probabilities = outputs.softmax(0)
-    else:
-        probabilities = outputs / outputs.sum(0).clamp(min=torch.finfo(outputs.dtype).tiny)
-    if groups is None:
-        scores, labels = probabilities.max(0)
-        return scores, labels
-    rows = [list(group) for group in groups if group]
-    known = {column for row in rows for column in row}
-    rows += [[column] for column in range(len(outputs)) if column not in known]
-    scores, best = torch.stack([probabilities[row].sum(0) for row in rows]).max(0)
-    return scores, _numbers(groups, len(outputs), outputs)[[row[0] for row in rows]][best]
-
-
-def _numbers(groups: Groups, count: int, like: Tensor) -> Tensor:
-    """For each class of a prediction its class of the other model, int64; 255 for none."""
-    number_of = torch.full((count, ), IGNORED, dtype=torch.long, device=like.device)
-    for number, group in enumerate(groups):
-        number_of[list(group)] = number
-    return number_of
-
-
-def scoring_of(model: Any) -> str:
-    """How the outputs of a segmentor become probabilities, for :func:`pixel_scores`.
-
-    Args:
-        model (nn.Module): A segmentor of mmseg, or any other model.
-
-    Returns:
-        str: 'share' for heads of mask transformers (MaskFormer, Mask2Former, SAN), 'softmax'
-        otherwise.
-    """
-    heads = getattr(model, 'decode_head', None)
-    head = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
-    if head is None:
-        return 'softmax'
-    from mmseg.models.decode_heads import SideAdapterCLIPHead
-    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-    is_share = not isinstance(head, BaseDecodeHead) or isinstance(head, SideAdapterCLIPHead)
-    return 'share' if is_share else 'softmax'
+    if highest > 0:
+        return (f'the highest score is {highest:.3g}, the threshold {threshold}; lower {option}, '
+                'or look whether the model knows this kind of images')
+    if own is None:
+        return ('the model predicts nothing with a score above 0; look whether it knows this kind '
+                'of images')
+    key, least = own
+    return (f'the model predicts nothing above the threshold of its own config, `{key}={least}`; '
+            'look whether it knows this kind of images, or lower that one')
 
 
 def _instances(found: Any, numbers: Tensor) -> InstanceData:
@@ -294,6 +242,10 @@ def _instances(found: Any, numbers: Tensor) -> InstanceData:
 
 def _check_share(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f'`{name}` must be a number from 0 to 1, but got {value!r}')
+        by_class = ', or a dict with one for each class' if name == 'score_thr' else ''
+        raise TypeError(f'`{name}` must be a number from 0 to 1, but got {value!r:.200}; write for '
+                        f'instance 0.5{by_class}')
     if not 0 <= value <= 1:
-        raise ValueError(f'`{name}` must be from 0 to 1, but got {value}')
+        share = value / 100 if 2 <= value <= 100 else 0.5  # a percentage, or a mistake
+        raise ValueError(f'`{name}` must be from 0 to 1, but got {value}; write for instance '
+                         f'{share:g}')

@@ -1,7 +1,7 @@
 """How are images without labels loaded, so that only the step decides which ones?"""
 import math
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 import torch
@@ -9,12 +9,15 @@ from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 from ..core.build import named_arguments
+from ..core.errors import said_by
+from ..core.log import warn
 from ..core.missing import looked_for
 from ..core.rng import preserved_rng, seed_from
 from ..registry import DATASETS, TRANSFORMS
+from .folder import SUFFIXES, endings, images_in
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-"""Endings of image files, in lower case."""
+TRIES = 100
+"""Consecutive images that cannot be read, after which a folder is refused."""
 
 Key = Tuple[int, ...]
 """Index of an image, and the numbers that seed its augmentation."""
@@ -24,21 +27,25 @@ Key = Tuple[int, ...]
 class ImageFolder(BaseDataset):
     """The images of a folder and of its subfolders, without labels, ordered by path.
 
-    Hidden files and folders are left out.
+    Hidden files and folders are left out. A file that cannot be read as an image is named in a
+    warning, and another image, drawn at random, takes its place: see ``test_mode``.
 
     Args:
         folder (str): The folder.
         pipeline (Sequence[dict]): The transforms, from loading to packing.
-        suffixes (Sequence[str]): Endings of the files, in lower case. Defaults to those of JPEG,
-            PNG, BMP, TIFF and WebP.
+        suffixes (str | Sequence[str]): Endings of the files. Defaults to those of JPEG, PNG, BMP,
+            TIFF, WebP and PPM.
         indices (int | Sequence[int], optional): Number of the first images to use, or the numbers
             of those to use. Defaults to None, all.
         metainfo (dict, optional): Meta information, such as the classes. Defaults to None.
-        test_mode (bool): Whether an image that cannot be loaded is an error, instead of replaced by
-            another one. Defaults to False.
+        test_mode (bool): Whether a file that cannot be read is an error, because in a test no
+            image may stand for another one. Defaults to False, it is replaced.
 
     Raises:
         FileNotFoundError: If the folder does not exist, or has no images.
+        TypeError: If ``suffixes`` is of the wrong type.
+        ValueError: If ``suffixes`` is empty; later, if 100 images in a row cannot be read, or one
+            with ``test_mode``.
 
     Example:
         >>> ImageFolder('no_such_folder')  # doctest: +ELLIPSIS
@@ -48,11 +55,13 @@ class ImageFolder(BaseDataset):
 
     @named_arguments
     def __init__(self, folder: str, pipeline: Sequence[Any] = (),
-                 suffixes: Sequence[str] = SUFFIXES,
+                 suffixes: Union[str, Sequence[str]] = SUFFIXES,
                  indices: Union[int, Sequence[int], None] = None,
                  metainfo: Optional[dict] = None, test_mode: bool = False) -> None:
         self.folder = os.path.expanduser(folder)
-        self.suffixes = tuple(suffixes)
+        self.suffixes = endings(suffixes, 'suffixes')
+        self._named: Set[str] = set()
+        self._in_a_row = 0
         super().__init__(pipeline=list(pipeline), indices=indices, metainfo=metainfo,
                          test_mode=test_mode)
 
@@ -62,21 +71,55 @@ class ImageFolder(BaseDataset):
             raise FileNotFoundError(
                 f'the folder of unlabelled images, `{self.folder}`, does not exist '
                 f'{looked_for(self.folder)}; give the path of a folder with images')
-        found, others = [], 0
-        for place, folders, names in os.walk(self.folder, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith('.'))
-            for name in names:
-                is_image = name.lower().endswith(self.suffixes) and not name.startswith('.')
-                found += [os.path.join(place, name)] * is_image
-                others += not is_image
-        if not found:
+        found = images_in(self.folder, self.suffixes)
+        if not found.images:
             raise FileNotFoundError(
-                f'the folder of unlabelled images, `{self.folder}`, has no images, but {others} '
-                f'other files; expected files that end with {", ".join(self.suffixes)}; give '
-                'another folder, or `suffixes`')
+                f'the folder of unlabelled images, `{self.folder}`, has no images, but '
+                f'{found.counted()}; expected files that end with {", ".join(self.suffixes)}; give '
+                "another folder, or the endings: unlabelled=dict(folder=..., suffixes=['.png'])")
         # Further keys that transforms of mmseg expect.
         return [dict(img_path=path, img_id=number, seg_fields=[], reduce_zero_label=False,
-                     label_map=None) for number, path in enumerate(sorted(found))]
+                     label_map=None) for number, path in enumerate(found.images)]
+
+    def prepare_data(self, idx: int) -> Any:
+        """An image through the pipeline; None if another one must take its place.
+
+        Args:
+            idx (int): Number of the image.
+        """
+        results: Any = self.get_data_info(idx)
+        path, steps = results['img_path'], iter(self.pipeline.transforms)
+        try:
+            for step in steps:
+                results = step(results)
+                if results is None:
+                    raise ValueError('it is empty')
+                if 'img' in results:
+                    break  # errors of later transforms are none of the file
+        except Exception as error:  # what a reader raises depends on the library
+            return self._replaced(path, said_by(error), error)
+        self._in_a_row = 0
+        for step in steps:
+            results = step(results)
+            if results is None:
+                break
+        return results
+
+    def _replaced(self, path: str, why: str, error: Exception) -> None:
+        """Name a file that cannot be read, once in each process."""
+        if self.test_mode:
+            raise ValueError(f'`{path}` cannot be read as an image: {why}; remove it, or write the '
+                             'file again') from error
+        self._in_a_row += 1
+        if self._in_a_row >= TRIES:
+            raise ValueError(
+                f'{TRIES} images in a row of the folder of unlabelled images, `{self.folder}`, '
+                f'cannot be read, the last is `{path}`: {why}; remove the files that are no '
+                'images, or give another folder') from error
+        if path not in self._named:
+            self._named.add(path)
+            warn(f'`{path}` cannot be read as an image: {why}; another unlabelled image takes its '
+                 'place, remove it')
 
 
 @TRANSFORMS.register_module()

@@ -1,6 +1,10 @@
 """Which data set shows images like those of the training, but without labels?"""
 import copy
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from mmengine.registry import TRANSFORMS
+
+from ..core.build import parameters_of
 
 REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 """Wrappers that only repeat images, by their labels or evenly."""
@@ -37,7 +41,7 @@ def without_labels(dataset: Dict[str, Any], scope: Optional[str] = None) -> Dict
         if name == 'FilterAnnotations':
             return None
         found = {key: changed(one) for key, one in value.items()}
-        if name == 'RandomCrop' and 'crop_size' in found and not is_of_mmseg(value, scope):
+        if 'allow_negative_crop' in defaults_of(value, scope):
             found['allow_negative_crop'] = True
         if isinstance(found.get('filter_cfg'), dict):
             found['filter_cfg'] = {**found['filter_cfg'], 'filter_empty_gt': False}
@@ -49,13 +53,27 @@ def without_labels(dataset: Dict[str, Any], scope: Optional[str] = None) -> Dict
 def blank_for(transform: Dict[str, Any], scope: Optional[str]) -> Dict[str, Any]:
     """The transform that replaces one that loads annotations."""
     is_map = is_of_mmseg(transform, scope)
+    # What is not written has the default of its class: panoptic ones load masks and label maps.
+    settings = {**dict(with_bbox=True, with_mask=False, with_seg=False),
+                **defaults_of(transform, scope), **transform}
     return dict(type='mmkd.BlankAnnotations',
-                boxes=not is_map and transform.get('with_bbox', True),
-                masks=not is_map and transform.get('with_mask', False),
-                label_map=is_map or transform.get('with_seg', False))
+                boxes=not is_map and settings['with_bbox'],
+                masks=not is_map and settings['with_mask'],
+                label_map=is_map or settings['with_seg'])
 
 
-def of_folder(folder: str, dataset: Dict[str, Any]) -> Dict[str, Any]:
+def defaults_of(transform: Dict[str, Any], scope: Optional[str]) -> Dict[str, Any]:
+    """Defaults of the arguments of a transform by name; {} if its class is not found."""
+    cls = transform.get('type')
+    if isinstance(cls, str):
+        with TRANSFORMS.switch_scope_and_registry(scope or 'mmdet') as registry:
+            cls = registry.get(cls)
+    return {} if cls is None else {name: one.default
+                                   for name, one in parameters_of(cls)[0].items()}
+
+
+def of_folder(folder: str, dataset: Dict[str, Any],
+              suffixes: Optional[Sequence[str]] = None) -> Dict[str, Any]:
     """The config of a data set with the images of a folder, and the pipeline of another data set.
 
     Data sets that mix images of another one (Mosaic) stay around it; those that repeat images are
@@ -64,12 +82,15 @@ def of_folder(folder: str, dataset: Dict[str, Any]) -> Dict[str, Any]:
     Args:
         folder (str): Path of the folder.
         dataset (dict): The config of the other data set.
+        suffixes (Sequence[str], optional): Endings of the files. Defaults to None, those of
+            :class:`mmkd.ImageFolder`.
     """
     inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
     if inner is None:
         return dict(type='mmkd.ImageFolder', folder=folder,
-                    pipeline=list(dataset.get('pipeline') or ()))
-    found = of_folder(folder, inner)
+                    pipeline=list(dataset.get('pipeline') or ()),
+                    **({} if suffixes is None else dict(suffixes=suffixes)))
+    found = of_folder(folder, inner, suffixes)
     if name_of(dataset) in REPEATING or 'datasets' in dataset:
         # A concatenation may have the pipeline, and its data sets none.
         return found if found.get('pipeline') else dict(

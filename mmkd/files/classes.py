@@ -1,4 +1,5 @@
 """Which classes does a checkpoint, a config, a run or its user state?"""
+import ast
 import json
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -144,6 +145,12 @@ def stated_mapping(classes: Any, what: str) -> Tuple[Optional[List[str]], Option
     if isinstance(classes, str) and classes.lower().endswith(FILES):
         file, classes = classes, _of_file(classes, what)
         what = f'{what}` in `{file}'
+    if classes is not None and not isinstance(classes, (dict, list, tuple)):
+        raise TypeError(
+            f'`{what}` must be a list of class names in the order of the columns, a mapping from '
+            f"the student's classes, or a {joined(FILES)} file with one of these, but got "
+            f"{classes!r:.200}; write for instance ['car', 'bus'], or dict(car='automobile', "
+            "rider=None)")
     if not isinstance(classes, dict):
         return stated_classes(classes, what), None
     entries: List[Tuple[str, Tuple[str, ...]]] = []
@@ -174,23 +181,52 @@ def _of_file(path: str, what: str) -> Any:
     if not os.path.isfile(os.path.expanduser(path)):
         raise FileNotFoundError(f'`{what}`: no file at `{path}` {looked_for(path)}; give the path '
                                 'of a file with the mapping of classes')
+    is_python = path.lower().endswith('.py')
+    example = 'classes = dict(RBC="cell", rider=None)' if is_python else (
+        '{"RBC": "cell", "rider": null}')
+    twice: List[str] = []
     with explained(f'`{what}`: `{path}` cannot be read',
-                   'write a mapping of classes in it, such as {"RBC": "cell", "rider": null}'):
-        found = _content(os.path.expanduser(path))
+                   f'write a mapping of classes in it, such as {example}'):
+        found = _content(os.path.expanduser(path), twice)
+    if twice:
+        raise ValueError(f'`{what}`: `{path}` names {joined(map(repr, twice))} twice, and only the '
+                         'last would count; write each class of the student once, with a list of '
+                         "the teacher's classes")
+    if is_python and found is None:
+        raise ValueError(f'`{what}`: `{path}` has no variable `classes`; write a mapping of '
+                         f'classes in it, such as {example}')
     if isinstance(found, dict) and isinstance(found.get('classes'), (dict, list, tuple)):
         found = found['classes']
-    if not isinstance(found, (dict, list)):
+    if not isinstance(found, (dict, list, tuple)):
         raise TypeError(f'`{what}`: `{path}` must contain a mapping or a list of classes, but '
-                        f'contains {type(found).__name__}; write for instance {{"RBC": "cell", '
-                        '"rider": null}')
+                        f'contains {type(found).__name__}; write for instance {example}')
     return found
 
 
-def _content(path: str) -> Any:
-    if path.lower().endswith('.py'):
-        return dict(classes=Config.fromfile(path, import_custom_modules=False)['classes'])
+def _content(path: str, twice: List[str]) -> Any:
+    """What a file has. Names that a mapping in it has twice are put into ``twice``."""
+    def once(pairs: Sequence[Tuple[Any, Any]]) -> Dict[Any, Any]:
+        twice.extend(doubled([name for name, _ in pairs if isinstance(name, str)]))
+        return dict(pairs)
+
     with open(path, encoding='utf-8') as file:
-        return json.load(file) if path.lower().endswith('.json') else yaml.safe_load(file)
+        text = file.read()
+    if path.lower().endswith('.py'):
+        written = [one for one in ast.parse(text).body if isinstance(one, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == 'classes' for target in one.targets)]
+        for node in [node for one in written for node in ast.walk(one)]:
+            if isinstance(node, ast.Dict):
+                once([(key.value, None) for key in node.keys if isinstance(key, ast.Constant)])
+        return Config.fromfile(path, import_custom_modules=False).get('classes')
+    if path.lower().endswith('.json'):
+        return json.loads(text, object_pairs_hook=once)
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
+            once([(key.value, None) for key, _ in node.value])
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)
 
 
 def doubled(names: Sequence[str]) -> List[str]:

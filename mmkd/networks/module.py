@@ -185,7 +185,8 @@ class ModuleTeacher(FixedTeacher):
         self.renormalize = Renormalize(student, model, 'teacher', self.channels)
         size, patch = model.image.size, model.image.multiple
         resized = f'; images are resized to {shown_size(size)}' if size else (
-            f'; images are resized to multiples of {shown_size(patch)}' if patch != (1, 1) else '')
+            f'; images are resized to multiples of {shown_size(patch)} if needed'
+            if patch != (1, 1) else '')
         print_log(f'The teacher is `{shown}`, for images with RGB mean {_shown(mean)} and std '
                   f'{_shown(std)}{resized}', 'current')
         if model.stages is not None:

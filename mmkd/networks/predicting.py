@@ -1,7 +1,7 @@
 """What does a network predict, in the frame of the student's input?"""
 import copy
 from contextlib import nullcontext
-from typing import Any, ContextManager, List, Sequence
+from typing import Any, ContextManager, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,29 @@ def is_segmentor(model: Any) -> bool:
     return hasattr(model, 'encode_decode') and hasattr(model, 'inference')
 
 
+def is_classifier(model: Any) -> bool:
+    """Whether a model predicts the class of a whole image, as those of mmpretrain do."""
+    return family_of(model).kind == 'classifier'
+
+
+def own_threshold(model: Any) -> Optional[Tuple[str, float]]:
+    """The least score of what a detector predicts by its own config.
+
+    Args:
+        model (nn.Module): A model.
+
+    Returns:
+        tuple[str, float] | None: Key in the config and value, such as
+        ('model.test_cfg.score_thr', 0.05); None if there is none above 0.
+    """
+    settings = getattr(model, 'test_cfg', None) or {}
+    for key, part in (('', settings), ('rcnn.', settings.get('rcnn') or {})):
+        least = part.get('score_thr')
+        if isinstance(least, (int, float)) and least > 0:
+            return f'model.test_cfg.{key}score_thr', float(least)
+    return None
+
+
 def in_frame(sample: Any, inputs: Tensor) -> Any:
     """A sample without annotations, whose image is the input of the network: not resized."""
     metainfo = copy.copy(sample.metainfo)
@@ -76,4 +99,3 @@ def in_frame(sample: Any, inputs: Tensor) -> Any:
                     batch_input_shape=tuple(inputs.shape[2:]),
                     pad_shape=metainfo.get('pad_shape', tuple(inputs.shape[2:])))
     return type(sample)(metainfo=metainfo)
-

@@ -89,7 +89,7 @@ class Distillation:
             if part.spec.learner == 'student':
                 part.find(student)
         self.batches = family_of(student, 'student').batches
-        check_batches(self.batches, student, self.unlabelled)
+        check_batches(self.batches, student, self.unlabelled, self.pseudo_labels)
         self.side_modules = SideModules(dict(networks={
             name: one for name, one in self.networks.items() if one is not itself}))
         self.weights = weights_of(self.terms)

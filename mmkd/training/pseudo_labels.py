@@ -1,5 +1,5 @@
 """How does a teacher label images, and for whom?"""
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,15 @@ from ..core.build import named_arguments
 from ..core.errors import explained
 from ..core.log import warn
 from ..core.names import joined, shown_names
-from ..data.pseudo_labels import IGNORED, Selection, scoring_of, truth_of
+from ..data.pseudo_labels import IGNORED, Selection, no_label, scoring_of, truth_of
 from ..networks import BaseTeacher
-from ..networks.predicting import can_predict, is_segmentor, predicted
+from ..networks.predicting import (
+    can_predict,
+    is_classifier,
+    is_segmentor,
+    own_threshold,
+    predicted,
+)
 from ..points import family_of, points_of
 from ..points.probe import blank_image
 from ..points.prompt import problem_of
@@ -77,6 +83,7 @@ class PseudoLabels:
         self._seen = self._checked = 0
         self._highest: Optional[Tensor] = None
         self._is_said = False
+        self._own: Optional[Tuple[str, float]] = None
 
     @property
     def without(self) -> List[str]:
@@ -104,17 +111,18 @@ class PseudoLabels:
             raise ValueError(
                 f'mmkd.PseudoLabels: `{name}` is a {type(network).__name__} of {kind}, which does '
                 'not predict whole images; name a mmkd.FrozenTeacher or a mmkd.MeanTeacher')
+        wants_map = is_segmentor(student)
+        predicts = kind_of(network.model)
+        # Before the classes: those of another kind of model cannot be made to fit.
+        if predicts != kind_of(student):
+            raise ValueError(
+                f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns from '
+                f'{kind_of(student)}, but `{name}`, {kind}, predicts {predicts}; give a teacher '
+                f'that predicts {kind_of(student)}')
         is_asked = family_of(network.model).kind == 'text'  # type: ignore[arg-type]
         if is_asked and problem_of(network.model):
             raise ValueError(f'mmkd.PseudoLabels: `{name}`: {problem_of(network.model)}')
         self._match(network, student, classes)
-        wants_map = is_segmentor(student)
-        if wants_map != is_segmentor(network.model):
-            what = 'label maps', 'objects'
-            raise ValueError(
-                f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns from '
-                f'{what[not wants_map]}, but `{name}`, {kind}, predicts {what[wants_map]}; give a '
-                f'teacher that predicts {what[not wants_map]}')
         chosen = self.selection
         if wants_map and (chosen.per_class, chosen.ignore_thr) != (None, None):
             raise ValueError('mmkd.PseudoLabels: `per_class` and `ignore_thr` are for objects, but '
@@ -124,6 +132,7 @@ class PseudoLabels:
             raise ValueError('mmkd.PseudoLabels: `weigh` is for pixels of label maps, but the '
                              f'student, {type(student).__name__}, learns from objects; leave it '
                              'out, or write `ignore_thr` for objects that are uncertain')
+        self._note_own_threshold(network.model)
         with explained(f'mmkd.PseudoLabels: `{name}`, {kind}, cannot predict a blank image of '
                        f'{size[0]}x{size[1]} pixels', 'look at its `test_cfg`'):
             truth, = self.truth(network, student,
@@ -133,6 +142,14 @@ class PseudoLabels:
             raise ValueError(f'mmkd.PseudoLabels: the student, {type(student).__name__}, learns '
                              f'from masks of objects, but `{name}`, {kind}, predicts none; give a '
                              'teacher that predicts masks')
+
+    def _note_own_threshold(self, model: Any) -> None:
+        self._own = own_threshold(model)
+        if self._own is not None and self.selection.least < self._own[1]:
+            key, least = self._own
+            warn(f'mmkd.PseudoLabels: scores from {self.selection.least} are asked for, but '
+                 f'`{self.teacher}` predicts none below `{key}={least}` of its config; lower that '
+                 'one, too')
 
     def _match(self, network: BaseTeacher, student: Any, classes: Optional[Sequence[str]]) -> None:
         counts = [number_of_classes(model) for model in (student, network.model)]
@@ -215,10 +232,9 @@ class PseudoLabels:
         if self._empty.item() >= PATIENCE:
             assert self._highest is not None
             self._is_said = True
-            warn(f'mmkd.PseudoLabels: `{self.teacher}` has predicted nothing of a score of '
-                 f'{self.selection.score_thr} or more for {int(self._empty.item())} images in a '
-                 f'row; the highest score of all images so far is {self._highest.item():.3g}; '
-                 'lower `score_thr`, or look whether the teacher knows this kind of images')
+            why = no_label(self._highest.item(), self.selection.score_thr, self._own)
+            warn(f'mmkd.PseudoLabels: no prediction of `{self.teacher}` has become a label in '
+                 f'{int(self._empty.item())} images in a row; in all images so far {why}')
 
 
 # --- helpers --------------------------------------------------------------------------------------
@@ -228,6 +244,12 @@ def number_of_classes(model: Any) -> Optional[int]:
     """Number of the classes of a model by its point 'cls'; None if it has none."""
     point = points_of(model).get('cls')
     return None if point is None else point.num_named or None
+
+
+def kind_of(model: Any) -> str:
+    """What a model predicts and learns from, for a message."""
+    return ('label maps' if is_segmentor(model) else
+            'classes of images' if is_classifier(model) else 'objects')
 
 
 def needs_masks(model: Any) -> bool:

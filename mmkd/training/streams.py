@@ -9,6 +9,7 @@ from ..compare.spec import UNLABELLED
 from ..compare.term import Term
 from ..core.build import build_entry, find_type
 from ..networks import BaseTeacher, Committee, LiveNetwork, Partner
+from ..networks.predicting import is_classifier
 from ..points.batches import AsGiven
 from ..registry import MODELS
 from .pseudo_labels import PseudoLabels
@@ -56,12 +57,19 @@ def pseudo_labels_of(distill: Sequence[Dict[str, Any]],
     return found[0]
 
 
-def check_batches(batches: AsGiven, student: nn.Module, unlabelled: Any) -> None:
-    """Refuse unlabelled images for a student that is given more than images and samples.
+def check_batches(batches: AsGiven, student: nn.Module, unlabelled: Any,
+                  pseudo_labels: Optional[PseudoLabels]) -> None:
+    """Refuse unlabelled images for a student that is given more than images and samples, and
+    pseudo-labels for a classifier.
 
     Raises:
-        ValueError: If there are unlabelled images.
+        ValueError: If there are unlabelled images, or pseudo-labels.
     """
+    if pseudo_labels is not None and is_classifier(student):
+        raise ValueError(f'mmkd.PseudoLabels labels objects and pixels, but the student, '
+                         f'{type(student).__name__}, is a classifier; leave the entry, or '
+                         '--pseudo-labels, out: mmkd.KDLoss and mmkd.DISTLoss compare on '
+                         'unlabelled images, too')
     if unlabelled is not None and type(batches) is not AsGiven:
         raise ValueError(f'`unlabelled` is for models that are given images and a list of samples, '
                          f'but {type(student).__name__} is given something else; leave out '
@@ -126,10 +134,10 @@ def check_streams(terms: Sequence[Term], networks: Dict[str, BaseTeacher],
             raise ValueError(f'`{name_in_stream(term.name)}` is the name of an entry, but also the '
                              f"name of `{term.name}` on unlabelled images; write images='labelled' "
                              'in the latter, or give it another `name=`')
-        _check_values(term, pseudo_labels is not None)
+        _check_values(term, pseudo_labels is not None, networks['student'].model)
 
 
-def _check_values(term: Term, has_labels: bool) -> None:
+def _check_values(term: Term, has_labels: bool, student: Any) -> None:
     """Check that a term can be computed for unlabelled images."""
     asked = [part.loss.asked() for part in term.parts]
     asked += [part.region.asked() for part in term.parts if part.region is not None]
@@ -140,9 +148,10 @@ def _check_values(term: Term, has_labels: bool) -> None:
     if term.spec.replaces == 'background':
         labels.append("replaces='background'")
     if labels and not has_labels:
+        or_label = '' if is_classifier(student) else ", or add dict(type='mmkd.PseudoLabels')"
         raise ValueError(
             f'`{term.name}` needs labels (`{labels[0]}`), which unlabelled images do not have; '
-            "write images='labelled' in this entry, or add dict(type='mmkd.PseudoLabels')")
+            f"write images='labelled' in this entry{or_label}")
     if any('sample_ids' in one.names for one in asked):
         raise ValueError(
             f'`{term.name}` stores values by the index of an image (`sample_ids`), but unlabelled '

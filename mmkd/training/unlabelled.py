@@ -13,12 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..core.log import warn
 from ..core.names import joined
 from ..core.runner import current_runner
+from ..data.folder import endings
 from ..data.pseudo_labels import overlap
 from ..data.unlabelled import EndlessBatches, Seeded
 from ..data.without_labels import first_pipeline, name_of, of_folder, without_labels
 
 NORMS = ('labelled', 'both', 'frozen')
-KEYS = ('folder', 'dataloader', 'norm')
+KEYS = ('folder', 'suffixes', 'dataloader', 'norm')
 
 
 class Unlabelled:
@@ -32,6 +33,8 @@ class Unlabelled:
         source (str | dict): A folder of images, or a dict with
 
             - ``folder``: the folder;
+            - ``suffixes``: with ``folder``, the endings of its images, see
+              :class:`mmkd.ImageFolder`;
             - ``dataloader``: as ``train_dataloader`` of MMEngine. Annotations of its data set are
               not loaded. What it lacks (pipeline, batch size, workers) is taken from the run's
               ``train_dataloader``. Its sampler is replaced;
@@ -42,8 +45,9 @@ class Unlabelled:
               statistics, for instance in batches of one image.
 
     Raises:
-        TypeError: If ``source`` is of the wrong type.
-        ValueError: If a key is unknown, or neither ``folder`` nor ``dataloader`` is given.
+        TypeError: If ``source`` or ``suffixes`` is of the wrong type.
+        ValueError: If a key is unknown, neither ``folder`` nor ``dataloader`` is given, or
+            ``suffixes`` without ``folder``.
     """
 
     def __init__(self, source: Union[str, Dict[str, Any]]) -> None:
@@ -63,6 +67,12 @@ class Unlabelled:
             raise ValueError('`unlabelled` must have either a `folder` of images or a `dataloader` '
                              f'with a `dataset`, but got {source!r:.200}; write for instance '
                              f'{example}')
+        self.suffixes: Any = given.get('suffixes')
+        if self.suffixes is not None:
+            if self.folder is None:
+                raise ValueError('`unlabelled.suffixes` are endings of the images of a `folder`, '
+                                 'but there is a `dataloader`; leave `suffixes` out')
+            self.suffixes = endings(self.suffixes, 'unlabelled.suffixes')
         self.norm = given.get('norm', NORMS[0])
         if self.norm not in NORMS:
             raise ValueError('`unlabelled.norm` must be one of '
@@ -111,7 +121,8 @@ class Unlabelled:
         own: Dict[str, Any] = dict(self.loader_config)
         dataset: Any = dict(like.get('dataset') or {})
         if self.folder is not None:
-            own['dataset'] = of_folder(os.path.abspath(os.path.expanduser(self.folder)), dataset)
+            own['dataset'] = of_folder(os.path.abspath(os.path.expanduser(self.folder)), dataset,
+                                       self.suffixes)
         if not first_pipeline(own['dataset']):
             own['dataset'] = dict(own['dataset'], pipeline=first_pipeline(dataset))
         if not first_pipeline(own['dataset']):

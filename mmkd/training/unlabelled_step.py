@@ -6,21 +6,22 @@ from typing import Any, Callable, Dict, List
 import torch
 from torch import Tensor, nn
 
-from ..networks.predicting import is_segmentor
+from ..networks.predicting import is_classifier, is_segmentor
 from ..points.recorder import replaced_forward
 from .pseudo_labels import IGNORED, needs_masks
 from .step import Step
 from .streams import name_in_stream, terms_for
 
 TRUTH = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'gt_sem_seg_scores', 'proposals',
-         'gt_panoptic_seg')
+         'gt_panoptic_seg', 'gt_label', 'gt_score')
 
 
 class UnlabelledStep(Step):
     """The losses of the unlabelled images of a step, under 'unlabelled.' and their names.
 
     Without pseudo-labels the student runs as in training, for images without an object, and its own
-    losses are not computed. So a two-stage student compares at its own proposals.
+    losses are not computed. So a two-stage student compares at its own proposals. Of a classifier,
+    whose loss cannot do without a label, the head predicts.
 
     Args:
         distillation (Distillation): A prepared distillation with unlabelled images.
@@ -60,6 +61,11 @@ class UnlabelledStep(Step):
                 own = self._learned(forward, samples)
                 return {'student': {name_in_stream(name): self._weighted(name, value)
                                     for name, value in own['student'].items()}}
+            if is_classifier(student):
+                stack.enter_context(replaced_forward(
+                    student.head, partial(prediction_alone, student.head), 'loss'))
+                self._learned(forward, samples)
+                return {'student': {}}
             for module in student.modules():
                 if callable(getattr(module, 'loss_by_feat', None)):
                     stack.enter_context(replaced_forward(module, no_losses, 'loss_by_feat'))
@@ -88,6 +94,15 @@ class UnlabelledStep(Step):
 def no_losses(forward: Callable) -> Callable:
     """A method that returns no losses, in place of another."""
     return lambda *args, **kwargs: {}
+
+
+def prediction_alone(head: nn.Module, loss: Callable) -> Callable:
+    """A method of a classifier's head that predicts as its loss does, in place of the loss."""
+    def predict(features: Any, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        head(features)  # recorded
+        return {}
+
+    return predict
 
 
 def has_labels(truth: Any) -> bool:

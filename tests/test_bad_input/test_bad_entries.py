@@ -591,6 +591,14 @@ STUDENTS = [
       for limit in (0, 1.5)),
     model('unlabelled is a number', must('unlabelled', 'must be a folder of images or a dict',
                                          '3'), TypeError, unlabelled=3),
+    model('unlabelled.suffixes is a number', must(
+        'unlabelled.suffixes', 'a list of endings of files', '3'), TypeError,
+          unlabelled=dict(folder='x', suffixes=3)),
+    model('classes of the teacher in a .txt file', must(
+        'teacher.classes', "a mapping from the student's classes", "'map.txt'"), TypeError,
+          teacher=dict(teacher(), classes='map.txt')),
+    model('score_thr in per cent', must('score_thr', 'from 0 to 1', '50'), unlabelled='x',
+          distill=[dict(type='mmkd.PseudoLabels', score_thr=50)]),
     model('preprocessor that is none', Parts(
         'the model of the student cannot be built', "but got <class 'int'>",
         'data_preprocessor should be a `dict`', '; check `model`'),

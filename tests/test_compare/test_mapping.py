@@ -148,6 +148,42 @@ def test_files_without_a_mapping(tmp_path, text, error, message):
         stated_mapping(str(tmp_path / 'm.json'), 'teacher.classes')
 
 
+@pytest.mark.parametrize(('name', 'text', 'error', 'message'), [
+    ('m.json', '{"car": "bus", "vehicle": "bus", "vehicle": "truck"}', ValueError,
+     "m.json` names 'vehicle' twice, and only the last would count; write each class of the "
+     'student once, with a list'),
+    ('m.json', '{"classes": {"a": "x", "a": null}}', ValueError, "names 'a' twice"),
+    ('m.yaml', 'car: bus\nvehicle: bus\nvehicle: truck\n', ValueError, "names 'vehicle' twice"),
+    ('m.yml', 'classes:\n  a: x\n  b: y\n  a:\n', ValueError, "names 'a' twice"),
+    ('m.py', "classes = {'a': 'x', 'b': None, 'a': 'y'}\n", ValueError, "names 'a' twice"),
+    ('m.py', "mapping = dict(a='x')\n", ValueError, r'm.py` has no variable `classes`; write a '
+     r'mapping of classes in it, such as classes = dict\(RBC='),
+    ('m.py', 'classes = dict(', ValueError, r'm.py` cannot be read: SyntaxError.*classes = dict')])
+def test_mistakes_in_files_are_named(tmp_path, name, text, error, message):
+    """A class twice has had the last value, without a word."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(error, match=message):
+        stated_mapping(str(tmp_path / name), 'teacher.classes')
+
+
+def test_the_same_name_in_two_mappings_of_a_file_is_no_mistake(tmp_path):
+    (tmp_path / 'm.py').write_text(
+        "other = {'a': 1, 'a': 2}\nclasses = {'a': ['x'], 'b': ['x']}\n")
+    assert dict(stated_mapping(str(tmp_path / 'm.py'), 'c')[1].entries) == dict(
+        a=('x', ), b=('x', ))
+    (tmp_path / 'm.yaml').write_text('name: {a: 1}\nclasses: {a: x, b: x}\n')
+    assert dict(stated_mapping(str(tmp_path / 'm.yaml'), 'c')[1].entries) == dict(
+        a=('x', ), b=('x', ))
+
+
+@pytest.mark.parametrize('classes', ['map.txt', 'car', 3])
+def test_what_is_no_mapping_is_told_all_forms(classes):
+    with pytest.raises(TypeError, match=r'`teacher.classes` must be a list of class names in the '
+                       r"order of the columns, a mapping from the student's classes, or a .json, "
+                       rf".yaml, .yml, .py file with one of these, but got {classes!r}; write"):
+        stated_mapping(classes, 'teacher.classes')
+
+
 # --- all kinds of columns -------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import InstanceData, PixelData
 
 from mmkd.data.pseudo_labels import Selection, overlap, pixel_scores, scoring_of, truth_of
+from mmkd.networks.predicting import own_threshold
 
 mmdet = pytest.importorskip('mmdet')
 mmseg = pytest.importorskip('mmseg')
@@ -117,16 +118,35 @@ def test_scoring_of_a_head_is_known():
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (dict(score_thr=1.5), '`score_thr` must be from 0 to 1, but got 1.5'),
-    (dict(score_thr='0.5'), "must be a number from 0 to 1, but got '0.5'"),
+    (dict(score_thr=1.5), '`score_thr` must be from 0 to 1, but got 1.5; write for instance 0.5'),
+    (dict(score_thr=50), 'from 0 to 1, but got 50; write for instance 0.5$'),
+    (dict(score_thr=-3), 'from 0 to 1, but got -3; write for instance 0.5$'),
+    (dict(score_thr=dict(cat=70)), r"`score_thr\['cat'\]` .* got 70; write for instance 0.7$"),
+    (dict(score_thr='0.5'), "must be a number from 0 to 1, but got '0.5'; write for instance 0.5, "
+                            'or a dict with one for each class$'),
+    (dict(ignore_thr='low'), "`ignore_thr` .*, but got 'low'; write for instance 0.5$"),
     (dict(score_thr={}), 'is an empty dict'),
     (dict(per_class=0), '`per_class` must be 1 or more'),
+    (dict(per_class=2.5), 'a whole number or None, but got 2.5; write for instance 10, or leave'),
+    (dict(min_size='8'), "a number of pixels, but got '8'; write for instance 8$"),
     (dict(ignore_thr=.6), '`ignore_thr` must be below `score_thr`'),
-    (dict(min_size=-1), '`min_size` must be 0 or more'),
+    (dict(min_size=-1), '`min_size` must be 0 or more pixels, but got -1; write for instance 8'),
 ])
 def test_wrong_rules_are_refused(arguments, words):
-    with pytest.raises((TypeError, ValueError), match=words.replace('(', r'\(')):
+    with pytest.raises((TypeError, ValueError), match=words):
         Selection(**arguments)
+
+
+def test_own_threshold_of_a_model():
+    from mmengine.config import ConfigDict
+    for settings, expected in (
+            (dict(score_thr=.05), ('model.test_cfg.score_thr', .05)),
+            (dict(rpn=dict(score_thr=.9), rcnn=dict(score_thr=.1)),
+             ('model.test_cfg.rcnn.score_thr', .1)),
+            (dict(score_thr=0.), None), (dict(mode='whole'), None), (None, None)):
+        model = SimpleNamespace(test_cfg=settings and ConfigDict(settings))
+        assert own_threshold(model) == expected
+    assert own_threshold(SimpleNamespace()) is None
 
 
 def test_thresholds_must_fit_the_classes():

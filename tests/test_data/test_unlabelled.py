@@ -9,6 +9,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 from mmkd import ImageFolder
+from mmkd.data import unlabelled
+from mmkd.data.folder import images_in
 from mmkd.data.unlabelled import EndlessBatches, Seeded
 from mmkd.data.without_labels import first_pipeline, of_folder, without_labels
 
@@ -54,22 +56,106 @@ def test_augmentation_depends_only_on_its_key():
     assert torch.rand(()) == expected
 
 
+def written(folder, *names):
+    """Write empty files, and return the folder."""
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_bytes(b'')
+    return folder
+
+
 def test_a_folder_lists_images_of_its_subfolders_in_order(tmp_path):
-    for name in ('b.JPG', 'a/2.png', 'a/10.png', '.hidden/c.png', 'a/notes.txt', '.d.png'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b'')
+    written(tmp_path, 'b.JPG', 'a/2.png', 'a/10.png', '.hidden/c.png', 'a/notes.txt', '.d.png')
     found = [ImageFolder(str(tmp_path))[i]['img_path'] for i in range(3)]
     assert found == [f'{tmp_path}/{name}' for name in ('a/10.png', 'a/2.png', 'b.JPG')]
     assert len(ImageFolder(str(tmp_path), indices=2)) == 2
     assert len(ImageFolder(str(tmp_path), suffixes=['.txt'])) == 1
+    assert len(ImageFolder(str(tmp_path), suffixes='.PNG')) == 2
+
+
+def test_links_are_followed_once(tmp_path):
+    """A link to a folder above has no end, also over two links."""
+    written(tmp_path, 'one/a.ppm', 'two/b.png')
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'linked').symlink_to(tmp_path / 'one')
+    (tmp_path / 'one' / 'more').symlink_to(tmp_path / 'two')
+    (tmp_path / 'two' / 'back').symlink_to(tmp_path / 'one')
+    found = images_in(str(tmp_path / 'images'))
+    assert found.images == tuple(f'{tmp_path}/images/linked/{name}'
+                                 for name in ('a.ppm', 'more/b.png'))
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-    (tmp_path / 'notes.txt').write_text('')
-    with pytest.raises(FileNotFoundError, match='has no images, but 1 other files; .*jpg'):
+    written(tmp_path, 'notes.txt')
+    with pytest.raises(FileNotFoundError, match=r'has no images, but 1 file with another ending; '
+                       r'.*jpg.*dict\(folder=..., suffixes='):
         ImageFolder(str(tmp_path))
     with pytest.raises(FileNotFoundError, match='does not exist'):
         ImageFolder(str(tmp_path / 'missing'))
+    hidden = written(tmp_path / 'hidden', '.a.png', '.ipynb_checkpoints/b.png', '.c.png')
+    with pytest.raises(FileNotFoundError, match='but 0 files with other endings and 3 hidden files '
+                       'or folders; expected'):
+        ImageFolder(str(hidden))
+
+
+@pytest.mark.parametrize(('suffixes', 'message'), [
+    (3, '`suffixes` must be a list of endings of files, but got 3; write for instance'),
+    ([1], 'must be a list of endings'), ([], '`suffixes` has no ending'),
+    (['.png', ''], 'or an empty one')])
+def test_endings_are_checked(tmp_path, suffixes, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ImageFolder(str(tmp_path), suffixes=suffixes)
+
+
+LOADED = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
+
+
+def with_broken(folder):
+    """Two images, an empty file, and one that is text."""
+    for number in (1, 3):
+        cv2.imwrite(str(folder / f'{number}.png'), np.full((8, 8, 3), number, np.uint8))
+    written(folder, '0.png')
+    (folder / '2.png').write_text('no image')
+    return str(folder)
+
+
+def folder_data(folder, **settings):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return ImageFolder(folder, pipeline=LOADED, **settings)
+
+
+def test_another_image_takes_the_place_of_one_that_cannot_be_read(tmp_path, monkeypatch):
+    """Named once. It depends only on the key, so a resumed run has the same images."""
+    said = []
+    monkeypatch.setattr(unlabelled, 'warn', said.append)
+    data = Seeded(folder_data(with_broken(tmp_path)))
+    keys = [(number, seed) for seed in range(12) for number in (0, 2)]
+    taken = [data[key]['data_samples'].img_path for key in keys]
+    assert {path[-5:] for path in taken} == {'1.png', '3.png'}
+    resumed = Seeded(folder_data(str(tmp_path)))
+    assert [resumed[key]['data_samples'].img_path for key in reversed(keys)] == taken[::-1]
+    assert sorted(one.split('`')[1][-5:] for one in said) == ['0.png', '0.png', '2.png', '2.png']
+    assert all('cannot be read as an image: ' in one and 'takes its place, remove it' in one
+               for one in said)
+
+
+def test_a_folder_of_broken_images_is_named(tmp_path):
+    data = folder_data(str(written(tmp_path, 'a.png', 'b.png')))
+    with pytest.raises(ValueError, match=f'100 images in a row of .*`{tmp_path}`, cannot be read'):
+        data[0]
+    with pytest.raises(ValueError, match='a.png` cannot be read as an image: .*; remove it'):
+        folder_data(str(tmp_path), test_mode=True)[0]
+
+
+def test_errors_of_later_transforms_are_not_hidden(tmp_path):
+    class Wrong:
+        def __call__(self, results):
+            raise KeyError('of the transform')
+
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        data = ImageFolder(with_broken(tmp_path), pipeline=[LOADED[0], Wrong()])
+    with pytest.raises(KeyError, match='of the transform'):
+        data[1]
 
 
 @pytest.mark.parametrize(('scope', 'pipeline'), [
@@ -111,3 +197,24 @@ def test_wrappers_of_a_data_set():
     assert of_folder('f', several)['pipeline'] == ['load'] == first_pipeline(several)
     kept = without_labels(dict(several, filter_cfg=dict(filter_empty_gt=True)))
     assert kept['filter_cfg'] == dict(filter_empty_gt=False)
+    assert of_folder('f', mixed, ['.png'])['dataset']['suffixes'] == ['.png']
+
+
+@pytest.mark.parametrize(('settings', 'expected'), [
+    (dict(type='LoadPanopticAnnotations'), (True, True, True)),
+    (dict(type='LoadPanopticAnnotations', with_mask=False), (True, False, True)),
+    (dict(type='mmdet.LoadAnnotations', with_seg=True), (True, False, True)),
+    (dict(type='LoadTrackAnnotations'), (True, False, False)),
+    (dict(type='mmseg.LoadAnnotations'), (False, False, True)),
+    (dict(type='LoadOfNobodyAnnotations'), (True, False, False))])
+def test_blank_annotations_are_those_that_would_be_loaded(settings, expected):
+    """Also those that a class loads by default."""
+    found, = without_labels(dict(pipeline=[settings]))['pipeline']
+    assert tuple(found[name] for name in ('boxes', 'masks', 'label_map')) == expected
+
+
+def test_only_crops_that_can_be_negative_are_allowed_to_be():
+    kept = [dict(type=name, crop_size=8) for name in (
+        'mmseg.RandomCrop', 'RandomCrop', 'mmdet.RandomCrop', 'NobodysRandomCrop')]
+    found = without_labels(dict(pipeline=kept))['pipeline']
+    assert ['allow_negative_crop' in one for one in found] == [False, True, True, False]

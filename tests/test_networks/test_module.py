@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mmkd import ModuleTeacher
+from mmkd.networks.libraries import Built
 from mmkd.points import PlainModel, family_of, find_point
 from mmkd.points.families.plain import ToSize
 from mmkd.points.layout import Layout
@@ -282,6 +283,16 @@ def test_a_checkpoint_left_out_is_an_error():
 
 
 # --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_the_log_says_when_images_are_resized(monkeypatch):
+    """Images whose size is a multiple already are not."""
+    module, said = sys.modules[ModuleTeacher.__module__], []
+    monkeypatch.setattr(module, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(module, 'build_module', lambda *_: Built(TinyViT(), patch=(16, 16)))
+    prepared(VIT, mse('neck', 'last'))
+    text, = (one for one in said if one.startswith('The teacher is `support.modules.TinyViT`'))
+    assert text.endswith('; images are resized to multiples of 16x16 if needed')
 
 
 @pytest.mark.parametrize(('changes', 'message'), [

@@ -291,6 +291,10 @@ def test_why_another_tool_has_ended(command):
 
 @pytest.mark.parametrize(('teacher', 'options', 'message'), [
     ('timm:vit', [], 'does not download the weights of --teacher timm:vit; write --teacher-check'),
+    ('transformers:/no/dino', [], '--teacher transformers:/no/dino: no folder `/no/dino` .looked '
+     'from .*; write the folder of a model, with its config.json'),
+    ('transformers:without_weights', [], 'without_weights has no model.safetensors and no '
+     'pytorch_model.bin; write --teacher-checkpoint FILE'),
     ('timm:vit', ['--teacher-checkpoint', 'none', '--classes', 'c.json'],
      '--classes c.json, but --teacher timm:vit has only features and no classes; leave out '
      '--classes'),
@@ -300,6 +304,7 @@ def test_why_another_tool_has_ended(command):
 def test_wrong_teacher_and_class_options(tmp_path, monkeypatch, teacher, options, message):
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'without_weights').mkdir()
     common = importlib.import_module('common')
     given = dict(zip(options[::2], options[1::2]))
 

@@ -3,7 +3,9 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +211,25 @@ def test_a_segmentor_writes_maps_that_mmseg_reads(mapper, tool, tmp_path, street
     assert summary['share'] == pytest.approx(np.mean(shares), abs=1e-3)
 
 
+def test_maps_of_a_plain_folder_are_read_as_the_page_says(mapper, tool, tmp_path, streets):
+    """With the suffixes of docs/unlabelled_images.md."""
+    (tmp_path / 'IMAGES').mkdir()
+    for number, path in enumerate(sorted(pathlib.Path(streets).rglob('*leftImg8bit.png'))[:2]):
+        with Image.open(path) as image:
+            image.save(tmp_path / 'IMAGES' / f'{number}.jpg')
+    mapper[2] = 'IMAGES'
+    tool('label', *mapper, '--out', 'labels', '--score-thr', '.1')
+    page = pathlib.Path(ROOT, 'docs', 'unlabelled_images.md').read_text()
+    written, = re.findall(r"pseudo = (dict\(type='CityscapesDataset'.*?\)\))", page, re.DOTALL)
+    train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                      dict(type='PackSegInputs')]
+    entry = eval(written, dict(_base_=SimpleNamespace(train_pipeline=train_pipeline)))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(entry)
+        assert len(dataset) == 2
+        assert all((one['data_samples'].gt_sem_seg.data != 255).any() for one in dataset)
+
+
 @pytest.mark.slow
 def test_maps_without_any_label_are_written(mapper, tool, tmp_path):
     assert 'WARNING: no image has labels' in tool('label', *mapper, '--out', 'out', '--score-thr',
@@ -260,6 +281,19 @@ def test_model_with_a_text_prompt_labels_any_class(shapes, tool, tmp_path):
     assert settings['prompts'] == ['dog', 'a cat']
     assert '`--prompts` names dgo' in tool('label', *words, '--out', 'no', '--classes', 'dog',
                                          '--prompts', 'dgo=a dog')
+    said = tool('label', *words, '--out', 'no', '--classes', 'dog', 'cat', '--prompts', 'a dog',
+                'cat=a cat')
+    assert ('--prompts takes a text for each class, in order, or CLASS=TEXT, but got both: '
+            "'a dog', 'cat=a cat'; write each as CLASS=TEXT") in said
+    said = tool('label', *words, '--out', 'no', '--classes', 'dog', '--prompts', 'dog=a', 'dog=b')
+    assert '--prompts names dog twice' in said
+    saved = torch.load(tmp_path / 'model.pth', weights_only=False)
+    torch.save(dict(saved, meta={}), tmp_path / 'nameless.pth')
+    bare = Config.fromfile(str(tmp_path / 'model.py'))
+    bare.pop('train_dataloader')
+    bare.dump(str(tmp_path / 'bare.py'))
+    said = tool('label', 'bare.py', 'nameless.pth', *words[2:], '--out', 'no')
+    assert 'names the classes of the model; write --classes with the names to ask for' in said
     said = tool('label', *words, '--out', 'no', '--classes', 'dog', '--prompts', 'wow ' * 20)
     assert 'the prompts of 1 classes have 63 tokens, but the text encoder of GroundingDINO ' \
         'reads 32; write shorter --prompts' in said
@@ -278,7 +312,7 @@ def test_too_many_images_without_labels_warn_once(detector, tool, monkeypatch):
     monkeypatch.setattr(label.tqdm, 'write', lambda self, text: said.append(text))
     out = tool('label', *detector, '--out', 'out', '--score-thr', '1')
     assert len(said) == 1
-    assert 'no prediction above the threshold in 2 images in a row; the highest score is' in said[0]
+    assert 'no prediction has become a label in 2 images in a row; the highest score is' in said[0]
     assert 'WARNING: no image has labels' in out
 
 
@@ -294,14 +328,23 @@ def test_overlap_with_another_set_warns(detector, tool):
     ({2: 'list.txt'}, 'names 1 files that do not exist'),
     ({1: 'nothing.pth'}, 'no checkpoint at `nothing.pth`'),
     ({1: 'other.pth'}, 'does not fit its config'),
-    ({7: ['--score-thr', 'high']}, '--score-thr takes a number, or CLASS=NUMBER'),
+    ({7: ['--score-thr', 'high']}, 'or CLASS=NUMBER for each class, but got high; write for'),
+    ({7: ['--score-thr', '50']}, '`score_thr` must be from 0 to 1, but got 50.0; write for instance'
+                                 ' 0.5'),
+    ({7: ['--score-thr', 'a=.5', 'b=.5', 'a=.6']}, '--score-thr names a twice; write each class'),
+    ({2: 'hidden'}, 'but it has 1 file with another ending and 2 hidden files or folders; give'),
+    ({2: 'broken'}, 'none of the 1 images in '),
     ({7: ['--score-thr', 'dog=.5']}, '`score_thr` must have a threshold for each class'),
     ({7: ['--classes', 'dog']}, '--classes dog: the model has'),
     ({7: ['--out', 'empty/..']}, 'has files, but none of this tool'),
     ({7: ['--batch-size', '0']}, '--batch-size is 1 or more'),
 ])
 def test_wrong_input_is_refused_in_a_line(detector, tool, tmp_path, changed, words):
-    (tmp_path / 'empty').mkdir()
+    for name in ('empty', 'hidden/.ipynb_checkpoints', 'broken'):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ('hidden/.ipynb_checkpoints/a.png', 'hidden/.b.png', 'hidden/c.txt',
+                 'broken/a.png'):
+        (tmp_path / name).touch()
     (tmp_path / 'list.txt').write_text('nowhere.png\n')
     save_teacher(tmp_path / 'other.pth', retinanet(width=12))
     words_of = [*detector, '--out', 'out']
@@ -311,6 +354,98 @@ def test_wrong_input_is_refused_in_a_line(detector, tool, tmp_path, changed, wor
         else:
             words_of[place] = value
     assert words in tool('label', *words_of)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_repaired_files_are_read_again(detector, tool, tmp_path):
+    """Also after a run that was killed. A finished one says what it could not read."""
+    whole = {name: (tmp_path / 'images' / name).read_bytes() for name in ('0.png', '2.png')}
+    for name in whole:
+        (tmp_path / 'images' / name).write_bytes(b'')
+    label = importlib.import_module('label')
+    real = label.Progress.add
+
+    def killed(self, record):
+        if record['name'] == '3.png':
+            raise KeyboardInterrupt
+        real(self, record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label.Progress, 'add', killed)
+        tool('label', *detector, '--out', 'out')
+    (tmp_path / 'images' / '0.png').write_bytes(whole['0.png'])
+    said = tool('label', *detector, '--out', 'out')
+    assert '2.png cannot be read' in said
+    assert '0.png cannot be read' not in said
+    assert set(read_coco(tmp_path / 'out')[1]) == {'0.png', '1.png', '3.png'}
+    assert ('out is finished: 4 images were labelled with these settings; 1 of them could not be '
+            'read (summary.json): to label them, write the files again, and give a new --out') in (
+        tool('label', *detector, '--out', 'out'))
+
+
+def test_a_refused_command_leaves_no_settings(mapper, tool, tmp_path):
+    """The corrected one would be refused for them."""
+    def thrown():
+        raise SystemExit('no label of it')
+
+    for words in (['--per-class', 3], ['--ignore-thr', .1]):
+        said = tool('label', *mapper, '--out', 'out', *words)
+        assert 'are for objects, but the model, EncoderDecoder, predicts one label for' in said
+        assert not (tmp_path / 'out').exists()
+    label = importlib.import_module('label')
+    with pytest.MonkeyPatch.context() as patch:  # a fault in the first batch
+        patch.setattr(label, 'truth_of', lambda *args: thrown())
+        assert 'no label of it' in tool('label', *mapper, '--out', 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_classifier_is_refused(tool, tmp_path):
+    from support.classifiers import CLASSES as NAMES
+    from support.classifiers import config, folder_of_images, needs_mmpretrain, resnet
+    needs_mmpretrain()
+    images = folder_of_images(tmp_path / 'images', 4)
+    config(images, resnet(), tmp_path / 'work').dump(str(tmp_path / 'model.py'))
+    save_teacher(tmp_path / 'model.pth', resnet(), NAMES, scope='mmpretrain')
+    assert 'labels are boxes, masks or label maps, but the model, ImageClassifier, is a ' in tool(
+        'label', 'model.py', 'model.pth', 'images', '--out', 'out', '--device', 'cpu')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_images_that_would_share_a_label_map_are_refused(mapper, tool, tmp_path):
+    (tmp_path / 'images' / 'more').mkdir(parents=True)
+    for name in ('a.jpg', 'b.png', 'more/a.png', 'a.png', 'a_leftImg8bit.png'):
+        (tmp_path / 'images' / name).touch()
+    mapper[2] = 'images'
+    assert 'the images a.jpg, a.png would have one label map, a.png; give images of one ' in tool(
+        'label', *mapper, '--out', 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.usefixtures('tool')  # which puts the tools on the path
+def test_the_images_are_those_of_training_without_labels(tmp_path):
+    from mmkd import ImageFolder
+    for name in ('b.ppm', '.c.png', '.ipynb_checkpoints/b.png', 'd/e.JPG', 'elsewhere/f.png'):
+        (tmp_path / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'images' / name).touch()
+    (tmp_path / 'images' / 'elsewhere').rename(tmp_path / 'elsewhere')
+    (tmp_path / 'images' / 'link').symlink_to(tmp_path / 'elsewhere')
+    _, names = importlib.import_module('label_images').find_images('images')
+    assert names == ['b.ppm', 'd/e.JPG', 'link/f.png']
+    found = [one['img_path'] for one in ImageFolder('images')]
+    assert found == [f'images/{name}' for name in names]
+
+
+def test_the_threshold_of_the_models_own_config_is_named(detector, tool):
+    out = tool('label', *detector, '--out', 'low', '--score-thr', '0.01')
+    assert ('WARNING: scores from 0.01 are asked for, but the model predicts none below '
+            '`model.test_cfg.score_thr=0.05` of its config; add --cfg-options '
+            'model.test_cfg.score_thr=0.01') in out
+    out = tool('label', *detector, '--out', 'none', '--cfg-options',
+               'model.test_cfg.score_thr=0.99')
+    assert 'WARNING: scores from 0.5 are asked for' in out
+    assert ('WARNING: no image has labels; the model predicts nothing above the threshold of its '
+            'own config, `model.test_cfg.score_thr=0.99`; look whether') in out
+    assert 'lower --score-thr' not in out
 
 
 def test_shares_are_nested_and_reproducible(detector, tool, tmp_path, shapes):

@@ -80,3 +80,47 @@ def test_a_soft_tree_replaces_the_last_layer_of_every_head(model, path):
     assert isinstance(tree, SoftTree)
     logits = built(torch.randn(2, 3, 64, 64), mode='tensor')
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(2))  # log-probabilities
+
+
+KD = dict(type='mmkd.KDLoss', on='cls', tau=4.)
+
+
+@pytest.mark.parametrize('student', [
+    resnet(), vit(size=32), resnet(head='MultiLabelLinearClsHead'), with_tree(resnet())],
+    ids=['linear', 'vit', 'multi-label', 'tree'])
+def test_images_without_labels_are_compared_as_those_with_labels(images, tmp_path, student):
+    """Both streams have the same images. The student's own loss has none without labels."""
+    teacher = save_teacher(tmp_path / 'teacher.pth', resnet(12, head=student['head'].get(
+        'head', student['head']['type'].replace('VisionTransformer', 'Linear').replace(
+            'mmkd.SoftTreeHead', 'LinearClsHead'))), CLASSES, scope='mmpretrain')
+    model = dict(distiller(student, teacher, KD), unlabelled=images)
+    found = config(images, model, tmp_path / 'run', **{
+        'train_dataloader.batch_size': 12, 'train_cfg.val_interval': 9})
+    del found.train_dataloader.dataset.pipeline[1:3]  # crop and flip
+    _, (losses, ) = train(found)
+    own = {name for name in losses if 'loss' in name}
+    assert {name for name in own if 'unlabelled' in name} == {'unlabelled.loss_cls_kd'}
+    assert losses['unlabelled.loss_cls_kd'] == pytest.approx(losses['loss_cls_kd'], rel=1e-4)
+    assert losses['loss_cls_kd'] > 0
+
+
+def test_a_folder_without_labels_is_cropped_and_mixed_as_the_config_says(images, tmp_path):
+    """Mixup mixes images by their labels, so those without labels are not mixed."""
+    mixup = dict(batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))
+    model = dict(model_of(tmp_path, KD, dict(TERMS[2], images='unlabelled'),
+                          student=resnet(pre=mixup)), unlabelled=images)
+    _, losses = train(config(images, model, tmp_path / 'run'))
+    assert all(step[name] > 0 for step in losses for name in (
+        'loss', 'loss_cls_kd', 'unlabelled.loss_cls_kd', 'unlabelled.loss_backbone_mse'))
+
+
+def test_pseudo_labels_of_classifiers_are_refused(tmp_path):
+    """Before the teacher is read."""
+    entry = dict(config='nowhere.py', checkpoint='nowhere.pth')
+    with pytest.raises(ValueError, match=r'labels objects and pixels, but the student, '
+                       r'ImageClassifier, is a classifier; leave the entry, or '
+                       r'--pseudo-labels, out: mmkd.KDLoss'):
+        build(dict(distiller(resnet(), entry, KD, dict(type='mmkd.PseudoLabels')), unlabelled='x'),
+              'mmpretrain')
+    with pytest.raises(ValueError, match='needs labels .*images=\'labelled\'.* in this entry$'):
+        build(dict(distiller(resnet(), entry, TERMS[0]), unlabelled='x'), 'mmpretrain')

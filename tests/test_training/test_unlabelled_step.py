@@ -230,6 +230,21 @@ def test_label_maps_ignore_what_is_uncertain_or_unknown(tmp_path):
     assert head.sampler is None
 
 
+def test_endings_and_broken_images_of_a_folder(shapes, teacher, tmp_path):
+    """A run goes on, and the log names the file."""
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), np.full((64, 96, 3), 99, np.uint8))
+        (tmp_path / f'{number}.png').rename(tmp_path / f'{number}.image')
+    (tmp_path / 'broken.image').write_bytes(b'')
+    _, losses = train(config_of(shapes, tmp_path / 'run', retinanet(), teacher, NECK,
+                                unlabelled=dict(folder=str(tmp_path), suffixes=['.image'],
+                                                dataloader=dict(batch_size=3))))
+    assert all(one['unlabelled.loss_neck_mse'] > 0 for one in losses)
+    text = log_of(tmp_path / 'run')
+    assert 'Unlabelled images: 3, 3 for each process in a step' in text
+    assert text.count(f'`{tmp_path}/broken.image` cannot be read as an image') == 1
+
+
 # --- what must not change -----------------------------------------------------------------------
 
 
@@ -390,7 +405,11 @@ def made(*entries, unlabelled=None, **settings):
     ([DIST, dict(DIST, images='unlabelled')], 'x', 'is the name of an entry, but also the name of '
                                                    '`loss_cls_dist` on unlabelled images; write '
                                                    "images='labelled'"),
-    ([DIST], dict(folder='x', shuffle=True), 'keys folder, dataloader, norm, but got `shuffle`'),
+    ([DIST], dict(folder='x', shuffle=True),
+     'keys folder, suffixes, dataloader, norm, but got `shuffle`'),
+    ([DIST], dict(folder='x', suffixes=3), '`unlabelled.suffixes` must be a list of endings'),
+    ([DIST], dict(dataloader=dict(dataset={}), suffixes='.png'),
+     'are endings of the images of a `folder`, but there is a `dataloader`; leave `suffixes` out'),
     ([DIST], dict(dataloader=dict(batch_size=2)), 'either a `folder` of images or a `dataloader`'),
     ([DIST], dict(folder='x', norm='own'), "`unlabelled.norm` must be one of 'labelled', 'both'"),
     ([DIST], [1], r'must be a folder of images or a dict with a `dataloader`, but got \[1\]')])
@@ -447,6 +466,20 @@ def test_a_teacher_of_other_labels_is_refused(shapes, pictures, tmp_path, studen
         train(config_of(shapes, tmp_path / 'run', student, entry, LABELS, unlabelled=pictures))
 
 
+@pytest.mark.parametrize('student_first', [True, False])
+def test_the_kind_of_labels_comes_before_the_classes(tmp_path, student_first):
+    """Classes of another kind of model do not match either, but no mapping would help."""
+    from mmkd import FrozenTeacher, PseudoLabels
+    models = [(retinanet(), 'mmdet', list('abc')), (segmentor(classes=5), 'mmseg', list('vwxyz'))]
+    (student, scope, classes), (other, other_scope, names) = models[::1 if student_first else -1]
+    built = build(student, scope)
+    network = FrozenTeacher(**save_teacher(tmp_path / 't.pth', other, names, scope=other_scope))
+    network.prepare(built)
+    with pytest.raises(ValueError, match=r'learns from (objects|label maps), but `teacher`, .*, '
+                       r'predicts (objects|label maps); give a teacher that predicts'):
+        PseudoLabels().prepare(network, built, classes, (64, 64))
+
+
 def test_labels_in_another_order_than_their_names_are_refused(shapes, pictures, teacher, tmp_path):
     """Also without a term. mmdet numbers labels in the order of the file, not of `metainfo`."""
     with pytest.raises(ValueError, match='order of'):
@@ -468,5 +501,34 @@ def test_teacher_without_detections_warns_once(pictures, teacher, monkeypatch):
         assert len(said) == (step > 9)
         found = labels.truth(network, model.student, batch['inputs'], batch['data_samples'])
         assert not any(len(one.gt_instances) for one in found)
-    assert f'for 20 images in a row; the highest score of all images so far is {highest:.3g}' in (
-        said[0])
+    assert said[0] == (
+        'mmkd.PseudoLabels: no prediction of `teacher` has become a label in 20 images in a row; '
+        f'in all images so far the highest score is {highest:.3g}, the threshold 0.99; lower '
+        '`score_thr`, or look whether the model knows this kind of images')
+
+
+def test_the_threshold_of_the_teachers_own_config_is_named(tmp_path, monkeypatch):
+    """It leaves no score that could be reported, and comes before a lower `score_thr`."""
+    from mmkd import FrozenTeacher, PseudoLabels
+    from mmkd.training import pseudo_labels
+    said = []
+    monkeypatch.setattr(pseudo_labels, 'warn', said.append)
+    monkeypatch.setattr(pseudo_labels, 'PATIENCE', 20)
+    model = retinanet()
+    model['test_cfg'] = dict(model['test_cfg'], score_thr=0.9)
+    student = build(retinanet())
+    network = FrozenTeacher(**save_teacher(tmp_path / 't.pth', model))
+    network.prepare(student)
+    labels = PseudoLabels(score_thr=0.5, ignore_thr=0.4)
+    labels.prepare(network, student, CLASSES, (64, 64))
+    assert said == [
+        'mmkd.PseudoLabels: scores from 0.4 are asked for, but `teacher` predicts none below '
+        '`model.test_cfg.score_thr=0.9` of its config; lower that one, too']
+    batch = student.data_preprocessor(images([0, 1]), True)
+    for _ in range(10):
+        labels.truth(network, student, batch['inputs'], batch['data_samples'])
+    assert said[1:] == [
+        'mmkd.PseudoLabels: no prediction of `teacher` has become a label in 20 images in a row; '
+        'in all images so far the model predicts nothing above the threshold of its own config, '
+        '`model.test_cfg.score_thr=0.9`; look whether it knows this kind of images, or lower that '
+        'one']
