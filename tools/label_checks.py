@@ -56,10 +56,13 @@ def thresholds_in(words: Sequence[str]) -> Any:
     try:
         if len(words) == 1 and '=' not in words[0]:
             return float(words[0])
-        pairs = [word.rpartition('=') for word in words]
-        check_once('--score-thr', [name for name, _, _ in pairs])
-        return {name: float(value) for name, _, value in pairs if name or 1 / 0}
-    except (ValueError, ZeroDivisionError):
+        pairs = [word.rsplit('=', 1) for word in words]
+        check_once('--score-thr', [pair[0] for pair in pairs])
+        found = {name: float(value) for name, value in pairs}
+        if '' in found:
+            raise ValueError('no class')
+        return found
+    except ValueError:  # a word has no sign, no name, or no number
         raise SystemExit(f'--score-thr takes a number, or CLASS=NUMBER for each class, but got '
                          f'{" ".join(words)}; write for instance 0.5') from None
 
