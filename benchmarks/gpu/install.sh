@@ -16,10 +16,12 @@ if [ ! -f "$SITE/.whole" ]; then
             -I"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
             -o "$BOUND" .gpu/mmcv/pybind.cpp || return 1
     fi
-    # missing.o stands for operators that were not compiled. torch provides cudart.
+    # missing.o stands for operators that were not compiled. cudart is the one that torch has loaded.
+    CUDART=$(ls "$TORCH"/../nvidia/cu13/lib/libcudart.so* "$TORCH"/lib/libcudart*.so* \
+        /usr/local/cuda/lib64/libcudart.so* 2> /dev/null | head -n 1)
     g++ -shared -o "$SITE/mmcv/_ext$SUFFIX" \
         "$BOUND" $(ls .gpu/objects/*.o | grep -v pybind) -L"$TORCH/lib" \
-        -lc10 -lc10_cuda -ltorch -ltorch_cpu -ltorch_cuda -ltorch_python \
+        -lc10 -lc10_cuda -ltorch -ltorch_cpu -ltorch_cuda -ltorch_python $CUDART \
         -Wl,-rpath,"$TORCH/lib" || return 1
     # collect_env of mmengine imports distutils, which Python 3.12 has not.
     ln -s setuptools/_distutils "$SITE/distutils"
