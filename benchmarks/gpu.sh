@@ -19,7 +19,8 @@
 # Each section has a time limit and writes its results to DIR/results.md when it ends, and what it
 # has measured until then if it does not end. Sections in results.md are not repeated. On a machine
 # that starts empty, name those that are left.
-# --limit: seconds for all sections; the others are left for the next call.
+# --limit: seconds for all sections; the others are left for the next call. For two calls on a machine
+# that is lent for 15 minutes: `--limit 420`, and then `--limit 300 train cascade amp`, or what is left.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-work_dirs/gpu} LIMIT=520

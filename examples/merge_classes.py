@@ -20,12 +20,17 @@ def merge(data: Dict[str, Any], joins: Dict[str, Sequence[str]]) -> Dict[str, An
         joins (dict[str, Sequence[str]]): The old names of each new class.
 
     Raises:
-        ValueError: If a class is not in the file.
+        ValueError: If a class is not in the file, or in several new ones, or if a new name is that
+            of a class that stays.
     """
     old = {one['name']: one['id'] for one in data['categories']}
     missing = [name for names in joins.values() for name in names if name not in old]
     if missing:
         raise ValueError(f'no class {missing[0]!r}; the file has {", ".join(old)}')
+    joined = [name for names in joins.values() for name in names]
+    if len(set(joined)) < len(joined) or set(joins) & (set(old) - set(joined)):
+        raise ValueError('each class goes into one new class, whose name no other class has; got '
+                         f'{joins}')
     of_old = {name: new for new, names in joins.items() for name in names}
     new = list(joins) + [name for name in old if name not in of_old]
     number = {old[name]: new.index(of_old.get(name, name)) + 1 for name in old}
@@ -43,7 +48,10 @@ def main() -> None:
     parser.add_argument('target', help='COCO file to write')
     parser.add_argument('joins', nargs='+', metavar='NEW=OLD,OLD', help='classes to join')
     args = parser.parse_args()
-    joins = {new: names.split(',') for new, names in (one.split('=') for one in args.joins)}
+    pairs = [one.partition('=') for one in args.joins]
+    if not all(new and names for new, _, names in pairs):
+        parser.error(f'{" ".join(args.joins)}: write NEW=OLD,OLD, for instance cell=RBC,WBC')
+    joins = {new: names.split(',') for new, _, names in pairs}
     with open(args.source, encoding='utf-8') as file:
         merged = merge(json.load(file), joins)
     os.makedirs(os.path.dirname(args.target) or '.', exist_ok=True)

@@ -132,12 +132,14 @@ def main() -> None:
                    'them, write the files again, and give a new --out' if progress.unreadable
                    else ''))
             return
-        note_own_threshold(model, selection)
+        own = own_threshold(model, 'model.student' if 'student' in config.model else 'model')
+        note_own_threshold(own, selection)
         if args.against:
             warn_of_overlap(args.against, root, names)
         is_reduced = any(one.is_reduced for one in zero_labels_of_config(config))
-        label(args, model, config, root, names, classes, kept, selection, progress, is_reduced)
-        finish(args, root, names, classes, kept, progress, is_reduced, own_threshold(model))
+        label(args, model, config, root, names, classes, kept, selection, progress, is_reduced,
+              own)
+        finish(args, root, names, classes, kept, progress, is_reduced, own)
 
 
 # --- prediction -----------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def main() -> None:
 
 def label(args: argparse.Namespace, model: Any, config: Config, root: str, names: Sequence[str],
           classes: Sequence[str], kept: Sequence[int], selection: Selection, progress: Progress,
-          is_reduced: bool) -> None:
+          is_reduced: bool, own: Optional[Tuple[str, float]]) -> None:
     """Predict all images that have no record yet, and keep a record of each."""
     device = args.device or get_device()
     model = model.to(device).eval()
@@ -167,8 +169,7 @@ def label(args: argparse.Namespace, model: Any, config: Config, root: str, names
                 highest = max(record.get('highest', 0.), highest if in_a_row else 0.)
                 if in_a_row == MOST_WITHOUT and not is_said:
                     is_said = True
-                    why = no_label(highest, selection.score_thr, own_threshold(model),
-                                   '--score-thr')
+                    why = no_label(highest, selection.score_thr, own, '--score-thr')
                     bar.write(f'WARNING: no prediction has become a label in {MOST_WITHOUT} images '
                               f'in a row; {why}')
                 bar.update()

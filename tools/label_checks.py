@@ -1,13 +1,13 @@
 """Can tools/label.py do what it is asked for? Checked before the first image."""
 from collections import Counter
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from label_files import map_name
 
 from mmkd.core.names import joined
 from mmkd.data.pseudo_labels import Selection
 from mmkd.files.classes import doubled
-from mmkd.networks.predicting import is_classifier, is_segmentor, own_threshold
+from mmkd.networks.predicting import is_classifier, is_segmentor
 from mmkd.networks.prompts import check_prompts, texts_of
 from mmkd.points import TextDetector
 from mmkd.points.prompt import problem_of, set_prompt
@@ -42,9 +42,8 @@ def check_kind(model: Any, selection: Selection, names: Sequence[str]) -> None:
                          'list those to label in a .txt file')
 
 
-def note_own_threshold(model: Any, selection: Selection) -> None:
-    """Say if the model's own config removes scores that are asked for."""
-    own = own_threshold(model)
+def note_own_threshold(own: Optional[Tuple[str, float]], selection: Selection) -> None:
+    """Say if the model's own config, its key and value, removes scores that are asked for."""
     if own is not None and selection.least < own[1]:
         key, least = own
         print(f'WARNING: scores from {selection.least} are asked for, but the model predicts none '

@@ -8,7 +8,7 @@
 # headers. mmengine, mmdet, mmseg and their dependencies are copied as wheels. Except for pybind.cpp,
 # mmcv's operators do not depend on the version of Python: the objects are compiled here, for compute
 # capability 9.0, and linked on the GPU machine. Only the CUDA operators of RetinaNet, Faster and
-# Cascade R-CNN, Deformable DETR and Mask2Former are included, and no CPU operators.
+# Cascade R-CNN, Deformable DETR and Mask2Former are included, and NMS and RoIAlign for the CPU.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=$PWD/.gpu
@@ -79,6 +79,9 @@ for name in $FOR_CUDA; do
         -D__CUDA_NO_BFLOAT16_CONVERSIONS__ -D__CUDA_NO_HALF2_OPERATORS__ "$SOURCE/pytorch/cuda/${name}_cuda.cu"
 done
 compile cudabind.o g++ -fPIC -w "$SOURCE/pytorch/cuda/cudabind.cpp"
+for name in nms roi_align; do  # what can be compared is found on the CPU
+    compile "$name.cpu.o" g++ -fPIC -w "$SOURCE/pytorch/cpu/$name.cpp"
+done
 
 echo 'what calls them'
 # Sources are combined, because parsing torch's headers takes most of the time.

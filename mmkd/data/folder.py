@@ -60,7 +60,7 @@ def _files(folder: str, above: Tuple[str, ...]) -> Iterator[str]:
         return
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.path, entry.is_dir()) for entry in entries]
+            found = [(entry.path, _is_folder(entry)) for entry in entries]
     except PermissionError:
         if not above:
             raise
@@ -70,6 +70,13 @@ def _files(folder: str, above: Tuple[str, ...]) -> Iterator[str]:
             yield from _files(path, (*above, real))
         else:
             yield path
+
+
+def _is_folder(entry: Any) -> bool:
+    try:
+        return bool(entry.is_dir())
+    except OSError:  # a link to itself, or into a folder that may not be read
+        return False
 
 
 def endings(given: Any, what: str) -> Tuple[str, ...]:

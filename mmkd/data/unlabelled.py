@@ -115,11 +115,12 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'{TRIES} images in a row of the folder of unlabelled images, `{self.folder}`, '
                 f'cannot be read, the last is `{path}`: {why}; remove the files that are no '
-                'images, or give another folder') from error
+                'images, or give another folder; if they are images, look at the transform of the '
+                'pipeline that loads them') from error
         if path not in self._named:
             self._named.add(path)
             warn(f'`{path}` cannot be read as an image: {why}; another unlabelled image takes its '
-                 'place, remove it')
+                 'place; look at it, or remove it')
 
 
 @TRANSFORMS.register_module()

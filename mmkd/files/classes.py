@@ -209,11 +209,13 @@ def _content(path: str, twice: List[str]) -> Any:
         twice.extend(doubled([name for name, _ in pairs if isinstance(name, str)]))
         return dict(pairs)
 
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8-sig') as file:  # some editors begin with a mark
         text = file.read()
     if path.lower().endswith('.py'):
-        written = [one for one in ast.parse(text).body if isinstance(one, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == 'classes' for target in one.targets)]
+        written = [one for one in ast.parse(text).body
+                   if isinstance(one, (ast.Assign, ast.AnnAssign)) and any(
+                       isinstance(target, ast.Name) and target.id == 'classes' for target in (
+                           one.targets if isinstance(one, ast.Assign) else [one.target]))]
         for node in [node for one in written for node in ast.walk(one)]:
             if isinstance(node, ast.Dict):
                 once([(key.value, None) for key in node.keys if isinstance(key, ast.Constant)])

@@ -73,11 +73,12 @@ def is_classifier(model: Any) -> bool:
     return family_of(model).kind == 'classifier'
 
 
-def own_threshold(model: Any) -> Optional[Tuple[str, float]]:
+def own_threshold(model: Any, at: str = 'model') -> Optional[Tuple[str, float]]:
     """The least score of what a detector predicts by its own config.
 
     Args:
         model (nn.Module): A model.
+        at (str): Key of the model in the config. Defaults to 'model'.
 
     Returns:
         tuple[str, float] | None: Key in the config and value, such as
@@ -87,7 +88,7 @@ def own_threshold(model: Any) -> Optional[Tuple[str, float]]:
     for key, part in (('', settings), ('rcnn.', settings.get('rcnn') or {})):
         least = part.get('score_thr')
         if isinstance(least, (int, float)) and least > 0:
-            return f'model.test_cfg.{key}score_thr', float(least)
+            return f'{at}.test_cfg.{key}score_thr', float(least)
     return None
 
 

@@ -156,6 +156,8 @@ def test_files_without_a_mapping(tmp_path, text, error, message):
     ('m.yaml', 'car: bus\nvehicle: bus\nvehicle: truck\n', ValueError, "names 'vehicle' twice"),
     ('m.yml', 'classes:\n  a: x\n  b: y\n  a:\n', ValueError, "names 'a' twice"),
     ('m.py', "classes = {'a': 'x', 'b': None, 'a': 'y'}\n", ValueError, "names 'a' twice"),
+    ('m.py', "classes: dict = {'a': 'x', 'a': 'y'}\n", ValueError, "names 'a' twice"),
+    ('m.json', '\ufeff{"a": "x", "a": "y"}', ValueError, "names 'a' twice"),
     ('m.py', "mapping = dict(a='x')\n", ValueError, r'm.py` has no variable `classes`; write a '
      r'mapping of classes in it, such as classes = dict\(RBC='),
     ('m.py', 'classes = dict(', ValueError, r'm.py` cannot be read: SyntaxError.*classes = dict')])

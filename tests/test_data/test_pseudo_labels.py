@@ -147,6 +147,8 @@ def test_own_threshold_of_a_model():
         model = SimpleNamespace(test_cfg=settings and ConfigDict(settings))
         assert own_threshold(model) == expected
     assert own_threshold(SimpleNamespace()) is None
+    assert own_threshold(SimpleNamespace(test_cfg=dict(score_thr=.05)), 'model.student') == (
+        'model.student.test_cfg.score_thr', .05)
 
 
 def test_thresholds_must_fit_the_classes():

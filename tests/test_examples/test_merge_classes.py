@@ -45,6 +45,13 @@ def test_an_unknown_class_is_named(merge):
         merge(blood(), dict(cell=['rbc']))
 
 
+@pytest.mark.parametrize('joins', [
+    dict(Platelets=['RBC', 'WBC']), dict(cell=['RBC', 'WBC'], red=['RBC'])])
+def test_classes_that_would_be_mixed_up_are_refused(merge, joins):
+    with pytest.raises(ValueError, match='each class goes into one new class'):
+        merge(blood(), joins)
+
+
 def test_the_command_writes_the_file_into_a_new_folder(tmp_path):
     source, target = tmp_path / 'all.json', tmp_path / 'new' / 'cells.json'
     source.write_text(json.dumps(blood()))
