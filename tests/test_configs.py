@@ -300,9 +300,10 @@ def test_model_predicts_the_classes_of_its_data(path):
         assert len(model.terms) + len(labels) >= len(config.model.distill) > 0
         assert all(match.spec.on_student for match in model.terms)
         teacher = Config.fromfile(config_path(config.model.teacher.config))
-        assert classes_in(teacher) == classes
+        taught = classes_in(teacher)
+        assert 'classes' in config.model.teacher or taught == classes
         with DefaultScope.overwrite_default_scope(teacher.default_scope):
-            assert points_of(MODELS.build(teacher.model))['cls'].num_named == len(classes)
+            assert points_of(MODELS.build(teacher.model))['cls'].num_named == len(taught)
 
 
 @pytest.mark.parametrize('path', slow_but(
