@@ -13,11 +13,7 @@ from typing import Any, Dict, Sequence
 
 
 def merge(data: Dict[str, Any], joins: Dict[str, Sequence[str]]) -> Dict[str, Any]:
-    """Return the data with the classes of ``joins`` joined.
-
-    Args:
-        data (dict): Content of a COCO file.
-        joins (dict[str, Sequence[str]]): The old names of each new class.
+    """Return the data of a COCO file, with the classes of ``joins`` (new: old names) joined.
 
     Raises:
         ValueError: If a class is not in the file, or in several new ones, or if a new name is that
