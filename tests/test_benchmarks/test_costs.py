@@ -149,16 +149,16 @@ def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatc
             if '--no-times' in command:
                 folder = tmp_path / 'x_a' / 'memory'
                 folder.mkdir()
-                (folder / 'benchmark.json').write_text(json.dumps(dict(steps=dict(memory={
-                    'student alone': dict(peak=10.), 'a': dict(peak=12.)}))))
+                (folder / 'benchmark.json').write_text(json.dumps(dict(steps=dict(one=dict(memory={
+                    'student alone': dict(peak=10.), 'a': dict(peak=12.)})))))
             elif not self.returncode:
                 folder = tmp_path / f'x_{"_".join(names)}'
                 folder.mkdir()
                 seconds = {'student alone': [1.], 'teacher, whole forward': [1.],
                            **{one: [3.] for name in names
                               for one in (name, f'{name}, teacher observed')}}
-                (folder / 'benchmark.json').write_text(json.dumps(dict(machine='M', steps=dict(
-                    seconds=seconds, memory={}, parameters=dict.fromkeys(names, 0)))))
+                (folder / 'benchmark.json').write_text(json.dumps(dict(machine='M', steps=dict(one=dict(
+                    seconds=seconds, memory={}, parameters=dict.fromkeys(names, 0))))))
 
     monkeypatch.setattr(methods.subprocess, 'run', Ended)
     pair = methods.Models('X', 's', 't')
