@@ -157,7 +157,8 @@ def test_a_group_is_measured_once_and_one_by_one_if_it_fails(methods, monkeypatc
                 seconds = {'student alone': [1.], 'teacher, whole forward': [1.],
                            **{one: [3.] for name in names
                               for one in (name, f'{name}, teacher observed')}}
-                (folder / 'benchmark.json').write_text(json.dumps(dict(machine='M', steps=dict(one=dict(
+                (folder / 'benchmark.json').write_text(json.dumps(dict(
+                    machine='M', steps=dict(one=dict(
                     seconds=seconds, memory={}, parameters=dict.fromkeys(names, 0))))))
 
     monkeypatch.setattr(methods.subprocess, 'run', Ended)
