@@ -142,19 +142,18 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> None:
     """Write what is measured whenever a setting or a loss is finished."""
     found: Dict[str, Any] = dict(machine=machine_of(args), command=' '.join(sys.argv[1:]))
-    steps: Dict[str, Any] = {}
-    losses: Dict[str, Any] = {}
+    text = ''
     if args.configs or args.student:
-        found['steps'] = steps
+        found['steps'] = {}
         for setting, one in measure_steps(args):
-            steps[str(setting)] = one
-            write(args, found)
+            found['steps'][str(setting)] = one
+            text = write(args, found)
     if args.losses:
-        found['losses'] = losses
+        found['losses'] = {}
         for name, one in measure_losses(args):
-            losses[name] = one
-            write(args, found)
-    print(f'\n{write(args, found)}\nWritten to {args.work_dir}')
+            found['losses'][name] = one
+            text = write(args, found)
+    print(f'\n{text}\nWritten to {args.work_dir}')
 
 
 def write(args: argparse.Namespace, found: Dict[str, Any]) -> str:

@@ -188,6 +188,8 @@ def step_of(args: argparse.Namespace, config: Config, model: Any,
     number = count(1)
 
     def at(setting: Setting) -> Step:
+        # BFloat16OptimWrapper of an earlier setting has made the weights channels-last.
+        model.to(memory_format=torch.contiguous_format)
         optimizer = build_optim_wrapper(getattr(model, 'student', model),
                                         optimizer_of(config, setting, args.device))
         batch = made_up_batch(getattr(model, 'student', model), *args.size, setting.batch_size)
