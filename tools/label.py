@@ -39,13 +39,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mmkd.core.build import build_model
-from mmkd.data.pseudo_labels import (
-    IGNORED,
-    Selection,
-    no_label,
-    scoring_of,
-    truth_of,
-)
+from mmkd.data.pixel_scores import IGNORED, scoring_of
+from mmkd.data.pseudo_labels import Selection, no_label, truth_of
 from mmkd.files.checkpoint import load_hashed
 from mmkd.files.classes import classes_of_checkpoint, classes_of_config
 from mmkd.files.fit import load_exactly

@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from label_files import map_name
 
 from mmkd.core.names import joined
-from mmkd.data.pseudo_labels import Selection
+from mmkd.data.pseudo_labels import Selection, removed
 from mmkd.files.classes import doubled
 from mmkd.networks.predicting import is_classifier, is_segmentor
 from mmkd.networks.prompts import check_prompts, texts_of
@@ -44,10 +44,9 @@ def check_kind(model: Any, selection: Selection, names: Sequence[str]) -> None:
 
 def note_own_threshold(own: Optional[Tuple[str, float]], selection: Selection) -> None:
     """Say if the model's own config, its key and value, removes scores that are asked for."""
-    if own is not None and selection.least < own[1]:
-        key, least = own
-        print(f'WARNING: scores from {selection.least} are asked for, but the model predicts none '
-              f'below `{key}={least}` of its config; add --cfg-options {key}={selection.least}')
+    said = removed(selection.least, own, 'the model')
+    if own is not None and said:
+        print(f'WARNING: {said}; add --cfg-options {own[0]}={selection.least}')
 
 
 def thresholds_in(words: Sequence[str]) -> Any:

@@ -18,7 +18,7 @@ from fingerprint import differences, told
 from PIL import Image
 from pycocotools import mask as rle
 
-from mmkd.data.pseudo_labels import IGNORED
+from mmkd.data.pixel_scores import IGNORED
 
 BINS = 10
 """Bins of the histogram of scores, from 0 to 1."""

@@ -6,7 +6,7 @@ import numpy as np
 from label_files import map_name
 from PIL import Image
 
-from mmkd.data.pseudo_labels import IGNORED
+from mmkd.data.pixel_scores import IGNORED
 
 matplotlib.use('Agg')
 import os

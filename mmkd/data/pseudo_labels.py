@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ..core.names import joined, shown_names
 from .overlap import image_paths, overlap
-from .pixel_scores import IGNORED, Groups, pixel_scores, scoring_of
+from .pixel_scores import IGNORED, Groups, pixel_scores
 
-__all__ = ['IGNORED', 'Selection', 'image_paths', 'no_label', 'overlap', 'pixel_scores',
-           'scoring_of', 'truth_of']
+__all__ = ['Selection', 'image_paths', 'no_label', 'overlap', 'removed', 'truth_of']
 
 
 class Selection:
@@ -201,6 +200,24 @@ def truth_of(prediction: Any, selection: Selection, classes: Sequence[str],
     truth.gt_sem_seg = PixelData(data=labels.masked_fill(~is_label, IGNORED)[None])
     truth.gt_sem_seg_scores = PixelData(data=scores[None])
     return truth
+
+
+def removed(least: float, own: Optional[Tuple[str, float]], model: str) -> Optional[str]:
+    """What to say if a model's own threshold removes scores that are asked for, or None.
+
+    Args:
+        least (float): The least score that is asked for, :attr:`Selection.least`.
+        own (tuple[str, float], optional): See :func:`no_label`.
+        model (str): Name of the model, for the message.
+
+    Example:
+        >>> removed(0.01, ('model.test_cfg.score_thr', 0.05), 'the model')[31:]
+        'for, but the model predicts none below `model.test_cfg.score_thr=0.05` of its config'
+    """
+    if own is None or least >= own[1]:
+        return None
+    return (f'scores from {least} are asked for, but {model} predicts none below '
+            f'`{own[0]}={own[1]}` of its config')
 
 
 def no_label(highest: float, threshold: Any, own: Optional[Tuple[str, float]],

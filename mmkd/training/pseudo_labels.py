@@ -10,7 +10,8 @@ from ..core.build import named_arguments
 from ..core.errors import explained
 from ..core.log import warn
 from ..core.names import joined, shown_names
-from ..data.pseudo_labels import IGNORED, Selection, no_label, scoring_of, truth_of
+from ..data.pixel_scores import IGNORED, scoring_of
+from ..data.pseudo_labels import Selection, no_label, removed, truth_of
 from ..networks import BaseTeacher
 from ..networks.predicting import (
     can_predict,
@@ -145,11 +146,9 @@ class PseudoLabels:
 
     def _note_own_threshold(self, model: Any) -> None:
         self._own = own_threshold(model)
-        if self._own is not None and self.selection.least < self._own[1]:
-            key, least = self._own
-            warn(f'mmkd.PseudoLabels: scores from {self.selection.least} are asked for, but '
-                 f'`{self.teacher}` predicts none below `{key}={least}` of its config; lower that '
-                 'one, too')
+        said = removed(self.selection.least, self._own, f'`{self.teacher}`')
+        if said:
+            warn(f'mmkd.PseudoLabels: {said}; lower that one, too')
 
     def _match(self, network: BaseTeacher, student: Any, classes: Optional[Sequence[str]]) -> None:
         counts = [number_of_classes(model) for model in (student, network.model)]

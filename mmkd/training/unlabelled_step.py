@@ -6,9 +6,10 @@ from typing import Any, Callable, Dict, List
 import torch
 from torch import Tensor, nn
 
+from ..data.pixel_scores import IGNORED
 from ..networks.predicting import is_classifier, is_segmentor
 from ..points.recorder import replaced_forward
-from .pseudo_labels import IGNORED, needs_masks
+from .pseudo_labels import needs_masks
 from .step import Step
 from .streams import name_in_stream, terms_for
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData
 
-from mmkd.data.pseudo_labels import Selection, overlap, pixel_scores, scoring_of, truth_of
+from mmkd.data.pixel_scores import pixel_scores, scoring_of
+from mmkd.data.pseudo_labels import Selection, overlap, truth_of
 from mmkd.networks.predicting import own_threshold
 
 mmdet = pytest.importorskip('mmdet')
