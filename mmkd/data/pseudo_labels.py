@@ -211,8 +211,10 @@ def removed(least: float, own: Optional[Tuple[str, float]], model: str) -> Optio
         model (str): Name of the model, for the message.
 
     Example:
-        >>> removed(0.01, ('model.test_cfg.score_thr', 0.05), 'the model')[31:]
-        'for, but the model predicts none below `model.test_cfg.score_thr=0.05` of its config'
+        >>> removed(0.01, ('score_thr', 0.05), 'it')
+        'scores from 0.01 are asked for, but it predicts none below `score_thr=0.05` of its config'
+        >>> removed(0.1, ('score_thr', 0.05), 'it') is None
+        True
     """
     if own is None or least >= own[1]:
         return None
