@@ -1,4 +1,5 @@
 """Pages and pictures that scripts write are what the scripts write today."""
+import json
 import runpy
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -20,6 +21,26 @@ def test_the_reference_has_all_public_names(monkeypatch):
         assert (DOCS / 'reference' / f'{page}.md').read_text() == text, (
             f'docs/reference/{page}.md is out of date; run docs/generate_reference.py')
     assert {path.stem for path in (DOCS / 'reference').glob('*.md')} == set(made)
+
+
+def test_the_table_of_evidence_is_that_of_the_results(monkeypatch):
+    made = script('generate_evidence.py', monkeypatch)
+    assert made['PAGE'].read_text() == made['page'](), 'run docs/generate_evidence.py'
+
+
+def test_a_row_of_evidence_is_computed_from_pairs_of_seeds(monkeypatch, tmp_path):
+    """By hand: gains 4, 2, 6; deviations 1 and 1; 4 of 8 points to the teacher."""
+    made = script('generate_evidence.py', monkeypatch)
+    (tmp_path / 'page').mkdir()
+    (tmp_path / 'page' / 'results.json').write_text(json.dumps(dict(
+        teacher=[dict(seed=0, AP=28.)],
+        student=[dict(seed=seed, AP=score) for seed, score in ((0, 20.), (1, 21.), (2, 19.))],
+        dist=[dict(seed=seed, AP=score) for seed, score in ((2, 25.), (0, 24.), (1, 23.))],
+        kd=[dict(seed=0, AP=40.)])))
+    monkeypatch.setitem(made['line_of'].__globals__, 'RESULTS', tmp_path)
+    line = made['line_of'](made['Row']('title', 'page', 'dist'))
+    assert line == ['[title](page)', '28.0', '20.0 ± 1.0', '40.0 (1 seed)', '24.0 ± 1.0', '–', '–',
+                    'dist 24.0 ± 1.0', '**+4.0 ± 2.0, 4.0 spreads**', '50%']
 
 
 @pytest.mark.parametrize('name', ['batch', 'dist', 'crosskd'])

@@ -1,0 +1,134 @@
+"""Write the table of evidence in docs/results/README.md, from the results.json of each page.
+
+    python docs/generate_evidence.py
+
+tests/test_docs/test_generated.py compares the page with the files. A file is the `results.json` of
+`tools/compare.py FOLDER --collect`, or a part of one.
+"""
+import json
+from functools import reduce
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+RESULTS = Path(__file__).resolve().parent / 'results'
+PAGE = RESULTS / 'README.md'
+BEGIN, END = '<!-- begin: docs/generate_evidence.py -->\n', '<!-- end -->\n'
+FIGURES = 'AP', 'bbox_mAP', 'mIoU'
+"""Names of the scores in the files."""
+
+Runs = Dict[str, List[Tuple[int, float]]]
+"""Seed and score of each run, by the name of the student."""
+
+
+class Row(NamedTuple):
+    """A pair of models and its data."""
+    title: str
+    page: str
+    """Folder of docs/results."""
+    auto: str
+    """Name of the run of the method that ``--method auto`` takes."""
+    part: Tuple[str, ...] = ()
+    """Keys that lead to the runs within results.json."""
+    features: Tuple[str, ...] = ()
+    """Names of runs with a method for features."""
+    combinations: Tuple[str, ...] = ()
+    """Names of runs with several terms."""
+
+
+ROWS = [
+    Row('one-stage, BCCD, from scratch', 'bccd', 'dist', features=('cwd', )),
+    Row('two-stage, BCCD, from scratch', 'bccd_faster_rcnn', 'dist_mimic',
+        combinations=('dist_mimic', )),
+    Row('queries, BCCD, ImageNet weights', 'bccd_methods', 'pkd', ('deformable_detr', ),
+        features=('pkd', )),
+    Row('segmentation, CamVid, ImageNet weights', 'camvid_methods', 'cwd', ('runs', ),
+        features=('cwd', 'mgd', 'freekd', 'at', 'fitnets', 'mimic', 'reviewkd', 'pkd')),
+    Row('few labels, 20 images of BCCD, ImageNet weights', 'few_labels', 'dist',
+        ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', )),
+]
+
+
+def runs_of(row: Row) -> Runs:
+    """The runs of a row.
+
+    Raises:
+        KeyError: If its file has no such part.
+    """
+    whole = json.loads((RESULTS / row.page / 'results.json').read_text())
+    part = reduce(lambda node, key: node[key], row.part, whole)
+    runs = {'teacher': whole.get('teacher', []), **part}
+    return {name: [(one.get('seed', 0), score_of(one))
+                   for one in (results if isinstance(results, list) else [results])]
+            for name, results in runs.items()}
+
+
+def score_of(run: Dict[str, Any]) -> float:
+    """The main score of a run, in per cent."""
+    return float(next(run[name] for name in FIGURES if name in run))
+
+
+def gains_of(runs: Runs, name: str) -> List[float]:
+    """Scores minus those of the student alone with the same seed."""
+    alone = dict(runs['student'])
+    return [score - alone[seed] for seed, score in runs[name] if seed in alone]
+
+
+def spread_of(runs: Runs, *names: str) -> Optional[float]:
+    """The largest standard deviation over the seeds; None with one seed."""
+    several = [[score for _, score in runs[name]] for name in names]
+    return max(map(stdev, several)) if all(len(scores) > 1 for scores in several) else None
+
+
+def best_of(runs: Runs, names: Tuple[str, ...]) -> str:
+    """The student with the highest mean among those with the most seeds; '' without any."""
+    return max((name for name in names if name in runs), default='',
+               key=lambda name: (len(runs[name]), mean(score for _, score in runs[name])))
+
+
+def cell(runs: Runs, name: str, with_name: bool = False) -> str:
+    """Mean ± standard deviation, and the number of seeds if there are less than three."""
+    if name not in runs:
+        return '–'
+    scores = [score for _, score in runs[name]]
+    text = f'{mean(scores):.1f}' + (f' ± {stdev(scores):.1f}' if len(scores) > 1 else '')
+    if len(scores) < 3 and name != 'teacher':
+        text += f' ({len(scores)} seed{"s" * (len(scores) > 1)})'
+    return f'{name} {text}' if with_name else text
+
+
+def line_of(row: Row) -> List[str]:
+    """The cells of a row."""
+    runs = runs_of(row)
+    feature, combination = best_of(runs, row.features), best_of(runs, row.combinations)
+    best = best_of(runs, ('kd', 'dist', feature, combination))
+    gains, spread = gains_of(runs, best), spread_of(runs, 'student', best)
+    alone, teacher = (mean(score for _, score in runs[name]) for name in ('student', 'teacher'))
+    gain = f'{mean(gains):+.1f}'
+    if spread is not None:
+        gain += f' ± {stdev(gains):.1f}, {mean(gains) / spread:.1f} spreads'
+        if mean(gains) > 2 * spread:
+            gain = f'**{gain}**'
+    return [f'[{row.title}]({row.page})', cell(runs, 'teacher'), cell(runs, 'student'),
+            cell(runs, 'kd'), cell(runs, 'dist'), cell(runs, feature, True),
+            cell(runs, combination, True), cell(runs, row.auto, True), gain,
+            f'{mean(gains) / (teacher - alone):.0%}']
+
+
+def table() -> str:
+    """The table, in Markdown."""
+    titles = ['', 'teacher', 'student alone', 'KD', 'DIST', 'best on features',
+              'best combination', '`auto`', 'gain of the best', 'of the way to the teacher']
+    rows = [titles, ['---'] * len(titles), *map(line_of, ROWS)]
+    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def page() -> str:
+    """The whole page, with the table of today."""
+    text = PAGE.read_text()
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return f'{text[:begin]}\n{table()}\n{text[end:]}'  # a table begins after an empty line
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page())
