@@ -84,7 +84,8 @@ def _section(methods: List[Method]) -> str:
     for loss in classes:
         lines += _arguments(loss)
     for method in methods:
-        lines += [f'`--method {method.name}`:', '', '```python']
+        also = f', or `{method.also}`' if method.also else ''
+        lines += [f'`--method {method.name}`{also}:', '', '```python']
         for kind, recipe in method.recipes().items():
             # A kind that is no family is a class of a head.
             lines.append(f'# {FAMILIES.get(kind, kind)}' if kind else '# all other families'

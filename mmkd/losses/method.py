@@ -71,6 +71,7 @@ class Method:
         joined (dict[str, dict[str, Sequence[dict]]], optional): By the name of another method: its
             entries where both are joined by '+', by family of the student as in ``by_family``; ''
             stands for all families that are not named. Defaults to None: its own.
+        also (str): Another name for ``--method``, such as that of the loss. Defaults to '', none.
         **by_family (Sequence[dict] | Recipe): Entries by the ``kind`` of the student's family:
             'dense', 'roi', 'query', 'segmentor', 'classifier', ...; or by a class of its dense
             head, such as ``FCOSHead``, which is taken first. Instead of entries, a
@@ -81,6 +82,7 @@ class Method:
         prepare (dict[str, Preparation]): See above; {} for a single stage.
         instead (dict[str, str]): See above.
         joined (dict[str, dict[str, Sequence[dict]]]): See above.
+        also (str): See above.
 
     Raises:
         ValueError: If there is no entry, or if the name is taken by another method.
@@ -97,7 +99,7 @@ class Method:
                  around: Optional[Dict[str, Any]] = None,
                  prepare: Optional[Dict[str, Preparation]] = None,
                  instead: Optional[Dict[str, str]] = None,
-                 joined: Optional[Dict[str, Dict[str, Entries]]] = None,
+                 joined: Optional[Dict[str, Dict[str, Entries]]] = None, also: str = '',
                  **by_family: Union[Entries, Recipe]) -> None:
         if not isinstance(name, str) or not name or '+' in name or name != name.lower():
             raise ValueError(f'{name!r} is not a valid name of a method; write a name in lower '
@@ -107,7 +109,7 @@ class Method:
         if not entries and not any(one.entries for one in recipes.values()):
             raise ValueError(f'the method `{name}` has no entries; write what it compares, for '
                              "instance [dict(type='mmkd.DISTLoss', on='cls')]")
-        self.name, self._around = name, dict(around or {})
+        self.name, self.also, self._around = name, also, dict(around or {})
         self.prepare, self.instead = dict(prepare or {}), dict(instead or {})
         self.joined = {name: dict(entries) for name, entries in (joined or {}).items()}
         self.module = str(sys._getframe(1).f_globals.get('__name__'))
@@ -118,6 +120,8 @@ class Method:
             raise ValueError(f'there is a method `{name}` already, of `{other.module}`; use '
                              'another name')
         METHODS[name] = self
+        if also:
+            OTHER_NAMES[also] = name
 
     def kinds(self) -> str:
         """Families and heads with entries, for messages."""
@@ -155,6 +159,8 @@ class Method:
 
 METHODS: Dict[str, Method] = {}
 """All methods by name."""
+OTHER_NAMES: Dict[str, str] = {}
+"""Names of methods by their other names."""
 
 
 def methods_of(written: str) -> List[Method]:
@@ -163,10 +169,10 @@ def methods_of(written: str) -> List[Method]:
     Raises:
         ValueError: If a name is unknown; the message has the closest name.
     """
-    names = written.split('+')
+    names = [OTHER_NAMES.get(name, name) for name in written.split('+')]
     for name in names:
         if name not in METHODS:
-            nearest = get_close_matches(name, METHODS, 1)
+            nearest = get_close_matches(name, [*METHODS, *OTHER_NAMES], 1)
             raise ValueError(
                 f'no method `{name}`; ' + (f'write `{nearest[0]}`, the closest' if nearest else
                                            "write one of docs/methods.md, such as 'dist' or "

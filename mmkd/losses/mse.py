@@ -54,7 +54,7 @@ class MSELoss(DistillLoss):
 
 METHOD = Method('mimic', [
     dict(type='mmkd.MSELoss', on=('neck', 'backbone'), connector='conv')],
-    classifier=[dict(type='mmkd.MSELoss', on='backbone', connector='conv')])
+    classifier=[dict(type='mmkd.MSELoss', on='backbone', connector='conv')], also='mse')
 # Segmentors: point and weight of CIRKD's scripts, whose convolution has no bias. Others: a hint
 # from the middle of the network, as in FitNets; the weight is our choice.
 Method('fitnets', [dict(type='mmkd.MSELoss', on='backbone', levels=([-2], [-1]), connector='conv')],

@@ -209,8 +209,13 @@ def _torchvision(name: str, arguments: Dict[str, Any]) -> Built:
 
 def _transformers(name: str, arguments: Dict[str, Any]) -> Built:
     import transformers
-    with explained(f'`transformers:{name}` is not on this machine',
-                   'write the folder of a model, with its config.json'):
+    is_here = os.path.isfile(os.path.join(name, 'config.json'))
+    with explained(
+            f'transformers {getattr(transformers, "__version__", "")} cannot read the config.json '
+            f'of `transformers:{name}`' if is_here else
+            f'`transformers:{name}` is not on this machine',
+            'install the version that the file names (`transformers_version`), or a later one'
+            if is_here else 'write the folder of a model, with its config.json'):
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, **arguments)
     written: Sequence[str] = getattr(config, 'architectures', None) or ()
     kinds = [getattr(transformers, one, None) for one in written]

@@ -96,7 +96,8 @@ class Unlabelled:
             student (nn.Module): The student.
 
         Raises:
-            FileNotFoundError: If the folder does not exist or has no images.
+            FileNotFoundError: If the folder does not exist or has no images, or the annotations
+                that list the images of another data set are missing.
             ValueError: If the data set has no images, or cannot be completed without a Runner.
         """
         runner = current_runner()
@@ -185,6 +186,7 @@ def built(config: Dict[str, Any]) -> Any:
     """Build a data set.
 
     Raises:
+        FileNotFoundError: If a file is missing, such as the annotations that list its images.
         ValueError: If it has no images.
     """
     empty = ValueError(f'the unlabelled data set, {name_of(config)}, has no images; check '
@@ -193,6 +195,13 @@ def built(config: Dict[str, Any]) -> Any:
         dataset = DATASETS.build(config)
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
+    except FileNotFoundError as error:
+        if error.filename is None:  # a message of our own
+            raise
+        raise FileNotFoundError(
+            f'the unlabelled data set, {name_of(config)}, finds its images by its annotations, but '
+            f'there is no file {str(error.filename)!r}; write a file that lists the images, or '
+            "their folder alone: unlabelled=dict(folder='path/to/images')") from error
     except ValueError as error:
         if 'need at least one array' not in str(error):  # MMEngine serializes an empty list
             raise

@@ -13,6 +13,7 @@ from mmkd.data import unlabelled
 from mmkd.data.folder import images_in
 from mmkd.data.unlabelled import EndlessBatches, Seeded
 from mmkd.data.without_labels import first_pipeline, of_folder, without_labels
+from mmkd.training.unlabelled import built
 
 
 def taken(steps, start=0, **settings):
@@ -226,3 +227,13 @@ def test_only_crops_that_can_be_negative_are_allowed_to_be():
         'mmseg.RandomCrop', 'RandomCrop', 'mmdet.RandomCrop', 'NobodysRandomCrop')]
     found = without_labels(dict(pipeline=kept))['pipeline']
     assert ['allow_negative_crop' in one for one in found] == [False, True, True, False]
+
+
+@pytest.mark.parametrize('dataset', [
+    dict(type='mmdet.CocoDataset', ann_file='missing.json', data_prefix=dict(img='')),
+    dict(type='mmdet.VOCDataset', ann_file='missing.txt', data_prefix=dict(sub_data_root=''))])
+def test_a_data_set_without_the_file_that_lists_its_images_is_refused(tmp_path, dataset):
+    with pytest.raises(FileNotFoundError, match=(
+            r"the unlabelled data set, \w+, finds its images by its annotations, but there is no "
+            r"file '.*missing.*'; write a file .* or their folder alone: unlabelled=dict\(f")):
+        built(dict(dataset, data_root=str(tmp_path) + '/'))

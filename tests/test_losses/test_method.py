@@ -44,6 +44,13 @@ def test_several_are_joined_and_conflicts_are_refused(own):
         around_of(own, 'dense')
 
 
+def test_a_method_may_have_another_name():
+    assert methods_of('mse+kd') == [METHODS['mimic'], METHODS['kd']]
+    assert 'mse' not in METHODS  # it is listed once
+    with pytest.raises(ValueError, match='no method `mze`; write `mse`'):
+        methods_of('mze')
+
+
 def test_a_tuple_stands_for_alternatives():
     entry = dict(type='A', on=('a', 'b'), levels=[0], through=(dict(x=1), dict(x=2)), if_there=True)
     assert alternatives(entry) == [

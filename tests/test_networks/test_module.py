@@ -223,6 +223,14 @@ def test_student_trains_and_its_checkpoint_is_plain(shapes, tmp_path, teacher, e
     assert len(origin['random_weights']) == 16
 
 
+def test_images_without_labels_have_the_feature_term_alone(shapes, tmp_path):
+    model = dict(distiller(retinanet(), VIT, mse('neck', 'last')), unlabelled=shapes)
+    _, losses = train(detector_config(shapes, model, str(tmp_path / 'run')))
+    assert all(one['unlabelled.loss_neck_mse'] > 0 for one in losses)
+    assert {name for name in losses[0] if name.startswith('unlabelled')} == {
+        'unlabelled.loss_neck_mse'}
+
+
 def test_the_teacher_does_not_change_while_the_student_trains(shapes, tmp_path):
     from mmengine.runner import Runner
     runner = Runner.from_cfg(detector_config(shapes, distiller(
@@ -383,6 +391,32 @@ def test_timm_transformer_needs_only_its_name():
     refused('mmkd does not download weights', dict(teacher, arguments=dict(pretrained=True)))
 
 
+@pytest.mark.parametrize(('name', 'patch', 'extra'), [
+    ('vit_small_patch14_dinov2', 14, 1), ('vit_small_patch14_reg4_dinov2', 14, 5),
+    ('vit_small_patch16_dinov3', 16, 5)])
+def test_dino_teaches_images_that_its_patch_does_not_divide(name, patch, extra):
+    """A 70x100 image is resized for the teacher; its last tokens, after the norm, are the map."""
+    library('timm')
+    model = prepared(
+        dict(type='mmkd.ModuleTeacher', build=f'timm:{name}', checkpoint=None,
+             arguments=dict(depth=1, embed_dim=12, num_heads=1)),
+        mse('neck', 'backbone', connector='conv'))
+    images = torch.randn(2, 3, 70, 100)
+    _, told = observe(model, images)
+    (answer, ), = [list(one.values()) for one in told.values()]
+    rows, columns = round(70 / patch), round(100 / patch)
+    module = model.teacher.model.module
+    with torch.no_grad():
+        tokens = module.forward_features(interpolate(
+            images, (rows * patch, columns * patch), mode='bilinear', antialias=True))
+    assert tokens.shape[1] == rows * columns + extra
+    expected = tokens[:, extra:].transpose(1, 2).reshape(2, 12, rows, columns)
+    assert answer.levels
+    for level in answer.levels:
+        torch.testing.assert_close(level, interpolate(
+            expected, level.shape[2:], mode='bilinear'), rtol=1e-4, atol=1e-5)
+
+
 def test_timm_network_of_a_fixed_size_gets_resized_images():
     library('timm')
     model = prepared(dict(
@@ -400,6 +434,16 @@ def test_stages_of_timms_swin_have_their_channels_last():
         arguments=dict(embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)),
         points=dict(stage=dict(path='layers.2', layout='NHWC'))), mse('neck', 'stage'))
     assert model.terms[0].fitting.shapes[1] == [(1, 48, 8, 8)]
+
+
+@pytest.mark.parametrize('name', ['swin_t', 'swin_v2_t'])
+def test_all_stages_of_torchvisions_swin_teach(name):
+    library('torchvision')
+    model = prepared(
+        dict(type='mmkd.ModuleTeacher', build=f'torchvision:{name}', checkpoint=None),
+        mse('backbone', 'backbone', connector='conv'))
+    assert [shape[1:] for shape in model.terms[0].fitting.shapes[1]] == [
+        (96, 32, 32), (192, 16, 16), (384, 8, 8), (768, 4, 4)]
 
 
 def test_torchvision_detector_runs_only_its_backbone():
@@ -490,6 +534,8 @@ def test_settings_from_a_transformers_folder_are_used(monkeypatch, tmp_path):
             assert local_files_only
             if not os.path.isdir(folder):
                 raise OSError('not cached')
+            if 'config.json' in os.listdir(folder):
+                raise ValueError('model type `new` is not recognized')
             return cls()
 
     class TinyModel(TinyViT):
@@ -516,6 +562,11 @@ def test_settings_from_a_transformers_folder_are_used(monkeypatch, tmp_path):
     assert model.teacher.provenance()['mean'] == [127.5, 127.5, 127.5]
     refused('is not on this machine: OSError: not cached; write the folder',
             dict(teacher, build='transformers:someone/something'), mse('neck', 'last'))
+    (tmp_path / 'new').mkdir()
+    (tmp_path / 'new' / 'config.json').write_text('{"model_type": "new"}')
+    refused(r'cannot read the config.json of `transformers:.*`: ValueError: model type `new` is '
+            r'not recognized; install the version that the file names \(`transformers_version`\)',
+            dict(teacher, build=f'transformers:{tmp_path / "new"}'), mse('neck', 'last'))
     # Checkpoint files may have older parameter names.
     weights = {key.replace('blocks.', 'layer.'): one for key, one in TinyViT().state_dict().items()}
     teacher['checkpoint'] = str(tmp_path / 'model.pth')

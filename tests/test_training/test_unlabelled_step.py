@@ -23,6 +23,8 @@ from loops import images
 from mmengine.runner import Runner
 from torch import distributed, multiprocessing
 
+from mmkd.training.unlabelled_step import UnlabelledStep
+
 DIST = dict(type='mmkd.DISTLoss', on='cls')
 NECK = dict(type='mmkd.MSELoss', on='neck')
 LABELS = dict(type='mmkd.PseudoLabels', score_thr=0.)
@@ -81,10 +83,43 @@ def test_terms_are_those_of_labelled_images(shapes, teacher, tmp_path):
     assert '4 of 4 unlabelled images are among those of the validation' in text
 
 
-def test_two_stage_student_uses_its_own_proposals(shapes, pictures, tmp_path):
+def test_two_stage_student_uses_its_own_proposals(shapes, pictures, tmp_path, monkeypatch):
+    """Both networks look at the RoIs that the student's RPN proposes; the teacher's RPN is idle."""
+    from mmdet.models import RPNHead, SingleRoIExtractor
+    proposing, looked, steps = [], [], []
+    learn, propose = UnlabelledStep.losses, RPNHead.predict_by_feat
+    look = SingleRoIExtractor.forward
+
+    def learned(self, *args):
+        steps.append((len(proposing), len(looked)))
+        found = learn(self, *args)
+        steps[-1] += len(proposing), len(looked)
+        return found
+
+    def proposed(self, *args, **kwargs):
+        found = propose(self, *args, **kwargs)
+        proposing.append((self.feat_channels, [one.bboxes.detach() for one in found]))
+        return found
+
+    def looked_at(self, features, rois, *args):
+        looked.append((self.out_channels, rois.detach()))
+        return look(self, features, rois, *args)
+
+    monkeypatch.setattr(UnlabelledStep, 'losses', learned)
+    monkeypatch.setattr(RPNHead, 'predict_by_feat', proposed)
+    monkeypatch.setattr(SingleRoIExtractor, 'forward', looked_at)
     teacher = save_teacher(tmp_path / 't.pth', two_stage(channels=24))
     _, losses = train(config_of(shapes, tmp_path / 'run', two_stage(), teacher, DIST, NECK,
                                 unlabelled=pictures))
+    assert len(steps) == len(losses)
+    for first_proposal, first_look, last_proposal, last_look in steps:
+        (channels, boxes), = proposing[first_proposal:last_proposal]
+        assert channels == 16  # the student's; that of the teacher is 24
+        assert sorted(channels for channels, _ in looked[first_look:last_look]) == [16, 24]
+        for _, rois in looked[first_look:last_look]:
+            assert len(rois)
+            for row in rois:
+                assert (boxes[int(row[0])] - row[1:]).abs().sum(1).min() < 1e-3
     assert all(one['unlabelled.loss_cls_dist'] > 0 for one in losses)
     assert not [name for name in losses[0] if name.startswith('unlabelled.') and (
         'rpn' in name or name in ('unlabelled.loss_cls', 'unlabelled.loss_bbox'))]
