@@ -2,14 +2,23 @@
 
 Where MMEngine is not installed, the losses still work: ``from mmkd.losses import KDLoss``.
 """
+import sys
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Optional
 
 _found = find_spec('mmengine')
 
+import_error: Optional[ImportError] = None
+"""Why an import failed, for `python -m mmkd`, whose command `env` reports a broken environment."""
+
 if _found is not None and _found.origin is not None:  # not just a folder of that name
-    from .openmmlab import *
-    from .openmmlab import __all__ as __all__
+    try:
+        from .openmmlab import *
+        from .openmmlab import __all__ as __all__
+    except ImportError as error:
+        if sys.argv[:1] != ['-m']:  # while `python -m mmkd` is located
+            raise
+        import_error = error
 
     def __getattr__(name: str) -> Any:
         if name == 'HEADS':

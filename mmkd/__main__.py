@@ -10,7 +10,12 @@ import sys
 from difflib import get_close_matches
 from typing import Dict
 
+from mmkd import import_error
+from mmkd.core.requirements import check_installed
+
 HERE = os.path.dirname(os.path.abspath(__file__))
+REPORT = 'env'
+"""The command that runs in any environment."""
 FOLDERS = (os.path.join(HERE, '.mim', 'tools'), os.path.join(os.path.dirname(HERE), 'tools'))
 
 
@@ -50,6 +55,22 @@ def usage(tools: Dict[str, str]) -> str:
         '`python -m mmkd COMMAND --help` lists the options of a command.'])
 
 
+def check_environment() -> None:
+    """Check that mmkd can be imported as a whole.
+
+    Raises:
+        SystemExit: If it cannot.
+    """
+    error = import_error
+    if error is None and 'mmkd.openmmlab' not in sys.modules:  # without MMEngine
+        try:
+            check_installed()
+        except ImportError as found:
+            error = found
+    if error is not None:
+        raise SystemExit(f'mmkd: {error}')
+
+
 def main() -> None:
     """Run the tool that the command line names."""
     folder = next(filter(os.path.isdir, FOLDERS), None)
@@ -67,6 +88,8 @@ def main() -> None:
               (f' (closest: {nearest[0]})' if nearest else '') +
               f'; use one of {", ".join(tools)}', file=sys.stderr)
         raise SystemExit(2)
+    if command != REPORT:
+        check_environment()
     sys.argv[:2] = [path]
     sys.path[0] = folder  # as for a script: tools import one another
     runpy.run_path(path, run_name='__main__')

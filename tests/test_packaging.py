@@ -88,6 +88,62 @@ def test_commands_run_from_any_folder(installed):
     assert path_of('inspect-pair', tools) == path_of('inspect', tools) != ''
 
 
+BROKEN = """
+import sys
+from importlib import metadata
+find = metadata.Distribution.from_name
+def without(name):
+    if name in {names}:
+        raise metadata.PackageNotFoundError(name)
+    return find(name)
+metadata.Distribution.from_name = without
+for name in {names}:
+    sys.modules[name] = None
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('names', [('mmcv', ), ('mmengine', 'mmcv', 'mmdet', 'mmseg')])
+def test_an_environment_that_lacks_packages_is_reported(tmp_path, names):
+    """By `env`, which runs there, and by any other command, in a few lines."""
+    (tmp_path / 'sitecustomize.py').write_text(BROKEN.format(names=names))
+
+    def call(*words):
+        return subprocess.run([sys.executable, '-W', 'ignore', *words], cwd=tmp_path,
+                              env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}'),
+                              capture_output=True, text=True)
+
+    for words in (('-m', 'mmkd', 'env'), (f'{ROOT}/tools/env.py', )):
+        done = call(*words)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r'^mmcv +not installed$', done.stdout, re.MULTILINE)
+        assert re.search(r'^torch +\d', done.stdout, re.MULTILINE)
+    for words, prog in ((('-m', 'mmkd', 'train', 'a.py'), 'mmkd'),
+                        ((f'{ROOT}/tools/train.py', 'a.py'), 'train.py')):
+        done = call(*words)
+        assert done.returncode == 1
+        assert 'Traceback' not in done.stderr
+        assert f'{prog}: mmkd cannot work with the packages of this environment' in done.stderr
+        assert 'mmcv is not installed; `pip install "mmcv>=2.0,<2.2"`' in done.stderr
+
+
+@pytest.mark.parametrize(('variables', 'expected'), [
+    ({}, ('8', '8')), (dict(GPUS='4'), ('4', '4')), (dict(GPUS='16'), ('16', '8')),
+    (dict(GPUS='8', GPUS_PER_NODE='4'), ('8', '4'))])
+def test_slurm_is_asked_for_no_more_gpus_per_node_than_there_are(tmp_path, variables, expected):
+    """A program in place of srun prints its arguments."""
+    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    done = subprocess.run(
+        ['bash', f'{ROOT}/tools/slurm_train.sh', 'part', 'job', 'config.py', 'out', '--amp'],
+        env={'PATH': f'{tmp_path}:{os.environ["PATH"]}', **variables},
+        capture_output=True, text=True, check=True)
+    tasks, per_node = expected
+    assert f'--gres=gpu:{per_node} --ntasks={tasks} --ntasks-per-node={per_node} ' in done.stdout
+    assert done.stdout.rstrip().endswith(
+        'train.py config.py --work-dir=out --launcher=slurm --amp')
+
+
 def test_unknown_command_is_named(monkeypatch, capsys):
     from mmkd import __main__ as commands
     monkeypatch.setattr(sys, 'argv', ['mmkd', 'trian'])

@@ -199,6 +199,9 @@ def refusal_of(error: BaseException) -> Optional[str]:
         return text
     if text.startswith('Caught ') and 'Original Traceback' in text:  # from a data worker
         return _of_worker(text)
+    if isinstance(error, ModuleNotFoundError) and (
+            str(error.name).partition('.')[0] in ('mmengine', 'mmcv')):
+        return _not_installed()
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: {error.filename}; check the paths in the config and the options'
     missing = re.match(r"'ConfigDict' object has no attribute '(\w+)'", text)
@@ -211,6 +214,16 @@ def refusal_of(error: BaseException) -> Optional[str]:
     if isinstance(error, TypeError) and path.endswith(os.path.join('registry',
                                                                    'build_functions.py')):
         return f'{text}; check the arguments of this type in the config'
+    return None
+
+
+def _not_installed() -> Optional[str]:
+    """What is missing in this environment, with the commands that install it."""
+    try:
+        from mmkd.core.requirements import check_installed
+        check_installed()
+    except ImportError as error:
+        return str(error)
     return None
 
 

@@ -50,7 +50,6 @@ def system() -> List[Tuple[str, str]]:
 
 def packages() -> List[Tuple[str, str]]:
     """Versions of the installed packages."""
-    from mmkd.version import __version__
     lines = []
     for name in PACKAGES:
         try:
@@ -58,9 +57,18 @@ def packages() -> List[Tuple[str, str]]:
         except PackageNotFoundError:
             if name not in NEEDED and name != 'mmkd':
                 continue
-            text = 'not installed' if name != 'mmkd' else f'{__version__} (not installed by pip)'
+            text = 'not installed' if name != 'mmkd' else f'{own_version()} (not installed by pip)'
         lines.append((name, text))
     return lines
+
+
+def own_version() -> str:
+    """Version of mmkd; 'unknown' if it cannot be imported."""
+    try:
+        from mmkd.version import __version__
+    except Exception:
+        return 'unknown'
+    return __version__
 
 
 def of_torch() -> List[Tuple[str, str]]:
@@ -91,7 +99,10 @@ def settings() -> List[Tuple[str, str]]:
 
 def findings() -> List[Tuple[str, str]]:
     """What mmkd says of the installed versions."""
-    from mmkd.core.requirements import outside_range
+    try:
+        from mmkd.core.requirements import outside_range
+    except Exception as error:
+        return [('import mmkd', f'{type(error).__name__}: {error}')]
     return [('not supported', text) for text in outside_range()]
 
 

@@ -1,6 +1,6 @@
 """Which README.md goes with a published student? Its YAML header is what model hubs read."""
 import os
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Set
 
 import yaml
 from mmengine.config import Config
@@ -50,7 +50,9 @@ def card_of(file: str, config: Config, meta: Dict[str, Any], scores: Dict[str, f
         license=TO_FILL, library_name='mmengine',
         pipeline_tag=TASKS.get(config.get('default_scope', ''), TO_FILL),
         tags=['knowledge-distillation', 'mmkd', str(config.get('default_scope', ''))],
-        datasets=[TO_FILL])
+        datasets=[TO_FILL], distillation_methods=_losses(about),
+        teachers=[str(entry.get('checkpoint') or entry.get('config') or name)
+                  for name, entry in _networks(about).items()])
     name = os.path.splitext(os.path.basename(file))[0]
     if scores:
         head['model-index'] = [dict(name=name, results=[dict(
@@ -58,10 +60,12 @@ def card_of(file: str, config: Config, meta: Dict[str, Any], scores: Dict[str, f
             dataset=dict(name=TO_FILL, type=TO_FILL),
             metrics=[dict(type=key, value=value) for key, value in scores.items()])])]
     student = model_config(config)
+    own = sorted(types_of_mmkd(student))
     lines = ['---', yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), '---', '',
              f'# {name}', '', f'{student.get("type", "A model")} of {config.get("default_scope")}, '
-             'trained by knowledge distillation with mmkd. The file is an ordinary checkpoint: '
-             'mmkd is not needed to use it.', '']
+             'trained by knowledge distillation with mmkd. The file is an ordinary checkpoint'
+             + (f' of a model with {" and ".join(f"`{one}`" for one in own)}: install mmkd to '
+                'build it.' if own else ': mmkd is not needed to use it.'), '']
     lines += ['## Teacher', '', *_teachers(about), '', '## Method', '', *_methods(about), '',
               '## Data', '', *_data(config, meta), '', '## Scores', '', *_scores(scores), '',
               '## Licence', '', f'{TO_FILL}: the licence of the weights. It may depend on those of '
@@ -69,13 +73,40 @@ def card_of(file: str, config: Config, meta: Dict[str, Any], scores: Dict[str, f
     return '\n'.join(lines) + '\n'
 
 
+def types_of_mmkd(model: Any) -> Set[str]:
+    """Names of the modules of mmkd that the config of a model has.
+
+    Example:
+        >>> types_of_mmkd(dict(type='RetinaNet', backbone=dict(type='mmkd.EfficientNetLite')))
+        {'mmkd.EfficientNetLite'}
+    """
+    if isinstance(model, dict):
+        kind = model.get('type', '')
+        name = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
+        inner = [types_of_mmkd(value) for value in model.values()]
+        return set().union(*inner, [name] if name.startswith('mmkd.') else [])
+    if isinstance(model, (list, tuple)):
+        return set().union(*map(types_of_mmkd, model))
+    return set()
+
+
+def _networks(about: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Teachers and partners with what the checkpoint states of them."""
+    return {name: entry if isinstance(entry, dict) else {}
+            for name, entry in (about.get('networks') or {}).items()}
+
+
+def _losses(about: Dict[str, Any]) -> List[str]:
+    return [str(entry['loss']) for entry in about.get('distill') or []
+            if isinstance(entry, dict) and 'loss' in entry]
+
+
 def _teachers(about: Dict[str, Any]) -> List[str]:
-    networks = about.get('networks') or {}
-    return [f'- `{name}`: ' + ', '.join(
-        f'{key} `{value}`' for key, value in entry.items()
-        if isinstance(value, (str, int, float))) if isinstance(entry, dict) else f'- `{name}`'
-        for name, entry in networks.items()] or [
-            f'{TO_FILL}: the checkpoint does not state it.']
+    lines = {name: ', '.join(f'{key} `{value}`' for key, value in entry.items()
+                             if isinstance(value, (str, int, float)))
+             for name, entry in _networks(about).items()}
+    return [f'- `{name}`' + f': {text}' * bool(text) for name, text in lines.items()] or [
+        f'{TO_FILL}: the checkpoint does not state it.']
 
 
 def _methods(about: Dict[str, Any]) -> List[str]:

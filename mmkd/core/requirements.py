@@ -1,27 +1,33 @@
 """Are the required packages installed, in supported versions? Checked once, at import."""
 import logging
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 
 class Requirement(NamedTuple):
-    """A package, the name of its maintained fork, and the range of supported versions."""
+    """A package, its maintained fork, and the ranges of versions that are tested."""
     name: str
-    fork: Optional[str]
     at_least: Tuple[int, ...]
     below: Tuple[int, ...]
-    is_needed: bool
+    is_needed: bool = False
+    fork: Optional[str] = None
+    below_of_fork: Tuple[int, ...] = ()
+    """The fork has the lower bound of the package."""
 
 
 REQUIREMENTS = (
-    Requirement('torch', None, (2, 1), (3, ), True),
-    Requirement('mmengine', 'onedl-mmengine', (0, 10), (1, ), True),
-    Requirement('mmcv', 'onedl-mmcv', (2, 0), (2, 2), True),
-    Requirement('mmdet', 'onedl-mmdetection', (3, 0), (4, ), False),
-    Requirement('mmsegmentation', 'onedl-mmsegmentation', (1, 0), (2, ), False),
-    Requirement('mmpretrain', 'onedl-mmpretrain', (1, 2), (2, ), False),
+    Requirement('torch', (2, 1), (2, 15), True),
+    Requirement('numpy', (1, 26), (3, )),
+    Requirement('mmengine', (0, 10), (1, ), True, 'onedl-mmengine', (1, )),
+    Requirement('mmcv', (2, 0), (2, 2), True, 'onedl-mmcv', (3, )),
+    Requirement('mmdet', (3, 0), (4, ), False, 'onedl-mmdetection', (4, )),
+    Requirement('mmsegmentation', (1, 0), (2, ), False, 'onedl-mmsegmentation', (2, )),
+    Requirement('mmpretrain', (1, 2), (2, ), False, 'onedl-mmpretrain', (2, )),
 )
-"""mmdet 3.3 and mmsegmentation 1.2 refuse mmcv 2.2 and later; a fork sets its own bounds."""
+"""mmdet 3.3 and mmsegmentation 1.2 refuse mmcv 2.2 and later. The newest torch is that of
+tests/matrix/cells.py."""
+PYTHON = Requirement('Python', (3, 10), (3, 13))
 
 
 def check_installed() -> None:
@@ -76,10 +82,18 @@ def outside_range(installed: Optional[Dict[str, str]] = None) -> List[str]:
         list[str]: One sentence per finding, with the command that fixes it.
     """
     installed = _installed_versions() if installed is None else installed
-    return [f'{need.name} {installed[need.name]} is installed, but mmkd works with {_span(need)}; '
-            f'`pip install "{need.name}{_span(need)}"`'
-            for need in REQUIREMENTS if need.name in installed and need.fork not in installed
-            and not need.at_least <= _numbers(installed[need.name]) < need.below]
+    findings = []
+    for need in REQUIREMENTS:
+        name = need.fork if need.fork in installed else need.name
+        below = need.below_of_fork if name == need.fork else need.below
+        if name in installed and not need.at_least <= _numbers(installed[name]) < below:
+            span = f'>={_dotted(need.at_least)},<{_dotted(below)}'
+            findings.append(f'{name} {installed[name]} is installed, but mmkd works with {span}; '
+                            f'`pip install "{name}{span}"`')
+    if not PYTHON.at_least <= sys.version_info[:2] < PYTHON.below:
+        findings.append(f'this is Python {_dotted(sys.version_info[:2])}, but mmkd works with '
+                        f'{_span(PYTHON)}; make an environment with one of these')
+    return findings
 
 
 def _span(need: Requirement) -> str:

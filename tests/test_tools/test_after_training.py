@@ -72,12 +72,19 @@ def test_card_has_teacher_method_and_scores(monkeypatch):
     assert head['license'] == TO_FILL
     assert head['model-index'][0]['results'][0]['metrics'] == [
         dict(type='coco/bbox_mAP', value=0.41)]
+    assert head['distillation_methods'] == ['DISTLoss']
+    assert head['teachers'] == ['big.pth']
+    assert ': mmkd is not needed to use it.' in text
     for words in ('checkpoint `big.pth`', '`0abc`', 'loss `DISTLoss`', 'CocoDataset',
                   'disc, square', '3 epochs, 60 iterations', '| coco/bbox_mAP | 0.41 |'):
         assert words in text
     plain = card_of('a.pth', Config(dict(model=retinanet())), {}, {})
     assert 'model-index' not in header_of(plain)
     assert plain.count(TO_FILL) >= 6
+    model = dict(retinanet(), backbone=dict(type='mmkd.EfficientNetLite', variant='lite0'))
+    own = card_of('a.pth', Config(dict(model=model)), {}, {})
+    assert 'of a model with `mmkd.EfficientNetLite`: install mmkd to build it.' in own
+    assert 'not needed' not in own
 
 
 @pytest.mark.parametrize('text', ['mAP', 'mAP=high', '=1'])
