@@ -13,6 +13,7 @@ from .data.transforms import PackViews
 from .data.unlabelled import BlankAnnotations, ImageFolder
 from .distiller import Distiller
 from .files.data_configs import guard_mmengine_yaml
+from .files.forks import know_forks
 from .files.guard import allow_mmengine_checkpoints, guard_mmengine_loading
 from .files.tested import check_tested
 from .hooks import DistillHook, DistillScheduleHook, GradientShareHook, TeacherEvalHook
@@ -43,6 +44,7 @@ from .version import __version__
 allow_mmengine_checkpoints()
 guard_mmengine_loading(check_tested)
 guard_mmengine_yaml()
+know_forks()
 
 __all__ = [
     'DATASETS',

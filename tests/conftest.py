@@ -348,15 +348,6 @@ def saved_at(path: Any) -> dict:
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """On the forks, skip tests of segmentor configs, which inherit from 'mmseg::...'."""
-    words = 'pspnet', 'deeplabv3', 'camvid', 'segmentor_is_trained_as_the_authors'
-    reason = "MMEngine's table of packages does not know the fork of mmseg, so `mmseg::` fails"
-    for item in items if is_fork() else ():
-        if item.path.name == 'test_configs.py' and any(word in item.name for word in words):
-            item.add_marker(pytest.mark.skip(reason=reason))
-
-
 def is_fork() -> bool:
     """Whether the maintained forks of OpenMMLab's packages are installed."""
     return any(one.metadata['Name'] == 'onedl-mmsegmentation'

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from conftest import build, is_fork
+from conftest import build
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -118,7 +118,6 @@ def prepare_tokens(config, path, folder):
             entry.tokens = module.write(str(folder), 1)
 
 
-@pytest.mark.skipif(is_fork(), reason="MMEngine's table of packages does not know the forks")
 @pytest.mark.parametrize('name', slow_but((), ((name, name) for name in RECIPES)))
 def test_a_recipe_teaches_its_student(name, tmp_path):
     """Losses are finite, and each term has a gradient in the student; random weights."""

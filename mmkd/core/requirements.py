@@ -39,7 +39,7 @@ def check_installed() -> None:
         ImportError: If a needed package is absent. The message lists every finding and the command
             that fixes it; mmkd installs nothing by itself.
     """
-    installed = _installed_versions()
+    installed = installed_versions()
     findings, outside = missing(installed), outside_range(installed)
     if findings:
         raise ImportError('mmkd cannot work with the packages of this environment:\n' +
@@ -81,7 +81,7 @@ def outside_range(installed: Optional[Dict[str, str]] = None) -> List[str]:
     Returns:
         list[str]: One sentence per finding, with the command that fixes it.
     """
-    installed = _installed_versions() if installed is None else installed
+    installed = installed_versions() if installed is None else installed
     findings = []
     for need in REQUIREMENTS:
         name = need.fork if need.fork in installed else need.name
@@ -100,7 +100,13 @@ def _span(need: Requirement) -> str:
     return f'>={_dotted(need.at_least)},<{_dotted(need.below)}'
 
 
-def _installed_versions() -> Dict[str, str]:
+def installed_versions() -> Dict[str, str]:
+    """Versions of the packages and forks that are installed, by name.
+
+    Example:
+        >>> 'torch' in installed_versions()
+        True
+    """
     names = [n for need in REQUIREMENTS for n in (need.name, need.fork) if n] + ['mmcv-lite']
     installed = {}
     for name in names:

@@ -51,14 +51,14 @@ def test_python_has_a_range_too(monkeypatch, version, is_tested):
 
 
 def test_import_fails_with_every_finding(monkeypatch):
-    monkeypatch.setattr(requirements, '_installed_versions', lambda: {'torch': '1.0'})
+    monkeypatch.setattr(requirements, 'installed_versions', lambda: {'torch': '1.0'})
     with pytest.raises(ImportError, match=r'(?s)mmengine is not .*mmcv is not .*torch 1.0'):
         check_installed()
 
 
 def test_untested_stack_gives_a_warning_of_one_line(monkeypatch, caplog):
     found = dict(GOOD, torch='2.0.1', mmcv='2.2.0')
-    monkeypatch.setattr(requirements, '_installed_versions', lambda: found)
+    monkeypatch.setattr(requirements, 'installed_versions', lambda: found)
     check_installed()
     (record, ) = caplog.records
     assert record.levelname == 'WARNING'
@@ -67,6 +67,6 @@ def test_untested_stack_gives_a_warning_of_one_line(monkeypatch, caplog):
         '>=2.1,<2.15; `pip install "torch>=2.1,<2.15"`; mmcv 2.2.0 is installed, but mmkd works '
         'with >=2.0,<2.2; `pip install "mmcv>=2.0,<2.2"`')
     caplog.clear()
-    monkeypatch.setattr(requirements, '_installed_versions', lambda: GOOD)
+    monkeypatch.setattr(requirements, 'installed_versions', lambda: GOOD)
     check_installed()
     assert not caplog.records
