@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -13,20 +14,38 @@ SOURCES = ('mmkd', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'README.md'
            'MANIFEST.in', 'model-index.yml')
 
 
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('wheel')
+def build(folder, what):
+    """The file that setup.py makes in a folder: `bdist_wheel` or `sdist`."""
+    done = subprocess.run([sys.executable, 'setup.py', '-q', what, '-d', 'out'], cwd=folder,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    path, = (folder / 'out').glob('*')
+    return path
+
+
+def sources(folder):
     for name in SOURCES:
         source = os.path.join(ROOT, name)
         if os.path.isdir(source):
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
         else:
             shutil.copy(source, folder / name)
-    result = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel', '-d', 'out'],
-                            cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    path, = (folder / 'out').glob('*.whl')
-    return zipfile.ZipFile(path)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    return zipfile.ZipFile(build(sources(tmp_path_factory.mktemp('wheel')), 'bdist_wheel'))
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel_alone(wheel, tmp_path):
+    archive = build(sources(tmp_path), 'sdist')
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path / 'unpacked', filter='data')
+    folder, = (tmp_path / 'unpacked').iterdir()
+    with zipfile.ZipFile(build(folder, 'bdist_wheel')) as other:
+        assert sorted(other.namelist()) == sorted(wheel.namelist())
 
 
 def test_configs_and_tools_are_in_openmmlabs_folder(wheel):

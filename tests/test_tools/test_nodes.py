@@ -1,10 +1,12 @@
 """Two machines, as two groups of one gloo process each: equal to one machine, and if one dies."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -33,10 +35,12 @@ class DieOnce(Hook):
 
 @pytest.fixture
 def folder(shapes, tmp_path):
-    """A folder with config.py: four epochs without random augmentation, with a connector."""
-    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24))
+    """A folder with config.py: four epochs without random augmentation, with a connector, DIST
+    over all processes, and a cache of the teacher's outputs, which all processes share."""
+    teacher = dict(save_teacher(tmp_path / 'teacher.pth', retinanet(channels=24)),
+                   type='mmkd.CachedTeacher', cache='answers')
     config = detector_config(
-        shapes, distiller(retinanet(), teacher, dict(type='mmkd.KDLoss', on='cls'),
+        shapes, distiller(retinanet(), teacher, dict(type='mmkd.DISTLoss', on='cls', sync=True),
                           dict(type='mmkd.MSELoss', on='neck')), 'run',
         **{'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 4,
            'train_dataloader.batch_size': 1, 'train_dataloader.dataset.pipeline.3.prob': 0.})
@@ -92,14 +96,18 @@ def trained(folder, machines, config, *options, **variables):
 def losses_of(folder):
     path, = folder.glob('*/vis_data/scalars.json')
     lines = map(json.loads, path.read_text().splitlines())
-    return [[one['loss'], one['loss_cls_kd'], one['loss_neck_mse']] for one in lines
+    return [[one['loss'], one['loss_cls_dist'], one['loss_neck_mse']] for one in lines
             if 'loss' in one]
 
 
 def test_two_machines_train_as_one(folder):
     for machines in (1, 2):
-        codes, outputs = trained(folder, machines, 'config.py', '--work-dir', f'run{machines}')
+        codes, outputs = trained(folder, machines, 'config.py', '--work-dir', f'run{machines}',
+                                 '--cfg-options', f'model.teacher.cache=answers{machines}')
         assert codes == [0] * machines, outputs
+        shares = re.findall(r'(\d+)% of \d+ outputs of the teacher were read from', outputs[0])
+        # The images of a process are others in each epoch: it reads what the others have written.
+        assert shares == ['0', '100', '100', '100']
     assert len(losses_of(folder / 'run1')) == 8
     assert losses_of(folder / 'run1') == losses_of(folder / 'run2')
     one, two = (saved_at(folder / f'run{machines}' / 'epoch_4.pth') for machines in (1, 2))
@@ -108,6 +116,7 @@ def test_two_machines_train_as_one(folder):
 
 def test_a_machine_dies(folder):
     codes, outputs = trained(folder, 2, 'dying.py', LAUNCHER='1')
+    assert time.time() - (folder / 'died').stat().st_mtime < 60
     assert codes[0] == 1
     assert codes[1] == 128 + signal.SIGKILL  # of the shell
     line, = (line for line in outputs[0].splitlines() if line.startswith('train.py: '))
