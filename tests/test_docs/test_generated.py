@@ -28,6 +28,15 @@ def test_the_table_of_evidence_is_that_of_the_results(monkeypatch):
     assert made['PAGE'].read_text() == made['page'](), 'run docs/generate_evidence.py'
 
 
+def test_the_tables_of_few_labels_are_those_of_the_results(monkeypatch):
+    made = script('results/few_labels/write.py', monkeypatch)
+    assert made['PAGE'].read_text() == made['page'](), 'run docs/results/few_labels/write.py'
+    runs = dict(student=[dict(seed=0, AP=20.), dict(seed=1, AP=22.)],
+                dist=[dict(seed=1, AP=27.), dict(seed=0, AP=23.)])
+    assert made['cell'](runs, 'dist', 'AP') == '25.0 ± 2.8 (+4.0 ± 1.4)'  # gains 5 and 3
+    assert made['cell'](runs, 'student', 'AP') == '21.0 ± 1.4'
+
+
 def test_a_row_of_evidence_is_computed_from_pairs_of_seeds(monkeypatch, tmp_path):
     """By hand: gains 4, 2, 6; deviations 1 and 1; 4 of 8 points to the teacher."""
     made = script('generate_evidence.py', monkeypatch)
