@@ -46,6 +46,9 @@ ROWS = [
         features=('cwd', 'mgd', 'freekd', 'at', 'fitnets', 'mimic', 'reviewkd', 'pkd')),
     Row('few labels, 20 images of BCCD, ImageNet weights', 'few_labels', 'dist',
         ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', )),
+    Row('few labels, 51 images', 'few_labels', 'dist', ('bccd_25', 'runs'),
+        combinations=('dist_pseudo_labels', )),
+    Row('all 205 labels, the same models', 'few_labels', 'dist', ('bccd_100', 'runs')),
 ]
 
 
