@@ -16,6 +16,8 @@ PAGE = RESULTS / 'README.md'
 BEGIN, END = '<!-- begin: docs/generate_evidence.py -->\n', '<!-- end -->\n'
 FIGURES = 'AP', 'bbox_mAP', 'mIoU'
 """Names of the scores in the files."""
+TITLES = dict(dist_mimic='dist+mimic', dist_pseudo_labels='dist+labels')
+"""Names of students with several terms."""
 
 Runs = Dict[str, List[Tuple[int, float]]]
 """Seed and score of each run, by the name of the student."""
@@ -37,18 +39,18 @@ class Row(NamedTuple):
 
 
 ROWS = [
-    Row('one-stage, BCCD, from scratch', 'bccd', 'dist', features=('cwd', )),
-    Row('two-stage, BCCD, from scratch', 'bccd_faster_rcnn', 'dist_mimic',
+    Row('one-stage', 'bccd', 'dist', features=('cwd', )),
+    Row('two-stage', 'bccd_faster_rcnn', 'dist_mimic',
         combinations=('dist_mimic', )),
-    Row('queries, BCCD, ImageNet weights', 'bccd_methods', 'pkd', ('deformable_detr', ),
+    Row('queries', 'bccd_methods', 'pkd', ('deformable_detr', ),
         features=('pkd', )),
-    Row('segmentation, CamVid, ImageNet weights', 'camvid_methods', 'cwd', ('runs', ),
+    Row('segmentation', 'camvid_methods', 'cwd', ('runs', ),
         features=('cwd', 'mgd', 'freekd', 'at', 'fitnets', 'mimic', 'reviewkd', 'pkd')),
-    Row('few labels, 20 images of BCCD, ImageNet weights', 'few_labels', 'dist',
+    Row('20 labels', 'few_labels', 'dist',
         ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', )),
-    Row('few labels, 51 images', 'few_labels', 'dist', ('bccd_25', 'runs'),
+    Row('51 labels', 'few_labels', 'dist', ('bccd_25', 'runs'),
         combinations=('dist_pseudo_labels', )),
-    Row('all 205 labels, the same models', 'few_labels', 'dist', ('bccd_100', 'runs')),
+    Row('205 labels', 'few_labels', 'dist', ('bccd_100', 'runs')),
 ]
 
 
@@ -97,7 +99,7 @@ def cell(runs: Runs, name: str, with_name: bool = False) -> str:
     text = f'{mean(scores):.1f}' + (f' ± {stdev(scores):.1f}' if len(scores) > 1 else '')
     if len(scores) < 3 and name != 'teacher':
         text += f' ({len(scores)} seed{"s" * (len(scores) > 1)})'
-    return f'{name} {text}' if with_name else text
+    return f'{TITLES.get(name, name)}<br>{text}' if with_name else text
 
 
 def line_of(row: Row) -> List[str]:
@@ -109,19 +111,18 @@ def line_of(row: Row) -> List[str]:
     alone, teacher = (mean(score for _, score in runs[name]) for name in ('student', 'teacher'))
     gain = f'{mean(gains):+.1f}'
     if spread is not None:
-        gain += f' ± {stdev(gains):.1f}, {mean(gains) / spread:.1f} spreads'
-        if mean(gains) > 2 * spread:
-            gain = f'**{gain}**'
+        gain += f' ± {stdev(gains):.1f}'
+        gain = f'**{gain}**' if mean(gains) > 2 * spread else gain
+        gain += f'<br>{mean(gains) / spread:.1f} spreads'
     return [f'[{row.title}]({row.page})', cell(runs, 'teacher'), cell(runs, 'student'),
-            cell(runs, 'kd'), cell(runs, 'dist'), cell(runs, feature, True),
-            cell(runs, combination, True), cell(runs, row.auto, True), gain,
-            f'{mean(gains) / (teacher - alone):.0%}']
+            cell(runs, 'kd'), cell(runs, 'dist'), gain,
+            f'{mean(gains) / (teacher - alone):.0%}', cell(runs, feature, True),
+            cell(runs, combination, True), TITLES.get(row.auto, row.auto)]
 
 
 def table() -> str:
     """The table, in Markdown."""
-    titles = ['', 'teacher', 'student alone', 'KD', 'DIST', 'best on features',
-              'best combination', '`auto`', 'gain of the best', 'of the way to the teacher']
+    titles = ['', 'teacher', 'alone', 'KD', 'DIST', 'gain', 'way', 'features', 'several', '`auto`']
     rows = [titles, ['---'] * len(titles), *map(line_of, ROWS)]
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 

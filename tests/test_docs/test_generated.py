@@ -48,8 +48,8 @@ def test_a_row_of_evidence_is_computed_from_pairs_of_seeds(monkeypatch, tmp_path
         kd=[dict(seed=0, AP=40.)])))
     monkeypatch.setitem(made['line_of'].__globals__, 'RESULTS', tmp_path)
     line = made['line_of'](made['Row']('title', 'page', 'dist'))
-    assert line == ['[title](page)', '28.0', '20.0 ± 1.0', '40.0 (1 seed)', '24.0 ± 1.0', '–', '–',
-                    'dist 24.0 ± 1.0', '**+4.0 ± 2.0, 4.0 spreads**', '50%']
+    assert line == ['[title](page)', '28.0', '20.0 ± 1.0', '40.0 (1 seed)', '24.0 ± 1.0',
+                    '**+4.0 ± 2.0**<br>4.0 spreads', '50%', '–', '–', 'dist']
 
 
 @pytest.mark.parametrize('name', ['batch', 'dist', 'crosskd'])
