@@ -12,9 +12,15 @@ from mmengine.registry import DefaultScope
 from ..core.agreement import weights_of
 from ..core.build import build_model
 from ..core.errors import explained
+from ..core.log import warn
 from ..core.uninitialized import fill_unwritten, marked_memory
 from ..files.checkpoint import Loaded, load_hashed
-from ..files.classes import classes_of_checkpoint, classes_of_config, stated_mapping
+from ..files.classes import (
+    classes_of_checkpoint,
+    classes_of_config,
+    shown_names,
+    stated_mapping,
+)
 from ..files.fit import load_exactly
 from ..files.labels import zero_label_of_checkpoint, zero_labels_of_config
 from ..files.zoo import published_checkpoint, read_config_file
@@ -138,8 +144,14 @@ class FrozenTeacher(FixedTeacher):
                 'the classes of the teacher cannot be read', 'check `dataset_meta` in its '
                                                              'checkpoint, and `train_dataloader` '
                                                              'in its config'):
+            found = classes_of_checkpoint(checkpoint) or classes_of_config(config)
             if not self.states_classes:
-                self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
+                self.classes = found
+            elif found and list(found) != list(self.classes or ()):
+                warn('`teacher.classes` names the columns of the teacher '
+                     f'{shown_names(self.classes or ())}, but its checkpoint or config names them '
+                     f'{shown_names(found)}; the former are used. If they are not meant to '
+                     'replace them, leave `classes` out')
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
                                 zero_labels_of_config(config))
         if self.checkpoint is None:

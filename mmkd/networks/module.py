@@ -152,9 +152,9 @@ class ModuleTeacher(FixedTeacher):
         mean, std = self.mean or built.mean, self.std or built.std
         if mean is None or std is None:
             raise ValueError(
-                f'the image normalisation of `{shown}` is not known; write `mean` and `std` of the '
-                'pixels that it was trained with, RGB, 0 to 255, such as mean=[123.675, 116.28, '
-                '103.53], std=[58.395, 57.12, 57.375]')
+                f'the image normalisation of `{shown}` is not known; write it into `teacher` of a '
+                'config, for the pixels that the module was trained with, RGB, 0 to 255, such as '
+                'mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]')
         run = built.run if self.run is None else self.run
         _check_path(module, run, '`teacher.run`')
         places = {name: _place(module, name, entry, built)

@@ -25,6 +25,7 @@ from support.queries import detector
 import mmkd
 from mmkd import FrozenTeacher
 from mmkd.files.checkpoint import load_hashed
+from mmkd.networks import frozen
 
 
 def prepared(teacher, student=None, *distill):
@@ -130,6 +131,18 @@ def test_other_classes_are_refused_by_name(shapes, tmp_path):
     teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=('disc', 'square', 'cat'))
     with pytest.raises(ValueError, match=r"lacks 1 .* classes: cross; .*'cat'"):
         stops(shapes, tmp_path, distiller(retinanet(), teacher))
+
+
+def test_names_that_replace_those_of_the_checkpoint_are_warned_of(tmp_path, monkeypatch):
+    names, said = ['disc', 'square', 'cross'], []
+    monkeypatch.setattr(frozen, 'warn', said.append)
+    teacher = save_teacher(tmp_path / 'teacher.pth', retinanet(), classes=names)
+    for classes, is_warned in ((names, False), (names[::-1], True)):
+        model = prepared(dict(teacher, classes=classes))
+        assert list(model.teacher.classes) == classes
+        assert len(said) == is_warned
+    assert "['cross', 'square', 'disc'], but its checkpoint or config names them ['disc', " in (
+        said[0])
 
 
 def test_unknown_names_need_an_equal_number_of_classes(tmp_path):

@@ -21,7 +21,6 @@ STUDENTS = {
     'dist_all': '+ DIST on all images',
     'pseudo_labels': "+ the teacher's labels for the other images",
     'dist_pseudo_labels': '+ both, DIST on all images',
-    'dist_pseudo_labels_online': '+ both, labels predicted in training',
 }
 CURVES = {ALONE: 'alone', 'dist': 'DIST on the labelled images',
           'dist_pseudo_labels': "DIST and the teacher's labels on all",
@@ -136,11 +135,15 @@ def draw() -> None:
     figure.savefig(FIGURE, dpi=130)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--collect', type=Path, metavar='WORK_DIRS',
                         help='write results.json from these work dirs first')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     if args.collect:
         collect(args.collect)
     PAGE.write_text(page())
