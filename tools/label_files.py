@@ -231,8 +231,8 @@ def shown(summary: Dict[str, Any], note: Optional[str] = None) -> str:
     unit = summary['unit']
     widest = max(summary['scores'] or [1]) or 1
     lines = [
-        f'{summary["images"]} images, {summary["without_labels"]} of them without labels; unreadable '
-        f'files: {len(summary["unreadable"])}',
+        f'{summary["images"]} images, {summary["without_labels"]} of them without labels; '
+        f'unreadable files: {len(summary["unreadable"])}',
         f'{unit} by class: ' + ', '.join(f'{name} {count}'
                                          for name, count in summary['labels'].items()),
         f'{100 * summary["share"]:.1f} % of {summary["predictions"]} predicted {unit} are labels, '
