@@ -16,7 +16,8 @@ PAGE = RESULTS / 'README.md'
 BEGIN, END = '<!-- begin: docs/generate_evidence.py -->\n', '<!-- end -->\n'
 FIGURES = 'AP', 'bbox_mAP', 'mIoU'
 """Names of the scores in the files."""
-TITLES = dict(dist_mimic='dist+mimic', dist_pseudo_labels='dist+labels')
+TITLES = dict(dist_mimic='dist+mimic', dist_pseudo_labels='dist+labels',
+              dist_all='dist on all images')
 """Names of students with several terms."""
 
 Runs = Dict[str, List[Tuple[int, float]]]
@@ -47,7 +48,7 @@ ROWS = [
     Row('segmentation', 'camvid_methods', 'cwd', ('runs', ),
         features=('cwd', 'mgd', 'freekd', 'at', 'fitnets', 'mimic', 'reviewkd', 'pkd')),
     Row('20 labels', 'few_labels', 'dist',
-        ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', )),
+        ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', 'dist_all')),
     Row('51 labels', 'few_labels', 'dist', ('bccd_25', 'runs'),
         combinations=('dist_pseudo_labels', )),
     Row('205 labels', 'few_labels', 'dist', ('bccd_100', 'runs')),
