@@ -17,7 +17,7 @@ BEGIN, END = '<!-- begin: docs/generate_evidence.py -->\n', '<!-- end -->\n'
 FIGURES = 'AP', 'bbox_mAP', 'mIoU'
 """Names of the scores in the files."""
 TITLES = dict(dist_mimic='dist+mimic', dist_pseudo_labels='dist+labels',
-              dist_all='dist on all images')
+              dist_all='dist on all images', mgd='mgd+cwd')
 """Names of students with several terms."""
 
 Runs = Dict[str, List[Tuple[int, float]]]
@@ -33,25 +33,28 @@ class Row(NamedTuple):
     """Name of the run of the method that ``--method auto`` takes."""
     part: Tuple[str, ...] = ()
     """Keys that lead to the runs within results.json."""
-    features: Tuple[str, ...] = ()
-    """Names of runs with a method for features."""
+    others: Tuple[str, ...] = ()
+    """Names of runs with one other method."""
     combinations: Tuple[str, ...] = ()
     """Names of runs with several terms."""
 
 
 ROWS = [
-    Row('one-stage', 'bccd', 'dist', features=('cwd', )),
+    Row('one-stage', 'bccd', 'dist', others=('cwd', )),
     Row('two-stage', 'bccd_faster_rcnn', 'dist_mimic',
         combinations=('dist_mimic', )),
     Row('queries', 'bccd_methods', 'pkd', ('deformable_detr', ),
-        features=('pkd', )),
+        others=('pkd', )),
     Row('segmentation', 'camvid_methods', 'cwd', ('runs', ),
-        features=('cwd', 'mgd', 'freekd', 'at', 'fitnets', 'mimic', 'reviewkd', 'pkd')),
+        others=('cwd', 'freekd', 'kt', 'at', 'dsd'), combinations=('mgd', )),
+    Row('segmentation, from scratch', 'camvid', 'cwd'),
     Row('20 labels', 'few_labels', 'dist',
-        ('bccd_10', 'runs'), combinations=('dist_pseudo_labels', 'dist_all')),
+        ('bccd_10', 'runs'), others=('dist_all', ), combinations=('dist_pseudo_labels', )),
     Row('51 labels', 'few_labels', 'dist', ('bccd_25', 'runs'),
         combinations=('dist_pseudo_labels', )),
     Row('205 labels', 'few_labels', 'dist', ('bccd_100', 'runs')),
+    Row('37 labels', 'few_labels', 'cwd', ('camvid_10', 'runs'),
+        combinations=('dist_pseudo_labels', )),
 ]
 
 
@@ -106,8 +109,8 @@ def cell(runs: Runs, name: str, with_name: bool = False) -> str:
 def line_of(row: Row) -> List[str]:
     """The cells of a row."""
     runs = runs_of(row)
-    feature, combination = best_of(runs, row.features), best_of(runs, row.combinations)
-    best = best_of(runs, ('kd', 'dist', feature, combination))
+    other, combination = best_of(runs, row.others), best_of(runs, row.combinations)
+    best = best_of(runs, ('kd', 'dist', other, combination))
     gains, spread = gains_of(runs, best), spread_of(runs, 'student', best)
     alone, teacher = (mean(score for _, score in runs[name]) for name in ('student', 'teacher'))
     gain = f'{mean(gains):+.1f}'
@@ -117,13 +120,13 @@ def line_of(row: Row) -> List[str]:
         gain += f'<br>{mean(gains) / spread:.1f} spreads'
     return [f'[{row.title}]({row.page})', cell(runs, 'teacher'), cell(runs, 'student'),
             cell(runs, 'kd'), cell(runs, 'dist'), gain,
-            f'{mean(gains) / (teacher - alone):.0%}', cell(runs, feature, True),
+            f'{mean(gains) / (teacher - alone):.0%}', cell(runs, other, True),
             cell(runs, combination, True), TITLES.get(row.auto, row.auto)]
 
 
 def table() -> str:
     """The table, in Markdown."""
-    titles = ['', 'teacher', 'alone', 'KD', 'DIST', 'gain', 'way', 'features', 'several', '`auto`']
+    titles = ['', 'teacher', 'alone', 'KD', 'DIST', 'gain', 'way', 'another', 'several', '`auto`']
     rows = [titles, ['---'] * len(titles), *map(line_of, ROWS)]
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 

@@ -8,7 +8,7 @@ import os
 import runpy
 import sys
 from difflib import get_close_matches
-from typing import Dict
+from typing import Dict, Optional
 
 from mmkd import import_error
 from mmkd.core.requirements import check_installed
@@ -61,14 +61,15 @@ def check_environment() -> None:
     Raises:
         SystemExit: If it cannot.
     """
-    error = import_error
-    if error is None and 'mmkd.openmmlab' not in sys.modules:  # without MMEngine
+    error: Optional[Exception] = import_error
+    if error is not None or 'mmkd.openmmlab' not in sys.modules:  # without MMEngine
         try:
             check_installed()
         except ImportError as found:
             error = found
     if error is not None:
-        raise SystemExit(f'mmkd: {error}')
+        kind = '' if isinstance(error, ImportError) else f'{type(error).__name__}: '
+        raise SystemExit(f'mmkd: {kind}{error}')
 
 
 def main() -> None:

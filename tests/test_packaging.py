@@ -122,10 +122,12 @@ for name in {names}:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('names', [('mmcv', ), ('mmengine', 'mmcv', 'mmdet', 'mmseg')])
+@pytest.mark.parametrize('names', [
+    ('mmcv', ), ('mmengine', 'mmcv', 'mmdet', 'mmseg'), ('torch', 'mmengine', 'mmcv')])
 def test_an_environment_that_lacks_packages_is_reported(tmp_path, names):
     """By `env`, which runs there, and by any other command, in a few lines."""
-    (tmp_path / 'sitecustomize.py').write_text(BROKEN.format(names=names))
+    (tmp_path / 'sitecustomize.py').write_text(BROKEN.format(
+        names=(*names, *(f'onedl-{name}' for name in names))))
 
     def call(*words):
         return subprocess.run([sys.executable, '-W', 'ignore', *words], cwd=tmp_path,
@@ -136,7 +138,8 @@ def test_an_environment_that_lacks_packages_is_reported(tmp_path, names):
         done = call(*words)
         assert done.returncode == 0, done.stderr
         assert re.search(r'^mmcv +not installed$', done.stdout, re.MULTILINE)
-        assert re.search(r'^torch +\d', done.stdout, re.MULTILINE)
+        assert re.search(r'^torch +not installed$' if 'torch' in names else r'^torch +\d',
+                         done.stdout, re.MULTILINE)
     for words, prog in ((('-m', 'mmkd', 'train', 'a.py'), 'mmkd'),
                         ((f'{ROOT}/tools/train.py', 'a.py'), 'train.py')):
         done = call(*words)

@@ -25,7 +25,7 @@ from written import check_edited, write_kept
 from mmkd.files.latest import latest_whole
 from mmkd.files.zoo import config_path
 from mmkd.losses import METHODS
-from mmkd.losses.method import OTHER_NAMES
+from mmkd.losses.method import name_of
 
 TRAIN_TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'train.py')
 ENVIRONMENT = dict(
@@ -169,7 +169,7 @@ def record_of(args: argparse.Namespace, stage: Stage, stages: List[Stage]) -> Di
             record[flag] = digest_of_source(word)
     own = stage.files.get(config) or read_config(config)
     written = str(record.get('--method') or '').split('+')
-    methods = [METHODS.get(OTHER_NAMES.get(name, name)) for name in written]
+    methods = [METHODS.get(name_of(name)) for name in written]
     modules = {module for method in methods if method for module in method.modules()}
     return {**record, **data(own), **code(own), **code_of(sorted(modules))}
 

@@ -6,6 +6,7 @@ import argparse
 import dis
 import os
 import re
+import runpy
 import sys
 import time
 from difflib import get_close_matches
@@ -200,7 +201,7 @@ def refusal_of(error: BaseException) -> Optional[str]:
     if text.startswith('Caught ') and 'Original Traceback' in text:  # from a data worker
         return _of_worker(text)
     if isinstance(error, ModuleNotFoundError) and (
-            str(error.name).partition('.')[0] in ('mmengine', 'mmcv')):
+            str(error.name).partition('.')[0] in ('torch', 'mmengine', 'mmcv')):
         return _not_installed()
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: {error.filename}; check the paths in the config and the options'
@@ -219,9 +220,9 @@ def refusal_of(error: BaseException) -> Optional[str]:
 
 def _not_installed() -> Optional[str]:
     """What is missing in this environment, with the commands that install it."""
+    requirements = os.path.join(OWN[1], 'core', 'requirements.py')  # mmkd cannot be imported
     try:
-        from mmkd.core.requirements import check_installed
-        check_installed()
+        runpy.run_path(requirements)['check_installed']()
     except ImportError as error:
         return str(error)
     return None

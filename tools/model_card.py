@@ -50,9 +50,9 @@ def card_of(file: str, config: Config, meta: Dict[str, Any], scores: Dict[str, f
         license=TO_FILL, library_name='mmengine',
         pipeline_tag=TASKS.get(config.get('default_scope', ''), TO_FILL),
         tags=['knowledge-distillation', 'mmkd', str(config.get('default_scope', ''))],
-        datasets=[TO_FILL], distillation_methods=_losses(about),
-        teachers=[str(entry.get('checkpoint') or entry.get('config') or name)
-                  for name, entry in _networks(about).items()])
+        datasets=[TO_FILL], distillation_losses=_losses(about),
+        teachers=[str(entry['checkpoint']) for entry in _networks(about).values()
+                  if entry.get('checkpoint')])
     name = os.path.splitext(os.path.basename(file))[0]
     if scores:
         head['model-index'] = [dict(name=name, results=[dict(
@@ -81,8 +81,8 @@ def types_of_mmkd(model: Any) -> Set[str]:
         {'mmkd.EfficientNetLite'}
     """
     if isinstance(model, dict):
-        kind = model.get('type', '')
-        name = kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
+        kind = model.get('type')
+        name = f'{kind.__module__}.{kind.__name__}' if isinstance(kind, type) else str(kind)
         inner = [types_of_mmkd(value) for value in model.values()]
         return set().union(*inner, [name] if name.startswith('mmkd.') else [])
     if isinstance(model, (list, tuple)):

@@ -85,7 +85,7 @@ class Method:
         also (str): See above.
 
     Raises:
-        ValueError: If there is no entry, or if the name is taken by another method.
+        ValueError: If there is no entry, or if a name is taken by another method.
 
     Example:
         >>> method = Method('far', [dict(type='mmkd.MSELoss', on=('neck', 'backbone'))],
@@ -119,6 +119,9 @@ class Method:
         if vars(other) != vars(self) and not self.module == other.module == '__main__':
             raise ValueError(f'there is a method `{name}` already, of `{other.module}`; use '
                              'another name')
+        if also in METHODS or OTHER_NAMES.get(also, name) != name:
+            raise ValueError(f'`also` of the method `{name}`, {also!r}, is the name of another '
+                             'method; use another one')
         METHODS[name] = self
         if also:
             OTHER_NAMES[also] = name
@@ -163,13 +166,23 @@ OTHER_NAMES: Dict[str, str] = {}
 """Names of methods by their other names."""
 
 
+def name_of(written: str) -> str:
+    """The name of a method that has several; other words are not changed.
+
+    Example:
+        >>> name_of('mse')
+        'mimic'
+    """
+    return written if written in METHODS else OTHER_NAMES.get(written, written)
+
+
 def methods_of(written: str) -> List[Method]:
     """The methods of a string such as 'a' or 'a+b'.
 
     Raises:
         ValueError: If a name is unknown; the message has the closest name.
     """
-    names = [OTHER_NAMES.get(name, name) for name in written.split('+')]
+    names = list(map(name_of, written.split('+')))
     for name in names:
         if name not in METHODS:
             nearest = get_close_matches(name, [*METHODS, *OTHER_NAMES], 1)

@@ -144,14 +144,8 @@ class FrozenTeacher(FixedTeacher):
                 'the classes of the teacher cannot be read', 'check `dataset_meta` in its '
                                                              'checkpoint, and `train_dataloader` '
                                                              'in its config'):
-            found = classes_of_checkpoint(checkpoint) or classes_of_config(config)
             if not self.states_classes:
-                self.classes = found
-            elif found and list(found) != list(self.classes or ()):
-                warn('`teacher.classes` names the columns of the teacher '
-                     f'{shown_names(self.classes or ())}, but its checkpoint or config names them '
-                     f'{shown_names(found)}; the former are used. If they are not meant to '
-                     'replace them, leave `classes` out')
+                self.classes = classes_of_checkpoint(checkpoint) or classes_of_config(config)
             self.zero_labels = (zero_label_of_checkpoint(checkpoint) or
                                 zero_labels_of_config(config))
         if self.checkpoint is None:
@@ -163,6 +157,8 @@ class FrozenTeacher(FixedTeacher):
             print_log(f'The teacher has its weights, {len(model.state_dict())} tensors, from '
                       f'{self.checkpoint}', 'current')
         self.model = model.eval().requires_grad_(False)
+        if self.states_classes and family_of(model).kind != 'text':  # a text is no name of a column
+            warn_of_other_names(self.classes or (), checkpoint, config)
         return self.model
 
     def set_student_classes(self, classes: Optional[Sequence[str]]) -> None:
@@ -268,3 +264,15 @@ def model_config(config: Config) -> ConfigDict:
     if 'data_preprocessor' in config:  # the model's own has priority, as in MMEngine's Runner
         model = ConfigDict({'data_preprocessor': config.data_preprocessor, **model})
     return model
+
+
+def warn_of_other_names(stated: Sequence[str], checkpoint: Dict[str, Any], config: Config) -> None:
+    """Warn if the names that a config states for the columns of a teacher replace others."""
+    try:
+        found = classes_of_checkpoint(checkpoint) or classes_of_config(config)
+    except Exception:  # names that cannot be read are a reason to state others
+        return
+    if found and list(found) != list(stated):
+        warn(f'`teacher.classes` names the columns of the teacher {shown_names(stated)}, but its '
+             f'checkpoint or config names them {shown_names(found)}; the former are used. If they '
+             'are not meant to replace them, leave `classes` out')

@@ -96,8 +96,8 @@ class Unlabelled:
             student (nn.Module): The student.
 
         Raises:
-            FileNotFoundError: If the folder does not exist or has no images, or the annotations
-                that list the images of another data set are missing.
+            FileNotFoundError: If the folder does not exist or has no images, or a file or folder
+                is missing that lists or holds those of another data set.
             ValueError: If the data set has no images, or cannot be completed without a Runner.
         """
         runner = current_runner()
@@ -186,7 +186,7 @@ def built(config: Dict[str, Any]) -> Any:
     """Build a data set.
 
     Raises:
-        FileNotFoundError: If a file is missing, such as the annotations that list its images.
+        FileNotFoundError: If a file or a folder is missing that lists or holds its images.
         ValueError: If it has no images.
     """
     empty = ValueError(f'the unlabelled data set, {name_of(config)}, has no images; check '
@@ -199,9 +199,10 @@ def built(config: Dict[str, Any]) -> Any:
         if error.filename is None:  # a message of our own
             raise
         raise FileNotFoundError(
-            f'the unlabelled data set, {name_of(config)}, finds its images by its annotations, but '
-            f'there is no file {str(error.filename)!r}; write a file that lists the images, or '
-            "their folder alone: unlabelled=dict(folder='path/to/images')") from error
+            f'the unlabelled data set, {name_of(config)}, does not find {str(error.filename)!r}, '
+            'which lists or holds its images; correct `data_root`, `ann_file` or `data_prefix`, or '
+            "write the folder of the images alone: unlabelled=dict(folder='path/to/images')"
+        ) from error
     except ValueError as error:
         if 'need at least one array' not in str(error):  # MMEngine serializes an empty list
             raise

@@ -231,9 +231,10 @@ def test_only_crops_that_can_be_negative_are_allowed_to_be():
 
 @pytest.mark.parametrize('dataset', [
     dict(type='mmdet.CocoDataset', ann_file='missing.json', data_prefix=dict(img='')),
-    dict(type='mmdet.VOCDataset', ann_file='missing.txt', data_prefix=dict(sub_data_root=''))])
-def test_a_data_set_without_the_file_that_lists_its_images_is_refused(tmp_path, dataset):
+    dict(type='mmdet.VOCDataset', ann_file='missing.txt', data_prefix=dict(sub_data_root='')),
+    dict(type='mmseg.CityscapesDataset', data_prefix=dict(img_path='missing'), pipeline=[])])
+def test_a_data_set_without_what_lists_its_images_is_refused(tmp_path, dataset):
     with pytest.raises(FileNotFoundError, match=(
-            r"the unlabelled data set, \w+, finds its images by its annotations, but there is no "
-            r"file '.*missing.*'; write a file .* or their folder alone: unlabelled=dict\(f")):
+            r"the unlabelled data set, \w+, does not find '.*missing.*', which lists or holds its "
+            r'images; correct `data_root`, .* the images alone: unlabelled=dict\(folder=')):
         built(dict(dataset, data_root=str(tmp_path) + '/'))

@@ -49,6 +49,16 @@ def test_a_method_may_have_another_name():
     assert 'mse' not in METHODS  # it is listed once
     with pytest.raises(ValueError, match='no method `mze`; write `mse`'):
         methods_of('mze')
+    entries = [dict(type='mmkd.KDLoss', on='cls')]
+    for taken in ('kd', 'mse'):
+        with pytest.raises(ValueError, match=f"`also` of the method `own`, '{taken}', is the name "
+                                             'of another method'):
+            Method('own', entries, also=taken)
+    own = Method('mse', entries)  # a name of its own is taken first
+    try:
+        assert methods_of('mse') == [own]
+    finally:
+        del METHODS['mse']
 
 
 def test_a_tuple_stands_for_alternatives():

@@ -436,6 +436,14 @@ def test_stages_of_timms_swin_have_their_channels_last():
     assert model.terms[0].fitting.shapes[1] == [(1, 48, 8, 8)]
 
 
+def test_tokens_teach_although_the_stem_has_maps_of_more_sizes():
+    library('timm')
+    model = prepared(
+        dict(type='mmkd.ModuleTeacher', build='timm:xcit_nano_12_p16_224', checkpoint=None),
+        mse('backbone', 'backbone', connector='conv'))
+    assert model.teacher.model.stages.paths == ('norm', )
+
+
 @pytest.mark.parametrize('name', ['swin_t', 'swin_v2_t'])
 def test_all_stages_of_torchvisions_swin_teach(name):
     library('torchvision')

@@ -72,7 +72,7 @@ def test_card_has_teacher_method_and_scores(monkeypatch):
     assert head['license'] == TO_FILL
     assert head['model-index'][0]['results'][0]['metrics'] == [
         dict(type='coco/bbox_mAP', value=0.41)]
-    assert head['distillation_methods'] == ['DISTLoss']
+    assert head['distillation_losses'] == ['DISTLoss']
     assert head['teachers'] == ['big.pth']
     assert ': mmkd is not needed to use it.' in text
     for words in ('checkpoint `big.pth`', '`0abc`', 'loss `DISTLoss`', 'CocoDataset',

@@ -49,8 +49,15 @@ TABLES = {'bccd': ('bccd_10', 'bccd_25', 'bccd_100'), 'camvid': ('camvid_10', )}
 
 
 def collect(work_dirs: Path) -> None:
-    """Write results.json."""
-    found: Dict[str, Any] = {}
+    """Write results.json. A folder without runs keeps those that it has in the file.
+
+    Raises:
+        SystemExit: If no folder has runs.
+    """
+    found: Dict[str, Any] = json.loads(RESULTS.read_text())
+    if not any((work_dirs / name).is_dir() for name in SETTINGS):
+        raise SystemExit(f'{work_dirs} has none of {", ".join(SETTINGS)}; give the folder of the '
+                         'work dirs')
     for name, setting in SETTINGS.items():
         runs: Runs = {}
         for path in sorted((work_dirs / name).glob('*/seed*/result.json')):
@@ -59,6 +66,9 @@ def collect(work_dirs: Path) -> None:
                 seed=int(path.parts[-2].removeprefix('seed')),
                 **{score: round(result[score], 2) for score in setting.scores},
                 seconds=round(result['seconds'], 3)))
+        if not runs:
+            print(f'{work_dirs / name} has no runs: those of results.json are kept')
+            continue
         found[name] = dict(labelled_images=setting.labelled,
                            unlabelled_images=setting.images - setting.labelled, runs=runs)
     RESULTS.write_text(json.dumps(found, indent=1) + '\n')

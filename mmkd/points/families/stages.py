@@ -38,9 +38,10 @@ def stages_of(module: nn.Module, run: str, calls: Records, image: Size,
     """Find the parts that return feature maps, from the calls of all parts in one run.
 
     The children of the module are taken in the order in which they finish. A container whose parts
-    return maps of three sizes or more is replaced by its parts. All maps are of one layout, that
-    with the most sizes. Of the maps of one size, the last is taken. If there is only one size, as
-    in a vision transformer, this map is also resized to half and to twice its stride.
+    return maps of three sizes or more is replaced by its parts. All maps are of one layout: tokens
+    if the last one is, else that with the most sizes. Of the maps of one size, the last is taken.
+    If there is only one size, as in a vision transformer, this map is also resized to half and to
+    twice its stride.
 
     Args:
         module (nn.Module): The module.
@@ -65,9 +66,10 @@ def stages_of(module: nn.Module, run: str, calls: Records, image: Size,
     found = [one for one in found if image[0] // one.size[0] >= LEAST_STRIDE and one.size != (1, 1)]
     if not found:
         return None
-    # torchvision's Swin has its channels last, and permutes the last map alone.
-    kind = max((one.layout for one in reversed(found)), key=lambda layout: len(
-        {one.size for one in found if one.layout == layout}))
+    kind = found[-1].layout
+    if kind.stride is None:  # torchvision's Swin has its channels last, but permutes the last map
+        kind = max((one.layout for one in reversed(found) if one.layout.stride is None),
+                   key=lambda layout: len({one.size for one in found if one.layout == layout}))
     last: Dict[Size, str] = {one.size: one.path for one in found if one.layout == kind}
     paths = tuple(last[size] for size in sorted(last, reverse=True))
     if len(paths) == 1 and kind.stride is not None:
