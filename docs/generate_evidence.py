@@ -48,6 +48,7 @@ ROWS = [
     Row('segmentation', 'camvid_methods', 'cwd', ('runs', ),
         others=('cwd', 'freekd', 'kt', 'at', 'dsd'), combinations=('mgd', )),
     Row('segmentation, from scratch', 'camvid', 'cwd'),
+    Row('one class', 'raccoon', 'dist', others=('pkd', )),
     Row('20 labels', 'few_labels', 'dist',
         ('bccd_10', 'runs'), others=('dist_all', ), combinations=('dist_pseudo_labels', )),
     Row('51 labels', 'few_labels', 'dist', ('bccd_25', 'runs'),
