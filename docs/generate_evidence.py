@@ -18,7 +18,7 @@ FIGURES = 'AP', 'bbox_mAP', 'mIoU'
 """Names of the scores in the files."""
 TITLES = dict(dist_mimic='dist+mimic', dist_pseudo_labels='dist+labels',
               dist_all='dist on all images', mgd='mgd+cwd')
-"""Names of students with several terms."""
+"""What a student is called in the table, if not by the name of its run."""
 
 Runs = Dict[str, List[Tuple[int, float]]]
 """Seed and score of each run, by the name of the student."""
@@ -41,10 +41,8 @@ class Row(NamedTuple):
 
 ROWS = [
     Row('one-stage', 'bccd', 'dist', others=('cwd', )),
-    Row('two-stage', 'bccd_faster_rcnn', 'dist_mimic',
-        combinations=('dist_mimic', )),
-    Row('queries', 'bccd_methods', 'pkd', ('deformable_detr', ),
-        others=('pkd', )),
+    Row('two-stage', 'bccd_faster_rcnn', 'dist_mimic', combinations=('dist_mimic', )),
+    Row('queries', 'bccd_methods', 'pkd', ('deformable_detr', ), others=('pkd', )),
     Row('segmentation', 'camvid_methods', 'cwd', ('runs', ),
         others=('cwd', 'freekd', 'kt', 'at', 'dsd'), combinations=('mgd', )),
     Row('segmentation, from scratch', 'camvid', 'cwd'),

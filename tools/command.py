@@ -202,7 +202,9 @@ def refusal_of(error: BaseException) -> Optional[str]:
         return _of_worker(text)
     if isinstance(error, ModuleNotFoundError) and (
             str(error.name).partition('.')[0] in ('torch', 'mmengine', 'mmcv')):
-        return _not_installed()
+        said = _not_installed()
+        if said is not None:  # else the package is there, and something else is wrong
+            return said
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: {error.filename}; check the paths in the config and the options'
     missing = re.match(r"'ConfigDict' object has no attribute '(\w+)'", text)

@@ -87,7 +87,7 @@ def outside_range(installed: Optional[Dict[str, str]] = None) -> List[str]:
         name = need.fork if need.fork in installed else need.name
         below = need.below_of_fork if name == need.fork else need.below
         if name in installed and not need.at_least <= _numbers(installed[name]) < below:
-            span = f'>={_dotted(need.at_least)},<{_dotted(below)}'
+            span = _span(need._replace(below=below))
             findings.append(f'{name} {installed[name]} is installed, but mmkd works with {span}; '
                             f'`pip install "{name}{span}"`')
     if not PYTHON.at_least <= sys.version_info[:2] < PYTHON.below:
